@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# gpuq_warnings: the warnings. gpuq_flags: warnings, sanitizers, feature macros. Interface targets,
+# so that nothing leaks into what is installed or into a project that adds this one as a folder.
+
+add_library(gpuq_warnings INTERFACE)
+# -Wundef is meant for our own macros; the C-only flags would be refused by a C++ compiler.
+target_compile_options(gpuq_warnings INTERFACE
+	-Wall -Wextra -Wshadow -Wconversion -Wvla -Wundef
+	"$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes>"
+	"$<$<BOOL:${GPUQ_WERROR}>:-Werror>")
+
+set(gpuq_sanitize_options "")
+set(gpuq_timeout_factor 1)
+if(GPUQ_SANITIZE STREQUAL "thread")
+	set(gpuq_sanitize_options -fsanitize=thread)
+	set(gpuq_timeout_factor 5)
+elseif(GPUQ_SANITIZE MATCHES "^(address|undefined|address,undefined|undefined,address)$")
+	set(gpuq_sanitize_options "-fsanitize=${GPUQ_SANITIZE}" -fno-sanitize-recover=all)
+	set(gpuq_timeout_factor 3)
+elseif(GPUQ_SANITIZE)
+	message(FATAL_ERROR "GPUQ_SANITIZE is \"${GPUQ_SANITIZE}\"; "
+		"it must be empty, \"address\", \"undefined\", \"address,undefined\" or \"thread\"")
+endif()
+
+add_library(gpuq_flags INTERFACE)
+target_link_libraries(gpuq_flags INTERFACE gpuq_warnings)
+# Empty, so that a file that defines the macro itself says the same and not something else.
+target_compile_definitions(gpuq_flags INTERFACE "$<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=>")
+if(gpuq_sanitize_options)
+	target_compile_options(gpuq_flags INTERFACE ${gpuq_sanitize_options} -fno-omit-frame-pointer)
+	target_link_options(gpuq_flags INTERFACE ${gpuq_sanitize_options})
+endif()

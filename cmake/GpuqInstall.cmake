@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What `cmake --install` puts into the prefix. Everything in it finds its neighbours by relative
+# paths: the prefix may be moved.
+
+set(gpuq_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/gpuq")
+
+install(TARGETS gpuq gpuq_static
+	EXPORT gpuqTargets
+	LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+	ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(DIRECTORY include/gpuq DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+	FILES_MATCHING PATTERN "*.h")
+file(GLOB gpuq_man_pages CONFIGURE_DEPENDS docs/man/*.1)
+if(gpuq_man_pages)
+	install(FILES ${gpuq_man_pages} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
+endif()
+
+install(EXPORT gpuqTargets NAMESPACE gpuq:: DESTINATION "${gpuq_package_dir}")
+configure_package_config_file(cmake/gpuqConfig.cmake.in "${PROJECT_BINARY_DIR}/gpuqConfig.cmake"
+	INSTALL_DESTINATION "${gpuq_package_dir}")
+# Below 1.0 a minor release may change the interface.
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake"
+	COMPATIBILITY SameMinorVersion)
+install(FILES
+	"${PROJECT_BINARY_DIR}/gpuqConfig.cmake"
+	"${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake"
+	cmake/gpuq_add_processor.cmake
+	DESTINATION "${gpuq_package_dir}")
+
+# pkg-config: relative to the .pc file where it can be, so that the prefix may be moved.
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+	set(gpuq_pc_prefix "${CMAKE_INSTALL_PREFIX}")
+	set(gpuq_pc_libdir "${CMAKE_INSTALL_FULL_LIBDIR}")
+	set(gpuq_pc_includedir "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+else()
+	file(RELATIVE_PATH gpuq_pc_up
+		"${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+	string(REGEX REPLACE "/$" "" gpuq_pc_up "${gpuq_pc_up}")
+	set(gpuq_pc_prefix "\${pcfiledir}/${gpuq_pc_up}")
+	set(gpuq_pc_libdir "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
+	set(gpuq_pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
+set(gpuq_pc_private "${CMAKE_THREAD_LIBS_INIT}")
+if(NOT gpuq_pc_private)
+	set(gpuq_pc_private "-pthread") # glibc 2.34 and newer: empty, but older users may link it
+endif()
+foreach(library ${CMAKE_DL_LIBS} m)
+	string(APPEND gpuq_pc_private " -l${library}")
+endforeach()
+configure_file(gpuq.pc.in gpuq.pc @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/gpuq.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gpuq.h - the host API of libgpuq: everything an application calls. */
+#ifndef GPUQ_GPUQ_H
+#define GPUQ_GPUQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The one place that holds the version; CMake, pkg-config and q_version() read it from here. */
+#define GPUQ_VERSION_MAJOR 0
+#define GPUQ_VERSION_MINOR 1
+#define GPUQ_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define Q_API __attribute__((visibility("default")))
+#else
+#define Q_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#define Q_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define Q_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+/*
+ * Conventions that hold for every call below.
+ *
+ * Threads    Any number of threads may call anything on one queue at the same time, without an
+ *            outer lock. q_shutdown() alone needs that no other thread is inside a call or makes
+ *            one later: the handle is dead. No call is async-signal-safe.
+ * Errors     Every call returns a QueueStatus; q_last_error() then holds a sentence about the
+ *            calling thread's most recent failure. A failing call leaves the queue as it was.
+ *            Every call on a queue may return Q_ERR_INVALID_ARG (queue is NULL) and
+ *            Q_ERR_UNSUPPORTED (called in a forked child on a queue of the parent); they are not
+ *            repeated below.
+ * Outputs    Written on success only, except counts and lengths (`*out_enqueued`, `*out_count`,
+ *            `*inout_len`), which are written whatever the status.
+ * Time       `timeout_ms`: 0 tries once, UINT32_MAX waits for ever; all waiting is on
+ *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields, then sleeps.
+ * Ids        64-bit, unique, strictly increasing in the order of allocation, not contiguous.
+ *            0 is never the id of a message. An id value can repeat only after 2^44 further
+ *            messages at the largest capacity (2^52 at capacity 4096, 2^60 at 16 and below).
+ */
+
+/* ---- status ---------------------------------------------------------------------------- */
+
+/* X(name, value, text): the one list behind the enum and q_status_string(). Never renumbered. */
+#define Q_STATUS_LIST(X)                                                                           \
+	X(Q_OK, 0, "ok")                                                                           \
+	X(Q_ERR_INVALID_ARG, -1, "invalid argument")                                               \
+	X(Q_ERR_FULL, -2, "queue full")                                                            \
+	X(Q_ERR_TIMEOUT, -3, "timed out")                                                          \
+	X(Q_ERR_CUDA, -4, "CUDA device failure")                                                   \
+	X(Q_ERR_SHUTDOWN, -5, "queue is stopped")                                                  \
+	X(Q_ERR_NOT_READY, -6, "message not finished yet")                                         \
+	X(Q_ERR_NOT_FOUND, -7, "no such message")                                                  \
+	X(Q_ERR_BUFFER_TOO_SMALL, -8, "buffer too small")                                          \
+	X(Q_ERR_EMPTY, -9, "nothing there")                                                        \
+	X(Q_ERR_LIMIT, -10, "limit reached")                                                       \
+	X(Q_ERR_STALE, -11, "stale handle")                                                        \
+	X(Q_ERR_POLICY, -12, "not allowed by policy")                                              \
+	X(Q_ERR_FAILED, -13, "processor reported failure")                                         \
+	X(Q_ERR_EXPIRED, -14, "deadline passed before the message was started")                    \
+	X(Q_ERR_CANCELLED, -15, "cancelled")                                                       \
+	X(Q_ERR_NO_MEMORY, -16, "out of memory")                                                   \
+	X(Q_ERR_UNSUPPORTED, -17, "not supported here")
+
+typedef enum QueueStatus {
+#define Q_STATUS_ENUM(name, value, text) name = value,
+	Q_STATUS_LIST(Q_STATUS_ENUM)
+#undef Q_STATUS_ENUM
+} QueueStatus;
+
+/**
+ * A short, constant description of a status; "unknown status" for a value that is none.
+ */
+Q_API const char *q_status_string(QueueStatus status);
+
+/**
+ * The calling thread's most recent failure as one sentence: what was wrong, the value, the range.
+ *
+ * Never NULL; "" before the first failure. Successful calls leave it alone.
+ * Lifetime: valid until the calling thread's next failing call.
+ */
+Q_API const char *q_last_error(void);
+
+/** The library's version, "MAJOR.MINOR.PATCH". */
+Q_API const char *q_version(void);
+
+enum { Q_LOG_ERROR = 0, Q_LOG_WARNING = 1, Q_LOG_INFO = 2, Q_LOG_DEBUG = 3 };
+
+/**
+ * Install the sink for the library's log lines; NULL removes it.
+ *
+ * The library writes nowhere by itself, except to stderr when the environment variable GPUQ_LOG
+ * is error, warning, info or debug and no sink is installed.
+ *
+ * @param fn    called with the level, one line without newline, and `user`; from any thread, also
+ *              from the library's own; must not call back into libgpuq
+ * @param user  passed through
+ * Threads: any, but install it before the first queue: a line under way may still use the old sink.
+ */
+Q_API void q_set_log(void (*fn)(int level, const char *text, void *user), void *user);
+
+/* ---- configuration --------------------------------------------------------------------- */
+
+typedef struct GpuQueue GpuQueue;
+
+enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2 };
+enum { Q_PER_THREAD = 0, Q_PER_WARP = 1, Q_PER_BLOCK = 2 };
+
+#define Q_MAX_CAPACITY                (1u << 20) /* messages */
+#define Q_MAX_SLOT_BYTES              (1u << 24)
+#define Q_MAX_CONSUMERS               1024u
+#define Q_DEFAULT_SHUTDOWN_TIMEOUT_MS 5000u
+
+/*
+ * `capacity` and `slot_bytes` are required; in every other field zero means the default. The
+ * struct is copied by q_init(); the strings and buffers it points to are copied too.
+ */
+typedef struct QueueConfig {
+	uint32_t capacity;     /* messages outstanding; power of two, 1 to 2^20 */
+	uint32_t slot_bytes;   /* largest message, bytes; 1 to 2^24, any value */
+	uint32_t result_bytes; /* largest result, bytes; 0 to 2^24; 0: same as slot_bytes */
+	uint32_t device;       /* Q_DEVICE_*; AUTO: CUDA when usable, else CPU */
+	uint32_t ordinal;      /* CUDA device number; must be 0 on the CPU device */
+	uint32_t granularity;  /* Q_PER_*: GPU threads that work on one message */
+	uint32_t consumers;    /* CPU threads or GPU blocks, at most 1024; 0: device default */
+	uint32_t reserve_sms;  /* CUDA: multiprocessors left to others; 0 on the CPU device */
+	uint32_t idle_park_ms; /* idle time before consumers sleep; UINT32_MAX: never */
+	uint32_t shutdown_timeout_ms; /* q_shutdown()'s wait; 0: 5000; UINT32_MAX: for ever */
+	uint64_t flags;               /* none defined: 0 */
+	const char *processor;        /* name, or path of a shared object; NULL: the linked one */
+	const void *processor_data;   /* what the processor reads as in.user; copied */
+	size_t processor_data_bytes;
+	uint64_t reserved[16]; /* zero */
+} QueueConfig;
+
+typedef enum QueuePriority {
+	Q_PRIORITY_DEFAULT = 0, /* normal */
+	Q_PRIORITY_LOW = 1,
+	Q_PRIORITY_NORMAL = 2,
+	Q_PRIORITY_HIGH = 3,
+	Q_PRIORITY_URGENT = 4,
+} QueuePriority;
+
+/* Free the slot at completion: no result is kept, the id is never polled. */
+#define Q_ENQUEUE_DISCARD (UINT64_C(1) << 0)
+
+typedef struct EnqueueOptions {
+	uint32_t priority;    /* QueuePriority */
+	uint32_t opcode;      /* the processor's own, passed through */
+	uint64_t tag;         /* the caller's own, passed through to processor and Completion */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; not started by then: ends EXPIRED; 0: none */
+	uint64_t flags;       /* Q_ENQUEUE_* */
+	uint64_t reserved[4]; /* zero */
+} EnqueueOptions;
+
+typedef struct EnqueueItem {
+	const void *data; /* NULL is legal when len is 0 */
+	size_t len;       /* bytes, at most slot_bytes */
+} EnqueueItem;
+
+typedef struct Completion {
+	uint64_t msg_id;
+	uint64_t tag;        /* from EnqueueOptions */
+	QueueStatus status;  /* Q_OK, Q_ERR_FAILED, Q_ERR_EXPIRED or Q_ERR_CANCELLED */
+	uint32_t result_len; /* bytes; 0 unless Q_OK */
+	const void *result;  /* valid until the message is taken or released; 16-byte aligned */
+} Completion;
+
+/*
+ * Counters since q_init(). They are read one by one while traffic goes on; when the queue is
+ * quiet, enq_count = deq_count + discarded + queue_depth holds exactly.
+ */
+typedef struct QueueStats {
+	uint64_t enq_count;    /* messages accepted */
+	uint64_t deq_count;    /* results taken, by q_try_dequeue_result() or q_release() */
+	uint64_t dropped_full; /* items refused with Q_ERR_FULL */
+	uint64_t retries;      /* times a producer found no room and tried again */
+	uint64_t queue_depth;  /* accepted and not yet taken or discarded */
+	uint64_t discarded;    /* Q_ENQUEUE_DISCARD messages that have finished */
+	uint64_t finished;     /* completions seen, whatever the outcome */
+	uint64_t failed;       /* of these, ended Q_ERR_FAILED */
+	uint64_t expired;      /* of these, ended Q_ERR_EXPIRED */
+	uint64_t cancelled;    /* of these, ended Q_ERR_CANCELLED */
+	uint64_t timed_out;    /* enqueue and reserve calls that ended Q_ERR_TIMEOUT */
+	uint64_t reserved_now; /* reservations neither committed nor aborted */
+	uint64_t aborted;      /* reservations aborted */
+	uint64_t wakeups;      /* times a sleeping consumer was woken for a message */
+	uint64_t reserved[18];
+} QueueStats;
+
+enum { Q_STATE_RUNNING = 0, Q_STATE_PAUSED = 1, Q_STATE_STOPPING = 2, Q_STATE_STOPPED = 3 };
+
+typedef struct QueueInfo {
+	uint32_t capacity;
+	uint32_t slot_bytes;
+	uint32_t result_bytes;
+	uint32_t device; /* Q_DEVICE_CPU or Q_DEVICE_CUDA: what AUTO became */
+	uint32_t ordinal;
+	uint32_t granularity;
+	uint32_t consumers;
+	uint32_t reserve_sms;
+	uint32_t idle_park_ms; /* as asked; 0: the device's default */
+	uint32_t shutdown_timeout_ms;
+	uint32_t state;            /* Q_STATE_* */
+	uint32_t protocol_version; /* of queue and processor image */
+	uint64_t memory_bytes;     /* slots, results and rings */
+	char processor[64];        /* its name */
+	char device_name[64];
+	char transport[32]; /* how messages reach the consumer */
+	char reason[192];   /* why this device was chosen */
+	uint64_t reserved[16];
+} QueueInfo;
+
+Q_STATIC_ASSERT(sizeof(QueueConfig) == 200, "QueueConfig is frozen");
+Q_STATIC_ASSERT(sizeof(EnqueueOptions) == 64, "EnqueueOptions is frozen");
+Q_STATIC_ASSERT(sizeof(EnqueueItem) == 16, "EnqueueItem is frozen");
+Q_STATIC_ASSERT(sizeof(Completion) == 32, "Completion is frozen");
+Q_STATIC_ASSERT(sizeof(QueueStats) == 256, "QueueStats is frozen");
+Q_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
+
+/* ---- life cycle ------------------------------------------------------------------------ */
+
+/**
+ * Create a queue and start its consumers.
+ *
+ * Environment variables override defaults, never explicit settings; empty means unset:
+ * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG.
+ *
+ * @param cfg  not kept; every out-of-range field is refused
+ * @return the queue, or NULL; q_last_error() then names the field, the value and the range, or
+ *         the resource that could not be had. Nothing is left behind on failure.
+ * Threads:  any. Lifetime: until q_shutdown().
+ */
+Q_API GpuQueue *q_init(const QueueConfig *cfg);
+
+/**
+ * Stop the queue (q_stop() with cfg.shutdown_timeout_ms), then free everything. NULL: nothing.
+ *
+ * Results not taken are lost. If a processor is still running when the time is over, the handle is
+ * dead all the same and the memory it uses is freed when the last consumer leaves.
+ *
+ * Threads: no other call on this queue may run or follow. In a forked child it does nothing.
+ */
+Q_API void q_shutdown(GpuQueue *q);
+
+/**
+ * Close the queue for new messages and wait until every accepted one has finished and the
+ * consumers have left. Results can still be read afterwards.
+ *
+ * Reservations not yet committed are revoked: their q_commit() gives Q_ERR_SHUTDOWN. Implies
+ * q_resume(). Waiters that can never succeed any more wake with Q_ERR_SHUTDOWN.
+ *
+ * @return Q_OK; Q_ERR_TIMEOUT: the queue is closed, messages that had not been started have ended
+ *         CANCELLED, those being processed still are; call again to go on waiting.
+ * Threads: any, also several at once and against everything but q_shutdown().
+ */
+Q_API QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms);
+
+/**
+ * Keep the consumers from starting further messages, and wait until none is being processed.
+ *
+ * Idempotent. While paused, messages are accepted up to capacity; they are processed after
+ * q_resume().
+ *
+ * @return Q_OK; Q_ERR_TIMEOUT: withdrawn, the queue runs on (unless another pause stands);
+ *         Q_ERR_CANCELLED: q_resume() came first; Q_ERR_SHUTDOWN: stopped or being stopped.
+ */
+Q_API QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms);
+
+/**
+ * Let the consumers go on after q_pause(). Idempotent.
+ * @return Q_OK; Q_ERR_SHUTDOWN: stopped or being stopped.
+ */
+Q_API QueueStatus q_resume(GpuQueue *q);
+
+/**
+ * Wait until every message accepted before this call has finished. Reservations not yet committed
+ * are ignored; results need not have been taken.
+ * @return Q_OK; Q_ERR_TIMEOUT (always, with work waiting, while the queue is paused).
+ */
+Q_API QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms);
+
+/* ---- enqueue --------------------------------------------------------------------------- */
+
+/**
+ * Hand one message over. `data` has been copied when the call returns.
+ *
+ * If one enqueue returned before another of the same priority began, its message starts first;
+ * the ids of concurrent enqueues say nothing about order.
+ *
+ * @param data        len bytes; NULL is legal when len is 0
+ * @param len         bytes, 0 to slot_bytes
+ * @param out_msg_id  the id; may be NULL
+ * @param timeout_ms  how long to wait for a free slot
+ * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_FULL: no free slot and timeout_ms was 0;
+ *         Q_ERR_TIMEOUT: none within timeout_ms; Q_ERR_SHUTDOWN.
+ * Ordering: release: everything written before the call is visible to the processor.
+ * Blocking: only while the queue is full. One futex call when a consumer sleeps.
+ */
+Q_API QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
+			    uint32_t timeout_ms);
+
+/** q_enqueue() with options; NULL options are all zero. */
+Q_API QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len,
+			       const EnqueueOptions *options, uint64_t *out_msg_id,
+			       uint32_t timeout_ms);
+
+/**
+ * q_enqueue() that does not wait: not for a free slot (Q_ERR_FULL), nor until the device can see
+ * the message; q_wait_enqueue() waits for that.
+ */
+Q_API QueueStatus q_enqueue_async(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id);
+
+/**
+ * Wait until the device can see the message (a reservation: until it has been committed).
+ * @return Q_OK, also for a finished message; Q_ERR_NOT_FOUND: never issued, aborted or taken;
+ *         Q_ERR_TIMEOUT; Q_ERR_SHUTDOWN: a reservation that a stop revoked.
+ */
+Q_API QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms);
+
+/**
+ * Hand `count` messages over, in order. All are validated before the first is accepted.
+ *
+ * @param items         count items; NULL is legal when count is 0
+ * @param out_msg_ids   count ids, the accepted ones first; may be NULL
+ * @param out_enqueued  items accepted, always a prefix; may be NULL
+ * @return Q_OK: all; Q_ERR_INVALID_ARG: none; Q_ERR_FULL (timeout_ms 0) or Q_ERR_TIMEOUT: the
+ *         first *out_enqueued of them; Q_ERR_SHUTDOWN: likewise, the queue was closed meanwhile.
+ */
+Q_API QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
+				  uint64_t *out_msg_ids, size_t *out_enqueued, uint32_t timeout_ms);
+
+/** q_enqueue_batch() with one set of options for all; NULL options are all zero. */
+Q_API QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t count,
+				     const EnqueueOptions *options, uint64_t *out_msg_ids,
+				     size_t *out_enqueued, uint32_t timeout_ms);
+
+/**
+ * Take a slot and write the message in place, without a copy.
+ *
+ * A reservation holds a slot and an id and counts toward capacity; it holds no place in line:
+ * it is ordered by its commit, delays nobody, and q_drain() ignores it.
+ *
+ * @param len          bytes that will be written, 0 to slot_bytes
+ * @param out_payload  where to write them: 16-byte aligned host memory, the caller's until
+ *                     q_commit() or q_abort(); contents undefined
+ * @param out_msg_id   required: commit and abort need it
+ * @return as q_enqueue_ex().
+ */
+Q_API QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options,
+			    void **out_payload, uint64_t *out_msg_id, uint32_t timeout_ms);
+
+/**
+ * Hand a reserved message over.
+ * @return Q_OK; Q_ERR_NOT_FOUND: not an open reservation; Q_ERR_SHUTDOWN: revoked by a stop.
+ */
+Q_API QueueStatus q_commit(GpuQueue *q, uint64_t msg_id);
+
+/**
+ * Give a reservation back; also one that a stop has revoked.
+ * @return Q_OK; Q_ERR_NOT_FOUND: not an open reservation.
+ */
+Q_API QueueStatus q_abort(GpuQueue *q, uint64_t msg_id);
+
+/**
+ * Ask that a message not be started. Decided when a consumer claims it: a message already claimed
+ * runs to its end.
+ * @return Q_OK: recorded (without effect on a finished message); the completion says what came of
+ *         it; Q_ERR_NOT_FOUND: never issued, aborted or taken.
+ */
+Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
+
+/* ---- results --------------------------------------------------------------------------- */
+
+/**
+ * Take a finished message's result by id and free its slot.
+ *
+ * @param out_buf    where to copy it; NULL with *inout_len 0 asks for the length
+ * @param inout_len  in: room in out_buf, bytes; out: the result's length (with
+ *                   Q_ERR_BUFFER_TOO_SMALL the room needed), else 0
+ * @return Q_OK: copied, slot freed; Q_ERR_NOT_READY: unfinished or reserved;
+ *         Q_ERR_NOT_FOUND: never issued, aborted, discarded or taken;
+ *         Q_ERR_BUFFER_TOO_SMALL: the result stays;
+ *         Q_ERR_FAILED, Q_ERR_EXPIRED, Q_ERR_CANCELLED: how the message ended, slot freed.
+ */
+Q_API QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_buf,
+				       size_t *inout_len);
+
+/**
+ * Ids that have finished since, in completion order. Frees nothing.
+ *
+ * Over all callers of this and q_poll_results(), each finished id comes at most once, and exactly
+ * once unless its result was taken first; discarded ones never.
+ *
+ * @param out_msg_ids  room for max_count ids
+ * @param out_count    ids written; 0 with Q_OK when there is nothing
+ */
+Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
+				     size_t *out_count);
+
+/** q_poll_completions() with outcome, tag and result in place; release each when done with it. */
+Q_API QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count);
+
+/**
+ * Look at a finished message's result in place.
+ *
+ * @param out         the result, 16-byte aligned, valid until the message is taken or released
+ * @param out_len     its length, bytes; 0 unless *out_status is Q_OK
+ * @param out_status  how the message ended; each of the three may be NULL
+ * @return Q_OK; Q_ERR_NOT_READY; Q_ERR_NOT_FOUND.
+ */
+Q_API QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, size_t *out_len,
+				QueueStatus *out_status);
+
+/**
+ * Free a finished message's slot without copying its result.
+ * @return Q_OK; Q_ERR_NOT_READY: unfinished or reserved; Q_ERR_NOT_FOUND.
+ */
+Q_API QueueStatus q_release(GpuQueue *q, uint64_t msg_id);
+
+/**
+ * q_release() for each of `count` ids. One failing does not stop the others.
+ * @return Q_OK: all freed; else the first failure.
+ */
+Q_API QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count);
+
+/**
+ * Wait until a message has finished, whatever the outcome.
+ * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_NOT_FOUND: never issued, aborted, or already taken or
+ *         discarded when the call began; Q_ERR_SHUTDOWN: a reservation that a stop revoked.
+ */
+Q_API QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms);
+
+/**
+ * Wait until polling would return something.
+ * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_SHUTDOWN: stopped and nothing is left to come.
+ */
+Q_API QueueStatus q_wait_any(GpuQueue *q, uint32_t timeout_ms);
+
+/**
+ * A file descriptor for poll(), select() and epoll, readable (level-triggered) while polling
+ * would return something.
+ *
+ * It is served by one library thread, created by the first call. It becomes readable within the
+ * time that thread needs to be scheduled after a completion (typically under 0.2 ms on an idle
+ * machine); one wake-up with nothing to poll may happen when results are taken by id meanwhile.
+ * Poll until nothing comes: that is what makes it unreadable again.
+ *
+ * @return the descriptor, owned by the queue and closed by q_shutdown(); -1 on failure.
+ */
+Q_API int q_completion_fd(GpuQueue *q);
+
+/* ---- observation ----------------------------------------------------------------------- */
+
+/** Counters; see QueueStats. @return Q_OK; Q_ERR_INVALID_ARG: out is NULL. */
+Q_API QueueStatus q_stats(GpuQueue *q, QueueStats *out);
+
+/** What the queue is and how it was set up. @return Q_OK; Q_ERR_INVALID_ARG: out is NULL. */
+Q_API QueueStatus q_info(GpuQueue *q, QueueInfo *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GPUQ_GPUQ_H */

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * processor.h - what a processor source includes: message and result views, device helpers.
+ *
+ * A processor is one function, compiled for the CPU device always and for the GPU where a CUDA
+ * compiler exists. Write it once:
+ *
+ *     C++, CUDA:  __device__ void process_message(const MsgView &in, ResultView *out);
+ *     C:          void process_message(const MsgView *in, ResultView *out);
+ *
+ * and let gpuq_add_processor() build it, or end the source with Q_PROCESSOR_IMAGE(name) and make
+ * a shared object of it, which q_init() loads by path.
+ *
+ * All threads of the unit (thread, warp or block, see QueueConfig.granularity) call the function.
+ * On the CPU device the unit is one thread of size 1. It must not throw, exit the thread, or keep
+ * `in.payload` or `out->out` beyond its return. Functions that other functions of the source call
+ * on the GPU are marked Q_DEVICE.
+ */
+#ifndef GPUQ_PROCESSOR_H
+#define GPUQ_PROCESSOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define Q_DEVICE __device__
+#else
+#define Q_DEVICE
+#ifndef __device__
+#define __device__ /* so that one source serves a CUDA and a host compiler */
+#endif
+#ifndef __host__
+#define __host__
+#endif
+#ifndef __forceinline__
+#define __forceinline__ inline
+#endif
+#endif
+
+/* One message, read-only. Never qualify what points into it `const __restrict__`: nvcc then keeps
+ * one load for ever. */
+typedef struct MsgView {
+	const uint8_t *payload; /* len bytes, 16-byte aligned; not NULL, also when len is 0 */
+	uint32_t len;           /* bytes */
+	uint64_t msg_id;
+	uint32_t opcode;  /* from EnqueueOptions */
+	uint64_t tag;     /* from EnqueueOptions */
+	const void *user; /* QueueConfig.processor_data (16-byte aligned), or NULL */
+} MsgView;
+
+/* Where the result goes. Both words start at 0; one thread of the unit writes them. */
+typedef struct ResultView {
+	uint8_t *out;      /* room for the result, 16-byte aligned; contents undefined */
+	uint32_t cap;      /* bytes of room */
+	uint32_t *out_len; /* the result's length; above cap: the message ends FAILED */
+	uint32_t *status;  /* 0: done; anything else: the message ends FAILED */
+} ResultView;
+
+/* The unit's thread number, its size and its barrier. */
+#if defined(__CUDA_ARCH__)
+#if !defined(Q_GRANULARITY) || Q_GRANULARITY == 0
+static __device__ __forceinline__ uint32_t q_rank(void)
+{
+	return 0;
+}
+static __device__ __forceinline__ uint32_t q_size(void)
+{
+	return 1;
+}
+static __device__ __forceinline__ void q_sync(void)
+{
+}
+#elif Q_GRANULARITY == 1
+static __device__ __forceinline__ uint32_t q_rank(void)
+{
+	return threadIdx.x % 32;
+}
+static __device__ __forceinline__ uint32_t q_size(void)
+{
+	return 32;
+}
+static __device__ __forceinline__ void q_sync(void)
+{
+	__syncwarp();
+}
+#else
+static __device__ __forceinline__ uint32_t q_rank(void)
+{
+	return threadIdx.x;
+}
+static __device__ __forceinline__ uint32_t q_size(void)
+{
+	return blockDim.x;
+}
+static __device__ __forceinline__ void q_sync(void)
+{
+	__syncthreads();
+}
+#endif
+#else
+static inline __host__ __device__ uint32_t q_rank(void)
+{
+	return 0;
+}
+static inline __host__ __device__ uint32_t q_size(void)
+{
+	return 1;
+}
+static inline __host__ __device__ void q_sync(void)
+{
+}
+#endif
+
+/* ---- the image: what q_init() finds, checks and calls ------------------------------------ */
+
+/* Changes whenever the protocol between host and consumer loop does. */
+#define Q_PROTOCOL_VERSION 1u
+#define Q_PROCESSOR_MAGIC  0x51505247u /* "GRPQ" */
+
+typedef void (*QProcessorFn)(const MsgView *in, ResultView *out);
+
+typedef struct QProcessorImage {
+	uint32_t magic;            /* Q_PROCESSOR_MAGIC */
+	uint32_t protocol_version; /* Q_PROTOCOL_VERSION of the header it was compiled with */
+	uint32_t granularity;      /* Q_PER_* it was compiled for */
+	uint32_t reserved0;
+	const char *name;         /* 1 to 63 characters, no '/' */
+	QProcessorFn cpu;         /* NULL: cannot run on the CPU device */
+	const void *device_image; /* fatbin; NULL: cannot run on a GPU */
+	uint64_t device_image_bytes;
+	uint64_t reserved[4];
+} QProcessorImage;
+
+#if !defined(__CUDACC_RTC__)
+#ifdef __cplusplus
+static_assert(sizeof(QProcessorImage) == 80, "QProcessorImage is frozen");
+__device__ void process_message(const MsgView &in, ResultView *out);
+#define Q_PROCESSOR_C_LINKAGE      extern "C"
+#define Q_PROCESSOR_CALL_(in, out) process_message(*(in), (out))
+#else
+_Static_assert(sizeof(QProcessorImage) == 80, "QProcessorImage is frozen");
+void process_message(const MsgView *in, ResultView *out);
+#define Q_PROCESSOR_C_LINKAGE
+#define Q_PROCESSOR_CALL_(in, out) process_message((in), (out))
+#endif
+
+#ifndef Q_GRANULARITY
+#define Q_GRANULARITY 0
+#endif
+
+#define Q_PROCESSOR_INIT_(name_)                                                                   \
+	{                                                                                          \
+		Q_PROCESSOR_MAGIC, Q_PROTOCOL_VERSION, Q_GRANULARITY, 0, name_, q_processor_entry, \
+			NULL, 0,                                                                   \
+		{                                                                                  \
+			0, 0, 0, 0                                                                 \
+		}                                                                                  \
+	}
+
+/* Makes the shared object that holds this source loadable by path. */
+#define Q_PROCESSOR_IMAGE(name_)                                                                   \
+	static void q_processor_entry(const MsgView *in, ResultView *out)                          \
+	{                                                                                          \
+		Q_PROCESSOR_CALL_(in, out);                                                        \
+	}                                                                                          \
+	Q_PROCESSOR_C_LINKAGE __attribute__((visibility("default"), used))                         \
+	const QProcessorImage gpuq_processor_image = Q_PROCESSOR_INIT_(name_)
+
+/* Makes the processor known to the program that links this source; see gpuq_add_processor(). */
+#define Q_PROCESSOR_REGISTER(name_)                                                                \
+	static void q_processor_entry(const MsgView *in, ResultView *out)                          \
+	{                                                                                          \
+		Q_PROCESSOR_CALL_(in, out);                                                        \
+	}                                                                                          \
+	__attribute__((constructor)) static void q_processor_announce(void)                        \
+	{                                                                                          \
+		static const QProcessorImage image = Q_PROCESSOR_INIT_(name_);                     \
+		q_register_processor(&image);                                                      \
+	}
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+/**
+ * Add a processor to those that cfg.processor can name, and that a NULL cfg.processor finds.
+ *
+ * @param image  static storage; checked by q_init(), not here
+ * Threads: any.
+ */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
+void q_register_processor(const QProcessorImage *image);
+#ifdef __cplusplus
+}
+#endif
+#endif /* !__CUDACC_RTC__ */
+
+#endif /* GPUQ_PROCESSOR_H */

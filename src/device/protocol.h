@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * protocol.h - the layouts host and consumers share, and every step of the protocol between them.
+ *
+ * Compiled unchanged by gcc, clang, nvcc and NVRTC. docs/design.md explains the construction,
+ * docs/memory-model.md has the table of its edges: every acquire and release below carries a label
+ * (P1, T2, ...) that names it there. In short:
+ *
+ *   pool     free slots sit in a ring of slot numbers. A producer pops one (P2) and owns the slot;
+ *            the word it popped is the message's id.
+ *   publish  the producer fills the slot and puts its number into the ring of the message's class
+ *            by one compare-and-swap of the ring entry (T1), whose upper bits carry the position.
+ *            Nobody reserves a place and then fills it, so there are no holes: a producer that
+ *            stalls or dies before the swap delays nobody.
+ *   claim    a consumer that sees the entry at a class cursor published (T2) claims it by
+ *            advancing the cursor. Stop, cancel, deadline and priority are decided here.
+ *   complete the consumer puts slot and outcome into the completion ring (C1), the host reaps
+ *            them in order (C2).
+ *   park     a consumer that finds nothing registers, looks again, then sleeps (K2); who publishes
+ *            looks for sleepers after publishing (K1).
+ *
+ * No ring can overflow: each holds a slot at most once, and has room for all of them.
+ */
+#ifndef GPUQ_DEVICE_PROTOCOL_H
+#define GPUQ_DEVICE_PROTOCOL_H
+
+#include <stddef.h>
+
+#include "device/atomics.h"
+
+#if defined(__cplusplus)
+#define GQ_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define GQ_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+#define GQ_LINE                                                                                    \
+	128 /* bytes: a GPU's cache line, and two of the CPU's, which it fetches in pairs          \
+	     */
+#define GQ_ALIGNED(n) __attribute__((aligned(n)))
+
+#define GQ_CLASSES   4u /* priority classes: 0 low, 1 normal, 2 high, 3 urgent */
+#define GQ_MAX_ORDER 20u
+#define GQ_NONE      UINT32_MAX
+
+/* ---- rings of words --------------------------------------------------------------------- */
+
+/*
+ * Positions are free-running and 64-bit; entry = position & mask. An entry word carries a tag made
+ * from the position in its upper bits and a value in the lower ones, so that "published" means
+ * "the tag is the position's" and nothing is ever cleared. Two positions a lap apart always differ
+ * in their tag; a tag repeats only after 2^(64 - shift + drop) positions.
+ *
+ * The words themselves (entry, head, tail) may lie in different memories; this is only a view of
+ * them, constant after setup.
+ */
+struct gq_ring {
+	uint64_t *entry; /* 2^order words */
+	uint64_t *head;  /* next position to take; written by takers */
+	uint64_t *tail;  /* a position all before which are published; written by putters */
+	uint32_t order;  /* log2 of the number of entries */
+	uint32_t shift;  /* bits of an entry's value */
+	uint32_t drop;   /* low bits of a position that its tag leaves out; at most order */
+	uint32_t reserved;
+};
+
+GQ_FN uint64_t gq_ring_size(const struct gq_ring *r)
+{
+	return UINT64_C(1) << r->order;
+}
+
+GQ_FN uint64_t *gq_ring_entry(const struct gq_ring *r, uint64_t pos)
+{
+	return &r->entry[pos & (gq_ring_size(r) - 1)];
+}
+
+/* The tag that position `pos` gives its entry, in place. */
+GQ_FN uint64_t gq_ring_tag(const struct gq_ring *r, uint64_t pos)
+{
+	return (pos >> r->drop) << r->shift;
+}
+
+GQ_FN uint64_t gq_ring_value(const struct gq_ring *r, uint64_t word)
+{
+	return word & ((UINT64_C(1) << r->shift) - 1);
+}
+
+GQ_FN bool gq_ring_is_at(const struct gq_ring *r, uint64_t word, uint64_t pos)
+{
+	return word - gq_ring_value(r, word) == gq_ring_tag(r, pos);
+}
+
+/* Signed distance of two free-running positions. */
+GQ_FN int64_t gq_pos_diff(uint64_t a, uint64_t b)
+{
+	return (int64_t)(a - b);
+}
+
+/* Advance the tail to at least `end`; everything before it has been seen published. */
+GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
+{
+	uint64_t tail = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+
+	while (gq_pos_diff(tail, end) < 0) {
+		/* H1 release: pairs with H2. Sequentially consistent for who waits until all
+		 * slots are back: K1. */
+		if (gq_cas_seq_cst_u64(r->tail, tail, end))
+			return;
+		tail = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+	}
+}
+
+/*
+ * Publish one value at the next free position, from `*pos` on, and move `*pos` past it. The caller
+ * raises the tail to `*pos` when it has put its last.
+ *
+ * Lock-free: a failed swap means that another putter published. Whoever holds a value to put is
+ * owed room by conservation (a slot is in one place at a time), so the ring is never full here.
+ * Source: the entry-swap queue with a helped tail of Tsigas and Zhang (SPAA 2001), with full
+ * positions in place of their two null values.
+ */
+GQ_FN void gq_ring_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
+{
+	for (;;) {
+		uint64_t *entry = gq_ring_entry(r, *pos);
+		uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire: a position seen
+							    * published is passed on by H1 */
+
+		if (gq_ring_is_at(r, old, *pos)) {
+			++*pos; /* another's; help the tail past it in the end */
+		} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
+			GQ_WINDOW();
+			/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2.
+			 * Sequentially consistent because K1 follows: see gq_event. */
+			if (gq_cas_seq_cst_u64(entry, old, gq_ring_tag(r, *pos) | value)) {
+				++*pos;
+				return;
+			}
+		} else {
+			*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
+		}
+	}
+}
+
+GQ_FN void gq_ring_put_one(const struct gq_ring *r, uint64_t value)
+{
+	uint64_t pos = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+
+	gq_ring_put(r, &pos, value);
+	GQ_WINDOW();
+	gq_ring_raise_tail(r, pos);
+}
+
+/* ---- slots ------------------------------------------------------------------------------ */
+
+enum gq_slot_flags {
+	GQ_SLOT_DISCARD = 1u << 0, /* free at completion */
+};
+
+/*
+ * What the producer says of its message; the payload follows at GQ_PAYLOAD_OFFSET. Written by the
+ * owner of the slot before publication (T1) and read-only from then on, but for two words.
+ */
+struct gq_slot {
+	uint64_t msg_id;
+	uint64_t tag;
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+	uint64_t cancel;      /* the id that shall not start; written by hosts at any time */
+	uint32_t len;         /* payload bytes */
+	uint32_t opcode;
+	uint32_t flags;    /* gq_slot_flags */
+	uint32_t priority; /* class, 0 to GQ_CLASSES - 1 */
+	uint32_t armed;    /* a host sleeps on this word until the slot completes (K2) */
+	uint32_t reserved0;
+	uint64_t reserved1;
+};
+
+#define GQ_PAYLOAD_OFFSET 64u
+GQ_STATIC_ASSERT(sizeof(struct gq_slot) == GQ_PAYLOAD_OFFSET, "payload follows the slot header");
+GQ_STATIC_ASSERT(offsetof(struct gq_slot, len) == 32, "layout is shared with the device");
+GQ_STATIC_ASSERT(offsetof(struct gq_slot, armed) == 48, "layout is shared with the device");
+
+/* How a message ended: in a completion, 0 to 2^24 is a result of that many bytes. */
+enum gq_outcome {
+	GQ_OUTCOME_MAX_LEN = 1u << 24,
+	GQ_OUTCOME_FAILED = GQ_OUTCOME_MAX_LEN + 1,
+	GQ_OUTCOME_EXPIRED,
+	GQ_OUTCOME_CANCELLED,
+};
+#define GQ_OUTCOME_BITS 25u
+
+/*
+ * Ids. The pool hands slots out in the order of its positions, and the word it hands out is the
+ * id: position << shift | slot. At least four bits are left below the position, so that a slot's
+ * state word can carry the position and a phase in one word.
+ */
+#define GQ_MIN_ID_SHIFT 4u
+GQ_FN uint32_t gq_id_shift(uint32_t order)
+{
+	return order < GQ_MIN_ID_SHIFT ? GQ_MIN_ID_SHIFT : order;
+}
+
+/* ---- control word ------------------------------------------------------------------------ */
+
+/* Written by the host, read by every consumer before it claims (X1, X2). */
+enum gq_control {
+	GQ_CONTROL_PAUSE = 1u << 0,  /* claim nothing; say so by acknowledging the epoch */
+	GQ_CONTROL_LEAVE = 1u << 1,  /* end the loop */
+	GQ_CONTROL_CANCEL = 1u << 2, /* whatever is claimed from now on ends CANCELLED */
+};
+#define GQ_CONTROL_EPOCH_SHIFT 8u /* epoch: counts pauses and resumes */
+
+/* ---- the channel: all that a consumer needs ---------------------------------------------- */
+
+struct gq_channel {
+	struct gq_ring ready[GQ_CLASSES]; /* published, unclaimed */
+	struct gq_ring done;              /* completed, not reaped; host tail here, head there */
+	uint8_t *slots;                   /* struct gq_slot and payload, slot_stride apart */
+	uint8_t *results;                 /* result areas, result_stride apart */
+	uint64_t slot_stride;
+	uint64_t result_stride;
+	uint64_t *control;
+	const void *user; /* processor_data */
+	uint32_t result_bytes;
+	uint32_t reserved;
+};
+
+GQ_FN struct gq_slot *gq_slot_at(const struct gq_channel *ch, uint32_t slot)
+{
+	return (struct gq_slot *)(void *)(ch->slots + slot * ch->slot_stride);
+}
+
+GQ_FN uint8_t *gq_payload_at(const struct gq_channel *ch, uint32_t slot)
+{
+	return ch->slots + slot * ch->slot_stride + GQ_PAYLOAD_OFFSET;
+}
+
+GQ_FN uint8_t *gq_result_at(const struct gq_channel *ch, uint32_t slot)
+{
+	return ch->results + slot * ch->result_stride;
+}
+
+/* ---- pool: host only ---------------------------------------------------------------------- */
+
+#define GQ_POOL_CLOSED UINT64_C(1) /* in the pool's head, which holds position << 1 */
+
+/*
+ * Take up to `max` free slots; their words are the ids of the messages to come.
+ *
+ * @return how many; 0 with *closed false means that at one instant no slot was free: the pool has
+ *         no holes, so there is no release in flight that one would have to wait out.
+ */
+GQ_FN uint32_t gq_pool_pop(const struct gq_ring *pool, uint64_t *ids, uint32_t max, bool *closed)
+{
+	for (;;) {
+		uint64_t head = gq_load_acquire_u64(pool->head); /* N2: sees the stop's close */
+		uint64_t pos = head >> 1, word = 0;
+		uint32_t n = 0;
+
+		*closed = (head & GQ_POOL_CLOSED) != 0;
+		if (*closed)
+			return 0;
+		for (; n < max; n++) {
+			/* P2 acquire: the previous owner is done with the slot; pairs with P1.
+			 * Sequentially consistent for who waits for room: K2. */
+			word = gq_load_seq_cst_u64(gq_ring_entry(pool, pos + n));
+			if (!gq_ring_is_at(pool, word, pos + n))
+				break;
+			ids[n] = word;
+		}
+		if (n == 0) {
+			if (gq_ring_is_at(pool, word, pos - gq_ring_size(pool)))
+				return 0;
+			continue; /* our head was old */
+		}
+		GQ_WINDOW();
+		/* N1: against other poppers and the stop's close, which makes it fail. */
+		if (gq_cas_acq_rel_u64(pool->head, head, head + 2 * (uint64_t)n))
+			return n;
+	}
+}
+
+/* ---- publish: host only -------------------------------------------------------------------- */
+
+/* Hand `n` filled slots of one class over, in order. */
+GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
+		      uint32_t n, uint64_t slot_mask)
+{
+	const struct gq_ring *r = &ch->ready[priority];
+	uint64_t pos = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+
+	for (uint32_t i = 0; i < n; i++)
+		gq_ring_put(r, &pos, ids[i] & slot_mask);
+	GQ_WINDOW();
+	gq_ring_raise_tail(r, pos);
+}
+
+/* ---- claim: consumers ---------------------------------------------------------------------- */
+
+/*
+ * Starvation guard: a waiting class that one consumer has passed over this often, each time for a
+ * higher one, gets that consumer's next claim. So with n consumers a waiting message at the front
+ * of its class is passed over at most n * GQ_PASS_LIMIT times by higher classes; below that,
+ * order between classes is strict.
+ */
+#define GQ_PASS_LIMIT 256u
+
+struct gq_turn { /* one a consumer, private to it; zero to begin with */
+	uint32_t passed[GQ_CLASSES];
+};
+
+/* Whether anything may be waiting. Sequentially consistent, as the sleeper's second look (K2). */
+GQ_FN bool gq_ring_may_hold(const struct gq_ring *r)
+{
+	uint64_t pos = gq_load_relaxed_device_u64(r->head);
+	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos)); /* K2: pairs with K1 */
+
+	return !gq_ring_is_at(r, word, pos - gq_ring_size(r));
+}
+
+GQ_FN bool gq_work_waits(const struct gq_channel *ch)
+{
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		if (gq_ring_may_hold(&ch->ready[c]))
+			return true;
+	return false;
+}
+
+/* The slot at the front of one class, or GQ_NONE. See the entry published, copy it, claim it. */
+GQ_FN uint32_t gq_claim_from(const struct gq_ring *r)
+{
+	for (;;) {
+		uint64_t pos = gq_load_relaxed_device_u64(r->head);
+		uint64_t word = gq_load_acquire_u64(gq_ring_entry(r, pos)); /* T2 acquire: slot
+									     * and payload; pairs
+									     * with T1 */
+
+		if (!gq_ring_is_at(r, word, pos)) {
+			if (gq_ring_is_at(r, word, pos - gq_ring_size(r)))
+				return GQ_NONE;
+			continue; /* our cursor was old */
+		}
+		GQ_WINDOW();
+		/* Relaxed: exclusion is all it is for; what the claimer reads comes with T2. The
+		 * entry is reused only after this slot has come back through C, P and T. */
+		if (gq_cas_relaxed_device_u64(r->head, pos, pos + 1))
+			return (uint32_t)gq_ring_value(r, word);
+	}
+}
+
+/* Claim the next message: higher classes first, first come first served within one. */
+GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_turn *turn)
+{
+	for (uint32_t c = 0; c < GQ_CLASSES - 1; c++) {
+		if (turn->passed[c] >= GQ_PASS_LIMIT) {
+			uint32_t slot = gq_claim_from(&ch->ready[c]);
+
+			turn->passed[c] = 0;
+			if (slot != GQ_NONE)
+				return slot;
+		}
+	}
+	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
+		uint32_t slot = gq_claim_from(&ch->ready[c]);
+
+		if (slot == GQ_NONE)
+			continue;
+		turn->passed[c] = 0;
+		for (uint32_t d = 0; d < c; d++)
+			turn->passed[d] = gq_ring_may_hold(&ch->ready[d]) ? turn->passed[d] + 1 : 0;
+		return slot;
+	}
+	return GQ_NONE;
+}
+
+/*
+ * What is to become of a claimed message, decided here and nowhere else.
+ * @param now_ns  CLOCK_MONOTONIC; may be 0 when the slot has no deadline
+ * @return 0: run it; else the outcome it ends with.
+ */
+GQ_FN uint32_t gq_decide(const struct gq_slot *slot, uint64_t control, uint64_t now_ns)
+{
+	/* Relaxed: the id in it says which message is meant; nothing else is published by it. */
+	if ((control & GQ_CONTROL_CANCEL) != 0 ||
+	    gq_load_relaxed_u64(&slot->cancel) == slot->msg_id)
+		return GQ_OUTCOME_CANCELLED;
+	if (slot->deadline_ns != 0 && now_ns >= slot->deadline_ns)
+		return GQ_OUTCOME_EXPIRED;
+	return 0;
+}
+
+/* The outcome of a message that has run. */
+GQ_FN uint32_t gq_outcome_of(uint32_t status, uint32_t out_len, uint32_t cap)
+{
+	return status != 0 || out_len > cap ? (uint32_t)GQ_OUTCOME_FAILED : out_len;
+}
+
+/* ---- complete: consumers; reap: host -------------------------------------------------------- */
+
+GQ_FN uint64_t gq_done_value(const struct gq_channel *ch, uint32_t slot, uint32_t outcome)
+{
+	return (uint64_t)outcome << ch->done.order | slot;
+}
+
+/* Completion where consumer and host share memory: no place is held, so no stalled consumer can
+ * hide another's completion. */
+GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outcome)
+{
+	gq_ring_put_one(&ch->done, gq_done_value(ch, slot, outcome));
+}
+
+/* Completion across PCIe: a ticket among the consumers (device memory), then one posted store. */
+GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome)
+{
+	const struct gq_ring *r = &ch->done;
+	uint64_t pos = gq_fetch_add_relaxed_device_u64(r->tail, 1);
+
+	GQ_WINDOW();
+	/* C1 release: publishes the result; pairs with C2. */
+	gq_store_release_u64(gq_ring_entry(r, pos),
+			     gq_ring_tag(r, pos) | gq_done_value(ch, slot, outcome));
+}
+
+/* Whether a completion waits to be reaped. Sequentially consistent, as a waiter's second look. */
+GQ_FN bool gq_done_waits(const struct gq_channel *ch)
+{
+	const struct gq_ring *r = &ch->done;
+	uint64_t pos = gq_load_relaxed_u64(r->head);
+
+	/* K2: pairs with K1. A head that another reaper has moved since only makes this true. */
+	return !gq_ring_is_at(r, gq_load_seq_cst_u64(gq_ring_entry(r, pos)), pos - gq_ring_size(r));
+}
+
+/* The next completion in order, if there is one. One reaper at a time, under the queue's lock. */
+GQ_FN bool gq_reap(const struct gq_channel *ch, uint32_t *slot, uint32_t *outcome)
+{
+	const struct gq_ring *r = &ch->done;
+	uint64_t pos = gq_load_relaxed_u64(r->head);
+	/* C2 acquire: the result; pairs with C1. Sequentially consistent: also K2's look. */
+	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
+	uint64_t value = gq_ring_value(r, word);
+
+	if (!gq_ring_is_at(r, word, pos))
+		return false;
+	*slot = (uint32_t)(value & (gq_ring_size(r) - 1));
+	*outcome = (uint32_t)(value >> r->order);
+	gq_store_relaxed_u64(r->head, pos + 1);
+	return true;
+}
+
+/* ---- park and wake ------------------------------------------------------------------------- */
+
+/*
+ * An event count: who sleeps until something has been published, and who wakes them.
+ *
+ * One word: the lower half counts wake-ups and is the futex, the upper half the registered
+ * sleepers. A sleeper registers, looks again, and sleeps only if the lower half is still what it
+ * was at registration. Who has published looks at the upper half (K1) and, if it is not zero,
+ * takes sleepers off it, bumps the lower half in the same step and wakes that many. So:
+ *
+ *  - nothing is lost: publish and look, register and look again are sequentially consistent, so
+ *    at least one side sees the other; a wake-up that comes between registration and sleep has
+ *    changed the futex word;
+ *  - wake-ups are bounded by sleeps: a registered sleeper is taken off at most once, and until it
+ *    registers again nobody makes a system call for it;
+ *  - a sleeper that gives up takes itself off only if no wake-up came since it registered:
+ *    otherwise it cannot tell whether it was meant, and an uncounted sleeper would be lost. The
+ *    surplus that may remain costs one futile system call and is gone.
+ */
+struct gq_event {
+	uint64_t word;
+};
+
+#define GQ_EVENT_SLEEPER (UINT64_C(1) << 32)
+/* Set for good on a queue whose stop timed out: whoever publishes must take the slow path. */
+#define GQ_EVENT_STICKY (UINT64_C(1) << 63)
+
+GQ_FN uint32_t gq_event_sleepers(uint64_t word)
+{
+	return (uint32_t)((word & ~GQ_EVENT_STICKY) >> 32);
+}
+
+/* @return the key to sleep with. Look again, with _seq_cst loads, before sleeping. */
+GQ_FN uint32_t gq_event_register(struct gq_event *e)
+{
+	return (uint32_t)gq_fetch_add_seq_cst_u64(&e->word, GQ_EVENT_SLEEPER); /* K2 */
+}
+
+/* The registered sleeper goes on without having been woken. */
+GQ_FN void gq_event_unregister(struct gq_event *e, uint32_t key)
+{
+	uint64_t word = gq_load_seq_cst_u64(&e->word);
+
+	while ((uint32_t)word == key && gq_event_sleepers(word) != 0) {
+		if (gq_cas_seq_cst_u64(&e->word, word, word - GQ_EVENT_SLEEPER))
+			return;
+		word = gq_load_seq_cst_u64(&e->word);
+	}
+}
+
+/* Whether who has just published must look closer. */
+GQ_FN bool gq_event_armed(const struct gq_event *e)
+{
+	return gq_load_seq_cst_u64(&e->word) >> 32 != 0; /* K1: pairs with K2 */
+}
+
+/* Take up to `max` sleepers off. @return how many to wake. */
+GQ_FN uint32_t gq_event_take(struct gq_event *e, uint32_t max)
+{
+	for (;;) {
+		uint64_t word = gq_load_seq_cst_u64(&e->word); /* K1: pairs with K2 */
+		uint32_t n = gq_event_sleepers(word), bumped = (uint32_t)word + 1;
+
+		if (n > max)
+			n = max;
+		if (n == 0)
+			return 0;
+		if (gq_cas_seq_cst_u64(&e->word, word, ((word >> 32) - n) << 32 | bumped))
+			return n;
+	}
+}
+
+#endif /* GPUQ_DEVICE_PROTOCOL_H */

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* completion.c - from completions to results: reaping, polling, taking, waiting. */
+#include "host/queue.h"
+#include "host/thread.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* ---- the consumers' side ------------------------------------------------------------------- */
+
+void gq__wake_slot(GpuQueue *q, uint32_t slot)
+{
+	uint32_t *armed = &gq_slot_at(&q->ch, slot)->armed;
+
+	if (gq_load_seq_cst_u32(armed) != 0) /* K1: pairs with K2 */
+		gq__flag_wake(armed);
+}
+
+void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome)
+{
+	const bool discard = (gq_slot_at(&q->ch, slot)->flags & GQ_SLOT_DISCARD) != 0;
+
+	gq_complete(&q->ch, slot, outcome); /* C1; from here on the slot may be anybody's */
+	gq__wake_slot(q, slot);             /* at worst a futile wake-up of its next owner */
+	gq_event_broadcast(&q->any);
+	if (discard && gq_event_armed(&q->room)) /* a producer may reap and take it */
+		gq__event_wake(&q->room, 1);
+}
+
+/* ---- reaping --------------------------------------------------------------------------------- */
+
+void gq__free_slot(GpuQueue *q, uint64_t id)
+{
+	gq_ring_put_one(&q->pool, id & q->slot_mask); /* P1 */
+	if (!gq_event_armed(&q->room))                /* K1 */
+		return;
+	gq__event_wake(&q->room, 1);
+	if (gq_closed(q)) /* sticky since then: q_wait_any() may wait for the last slot */
+		gq_event_broadcast(&q->any);
+}
+
+static bool is_unpolled(const GpuQueue *q, uint64_t id)
+{
+	return gq_load_acquire_u64(&gq_record_of(q, id)->state) == gq_state(q, id, GQ_DONE);
+}
+
+static uint64_t *finished_at(const GpuQueue *q, uint64_t pos)
+{
+	return &q->finished[pos & (2 * (uint64_t)q->cfg.capacity - 1)];
+}
+
+/* Ids whose result was taken before they were polled stay in the list until they are in the way:
+ * at most `capacity` of its 2 * capacity entries can be alive, so this is amortised O(1). */
+static void drop_taken(GpuQueue *q)
+{
+	uint64_t kept = q->finished_head;
+
+	for (uint64_t pos = q->finished_head; pos != q->finished_tail; pos++)
+		if (is_unpolled(q, *finished_at(q, pos)))
+			*finished_at(q, kept++) = *finished_at(q, pos);
+	gq_store_relaxed_u64(&q->finished_tail, kept);
+}
+
+/* Under the reap lock, as everything down to "polling". */
+static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
+{
+	const struct gq_slot *slot = gq_slot_at(&q->ch, index);
+	const uint64_t id = slot->msg_id;
+	struct gq_record *record = &q->records[index];
+
+#define COUNT(what) gq_store_relaxed_u64(&q->reaped.what, q->reaped.what + 1)
+	COUNT(finished);
+	if (outcome == GQ_OUTCOME_FAILED)
+		COUNT(failed);
+	else if (outcome == GQ_OUTCOME_EXPIRED)
+		COUNT(expired);
+	else if (outcome == GQ_OUTCOME_CANCELLED)
+		COUNT(cancelled);
+	if ((slot->flags & GQ_SLOT_DISCARD) != 0) {
+		COUNT(discarded);
+		gq_store_release_u64(&record->state, gq_state(q, id, GQ_FREE)); /* S1 */
+		gq__free_slot(q, id);
+		return;
+	}
+#undef COUNT
+	gq_store_relaxed_u64(&record->tag, slot->tag);
+	__atomic_store_n(&record->outcome, outcome, __ATOMIC_RELAXED);
+	/* S1 release: the result (through C2), tag and outcome; pairs with S2. */
+	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
+	if (q->finished_tail - q->finished_head == 2 * (uint64_t)q->cfg.capacity)
+		drop_taken(q);
+	*finished_at(q, q->finished_tail) = id;
+	gq_store_relaxed_u64(&q->finished_tail, q->finished_tail + 1);
+}
+
+enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time under the lock */
+
+static unsigned reap_some(GpuQueue *q)
+{
+	uint32_t slot, outcome;
+	unsigned n = 0;
+
+	while (n < REAP_CHUNK && gq_reap(&q->ch, &slot, &outcome)) {
+		finish(q, slot, outcome);
+		n++;
+	}
+	return n;
+}
+
+/*
+ * Reap what is there.
+ * @param force  also when nothing seems to wait, so as to wait for a reaper that has taken a
+ *               completion and not yet said so
+ */
+void gq__reap_all(GpuQueue *q, bool force)
+{
+	unsigned n;
+
+	if (!force && !gq_done_waits(&q->ch))
+		return;
+	do {
+		pthread_mutex_lock(&q->reap_lock);
+		n = reap_some(q);
+		pthread_mutex_unlock(&q->reap_lock);
+	} while (n == REAP_CHUNK);
+}
+
+/* Whether polling would return something. */
+static bool unpolled_left(GpuQueue *q)
+{
+	while (q->finished_head != q->finished_tail &&
+	       !is_unpolled(q, *finished_at(q, q->finished_head)))
+		gq_store_relaxed_u64(&q->finished_head, q->finished_head + 1);
+	return q->finished_head != q->finished_tail;
+}
+
+/* ---- the completion descriptor ------------------------------------------------------------------
+ */
+
+/* Under the reap lock: nothing is left to poll, so the descriptor must not be readable. */
+static void clear_fd(GpuQueue *q)
+{
+	eventfd_t value;
+
+	if (q->fd_readable == 0 || unpolled_left(q))
+		return;
+	eventfd_read(q->completion_fd, &value);
+	gq_exchange_seq_cst_u32(&q->fd_readable, 0); /* K1 */
+	gq_event_broadcast(&q->fd_cleared);
+}
+
+static bool fd_is_readable(const GpuQueue *q)
+{
+	return __builtin_expect(gq_load_relaxed_u32(&q->fd_readable) != 0, 0);
+}
+
+/* A result was taken by id, perhaps the last that a readable descriptor announced. */
+static void taken_by_id(GpuQueue *q)
+{
+	if (!fd_is_readable(q))
+		return;
+	pthread_mutex_lock(&q->reap_lock);
+	clear_fd(q);
+	pthread_mutex_unlock(&q->reap_lock);
+}
+
+/* Makes the descriptor readable when there is something to poll. @return whether it is. */
+static bool announce(GpuQueue *q)
+{
+	bool readable;
+
+	pthread_mutex_lock(&q->reap_lock);
+	reap_some(q);
+	if (q->fd_readable == 0 && unpolled_left(q)) {
+		eventfd_write(q->completion_fd, 1);
+		gq_exchange_seq_cst_u32(&q->fd_readable, 1);
+	}
+	readable = q->fd_readable != 0;
+	pthread_mutex_unlock(&q->reap_lock);
+	return readable;
+}
+
+/* One write per emptying: while the descriptor is readable the thread waits for it to be cleared
+ * and completions do not wake it. */
+static void *serve_fd(void *arg)
+{
+	GpuQueue *q = arg;
+	struct gq_wait wait;
+
+	while (gq_load_seq_cst_u32(&q->fd_quit) == 0) {
+		gq__wait_begin(&wait, &q->any, GQ_FOR_EVER, 0);
+		while (gq_load_seq_cst_u32(&q->fd_quit) == 0 && !announce(q) &&
+		       gq__wait_next(&wait))
+			;
+		gq__wait_end(&wait);
+		gq__wait_begin(&wait, &q->fd_cleared, GQ_FOR_EVER, 0);
+		while (gq_load_seq_cst_u32(&q->fd_quit) == 0 &&
+		       gq_load_seq_cst_u32(&q->fd_readable) != 0 && gq__wait_next(&wait))
+			;
+		gq__wait_end(&wait);
+	}
+	return NULL;
+}
+
+/* Under the control lock. */
+static int make_fd(GpuQueue *q)
+{
+	int fd = gq__fault() ? -1 : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	int rc;
+
+	if (fd < 0) {
+		gq__fail(Q_ERR_LIMIT, "eventfd for q_completion_fd: no descriptor to be had");
+		return -1;
+	}
+	q->completion_fd = fd;
+	rc = gq__start_thread(&q->fd_thread, serve_fd, q, "gpuq-fd");
+	if (rc != 0) {
+		q->completion_fd = -1;
+		close(fd);
+		gq__failf(Q_ERR_LIMIT, "thread for q_completion_fd: %s", strerror(rc));
+		return -1;
+	}
+	return fd;
+}
+
+int q_completion_fd(GpuQueue *q)
+{
+	int fd;
+
+	if (gq_enter(q) != Q_OK)
+		return -1;
+	pthread_mutex_lock(&q->control_lock);
+	fd = q->completion_fd >= 0 ? q->completion_fd : make_fd(q);
+	pthread_mutex_unlock(&q->control_lock);
+	return fd;
+}
+
+void gq__stop_fd(GpuQueue *q)
+{
+	if (q->completion_fd < 0)
+		return;
+	gq_exchange_seq_cst_u32(&q->fd_quit, 1); /* K1 */
+	gq_event_broadcast(&q->any);
+	gq_event_broadcast(&q->fd_cleared);
+	pthread_join(q->fd_thread, NULL);
+	close(q->completion_fd);
+	q->completion_fd = -1;
+}
+
+/* ---- polling --------------------------------------------------------------------------------- */
+
+static QueueStatus status_of(uint32_t outcome)
+{
+	switch (outcome) {
+	case GQ_OUTCOME_FAILED:
+		return Q_ERR_FAILED;
+	case GQ_OUTCOME_EXPIRED:
+		return Q_ERR_EXPIRED;
+	case GQ_OUTCOME_CANCELLED:
+		return Q_ERR_CANCELLED;
+	default:
+		return Q_OK;
+	}
+}
+
+/* What a finished message's record says. Valid if the state is still the same afterwards. */
+static Completion completion_of(const GpuQueue *q, uint64_t id)
+{
+	const struct gq_record *record = gq_record_of(q, id);
+	/* S2 acquire on top of the state's: the state is read again after these. */
+	uint32_t outcome = __atomic_load_n(&record->outcome, __ATOMIC_ACQUIRE);
+	QueueStatus status = status_of(outcome);
+
+	return (Completion){ .msg_id = id,
+			     .tag = gq_load_acquire_u64(&record->tag),
+			     .status = status,
+			     .result_len = status == Q_OK ? outcome : 0,
+			     .result = gq_result_at(&q->ch, (uint32_t)(id & q->slot_mask)) };
+}
+
+/* Under the reap lock: the next finished id that nobody has polled or taken. */
+static bool next_finished(GpuQueue *q, Completion *out)
+{
+	while (unpolled_left(q) || reap_some(q) != 0) {
+		uint64_t id;
+
+		if (!unpolled_left(q))
+			continue;
+		id = *finished_at(q, q->finished_head);
+		gq_store_relaxed_u64(&q->finished_head, q->finished_head + 1);
+		*out = completion_of(q, id);
+		/* Against who takes it by id: one of the two gets it. */
+		if (gq_cas_seq_cst_u64(&gq_record_of(q, id)->state, gq_state(q, id, GQ_DONE),
+				       gq_state(q, id, GQ_POLLED)))
+			return true;
+	}
+	return false;
+}
+
+static bool nothing_to_poll(const GpuQueue *q)
+{
+	return gq_load_relaxed_u64(&q->finished_head) == gq_load_relaxed_u64(&q->finished_tail) &&
+	       !gq_done_waits(&q->ch) && !fd_is_readable(q);
+}
+
+/* One of `ids` and `completions` is NULL. */
+static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *completions,
+				 size_t max_count, size_t *out_count)
+{
+	size_t n = 0;
+
+	*out_count = 0;
+	if (ids == NULL && completions == NULL && max_count != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "the output array is NULL with max_count %zu; allowed: NULL only "
+				 "with max_count 0",
+				 max_count);
+	if (max_count == 0 || nothing_to_poll(q))
+		return Q_OK;
+	pthread_mutex_lock(&q->reap_lock);
+	while (n < max_count) {
+		Completion one;
+
+		if (!next_finished(q, &one))
+			break;
+		if (ids != NULL)
+			ids[n] = one.msg_id;
+		else
+			completions[n] = one;
+		n++;
+	}
+	clear_fd(q);
+	pthread_mutex_unlock(&q->reap_lock);
+	*out_count = n;
+	return Q_OK;
+}
+
+static QueueStatus no_count(void)
+{
+	return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL; allowed: where to put the count");
+}
+
+QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
+			       size_t *out_count)
+{
+	if (out_count != NULL)
+		*out_count = 0;
+	GQ_ENTER(q);
+	return out_count != NULL ? poll_finished(q, out_msg_ids, NULL, max_count, out_count)
+				 : no_count();
+}
+
+QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count)
+{
+	if (out_count != NULL)
+		*out_count = 0;
+	GQ_ENTER(q);
+	return out_count != NULL ? poll_finished(q, NULL, out, max_count, out_count) : no_count();
+}
+
+/* ---- taking by id ---------------------------------------------------------------------------- */
+
+static QueueStatus not_found(void)
+{
+	return gq__fail(Q_ERR_NOT_FOUND, "msg_id was never issued, or its message is aborted, "
+					 "discarded or taken");
+}
+
+/*
+ * The state of a message that has finished, reaping if need be.
+ * @return Q_OK; Q_ERR_NOT_READY; Q_ERR_NOT_FOUND.
+ */
+static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
+{
+	for (int look = 0; look < 2; look++) {
+		*state = gq_look_up(q, msg_id); /* S2 */
+		switch (gq_phase_of(*state)) {
+		case GQ_FREE:
+			return not_found();
+		case GQ_DONE:
+		case GQ_POLLED:
+			return Q_OK;
+		default:
+			if (look == 0)
+				gq__reap_all(q, false);
+		}
+	}
+	return gq__fail(Q_ERR_NOT_READY, "the message has not finished yet");
+}
+
+/* Become the one who takes a finished message. The slot is the caller's until gq__free_slot(). */
+static bool win(GpuQueue *q, uint64_t msg_id, uint64_t state)
+{
+	return gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state, state,
+				  gq_state(q, msg_id, GQ_FREE));
+}
+
+static void give_back(GpuQueue *q, uint64_t msg_id)
+{
+	gq__free_slot(q, msg_id);
+	taken_by_id(q);
+}
+
+static QueueStatus how_it_ended(QueueStatus status)
+{
+	return status == Q_OK ? Q_OK : gq__fail(status, q_status_string(status));
+}
+
+static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size_t room,
+			       size_t *out_len)
+{
+	for (;;) {
+		uint64_t state;
+		QueueStatus status = find_finished(q, msg_id, &state);
+		Completion done;
+
+		if (status != Q_OK)
+			return status;
+		done = completion_of(q, msg_id);
+		if (done.result_len > room) {
+			if (gq_look_up(q, msg_id) == 0)
+				continue; /* taken meanwhile: what we read may be another's */
+			*out_len = done.result_len;
+			return gq__failf(Q_ERR_BUFFER_TOO_SMALL,
+					 "out_buf has room for %zu bytes; the result has %" PRIu32,
+					 room, done.result_len);
+		}
+		if (!win(q, msg_id, state))
+			continue;
+		if (done.result_len != 0)
+			memcpy(out_buf, done.result, done.result_len);
+		*out_len = done.result_len;
+		give_back(q, msg_id);
+		return how_it_ended(done.status);
+	}
+}
+
+QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_buf, size_t *inout_len)
+{
+	size_t room;
+
+	if (inout_len == NULL) {
+		GQ_ENTER(q);
+		return gq__fail(Q_ERR_INVALID_ARG,
+				"inout_len is NULL; allowed: the room in out_buf");
+	}
+	room = *inout_len;
+	*inout_len = 0;
+	GQ_ENTER(q);
+	if (out_buf == NULL && room != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "out_buf is NULL with *inout_len %zu; allowed: NULL only with 0",
+				 room);
+	return try_dequeue(q, msg_id, out_buf, room, inout_len);
+}
+
+QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, size_t *out_len,
+			  QueueStatus *out_status)
+{
+	Completion done;
+	uint64_t state;
+
+	GQ_ENTER(q);
+	do {
+		QueueStatus status = find_finished(q, msg_id, &state);
+
+		if (status != Q_OK)
+			return status;
+		done = completion_of(q, msg_id);
+	} while (gq_look_up(q, msg_id) == 0); /* taken meanwhile: what we read may be another's */
+	if (out != NULL)
+		*out = done.result;
+	if (out_len != NULL)
+		*out_len = done.result_len;
+	if (out_status != NULL)
+		*out_status = done.status;
+	return Q_OK;
+}
+
+QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
+{
+	uint64_t state;
+
+	GQ_ENTER(q);
+	do {
+		QueueStatus status = find_finished(q, msg_id, &state);
+
+		if (status != Q_OK)
+			return status;
+	} while (!win(q, msg_id, state));
+	give_back(q, msg_id);
+	return Q_OK;
+}
+
+QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
+{
+	QueueStatus first = Q_OK;
+
+	GQ_ENTER(q);
+	if (ids == NULL && count != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "ids is NULL with count %zu; allowed: NULL only with count 0",
+				 count);
+	for (size_t i = 0; i < count; i++) {
+		QueueStatus status = q_release(q, ids[i]);
+
+		if (first == Q_OK)
+			first = status;
+	}
+	return first;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/*
+ * Wait until the state of a slot is no longer `seen`.
+ * @return false when the deadline passed first.
+ */
+bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t deadline_ns)
+{
+	const uint64_t *state = &gq_record_of(q, id)->state;
+	struct gq_wait wait;
+	bool changed;
+
+	gq__wait_begin_flag(&wait, &gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask))->armed,
+			    deadline_ns);
+	do {
+		changed = gq_load_seq_cst_u64(state) != seen; /* S2, K2 */
+		if (!changed) {
+			gq__reap_all(q, wait.registered || deadline_ns == 0);
+			changed = gq_load_seq_cst_u64(state) != seen;
+		}
+	} while (!changed && gq__wait_next(&wait));
+	gq__wait_end(&wait);
+	return changed;
+}
+
+/* q_wait(), or q_wait_enqueue(): up to which phase the message has to come. */
+static QueueStatus wait_for(GpuQueue *q, uint64_t msg_id, enum gq_phase until, uint32_t timeout_ms)
+{
+	uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
+	uint64_t state = gq_look_up(q, msg_id);
+
+	for (;;) {
+		enum gq_phase before = gq_phase_of(state);
+
+		if (before == GQ_FREE)
+			return not_found();
+		if (before == GQ_REVOKED)
+			return gq__fail(Q_ERR_SHUTDOWN, "the reservation was revoked when the "
+							"queue was stopped");
+		if (before >= until)
+			return Q_OK;
+		if (!gq__wait_state_change(q, msg_id, state, deadline_ns))
+			return gq__fail(Q_ERR_TIMEOUT, "timeout_ms is over");
+		state = gq_look_up(q, msg_id);
+		/* Finished, and taken or discarded before we looked: it has been waited for. */
+		if (gq_phase_of(state) == GQ_FREE && before == GQ_QUEUED)
+			return Q_OK;
+	}
+}
+
+QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
+{
+	GQ_ENTER(q);
+	return wait_for(q, msg_id, GQ_DONE, timeout_ms);
+}
+
+QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
+{
+	GQ_ENTER(q);
+	return wait_for(q, msg_id, GQ_QUEUED, timeout_ms);
+}
+
+/* @return Q_OK: something can be polled; Q_ERR_SHUTDOWN: never again; Q_ERR_NOT_READY. */
+static QueueStatus attempt_any(GpuQueue *q, bool registered)
+{
+	bool some;
+
+	if (!registered && nothing_to_poll(q) && !gq_closed(q))
+		return Q_ERR_NOT_READY;
+	pthread_mutex_lock(&q->reap_lock);
+	while (!(some = unpolled_left(q)) && reap_some(q) != 0)
+		;
+	pthread_mutex_unlock(&q->reap_lock);
+	if (some)
+		return Q_OK;
+	return gq_closed(q) && gq__settled(q) ? Q_ERR_SHUTDOWN : Q_ERR_NOT_READY;
+}
+
+QueueStatus q_wait_any(GpuQueue *q, uint32_t timeout_ms)
+{
+	struct gq_wait wait;
+	QueueStatus status;
+
+	GQ_ENTER(q);
+	gq__wait_begin(&wait, &q->any, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
+	do
+		status = attempt_any(q, wait.registered || timeout_ms == 0);
+	while (status == Q_ERR_NOT_READY && gq__wait_next(&wait));
+	gq__wait_end(&wait);
+	if (status == Q_ERR_SHUTDOWN)
+		return gq__fail(status, "the queue is stopped and nothing is left to poll");
+	if (status == Q_ERR_NOT_READY)
+		return gq__fail(Q_ERR_TIMEOUT, "timeout_ms is over");
+	return Q_OK;
+}

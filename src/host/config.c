@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.c - checking a configuration and filling in its defaults. */
+#include "host/queue.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool refuse(const char *field, uint64_t value, const char *range)
+{
+	gq__failf(Q_ERR_INVALID_ARG, "%s is %" PRIu64 "; allowed: %s", field, value, range);
+	return false;
+}
+
+/* A number from the environment; false only when it is set and not in range. */
+static bool from_environment(const char *name, uint32_t min, uint32_t max, uint32_t *value)
+{
+	const char *text = getenv(name);
+	unsigned long long number;
+	char *end;
+
+	if (text == NULL || text[0] == '\0')
+		return true;
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (errno != 0 || *end != '\0' || text[0] == '-' || number < min || number > max) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "environment variable %s is '%.64s'; allowed: %" PRIu32 " to %" PRIu32,
+			  name, text, min, max);
+		return false;
+	}
+	*value = (uint32_t)number;
+	return true;
+}
+
+static bool device_from_environment(uint32_t *device)
+{
+	static const char *const names[] = { "auto", "cpu", "cuda" };
+	const char *text = getenv("GPUQ_DEVICE");
+
+	if (text == NULL || text[0] == '\0')
+		return true;
+	for (uint32_t i = 0; i < 3; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*device = i;
+			return true;
+		}
+	}
+	gq__failf(Q_ERR_INVALID_ARG,
+		  "environment variable GPUQ_DEVICE is '%.64s'; allowed: auto, cpu, cuda", text);
+	return false;
+}
+
+static bool check_ranges(const QueueConfig *cfg)
+{
+	if (cfg->capacity == 0 || cfg->capacity > Q_MAX_CAPACITY ||
+	    (cfg->capacity & (cfg->capacity - 1)) != 0)
+		return refuse("capacity", cfg->capacity, "a power of two, 1 to 1048576");
+	if (cfg->slot_bytes == 0 || cfg->slot_bytes > Q_MAX_SLOT_BYTES)
+		return refuse("slot_bytes", cfg->slot_bytes, "1 to 16777216");
+	if (cfg->result_bytes > Q_MAX_SLOT_BYTES)
+		return refuse("result_bytes", cfg->result_bytes,
+			      "0 (same as slot_bytes) to 16777216");
+	if (cfg->device > Q_DEVICE_CUDA)
+		return refuse("device", cfg->device, "0 (auto), 1 (cpu), 2 (cuda)");
+	if (cfg->granularity > Q_PER_BLOCK)
+		return refuse("granularity", cfg->granularity, "0 (thread), 1 (warp), 2 (block)");
+	if (cfg->consumers > Q_MAX_CONSUMERS)
+		return refuse("consumers", cfg->consumers, "0 (device's default) to 1024");
+	if (cfg->flags != 0)
+		return refuse("flags", cfg->flags, "0");
+	if (cfg->processor_data == NULL && cfg->processor_data_bytes != 0)
+		return refuse("processor_data_bytes", cfg->processor_data_bytes,
+			      "0 when processor_data is NULL");
+	if (cfg->processor_data != NULL && cfg->processor_data_bytes == 0)
+		return refuse("processor_data_bytes", 0, "at least 1 when processor_data is set");
+	for (unsigned i = 0; i < sizeof(cfg->reserved) / sizeof(cfg->reserved[0]); i++)
+		if (cfg->reserved[i] != 0) {
+			gq__failf(Q_ERR_INVALID_ARG,
+				  "reserved[%u] is %" PRIu64
+				  "; allowed: 0 (is the caller newer than this library?)",
+				  i, cfg->reserved[i]);
+			return false;
+		}
+	return true;
+}
+
+static bool resolve_device(QueueConfig *cfg)
+{
+	if (cfg->device == Q_DEVICE_AUTO && !device_from_environment(&cfg->device))
+		return false;
+	if (cfg->device == Q_DEVICE_CUDA) {
+		gq__fail(Q_ERR_UNSUPPORTED,
+			 "device is 2 (cuda), but this build of libgpuq has no CUDA device; "
+			 "allowed: 0 (auto), 1 (cpu)");
+		return false;
+	}
+	if (cfg->ordinal != 0)
+		return refuse("ordinal", cfg->ordinal, "0 on the CPU device");
+	if (cfg->reserve_sms != 0)
+		return refuse("reserve_sms", cfg->reserve_sms, "0 on the CPU device");
+	return true;
+}
+
+bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out)
+{
+	if (cfg == NULL) {
+		gq__fail(Q_ERR_INVALID_ARG, "cfg is NULL; allowed: a QueueConfig");
+		return false;
+	}
+	*out = *cfg;
+	if (!check_ranges(out) || !resolve_device(out))
+		return false;
+	if (out->result_bytes == 0)
+		out->result_bytes = out->slot_bytes;
+	if (out->consumers == 0 &&
+	    !from_environment("GPUQ_CONSUMERS", 1, Q_MAX_CONSUMERS, &out->consumers))
+		return false;
+	if (out->idle_park_ms == 0 &&
+	    !from_environment("GPUQ_IDLE_PARK_MS", 0, UINT32_MAX, &out->idle_park_ms))
+		return false;
+	if (out->shutdown_timeout_ms == 0)
+		out->shutdown_timeout_ms = Q_DEFAULT_SHUTDOWN_TIMEOUT_MS;
+	return true;
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* enqueue.c - the producers' calls: enqueue, batch, reserve, commit, abort, cancel. */
+#include "host/queue.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static const EnqueueOptions no_options;
+
+/* ---- validation: all of it before anything changes ------------------------------------------ */
+
+static QueueStatus check_length(const GpuQueue *q, size_t len)
+{
+	if (__builtin_expect(len > q->cfg.slot_bytes, 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "len is %zu; allowed: 0 to %" PRIu32 " (slot_bytes)", len,
+				 q->cfg.slot_bytes);
+	return Q_OK;
+}
+
+static QueueStatus check_message(const GpuQueue *q, const void *data, size_t len)
+{
+	QueueStatus status = check_length(q, len);
+
+	if (__builtin_expect(status != Q_OK, 0))
+		return status;
+	if (__builtin_expect(data == NULL && len != 0, 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "data is NULL with len %zu; allowed: NULL only with len 0", len);
+	return Q_OK;
+}
+
+static QueueStatus check_options(const EnqueueOptions *o)
+{
+	if (o->priority > Q_PRIORITY_URGENT)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "priority is %" PRIu32 "; allowed: 0 (default) to 4 (urgent)",
+				 o->priority);
+	if ((o->flags & ~Q_ENQUEUE_DISCARD) != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "flags is %#" PRIx64 "; allowed: 0, Q_ENQUEUE_DISCARD (1)",
+				 o->flags);
+	for (unsigned i = 0; i < sizeof(o->reserved) / sizeof(o->reserved[0]); i++)
+		if (o->reserved[i] != 0)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "reserved[%u] is %" PRIu64
+					 "; allowed: 0 (is the caller newer than this library?)",
+					 i, o->reserved[i]);
+	return Q_OK;
+}
+
+/* ---- slots ----------------------------------------------------------------------------------- */
+
+/* Up to `max` slots if there are any, after reaping what may free some. */
+static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed, bool force)
+{
+	uint32_t n = gq_pool_pop(&q->pool, ids, max, closed);
+
+	if (n != 0 || *closed)
+		return n;
+	gq__reap_all(q, force); /* discarded messages free their slots only there */
+	return gq_pool_pop(&q->pool, ids, max, closed);
+}
+
+/*
+ * Up to `max` free slots, at least one, waiting until the deadline.
+ * @param n_out  how many; 0 unless Q_OK
+ * @return Q_OK, Q_ERR_SHUTDOWN, or Q_ERR_FULL: none, in time.
+ */
+static QueueStatus take_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t timeout_ms,
+			      uint64_t *deadline_ns, uint32_t *n_out)
+{
+	struct gq_wait wait;
+	uint64_t retries = 0;
+	bool closed;
+	uint32_t n = gq_pool_pop(&q->pool, ids, max, &closed);
+
+	if (__builtin_expect(n == 0 && !closed, 0)) {
+		if (*deadline_ns == 0 && timeout_ms != 0)
+			*deadline_ns = gq__deadline_ns(timeout_ms);
+		gq__wait_begin(&wait, &q->room, *deadline_ns, GQ_SPIN_NS);
+		for (;;) {
+			/* force: at timeout 0 FULL must mean full, not that another is reaping. */
+			n = attempt_slots(q, ids, max, &closed, wait.registered || timeout_ms == 0);
+			if (n != 0 || closed || !gq__wait_next(&wait))
+				break;
+			retries++;
+		}
+		gq__wait_end(&wait);
+		if (retries != 0)
+			gq_fetch_add_relaxed_u64(&q->count.retries, retries);
+	}
+	*n_out = n;
+	if (closed)
+		return gq__fail(Q_ERR_SHUTDOWN,
+				"the queue is closed for new messages: it has been, "
+				"or is being, stopped");
+	return n != 0 ? Q_OK : Q_ERR_FULL;
+}
+
+/* What FULL is called and counted as, `refused` items having found no slot. */
+static QueueStatus no_room(GpuQueue *q, uint32_t timeout_ms, size_t refused)
+{
+	if (timeout_ms == 0) {
+		gq_fetch_add_relaxed_u64(&q->count.dropped_full, refused);
+		return gq__fail(Q_ERR_FULL, "every slot holds a message or a result not taken yet");
+	}
+	gq_fetch_add_relaxed_u64(&q->count.timed_out, 1);
+	return gq__fail(Q_ERR_TIMEOUT, "no slot became free within timeout_ms");
+}
+
+static uint32_t class_of(const EnqueueOptions *o)
+{
+	return (o->priority == Q_PRIORITY_DEFAULT ? (uint32_t)Q_PRIORITY_NORMAL : o->priority) - 1;
+}
+
+/* Describe the message in its slot and give it its state. */
+static void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_t len, enum gq_phase phase)
+{
+	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
+
+	slot->msg_id = id;
+	slot->tag = o->tag;
+	slot->deadline_ns = o->deadline_ns;
+	gq_store_relaxed_u64(&slot->cancel, ~id); /* a late q_cancel() may still be writing here */
+	slot->len = (uint32_t)len;
+	slot->opcode = o->opcode;
+	slot->flags = (o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0;
+	slot->priority = class_of(o);
+	/* S1 release: who finds the id alive finds the slot filled; pairs with S2. */
+	gq_store_release_u64(&gq_record_of(q, id)->state, gq_state(q, id, phase));
+}
+
+static void fill_message(GpuQueue *q, uint64_t id, const EnqueueOptions *o, const void *data,
+			 size_t len)
+{
+	if (len != 0)
+		memcpy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
+	fill(q, id, o, len, GQ_QUEUED);
+}
+
+/* A consumer sleeps, or the queue's stop has timed out. */
+static __attribute__((noinline)) void wake_consumers(GpuQueue *q, uint32_t n)
+{
+	uint32_t woken;
+
+	if ((gq_load_seq_cst_u64(&q->work.word) & GQ_EVENT_STICKY) != 0)
+		gq__cancel_unstarted(q);
+	woken = gq__event_wake(&q->work, n);
+	if (woken != 0)
+		gq_fetch_add_relaxed_u64(&q->count.wakeups, woken);
+}
+
+static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n)
+{
+	gq_publish(&q->ch, priority, ids, n, q->slot_mask); /* T1 */
+	if (gq_event_armed(&q->work))                       /* K1 */
+		wake_consumers(q, n);
+}
+
+/* ---- enqueue --------------------------------------------------------------------------------- */
+
+static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const EnqueueOptions *o,
+			   uint64_t *out_msg_id, uint32_t timeout_ms)
+{
+	QueueStatus status = check_message(q, data, len);
+	uint64_t id = 0, deadline_ns = 0;
+	uint32_t n;
+
+	if (__builtin_expect(status != Q_OK, 0))
+		return status;
+	status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
+	if (__builtin_expect(status != Q_OK, 0))
+		return status == Q_ERR_FULL ? no_room(q, timeout_ms, 1) : status;
+	fill_message(q, id, o, data, len);
+	if (out_msg_id != NULL)
+		*out_msg_id = id;
+	publish(q, class_of(o), &id, 1);
+	return Q_OK;
+}
+
+QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
+		      uint32_t timeout_ms)
+{
+	GQ_ENTER(q);
+	return enqueue(q, data, len, &no_options, out_msg_id, timeout_ms);
+}
+
+QueueStatus q_enqueue_async(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id)
+{
+	/* On the CPU device a message can be seen as soon as it is accepted. */
+	return q_enqueue(q, data, len, out_msg_id, 0);
+}
+
+QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len, const EnqueueOptions *options,
+			 uint64_t *out_msg_id, uint32_t timeout_ms)
+{
+	const EnqueueOptions *o = options != NULL ? options : &no_options;
+	QueueStatus status;
+
+	GQ_ENTER(q);
+	status = check_options(o);
+	return status == Q_OK ? enqueue(q, data, len, o, out_msg_id, timeout_ms) : status;
+}
+
+enum { BATCH_CHUNK = 64 }; /* messages that one pool step and one tail step carry at most */
+
+static QueueStatus check_batch(const GpuQueue *q, const EnqueueItem *items, size_t count)
+{
+	if (items == NULL && count != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "items is NULL with count %zu; allowed: NULL only with count 0",
+				 count);
+	if (count > SIZE_MAX / sizeof(*items))
+		return gq__failf(Q_ERR_INVALID_ARG, "count is %zu; allowed: 0 to %zu", count,
+				 SIZE_MAX / sizeof(*items));
+	for (size_t i = 0; i < count; i++) {
+		if (items[i].len > q->cfg.slot_bytes)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "items[%zu].len is %zu; allowed: 0 to %" PRIu32
+					 " (slot_bytes)",
+					 i, items[i].len, q->cfg.slot_bytes);
+		if (items[i].data == NULL && items[i].len != 0)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "items[%zu].data is NULL with len %zu; allowed: NULL only "
+					 "with len 0",
+					 i, items[i].len);
+	}
+	return Q_OK;
+}
+
+static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
+				 const EnqueueOptions *o, uint64_t *out_msg_ids, size_t *accepted,
+				 uint32_t timeout_ms)
+{
+	uint64_t ids[BATCH_CHUNK], deadline_ns = 0;
+	size_t done = 0;
+
+	while (done < count) {
+		size_t left = count - done;
+		uint32_t n;
+		QueueStatus status =
+			take_slots(q, ids, left < BATCH_CHUNK ? (uint32_t)left : BATCH_CHUNK,
+				   timeout_ms, &deadline_ns, &n);
+
+		if (status != Q_OK)
+			return status == Q_ERR_FULL ? no_room(q, timeout_ms, left) : status;
+		for (uint32_t i = 0; i < n; i++)
+			fill_message(q, ids[i], o, items[done + i].data, items[done + i].len);
+		if (out_msg_ids != NULL)
+			memcpy(out_msg_ids + done, ids, n * sizeof(*ids));
+		publish(q, class_of(o), ids, n);
+		done += n;
+		*accepted = done;
+	}
+	return Q_OK;
+}
+
+QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t count,
+			       const EnqueueOptions *options, uint64_t *out_msg_ids,
+			       size_t *out_enqueued, uint32_t timeout_ms)
+{
+	const EnqueueOptions *o = options != NULL ? options : &no_options;
+	size_t accepted = 0;
+	QueueStatus status = gq_enter(q);
+
+	if (status == Q_OK)
+		status = check_options(o);
+	if (status == Q_OK)
+		status = check_batch(q, items, count);
+	if (status == Q_OK)
+		status = enqueue_batch(q, items, count, o, out_msg_ids, &accepted, timeout_ms);
+	if (out_enqueued != NULL)
+		*out_enqueued = accepted;
+	return status;
+}
+
+QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
+			    uint64_t *out_msg_ids, size_t *out_enqueued, uint32_t timeout_ms)
+{
+	return q_enqueue_batch_ex(q, items, count, NULL, out_msg_ids, out_enqueued, timeout_ms);
+}
+
+/* ---- reservations ---------------------------------------------------------------------------- */
+
+QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, void **out_payload,
+		      uint64_t *out_msg_id, uint32_t timeout_ms)
+{
+	const EnqueueOptions *o = options != NULL ? options : &no_options;
+	uint64_t id = 0, deadline_ns = 0;
+	QueueStatus status;
+	uint32_t n;
+
+	GQ_ENTER(q);
+	if (out_payload == NULL || out_msg_id == NULL)
+		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL; allowed: where to put it",
+				 out_payload == NULL ? "out_payload" : "out_msg_id");
+	status = check_options(o);
+	if (status == Q_OK)
+		status = check_length(q, len);
+	if (status != Q_OK)
+		return status;
+	status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
+	if (status != Q_OK)
+		return status == Q_ERR_FULL ? no_room(q, timeout_ms, 1) : status;
+	*out_payload = gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask));
+	*out_msg_id = id;
+	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
+	fill(q, id, o, len, GQ_RESERVED); /* last: q_stop() may revoke it from here on */
+	return Q_OK;
+}
+
+static QueueStatus no_reservation(uint64_t msg_id)
+{
+	return gq__failf(Q_ERR_NOT_FOUND, "msg_id %" PRIu64 " is not an open reservation", msg_id);
+}
+
+QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
+{
+	GQ_ENTER(q);
+	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_RESERVED &&
+	    gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state, gq_state(q, msg_id, GQ_RESERVED),
+			       gq_state(q, msg_id, GQ_QUEUED))) {
+		const uint32_t index = (uint32_t)(msg_id & q->slot_mask);
+
+		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
+		publish(q, gq_slot_at(&q->ch, index)->priority, &msg_id, 1);
+		gq__wake_slot(q, index); /* q_wait_enqueue() */
+		return Q_OK;
+	}
+	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_REVOKED)
+		return gq__fail(Q_ERR_SHUTDOWN, "the reservation was revoked when the queue was "
+						"stopped");
+	return no_reservation(msg_id);
+}
+
+QueueStatus q_abort(GpuQueue *q, uint64_t msg_id)
+{
+	static const enum gq_phase open[] = { GQ_RESERVED, GQ_REVOKED };
+
+	GQ_ENTER(q);
+	if (gq_look_up(q, msg_id) == 0)
+		return no_reservation(msg_id);
+	for (unsigned i = 0; i < 2; i++) {
+		if (!gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state,
+					gq_state(q, msg_id, open[i]), gq_state(q, msg_id, GQ_FREE)))
+			continue;
+		if (open[i] == GQ_RESERVED)
+			gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
+		gq_fetch_add_relaxed_u64(&q->count.aborted, 1);
+		gq__wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
+		gq__free_slot(q, msg_id);
+		return Q_OK;
+	}
+	return no_reservation(msg_id);
+}
+
+QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id)
+{
+	GQ_ENTER(q);
+	if (gq_look_up(q, msg_id) == 0)
+		return gq__failf(Q_ERR_NOT_FOUND,
+				 "msg_id %" PRIu64 " was never issued, or is aborted or taken",
+				 msg_id);
+	/* If the slot changes hands before this lands, it names a message that is gone. */
+	gq_store_release_u64(&gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->cancel,
+			     msg_id);
+	return Q_OK;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* error.h - the calling thread's last error, and the log. */
+#ifndef GPUQ_HOST_ERROR_H
+#define GPUQ_HOST_ERROR_H
+
+#include <stdbool.h>
+
+#include <gpuq/gpuq.h>
+
+/* Record a failure with a constant sentence; cheap enough for NOT_READY in a polling loop. */
+QueueStatus gq__fail(QueueStatus status, const char *sentence);
+
+/* Record a failure with a formatted sentence. */
+__attribute__((format(printf, 2, 3))) QueueStatus gq__failf(QueueStatus status, const char *format,
+							    ...);
+
+/* One line to the sink of q_set_log(), or to stderr when GPUQ_LOG asks for it. */
+__attribute__((format(printf, 2, 3))) void gq__log(int level, const char *format, ...);
+
+/* Reads GPUQ_LOG. @return false, with q_last_error() set, when it is no level. */
+bool gq__log_from_environment(void);
+
+#endif /* GPUQ_HOST_ERROR_H */

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* event.c - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
+#include "host/event.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t gq__now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t gq__deadline_ns(uint32_t timeout_ms)
+{
+	if (timeout_ms == UINT32_MAX)
+		return GQ_FOR_EVER;
+	return timeout_ms == 0 ? 0 : gq__now_ns() + (uint64_t)timeout_ms * 1000000u;
+}
+
+/* Sleep while *word is `value`. @return false only when the deadline has passed. */
+static bool futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
+{
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
+				  .tv_nsec = (long)(deadline_ns % 1000000000u) };
+	/* The bitset form takes an absolute time, on CLOCK_MONOTONIC. */
+	long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
+			  deadline_ns == GQ_FOR_EVER ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
+
+	return rc == 0 || errno != ETIMEDOUT;
+}
+
+static void futex_wake(uint32_t *word, uint32_t n)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n > INT_MAX ? INT_MAX : (int)n, NULL, NULL, 0);
+}
+
+/* The half of an event's word that counts wake-ups. */
+static uint32_t *event_futex(struct gq_event *e)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (uint32_t *)(void *)&e->word;
+#else
+	return (uint32_t *)(void *)&e->word + 1;
+#endif
+}
+
+uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
+{
+	uint32_t n = gq_event_take(e, max);
+
+	if (n != 0) {
+		GQ_WINDOW();
+		futex_wake(event_futex(e), n);
+	}
+	return n;
+}
+
+void gq__flag_wake(uint32_t *flag)
+{
+	if (gq_exchange_seq_cst_u32(flag, 0) != 0)
+		futex_wake(flag, UINT32_MAX);
+}
+
+static void begin(struct gq_wait *w, uint64_t deadline_ns, uint64_t spin_ns)
+{
+	*w = (struct gq_wait){ .deadline_ns = deadline_ns, .spin_ns = spin_ns };
+}
+
+void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,
+		    uint64_t spin_ns)
+{
+	begin(w, deadline_ns, spin_ns);
+	w->event = event;
+}
+
+void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns)
+{
+	begin(w, deadline_ns, GQ_SPIN_NS);
+	w->flag = flag;
+}
+
+enum { RELAX_TURNS = 64, TURNS_PER_CLOCK = 16 };
+
+/* One turn of spinning. @return false when it has lasted long enough. */
+static bool spin(struct gq_wait *w)
+{
+	uint64_t now;
+
+	if (w->spin_ns == 0)
+		return false;
+	if (++w->turns < RELAX_TURNS || w->turns % TURNS_PER_CLOCK != 0) {
+		/* A few looks at full speed, then let others run: there may be more threads
+		 * than cores, and the one waited for may be among them. */
+		if (w->turns < RELAX_TURNS)
+			gq_cpu_relax();
+		else
+			sched_yield();
+		return true;
+	}
+	now = gq__now_ns();
+	if (w->spin_until_ns == 0)
+		w->spin_until_ns = now > UINT64_MAX - w->spin_ns ? UINT64_MAX : now + w->spin_ns;
+	if (now >= w->deadline_ns) {
+		w->expired = true;
+		return true;
+	}
+	sched_yield();
+	return now < w->spin_until_ns;
+}
+
+bool gq__wait_next(struct gq_wait *w)
+{
+	if (w->registered) {
+		bool woken;
+
+		w->registered = false;
+		GQ_WINDOW();
+		woken = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key,
+				   w->deadline_ns);
+		if (!woken) {
+			if (w->event != NULL)
+				gq_event_unregister(w->event, w->key);
+			w->expired = true;
+		}
+		return true;
+	}
+	if (w->expired || w->deadline_ns == 0)
+		return false;
+	if (spin(w))
+		return true;
+	if (w->flag != NULL) {
+		gq_exchange_seq_cst_u32(w->flag, 1); /* K2: pairs with K1 */
+		w->key = 1;
+	} else {
+		w->key = gq_event_register(w->event);
+	}
+	w->registered = true;
+	return true;
+}
+
+void gq__wait_end(struct gq_wait *w)
+{
+	/* A slot's flag may stay set: it costs the slot's next completion one futile wake-up. */
+	if (w->registered && w->event != NULL)
+		gq_event_unregister(w->event, w->key);
+	w->registered = false;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* event.h - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
+#ifndef GPUQ_HOST_EVENT_H
+#define GPUQ_HOST_EVENT_H
+
+#include "device/protocol.h"
+
+/* CLOCK_MONOTONIC, nanoseconds. */
+uint64_t gq__now_ns(void);
+
+#define GQ_FOR_EVER UINT64_MAX
+
+/* timeout_ms from now as an absolute time: UINT32_MAX becomes GQ_FOR_EVER, 0 becomes 0. */
+uint64_t gq__deadline_ns(uint32_t timeout_ms);
+
+/* About one wake-up across cores: spinning longer than that is dearer than sleeping. */
+#define GQ_SPIN_NS 50000u
+
+/*
+ * A wait, as a loop around an attempt:
+ *
+ *     struct gq_wait wait;
+ *     gq__wait_begin(&wait, event, deadline, GQ_SPIN_NS);
+ *     while (!attempt(..., wait.registered) && gq__wait_next(&wait))
+ *             ;
+ *     gq__wait_end(&wait);
+ *
+ * gq__wait_next() spins, then yields, then registers with the event and lets the caller attempt
+ * once more (the second look of edge K2), then sleeps. It returns false when the deadline has
+ * passed and an attempt has been made since. While `registered`, the attempt must look with
+ * sequentially consistent loads and must not skip anything because another thread is at it.
+ */
+struct gq_wait {
+	struct gq_event *event; /* what to sleep on: this ... */
+	uint32_t *flag;         /* ... or a slot's `armed` word */
+	uint64_t deadline_ns;
+	uint64_t spin_until_ns; /* 0: not read yet */
+	uint64_t spin_ns;
+	uint32_t turns;
+	uint32_t key;
+	bool registered;
+	bool expired;
+};
+
+void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,
+		    uint64_t spin_ns);
+void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns);
+bool gq__wait_next(struct gq_wait *w);
+void gq__wait_end(struct gq_wait *w);
+
+/* Wake up to `max` sleepers of an event that gq_event_armed() found armed. @return how many. */
+uint32_t gq__event_wake(struct gq_event *e, uint32_t max);
+
+/* gq_event_armed() and gq__event_wake() of all. */
+static inline void gq_event_broadcast(struct gq_event *e)
+{
+	if (gq_event_armed(e))
+		gq__event_wake(e, UINT32_MAX);
+}
+
+/* Wake everybody who sleeps on a slot's `armed` word. */
+void gq__flag_wake(uint32_t *flag);
+
+#endif /* GPUQ_HOST_EVENT_H */

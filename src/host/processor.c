@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* processor.c - the registry of processors, and loading one by path. */
+#include "host/processor.h"
+
+#include "host/error.h"
+#include "host/memory.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The ones we ship; compiled from kernels/. */
+extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
+	gq__processor_vecdot;
+
+static const QProcessorImage *const built_in[] = { &gq__processor_crc32c, &gq__processor_echo,
+						   &gq__processor_sha256, &gq__processor_vecdot };
+
+enum { MAX_LINKED = 256, BUILT_IN = sizeof(built_in) / sizeof(built_in[0]) };
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static const QProcessorImage *linked[MAX_LINKED];
+static unsigned n_linked;
+static bool overflowed;
+
+void q_register_processor(const QProcessorImage *image)
+{
+	pthread_mutex_lock(&registry_lock);
+	if (n_linked < MAX_LINKED)
+		linked[n_linked++] = image;
+	else
+		overflowed = true;
+	pthread_mutex_unlock(&registry_lock);
+}
+
+/* The protocol is checked before the rest: what follows it may have another layout. */
+static bool check(const QProcessorImage *image, const char *where)
+{
+	if (image == NULL || image->magic != Q_PROCESSOR_MAGIC) {
+		gq__failf(Q_ERR_INVALID_ARG, "processor: %s holds no processor image", where);
+		return false;
+	}
+	if (image->protocol_version != Q_PROTOCOL_VERSION) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "processor: %s was compiled for protocol version %u; this libgpuq speaks "
+			  "version %u",
+			  where, image->protocol_version, Q_PROTOCOL_VERSION);
+		return false;
+	}
+	if (image->name == NULL || image->name[0] == '\0' ||
+	    strnlen(image->name, sizeof(((struct gq_processor *)0)->name)) > 63) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "processor: %s has a name that is not 1 to 63 characters long", where);
+		return false;
+	}
+	if (image->granularity > 2 || image->reserved0 != 0) {
+		gq__failf(Q_ERR_INVALID_ARG, "processor: %s has granularity %u; allowed: 0 to 2",
+			  where, image->granularity);
+		return false;
+	}
+	return true;
+}
+
+static void take(const QProcessorImage *image, void *library, struct gq_processor *out)
+{
+	out->image = *image;
+	out->library = library;
+	snprintf(out->name, sizeof(out->name), "%s", image->name);
+	out->image.name = out->name;
+}
+
+static bool load(const char *path, struct gq_processor *out)
+{
+	void *library = gq__fault() ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	const QProcessorImage *image;
+
+	if (library == NULL) {
+		const char *why = dlerror();
+
+		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
+			  why != NULL ? why : "no reason given");
+		return false;
+	}
+	image = dlsym(library, "gpuq_processor_image");
+	if (image == NULL)
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "processor: '%s' has no symbol gpuq_processor_image; build it with "
+			  "gpuq_add_processor() on a MODULE library, or end its source with "
+			  "Q_PROCESSOR_IMAGE(\"name\")",
+			  path);
+	if (image == NULL || !check(image, path)) {
+		dlclose(library);
+		return false;
+	}
+	take(image, library, out);
+	return true;
+}
+
+/* The names a program can use, for an error message. */
+static void list_names(char *text, size_t room)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < n_linked + BUILT_IN && used < room; i++) {
+		const QProcessorImage *image = i < n_linked ? linked[i] : built_in[i - n_linked];
+		int n = snprintf(text + used, room - used, "%s%s", i == 0 ? "" : ", ",
+				 image->name != NULL ? image->name : "?");
+
+		used += n > 0 ? (size_t)n : 0;
+	}
+}
+
+/* Under the registry lock. */
+static const QProcessorImage *find_default(void)
+{
+	char names[256];
+
+	if (n_linked == 1)
+		return linked[0];
+	list_names(names, sizeof(names));
+	if (n_linked == 0)
+		gq__failf(Q_ERR_NOT_FOUND,
+			  "processor: none is linked into this program (gpuq_add_processor()) and "
+			  "cfg.processor names none; known names: %s",
+			  names);
+	else
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "processor: %u are linked into this program, so cfg.processor must name "
+			  "one; known names: %s",
+			  n_linked, names);
+	return NULL;
+}
+
+/* Under the registry lock. The program's own come before ours of the same name. */
+static const QProcessorImage *find_named(const char *name)
+{
+	const QProcessorImage *found = NULL;
+	char names[256];
+
+	for (unsigned i = 0; i < n_linked; i++) {
+		if (linked[i]->name == NULL || strcmp(linked[i]->name, name) != 0)
+			continue;
+		if (found != NULL) {
+			gq__failf(Q_ERR_INVALID_ARG,
+				  "processor: two linked processors are called '%s'", name);
+			return NULL;
+		}
+		found = linked[i];
+	}
+	for (unsigned i = 0; found == NULL && i < BUILT_IN; i++)
+		if (strcmp(built_in[i]->name, name) == 0)
+			found = built_in[i];
+	if (found == NULL) {
+		list_names(names, sizeof(names));
+		gq__failf(Q_ERR_NOT_FOUND,
+			  "processor: no processor is called '%.64s'; known names: %s (a path must "
+			  "contain '/' or end in .so)",
+			  name, names);
+	}
+	return found;
+}
+
+static bool is_path(const char *name)
+{
+	size_t length = strlen(name);
+
+	return strchr(name, '/') != NULL || (length > 3 && strcmp(name + length - 3, ".so") == 0);
+}
+
+bool gq__find_processor(const char *name, struct gq_processor *out)
+{
+	const bool by_default = name == NULL || name[0] == '\0';
+	const QProcessorImage *image;
+	bool ok;
+
+	if (!by_default && is_path(name))
+		return load(name, out);
+	pthread_mutex_lock(&registry_lock);
+	if (overflowed)
+		gq__log(Q_LOG_WARNING, "more than %d processors are linked; the last are ignored",
+			MAX_LINKED);
+	image = by_default ? find_default() : find_named(name);
+	ok = image != NULL && check(image, by_default ? "the linked processor" : name);
+	if (ok)
+		take(image, NULL, out);
+	pthread_mutex_unlock(&registry_lock);
+	return ok;
+}
+
+void gq__close_processor(struct gq_processor *processor)
+{
+	if (processor->library != NULL)
+		dlclose(processor->library);
+	processor->library = NULL;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* processor.h - finding the processor a configuration asks for. */
+#ifndef GPUQ_HOST_PROCESSOR_H
+#define GPUQ_HOST_PROCESSOR_H
+
+#include <stdbool.h>
+
+#include <gpuq/processor.h>
+
+struct gq_processor {
+	QProcessorImage image; /* checked copy */
+	char name[64];
+	void *library; /* from dlopen(), or NULL */
+};
+
+/*
+ * Find a processor: `name` NULL or "" is the one that the program links; with a '/' or ending in
+ * ".so" it is a shared object's path; else a name, of one the program links or one of ours.
+ *
+ * @return false, with q_last_error() set, when there is none or it does not fit this library.
+ */
+bool gq__find_processor(const char *name, struct gq_processor *out);
+void gq__close_processor(struct gq_processor *processor);
+
+#endif /* GPUQ_HOST_PROCESSOR_H */

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* queue.c - making a queue and taking it apart. */
+#include "host/queue.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+uint64_t gq__generation;
+uint64_t gq__start_pos = 1; /* so that no message has id 0 */
+
+static void count_fork(void)
+{
+	gq__generation++; /* in the child, which has one thread */
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, count_fork);
+}
+
+QueueStatus gq__refuse_handle(const GpuQueue *q)
+{
+	if (q == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "queue is NULL; allowed: a queue from q_init()");
+	return gq__fail(Q_ERR_UNSUPPORTED,
+			"this queue belongs to the parent process: a queue cannot be used after "
+			"fork(); make a new one with q_init()");
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static uint32_t log2_of(uint32_t power_of_two)
+{
+	return (uint32_t)__builtin_ctz(power_of_two);
+}
+
+/* Make every entry read as consumed a lap ago. */
+static void empty_ring(const struct gq_ring *r, uint64_t start)
+{
+	for (uint64_t i = 0; i < gq_ring_size(r); i++) {
+		uint64_t pos = start - gq_ring_size(r) + i;
+
+		*gq_ring_entry(r, pos) = gq_ring_tag(r, pos);
+	}
+	*r->head = start;
+	*r->tail = start;
+}
+
+static void lay_out_rings(GpuQueue *q)
+{
+	const uint32_t order = log2_of(q->cfg.capacity), shift = gq_id_shift(order);
+	const uint64_t n = q->cfg.capacity, start = q->start_pos;
+	uint64_t *words = q->words;
+
+	q->slot_mask = (UINT64_C(1) << shift) - 1;
+	q->pool = (struct gq_ring){ .entry = words,
+				    .head = &q->pool_pos.head,
+				    .tail = &q->pool_pos.tail,
+				    .order = order,
+				    .shift = shift };
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		words += n;
+		q->ch.ready[c] = (struct gq_ring){ .entry = words,
+						   .head = &q->ready_pos[c].head,
+						   .tail = &q->ready_pos[c].tail,
+						   .order = order,
+						   .shift = shift };
+		empty_ring(&q->ch.ready[c], start);
+	}
+	words += n;
+	/* An outcome and a slot leave room for the lap only, not for the whole position. */
+	q->ch.done = (struct gq_ring){ .entry = words,
+				       .head = &q->done_pos.head,
+				       .tail = &q->done_pos.tail,
+				       .order = order,
+				       .shift = order + GQ_OUTCOME_BITS,
+				       .drop = order };
+	empty_ring(&q->ch.done, start);
+	q->finished = words + n;
+
+	for (uint64_t i = 0; i < n; i++)
+		*gq_ring_entry(&q->pool, start + i) = gq_ring_tag(&q->pool, start + i) | i;
+	*q->pool.head = start << 1;
+	*q->pool.tail = start + n;
+}
+
+static bool allocate(GpuQueue *q)
+{
+	const uint64_t n = q->cfg.capacity;
+
+	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + round_up(q->cfg.slot_bytes, 64);
+	q->ch.result_stride = round_up(q->cfg.result_bytes, 64);
+	q->slots_bytes = n * q->ch.slot_stride;
+	q->results_bytes = n * q->ch.result_stride;
+	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 2) * sizeof(uint64_t);
+	q->words = gq__alloc(q->words_bytes, "the rings");
+	if (q->words == NULL)
+		return false;
+	q->records = gq__alloc(n * sizeof(*q->records), "the slots' records");
+	if (q->records == NULL)
+		return false;
+	q->ch.slots = gq__alloc(q->slots_bytes, "the message slots");
+	if (q->ch.slots == NULL)
+		return false;
+	q->ch.results = gq__alloc(q->results_bytes, "the result areas");
+	if (q->ch.results == NULL)
+		return false;
+	q->consumer = gq__alloc(q->cfg.consumers * sizeof(*q->consumer), "the consumers");
+	if (q->consumer == NULL)
+		return false;
+	if (q->cfg.processor_data != NULL) {
+		q->user = gq__alloc(q->cfg.processor_data_bytes, "processor_data");
+		if (q->user == NULL)
+			return false;
+		memcpy(q->user, q->cfg.processor_data, q->cfg.processor_data_bytes);
+	}
+	q->ch.result_bytes = q->cfg.result_bytes;
+	q->ch.control = &q->control;
+	q->ch.user = q->user;
+	lay_out_rings(q);
+	return true;
+}
+
+static void destroy(GpuQueue *q)
+{
+	gq__close_processor(&q->processor);
+	gq__free(q->user, q->cfg.processor_data_bytes);
+	gq__free(q->consumer, q->cfg.consumers * sizeof(*q->consumer));
+	gq__free(q->ch.results, q->results_bytes);
+	gq__free(q->ch.slots, q->slots_bytes);
+	gq__free(q->records, q->cfg.capacity * sizeof(*q->records));
+	gq__free(q->words, q->words_bytes);
+	pthread_mutex_destroy(&q->control_lock);
+	pthread_mutex_destroy(&q->reap_lock);
+	gq__free(q, sizeof(*q));
+}
+
+void gq__drop_ref(GpuQueue *q)
+{
+	/* Sequentially consistent, so also release of all this party did (D1) and acquire, by the
+	 * last, of all the others did (D2). */
+	if (gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1)) == 1)
+		destroy(q);
+}
+
+/* ---- life cycle -------------------------------------------------------------------------- */
+
+GpuQueue *q_init(const QueueConfig *cfg)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	const struct gq_device *device = &gq__cpu_device;
+	QueueConfig resolved;
+	GpuQueue *q;
+
+	pthread_once(&once, watch_forks);
+	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
+		return NULL;
+	if (resolved.consumers == 0)
+		resolved.consumers = device->default_consumers();
+	q = gq__alloc(sizeof(*q), "the queue");
+	if (q == NULL)
+		return NULL;
+	q->refs = 1;
+	q->generation = gq__generation;
+	q->cfg = resolved;
+	q->device = device;
+	q->start_pos = gq__start_pos;
+	q->completion_fd = -1;
+	pthread_mutex_init(&q->reap_lock, NULL);
+	pthread_mutex_init(&q->control_lock, NULL);
+	snprintf(q->reason, sizeof(q->reason), "%s",
+		 cfg->device == Q_DEVICE_CPU       ? "asked for in the configuration"
+		 : resolved.device == Q_DEVICE_CPU ? "asked for by GPUQ_DEVICE"
+						   : "this build of libgpuq has no CUDA device");
+	q->cfg.device = Q_DEVICE_CPU;
+	if (!gq__find_processor(cfg->processor, &q->processor))
+		goto drop;
+	if (q->processor.image.cpu == NULL) {
+		gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' was not compiled for the CPU device",
+			  q->processor.name);
+		goto drop;
+	}
+	if (!allocate(q) || !device->start(q))
+		goto drop;
+	gq__log(Q_LOG_INFO,
+		"queue of %" PRIu32 " x %" PRIu32 " bytes on the %s device, processor %s, %" PRIu32
+		" consumers",
+		q->cfg.capacity, q->cfg.slot_bytes, device->name, q->processor.name,
+		q->cfg.consumers);
+	return q;
+drop:
+	gq__drop_ref(q);
+	return NULL;
+}
+
+void q_shutdown(GpuQueue *q)
+{
+	bool abandon;
+
+	if (q == NULL || gq_enter(q) != Q_OK)
+		return;
+	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK;
+	if (abandon)
+		gq__log(Q_LOG_ERROR,
+			"q_shutdown: a message is still being processed after %" PRIu32
+			" ms; its consumer frees the queue's memory when it is done",
+			q->cfg.shutdown_timeout_ms);
+	gq__stop_fd(q);
+	q->device->join(q, abandon);
+	gq__drop_ref(q);
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* queue.h - the queue as the host sees it; private to the library. */
+#ifndef GPUQ_HOST_QUEUE_H
+#define GPUQ_HOST_QUEUE_H
+
+#include <pthread.h>
+
+#include "device/device.h"
+#include "device/protocol.h"
+#include "host/error.h"
+#include "host/event.h"
+#include "host/memory.h"
+#include "host/processor.h"
+
+#include <gpuq/gpuq.h>
+
+/*
+ * A slot's life, as its record's state word tells it: position << shift of the id that has it (or
+ * had it last) plus a phase. Every change of owner is one compare-and-swap of this word or one
+ * hand-over through a ring, so two threads that take one result cannot both have it.
+ *
+ *   FREE -> RESERVED or QUEUED   the producer that popped it (plain store: it owns the slot)
+ *   RESERVED -> QUEUED           q_commit          RESERVED -> FREE     q_abort
+ *   RESERVED -> REVOKED          q_stop            REVOKED -> FREE      q_abort
+ *   QUEUED -> DONE               the reaper        QUEUED -> FREE       the reaper, discarding
+ *   DONE -> POLLED               q_poll_*          DONE, POLLED -> FREE who takes the result
+ */
+enum gq_phase {
+	GQ_FREE = 0,
+	GQ_RESERVED,
+	GQ_REVOKED,
+	GQ_QUEUED,
+	GQ_DONE,
+	GQ_POLLED,
+};
+#define GQ_PHASE_MASK UINT64_C(15)
+
+/* The host's own word on a slot, on a line that consumers never touch. */
+struct gq_record {
+	uint64_t state;   /* S1, S2 */
+	uint64_t tag;     /* of the finished message; written by the reaper before S1 */
+	uint32_t outcome; /* likewise */
+	uint32_t reserved[11];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_record) == 64, "a record is a line");
+
+/* Written under the reap lock, read relaxed by q_stats(). */
+struct gq_reaped {
+	uint64_t finished, failed, expired, cancelled, discarded;
+};
+
+struct GpuQueue {
+	/* Constant after q_init(). */
+	uint64_t generation; /* of the process that made it: see gq__generation */
+	struct gq_channel ch;
+	struct gq_ring pool;
+	struct gq_record *records;
+	uint64_t slot_mask; /* the bits of an id below its position */
+	uint64_t start_pos; /* where all positions began */
+	uint64_t *words;    /* memory of all ring entries */
+	size_t words_bytes, slots_bytes, results_bytes;
+	void *user;      /* our copy of processor_data */
+	QueueConfig cfg; /* as resolved */
+	struct gq_processor processor;
+	const struct gq_device *device;
+	char reason[192];
+	struct gq_consumer *consumer; /* cfg.consumers of them */
+
+	/* Positions, each written by one kind of party, on lines of their own. */
+	struct {
+		GQ_ALIGNED(GQ_LINE) uint64_t head;
+		GQ_ALIGNED(GQ_LINE) uint64_t tail;
+	} pool_pos, ready_pos[GQ_CLASSES], done_pos;
+
+	GQ_ALIGNED(GQ_LINE) uint64_t control; /* gq_control; written under control_lock */
+
+	/* Who sleeps, until what happens. */
+	GQ_ALIGNED(GQ_LINE) struct gq_event work; /* consumers: a message was published */
+	GQ_ALIGNED(GQ_LINE) struct gq_event room; /* producers: a slot was, or can be, freed */
+	GQ_ALIGNED(GQ_LINE) struct gq_event any;  /* pollers: a message has completed */
+	GQ_ALIGNED(GQ_LINE)
+	struct gq_event resumed; /* paused consumers: the control word changed */
+	GQ_ALIGNED(GQ_LINE)
+	struct gq_event answered; /* pause and stop: a consumer acknowledged or left */
+
+	/* Reaping: completions become states and finished ids. */
+	GQ_ALIGNED(GQ_LINE) pthread_mutex_t reap_lock;
+	uint64_t *finished; /* ring of 2 * capacity ids in completion order; may hold stale ones */
+	uint64_t finished_head; /* written under the lock, read relaxed without */
+	uint64_t finished_tail; /* likewise */
+	struct gq_reaped reaped;
+	uint32_t fd_readable; /* completion_fd has been written; under the lock, read relaxed */
+	int completion_fd;    /* -1 until asked for */
+	pthread_t fd_thread;
+	uint32_t fd_quit;           /* asks fd_thread to end */
+	struct gq_event fd_cleared; /* fd_thread: the descriptor was made unreadable */
+
+	/* Control: pause, resume, stop. */
+	GQ_ALIGNED(GQ_LINE) pthread_mutex_t control_lock;
+	uint32_t pausers;        /* inside q_pause(), under the lock */
+	bool paused;             /* every consumer has acknowledged */
+	bool stopping;           /* q_stop() has begun */
+	bool stopped;            /* and has ended with Q_OK */
+	uint32_t live_consumers; /* atomic */
+	uint64_t refs;           /* the handle and every consumer; who drops the last frees */
+
+	/* Rare events, counted where they happen. */
+	GQ_ALIGNED(GQ_LINE) struct {
+		uint64_t dropped_full, retries, timed_out, aborted, reserved_now, wakeups;
+	} count;
+};
+
+/* ---- entry checks ------------------------------------------------------------------------ */
+
+extern uint64_t gq__generation; /* counts forks between this process and its first ancestor */
+
+QueueStatus gq__refuse_handle(const GpuQueue *q);
+
+/* The one load that every call pays for fork safety. */
+static inline QueueStatus gq_enter(const GpuQueue *q)
+{
+	if (__builtin_expect(q == NULL || q->generation != gq__generation, 0))
+		return gq__refuse_handle(q);
+	return Q_OK;
+}
+
+#define GQ_ENTER(q)                                                                                \
+	do {                                                                                       \
+		QueueStatus entered_ = gq_enter(q);                                                \
+		if (entered_ != Q_OK)                                                              \
+			return entered_;                                                           \
+	} while (0)
+
+/* ---- states ------------------------------------------------------------------------------ */
+
+static inline struct gq_record *gq_record_of(const GpuQueue *q, uint64_t id)
+{
+	return &q->records[id & q->slot_mask];
+}
+
+static inline uint64_t gq_state(const GpuQueue *q, uint64_t id, enum gq_phase phase)
+{
+	return (id & ~q->slot_mask) | phase;
+}
+
+static inline enum gq_phase gq_phase_of(uint64_t state)
+{
+	return (enum gq_phase)(state & GQ_PHASE_MASK);
+}
+
+/* Whether the state is of message `id`, alive. */
+static inline bool gq_state_is_of(const GpuQueue *q, uint64_t state, uint64_t id)
+{
+	return ((state ^ id) & ~q->slot_mask) == 0 && gq_phase_of(state) != GQ_FREE;
+}
+
+/*
+ * The state of message `id`, or 0 (which reads FREE) if it was never issued or is gone.
+ * Sequentially consistent: a waiter's second look (K2); and S2: what the reaper wrote before.
+ */
+static inline uint64_t gq_look_up(const GpuQueue *q, uint64_t id)
+{
+	uint64_t state;
+
+	if ((id & q->slot_mask) >= q->cfg.capacity)
+		return 0;
+	state = gq_load_seq_cst_u64(&gq_record_of(q, id)->state); /* S2 */
+	return gq_state_is_of(q, state, id) ? state : 0;
+}
+
+static inline bool gq_closed(const GpuQueue *q)
+{
+	return (gq_load_seq_cst_u64(q->pool.head) & GQ_POOL_CLOSED) != 0; /* N2, K2 */
+}
+
+/* ---- shared by the source files of the queue ---------------------------------------------- */
+
+/* completion.c */
+void gq__reap_all(GpuQueue *q, bool force);
+void gq__free_slot(GpuQueue *q, uint64_t id);
+void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome);
+void gq__wake_slot(GpuQueue *q, uint32_t slot);
+bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t deadline_ns);
+void gq__stop_fd(GpuQueue *q);
+
+/* control.c */
+bool gq__settled(const GpuQueue *q);
+void gq__cancel_unstarted(GpuQueue *q);
+void gq__consumer_left(GpuQueue *q);
+
+/* queue.c */
+void gq__drop_ref(GpuQueue *q);
+
+/* config.c */
+bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out);
+
+/* Where positions begin; tests move it to just below a wrap. Read by q_init(). */
+extern uint64_t gq__start_pos;
+
+#endif /* GPUQ_HOST_QUEUE_H */
