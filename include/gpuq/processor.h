@@ -11,10 +11,11 @@
  * and let gpuq_add_processor() build it, or end the source with Q_PROCESSOR_IMAGE(name) and make
  * a shared object of it, which q_init() loads by path.
  *
- * All threads of the unit (thread, warp or block, see QueueConfig.granularity) call the function.
- * On the CPU device the unit is one thread of size 1. It must not throw, exit the thread, or keep
- * `in.payload` or `out->out` beyond its return. Functions that other functions of the source call
- * on the GPU are marked Q_DEVICE.
+ * All threads of the unit (thread, warp or block, see QueueConfig.granularity) call the function; a
+ * block is a multiple of 32 threads. After the last has returned, the unit's barrier stands between
+ * what they wrote and the library's reading it. On the CPU device the unit is one thread of size 1.
+ * It must not throw, exit the thread, or keep `in.payload` or `out->out` beyond its return.
+ * Functions that other functions of the source call on the GPU are marked Q_DEVICE.
  */
 #ifndef GPUQ_PROCESSOR_H
 #define GPUQ_PROCESSOR_H

@@ -34,9 +34,8 @@
 #define GQ_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
-#define GQ_LINE                                                                                    \
-	128 /* bytes: a GPU's cache line, and two of the CPU's, which it fetches in pairs          \
-	     */
+/* Bytes: a GPU's cache line, and two of the CPU's, which it fetches in pairs. */
+#define GQ_LINE       128
 #define GQ_ALIGNED(n) __attribute__((aligned(n)))
 
 #define GQ_CLASSES   4u /* priority classes: 0 low, 1 normal, 2 high, 3 urgent */

@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Compile the GPU code with nvcc for every architecture and read the PTX; needs no GPU.
+
+check_device_code.py processors|protocol|self --nvcc PATH --source REPOSITORY --build FOLDER
+                     [--architectures 75,80,...]
+
+processors  every kernel of kernels/ at every granularity: compiles without a warning, and no
+            payload is loaded through the non-coherent path (nvcc keeps such a load for ever)
+protocol    src/device/protocol.h: acquire and release at system scope, read-modify-write at
+            device scope, no local memory, no spills, nothing that belongs to the host
+self        the checks find what wrong_probe.cu does wrong
+
+Exit status: 0 good, 1 a check failed, 77 there is no nvcc.
+"""
+import argparse
+import collections
+import concurrent.futures
+import os
+import re
+import subprocess
+import sys
+
+KERNELS = ("echo", "crc32c", "sha256", "vecdot")
+PTX_ARCHITECTURES = ("75", "90")  # the oldest, and the one the next major version may differ in
+
+
+class Failure(Exception):
+    pass
+
+
+def compile_one(args, source, name, defines, what, extra=()):
+    """One nvcc call; returns (path of the output, what ptxas said)."""
+    suffix = "fatbin" if what == "-fatbin" else "ptx"
+    output = os.path.join(args.build, name + "." + suffix)
+    command = [args.nvcc, "-std=c++17", what, *extra, "-Werror", "all-warnings",
+               "-Xcompiler", "-Wall,-Wextra", "-I" + os.path.join(args.source, "include"),
+               "-I" + os.path.join(args.source, "src"), *("-D" + d for d in defines),
+               "-o", output, source]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    if done.returncode != 0:
+        raise Failure(f"{name}: {' '.join(command)}\n{done.stdout}")
+    return output, done.stdout
+
+
+def compile_all(args, source, name, defines):
+    """Machine code for every architecture in one fatbin, and PTX; returns (PTX files, ptxas)."""
+    codes = [f"arch=compute_{a},code=sm_{a}" for a in args.architectures]
+    codes.append("arch=compute_{0},code=compute_{0}".format(args.architectures[-1]))
+    extra = [flag for code in codes for flag in ("-gencode", code)] + ["-Xptxas", "-v"]
+    _, ptxas = compile_one(args, source, name, defines, "-fatbin", extra)
+    ptx = [compile_one(args, source, f"{name}.{a}", defines, "-ptx", [f"-arch=compute_{a}"])[0]
+           for a in PTX_ARCHITECTURES]
+    return ptx, ptxas
+
+
+def strip(line):
+    return line.split("//", maxsplit=1)[0].strip()
+
+
+def comes_from_table(address, sources):
+    """Whether an address is made from that of a variable of the module, such as a table."""
+    seen, open_ = set(), [address]
+    while open_:
+        register = open_.pop()
+        if register in seen:
+            continue
+        seen.add(register)
+        for source in sources.get(register, ()):
+            if source.startswith("%"):
+                open_.append(source)
+            else:
+                return True
+    return False
+
+
+def instructions(path):
+    """The memory and control instructions of each kernel in a PTX file: {kernel: [text]}.
+
+    A non-coherent load of a table of the module's own, which is constant, gets " (table)" added.
+    """
+    kernels = collections.OrderedDict()
+    sources = {}  # of the current kernel: what each 64-bit register is computed from
+    nc = re.compile(r"ld\S*\.nc\b.*\[(%rd\d+)")
+    with open(path, encoding="ascii") as lines:
+        stripped = [strip(line) for line in lines]
+    current = None
+    for line in stripped:
+        entry = re.match(r"(?:\.(?:visible|weak|extern)\s+)*\.(?:entry|func)\s+"
+                         r"(?:\(.*?\)\s*)?(\w+)\(", line)
+        if entry:
+            current = kernels.setdefault(entry.group(1), [])
+            sources = {}
+        if current is None:
+            continue
+        if line.startswith(".local"):
+            current.append(line)
+        if line == "}" and current:  # registers may be set below their use, in a loop
+            current[:] = [text + " (table)" if nc.match(text) and
+                          comes_from_table(nc.match(text).group(1), sources) else text
+                          for text in current]
+        for text in line.split(";"):
+            text = re.sub(r"^@!?%\w+\s+", "", text.strip(" {}\t"))
+            address = re.match(r"(?:mov|cvta\S*|add|mad\.wide|mad\.lo|selp|sub)\S*\s+"
+                               r"(%rd\d+),(.*)", text)
+            if address:
+                sources.setdefault(address.group(1), []).extend(
+                    re.findall(r"%rd\d+|(?<![%\w])[A-Za-z_]\w*", address.group(2)))
+            if re.match(r"(ld|st|atom|red|fence|membar|trap|call|ldu|cp)\b", text):
+                current.append(text)
+    if not kernels:
+        raise Failure(f"{path}: no kernel found in it")
+    return kernels
+
+
+# What no kernel that touches a slot may do.
+def offences(text):
+    if re.match(r"ld\S*\.nc\b|ldu\b", text) and not text.endswith("(table)"):
+        yield "non-coherent load"
+
+
+# What the protocol's steps may not do either.
+def protocol_offences(text):
+    yield from offences(text)
+    if re.match(r"\.local|(ld|st)\S*\.local\b", text):
+        yield "local memory"
+    if re.match(r"ld\S*\.acquire\b", text) and ".sys" not in text:
+        yield "acquire not at system scope"
+    if re.match(r"st\S*\.release\b", text) and ".sys" not in text:
+        yield "release not at system scope"
+    if re.match(r"(atom|red)\b", text) and ".gpu" not in text:
+        yield "read-modify-write not at device scope"
+    if re.match(r"(fence|membar)\b", text) and not text.startswith("fence.sc.sys"):
+        yield "fence that is not fence.sc.sys"
+    if re.match(r"(ld|st)\S*\.volatile\b", text):
+        yield "volatile access"
+    if text.startswith("trap"):
+        yield "operation that is the host's"
+    if text.startswith("call"):
+        yield "call that was not inlined"
+
+
+def report(path, kernels, find):
+    return [f"{os.path.basename(path)}: {kernel}: {offence}: {text}"
+            for kernel, texts in kernels.items() for text in texts for offence in find(text)]
+
+
+def in_parallel(jobs):
+    """Runs (function, arguments...) tuples; returns their results in order."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [f.result() for f in [pool.submit(*job) for job in jobs]]
+
+
+def check_processors(args):
+    probe = os.path.join(args.source, "tests/cuda/processor_probe.cu")
+    jobs = []
+    for kernel in KERNELS:
+        source = os.path.join(args.source, "kernels", kernel + ".cu")
+        for granularity in (0, 1, 2):
+            jobs.append((compile_all, args, probe, f"{kernel}.{granularity}",
+                         [f'KERNEL_SOURCE="{source}"', f"Q_GRANULARITY={granularity}"]))
+    problems = []
+    for ptx, ptxas in in_parallel(jobs):
+        problems += spills(ptx[0], ptxas)
+        for path in ptx:
+            kernels = instructions(path)
+            problems += report(path, kernels, offences)
+            if not any(re.match(r"ld\b", text) for text in kernels["processor_probe"]):
+                problems.append(f"{path}: the processor loads nothing: was it optimised away?")
+    return problems
+
+
+def spills(name, ptxas):
+    if "spill stores" not in ptxas:
+        return [f"{os.path.basename(name)}: ptxas said nothing of spills"]
+    return [f"{os.path.basename(name)}: {line.strip()}" for line in ptxas.splitlines()
+            if re.search(r"[1-9]\d* bytes spill", line)]
+
+
+# Instructions that a step is there for: kernel, pattern, how many (None: at least one).
+PROTOCOL_NEEDS = (
+    ("probe_control", r"ld\.acquire\.sys\.u64\b", 1),
+    ("probe_claim", r"ld\.acquire\.sys\.u64\b", None),
+    ("probe_claim", r"atom\.relaxed\.gpu\.cas\.b64\b", None),
+    ("probe_decide", r"ld\.relaxed\.sys\.u64\b", 1),
+    ("probe_complete", r"st\.release\.sys\.u64\b", 1),
+    ("probe_complete", r"atom\.relaxed\.gpu\.add\.u64\b", 1),
+    ("probe_idle", r"fence\.sc\.sys\b", None),
+    ("probe_idle", r"ld\.acquire\.sys\.u64\b", None),
+    ("probe_loop", r"ld\.acquire\.sys\.u64\b", None),
+    ("probe_loop", r"atom\.relaxed\.gpu\.cas\.b64\b", None),
+    ("probe_loop", r"st\.release\.sys\.u64\b", 1),
+)
+
+
+def check_protocol(args):
+    probe = os.path.join(args.source, "tests/cuda/protocol_probe.cu")
+    ptx, ptxas = compile_all(args, probe, "protocol", [])
+    problems = spills(ptx[0], ptxas)
+    problems += [f"protocol: {line.strip()}" for line in ptxas.splitlines()
+                 if re.search(r"\b[1-9]\d* bytes stack frame", line)]
+    for path in ptx:
+        kernels = instructions(path)
+        problems += report(path, kernels, protocol_offences)
+        for kernel, pattern, count in PROTOCOL_NEEDS:
+            found = sum(1 for text in kernels[kernel] if re.match(pattern, text))
+            if found != count and (count is not None or found == 0):
+                problems.append(f"{os.path.basename(path)}: {kernel}: {found} times {pattern}")
+    return problems
+
+
+def check_self(args):
+    want = {
+        "wrong_noncoherent": "non-coherent load",
+        "wrong_restrict": "non-coherent load",
+        "wrong_local": "local memory",
+        "wrong_device_release": "release not at system scope",
+        "wrong_device_acquire": "acquire not at system scope",
+        "wrong_system_rmw": "read-modify-write not at device scope",
+        "wrong_fence": "fence that is not fence.sc.sys",
+        "wrong_volatile": "volatile access",
+        "wrong_trap": "operation that is the host's",
+    }
+    probe = os.path.join(args.source, "tests/cuda/wrong_probe.cu")
+    ptx, _ = compile_all(args, probe, "wrong", [])
+    problems = []
+    for path in ptx:
+        kernels = instructions(path)
+        if set(kernels) != set(want):
+            problems.append(f"{path}: kernels {sorted(set(kernels) ^ set(want))}")
+        for kernel, offence in want.items():
+            found = {o for text in kernels.get(kernel, ()) for o in protocol_offences(text)}
+            if found != {offence}:
+                problems.append(f"{os.path.basename(path)}: {kernel}: found {sorted(found)}, "
+                                f"not {offence!r}")
+    return problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("check", choices=("processors", "protocol", "self"))
+    parser.add_argument("--nvcc", default="")
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--architectures", default="75,80,89,90", type=lambda s: s.split(","))
+    args = parser.parse_args()
+    if not args.nvcc:
+        print("skipped: no nvcc (or GPUQ_CUDA is OFF)")
+        return 77
+    os.makedirs(args.build, exist_ok=True)
+    checks = {"processors": check_processors, "protocol": check_protocol, "self": check_self}
+    try:
+        problems = checks[args.check](args)
+    except Failure as failure:
+        problems = [str(failure)]
+    for problem in problems:
+        print("FAIL", problem)
+    if not problems:
+        print(f"PASS {args.check}: sm_{', sm_'.join(args.architectures)}, PTX of "
+              f"compute_{', compute_'.join(PTX_ARCHITECTURES)}")
+    return 1 if problems else 0
+
+
+sys.exit(main())
