@@ -124,11 +124,11 @@ static bool start(GpuQueue *q)
 		c->index = i;
 		snprintf(name, sizeof(name), "gpuq-cpu-%u", (unsigned)(uint16_t)i);
 		gq_fetch_add_seq_cst_u64(&q->refs, 1);
-		__atomic_fetch_add(&q->live_consumers, 1, __ATOMIC_SEQ_CST);
+		gq_fetch_add_seq_cst_u64(&q->live_consumers, 1);
 		rc = gq__start_thread(&c->thread, consume, c, name);
 		if (rc != 0) {
 			gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
-			__atomic_fetch_sub(&q->live_consumers, 1, __ATOMIC_SEQ_CST);
+			gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1));
 			stop_started(q, i);
 			gq__failf(Q_ERR_LIMIT,
 				  "consumers is %" PRIu32 ": thread %" PRIu32

@@ -86,7 +86,7 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 	}
 #undef COUNT
 	gq_store_relaxed_u64(&record->tag, slot->tag);
-	__atomic_store_n(&record->outcome, outcome, __ATOMIC_RELAXED);
+	gq_store_relaxed_u32(&record->outcome, outcome);
 	/* S1 release: the result (through C2), tag and outcome; pairs with S2. */
 	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
 	if (q->finished_tail - q->finished_head == 2 * (uint64_t)q->cfg.capacity)
@@ -270,7 +270,7 @@ static Completion completion_of(const GpuQueue *q, uint64_t id)
 {
 	const struct gq_record *record = gq_record_of(q, id);
 	/* S2 acquire on top of the state's: the state is read again after these. */
-	uint32_t outcome = __atomic_load_n(&record->outcome, __ATOMIC_ACQUIRE);
+	uint32_t outcome = gq_load_acquire_u32(&record->outcome);
 	QueueStatus status = status_of(outcome);
 
 	return (Completion){ .msg_id = id,

@@ -233,7 +233,7 @@ static void await_consumers(GpuQueue *q)
 	struct gq_wait wait;
 
 	gq__wait_begin(&wait, &q->answered, GQ_FOR_EVER, GQ_SPIN_NS);
-	while (gq_load_seq_cst_u32(&q->live_consumers) != 0 && gq__wait_next(&wait)) /* A2, K2 */
+	while (gq_load_seq_cst_u64(&q->live_consumers) != 0 && gq__wait_next(&wait)) /* A2, K2 */
 		;
 	gq__wait_end(&wait);
 }
@@ -275,7 +275,7 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 
 void gq__consumer_left(GpuQueue *q)
 {
-	__atomic_fetch_sub(&q->live_consumers, 1, __ATOMIC_SEQ_CST); /* A1, K1 */
+	gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1)); /* A1, K1 */
 	gq_event_broadcast(&q->answered);
 	gq_event_broadcast(&q->any);
 }

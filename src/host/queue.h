@@ -97,12 +97,12 @@ struct GpuQueue {
 
 	/* Control: pause, resume, stop. */
 	GQ_ALIGNED(GQ_LINE) pthread_mutex_t control_lock;
-	uint32_t pausers;        /* inside q_pause(), under the lock */
-	bool paused;             /* every consumer has acknowledged */
-	bool stopping;           /* q_stop() has begun */
-	bool stopped;            /* and has ended with Q_OK */
-	uint32_t live_consumers; /* atomic */
-	uint64_t refs;           /* the handle and every consumer; who drops the last frees */
+	uint32_t pausers; /* inside q_pause(), under the lock */
+	bool paused;      /* every consumer has acknowledged */
+	bool stopping;    /* q_stop() has begun */
+	bool stopped;     /* and has ended with Q_OK */
+	uint64_t live_consumers;
+	uint64_t refs; /* the handle and every consumer; who drops the last frees */
 
 	/* Rare events, counted where they happen. */
 	GQ_ALIGNED(GQ_LINE) struct {
