@@ -43,7 +43,8 @@ void gq__free_slot(GpuQueue *q, uint64_t id)
 
 static bool is_unpolled(const GpuQueue *q, uint64_t id)
 {
-	return gq_load_acquire_u64(&gq_record_of(q, id)->state) == gq_state(q, id, GQ_DONE);
+	return gq_load_seq_cst_u64(&gq_record_of(q, id)->state) ==
+	       gq_state(q, id, GQ_DONE); /* S2 */
 }
 
 static uint64_t *finished_at(const GpuQueue *q, uint64_t pos)
@@ -153,7 +154,7 @@ static void clear_fd(GpuQueue *q)
 
 static bool fd_is_readable(const GpuQueue *q)
 {
-	return __builtin_expect(gq_load_relaxed_u32(&q->fd_readable) != 0, 0);
+	return __builtin_expect(gq_load_seq_cst_u32(&q->fd_readable) != 0, 0); /* K1 */
 }
 
 /* A result was taken by id, perhaps the last that a readable descriptor announced. */
@@ -174,8 +175,13 @@ static bool announce(GpuQueue *q)
 	pthread_mutex_lock(&q->reap_lock);
 	reap_some(q);
 	if (q->fd_readable == 0 && unpolled_left(q)) {
-		eventfd_write(q->completion_fd, 1);
+		/* Flag, then look again (K2): whoever takes the last result by id takes it, then
+		 * looks at the flag (K1), so one of the two sees that nothing is left. */
 		gq_exchange_seq_cst_u32(&q->fd_readable, 1);
+		if (unpolled_left(q))
+			eventfd_write(q->completion_fd, 1);
+		else
+			gq_exchange_seq_cst_u32(&q->fd_readable, 0);
 	}
 	readable = q->fd_readable != 0;
 	pthread_mutex_unlock(&q->reap_lock);
