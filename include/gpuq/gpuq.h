@@ -380,7 +380,8 @@ Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
 /**
  * Take a finished message's result by id and free its slot.
  *
- * @param out_buf    where to copy it; NULL with *inout_len 0 asks for the length
+ * @param out_buf    where to copy it; NULL with *inout_len 0 asks for the length (and takes a
+ *                   message whose result is empty, or that failed)
  * @param inout_len  in: room in out_buf, bytes; out: the result's length (with
  *                   Q_ERR_BUFFER_TOO_SMALL the room needed), else 0
  * @return Q_OK: copied, slot freed; Q_ERR_NOT_READY: unfinished or reserved;
@@ -425,14 +426,16 @@ Q_API QueueStatus q_release(GpuQueue *q, uint64_t msg_id);
 
 /**
  * q_release() for each of `count` ids. One failing does not stop the others.
- * @return Q_OK: all freed; else the first failure.
+ * @return Q_OK: all freed; else the first failure, and q_last_error() says which id it was.
  */
 Q_API QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count);
 
 /**
  * Wait until a message has finished, whatever the outcome.
  * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_NOT_FOUND: never issued, aborted, or already taken or
- *         discarded when the call began; Q_ERR_SHUTDOWN: a reservation that a stop revoked.
+ *         discarded when the call began (a reservation: also when it was committed, finished and
+ *         taken before this thread looked again); Q_ERR_SHUTDOWN: a reservation that a stop
+ * revoked.
  */
 Q_API QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms);
 

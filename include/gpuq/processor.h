@@ -158,6 +158,11 @@ void process_message(const MsgView *in, ResultView *out);
 		}                                                                                  \
 	}
 
+#if defined(__CUDACC__)
+/* The image is the host compiler's: a CUDA compiler sees the device's side of the source only. */
+#define Q_PROCESSOR_IMAGE(name_)    static_assert(true, name_)
+#define Q_PROCESSOR_REGISTER(name_) static_assert(true, name_)
+#else
 /* Makes the shared object that holds this source loadable by path. */
 #define Q_PROCESSOR_IMAGE(name_)                                                                   \
 	static void q_processor_entry(const MsgView *in, ResultView *out)                          \
@@ -178,6 +183,7 @@ void process_message(const MsgView *in, ResultView *out);
 		static const QProcessorImage image = Q_PROCESSOR_INIT_(name_);                     \
 		q_register_processor(&image);                                                      \
 	}
+#endif
 
 #ifdef __cplusplus
 extern "C" {

@@ -298,9 +298,9 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
 
 /*
  * Starvation guard: a waiting class that one consumer has passed over this often, each time for a
- * higher one, gets that consumer's next claim. So with n consumers a waiting message at the front
- * of its class is passed over at most n * GQ_PASS_LIMIT times by higher classes; below that,
- * order between classes is strict.
+ * higher one, gets that consumer's next claim. Below that, order between classes is strict. The
+ * guard's own claims are not counted: with n consumers a message at the front of its class is
+ * passed over at most n * (GQ_PASS_LIMIT + 2) times.
  */
 #define GQ_PASS_LIMIT 256u
 

@@ -503,6 +503,7 @@ QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
 QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 {
 	QueueStatus first = Q_OK;
+	size_t failed = 0;
 
 	GQ_ENTER(q);
 	if (ids == NULL && count != 0)
@@ -512,9 +513,14 @@ QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		QueueStatus status = q_release(q, ids[i]);
 
-		if (first == Q_OK)
+		if (first == Q_OK && status != Q_OK) {
 			first = status;
+			failed = i;
+		}
 	}
+	if (first != Q_OK)
+		gq__failf(first, "ids[%zu] is %" PRIu64 ": %s", failed, ids[failed],
+			  q_status_string(first));
 	return first;
 }
 

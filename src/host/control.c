@@ -85,8 +85,8 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 		if (q->pausers == 0) /* the last to give up withdraws it */
 			set_control(q, 0);
 		status = gq__fail(Q_ERR_TIMEOUT,
-				  "a message was still being processed after timeout_ms; the pause "
-				  "is withdrawn");
+				  "not every consumer stood still within timeout_ms; the pause is "
+				  "withdrawn");
 	}
 	pthread_mutex_unlock(&q->control_lock);
 	if (status == Q_ERR_TIMEOUT)

@@ -34,6 +34,13 @@ void q_register_processor(const QProcessorImage *image)
 	pthread_mutex_unlock(&registry_lock);
 }
 
+static bool is_path(const char *name)
+{
+	size_t length = strlen(name);
+
+	return strchr(name, '/') != NULL || (length > 3 && strcmp(name + length - 3, ".so") == 0);
+}
+
 /* The protocol is checked before the rest: what follows it may have another layout. */
 static bool check(const QProcessorImage *image, const char *where)
 {
@@ -52,6 +59,13 @@ static bool check(const QProcessorImage *image, const char *where)
 	    strnlen(image->name, sizeof(((struct gq_processor *)0)->name)) > 63) {
 		gq__failf(Q_ERR_INVALID_ARG,
 			  "processor: %s has a name that is not 1 to 63 characters long", where);
+		return false;
+	}
+	if (is_path(image->name)) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "processor: %s is called '%s', which reads as a path; allowed: a name "
+			  "without '/' that does not end in .so",
+			  where, image->name);
 		return false;
 	}
 	if (image->granularity > 2 || image->reserved0 != 0) {
@@ -160,13 +174,6 @@ static const QProcessorImage *find_named(const char *name)
 			  name, names);
 	}
 	return found;
-}
-
-static bool is_path(const char *name)
-{
-	size_t length = strlen(name);
-
-	return strchr(name, '/') != NULL || (length > 3 && strcmp(name + length - 3, ".so") == 0);
 }
 
 bool gq__find_processor(const char *name, struct gq_processor *out)

@@ -89,8 +89,9 @@ struct GpuQueue {
 	uint64_t finished_head; /* written under the lock, read relaxed without */
 	uint64_t finished_tail; /* likewise */
 	struct gq_reaped reaped;
-	uint32_t fd_readable; /* completion_fd has been written; under the lock, read without (K1) */
-	int completion_fd;    /* -1 until asked for */
+	uint32_t
+		fd_readable; /* completion_fd has been written; under the lock, read without (K1) */
+	int completion_fd;   /* -1 until asked for */
 	pthread_t fd_thread;
 	uint32_t fd_quit;           /* asks fd_thread to end */
 	struct gq_event fd_cleared; /* fd_thread: the descriptor was made unreadable */
