@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* histogram.h - a log-linear histogram: any 64-bit values, fixed memory, 3 % resolution. */
+#ifndef GPUQ_CLI_HISTOGRAM_H
+#define GPUQ_CLI_HISTOGRAM_H
+
+#include <stdint.h>
+
+/* Each power of two is cut into 2^5 equal buckets; below 2^5 every value has its own. */
+#define HISTOGRAM_SUB_BITS 5
+#define HISTOGRAM_BUCKETS  ((64 - HISTOGRAM_SUB_BITS + 1) << HISTOGRAM_SUB_BITS)
+
+struct histogram {
+	uint64_t count;
+	uint64_t max;
+	uint64_t buckets[HISTOGRAM_BUCKETS];
+};
+
+/** Count one value. A zeroed histogram is an empty one. */
+void histogram_add(struct histogram *h, uint64_t value);
+
+/**
+ * The smallest bucket bound that at least numerator/denominator of the values do not exceed:
+ * never below the true quantile, above it by less than 1/32 of it. 0 when empty.
+ */
+uint64_t histogram_quantile(const struct histogram *h, uint32_t numerator, uint32_t denominator);
+
+#endif /* GPUQ_CLI_HISTOGRAM_H */

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* options.c - what every subcommand needs around its command line: errors, the clock. */
+#define _GNU_SOURCE
+#include "cli.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+void warn_line(const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fprintf(stderr, "gpuq: %s\n", text); /* one call, so that the line is not torn apart */
+}
+
+int usage_error(const char *command, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	fprintf(stderr, "gpuq %s: %s\nTry 'gpuq %s --help'.\n", command, text, command);
+	return CLI_USAGE;
+}
+
+int option_error(const char *command, int result, char **argv)
+{
+	const char *given = argv[optind - 1];
+
+	if (strncmp(given, "--", 2) != 0 && optopt != 0) {
+		if (result == ':')
+			return usage_error(command, "option -%c needs a value", optopt);
+		return usage_error(command, "unknown option -%c", optopt);
+	}
+	if (result == ':')
+		return usage_error(command, "option %s needs a value", given);
+	if (optopt != 0)
+		return usage_error(command, "option %.*s takes no value", (int)strcspn(given, "="),
+				   given);
+	return usage_error(command, "unknown or ambiguous option %s", given);
+}
+
+uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}

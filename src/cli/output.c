@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output.c - results on standard output: formats them, buffers them, reports what goes wrong. */
+#define _GNU_SOURCE
+#include "output.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUFFER_BYTES ((size_t)256 * 1024)
+
+bool output_init(struct output *o, int fd, enum output_format format)
+{
+	*o = (struct output){ .fd = fd, .format = format, .at_line_start = true };
+	o->buffer = malloc(BUFFER_BYTES);
+	return o->buffer != NULL;
+}
+
+void output_free(struct output *o)
+{
+	free(o->buffer);
+	o->buffer = NULL;
+}
+
+bool output_flush(struct output *o)
+{
+	size_t done = 0;
+
+	if (o->error != 0)
+		return false;
+	if (o->used == 0)
+		return true;
+	if (o->before_write)
+		o->before_write(o->user);
+	while (done < o->used) {
+		const ssize_t wrote = write(o->fd, o->buffer + done, o->used - done);
+
+		if (wrote >= 0) {
+			done += (size_t)wrote;
+		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			/* somebody shares this descriptor and has made it non-blocking */
+			struct pollfd writable = { .fd = o->fd, .events = POLLOUT };
+
+			(void)poll(&writable, 1, -1);
+		} else if (errno != EINTR) {
+			o->error = errno;
+			return false;
+		}
+	}
+	o->at_line_start = o->buffer[o->used - 1] == '\n';
+	o->used = 0;
+	return true;
+}
+
+/* Room for at least one byte; *out_room says how much. */
+static bool make_room(struct output *o, uint64_t now_ns, size_t *out_room)
+{
+	if (o->used == BUFFER_BYTES && !output_flush(o))
+		return false;
+	if (o->used == 0)
+		o->oldest_ns = now_ns;
+	*out_room = BUFFER_BYTES - o->used;
+	return o->error == 0;
+}
+
+static bool put_bytes(struct output *o, const uint8_t *from, size_t bytes, uint64_t now_ns)
+{
+	while (bytes > 0) {
+		size_t room;
+
+		if (!make_room(o, now_ns, &room))
+			return false;
+		if (room > bytes)
+			room = bytes;
+		memcpy(o->buffer + o->used, from, room);
+		o->used += room;
+		from += room;
+		bytes -= room;
+	}
+	return true;
+}
+
+static bool put_hex(struct output *o, const uint8_t *from, size_t bytes, uint64_t now_ns)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	while (bytes > 0) {
+		size_t room;
+
+		/* digits come in pairs: never leave an odd byte of room behind */
+		if (BUFFER_BYTES - o->used < 2 && !output_flush(o))
+			return false;
+		if (!make_room(o, now_ns, &room))
+			return false;
+		room /= 2;
+		if (room > bytes)
+			room = bytes;
+		for (size_t i = 0; i < room; i++) {
+			o->buffer[o->used++] = (uint8_t)digits[from[i] >> 4];
+			o->buffer[o->used++] = (uint8_t)digits[from[i] & 15];
+		}
+		from += room;
+		bytes -= room;
+	}
+	return true;
+}
+
+bool output_result(struct output *o, const void *result, size_t bytes, uint64_t now_ns)
+{
+	switch (o->format) {
+	case OUTPUT_HEX:
+		return put_hex(o, result, bytes, now_ns) &&
+		       put_bytes(o, (const uint8_t *)"\n", 1, now_ns);
+	case OUTPUT_TEXT:
+		return put_bytes(o, result, bytes, now_ns) &&
+		       put_bytes(o, (const uint8_t *)"\n", 1, now_ns);
+	case OUTPUT_RAW:
+		break;
+	}
+	return put_bytes(o, result, bytes, now_ns);
+}
+
+bool output_failed(struct output *o, uint64_t now_ns)
+{
+	if (o->format == OUTPUT_RAW)
+		return o->error == 0;
+	return put_bytes(o, (const uint8_t *)"\n", 1, now_ns);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* output.h - results on standard output: formats them, buffers them, reports what goes wrong. */
+#ifndef GPUQ_CLI_OUTPUT_H
+#define GPUQ_CLI_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum output_format { OUTPUT_HEX, OUTPUT_RAW, OUTPUT_TEXT };
+
+struct output {
+	int fd;
+	enum output_format format;
+	uint8_t *buffer;
+	size_t used;
+	uint64_t oldest_ns; /* when the first byte in the buffer came */
+	bool at_line_start; /* as far as it has been written */
+	int error;          /* errno of the write that failed; then nothing is written any more */
+	/* Called before something is written: a progress bar has to leave the terminal first. */
+	void (*before_write)(void *user);
+	void *user;
+};
+
+/** False: no memory. output_free() is allowed on one that failed, or is zeroed. */
+bool output_init(struct output *o, int fd, enum output_format format);
+void output_free(struct output *o);
+
+/** A message's result: hex and text end in a newline, raw has the bytes only. False: o->error. */
+bool output_result(struct output *o, const void *result, size_t bytes, uint64_t now_ns);
+
+/** In place of the result of a message that failed: an empty line, raw has nothing. */
+bool output_failed(struct output *o, uint64_t now_ns);
+
+/** Write what is buffered. False: o->error. */
+bool output_flush(struct output *o);
+
+#endif /* GPUQ_CLI_OUTPUT_H */

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* signals.c - an interruption asks for an orderly end; a second one does not wait for it. */
+#define _GNU_SOURCE
+#include "signals.h"
+
+#include "cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+static const int interruptions[] = { SIGINT, SIGTERM, SIGHUP };
+#define INTERRUPTIONS (sizeof(interruptions) / sizeof(interruptions[0]))
+
+/*
+ * timeout(1) and some terminals deliver one interruption twice, to the process and to its group;
+ * the copy must not be taken for impatience.
+ */
+#define SAME_SIGNAL_NS 100000000u
+
+static volatile sig_atomic_t caught;
+static uint64_t caught_ns; /* touched by the handler only, which blocks itself */
+static int wake[2] = { -1, -1 };
+
+static void on_signal(int number)
+{
+	const int saved = errno;
+
+	if (caught == 0) {
+		caught = number;
+		caught_ns = clock_ns();
+		(void)!write(wake[1], "", 1);
+	} else if (clock_ns() - caught_ns >= SAME_SIGNAL_NS) {
+		_exit(128 + number);
+	}
+	errno = saved;
+}
+
+static void fill_set(sigset_t *set)
+{
+	sigemptyset(set);
+	for (size_t i = 0; i < INTERRUPTIONS; i++)
+		sigaddset(set, interruptions[i]);
+}
+
+bool signals_init(void)
+{
+	/* SA_RESTART: a message on stderr must not be lost half written; poll() returns anyway */
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+	if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0)
+		return false;
+	fill_set(&action.sa_mask);
+	for (size_t i = 0; i < INTERRUPTIONS; i++) {
+		struct sigaction before;
+
+		/* nohup and background jobs of a script start us with these ignored: leave it so */
+		if (sigaction(interruptions[i], NULL, &before) != 0)
+			return false;
+		if (before.sa_handler != SIG_IGN && sigaction(interruptions[i], &action, NULL) != 0)
+			return false;
+	}
+	action.sa_handler = SIG_IGN;
+	return sigaction(SIGPIPE, &action, NULL) == 0;
+}
+
+int signals_caught(void)
+{
+	return caught;
+}
+
+int signals_fd(void)
+{
+	return wake[0];
+}
+
+void signals_block(void)
+{
+	sigset_t set;
+
+	fill_set(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+void signals_unblock(void)
+{
+	sigset_t set;
+
+	fill_set(&set);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}

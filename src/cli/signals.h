@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* signals.h - an interruption asks for an orderly end; a second one does not wait for it. */
+#ifndef GPUQ_CLI_SIGNALS_H
+#define GPUQ_CLI_SIGNALS_H
+
+#include <stdbool.h>
+
+/**
+ * Ignore SIGPIPE; from now on SIGINT, SIGTERM and SIGHUP are noted, unless the parent had them
+ * ignored. A second one, 0.1 s or more after the first, ends the process with 128 + its number.
+ * False: errno says why.
+ */
+bool signals_init(void);
+
+/** The signal that came, or 0. */
+int signals_caught(void);
+
+/** Readable, for ever, once a signal has come. */
+int signals_fd(void);
+
+/** Keep signals from threads that the library is about to create; they inherit the mask. */
+void signals_block(void);
+void signals_unblock(void);
+
+#endif /* GPUQ_CLI_SIGNALS_H */

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_output.c - every format, results larger than the buffer, descriptors that resist. */
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* What arrived at the other end of the pipe. */
+struct reader {
+	int fd;
+	uint8_t *data;
+	size_t bytes;
+};
+
+static void *read_everything(void *arg)
+{
+	struct reader *r = arg;
+	ssize_t got;
+
+	while ((got = read(r->fd, r->data + r->bytes, 3001)) > 0)
+		r->bytes += (size_t)got;
+	return NULL;
+}
+
+static void check_format(enum output_format format, size_t result_bytes, int pipe_flags)
+{
+	const size_t most = 4 * result_bytes + 100000;
+	struct reader r = { .data = malloc(most + 3001) };
+	uint8_t *result = malloc(result_bytes + 1);
+	uint8_t *expected = malloc(most);
+	size_t expected_bytes = 0;
+	struct output o;
+	pthread_t thread;
+	int fds[2];
+
+	assert_non_null(r.data);
+	assert_non_null(result);
+	assert_non_null(expected);
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(fcntl(fds[1], F_SETFL, pipe_flags), 0);
+	r.fd = fds[0];
+	assert_int_equal(pthread_create(&thread, NULL, read_everything, &r), 0);
+	assert_true(output_init(&o, fds[1], format));
+	/* an odd byte first, so that hex pairs meet the end of the buffer askew */
+	for (int round = 0; round < 2; round++) {
+		const size_t bytes = round == 0 ? 0 : result_bytes;
+
+		for (size_t i = 0; i < bytes; i++)
+			result[i] = (uint8_t)(i * 7 + i / 256);
+		assert_true(output_result(&o, result, bytes, 1));
+		for (size_t i = 0; i < bytes; i++) {
+			if (format == OUTPUT_HEX)
+				expected_bytes += (size_t)snprintf(
+					(char *)expected + expected_bytes, 3, "%02x", result[i]);
+			else
+				expected[expected_bytes++] = result[i];
+		}
+		if (format != OUTPUT_RAW)
+			expected[expected_bytes++] = '\n';
+		assert_true(output_failed(&o, 1));
+		if (format != OUTPUT_RAW)
+			expected[expected_bytes++] = '\n';
+	}
+	assert_true(output_flush(&o));
+	assert_true(output_flush(&o));
+	assert_true(format == OUTPUT_RAW || o.at_line_start);
+	close(fds[1]);
+	pthread_join(thread, NULL);
+	close(fds[0]);
+	assert_int_equal(r.bytes, expected_bytes);
+	if (expected_bytes > 0)
+		assert_memory_equal(r.data, expected, expected_bytes);
+	output_free(&o);
+	free(expected);
+	free(result);
+	free(r.data);
+}
+
+static void every_format_and_size(void **state)
+{
+	const size_t sizes[] = { 0,      1,      131070, 131071, 131072,
+				 262142, 262143, 262144, 262145, 1000000 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		check_format(OUTPUT_HEX, sizes[i], 0);
+		check_format(OUTPUT_TEXT, sizes[i], 0);
+		check_format(OUTPUT_RAW, sizes[i], 0);
+	}
+}
+
+static void a_descriptor_that_does_not_block(void **state)
+{
+	(void)state;
+	check_format(OUTPUT_RAW, 3000000, O_NONBLOCK);
+	check_format(OUTPUT_HEX, 1000000, O_NONBLOCK);
+}
+
+static void an_error_is_kept_and_ends_the_writing(void **state)
+{
+	struct output o;
+	const int fd = open("/dev/full", O_WRONLY);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_true(output_init(&o, fd, OUTPUT_TEXT));
+	assert_true(output_result(&o, "a", 1, 1)); /* buffered */
+	assert_false(output_flush(&o));
+	assert_int_equal(o.error, ENOSPC);
+	assert_false(output_result(&o, "a", 1, 1));
+	assert_false(output_failed(&o, 1));
+	assert_false(output_flush(&o));
+	output_free(&o);
+	close(fd);
+}
+
+static void a_reader_that_went_is_epipe(void **state)
+{
+	struct output o;
+	int fds[2];
+
+	(void)state;
+	signal(SIGPIPE, SIG_IGN);
+	assert_int_equal(pipe(fds), 0);
+	close(fds[0]);
+	assert_true(output_init(&o, fds[1], OUTPUT_RAW));
+	assert_true(output_result(&o, "a", 1, 1));
+	assert_false(output_flush(&o));
+	assert_int_equal(o.error, EPIPE);
+	output_free(&o);
+	close(fds[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_format_and_size),
+		cmocka_unit_test(a_descriptor_that_does_not_block),
+		cmocka_unit_test(an_error_is_kept_and_ends_the_writing),
+		cmocka_unit_test(a_reader_that_went_is_epipe),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
