@@ -79,6 +79,15 @@ void input_close(struct input *in)
 	in->fd = -1;
 }
 
+bool input_is_typed(const struct input *in)
+{
+	for (size_t i = 0; i < in->count; i++) {
+		if (is_standard_input(in->names[i]))
+			return isatty(STDIN_FILENO) != 0;
+	}
+	return false;
+}
+
 bool input_total(const struct input *in, uint64_t *out_bytes)
 {
 	uint64_t total = 0;

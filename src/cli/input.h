@@ -48,6 +48,9 @@ enum input_step input_read(struct input *in, void *to, size_t room, size_t *out_
 /** Close the open file, if there is one. */
 void input_close(struct input *in);
 
+/** Somebody types part of it on a terminal. */
+bool input_is_typed(const struct input *in);
+
 /** Bytes in all files together; false when one is not a regular file, so that nobody knows. */
 bool input_total(const struct input *in, uint64_t *out_bytes);
 

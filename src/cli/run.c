@@ -251,8 +251,7 @@ static void read_input(struct run *r)
 	case INPUT_AGAIN:
 		return;
 	case INPUT_ERROR:
-		gather_unreadable(r, false, errno);
-		split_abandon(&r->split);
+		gather_unreadable(r, false, errno); /* and what was unfinished goes with it */
 		break;
 	}
 	r->need_input = false;
@@ -625,7 +624,8 @@ static void set_up_progress(struct run *r)
 
 	p->start_ns = clock_ns();
 	p->enabled = !o->quiet && (o->progress == PROGRESS_ALWAYS ||
-				   (o->progress == PROGRESS_AUTO && isatty(STDERR_FILENO)));
+				   (o->progress == PROGRESS_AUTO && isatty(STDERR_FILENO) &&
+				    !input_is_typed(&r->input)));
 	if (!p->enabled)
 		return;
 	p->has_total = input_total(&r->input, &p->total_bytes);

@@ -46,7 +46,7 @@ const char run_help[] =
 	"  -f, --format FORMAT  hex: a line of lowercase hex per result; text: the result\n"
 	"                       and a newline; raw: the result only (default: hex)\n"
 	"      --progress WHEN  auto, always or never; auto: when the standard error is a\n"
-	"                       terminal (default: auto)\n"
+	"                       terminal and the input is not (default: auto)\n"
 	"  -q, --quiet          no progress bar and no summary\n"
 	"  -h, --help           show this text\n"
 	"\n"

@@ -57,15 +57,6 @@ void split_end(struct split *s)
 	s->ended = true;
 }
 
-void split_abandon(struct split *s)
-{
-	s->start = s->end;
-	s->scanned = s->end;
-	s->dropped = 0;
-	s->ended = true;
-	s->handed_out = true;
-}
-
 static void drop_buffered(struct split *s)
 {
 	s->dropped += s->end - s->start;

@@ -55,7 +55,7 @@ struct split {
 bool split_init(struct split *s, enum split_mode mode, size_t piece_bytes, size_t limit_bytes);
 void split_free(struct split *s);
 
-/** A file begins. The one before must be done; its messages stay valid. */
+/** A file begins. Messages of the one before stay valid; what it left unfinished is dropped. */
 void split_begin(struct split *s);
 
 /** Where to put bytes, and how many fit (never 0 after SPLIT_MORE). Moves unfinished data. */
@@ -66,9 +66,6 @@ void split_filled(struct split *s, size_t bytes);
 
 /** The file has ended: what is left is its last message. */
 void split_end(struct split *s);
-
-/** The file cannot be read on: its unfinished message is dropped, not handed out. */
-void split_abandon(struct split *s);
 
 /** The next message of the present file. */
 enum split_step split_next(struct split *s, struct split_piece *out);

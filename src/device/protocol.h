@@ -126,7 +126,10 @@ GQ_FN void gq_ring_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
 							    * published is passed on by H1 */
 
 		if (gq_ring_is_at(r, old, *pos)) {
-			++*pos; /* another's; help the tail past it in the end */
+			/* Another's, who may stand still before raising the tail. Whoever goes
+			 * past raises it, so the tail is never a lap behind. */
+			++*pos;
+			gq_ring_raise_tail(r, *pos);
 		} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
 			GQ_WINDOW();
 			/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2.
@@ -164,7 +167,7 @@ struct gq_slot {
 	uint64_t msg_id;
 	uint64_t tag;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
-	uint64_t cancel;      /* the id that shall not start; written by hosts at any time */
+	uint64_t cancel;      /* ~msg_id; q_cancel() swaps in msg_id, at any time */
 	uint32_t len;         /* payload bytes */
 	uint32_t opcode;
 	uint32_t flags;    /* gq_slot_flags */

@@ -137,6 +137,16 @@ static bool unpolled_left(GpuQueue *q)
 	return q->finished_head != q->finished_tail;
 }
 
+/* The same, reaping until there is something or no completion waits: a whole chunk may have been of
+ * messages to discard. */
+static bool find_unpolled(GpuQueue *q)
+{
+	while (!unpolled_left(q))
+		if (reap_some(q) == 0)
+			return false;
+	return true;
+}
+
 /* ---- the completion descriptor ------------------------------------------------------------------
  */
 
@@ -173,8 +183,7 @@ static bool announce(GpuQueue *q)
 	bool readable;
 
 	pthread_mutex_lock(&q->reap_lock);
-	reap_some(q);
-	if (q->fd_readable == 0 && unpolled_left(q)) {
+	if (q->fd_readable == 0 && find_unpolled(q)) {
 		/* Flag, then look again (K2): whoever takes the last result by id takes it, then
 		 * looks at the flag (K1), so one of the two sees that nothing is left. */
 		gq_exchange_seq_cst_u32(&q->fd_readable, 1);
@@ -289,12 +298,9 @@ static Completion completion_of(const GpuQueue *q, uint64_t id)
 /* Under the reap lock: the next finished id that nobody has polled or taken. */
 static bool next_finished(GpuQueue *q, Completion *out)
 {
-	while (unpolled_left(q) || reap_some(q) != 0) {
-		uint64_t id;
+	while (find_unpolled(q)) {
+		uint64_t id = *finished_at(q, q->finished_head);
 
-		if (!unpolled_left(q))
-			continue;
-		id = *finished_at(q, q->finished_head);
 		gq_store_relaxed_u64(&q->finished_head, q->finished_head + 1);
 		*out = completion_of(q, id);
 		/* Against who takes it by id: one of the two gets it. */
@@ -594,8 +600,7 @@ static QueueStatus attempt_any(GpuQueue *q, bool registered)
 	if (!registered && nothing_to_poll(q) && !gq_closed(q))
 		return Q_ERR_NOT_READY;
 	pthread_mutex_lock(&q->reap_lock);
-	while (!(some = unpolled_left(q)) && reap_some(q) != 0)
-		;
+	some = find_unpolled(q);
 	pthread_mutex_unlock(&q->reap_lock);
 	if (some)
 		return Q_OK;

@@ -362,8 +362,9 @@ QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id)
 		return gq__failf(Q_ERR_NOT_FOUND,
 				 "msg_id %" PRIu64 " was never issued, or is aborted or taken",
 				 msg_id);
-	/* If the slot changes hands before this lands, it names a message that is gone. */
-	gq_store_release_u64(&gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->cancel,
-			     msg_id);
+	/* A swap, not a store: if the slot has changed hands meanwhile, this must not undo what its
+	 * next message's canceller has written. */
+	gq_cas_seq_cst_u64(&gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->cancel, ~msg_id,
+			   msg_id);
 	return Q_OK;
 }

@@ -27,6 +27,22 @@ byte head = START, tail = POS(START + CAP);
 byte owner[CAP];
 byte in_ring = CAP, finished;
 
+inline raise_tail()
+{
+	t = tail;
+	do
+	:: BEHIND(t, p) ->
+		d_step {
+			if
+			:: tail == t -> tail = p
+			:: else
+			fi
+		};
+		t = tail
+	:: else -> break
+	od
+}
+
 inline put(v)
 {
 #ifdef BREAK_FETCH_ADD_PUT
@@ -38,7 +54,7 @@ inline put(v)
 	:: true ->
 		old = entry[IDX(p)];
 		if
-		:: TAG(old) == TAG_OF(p) -> p = POS(p + 1)
+		:: TAG(old) == TAG_OF(p) -> p = POS(p + 1); raise_tail()
 		:: else ->
 			if
 			:: TAG(old) == TAG_OF(p - CAP) ->
@@ -61,18 +77,7 @@ inline put(v)
 			fi
 		fi
 	od;
-	t = tail;
-	do
-	:: BEHIND(t, p) ->
-		d_step {
-			if
-			:: tail == t -> tail = p
-			:: else
-			fi
-		};
-		t = tail
-	:: else -> break
-	od
+	raise_tail()
 #endif
 }
 

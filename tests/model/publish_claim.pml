@@ -39,6 +39,20 @@ byte ran[MESSAGES];
 byte last[PRODUCERS];  /* last round that ran, + 1 */
 byte finished, published, stalled;
 
+#define RAISE_TAIL(ring_tail) \
+	t = ring_tail; \
+	do \
+	:: BEHIND(t, p) -> \
+		d_step { \
+			if \
+			:: ring_tail == t -> ring_tail = p \
+			:: else \
+			fi \
+		}; \
+		t = ring_tail \
+	:: else -> break \
+	od
+
 /* A macro: Spin does not pass arrays to inlines. */
 #define PUT(ring, ring_tail, ring_head, v) \
 	p = ring_tail; \
@@ -46,7 +60,7 @@ byte finished, published, stalled;
 	:: true -> \
 		old = ring[IDX(p)]; \
 		if \
-		:: TAG(old) == TAG_OF(p) -> p = POS(p + 1) \
+		:: TAG(old) == TAG_OF(p) -> p = POS(p + 1); RAISE_TAIL(ring_tail) \
 		:: else -> \
 			if \
 			:: TAG(old) == TAG_OF(p - CAP) -> \
@@ -68,18 +82,7 @@ byte finished, published, stalled;
 			fi \
 		fi \
 	od; \
-	t = ring_tail; \
-	do \
-	:: BEHIND(t, p) -> \
-		d_step { \
-			if \
-			:: ring_tail == t -> ring_tail = p \
-			:: else \
-			fi \
-		}; \
-		t = ring_tail \
-	:: else -> break \
-	od
+	RAISE_TAIL(ring_tail)
 
 inline pool_pop()
 {
