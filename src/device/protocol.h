@@ -458,16 +458,17 @@ GQ_FN bool gq_reap(const struct gq_channel *ch, uint32_t *slot, uint32_t *outcom
  * One word: the lower half counts wake-ups and is the futex, the upper half the registered
  * sleepers. A sleeper registers, looks again, and sleeps only if the lower half is still what it
  * was at registration. Who has published looks at the upper half (K1) and, if it is not zero,
- * takes sleepers off it, bumps the lower half in the same step and wakes that many. So:
+ * bumps the lower half, wakes, and takes those it woke off the upper half. Who goes on without
+ * having been woken takes itself off. So:
  *
  *  - nothing is lost: publish and look, register and look again are sequentially consistent, so
  *    at least one side sees the other; a wake-up that comes between registration and sleep has
- *    changed the futex word;
- *  - wake-ups are bounded by sleeps: a registered sleeper is taken off at most once, and until it
- *    registers again nobody makes a system call for it;
- *  - a sleeper that gives up takes itself off only if no wake-up came since it registered:
- *    otherwise it cannot tell whether it was meant, and an uncounted sleeper would be lost. The
- *    surplus that may remain costs one futile system call and is gone.
+ *    changed the futex word; and a sleeper is counted for as long as it sleeps;
+ *  - no waker can keep a sleeper from others: one that stands still between its steps leaves the
+ *    sleeper counted, and the next publisher wakes it;
+ *  - wake-ups are bounded by sleeps, not by messages: it is the waker that takes a sleeper off, not
+ *    the sleeper once it has been scheduled, so until it registers again nobody makes a system
+ *    call for it. (Between registration and sleep, each publisher may make one in vain.)
  */
 struct gq_event {
 	uint64_t word;
@@ -488,16 +489,10 @@ GQ_FN uint32_t gq_event_register(struct gq_event *e)
 	return (uint32_t)gq_fetch_add_seq_cst_u64(&e->word, GQ_EVENT_SLEEPER); /* K2 */
 }
 
-/* The registered sleeper goes on without having been woken. */
-GQ_FN void gq_event_unregister(struct gq_event *e, uint32_t key)
+/* Take off one who has not been woken, or those that a waker has woken. */
+GQ_FN void gq_event_unregister(struct gq_event *e, uint32_t n)
 {
-	uint64_t word = gq_load_seq_cst_u64(&e->word);
-
-	while ((uint32_t)word == key && gq_event_sleepers(word) != 0) {
-		if (gq_cas_seq_cst_u64(&e->word, word, word - GQ_EVENT_SLEEPER))
-			return;
-		word = gq_load_seq_cst_u64(&e->word);
-	}
+	gq_fetch_add_seq_cst_u64(&e->word, 0 - n * GQ_EVENT_SLEEPER);
 }
 
 /* Whether who has just published must look closer. */
@@ -506,19 +501,17 @@ GQ_FN bool gq_event_armed(const struct gq_event *e)
 	return gq_load_seq_cst_u64(&e->word) >> 32 != 0; /* K1: pairs with K2 */
 }
 
-/* Take up to `max` sleepers off. @return how many to wake. */
-GQ_FN uint32_t gq_event_take(struct gq_event *e, uint32_t max)
+/* Change the futex word, if there are sleepers. @return whether there are; then wake them. */
+GQ_FN bool gq_event_bump(struct gq_event *e)
 {
 	for (;;) {
 		uint64_t word = gq_load_seq_cst_u64(&e->word); /* K1: pairs with K2 */
-		uint32_t n = gq_event_sleepers(word), bumped = (uint32_t)word + 1;
+		uint32_t bumped = (uint32_t)word + 1;          /* carries into nothing */
 
-		if (n > max)
-			n = max;
-		if (n == 0)
-			return 0;
-		if (gq_cas_seq_cst_u64(&e->word, word, ((word >> 32) - n) << 32 | bumped))
-			return n;
+		if (gq_event_sleepers(word) == 0)
+			return false;
+		if (gq_cas_seq_cst_u64(&e->word, word, (word >> 32) << 32 | bumped))
+			return true;
 	}
 }
 

@@ -25,8 +25,10 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms)
 	return timeout_ms == 0 ? 0 : gq__now_ns() + (uint64_t)timeout_ms * 1000000u;
 }
 
-/* Sleep while *word is `value`. @return false only when the deadline has passed. */
-static bool futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
+enum slept { WOKEN, NOT_SLEPT, TIMED_OUT };
+
+/* Sleep while *word is `value`. WOKEN: by a futex_wake() that has counted us. */
+static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {
 	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
 				  .tv_nsec = (long)(deadline_ns % 1000000000u) };
@@ -34,12 +36,18 @@ static bool futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
 	long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
 			  deadline_ns == GQ_FOR_EVER ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
 
-	return rc == 0 || errno != ETIMEDOUT;
+	if (rc == 0)
+		return WOKEN;
+	return errno == ETIMEDOUT ? TIMED_OUT : NOT_SLEPT;
 }
 
-static void futex_wake(uint32_t *word, uint32_t n)
+/* @return how many were woken. */
+static uint32_t futex_wake(uint32_t *word, uint32_t n)
 {
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n > INT_MAX ? INT_MAX : (int)n, NULL, NULL, 0);
+	long rc = syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n > INT_MAX ? INT_MAX : (int)n, NULL,
+			  NULL, 0);
+
+	return rc > 0 ? (uint32_t)rc : 0;
 }
 
 /* The half of an event's word that counts wake-ups. */
@@ -54,12 +62,15 @@ static uint32_t *event_futex(struct gq_event *e)
 
 uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
 {
-	uint32_t n = gq_event_take(e, max);
+	uint32_t n;
 
-	if (n != 0) {
-		GQ_WINDOW();
-		futex_wake(event_futex(e), n);
-	}
+	if (!gq_event_bump(e))
+		return 0;
+	GQ_WINDOW();
+	n = futex_wake(event_futex(e), max);
+	GQ_WINDOW();
+	if (n != 0)
+		gq_event_unregister(e, n);
 	return n;
 }
 
@@ -119,17 +130,15 @@ static bool spin(struct gq_wait *w)
 bool gq__wait_next(struct gq_wait *w)
 {
 	if (w->registered) {
-		bool woken;
+		enum slept slept;
 
 		w->registered = false;
 		GQ_WINDOW();
-		woken = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key,
+		slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key,
 				   w->deadline_ns);
-		if (!woken) {
-			if (w->event != NULL)
-				gq_event_unregister(w->event, w->key);
-			w->expired = true;
-		}
+		if (slept != WOKEN && w->event != NULL)
+			gq_event_unregister(w->event, 1);
+		w->expired = slept == TIMED_OUT;
 		return true;
 	}
 	if (w->expired || w->deadline_ns == 0)
@@ -150,6 +159,6 @@ void gq__wait_end(struct gq_wait *w)
 {
 	/* A slot's flag may stay set: it costs the slot's next completion one futile wake-up. */
 	if (w->registered && w->event != NULL)
-		gq_event_unregister(w->event, w->key);
+		gq_event_unregister(w->event, 1);
 	w->registered = false;
 }

@@ -2,22 +2,22 @@
 /*
  * park.pml - struct gq_event: publish, look for sleepers, wake; register, look again, sleep.
  *
- * PRODUCERS producers publish ROUNDS messages each and wake one sleeper (gq_event_take(1), then the
- * futex call as a step of its own); CONSUMERS consumers claim, or register, look again and sleep; a
- * barger takes a message without ever sleeping; sleepers may time out (TIMEOUTS of them), take
- * themselves off (gq_event_unregister), try once more and go. `work` counts published messages:
- * rings are other models' subject. The futex is the kernel's: compare and enqueue in one step, wakes
- * any one that is queued.
+ * PRODUCERS producers publish ROUNDS messages each and wake one sleeper: gq_event_bump(), the futex
+ * call, and taking off who was woken are three steps. CONSUMERS consumers claim, or register, look
+ * again and sleep; a barger takes a message without ever sleeping; sleepers may time out (TIMEOUTS of
+ * them), take themselves off, try once more and go. `work` counts published messages: rings are other
+ * models' subject. The futex is the kernel's: compare and enqueue in one step, wakes any one queued.
+ * With STALL the first producer stands still for good in the middle of waking; the others begin then.
  *
- * Holds: when nothing can move any more, no message waits while somebody sleeps (no lost wake-up);
- * futex calls are at most as many as registrations.
+ * Holds: when nothing can move any more, no message waits while somebody sleeps (no lost wake-up, and
+ * no waker that stands still keeps others' messages waiting); and sleepers are counted exactly.
  *
  *   BREAK_LOOK_FIRST    look, then register: what comes in between is missed
  *   BREAK_WAKE_FIRST    look for sleepers, then publish
- *   BREAK_SPLIT_KEY     register, then read the key as a second step: a wake-up in between is
- *                       taken off the count and then slept through
- *   BREAK_TIMED_OUT     a timed-out sleeper always takes one off: another's registration
- *   BREAK_NO_BUMP       taking sleepers off does not change the futex word
+ *   BREAK_TAKE_FIRST    (STALL) the sleeper is taken off before it is woken: the waker that stands
+ *                       still has it, and nobody else wakes it
+ *   BREAK_TWICE         a woken sleeper takes itself off too: another's registration
+ *   BREAK_NO_BUMP       waking does not change the futex word: who is about to sleep misses it
  *   BREAK_STOREBUFFER   publication and registration wait in a store buffer while the look goes
  *                       ahead: what acquire and release alone would allow
  */
@@ -42,17 +42,21 @@
 #define ANY_ASLEEP (asleep[0] || asleep[1] || asleep[2])
 #endif
 
-byte work, seq, sleepers, calls, registrations, timed_out;
+byte work, seq, sleepers, timed_out;
+bool stalled;
 bool asleep[CONSUMERS];
 #ifdef BREAK_STOREBUFFER
 byte buffered_work;	/* published, not yet visible */
 byte buffered_sleepers; /* registered, not yet visible */
 #endif
 
-proctype producer()
+proctype producer(byte me)
 {
-	byte round, n;
+	byte round, n, woken;
 
+#ifdef STALL
+	me == 0 || stalled;
+#endif
 	do
 	:: round < ROUNDS ->
 #if defined(BREAK_STOREBUFFER)
@@ -60,11 +64,13 @@ proctype producer()
 #elif !defined(BREAK_WAKE_FIRST)
 		work++;
 #endif
-		d_step { /* gq_event_take(): one compare-and-swap */
+		d_step { /* gq_event_bump(): one compare-and-swap */
 			n = (sleepers > 0);
 			if
 			:: n > 0 ->
+#ifdef BREAK_TAKE_FIRST
 				sleepers--;
+#endif
 #ifndef BREAK_NO_BUMP
 				seq++
 #endif
@@ -74,11 +80,16 @@ proctype producer()
 #ifdef BREAK_WAKE_FIRST
 		work++;
 #endif
+#ifdef STALL
+		if
+		:: me == 0 -> stalled = true; goto out
+		:: else
+		fi;
+#endif
 		if
 		:: n > 0 ->
 			atomic { /* FUTEX_WAKE of one */
-				calls++;
-				assert(calls <= registrations);
+				woken = 1;
 				if
 				:: asleep[0] -> asleep[0] = false
 #if CONSUMERS > 1
@@ -87,14 +98,21 @@ proctype producer()
 #if CONSUMERS > 2
 				:: asleep[2] -> asleep[2] = false
 #endif
-				:: else
+				:: else -> woken = 0
 				fi
-			}
+			};
+#ifndef BREAK_TAKE_FIRST
+			d_step { assert(sleepers >= woken); sleepers = sleepers - woken; }
+#endif
 		:: else
 		fi;
 		round++
 	:: else -> break
-	od
+	od;
+#ifdef STALL
+out:
+#endif
+	skip
 }
 
 #ifdef BREAK_STOREBUFFER
@@ -122,16 +140,11 @@ inline claim()
 
 inline unregister()
 {
-	d_step { /* gq_event_unregister(): one compare-and-swap */
-		if
-#ifdef BREAK_TIMED_OUT
-		:: sleepers > 0 -> sleepers--
+#ifdef BREAK_STOREBUFFER
+	d_step { sleepers > 0 -> sleepers--; } /* our own store is out by then */
 #else
-		:: seq == key && sleepers > 0 -> sleepers--
+	d_step { assert(sleepers > 0); sleepers--; }
 #endif
-		:: else
-		fi
-	}
 }
 
 proctype consumer(byte me)
@@ -148,13 +161,10 @@ again:
 #ifdef BREAK_LOOK_FIRST
 	got = (work > 0);
 #endif
-#if defined(BREAK_SPLIT_KEY)
-	d_step { sleepers++; registrations++; }
-	key = seq;
-#elif defined(BREAK_STOREBUFFER)
-	d_step { key = seq; buffered_sleepers++; registrations++; }
+#if defined(BREAK_STOREBUFFER)
+	d_step { key = seq; buffered_sleepers++; }
 #else
-	d_step { key = seq; sleepers++; registrations++; }
+	d_step { key = seq; sleepers++; }
 #endif
 #ifndef BREAK_LOOK_FIRST
 	got = (work > 0);
@@ -163,15 +173,21 @@ again:
 	:: got -> unregister(); goto again
 	:: else
 	fi;
-	atomic { /* FUTEX_WAIT: compare and enqueue */
-		if
-		:: seq == key -> asleep[me] = true
-		:: else -> goto again
-		fi
+	d_step { /* FUTEX_WAIT: compare and enqueue */
+		got = (seq == key);
+		asleep[me] = got
 	};
+	if
+	:: !got -> unregister(); goto again
+	:: else
+	fi;
 end:
 	if
-	:: !asleep[me] -> goto again /* woken */
+	:: !asleep[me] -> /* woken, and taken off by who woke us */
+#ifdef BREAK_TWICE
+		unregister();
+#endif
+		goto again
 	:: atomic { asleep[me] && timed_out < TIMEOUTS -> asleep[me] = false; timed_out++ };
 		unregister();
 		claim() /* a last attempt; then it goes away, as a producer whose time is over does */
@@ -191,8 +207,8 @@ init
 	byte i;
 
 	atomic {
-		for (i : 1 .. PRODUCERS) {
-			run producer()
+		for (i : 0 .. PRODUCERS - 1) {
+			run producer(i)
 		}
 		for (i : 0 .. CONSUMERS - 1) {
 			run consumer(i)
@@ -200,5 +216,6 @@ init
 		run barger()
 	}
 	timeout ->
-	assert(work == 0 || !ANY_ASLEEP)
+	assert(work == 0 || !ANY_ASLEEP);
+	assert((sleepers > 0) == ANY_ASLEEP)
 }
