@@ -216,9 +216,7 @@ static bool wait_for_input(struct run *r)
 		timeout_ms = (int)(PROGRESS_INTERVAL_NS / 1000000);
 	if (r->window.pending > 0) {
 		if (r->poll_fd < 0) {
-			signals_block();
 			r->poll_fd = q_completion_fd(r->queue);
-			signals_unblock();
 		}
 		fds[3].fd = r->poll_fd;
 		if (r->poll_fd < 0)
@@ -596,10 +594,7 @@ static bool open_queue(struct run *r)
 			config.processor_data_bytes = data_bytes;
 		}
 	}
-	/* The library's threads must not be the ones to run our signal handler. */
-	signals_block();
 	r->queue = q_init(&config);
-	signals_unblock();
 	free(data); /* the library has a copy */
 	if (!r->queue) {
 		warn_line("cannot create the queue: %s", q_last_error());

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -22,7 +21,7 @@ static const int interruptions[] = { SIGINT, SIGTERM, SIGHUP };
 #define SAME_SIGNAL_NS 100000000u
 
 static volatile sig_atomic_t caught;
-static uint64_t caught_ns; /* touched by the handler only, which blocks itself */
+static uint64_t caught_ns; /* touched by the handler only, in this one thread */
 static int wake[2] = { -1, -1 };
 
 static void on_signal(int number)
@@ -39,13 +38,6 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-static void fill_set(sigset_t *set)
-{
-	sigemptyset(set);
-	for (size_t i = 0; i < INTERRUPTIONS; i++)
-		sigaddset(set, interruptions[i]);
-}
-
 bool signals_init(void)
 {
 	/* SA_RESTART: a message on stderr must not be lost half written; poll() returns anyway */
@@ -53,7 +45,9 @@ bool signals_init(void)
 
 	if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;
-	fill_set(&action.sa_mask);
+	sigemptyset(&action.sa_mask);
+	for (size_t i = 0; i < INTERRUPTIONS; i++)
+		sigaddset(&action.sa_mask, interruptions[i]);
 	for (size_t i = 0; i < INTERRUPTIONS; i++) {
 		struct sigaction before;
 
@@ -75,20 +69,4 @@ int signals_caught(void)
 int signals_fd(void)
 {
 	return wake[0];
-}
-
-void signals_block(void)
-{
-	sigset_t set;
-
-	fill_set(&set);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
-void signals_unblock(void)
-{
-	sigset_t set;
-
-	fill_set(&set);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

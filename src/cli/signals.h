@@ -18,8 +18,4 @@ int signals_caught(void);
 /** Readable, for ever, once a signal has come. */
 int signals_fd(void);
 
-/** Keep signals from threads that the library is about to create; they inherit the mask. */
-void signals_block(void);
-void signals_unblock(void);
-
 #endif /* GPUQ_CLI_SIGNALS_H */

@@ -75,7 +75,7 @@ static enum split_step next_line(struct split *s, struct split_piece *out)
 		stop = (size_t)(newline - s->buffer);
 	} else if (!s->ended) {
 		s->scanned = s->end;
-		if (s->dropped > 0 || s->end - s->start > s->limit)
+		if (s->end - s->start > s->limit)
 			drop_buffered(s);
 		return SPLIT_MORE;
 	} else if (s->start == s->end && s->dropped == 0) {

@@ -67,7 +67,9 @@ void window_add(struct window *w, uint64_t msg_id, uint64_t enqueued_ns, uint32_
 
 struct entry *window_add_failed(struct window *w, uint32_t file, uint64_t number)
 {
-	/* The id of the message before keeps the array sorted; bisection finds the first of equals.
+	/*
+	 * The id of the message before keeps the array sorted. That message stands before it, and
+	 * bisection finds the first of equals.
 	 */
 	const struct entry e = {
 		.msg_id = w->last_id,
@@ -105,9 +107,6 @@ struct entry *window_find(struct window *w, uint64_t msg_id)
 		else
 			high = middle;
 	}
-	/* A message that never got there may stand first with an id it shares with one now gone. */
-	while (low < w->end && w->entries[low].msg_id == msg_id && !w->entries[low].queued)
-		low++;
 	if (low == w->end || !is_pending(&w->entries[low], msg_id))
 		return NULL;
 	w->guess = low + 1;

@@ -56,11 +56,9 @@ GQ_DEFINE_LOAD_(gq_load_relaxed_u64, uint64_t, "l", "ld.relaxed.sys.u64 %0, [%1]
 GQ_DEFINE_LOAD_(gq_load_acquire_u64, uint64_t, "l", "ld.acquire.sys.u64 %0, [%1];")
 GQ_DEFINE_LOAD_(gq_load_seq_cst_u64, uint64_t, "l", "fence.sc.sys; ld.acquire.sys.u64 %0, [%1];")
 GQ_DEFINE_LOAD_(gq_load_relaxed_u32, uint32_t, "r", "ld.relaxed.sys.u32 %0, [%1];")
-GQ_DEFINE_LOAD_(gq_load_acquire_u32, uint32_t, "r", "ld.acquire.sys.u32 %0, [%1];")
 GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, "r", "fence.sc.sys; ld.acquire.sys.u32 %0, [%1];")
 GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, "l", "ld.relaxed.gpu.u64 %0, [%1];")
 GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
-GQ_DEFINE_STORE_(gq_store_relaxed_u32, uint32_t, "r", "st.relaxed.sys.u32 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, "l", "st.release.sys.u64 [%0], %1;")
 GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, "atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;")
 GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, "atom.relaxed.gpu.add.u64 %0, [%1], %2;")
@@ -96,6 +94,14 @@ static __device__ __forceinline__ uint32_t gq_exchange_seq_cst_u32(uint32_t *, u
 {
 	return GQ_HOST_ONLY_(uint32_t);
 }
+static __device__ __forceinline__ uint32_t gq_fetch_or_seq_cst_u32(uint32_t *, uint32_t)
+{
+	return GQ_HOST_ONLY_(uint32_t);
+}
+static __device__ __forceinline__ bool gq_cas_seq_cst_u32(uint32_t *, uint32_t, uint32_t)
+{
+	return GQ_HOST_ONLY_(bool);
+}
 
 #else /* host */
 
@@ -126,11 +132,9 @@ GQ_DEFINE_LOAD_(gq_load_relaxed_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_LOAD_(gq_load_acquire_u64, uint64_t, __ATOMIC_ACQUIRE)
 GQ_DEFINE_LOAD_(gq_load_seq_cst_u64, uint64_t, __ATOMIC_SEQ_CST)
 GQ_DEFINE_LOAD_(gq_load_relaxed_u32, uint32_t, __ATOMIC_RELAXED)
-GQ_DEFINE_LOAD_(gq_load_acquire_u32, uint32_t, __ATOMIC_ACQUIRE)
 GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST)
 GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, __ATOMIC_RELAXED)
-GQ_DEFINE_STORE_(gq_store_relaxed_u32, uint32_t, __ATOMIC_RELAXED)
 GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, __ATOMIC_RELEASE)
 GQ_DEFINE_CAS_(gq_cas_acq_rel_u64, uint64_t, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 GQ_DEFINE_CAS_(gq_cas_seq_cst_u64, uint64_t, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
@@ -141,6 +145,8 @@ GQ_DEFINE_RMW_(gq_fetch_add_seq_cst_u64, uint64_t, __atomic_fetch_add, __ATOMIC_
 GQ_DEFINE_RMW_(gq_fetch_or_seq_cst_u64, uint64_t, __atomic_fetch_or, __ATOMIC_SEQ_CST)
 GQ_DEFINE_RMW_(gq_exchange_seq_cst_u64, uint64_t, __atomic_exchange_n, __ATOMIC_SEQ_CST)
 GQ_DEFINE_RMW_(gq_exchange_seq_cst_u32, uint32_t, __atomic_exchange_n, __ATOMIC_SEQ_CST)
+GQ_DEFINE_RMW_(gq_fetch_or_seq_cst_u32, uint32_t, __atomic_fetch_or, __ATOMIC_SEQ_CST)
+GQ_DEFINE_CAS_(gq_cas_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
 
 #endif
 

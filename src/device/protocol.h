@@ -172,7 +172,7 @@ struct gq_slot {
 	uint32_t opcode;
 	uint32_t flags;    /* gq_slot_flags */
 	uint32_t priority; /* class, 0 to GQ_CLASSES - 1 */
-	uint32_t armed;    /* a host sleeps on this word until the slot completes (K2) */
+	uint32_t armed;    /* odd: a host sleeps on this word until the slot completes (K2) */
 	uint32_t reserved0;
 	uint64_t reserved1;
 };

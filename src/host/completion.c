@@ -14,7 +14,7 @@ void gq__wake_slot(GpuQueue *q, uint32_t slot)
 {
 	uint32_t *armed = &gq_slot_at(&q->ch, slot)->armed;
 
-	if (gq_load_seq_cst_u32(armed) != 0) /* K1: pairs with K2 */
+	if (gq_load_seq_cst_u32(armed) % 2 != 0) /* K1: pairs with K2 */
 		gq__flag_wake(armed);
 }
 
@@ -86,14 +86,17 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 		return;
 	}
 #undef COUNT
-	gq_store_relaxed_u64(&record->tag, slot->tag);
-	gq_store_relaxed_u32(&record->outcome, outcome);
-	/* S1 release: the result (through C2), tag and outcome; pairs with S2. */
-	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
 	if (q->finished_tail - q->finished_head == 2 * (uint64_t)q->cfg.capacity)
 		drop_taken(q);
 	*finished_at(q, q->finished_tail) = id;
 	gq_store_relaxed_u64(&q->finished_tail, q->finished_tail + 1);
+	/* S1 release, these too: a reader that sees a later message's must then see that the state
+	 * has moved on; pairs with S2. */
+	gq_store_release_u64(&record->tag, slot->tag);
+	gq_store_release_u64(&record->outcome, outcome);
+	/* S1 release: the result (through C2), tag, outcome, and that polling would return it: who
+	 * finds the message finished must find it listed. Pairs with S2. */
+	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
 }
 
 enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time under the lock */
@@ -126,6 +129,22 @@ void gq__reap_all(GpuQueue *q, bool force)
 		n = reap_some(q);
 		pthread_mutex_unlock(&q->reap_lock);
 	} while (n == REAP_CHUNK);
+}
+
+/*
+ * Reap all, then take up to `max` free slots, with no other reaper between a message's state and
+ * its slot's return: what is not there then is not free.
+ */
+uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed)
+{
+	uint32_t n;
+
+	pthread_mutex_lock(&q->reap_lock);
+	while (reap_some(q) == REAP_CHUNK)
+		;
+	n = gq_pool_pop(&q->pool, ids, max, closed);
+	pthread_mutex_unlock(&q->reap_lock);
+	return n;
 }
 
 /* Whether polling would return something. */
@@ -285,7 +304,7 @@ static Completion completion_of(const GpuQueue *q, uint64_t id)
 {
 	const struct gq_record *record = gq_record_of(q, id);
 	/* S2 acquire on top of the state's: the state is read again after these. */
-	uint32_t outcome = gq_load_acquire_u32(&record->outcome);
+	uint32_t outcome = (uint32_t)gq_load_acquire_u64(&record->outcome);
 	QueueStatus status = status_of(outcome);
 
 	return (Completion){ .msg_id = id,

@@ -174,7 +174,7 @@ bool gq__settled(const GpuQueue *q)
 static void revoke_reservations(GpuQueue *q)
 {
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
-		uint64_t state = gq_load_acquire_u64(&q->records[i].state); /* S2 */
+		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state); /* S2, K2 */
 
 		if (gq_phase_of(state) != GQ_RESERVED ||
 		    !gq_cas_seq_cst_u64(&q->records[i].state, state,

@@ -49,6 +49,12 @@ static QueueStatus check_options(const EnqueueOptions *o)
 	return Q_OK;
 }
 
+static QueueStatus closed_error(void)
+{
+	return gq__fail(Q_ERR_SHUTDOWN, "the queue is closed for new messages: it has been, or is "
+					"being, stopped");
+}
+
 /* ---- slots ----------------------------------------------------------------------------------- */
 
 /* Up to `max` slots if there are any, after reaping what may free some. */
@@ -58,7 +64,9 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 
 	if (n != 0 || *closed)
 		return n;
-	gq__reap_all(q, force); /* discarded messages free their slots only there */
+	if (force) /* discarded messages free their slots only there */
+		return gq__pop_reaped(q, ids, max, closed);
+	gq__reap_all(q, false);
 	return gq_pool_pop(&q->pool, ids, max, closed);
 }
 
@@ -92,9 +100,7 @@ static QueueStatus take_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t
 	}
 	*n_out = n;
 	if (closed)
-		return gq__fail(Q_ERR_SHUTDOWN,
-				"the queue is closed for new messages: it has been, "
-				"or is being, stopped");
+		return closed_error();
 	return n != 0 ? Q_OK : Q_ERR_FULL;
 }
 
@@ -303,10 +309,18 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
 	if (status != Q_OK)
 		return status == Q_ERR_FULL ? no_room(q, timeout_ms, 1) : status;
+	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
+	fill(q, id, o, len, GQ_FREE);
+	GQ_WINDOW();
+	/* Reserve, then look whether the queue has been closed (K1): a stop closes, then looks for
+	 * reservations (K2), so one of the two revokes this one. */
+	gq_exchange_seq_cst_u64(&gq_record_of(q, id)->state, gq_state(q, id, GQ_RESERVED));
+	if (gq_closed(q)) {
+		q_abort(q, id);
+		return closed_error();
+	}
 	*out_payload = gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask));
 	*out_msg_id = id;
-	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
-	fill(q, id, o, len, GQ_RESERVED); /* last: q_stop() may revoke it from here on */
 	return Q_OK;
 }
 

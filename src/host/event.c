@@ -76,8 +76,14 @@ uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
 
 void gq__flag_wake(uint32_t *flag)
 {
-	if (gq_exchange_seq_cst_u32(flag, 0) != 0)
-		futex_wake(flag, UINT32_MAX);
+	uint32_t value = gq_load_seq_cst_u32(flag);
+
+	for (; value % 2 != 0; value = gq_load_seq_cst_u32(flag)) {
+		if (gq_cas_seq_cst_u32(flag, value, value + 1)) {
+			futex_wake(flag, UINT32_MAX);
+			return;
+		}
+	}
 }
 
 static void begin(struct gq_wait *w, uint64_t deadline_ns, uint64_t spin_ns)
@@ -146,8 +152,7 @@ bool gq__wait_next(struct gq_wait *w)
 	if (spin(w))
 		return true;
 	if (w->flag != NULL) {
-		gq_exchange_seq_cst_u32(w->flag, 1); /* K2: pairs with K1 */
-		w->key = 1;
+		w->key = gq_fetch_or_seq_cst_u32(w->flag, 1) | 1; /* K2: pairs with K1 */
 	} else {
 		w->key = gq_event_register(w->event);
 	}
@@ -157,7 +162,7 @@ bool gq__wait_next(struct gq_wait *w)
 
 void gq__wait_end(struct gq_wait *w)
 {
-	/* A slot's flag may stay set: it costs the slot's next completion one futile wake-up. */
+	/* A slot's word may stay odd: it costs the slot's next completion one futile wake-up. */
 	if (w->registered && w->event != NULL)
 		gq_event_unregister(w->event, 1);
 	w->registered = false;

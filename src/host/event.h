@@ -58,7 +58,11 @@ static inline void gq_event_broadcast(struct gq_event *e)
 		gq__event_wake(e, UINT32_MAX);
 }
 
-/* Wake everybody who sleeps on a slot's `armed` word. */
+/*
+ * Wake everybody who sleeps on a slot's `armed` word. The word is odd while somebody may sleep and
+ * each wake-up makes it even with a value it has not had: a waiter that armed for one message and
+ * has not slept yet must not sleep through a later waiter's arming for the slot's next message.
+ */
 void gq__flag_wake(uint32_t *flag);
 
 #endif /* GPUQ_HOST_EVENT_H */

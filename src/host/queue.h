@@ -38,9 +38,9 @@ enum gq_phase {
 /* The host's own word on a slot, on a line that consumers never touch. */
 struct gq_record {
 	uint64_t state;   /* S1, S2 */
-	uint64_t tag;     /* of the finished message; written by the reaper before S1 */
-	uint32_t outcome; /* likewise */
-	uint32_t reserved[11];
+	uint64_t tag;     /* of the finished message; written by the reaper before the state */
+	uint64_t outcome; /* likewise */
+	uint64_t reserved[5];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_record) == 64, "a record is a line");
 
@@ -178,6 +178,7 @@ static inline bool gq_closed(const GpuQueue *q)
 
 /* completion.c */
 void gq__reap_all(GpuQueue *q, bool force);
+uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed);
 void gq__free_slot(GpuQueue *q, uint64_t id);
 void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome);
 void gq__wake_slot(GpuQueue *q, uint32_t slot);

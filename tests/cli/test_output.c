@@ -53,7 +53,10 @@ static void check_format(enum output_format format, size_t result_bytes, int pip
 	r.fd = fds[0];
 	assert_int_equal(pthread_create(&thread, NULL, read_everything, &r), 0);
 	assert_true(output_init(&o, fds[1], format));
-	/* an odd byte first, so that hex pairs meet the end of the buffer askew */
+	/* three bytes first, so that hex pairs meet the end of the buffer askew */
+	assert_true(output_failed(&o, 1));
+	if (format != OUTPUT_RAW)
+		expected[expected_bytes++] = '\n';
 	for (int round = 0; round < 2; round++) {
 		const size_t bytes = round == 0 ? 0 : result_bytes;
 

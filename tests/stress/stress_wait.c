@@ -251,7 +251,7 @@ static void what_has_been_waited_for_can_be_polled(enum until until, uint32_t ro
 static void what_q_wait_has_seen_finished_can_be_polled(void **state)
 {
 	(void)state;
-	what_has_been_waited_for_can_be_polled(UNTIL_WAIT, stress_scaled(50000), 1);
+	what_has_been_waited_for_can_be_polled(UNTIL_WAIT, stress_scaled(150000), 1);
 }
 
 static void what_q_drain_has_seen_finished_can_be_polled(void **state)

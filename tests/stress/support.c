@@ -223,8 +223,8 @@ void __real_gq__chaos(void);
 void __wrap_gq__chaos(void);
 
 static _Thread_local uint32_t stall_self;
-static uint32_t stall_named; /* windows left */
-static char stall_name[16];
+static uint32_t stall_named;        /* windows left */
+static const char *stall_name = ""; /* atomic; constant strings */
 static uint32_t threads_seen;
 
 static void stand_still(void)
@@ -243,7 +243,7 @@ static bool is_named(void)
 
 	if (name[0] == '\0')
 		prctl(PR_GET_NAME, name);
-	return strcmp(name, stall_name) == 0;
+	return strcmp(name, __atomic_load_n(&stall_name, __ATOMIC_ACQUIRE)) == 0;
 }
 
 /* In place of the library's: see options.cmake. */
@@ -280,7 +280,7 @@ void stress_stall_self(uint32_t n)
 
 void stress_stall_named(const char *name, uint32_t n)
 {
-	snprintf(stall_name, sizeof(stall_name), "%s", name);
+	__atomic_store_n(&stall_name, name, __ATOMIC_RELEASE);
 	__atomic_store_n(&stall_named, n, __ATOMIC_RELEASE);
 }
 
