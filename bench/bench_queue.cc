@@ -193,7 +193,7 @@ void round_trip(benchmark::State &state)
 
 // ---- the cost of an enqueue ------------------------------------------------------------------
 
-enum { ROOM = 1024 }; // slots; enqueued and drained in one go
+constexpr size_t ROOM = 1024; // slots; enqueued and drained in one go
 
 // Another core reads every line of the slots, as a consumer does.
 void read_all(const std::vector<char> &slots)
@@ -232,7 +232,8 @@ void floor_enqueue(benchmark::State &state, bool remote)
 			published.value.store(i, std::memory_order_release);
 			benchmark::ClobberMemory();
 		}
-		state.SetIterationTime(static_cast<double>(now_ns() - begin) * 1e-9 / ROOM);
+		state.SetIterationTime(static_cast<double>(now_ns() - begin) * 1e-9 /
+				       static_cast<double>(ROOM));
 	}
 	state.SetItemsProcessed(state.iterations());
 }
@@ -251,7 +252,8 @@ void floor_memcpy(benchmark::State &state)
 			std::memcpy(slots.data() + i * stride + 64, message.data(), bytes);
 			benchmark::ClobberMemory();
 		}
-		state.SetIterationTime(static_cast<double>(now_ns() - begin) * 1e-9 / ROOM);
+		state.SetIterationTime(static_cast<double>(now_ns() - begin) * 1e-9 /
+				       static_cast<double>(ROOM));
 	}
 	state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
 }
@@ -261,7 +263,7 @@ void floor_memcpy(benchmark::State &state)
 void enqueue(benchmark::State &state, bool remote)
 {
 	const size_t bytes = static_cast<size_t>(state.range(0));
-	Queue queue(ROOM, static_cast<uint32_t>(bytes), 1, !remote);
+	Queue queue(static_cast<uint32_t>(ROOM), static_cast<uint32_t>(bytes), 1, !remote);
 	std::vector<char> message(bytes, 'x');
 	std::vector<uint64_t> ids(ROOM);
 
@@ -273,7 +275,8 @@ void enqueue(benchmark::State &state, bool remote)
 
 		for (size_t i = 0; i < ROOM; i++)
 			q_enqueue(queue.q, message.data(), bytes, &ids[i], 0);
-		state.SetIterationTime(static_cast<double>(now_ns() - begin) * 1e-9 / ROOM);
+		state.SetIterationTime(static_cast<double>(now_ns() - begin) * 1e-9 /
+				       static_cast<double>(ROOM));
 		if (q_resume(queue.q) != Q_OK || q_drain(queue.q, UINT32_MAX) != Q_OK ||
 		    q_release_batch(queue.q, ids.data(), ROOM) != Q_OK)
 			die("enqueue");
@@ -344,7 +347,7 @@ void throughput(benchmark::State &state)
 	const uint32_t consumers = static_cast<uint32_t>(state.range(3));
 	const uint64_t each = (smoke ? 2000 : 200000) / static_cast<uint64_t>(producers);
 	const uint64_t total = each * static_cast<uint64_t>(producers);
-	Queue queue(ROOM, static_cast<uint32_t>(bytes), consumers);
+	Queue queue(static_cast<uint32_t>(ROOM), static_cast<uint32_t>(bytes), consumers);
 
 	for (auto _ : state) {
 		std::vector<std::thread> threads;
