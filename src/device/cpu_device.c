@@ -90,7 +90,9 @@ static void *consume(void *arg)
 		slot = gq_claim(&q->ch, &c->turn);
 		if (slot != GQ_NONE) {
 			gq__wait_end(&idle);
-			run(c, slot, control);
+			/* Read again: a stop may have given up since, and what is claimed
+			 * after that must not start. */
+			run(c, slot, gq_load_seq_cst_u64(&q->control)); /* X2, K2 */
 			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 		} else if (idle.registered &&
 			   (gq_work_waits(&q->ch) || gq_load_seq_cst_u64(&q->control) != control)) {

@@ -59,8 +59,10 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 		pthread_mutex_unlock(&q->control_lock);
 		return stopped_error();
 	}
-	if ((q->control & GQ_CONTROL_PAUSE) == 0)
+	if ((q->control & GQ_CONTROL_PAUSE) == 0) {
 		set_control(q, GQ_CONTROL_PAUSE);
+		q->pausers = 0; /* who still waits for an earlier one has been overtaken */
+	}
 	control = q->control;
 	q->pausers++;
 	pthread_mutex_unlock(&q->control_lock);
@@ -73,7 +75,8 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 	gq__wait_end(&wait);
 
 	pthread_mutex_lock(&q->control_lock);
-	q->pausers--;
+	if (q->control == control)
+		q->pausers--;
 	if (q->control != control) {
 		status = q->stopping ? stopped_error()
 				     : gq__fail(Q_ERR_CANCELLED,

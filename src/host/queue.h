@@ -98,7 +98,7 @@ struct GpuQueue {
 
 	/* Control: pause, resume, stop. */
 	GQ_ALIGNED(GQ_LINE) pthread_mutex_t control_lock;
-	uint32_t pausers; /* inside q_pause(), under the lock */
+	uint32_t pausers; /* that wait for the pause of this epoch; under the lock */
 	bool paused;      /* every consumer has acknowledged */
 	bool stopping;    /* q_stop() has begun */
 	bool stopped;     /* and has ended with Q_OK */

@@ -1,40 +1,99 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stop.pml - q_stop(): closing, settling, telling the consumers to leave; and its time-out.
+ * stop.pml - q_stop() of src/host/control.c against everybody else: closing, revoking, settling,
+ * telling the consumers to leave; and its time-out.
  *
- * A producer enqueues, another reserves and commits or aborts; a consumer runs and completes; a
- * taker takes results. The stopper closes the pool, revokes reservations, and repeats
- * (slots in the pool, counted first) + (slots finished or revoked, slot by slot) = CAP. The rings
- * are sets here: they are other models' subject. Reaping is part of completing.
- * With HANG the consumer may hang in its processor for good, and the stopper then gives up: cancel
- * mode, the sticky sleeper, and claiming what nobody has claimed.
+ * A producer enqueues ROUNDS messages; another thread reserves and commits, aborts or leaves open;
+ * CONSUMERS consumers read the control word, claim, run, complete; a taker reaps and takes results;
+ * the stopper. With HANG the first consumer may hang in its processor for good and the stopper may
+ * run out of time at any point: then cancel mode, the sticky bit, and claiming what nobody has.
  *
- * Holds: after a stop without time-out, every accepted message has run, once, and no consumer is
- * needed any more; a revoked reservation is not committed. After a time-out, every accepted message
- * that was not started has ended cancelled, once.
+ * Abstracted: the rings are sets of slots (other models' subject), so claims come in any order;
+ * sleeping and waking is park.pml's. Kept apart, as in the code: publishing a free slot and raising
+ * the pool's tail; reading the tail and reading the head; completing and reaping; reading the
+ * control word and claiming.
+ *
+ * Holds: after a stop without time-out every accepted message has run, once, and none is claimed
+ * later; a revoked reservation is not committed, nor any once the stop has returned. After a time-out
+ * every accepted message was started once or ended cancelled once, at the latest when who published
+ * it has returned.
  *
  *   BREAK_FLAG         "closed" is a flag looked at before the pop, not in the popped word
- *   BREAK_SCAN_FIRST   the pool is counted after the slots: a slot taken meanwhile counts twice
+ *   BREAK_SCAN_FIRST   the pool is counted after the slots: a slot taken meanwhile counts twice,
+ *                      and makes up for one that is still on its way (benign with CAP 1)
  *   BREAK_LEAVE_EARLY  the consumers leave as soon as nothing waits in the ring
+ *   BREAK_NO_REVOKE    reservations are left open: never settled
+ *   BREAK_PLAIN_COMMIT q_commit looks at the state and stores it: a revoked one goes through
  *   BREAK_NO_STICKY    (HANG) who publishes late does not look whether the stop has given up
+ *   BREAK_STICKY_LATE  (HANG) the stopper cancels what it finds, then sets the sticky bit
+ *   BREAK_BLIND_RESERVE (HANG) q_reserve() does not look whether the pool was closed after it has
+ *                      said RESERVED: what was being reserved during the stop's last look stays open
+ *
+ * A stronger claim needs that consumers read the control word once more, after the claim
+ * (LOOK_AGAIN), which the code does not do:
+ *   STRICT_START       (HANG) what is claimed after the stop returned TIMEOUT is not started. Fails
+ *                      without: a consumer may have read the control word long before it claims
  */
 #ifndef ROUNDS
-#define ROUNDS 2
+#define ROUNDS 1
 #endif
-mtype = { FREE, RESERVED, REVOKED, QUEUED, DONE };
+#ifndef CONSUMERS
+#define CONSUMERS 1
+#endif
 
-mtype state[CAP] = FREE;
-bool in_pool[CAP], ready[CAP];
-byte pool = CAP;
-bool closed, leave, cancel, sticky, stopped, gave_up;
-byte accepted, ran, cancelled, started;
+#define FREE	 0
+#define RESERVED 1
+#define REVOKED	 2
+#define QUEUED	 3
+#define DONE	 4
 
-#define ANY_READY                                                                                  \
-	(ready[0] || ready[CAP - 1] || (CAP > 2 && (ready[1 % CAP] || ready[2 % CAP])))
+byte state[CAP];
+bool pooled[CAP], ready[CAP], done[CAP];
+byte tail = CAP, head; /* of the pool; as counts */
+bool closed, leave, cancel, sticky;
+
+/* Ghosts. */
+bool settled, gave_up;
+byte accepted, ran, cancelled, hung;
+byte alive = CONSUMERS;
+byte busy = 3; /* producer, reserver, taker, and consumers with a message */
+
+#if CAP == 1
+#define ANY(set) (set[0])
+#elif CAP == 2
+#define ANY(set) (set[0] || set[1])
+#else
+#define ANY(set) (set[0] || set[1] || set[2] || set[3])
+#endif
+
+/* In an atomic: one of the set, in s. Slots are alike, so the lowest will do for the pool. */
+#define LOWEST(set, s) \
+	s = 0; \
+	do \
+	:: set[s] -> break \
+	:: else -> s++ \
+	od
+
+#if CAP == 1
+#define ONE_OF(set, s) s = 0
+#elif CAP == 2
+#define ONE_OF(set, s) \
+	if \
+	:: set[0] -> s = 0 \
+	:: set[1] -> s = 1 \
+	fi
+#else
+#define ONE_OF(set, s) \
+	if \
+	:: set[0] -> s = 0 \
+	:: set[1] -> s = 1 \
+	:: set[2] -> s = 2 \
+	:: set[3] -> s = 3 \
+	fi
+#endif
 
 inline pop()
 {
-	got = false;
 #ifdef BREAK_FLAG
 	if
 	:: closed -> goto out
@@ -42,59 +101,40 @@ inline pop()
 	fi;
 #endif
 	atomic {
-#ifndef BREAK_FLAG
 		if
-		:: closed -> goto out
-		:: else
-		fi;
-#endif
-		if
-		:: in_pool[0] -> slot = 0; got = true
-#if CAP > 1
-		:: in_pool[1] -> slot = 1; got = true
-#endif
-#if CAP > 2
-		:: in_pool[2] -> slot = 2; got = true
-		:: in_pool[3] -> slot = 3; got = true
+#ifdef BREAK_FLAG
+		:: !ANY(pooled) -> goto out
+#else
+		:: closed || !ANY(pooled) -> goto out
 #endif
 		:: else
 		fi;
-		if
-		:: got -> in_pool[slot] = false; pool--
-		:: else
-		fi
+		LOWEST(pooled, slot);
+		pooled[slot] = false;
+		head++
 	}
 }
 
 inline give_back(s)
 {
-	d_step { assert(!in_pool[s]); in_pool[s] = true; pool++; }
+	d_step { assert(!pooled[s]); pooled[s] = true; }
+	tail++
 }
 
-/* Claims and cancels whatever waits: gq__cancel_unstarted(). */
+/* gq__cancel_unstarted() and gq__completed() */
 inline cancel_unstarted()
 {
 	do
-	:: atomic { ready[0] -> ready[0] = false; c = 0 }; finish_cancelled()
-#if CAP > 1
-	:: atomic { ready[1] -> ready[1] = false; c = 1 }; finish_cancelled()
-#endif
-#if CAP > 2
-	:: atomic { ready[2] -> ready[2] = false; c = 2 }; finish_cancelled()
-	:: atomic { ready[3] -> ready[3] = false; c = 3 }; finish_cancelled()
-#endif
-	:: !ANY_READY -> break
+	:: atomic { ANY(ready) -> ONE_OF(ready, c); ready[c] = false; cancelled++; assert(!settled) };
+		done[c] = true
+	:: else -> break
 	od
 }
 
-inline finish_cancelled()
-{
-	d_step { assert(state[c] == QUEUED); cancelled++; state[c] = DONE; c = 0; }
-}
-
+/* After the message was accepted. */
 inline publish()
 {
-	ready[slot] = true;
+	d_step { assert(!ready[slot]); ready[slot] = true; }
 #ifndef BREAK_NO_STICKY
 	if
 	:: sticky -> cancel_unstarted()
@@ -103,47 +143,66 @@ inline publish()
 #endif
 }
 
+/* gq__reap_all(): one at a time, under the lock. */
+inline reap_all()
+{
+	do
+	:: atomic { ANY(done) -> LOWEST(done, c); done[c] = false };
+		d_step { assert(state[c] == QUEUED); state[c] = DONE; }
+	:: else -> break
+	od
+}
+
 proctype producer()
 {
 	byte slot, c, round;
-	bool got;
 
 	do
 	:: round < ROUNDS ->
 		pop();
-		if
-		:: got ->
-			d_step { state[slot] = QUEUED; accepted++; }
-			publish()
-		:: else
-		fi;
+		d_step { assert(state[slot] == FREE); state[slot] = QUEUED; accepted++; }
+		publish();
 		round++
 	:: else -> break
 	od;
 out:
-	skip
+	busy--
 }
 
 proctype reserver()
 {
 	byte slot, c;
-	bool got, won;
+	bool won;
 
 	pop();
+	state[slot] = RESERVED;
+#ifndef BREAK_BLIND_RESERVE
 	if
-	:: !got -> goto out
+	:: closed ->
+		state[slot] = FREE; /* whether still RESERVED or REVOKED by now */
+		give_back(slot);
+		goto out
 	:: else
 	fi;
-	state[slot] = RESERVED;
+#endif
 	if
 	:: true -> /* q_commit() */
+#ifdef BREAK_PLAIN_COMMIT
+		won = (state[slot] == RESERVED);
+		if
+		:: won -> state[slot] = QUEUED; accepted++
+		:: else
+		fi;
+#else
 		d_step {
 			won = (state[slot] == RESERVED);
 			if
 			:: won -> state[slot] = QUEUED; accepted++
 			:: else -> assert(state[slot] == REVOKED)
-			fi
+			fi;
+			assert(!won || !gave_up)
 		};
+#endif
 		if
 		:: won -> publish()
 		:: else
@@ -157,44 +216,53 @@ proctype reserver()
 	:: true -> skip /* left open */
 	fi;
 out:
-	skip
+	busy--
 }
 
-proctype consumer()
+proctype consumer(byte me)
 {
 	byte c;
+	bool cancels, late;
 
 end:
 	do
-	:: leave -> break
-	:: atomic {
-		!leave && ANY_READY ->
+	:: atomic { leave -> break }
+	:: atomic { !leave -> cancels = cancel }; /* the control word; now or much later: */
+end_idle:
 		if
-		:: ready[0] -> c = 0
-#if CAP > 1
-		:: ready[1] -> c = 1
+		:: atomic {
+			ANY(ready) ->
+			ONE_OF(ready, c);
+			ready[c] = false;
+			busy++;
+			late = gave_up;
+			assert(!settled)
+			};
+#ifdef LOOK_AGAIN
+			cancels = cancel;
 #endif
-#if CAP > 2
-		:: ready[2] -> c = 2
-		:: ready[3] -> c = 3
-#endif
-		fi;
-		ready[c] = false
-		};
-		if
-		:: cancel -> finish_cancelled()
-		:: else ->
-			assert(!stopped);
-			started++;
-#ifdef HANG
 			if
-			:: true
-			:: goto end_hung
-			fi;
+			:: cancels -> cancelled++
+			:: else ->
+#ifdef STRICT_START
+				assert(!late);
 #endif
-			d_step { assert(state[c] == QUEUED); ran++; state[c] = DONE; c = 0; }
+#ifdef HANG
+				if
+				:: true
+				:: atomic { me == 0 -> hung++ }; goto end_hung
+				fi;
+#endif
+				ran++
+			fi;
+			d_step { done[c] = true; busy--; cancels = false; late = false; c = 0; }
+		:: leave /* look again */
+#ifdef BREAK_LEAVE_EARLY
+		:: closed && !ANY(ready) -> break
+#endif
 		fi
 	od;
+	alive--;
 	goto out;
 end_hung:
 	false;
@@ -202,46 +270,43 @@ out:
 	skip
 }
 
+/* Reaps, then takes what has finished: once over all slots. */
 proctype taker()
 {
-	byte i, n;
+	byte i, c;
 	bool won;
 
+	reap_all();
 	do
-	:: n < 2 ->
-		i = 0;
-		do
-		:: i < CAP ->
-			d_step {
-				won = (state[i] == DONE);
-				if
-				:: won -> state[i] = FREE
-				:: else
-				fi
-			};
+	:: i < CAP ->
+		d_step {
+			won = (state[i] == DONE);
 			if
-			:: won -> give_back(i)
+			:: won -> state[i] = FREE
 			:: else
-			fi;
-			i++
-		:: else -> break
-		od;
-		n++
+			fi
+		};
+		if
+		:: won -> give_back(i)
+		:: else
+		fi;
+		i++
 	:: else -> break
-	od
+	od;
+	busy--
 }
 
 proctype stopper()
 {
 	byte i, a, b, c;
+	bool last;
 
 	closed = true;
 	do
 	:: true ->
-#ifndef BREAK_SCAN_FIRST
-		b = pool;
-#endif
-		a = 0;
+		/* When nobody else can move any more, this pass must settle it. */
+		last = (busy == 0 && (!ANY(ready) || alive == 0));
+#ifndef BREAK_NO_REVOKE
 		i = 0;
 		do
 		:: i < CAP ->
@@ -249,26 +314,40 @@ proctype stopper()
 				if
 				:: state[i] == RESERVED -> state[i] = REVOKED
 				:: else
-				fi
-			};
-			if
-			:: state[i] == DONE || state[i] == REVOKED -> a++
-			:: else
-			fi;
-			i++
+				fi;
+				i++
+			}
+		:: else -> break
+		od;
+#endif
+		reap_all();
+#ifndef BREAK_SCAN_FIRST
+		b = tail;
+		b = b - head;
+#endif
+		i = 0;
+		a = 0;
+		do
+		:: i < CAP ->
+			d_step {
+				if
+				:: state[i] == DONE || state[i] == REVOKED -> a++
+				:: else
+				fi;
+				i++
+			}
 		:: else -> break
 		od;
 #ifdef BREAK_SCAN_FIRST
-		b = pool;
+		b = tail;
+		b = b - head;
 #endif
-		if
-#ifdef BREAK_LEAVE_EARLY
-		:: !ANY_READY -> break
-#else
-		:: a + b == CAP -> break
-#endif
-		:: else
-		fi
+		atomic {
+			if
+			:: ((a + b) & 255) == CAP -> break
+			:: else -> assert(!last || hung > 0); a = 0; b = 0; i = 0; c = 0
+			fi
+		};
 #ifdef HANG
 		if
 		:: true
@@ -277,15 +356,19 @@ proctype stopper()
 #endif
 	od;
 	/* Settled: nothing is on its way any more. */
-	assert(accepted == ran);
-	stopped = true;
+	atomic { settled = true; assert(accepted == ran) };
 	leave = true;
 	goto out;
 give_up:
-	gave_up = true;
-	d_step { cancel = true; leave = true; }
+	atomic { cancel = true; leave = true };
+#ifdef BREAK_STICKY_LATE
+	cancel_unstarted();
+	sticky = true;
+#else
 	sticky = true;
 	cancel_unstarted();
+#endif
+	gave_up = true;
 out:
 	skip
 }
@@ -296,17 +379,20 @@ init
 
 	atomic {
 		for (i : 0 .. CAP - 1) {
-			in_pool[i] = true
+			pooled[i] = true
 		}
 		run producer();
 		run reserver();
-		run consumer();
+		run consumer(0);
+#if CONSUMERS > 1
+		run consumer(1);
+#endif
 		run taker();
 		run stopper()
 	}
 	timeout ->
-	assert(stopped || gave_up);
-	/* Once each: what was accepted was started or ended cancelled, and nothing waits. */
-	assert(accepted == started + cancelled);
-	assert(!ANY_READY)
+	assert(settled || gave_up);
+	assert(accepted == ran + hung + cancelled);
+	assert(!settled || (accepted == ran && accepted < 255));
+	assert(!ANY(ready))
 }
