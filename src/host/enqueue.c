@@ -316,7 +316,9 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	 * reservations (K2), so one of the two revokes this one. */
 	gq_exchange_seq_cst_u64(&gq_record_of(q, id)->state, gq_state(q, id, GQ_RESERVED));
 	if (gq_closed(q)) {
-		q_abort(q, id);
+		q_abort(q, id); /* never handed out, so not an abort to be counted */
+		gq_fetch_add_relaxed_u64(&q->count.unused, 1);
+		gq_fetch_add_relaxed_u64(&q->count.aborted, 0 - UINT64_C(1));
 		return closed_error();
 	}
 	*out_payload = gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask));

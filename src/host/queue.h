@@ -107,7 +107,7 @@ struct GpuQueue {
 
 	/* Rare events, counted where they happen. */
 	GQ_ALIGNED(GQ_LINE) struct {
-		uint64_t dropped_full, retries, timed_out, aborted, reserved_now, wakeups;
+		uint64_t dropped_full, retries, timed_out, aborted, unused, reserved_now, wakeups;
 	} count;
 };
 

@@ -37,7 +37,8 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 	discarded = gq_load_relaxed_u64(&q->reaped.discarded);
 	aborted = gq_load_relaxed_u64(&q->count.aborted);
 	out->enq_count = accepted(q); /* last, so as not to be less than what came back */
-	out->deq_count = less(returned, discarded + aborted);
+	out->deq_count =
+		less(returned, discarded + aborted + gq_load_relaxed_u64(&q->count.unused));
 	out->discarded = discarded;
 	out->queue_depth = less(out->enq_count, out->deq_count + discarded);
 	out->dropped_full = gq_load_relaxed_u64(&q->count.dropped_full);
