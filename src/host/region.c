@@ -392,9 +392,9 @@ static void forget(struct gq_region_mapping *m)
 	gq_store_relaxed_u64(&m->generation, 0);
 	/* M1 release: a reader that has read none of this is told by the next one. */
 	gq_store_release_u64(&m->base, 0);
-	if (m->owned != NULL)
-		mmap(m->owned, (size_t)m->owned_bytes, PROT_READ,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	if (m->owned != NULL) /* if that fails, the memory stays as long as its addresses */
+		(void)mmap(m->owned, (size_t)m->owned_bytes, PROT_READ,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 /* Say where a region is. Its generation is new here: what was there before is no longer in use. */
@@ -759,10 +759,10 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
 		 * is claimed anew, and a mapping changed, only after the state has. */
 		view = mapped_here(t, d.region);
 		status = check_extent(t, &d, state, &view);
-		if (status != Q_OK)
-			return status;
-		if (bytes != NULL && view.base == NULL)
-			return not_mapped(d.region);
+		if (status == Q_OK && bytes != NULL && view.base == NULL)
+			status = not_mapped(d.region);
+		if (status != Q_OK) /* freed meanwhile: what we read may be another's */
+			return look_up(t, d.region) != 0 ? status : stale(t, d.region);
 		if (gq_region_references_of(state) == GQ_REGION_MAX_REFERENCES)
 			return too_many(d.region);
 		GQ_WINDOW();

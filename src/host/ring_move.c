@@ -1063,6 +1063,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descriptor,
 				   QueuePriority priority)
 {
+	MessageDescriptor d; /* what is checked is what is sent */
 	struct attempt a;
 	const void *bytes = NULL;
 	QueueStatus status;
@@ -1070,22 +1071,23 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 	RING_ENTER(r);
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
+	d = *descriptor;
 	if (r->regions == NULL)
 		return gq__fail(Q_ERR_UNSUPPORTED,
 				"no regions are bound to this handle: q_ring_bind_regions()");
 	a.parts = 1;
 	a.sending = (struct sending){ .class = class_of(priority),
 				      .kind = GQ_KIND_DESCRIPTOR,
-				      .descriptor = descriptor };
+				      .descriptor = &d };
 	if (a.sending.class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
 	/* Held from here until the receiver releases it. */
-	status = gq__region_acquire(r->regions, descriptor, r->validate != NULL ? &bytes : NULL);
+	status = gq__region_acquire(r->regions, &d, r->validate != NULL ? &bytes : NULL);
 	if (status != Q_OK)
 		return status;
-	a.item = (EnqueueItem){ .data = bytes, .len = descriptor->length };
+	a.item = (EnqueueItem){ .data = bytes, .len = d.length };
 	if (r->validate != NULL) {
-		status = r->validate(bytes, descriptor->length, r->validate_user);
+		status = r->validate(bytes, d.length, r->validate_user);
 		if (status != Q_OK)
 			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",
 				  r->cfg.schema);
@@ -1095,7 +1097,7 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 	else if (gq_ring_record_of(r) != NULL)
 		tally(&gq_ring_record_of(r)->refused, 1);
 	if (status != Q_OK)
-		gq__region_drop(r->regions, descriptor);
+		gq__region_drop(r->regions, &d);
 	return status;
 }
 

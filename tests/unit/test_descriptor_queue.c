@@ -492,12 +492,14 @@ static void shutdown_lets_every_region_go(void **state)
 /* The processor may read on, so its region stays; nothing of the table is touched afterwards. */
 static void a_shutdown_that_gives_up_leaves_the_running_messages_region_held(void **state)
 {
+	static _Alignas(64) uint8_t kept[64]; /* outlives the processor, as it must */
 	struct fixture *f = *state;
 	QueueConfig cfg = config(4, 64);
 	EnqueueOptions gate = { .opcode = OP_GATE };
 	GpuQueue *bound = f->q;
 
 	cfg.shutdown_timeout_ms = 10;
+	assert_status(q_region_register(f->table, kept, 64, Q_REGION_IMMUTABLE, &f->region), Q_OK);
 	f->q = make_queue_from(&cfg);
 	assert_status(q_bind_regions(f->q, f->table), Q_OK);
 	send_described(f, &gate);
