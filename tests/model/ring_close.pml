@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ring_close.pml - blocking sends and receives on a ring, and closing it: try_until(), signal_after(),
+ * gq__flag_wake_shared(), q_ring_close(), gq__ring_settle(), nothing() and no_room() of src/host.
+ *
+ * SENDERS senders send ROUNDS messages each, RECEIVERS receivers receive until SHUTDOWN, both
+ * without a time-out; a closer closes at any time, or with CLOSE_LATE when nothing else can move. It
+ * tries to settle as often as it likes, or once (TRY_ONCE). Nobody naps: in the code a sleep ends
+ * after 100 ms, for the sake of the dead, and nothing here may need it. Nobody dies.
+ *
+ * SINGLE: Q_RING_SINGLE, one on each side, plain stores; else many/many, where the swaps of entries
+ * and pool head are locked. In both, every thread's stores wait in a store buffer (TSO), in order,
+ * until they drain; a locked operation drains the thread's own, and barrier(), gq__ring_barrier(),
+ * everybody's. Loads go ahead of buffered stores.
+ *
+ * Abstracted: pool and class are counts (ring_many.pml has the rings); a send's word `op` is the
+ * bit "inside" and the lowest bit of its count. Spinning before a sleep is more of the same attempts.
+ *
+ * Holds: nobody gets SHUTDOWN while an accepted message is in the ring or on its way, nor is one
+ * accepted afterwards; no sleeper sleeps while there is something for it; after a close all end.
+ *
+ *   BREAK_NO_BARRIER        (SINGLE, CLOSE_LATE) the sleeper looks again without a barrier: the message
+ *                           is in the sender's store buffer, who has looked at the flag already
+ *   BREAK_ONE_LOOK          arm, sleep
+ *   BREAK_WAKE_FIRST        look for sleepers, then publish
+ *   BREAK_SETTLE_NO_BARRIER (SINGLE) a sender is inside, but its `op` is in its store buffer
+ *   BREAK_UNREACHED         (SINGLE) the barrier does not reach the first sender's process, which makes
+ *                           a locked operation before it looks for sleepers, but none when it begins
+ *   BREAK_STATE_FIRST       the sender looks at the state before it says that it is inside
+ *   BREAK_NO_SETTLE         SHUTDOWN when the ring is closed and nothing is in it
+ *   BREAK_NO_LAST_LOOK      SHUTDOWN without looking once more when it is settled
+ *   BREAK_QUIET_LEAVER      a sender that leaves a closed ring with nothing sent wakes no receiver: the
+ *                           closer has given up settling, receivers that found it inside have gone to
+ *                           sleep, and it was the last to come by
+ *
+ * Holds as well, so it is not relied on:
+ *   QUIET_RECEIVERS         a receiver that takes a message of a closed ring does not wake the others,
+ *                           and who settles it wakes nobody: the last sender to leave does
+ */
+#ifndef CAP
+#define CAP 1
+#endif
+#ifndef SENDERS
+#define SENDERS 1
+#endif
+#ifndef RECEIVERS
+#define RECEIVERS 1
+#endif
+#ifndef ROUNDS
+#define ROUNDS 2
+#endif
+#define THREADS (SENDERS + RECEIVERS)
+
+#define OPEN	0
+#define CLOSED	1
+#define SETTLED 2
+
+#define AWAKE	0
+#define ON_DATA 1
+#define ON_ROOM 2
+
+/* In store buffers: a sender's op of that value, an entry of the class, an entry of the pool. */
+#define STORE_ENTRY 4
+#define STORE_ROOM  5
+#define INSIDE(op)  ((op)&1)
+
+chan buffer[THREADS] = [4] of { byte };
+byte room = CAP, queued, state, data_armed, room_armed;
+byte op[SENDERS];
+byte asleep[THREADS];
+/* Ghosts. */
+byte accepted, taken;
+bool shut;
+
+/* In an atomic: the oldest of a store buffer reaches memory. */
+inline drain_one(t)
+{
+	buffer[t]?store;
+	if
+	:: store == STORE_ENTRY -> queued++
+	:: store == STORE_ROOM -> room++
+	:: else -> op[t] = store
+	fi;
+	store = 0
+}
+
+inline drain(t)
+{
+	do
+	:: nempty(buffer[t]) -> drain_one(t)
+	:: empty(buffer[t]) -> break
+	od
+}
+
+/* In an atomic. */
+inline barrier()
+{
+	t = 0;
+	do
+	:: t < THREADS ->
+#ifdef BREAK_UNREACHED
+		if
+		:: t == 0
+		:: else -> drain(t)
+		fi;
+#else
+		drain(t);
+#endif
+		t++
+	:: else -> break
+	od;
+	t = 0
+}
+
+active proctype drainer()
+{
+	byte store;
+
+end:
+	do
+	:: atomic { nempty(buffer[0]) -> drain_one(0) }
+	:: atomic { nempty(buffer[1]) -> drain_one(1) }
+#if THREADS > 2
+	:: atomic { nempty(buffer[2]) -> drain_one(2) }
+#endif
+#if THREADS > 3
+	:: atomic { nempty(buffer[3]) -> drain_one(3) }
+#endif
+	od
+}
+
+#define WAKE_ONE(i, on) \
+	if \
+	:: asleep[i] == on -> asleep[i] = AWAKE \
+	:: else \
+	fi
+
+/* gq__flag_wake_shared(), by who has a store buffer and who has none */
+#define FLAG_WAKE(flag, on, DRAIN_OWN) \
+	do \
+	:: atomic { flag % 2 == 0 -> break } \
+	:: atomic { flag % 2 != 0 -> v = flag }; \
+		atomic { \
+			DRAIN_OWN; \
+			if \
+			:: flag == v -> flag++; v = 0 \
+			:: else -> v = 1 \
+			fi \
+		}; \
+		if \
+		:: v == 0 -> \
+			d_step { \
+				for (t : 0 .. THREADS - 1) { \
+					WAKE_ONE(t, on) \
+				} \
+				t = 0 \
+			}; \
+			break \
+		:: else -> v = 0 \
+		fi \
+	od
+
+/* The sleeper's side of it: K2. */
+#define ARM(flag) \
+	atomic { \
+		drain(me); \
+		if \
+		:: flag % 2 == 0 -> flag++ \
+		:: else \
+		fi; \
+		key = flag \
+	}
+
+#define SLEEP(flag, on) \
+	d_step { \
+		if \
+		:: flag == key -> asleep[me] = on \
+		:: else \
+		fi; \
+		key = 0 \
+	}; \
+	asleep[me] == AWAKE
+
+/* The publisher's side of it: K1. */
+#ifdef BREAK_UNREACHED
+#define SIGNAL_AFTER(flag, on) \
+	atomic { drain(me) }; \
+	FLAG_WAKE(flag, on, drain(me))
+#else
+#define SIGNAL_AFTER(flag, on) FLAG_WAKE(flag, on, drain(me))
+#endif
+
+/* gq__ring_settle(). DRAIN_OWN as above. */
+#define SETTLE(DRAIN_OWN) \
+	settled = (state == SETTLED); \
+	if \
+	:: settled \
+	:: else -> \
+		SETTLE_BARRIER; \
+		s = op[0]; \
+		READ_OP_1; \
+		settled = !(INSIDE(s) && op[0] == s); \
+		SEE_OP_1; \
+		if \
+		:: settled -> \
+			atomic { s = 0; s1 = 0; state = SETTLED }; \
+			SETTLER_WAKES(DRAIN_OWN) \
+		:: else -> atomic { s = 0; s1 = 0 } \
+		fi \
+	fi
+#ifdef BREAK_SETTLE_NO_BARRIER
+#define SETTLE_BARRIER skip
+#else
+#define SETTLE_BARRIER atomic { barrier() }
+#endif
+#if SENDERS > 1
+#define READ_OP_1 s1 = op[1]
+#define SEE_OP_1  settled = settled && !(INSIDE(s1) && op[1] == s1)
+#else
+#define READ_OP_1 skip
+#define SEE_OP_1  skip
+#endif
+#ifdef QUIET_RECEIVERS
+#define SETTLER_WAKES(DRAIN_OWN)
+#else
+#define SETTLER_WAKES(DRAIN_OWN) FLAG_WAKE(data_armed, ON_DATA, DRAIN_OWN)
+#endif
+
+inline op_end()
+{
+	atomic {
+		count = 2 - count;
+		buffer[me]!count
+	}
+}
+
+proctype sender(byte me)
+{
+	byte round, key, v, t, s, count, store;
+	bool got, registered;
+
+	do
+	:: round < ROUNDS ->
+#ifdef BREAK_STATE_FIRST
+		s = state;
+#endif
+		buffer[me]!count + 1;
+		atomic {
+			got = room > 0;
+			if
+			:: got -> room--
+#ifndef SINGLE
+				; drain(me) /* by the swap of the head */
+#endif
+			:: else
+			fi
+		};
+		if
+		:: got ->
+#ifndef BREAK_STATE_FIRST
+			s = state;
+#endif
+			if
+			:: s != OPEN -> /* give_up */
+				got = false;
+#ifdef SINGLE
+				room++; /* it has not been taken */
+				op_end();
+#else
+				atomic { drain(me); room++ };
+				op_end();
+				SIGNAL_AFTER(room_armed, ON_ROOM);
+#endif
+				break
+			:: else -> skip
+			fi;
+#ifdef BREAK_WAKE_FIRST
+			SIGNAL_AFTER(data_armed, ON_DATA);
+#endif
+			atomic {
+				assert(!shut);
+				accepted++;
+#ifdef SINGLE
+				buffer[me]!STORE_ENTRY
+#else
+				drain(me);
+				queued++
+#endif
+			};
+			op_end();
+#ifndef BREAK_WAKE_FIRST
+			SIGNAL_AFTER(data_armed, ON_DATA);
+#endif
+			atomic { round++; registered = false; key = 0; got = false; s = 0 }
+		:: else -> /* FULL */
+			op_end();
+			s = state; /* no_room() */
+			if
+			:: s != OPEN -> break
+			:: else
+			fi;
+			if
+			:: registered -> SLEEP(room_armed, ON_ROOM); registered = false
+			:: else ->
+				ARM(room_armed);
+#if defined(SINGLE) && !defined(BREAK_NO_BARRIER)
+				atomic { barrier() };
+#endif
+#ifdef BREAK_ONE_LOOK
+				SLEEP(room_armed, ON_ROOM)
+#else
+				registered = true
+#endif
+			fi
+		fi
+	:: else -> break
+	od;
+#ifndef BREAK_QUIET_LEAVER
+	if
+	:: s != OPEN -> FLAG_WAKE(data_armed, ON_DATA, drain(me))
+	:: else
+	fi
+#endif
+}
+
+inline look()
+{
+	atomic {
+		got = queued > 0;
+		if
+		:: got -> queued--; taken++
+#ifndef SINGLE
+			; drain(me)
+#endif
+		:: else
+		fi
+	}
+}
+
+proctype receiver(byte me)
+{
+	byte key, v, t, s, s1, store;
+	bool got, registered, settled;
+
+	do
+	:: true ->
+		look();
+		if
+		:: !got && state != OPEN -> /* nothing() */
+#ifdef BREAK_NO_SETTLE
+			break;
+#endif
+			SETTLE(drain(me));
+			if
+			:: settled ->
+#ifndef BREAK_NO_LAST_LOOK
+				look();
+#endif
+				if
+				:: !got -> break
+				:: else -> settled = false
+				fi
+			:: else
+			fi
+		:: else
+		fi;
+		if
+		:: got ->
+#ifdef SINGLE
+			buffer[me]!STORE_ROOM;
+#else
+			atomic { drain(me); room++ };
+#endif
+			SIGNAL_AFTER(room_armed, ON_ROOM);
+#ifndef QUIET_RECEIVERS
+			if
+			:: state != OPEN -> FLAG_WAKE(data_armed, ON_DATA, drain(me))
+			:: else
+			fi;
+#endif
+			atomic { registered = false; got = false; key = 0 } /* another call */
+		:: else -> /* EMPTY */
+			if
+			:: registered -> SLEEP(data_armed, ON_DATA); registered = false
+			:: else ->
+				ARM(data_armed);
+#if defined(SINGLE) && !defined(BREAK_NO_BARRIER)
+				atomic { barrier() };
+#endif
+#ifdef BREAK_ONE_LOOK
+				SLEEP(data_armed, ON_DATA)
+#else
+				registered = true
+#endif
+			fi
+		fi
+	od;
+	/* SHUTDOWN */
+	atomic { assert(taken == accepted); shut = true }
+}
+
+proctype closer()
+{
+	byte v, t, s, s1, store;
+	bool settled;
+
+#ifdef CLOSE_LATE
+	/* All that has been sent has been received, and the receivers sleep. */
+	timeout ->
+	assert(accepted == SENDERS * ROUNDS && taken == accepted && room == CAP);
+#endif
+	state = CLOSED;
+	do
+	:: true ->
+		SETTLE(skip);
+		if
+		:: settled -> break
+#ifndef TRY_ONCE
+		:: !settled
+#endif
+		:: !settled -> break /* tried often enough */
+		fi
+	od;
+	FLAG_WAKE(data_armed, ON_DATA, skip);
+	FLAG_WAKE(room_armed, ON_ROOM, skip)
+}
+
+init
+{
+	byte i;
+
+	atomic {
+		for (i : 0 .. SENDERS - 1) {
+			run sender(i)
+		}
+		for (i : SENDERS .. THREADS - 1) {
+			run receiver(i)
+		}
+		run closer()
+	}
+	/* Who sleeps for ever is an invalid end state. */
+}
