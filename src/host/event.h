@@ -40,6 +40,9 @@ struct gq_wait {
 	uint32_t key;
 	bool registered;
 	bool expired;
+	/* A queue whose consumers cannot wake anybody: then sleep in naps, and look between. */
+	struct GpuQueue *looks;
+	uint64_t looks_since_ns;
 };
 
 void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,

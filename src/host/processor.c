@@ -82,6 +82,8 @@ static void take(const QProcessorImage *image, void *library, struct gq_processo
 	out->library = library;
 	snprintf(out->name, sizeof(out->name), "%s", image->name);
 	out->image.name = out->name;
+	memset(out->device, 0, sizeof(out->device));
+	out->device[image->granularity] = image->device_image;
 }
 
 static bool load(const char *path, struct gq_processor *out)

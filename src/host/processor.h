@@ -10,7 +10,8 @@
 struct gq_processor {
 	QProcessorImage image; /* checked copy */
 	char name[64];
-	void *library; /* from dlopen(), or NULL */
+	const void *device[3]; /* images for a GPU, by granularity; NULL: none */
+	void *library;         /* from dlopen(), or NULL */
 };
 
 /*

@@ -31,6 +31,9 @@ extern uint64_t stress_seed;
 /* First thing in main(). */
 void stress_begin(int argc, char **argv);
 
+/* Q_DEVICE_*: the device that the tests run on; GPUQ_TEST_DEVICE cuda, else the CPU device. */
+uint32_t stress_device(void);
+
 /* n times GPUQ_STRESS_SCALE, less under sanitizers; at least 1. */
 uint32_t stress_scaled(uint32_t n);
 
