@@ -14,6 +14,16 @@
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
 	gq__processor_vecdot;
 
+/* Their images for GPUs, by granularity; NULL where they were built without nvcc. */
+extern const void *const gq__device_images_crc32c[3],
+	*const gq__device_images_echo[3], *const gq__device_images_sha256[3],
+						  *const gq__device_images_vecdot[3];
+
+static const void *const *const built_in_device[] = { gq__device_images_crc32c,
+						      gq__device_images_echo,
+						      gq__device_images_sha256,
+						      gq__device_images_vecdot };
+
 static const QProcessorImage *const built_in[] = { &gq__processor_crc32c, &gq__processor_echo,
 						   &gq__processor_sha256, &gq__processor_vecdot };
 
@@ -84,6 +94,9 @@ static void take(const QProcessorImage *image, void *library, struct gq_processo
 	out->image.name = out->name;
 	memset(out->device, 0, sizeof(out->device));
 	out->device[image->granularity] = image->device_image;
+	for (unsigned i = 0; i < BUILT_IN; i++)
+		if (image == built_in[i])
+			memcpy(out->device, built_in_device[i], sizeof(out->device));
 }
 
 static bool load(const char *path, struct gq_processor *out)

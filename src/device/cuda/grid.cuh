@@ -86,7 +86,7 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 
 #define GQ_UNROLL       _Pragma("unroll")
 #define GQ_OWN          1
-#define GQ_EACH_LANE(l) for (uint32_t l = threadIdx.x % 32, once_ = 1; once_ != 0; once_ = 0)
+#define GQ_EACH_LANE(l) for (uint32_t l = threadIdx.x % 32, once_ = 1; once_ != 0; once_ = l & 0)
 #define GQ_AT(l)        0
 #define GQ_SHARED(s)                                                                               \
 	__shared__ struct gq_shared s##_;                                                          \
@@ -838,7 +838,7 @@ extern "C" __global__ void gpuq_canary(void)
 {
 }
 
-extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS)
+extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)
 	gpuq_grid(const struct gq_grid *g, uint64_t launch)
 {
 	GQ_SHARED(s);
