@@ -71,16 +71,26 @@ static int enter(const char *call)
 /* Giving back goes wrong, but is done: nobody can try again. */
 #define LEAVE() return enter(__func__)
 
+static void nap_ns(long ns)
+{
+	struct timespec t = { 0, ns };
+
+	nanosleep(&t, NULL);
+}
+
 static _Noreturn void misuse(const char *call, const char *what)
 {
 	fprintf(stderr, "stand-in driver: %s: %s\n", call, what);
 	abort();
 }
 
-/* On a GPU this would wait for every kernel of the context. */
+/* On a GPU this would wait for every kernel of the context; but in a broken one there is none, as
+ * soon as those here have noticed. */
 static void would_wait(const char *call)
 {
-	if (get(n_resident) != 0 && get(broken) == 0)
+	while (get(broken) != 0 && get(n_resident) != 0)
+		nap_ns(20000);
+	if (get(n_resident) != 0)
 		misuse(call, "called while a kernel is resident: on a GPU it may never return");
 }
 
@@ -383,13 +393,6 @@ static void finish(struct launch *l)
 		return;
 	pthread_join(l->id, NULL);
 	free(l);
-}
-
-static void nap_ns(long ns)
-{
-	struct timespec t = { 0, ns };
-
-	nanosleep(&t, NULL);
 }
 
 static void end_if_broken(void)

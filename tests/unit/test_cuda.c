@@ -405,6 +405,55 @@ static void a_second_queue_comes_and_goes_beside_the_first(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* A stand-in image is addresses of this process, so a copy of it in a file is one too. */
+static void an_image_is_loaded_by_path(void **state)
+{
+	static const struct {
+		const char *path, *refused;
+		uint32_t version, granularity;
+	} cases[] = {
+		{ "cuda_image.fatbin", NULL, Q_PROTOCOL_VERSION, 0 },
+		{ "./cuda_image.cubin", NULL, Q_PROTOCOL_VERSION, 1 },
+		{ "cuda_image.ptx", "compiled for protocol version 9", 9, 0 },
+		{ "cuda_image.ptx", "for, 1", Q_PROTOCOL_VERSION, 2 },
+	};
+	const size_t memory = gq__alloc_live_bytes();
+	QueueConfig cfg = cuda_config();
+
+	(void)state;
+	standin_called = test_processor;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct standin_image image = standin_call_image;
+		FILE *file = fopen(cases[i].path, "wb");
+		QueueInfo info;
+		GpuQueue *q;
+
+		image.info.protocol_version = cases[i].version;
+		image.info.granularity = 1;
+		assert_non_null(file);
+		assert_int_equal(fwrite(&image, sizeof(image), 1, file), 1);
+		fclose(file);
+		cfg.processor = cases[i].path;
+		cfg.granularity = cases[i].granularity;
+		if (cases[i].refused != NULL) {
+			expect_refusal(&cfg, cases[i].refused);
+		} else {
+			q = make_queue_from(&cfg);
+			assert_status(q_info(q, &info), Q_OK);
+			assert_string_equal(info.processor, "cuda_image");
+			assert_int_equal(info.granularity, 1);
+			expect_echo(q, send(q, "x", 1), "x", 1);
+			q_shutdown(q);
+		}
+		remove(cases[i].path);
+	}
+	cfg.processor = "/nonexistent/image.ptx";
+	expect_refusal(&cfg, "cannot load '/nonexistent/image.ptx': No such file");
+	cfg.processor = "/dev/null.fatbin";
+	expect_refusal(&cfg, "cannot load");
+	assert_int_equal(gq__alloc_live_bytes(), memory);
+}
+
 static uint32_t hung_lines;
 
 static void count_hung(int level, const char *text, void *user)
@@ -446,6 +495,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(no_message_is_lost_when_it_comes_as_the_grid_leaves),
 		cmocka_unit_test(a_paused_queue_has_no_kernel_resident),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
+		cmocka_unit_test(an_image_is_loaded_by_path),
 		cmocka_unit_test(a_hung_message_is_reported_once),
 	};
 	const char *path = getenv("GPUQ_LIBCUDA");

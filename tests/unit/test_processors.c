@@ -112,6 +112,7 @@ static void a_processor_is_given_data_id_opcode_tag_and_room(void **state)
 					       .protocol_version = Q_PROTOCOL_VERSION,
 					       .name = "look",
 					       .cpu = look,
+					       .granularity = Q_PER_WARP,
 					       .device_image = &standin_call_image };
 	QueueConfig cfg = config(4, 64);
 	uint64_t data = 0x1122334455667788, id;

@@ -480,6 +480,8 @@ static const void *choose_image(GpuQueue *q)
 {
 	const struct gq_processor *p = &q->processor;
 
+	if (p->file != NULL)
+		return p->file;
 	if (q->cfg.granularity == 0 && p->device[0] == NULL)
 		q->cfg.granularity = p->device[1] != NULL ? 1 : p->device[2] != NULL ? 2 : 0;
 	if (p->device[q->cfg.granularity] != NULL)
@@ -548,6 +550,15 @@ static bool load_image(struct gq_cuda *c, const void *image)
 			  name, c->info.protocol_version, Q_PROTOCOL_VERSION);
 		return false;
 	}
+	if (c->info.granularity > 2 ||
+	    (c->q->cfg.granularity != 0 && c->q->cfg.granularity != c->info.granularity)) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "granularity is %" PRIu32 "; allowed: what the image of '%s' was built "
+			  "for, %" PRIu32,
+			  c->q->cfg.granularity, name, c->info.granularity);
+		return false;
+	}
+	c->q->cfg.granularity = c->info.granularity;
 	/* The function is loaded here and not at its first launch, which lazy loading would make
 	 * wait for every kernel of the context. */
 	return CU(c, cuModuleGetFunction, &c->kernel, c->module, "gpuq_grid") &&

@@ -542,8 +542,10 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_unit *u, struct gq
 		gq_sync_warp();
 		return GQ_NOTHING;
 	}
-	if (look.closed)
-		return GQ_NOTHING; /* a park is being decided */
+	if (look.closed) { /* a park is being decided */
+		gq_nap(32);
+		return GQ_NOTHING;
+	}
 	if ((look.published & GQ_FRONTS) != 0) {
 		*n = gq_grid_claim(g, &look, turn, slot);
 		if (*n == 0)
