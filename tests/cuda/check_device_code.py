@@ -247,6 +247,10 @@ def check_grid(args):
         for path in ptx:
             kernels = instructions(path)
             problems += report(path, kernels, grid_offences(kernel))
+            with open(path, encoding="ascii") as lines:
+                names = set(re.findall(r"^\.visible .*?\b(gpuq_\w+)", lines.read(), re.M))
+            if names != {"gpuq_image_info", "gpuq_canary", "gpuq_grid"}:
+                problems.append(f"{os.path.basename(path)}: visible are {sorted(names)}")
             for pattern, count in GRID_NEEDS:
                 if not any(re.match(pattern, text) for text in kernels["gpuq_grid"]):
                     problems.append(f"{os.path.basename(path)}: gpuq_grid has no {pattern}")

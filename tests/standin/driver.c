@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, cooperative = 1;
 
 static char context_object; /* the primary context */
+static bool canary_loaded;  /* the library's locks order this */
 static _Thread_local CUcontext stack[MAX_DEPTH];
 static _Thread_local uint32_t depth;
 
@@ -323,6 +325,7 @@ static int cuModuleUnload(CUmodule module)
 	(void)module;
 	needs_context(__func__);
 	would_wait(__func__);
+	canary_loaded = false;
 	count(-1);
 	LEAVE();
 }
@@ -555,8 +558,11 @@ static int cuStreamSynchronize(CUstream stream)
 {
 	needs_context(__func__);
 	ENTER();
-	if (!stream_is_idle(stream_of(stream)))
-		misuse(__func__, "waits for the resident kernel");
+	while (!stream_is_idle(stream_of(stream))) {
+		if (stream_of(stream)->last->image != NULL)
+			misuse(__func__, "waits for the resident kernel");
+		nap_ns(20000);
+	}
 	return 0;
 }
 
@@ -593,6 +599,9 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 	ENTER();
 	if ((void *)function != &context_object)
 		misuse(__func__, "the grid needs a cooperative launch");
+	if (!canary_loaded)
+		would_wait(__func__); /* as lazy loading may */
+	canary_loaded = true;
 	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
 }
 

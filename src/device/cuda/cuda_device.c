@@ -43,7 +43,7 @@ struct gq_cuda {
 	CUcontext context; /* the primary one */
 	CUmodule module;
 	CUfunction kernel, canary;
-	CUstream stream;
+	CUstream stream, canary_stream;
 	struct gq_image_info info;
 	uint32_t blocks, units, places;
 	CUdeviceptr grid, counters, staging, user;
@@ -608,7 +608,10 @@ static bool open_device(struct gq_cuda *c)
 		return false;
 	if (!CU(c, cuStreamCreate, &c->stream, GQ_CU_STREAM_NON_BLOCKING))
 		c->stream = NULL;
-	if (c->stream == NULL || !load_image(c, image) || !size_grid(c, sms)) {
+	if (c->stream != NULL &&
+	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
+		c->canary_stream = NULL;
+	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c, sms)) {
 		end(c);
 		return false;
 	}
@@ -663,6 +666,8 @@ static void close_cuda(GpuQueue *q)
 			c->cu->cuMemFree(c->counters);
 		if (c->grid != 0)
 			c->cu->cuMemFree(c->grid);
+		if (c->canary_stream != NULL)
+			c->cu->cuStreamDestroy(c->canary_stream);
 		if (c->stream != NULL)
 			c->cu->cuStreamDestroy(c->stream);
 		if (c->module != NULL)
@@ -691,6 +696,11 @@ static uint64_t park_ns_of(const QueueConfig *cfg)
 		       ? UINT64_MAX
 		       : (uint64_t)(cfg->idle_park_ms == 0 ? DEFAULT_PARK_MS : cfg->idle_park_ms) *
 				 1000000u;
+}
+
+static bool launch_canary(struct gq_cuda *c)
+{
+	return CU(c, cuLaunchKernel, c->canary, 1, 1, 1, 1, 1, 1, 0, c->canary_stream, NULL, NULL);
 }
 
 /* Under live_lock with the others' grids gone, in our context. */
@@ -740,7 +750,9 @@ static bool prepare(struct gq_cuda *c)
 	return CU(c, cuMemcpyHtoDAsync, c->counters, &counters, sizeof(counters), c->stream) &&
 	       CU(c, cuMemcpyHtoDAsync, c->grid, &grid, sizeof(grid), c->stream) &&
 	       CU(c, cuMemsetD8Async, c->staging, 0, c->places * grid.stage_bytes, c->stream) &&
-	       CU(c, cuStreamSynchronize, c->stream);
+	       CU(c, cuStreamSynchronize, c->stream) &&
+	       /* Lazy loading loads it at its first launch, which must not be beside the grid. */
+	       launch_canary(c) && CU(c, cuStreamSynchronize, c->canary_stream);
 }
 
 static bool has_parked(const struct gq_cuda *c)
@@ -799,36 +811,24 @@ static bool align_clocks(struct gq_cuda *c)
 static bool run_canary(struct gq_cuda *c, char *text, size_t room)
 {
 	const uint64_t begun = gq__now_ns();
-	CUstream stream = NULL;
 	int result;
 
-	if (!CU(c, cuStreamCreate, &stream, GQ_CU_STREAM_NON_BLOCKING))
+	if (!launch_canary(c))
 		return false;
-	result = c->cu->cuLaunchKernel(c->canary, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL);
-	if (result != GQ_CU_SUCCESS) {
-		gq__cuda_error(c->cu, "cuLaunchKernel", result);
-		c->cu->cuStreamDestroy(stream);
-		return false;
-	}
 	do {
-		result = c->cu->cuStreamQuery(stream);
+		result = c->cu->cuStreamQuery(c->canary_stream);
 		if (result == GQ_CU_NOT_READY)
 			sched_yield();
 	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
-	if (result != GQ_CU_SUCCESS && result != GQ_CU_NOT_READY) {
-		gq__cuda_error(c->cu, "cuStreamQuery", result);
-		c->cu->cuStreamDestroy(stream);
-		return false;
-	}
-	/* Destroying a stream does not wait for it. */
-	if (!CU(c, cuStreamDestroy, stream))
-		return false;
 	if (result == GQ_CU_NOT_READY) {
 		snprintf(text, room, "a kernel in another stream does not come through beside it");
 		gq__log(Q_LOG_WARNING, "CUDA: %s: leave multiprocessors free (reserve_sms)", text);
-	} else {
+	} else if (result == GQ_CU_SUCCESS) {
 		snprintf(text, room, "a kernel in another stream took %" PRIu64 " us",
 			 (gq__now_ns() - begun) / 1000);
+	} else {
+		gq__cuda_error(c->cu, "cuStreamQuery", result);
+		return false;
 	}
 	return true;
 }

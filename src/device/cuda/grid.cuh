@@ -342,6 +342,8 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 		return 0;
 	GQ_EACH_LANE(l)
 	slot[GQ_AT(l)] = (uint32_t)gq_ring_value(r, word[GQ_AT(l)]);
+	/* What one lane acquired another reads, and a shuffle orders no memory. */
+	gq_sync_warp();
 	return n;
 }
 
@@ -827,13 +829,13 @@ static void gpuq_grid(const struct gq_grid *g, uint64_t launch)
 	gq_consume(g, s, launch);
 }
 #else
-extern "C" __device__ const struct gq_image_info gpuq_image_info = { GQ_IMAGE_MAGIC,
-								     Q_PROTOCOL_VERSION,
-								     Q_GRANULARITY,
-								     GQ_BLOCK_THREADS,
-								     (uint32_t)sizeof(
-									     struct gq_grid),
-								     { 0, 0, 0 } };
+/* Not const, which would make it internal: the host looks it up by name. */
+extern "C" __device__ struct gq_image_info gpuq_image_info = { GQ_IMAGE_MAGIC,
+							       Q_PROTOCOL_VERSION,
+							       Q_GRANULARITY,
+							       GQ_BLOCK_THREADS,
+							       (uint32_t)sizeof(struct gq_grid),
+							       { 0, 0, 0 } };
 
 /* Shows that other streams get through. */
 extern "C" __global__ void gpuq_canary(void)
