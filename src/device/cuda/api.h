@@ -72,8 +72,6 @@ enum gq_cu_flags {
 	  (CUmodule * module, const void *image, unsigned int n, int *options, void **values))     \
 	X(cuModuleUnload, 2000, (CUmodule module))                                                 \
 	X(cuModuleGetFunction, 2000, (CUfunction * function, CUmodule module, const char *name))   \
-	X(cuModuleGetGlobal, 3020,                                                                 \
-	  (CUdeviceptr * address, size_t * bytes, CUmodule module, const char *name))              \
 	X(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050,                                       \
 	  (int *blocks, CUfunction function, int block_threads, size_t shared_bytes))              \
 	X(cuStreamCreate, 2000, (CUstream * stream, unsigned int flags))                           \

@@ -502,14 +502,46 @@ static const void *choose_image(GpuQueue *q)
 	return NULL;
 }
 
+/* @param info  where it writes what the image is, or NULL */
+static bool launch_canary(struct gq_cuda *c, struct gq_image_info *info)
+{
+	CUdeviceptr at = (CUdeviceptr)(uintptr_t)info;
+	void *arguments[] = { &at };
+
+	return CU(c, cuLaunchKernel, c->canary, 1, 1, 1, 1, 1, 1, 0, c->canary_stream, arguments,
+		  NULL);
+}
+
+/* Ask the image what it is. It is the canary's first launch, and so not beside the grid: lazy
+ * loading may make a first launch wait for every kernel of the context. */
+static bool ask_image(struct gq_cuda *c)
+{
+	struct gq_image_info *info;
+	bool ok;
+
+	if (c->cu->cuModuleGetFunction(&c->kernel, c->module, "gpuq_grid") != GQ_CU_SUCCESS ||
+	    c->cu->cuModuleGetFunction(&c->canary, c->module, "gpuq_canary") != GQ_CU_SUCCESS) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "processor: the image of '%s' has no kernel gpuq_grid or gpuq_canary "
+			  "(cuModuleGetFunction): it was not built by gpuq_add_processor()",
+			  c->q->processor.name);
+		return false;
+	}
+	info = allocate_pinned(c, sizeof(*info), "what the processor's image is");
+	if (info == NULL)
+		return false;
+	ok = launch_canary(c, info) && CU(c, cuStreamSynchronize, c->canary_stream);
+	c->info = *info;
+	c->cu->cuMemFreeHost(info);
+	return ok;
+}
+
 static bool load_image(struct gq_cuda *c, const void *image)
 {
 	const char *name = c->q->processor.name;
 	static char log[1024]; /* under live_lock */
 	int options[] = { GQ_CU_JIT_ERROR_LOG_BUFFER, GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
 	void *values[] = { log, (void *)(uintptr_t)sizeof(log) };
-	CUdeviceptr info;
-	size_t bytes = 0;
 	int result;
 
 	log[0] = '\0';
@@ -530,17 +562,7 @@ static bool load_image(struct gq_cuda *c, const void *image)
 			  log[0] != '\0' ? ": " : "", log);
 		return false;
 	}
-	if (c->cu->cuModuleGetGlobal(&info, &bytes, c->module, "gpuq_image_info") !=
-		    GQ_CU_SUCCESS ||
-	    bytes != sizeof(c->info)) {
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "processor: the image of '%s' has no gpuq_image_info of %zu bytes "
-			  "(cuModuleGetGlobal): it was not built by gpuq_add_processor()",
-			  name, sizeof(c->info));
-		return false;
-	}
-	if (!CU(c, cuMemcpyDtoHAsync, &c->info, info, sizeof(c->info), c->stream) ||
-	    !CU(c, cuStreamSynchronize, c->stream))
+	if (!ask_image(c))
 		return false;
 	if (c->info.magic != GQ_IMAGE_MAGIC || c->info.protocol_version != Q_PROTOCOL_VERSION ||
 	    c->info.grid_bytes != sizeof(struct gq_grid)) {
@@ -559,10 +581,7 @@ static bool load_image(struct gq_cuda *c, const void *image)
 		return false;
 	}
 	c->q->cfg.granularity = c->info.granularity;
-	/* The function is loaded here and not at its first launch, which lazy loading would make
-	 * wait for every kernel of the context. */
-	return CU(c, cuModuleGetFunction, &c->kernel, c->module, "gpuq_grid") &&
-	       CU(c, cuModuleGetFunction, &c->canary, c->module, "gpuq_canary");
+	return true;
 }
 
 /* How many blocks: one a multiprocessor unless configured, all of them resident at once. */
@@ -698,11 +717,6 @@ static uint64_t park_ns_of(const QueueConfig *cfg)
 				 1000000u;
 }
 
-static bool launch_canary(struct gq_cuda *c)
-{
-	return CU(c, cuLaunchKernel, c->canary, 1, 1, 1, 1, 1, 1, 0, c->canary_stream, NULL, NULL);
-}
-
 /* Under live_lock with the others' grids gone, in our context. */
 static bool prepare(struct gq_cuda *c)
 {
@@ -750,9 +764,7 @@ static bool prepare(struct gq_cuda *c)
 	return CU(c, cuMemcpyHtoDAsync, c->counters, &counters, sizeof(counters), c->stream) &&
 	       CU(c, cuMemcpyHtoDAsync, c->grid, &grid, sizeof(grid), c->stream) &&
 	       CU(c, cuMemsetD8Async, c->staging, 0, c->places * grid.stage_bytes, c->stream) &&
-	       CU(c, cuStreamSynchronize, c->stream) &&
-	       /* Lazy loading loads it at its first launch, which must not be beside the grid. */
-	       launch_canary(c) && CU(c, cuStreamSynchronize, c->canary_stream);
+	       CU(c, cuStreamSynchronize, c->stream);
 }
 
 static bool has_parked(const struct gq_cuda *c)
@@ -813,7 +825,7 @@ static bool run_canary(struct gq_cuda *c, char *text, size_t room)
 	const uint64_t begun = gq__now_ns();
 	int result;
 
-	if (!launch_canary(c))
+	if (!launch_canary(c, NULL))
 		return false;
 	do {
 		result = c->cu->cuStreamQuery(c->canary_stream);

@@ -829,17 +829,19 @@ static void gpuq_grid(const struct gq_grid *g, uint64_t launch)
 	gq_consume(g, s, launch);
 }
 #else
-/* Not const, which would make it internal: the host looks it up by name. */
-extern "C" __device__ struct gq_image_info gpuq_image_info = { GQ_IMAGE_MAGIC,
-							       Q_PROTOCOL_VERSION,
-							       Q_GRANULARITY,
-							       GQ_BLOCK_THREADS,
-							       (uint32_t)sizeof(struct gq_grid),
-							       { 0, 0, 0 } };
-
-/* Shows that other streams get through. */
-extern "C" __global__ void gpuq_canary(void)
+/*
+ * Shows that other streams get through, and, if asked, says what the image is. A variable would not
+ * do for that: those of a whole program are internal to it.
+ */
+extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
 {
+	if (info != nullptr)
+		*info = { GQ_IMAGE_MAGIC,
+			  Q_PROTOCOL_VERSION,
+			  Q_GRANULARITY,
+			  GQ_BLOCK_THREADS,
+			  (uint32_t)sizeof(struct gq_grid),
+			  { 0, 0, 0 } };
 }
 
 extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)

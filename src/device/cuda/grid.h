@@ -78,7 +78,7 @@ struct gq_grid {
 	uint32_t reserved;
 };
 
-/* What an image says of itself: the global gpuq_image_info. */
+/* What an image says of itself: written by its kernel gpuq_canary. */
 struct gq_image_info {
 	uint32_t magic;
 	uint32_t protocol_version;
