@@ -516,6 +516,10 @@ static int stream_is_idle(struct stream *s)
 
 	pthread_mutex_lock(&s->lock);
 	idle = s->last == NULL || get(s->last->done) != 0;
+	if (idle) { /* its thread is no longer one of the process's */
+		finish(s->last);
+		s->last = NULL;
+	}
 	pthread_mutex_unlock(&s->lock);
 	return idle;
 }
