@@ -18,9 +18,13 @@ if(GPUQ_SANITIZE STREQUAL "thread")
 elseif(GPUQ_SANITIZE MATCHES "^(address|undefined|address,undefined|undefined,address)$")
 	set(gpuq_sanitize_options "-fsanitize=${GPUQ_SANITIZE}" -fno-sanitize-recover=all)
 	set(gpuq_timeout_factor 3)
+elseif(GPUQ_SANITIZE STREQUAL "address,undefined,fuzzer")
+	# libFuzzer, of clang; its main() is linked to the fuzz targets only.
+	set(gpuq_sanitize_options -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all)
+	set(gpuq_timeout_factor 3)
 elseif(GPUQ_SANITIZE)
-	message(FATAL_ERROR "GPUQ_SANITIZE is \"${GPUQ_SANITIZE}\"; "
-		"it must be empty, \"address\", \"undefined\", \"address,undefined\" or \"thread\"")
+	message(FATAL_ERROR "GPUQ_SANITIZE is \"${GPUQ_SANITIZE}\"; it must be empty, \"address\", "
+		"\"undefined\", \"address,undefined\", \"thread\" or \"address,undefined,fuzzer\"")
 endif()
 
 add_library(gpuq_flags INTERFACE)

@@ -107,6 +107,8 @@ Q_API void q_set_log(void (*fn)(int level, const char *text, void *user), void *
 /* ---- configuration --------------------------------------------------------------------- */
 
 typedef struct GpuQueue GpuQueue;
+typedef struct RegionTable RegionTable;             /* ring.h */
+typedef struct MessageDescriptor MessageDescriptor; /* ring.h */
 
 enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2 };
 enum { Q_PER_THREAD = 0, Q_PER_WARP = 1, Q_PER_BLOCK = 2 };
@@ -374,6 +376,40 @@ Q_API QueueStatus q_abort(GpuQueue *q, uint64_t msg_id);
  *         it; Q_ERR_NOT_FOUND: never issued, aborted or taken.
  */
 Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
+
+/* ---- messages that stay where they are ------------------------------------------------- */
+
+/**
+ * The regions that q_enqueue_descriptor() refers to; NULL unbinds. Regions are made with the calls
+ * of ring.h. Bind before enqueueing.
+ *
+ * @param table  must outlive the queue, or the binding
+ * @return Q_OK; Q_ERR_NOT_READY: a message by descriptor has not finished, or is just being
+ *         enqueued: the binding is as it was.
+ */
+Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
+
+/**
+ * Hand over a message that stays in its region: nothing is copied, the processor's payload is the
+ * region's bytes, and the length may exceed slot_bytes. All else is as for q_enqueue_ex().
+ *
+ * The region stays referenced until the message has finished, whatever the outcome; retired
+ * meanwhile, it is freed then. The reference is dropped by the call that takes notice of the end:
+ * whatever polls, waits, takes, drains, stops, binds regions, or needs a slot and finds none. If
+ * q_shutdown() gives up on a processor, the reference of its message is never dropped, and the
+ * region's memory must outlive the processor.
+ *
+ * @param descriptor  not kept
+ * @return as q_enqueue_ex(). Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
+ *         flags not 0, it ends beyond the region (append-only: beyond what has been appended), or
+ *         its bytes do not begin at a multiple of 16 in memory; Q_ERR_STALE: the region has been
+ *         retired, or never was; Q_ERR_POLICY: a slab; Q_ERR_UNSUPPORTED: no regions bound, the region is
+ *         not mapped in this process, or the queue's device is a GPU; Q_ERR_LIMIT: 2^28 - 1 of its descriptors are
+ *         outstanding; Q_ERR_FAILED: the table's memory is damaged.
+ */
+Q_API QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descriptor,
+				       const EnqueueOptions *options, uint64_t *out_msg_id,
+				       uint32_t timeout_ms);
 
 /* ---- results --------------------------------------------------------------------------- */
 

@@ -79,7 +79,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 
 	if (outcome == 0) {
 		uint32_t out_len = 0, status = 0;
-		MsgView in = { .payload = gq_payload_at(ch, index),
+		const bool described = (slot->flags & GQ_SLOT_DESCRIBED) != 0;
+		MsgView in = { .payload = described ? slot->described : gq_payload_at(ch, index),
 			       .len = slot->len,
 			       .msg_id = slot->msg_id,
 			       .opcode = slot->opcode,

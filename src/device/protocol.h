@@ -86,7 +86,7 @@ GQ_FN uint64_t gq_ring_value(const struct gq_ring *r, uint64_t word)
 
 GQ_FN bool gq_ring_is_at(const struct gq_ring *r, uint64_t word, uint64_t pos)
 {
-	return word - gq_ring_value(r, word) == gq_ring_tag(r, pos);
+	return (word ^ gq_ring_tag(r, pos)) >> r->shift == 0;
 }
 
 /* Signed distance of two free-running positions. */
@@ -110,38 +110,45 @@ GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
 }
 
 /*
- * Publish one value at the next free position, from `*pos` on, and move `*pos` past it. The caller
- * raises the tail to `*pos` when it has put its last.
+ * One step of publishing a value at the next free position, from `*pos` on, which moves past it.
  *
  * Lock-free: a failed swap means that another putter published. Whoever holds a value to put is
  * owed room by conservation (a slot is in one place at a time), so the ring is never full here.
  * Source: the entry-swap queue with a helped tail of Tsigas and Zhang (SPAA 2001), with full
  * positions in place of their two null values.
+ *
+ * @return whether it is published; false: step again.
  */
+GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
+{
+	uint64_t *entry = gq_ring_entry(r, *pos);
+	uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire: a position seen published is
+						    * passed on by H1 */
+
+	if (gq_ring_is_at(r, old, *pos)) {
+		/* Another's, who may stand still before raising the tail. Whoever goes past raises
+		 * it, so the tail is never a lap behind. */
+		++*pos;
+		gq_ring_raise_tail(r, *pos);
+	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
+		GQ_WINDOW();
+		/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2. Sequentially
+		 * consistent because K1 follows: see gq_event. */
+		if (gq_cas_seq_cst_u64(entry, old, gq_ring_tag(r, *pos) | value)) {
+			++*pos;
+			return true;
+		}
+	} else {
+		*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
+	}
+	return false;
+}
+
+/* Publish one value. The caller raises the tail to `*pos` when it has put its last. */
 GQ_FN void gq_ring_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
 {
-	for (;;) {
-		uint64_t *entry = gq_ring_entry(r, *pos);
-		uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire: a position seen
-							    * published is passed on by H1 */
-
-		if (gq_ring_is_at(r, old, *pos)) {
-			/* Another's, who may stand still before raising the tail. Whoever goes
-			 * past raises it, so the tail is never a lap behind. */
-			++*pos;
-			gq_ring_raise_tail(r, *pos);
-		} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
-			GQ_WINDOW();
-			/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2.
-			 * Sequentially consistent because K1 follows: see gq_event. */
-			if (gq_cas_seq_cst_u64(entry, old, gq_ring_tag(r, *pos) | value)) {
-				++*pos;
-				return;
-			}
-		} else {
-			*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
-		}
-	}
+	while (!gq_ring_try_put(r, pos, value))
+		;
 }
 
 GQ_FN void gq_ring_put_one(const struct gq_ring *r, uint64_t value)
@@ -156,7 +163,8 @@ GQ_FN void gq_ring_put_one(const struct gq_ring *r, uint64_t value)
 /* ---- slots ------------------------------------------------------------------------------ */
 
 enum gq_slot_flags {
-	GQ_SLOT_DISCARD = 1u << 0, /* free at completion */
+	GQ_SLOT_DISCARD = 1u << 0,   /* free at completion */
+	GQ_SLOT_DESCRIBED = 1u << 1, /* the payload is elsewhere: gq_slot.described */
 };
 
 /*
@@ -174,13 +182,14 @@ struct gq_slot {
 	uint32_t priority; /* class, 0 to GQ_CLASSES - 1 */
 	uint32_t armed;    /* odd: a host sleeps on this word until the slot completes (K2) */
 	uint32_t reserved0;
-	uint64_t reserved1;
+	const uint8_t *described; /* with GQ_SLOT_DESCRIBED: the payload; else anything */
 };
 
 #define GQ_PAYLOAD_OFFSET 64u
 GQ_STATIC_ASSERT(sizeof(struct gq_slot) == GQ_PAYLOAD_OFFSET, "payload follows the slot header");
 GQ_STATIC_ASSERT(offsetof(struct gq_slot, len) == 32, "layout is shared with the device");
 GQ_STATIC_ASSERT(offsetof(struct gq_slot, armed) == 48, "layout is shared with the device");
+GQ_STATIC_ASSERT(offsetof(struct gq_slot, described) == 56, "layout is shared with the device");
 
 /* How a message ended: in a completion, 0 to 2^24 is a result of that many bytes. */
 enum gq_outcome {
@@ -247,39 +256,52 @@ GQ_FN uint8_t *gq_result_at(const struct gq_channel *ch, uint32_t slot)
 #define GQ_POOL_CLOSED UINT64_C(1) /* in the pool's head, which holds position << 1 */
 
 /*
- * Take up to `max` free slots; their words are the ids of the messages to come.
+ * One step of taking up to `max` free slots, of consecutive positions from *pos on; their words are
+ * the ids of the messages to come.
  *
- * @return how many; 0 with *closed false means that at one instant no slot was free: the pool has
- *         no holes, so there is no release in flight that one would have to wait out.
+ * @return whether it is decided: *n were taken. 0 with *closed false means that at one instant no
+ *         slot was free: the pool has no holes, so there is no release in flight that one would
+ *         have to wait out. False: step again.
  */
+GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *ids, uint32_t max,
+			   uint32_t *n, bool *closed)
+{
+	uint64_t head = gq_load_acquire_u64(pool->head); /* N2: sees the stop's close */
+	uint64_t word = 0;
+	uint32_t found = 0;
+
+	*n = 0;
+	*pos = head >> 1;
+	*closed = (head & GQ_POOL_CLOSED) != 0;
+	if (*closed)
+		return true;
+	for (; found < max; found++) {
+		/* P2 acquire: the previous owner is done with the slot; pairs with P1.
+		 * Sequentially consistent for who waits for room: K2. */
+		word = gq_load_seq_cst_u64(gq_ring_entry(pool, *pos + found));
+		if (!gq_ring_is_at(pool, word, *pos + found))
+			break;
+		ids[found] = word;
+	}
+	if (found == 0)
+		return gq_ring_is_at(pool, word, *pos - gq_ring_size(pool)); /* else: old head */
+	GQ_WINDOW();
+	/* N1: against other poppers and the stop's close, which makes it fail. */
+	if (!gq_cas_acq_rel_u64(pool->head, head, head + 2 * (uint64_t)found))
+		return false;
+	*n = found;
+	return true;
+}
+
+/* Take up to `max` free slots. @return how many; 0: none is free, or the pool is closed. */
 GQ_FN uint32_t gq_pool_pop(const struct gq_ring *pool, uint64_t *ids, uint32_t max, bool *closed)
 {
-	for (;;) {
-		uint64_t head = gq_load_acquire_u64(pool->head); /* N2: sees the stop's close */
-		uint64_t pos = head >> 1, word = 0;
-		uint32_t n = 0;
+	uint64_t pos;
+	uint32_t n;
 
-		*closed = (head & GQ_POOL_CLOSED) != 0;
-		if (*closed)
-			return 0;
-		for (; n < max; n++) {
-			/* P2 acquire: the previous owner is done with the slot; pairs with P1.
-			 * Sequentially consistent for who waits for room: K2. */
-			word = gq_load_seq_cst_u64(gq_ring_entry(pool, pos + n));
-			if (!gq_ring_is_at(pool, word, pos + n))
-				break;
-			ids[n] = word;
-		}
-		if (n == 0) {
-			if (gq_ring_is_at(pool, word, pos - gq_ring_size(pool)))
-				return 0;
-			continue; /* our head was old */
-		}
-		GQ_WINDOW();
-		/* N1: against other poppers and the stop's close, which makes it fail. */
-		if (gq_cas_acq_rel_u64(pool->head, head, head + 2 * (uint64_t)n))
-			return n;
-	}
+	while (!gq_pool_try_pop(pool, &pos, ids, max, &n, closed))
+		;
+	return n;
 }
 
 /* ---- publish: host only -------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* completion.c - from completions to results: reaping, polling, taking, waiting. */
 #include "host/queue.h"
+#include "host/region.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -64,6 +65,14 @@ static void drop_taken(GpuQueue *q)
 	gq_store_relaxed_u64(&q->finished_tail, kept);
 }
 
+/* The message is done with its region. Before its state says so: who finds it finished finds the
+ * region released. */
+static void drop_region(GpuQueue *q, const struct gq_record *record)
+{
+	gq__region_drop(q->regions, &record->descriptor);
+	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* B1: pairs with B2 */
+}
+
 /* Under the reap lock, as everything down to "polling". */
 static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 {
@@ -79,6 +88,8 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 		COUNT(expired);
 	else if (outcome == GQ_OUTCOME_CANCELLED)
 		COUNT(cancelled);
+	if (__builtin_expect((slot->flags & GQ_SLOT_DESCRIBED) != 0, 0))
+		drop_region(q, record);
 	if ((slot->flags & GQ_SLOT_DISCARD) != 0) {
 		COUNT(discarded);
 		gq_store_release_u64(&record->state, gq_state(q, id, GQ_FREE)); /* S1 */

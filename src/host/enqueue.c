@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* enqueue.c - the producers' calls: enqueue, batch, reserve, commit, abort, cancel. */
 #include "host/queue.h"
+#include "host/region.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <string.h>
 
 static const EnqueueOptions no_options;
@@ -123,8 +125,12 @@ static uint32_t class_of(const EnqueueOptions *o)
 	return (o->priority == Q_PRIORITY_DEFAULT ? (uint32_t)Q_PRIORITY_NORMAL : o->priority) - 1;
 }
 
-/* Describe the message in its slot and give it its state. */
-static void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_t len, enum gq_phase phase)
+/*
+ * Describe the message in its slot and give it its state.
+ * @param flags  GQ_SLOT_DISCARD apart, which is in the options
+ */
+static inline void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_t len,
+			uint32_t flags, enum gq_phase phase)
 {
 	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
 
@@ -134,7 +140,7 @@ static void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_t len, 
 	gq_store_relaxed_u64(&slot->cancel, ~id); /* a late q_cancel() may still be writing here */
 	slot->len = (uint32_t)len;
 	slot->opcode = o->opcode;
-	slot->flags = (o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0;
+	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags;
 	slot->priority = class_of(o);
 	/* S1 release: who finds the id alive finds the slot filled; pairs with S2. */
 	gq_store_release_u64(&gq_record_of(q, id)->state, gq_state(q, id, phase));
@@ -145,7 +151,7 @@ static void fill_message(GpuQueue *q, uint64_t id, const EnqueueOptions *o, cons
 {
 	if (len != 0)
 		memcpy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
-	fill(q, id, o, len, GQ_QUEUED);
+	fill(q, id, o, len, 0, GQ_QUEUED);
 }
 
 /* A consumer sleeps, the queue's stop has timed out, or its consumers do not sleep here. */
@@ -294,6 +300,114 @@ QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
 	return q_enqueue_batch_ex(q, items, count, NULL, out_msg_ids, out_enqueued, timeout_ms);
 }
 
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
+/* A call that will use the bound table, or a message that does, comes or goes. */
+static void enter_described(GpuQueue *q)
+{
+	/* B2 acquire: the table that was bound last; pairs with B1. */
+	while ((gq_fetch_add_seq_cst_u64(&q->described, 1) & GQ_REBINDING) != 0) {
+		gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
+		sched_yield(); /* another thread is some instructions away from having bound one */
+	}
+}
+
+static void leave_described(GpuQueue *q)
+{
+	/* B1 release: done with the table; pairs with B2. */
+	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
+}
+
+QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
+{
+	GQ_ENTER(q);
+	gq__reap_all(q, true); /* what has finished lets go only there */
+	/* B2 acquire: nobody uses the old table any more; pairs with B1. */
+	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
+		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
+						 "being enqueued");
+	q->regions = table;
+	/* B1 release: the table; pairs with B2. Not a store: others may have counted themselves. */
+	gq_fetch_add_seq_cst_u64(&q->described, GQ_REBINDING);
+	return Q_OK;
+}
+
+static QueueStatus check_address(const MessageDescriptor *d, const void *bytes)
+{
+	if ((uintptr_t)bytes % 16 == 0)
+		return Q_OK;
+	return gq__failf(Q_ERR_INVALID_ARG,
+			 "the descriptor's offset is %" PRIu64
+			 ", its bytes are at %p; allowed: a multiple of 16",
+			 d->offset, bytes);
+}
+
+/* The region is referenced, and stays so if this succeeds. */
+static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, const void *bytes,
+				      const EnqueueOptions *o, uint64_t *out_msg_id,
+				      uint32_t timeout_ms)
+{
+	uint64_t id = 0, deadline_ns = 0;
+	uint32_t n;
+	QueueStatus status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
+
+	if (status != Q_OK)
+		return status == Q_ERR_FULL ? no_room(q, timeout_ms, 1) : status;
+	gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask))->described = bytes;
+	gq_record_of(q, id)->descriptor = *d;
+	fill(q, id, o, d->length, GQ_SLOT_DESCRIBED, GQ_QUEUED);
+	if (out_msg_id != NULL)
+		*out_msg_id = id;
+	publish(q, class_of(o), &id, 1);
+	return Q_OK;
+}
+
+static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
+				      const EnqueueOptions *o, uint64_t *out_msg_id,
+				      uint32_t timeout_ms)
+{
+	const void *bytes;
+	QueueStatus status;
+
+	if (q->cfg.device != Q_DEVICE_CPU)
+		return gq__fail(Q_ERR_UNSUPPORTED,
+				"descriptors need the CPU device in this version");
+	if (q->regions == NULL)
+		return gq__fail(Q_ERR_UNSUPPORTED,
+				"no regions are bound to this queue: q_bind_regions()");
+	status = gq__region_acquire(q->regions, d, &bytes);
+	if (status != Q_OK)
+		return status;
+	status = check_address(d, bytes);
+	if (status == Q_OK)
+		status = enqueue_referenced(q, d, bytes, o, out_msg_id, timeout_ms);
+	if (status != Q_OK)
+		gq__region_drop(q->regions, d);
+	return status;
+}
+
+QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descriptor,
+				 const EnqueueOptions *options, uint64_t *out_msg_id,
+				 uint32_t timeout_ms)
+{
+	const EnqueueOptions *o = options != NULL ? options : &no_options;
+	MessageDescriptor d; /* what is checked is what is referenced */
+	QueueStatus status;
+
+	GQ_ENTER(q);
+	if (descriptor == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
+	d = *descriptor;
+	status = check_options(o);
+	if (status != Q_OK)
+		return status;
+	enter_described(q);
+	status = enqueue_descriptor(q, &d, o, out_msg_id, timeout_ms);
+	if (status != Q_OK) /* else the message itself counts, until it has been reaped */
+		leave_described(q);
+	return status;
+}
+
 /* ---- reservations ---------------------------------------------------------------------------- */
 
 QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, void **out_payload,
@@ -317,7 +431,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	if (status != Q_OK)
 		return status == Q_ERR_FULL ? no_room(q, timeout_ms, 1) : status;
 	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
-	fill(q, id, o, len, GQ_FREE);
+	fill(q, id, o, len, 0, GQ_FREE);
 	GQ_WINDOW();
 	/* Reserve, then look whether the queue has been closed (K1): a stop closes, then looks for
 	 * reservations (K2), so one of the two revokes this one. */

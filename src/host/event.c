@@ -28,13 +28,14 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms)
 enum slept { WOKEN, NOT_SLEPT, TIMED_OUT };
 
 /* Sleep while *word is `value`. WOKEN: by a futex_wake() that has counted us. */
-static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
+static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns, bool shared)
 {
 	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
 				  .tv_nsec = (long)(deadline_ns % 1000000000u) };
 	/* The bitset form takes an absolute time, on CLOCK_MONOTONIC. */
-	long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
-			  deadline_ns == GQ_FOR_EVER ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
+	long rc = syscall(SYS_futex, word, shared ? FUTEX_WAIT_BITSET : FUTEX_WAIT_BITSET_PRIVATE,
+			  value, deadline_ns == GQ_FOR_EVER ? NULL : &until, NULL,
+			  FUTEX_BITSET_MATCH_ANY);
 
 	if (rc == 0)
 		return WOKEN;
@@ -42,10 +43,10 @@ static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_n
 }
 
 /* @return how many were woken. */
-static uint32_t futex_wake(uint32_t *word, uint32_t n)
+static uint32_t futex_wake(uint32_t *word, uint32_t n, bool shared)
 {
-	long rc = syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n > INT_MAX ? INT_MAX : (int)n, NULL,
-			  NULL, 0);
+	long rc = syscall(SYS_futex, word, shared ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE,
+			  n > INT_MAX ? INT_MAX : (int)n, NULL, NULL, 0);
 
 	return rc > 0 ? (uint32_t)rc : 0;
 }
@@ -67,28 +68,46 @@ uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
 	if (!gq_event_bump(e))
 		return 0;
 	GQ_WINDOW();
-	n = futex_wake(event_futex(e), max);
+	n = futex_wake(event_futex(e), max, false);
 	GQ_WINDOW();
 	if (n != 0)
 		gq_event_unregister(e, n);
 	return n;
 }
 
-void gq__flag_wake(uint32_t *flag)
+static void flag_wake(uint32_t *flag, bool shared)
 {
 	uint32_t value = gq_load_seq_cst_u32(flag);
 
 	for (; value % 2 != 0; value = gq_load_seq_cst_u32(flag)) {
 		if (gq_cas_seq_cst_u32(flag, value, value + 1)) {
-			futex_wake(flag, UINT32_MAX);
+			GQ_WINDOW();
+			futex_wake(flag, UINT32_MAX, shared);
 			return;
 		}
 	}
 }
 
+void gq__flag_wake(uint32_t *flag)
+{
+	flag_wake(flag, false);
+}
+
+void gq__flag_wake_shared(uint32_t *flag)
+{
+	flag_wake(flag, true);
+}
+
+void gq__yield(void)
+{
+	sched_yield();
+}
+
 static void begin(struct gq_wait *w, uint64_t deadline_ns, uint64_t spin_ns)
 {
-	*w = (struct gq_wait){ .deadline_ns = deadline_ns, .spin_ns = spin_ns };
+	*w = (struct gq_wait){ .deadline_ns = deadline_ns,
+			       .spin_ns = spin_ns,
+			       .nap_ns = GQ_FOR_EVER };
 }
 
 void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,
@@ -102,6 +121,14 @@ void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns
 {
 	begin(w, deadline_ns, GQ_SPIN_NS);
 	w->flag = flag;
+}
+
+void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns, uint64_t nap_ns)
+{
+	begin(w, deadline_ns, GQ_SPIN_NS);
+	w->flag = flag;
+	w->nap_ns = nap_ns;
+	w->shared = true;
 }
 
 enum { RELAX_TURNS = 64, TURNS_PER_CLOCK = 16 };
@@ -159,15 +186,18 @@ static void sleep_until_woken(struct gq_wait *w)
 	enum slept slept;
 	bool nap = false;
 
-	if (w->looks != NULL) {
-		const uint64_t end = nap_end(w);
+	if (w->looks != NULL || w->nap_ns != GQ_FOR_EVER) {
+		const uint64_t end = w->looks != NULL ? nap_end(w) : gq__now_ns() + w->nap_ns;
 
 		nap = end < until;
 		until = nap ? end : until;
 	}
 	w->registered = false;
 	GQ_WINDOW();
-	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key, until);
+	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key, until,
+			   w->shared);
+	/* A wake-up without a waker, which the kernel may make, counts as woken: at worst an event
+	 * keeps one sleeper too many, which costs each publisher a futile call. */
 	if (slept != WOKEN && w->event != NULL)
 		gq_event_unregister(w->event, 1);
 	w->expired = slept == TIMED_OUT && !nap;

@@ -36,6 +36,7 @@ struct gq_wait {
 	uint64_t deadline_ns;
 	uint64_t spin_until_ns; /* 0: not read yet */
 	uint64_t spin_ns;
+	uint64_t nap_ns; /* how long to sleep at a time */
 	uint32_t turns;
 	uint32_t key;
 	bool registered;
@@ -43,11 +44,15 @@ struct gq_wait {
 	/* A queue whose consumers cannot wake anybody: then sleep in naps, and look between. */
 	struct GpuQueue *looks;
 	uint64_t looks_since_ns;
+	bool shared; /* the flag is in memory shared between processes */
 };
 
 void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,
 		    uint64_t spin_ns);
 void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns);
+/* On a flag in shared memory; sleeps at most nap_ns at a time. */
+void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns,
+			   uint64_t nap_ns);
 bool gq__wait_next(struct gq_wait *w);
 void gq__wait_end(struct gq_wait *w);
 
@@ -67,5 +72,10 @@ static inline void gq_event_broadcast(struct gq_event *e)
  * has not slept yet must not sleep through a later waiter's arming for the slot's next message.
  */
 void gq__flag_wake(uint32_t *flag);
+/* The same where the sleepers may be other processes. */
+void gq__flag_wake_shared(uint32_t *flag);
+
+/* Let another thread run. */
+void gq__yield(void);
 
 #endif /* GPUQ_HOST_EVENT_H */

@@ -14,9 +14,16 @@ static void count_fork(void)
 	gq__generation++; /* in the child, which has one thread */
 }
 
-static void watch_forks(void)
+static void register_count_fork(void)
 {
 	pthread_atfork(NULL, NULL, count_fork);
+}
+
+void gq__watch_forks(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, register_count_fork);
 }
 
 QueueStatus gq__refuse_handle(const GpuQueue *q)
@@ -198,11 +205,10 @@ static bool open_device(GpuQueue *q, const QueueConfig *cfg)
 
 GpuQueue *q_init(const QueueConfig *cfg)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	QueueConfig resolved;
 	GpuQueue *q;
 
-	pthread_once(&once, watch_forks);
+	gq__watch_forks();
 	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
 		return NULL;
 	q = gq__alloc(sizeof(*q), "the queue");
@@ -243,6 +249,7 @@ void q_shutdown(GpuQueue *q)
 			" ms; its consumer frees the queue's memory when it is done",
 			q->cfg.shutdown_timeout_ms);
 	gq__stop_fd(q);
+	gq__reap_all(q, true); /* from here on nobody touches the regions bound */
 	q->device->join(q, abandon);
 	gq__drop_ref(q);
 }

@@ -13,6 +13,7 @@
 #include "host/processor.h"
 
 #include <gpuq/gpuq.h>
+#include <gpuq/ring.h>
 
 /*
  * A slot's life, as its record's state word tells it: position << shift of the id that has it (or
@@ -40,7 +41,10 @@ struct gq_record {
 	uint64_t state;   /* S1, S2 */
 	uint64_t tag;     /* of the finished message; written by the reaper before the state */
 	uint64_t outcome; /* likewise */
-	uint64_t reserved[5];
+	/* With GQ_SLOT_DESCRIBED: what the reaper drops a reference of; its producer's before T1.
+	 */
+	MessageDescriptor descriptor;
+	uint64_t reserved[2];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_record) == 64, "a record is a line");
 
@@ -115,11 +119,21 @@ struct GpuQueue {
 	GQ_ALIGNED(GQ_LINE) struct {
 		uint64_t dropped_full, retries, timed_out, aborted, unused, reserved_now, wakeups;
 	} count;
+
+	/* Messages by descriptor. `described` counts those inside and the calls that enqueue one;
+	 * GQ_REBINDING keeps them out while `regions` changes (B1, B2). */
+	RegionTable *regions;
+	uint64_t described;
 };
+
+#define GQ_REBINDING (UINT64_C(1) << 63)
 
 /* ---- entry checks ------------------------------------------------------------------------ */
 
 extern uint64_t gq__generation; /* counts forks between this process and its first ancestor */
+
+/* Make gq__generation count; every call that makes a handle calls it. */
+void gq__watch_forks(void);
 
 QueueStatus gq__refuse_handle(const GpuQueue *q);
 

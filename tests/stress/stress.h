@@ -28,6 +28,8 @@
 
 extern uint64_t stress_seed;
 
+extern bool stress_quiet; /* a helper process: the seed has been printed */
+
 /* First thing in main(). */
 void stress_begin(int argc, char **argv);
 

@@ -30,6 +30,7 @@
 /* ---- the run ------------------------------------------------------------------------------ */
 
 uint64_t stress_seed;
+bool stress_quiet;
 
 static double scale = 1.0;
 static pthread_mutex_t phase_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -173,8 +174,9 @@ void stress_begin(int argc, char **argv)
 		scale *= strtod(factor, NULL);
 	if (only != NULL && only[0] != '\0')
 		cmocka_set_test_filter(only);
-	fprintf(stderr, "seed %" PRIu64 " (GPUQ_STRESS_SEED repeats it), scale %g%s\n", stress_seed,
-		scale, stress_can_stall() ? ", with GPUQ_CHAOS" : "");
+	if (!stress_quiet)
+		fprintf(stderr, "seed %" PRIu64 " (GPUQ_STRESS_SEED repeats it), scale %g%s\n",
+			stress_seed, scale, stress_can_stall() ? ", with GPUQ_CHAOS" : "");
 	choose_image(&image);
 	q_register_processor(&image);
 	stress_phase(NULL, "start");

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ring.h - rings of messages between host threads and processes, and regions of memory that
+ * messages can point into. The guide is docs/rings.md.
+ */
+#ifndef GPUQ_RING_H
+#define GPUQ_RING_H
+
+#include <gpuq/gpuq.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Conventions: those of gpuq.h, with these differences.
+ *
+ * Threads    Any number of threads of any number of processes may call anything on one ring at the
+ *            same time, without an outer lock; up to 256 threads at once may send or receive. On a
+ *            ring made with Q_RING_SINGLE one thread at a time sends and one at a time receives
+ *            (each may be a different one later); everything else is as free as on any ring.
+ *            q_ring_destroy() and q_region_table_destroy() alone need that no other thread uses
+ *            the same handle.
+ * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
+ *            delays nobody else.
+ * Time       No call waits, except those with `timeout_ms`.
+ * Errors     Every call on a ring may return Q_ERR_INVALID_ARG (ring is NULL), Q_ERR_UNSUPPORTED
+ *            (the handle is of the process that forked this one: attach in the child),
+ *            Q_ERR_LIMIT (more than 256 threads), and Q_ERR_FAILED: the shared memory holds what
+ *            no correct peer writes. They are not repeated below.
+ */
+
+/* ---- messages ---------------------------------------------------------------------------- */
+
+#define Q_DEFAULT_RING_SIZE    64u
+#define Q_DEFAULT_MESSAGE_SIZE 4096u
+#define Q_MAX_RING_SIZE        (1u << 20)
+#define Q_MAX_MESSAGE_SIZE     (1u << 20) /* bytes; of one entry */
+#define Q_RING_MAX_THREADS     256u
+#define Q_RING_INLINE_BYTES    16u /* of a completion */
+
+/* RingConfig.flags */
+#define Q_RING_SINGLE                                                                              \
+	UINT32_C(1) /* one sending thread and one receiving thread at a time: faster */
+#define Q_RING_AGEING UINT32_C(2) /* strict priority with a bound: see ageing_limit */
+#define Q_RING_LARGE  UINT32_C(4) /* messages above max_msg_size are sent in several entries */
+
+/* In every field zero means the default. Copied by q_ring_create(). */
+typedef struct RingConfig {
+	uint32_t ring_size;    /* messages queued; power of two, 1 to 2^20; 0: 64 */
+	uint32_t max_msg_size; /* largest message of one entry, bytes; 1 to 2^20; 0: 4096 */
+	uint32_t schema;       /* what the messages are; the program's own number */
+	uint32_t flags;        /* Q_RING_* */
+	uint32_t ageing_limit; /* with Q_RING_AGEING: messages of higher classes that one receiver
+				* may take past a waiting one; 0: 256. Else must be 0 */
+	uint32_t reserved[11]; /* zero */
+} RingConfig;
+
+typedef struct RingQueue RingQueue;
+
+typedef struct RegionHandle {
+	uint32_t id;
+	uint32_t generation; /* never 0: a zeroed handle is never valid */
+} RegionHandle;
+
+/* A message that stays where it is: `length` bytes at `offset` of a registered region. */
+struct MessageDescriptor {
+	RegionHandle region;
+	uint64_t offset; /* bytes from the region's beginning */
+	uint32_t length; /* bytes, not 0 */
+	uint32_t flags;  /* none defined: 0 */
+};
+Q_STATIC_ASSERT(sizeof(struct MessageDescriptor) == 24, "layout is shared between processes");
+
+typedef enum RingMessageKind { Q_MESSAGE_INLINE = 0, Q_MESSAGE_DESCRIPTOR = 1 } RingMessageKind;
+
+typedef struct RingMessage {
+	RingMessageKind kind;
+	uint32_t length;              /* bytes; of a descriptor: what it describes */
+	QueuePriority priority;       /* never Q_PRIORITY_DEFAULT */
+	uint64_t sequence;            /* accepted messages before this one, since q_ring_create() */
+	size_t offset;                /* q_ring_recv_batch(): where in `buf` it begins */
+	MessageDescriptor descriptor; /* zero for an inline message */
+} RingMessage;
+
+typedef struct RingCompletion {
+	uint64_t sequence;
+	QueueStatus status; /* as given to q_ring_complete() */
+	uint32_t length;    /* bytes in data */
+	uint8_t data[Q_RING_INLINE_BYTES];
+} RingCompletion;
+
+/* Since q_ring_create(), over all processes; exact when the ring is quiet. */
+typedef struct RingStats {
+	uint64_t sent;           /* messages accepted, over all classes */
+	uint64_t received;       /* messages taken, those discarded included */
+	uint64_t bytes_sent;     /* of inline messages and of what descriptors describe */
+	uint64_t bytes_received; /* likewise, those discarded included: equal when all is taken */
+	uint64_t descriptors;    /* of the sent, messages by descriptor */
+	uint64_t discarded;      /* of the received, by q_ring_discard() */
+	uint64_t full;           /* times a send found no room */
+	uint64_t empty;          /* times a receive found nothing */
+	uint64_t refused;        /* messages refused by the schema's validator */
+	uint64_t completed;      /* completions accepted */
+	uint64_t polled;         /* completions taken */
+	uint64_t repairs;        /* peers found dead inside a call */
+	uint64_t reclaimed;      /* messages lost in the hands of dead peers: entries put back */
+	uint32_t threads; /* bound to the ring: that have used it and live, or have not been missed
+			   */
+	uint32_t reserved0;
+	uint64_t reserved[10];
+} RingStats;
+
+/* ---- a ring's life ------------------------------------------------------------------------ */
+
+/**
+ * Bytes of memory a ring needs; 0, with q_last_error() set, if `cfg` is not valid.
+ *
+ * Per message: max_msg_size rounded up to 64, and 72: 8 bytes for its place in each of the four
+ * priority classes and in the pool, 8 for its number, 24 for a descriptor (with Q_RING_LARGE 8
+ * more); per completion 88; and 34 KiB for headers and records. Nothing else is kept per class: all
+ * share one pool of entries.
+ *
+ * @param cfg  NULL: all defaults
+ */
+Q_API size_t q_ring_required_memory(const RingConfig *cfg);
+
+/**
+ * Make a ring.
+ *
+ * @param cfg     NULL: all defaults
+ * @param memory  where it shall live, aligned to 128 bytes, kept by the caller for as long as
+ *                anybody uses the ring, whatever its content; shared memory makes a ring between
+ *                processes. NULL: the library's own memory, for threads of this process
+ * @param bytes   size of `memory`; 0 with NULL
+ * @param out     the handle; give it to q_ring_destroy()
+ * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range, or memory is misaligned;
+ *         Q_ERR_NO_MEMORY: `bytes` is below q_ring_required_memory(), or none could be had.
+ */
+Q_API QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, RingQueue **out);
+
+/**
+ * Use a ring that another process (or this one) has made in shared memory.
+ *
+ * Everything read from the memory is checked: a peer that writes nonsense there harms this ring's
+ * messages and nothing else of the process.
+ *
+ * @return Q_OK; Q_ERR_INVALID_ARG: no ring, of another version or layout, damaged, or misaligned;
+ *         Q_ERR_NO_MEMORY: `bytes` is less than the ring takes; Q_ERR_NOT_READY: its creator has
+ *         not finished.
+ */
+Q_API QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out);
+
+/**
+ * Give the handle back; NULL does nothing.
+ *
+ * On a ring in the library's own memory, also drops what is queued and frees the memory. A ring in
+ * the caller's memory lives on in other handles and is not closed.
+ */
+Q_API void q_ring_destroy(RingQueue *r);
+
+/**
+ * Accept no more messages and wake everybody who waits. Idempotent, final, for all processes.
+ *
+ * What was accepted before can still be received; then receivers get Q_ERR_SHUTDOWN. Completions
+ * are not affected.
+ */
+Q_API QueueStatus q_ring_close(RingQueue *r);
+
+/* ---- sending ------------------------------------------------------------------------------- */
+
+/**
+ * Send one message. The data has been copied when the call returns.
+ *
+ * @param data      NULL is legal when len is 0
+ * @param len       bytes, at most max_msg_size; with Q_RING_LARGE at most ring_size * max_msg_size
+ * @param priority  of equal priority: first sent, first received. Higher: received first
+ * @return Q_OK; Q_ERR_FULL: no room; Q_ERR_SHUTDOWN: closed; Q_ERR_INVALID_ARG: data, len or
+ *         priority; or what the schema's validator said.
+ */
+Q_API QueueStatus q_ring_send(RingQueue *r, const void *data, size_t len, QueuePriority priority);
+
+/**
+ * q_ring_send(), waiting for room.
+ * @return further: Q_ERR_TIMEOUT in place of Q_ERR_FULL; with timeout_ms 0, Q_ERR_FULL.
+ */
+Q_API QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len,
+				      QueuePriority priority, uint32_t timeout_ms);
+
+/**
+ * Send `count` messages of one priority, in order, numbered consecutively unless other senders
+ * come between. All are checked before the first is accepted.
+ *
+ * @param out_sent  how many were accepted; may be NULL
+ * @return Q_OK: all; Q_ERR_FULL: those that found room; Q_ERR_SHUTDOWN: those before the close;
+ *         Q_ERR_INVALID_ARG or the validator's status: none, q_last_error() names the item.
+ */
+Q_API QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t count,
+				    QueuePriority priority, size_t *out_sent);
+
+/**
+ * Send a message that stays in its region: nothing is copied. The region stays alive until the
+ * receiver has called q_region_release() with the descriptor (or discards the message).
+ *
+ * @return Q_OK; Q_ERR_UNSUPPORTED: no regions bound; Q_ERR_STALE: the region has been retired, or
+ *         never was; Q_ERR_POLICY: a slab; Q_ERR_INVALID_ARG: length 0, flags, or beyond the
+ *         region's end (append-only: beyond what has been appended); and what q_ring_send()
+ * returns.
+ */
+Q_API QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descriptor,
+					 QueuePriority priority);
+
+/** The number of messages accepted so far is also the next one's sequence. */
+Q_API uint64_t q_ring_sequence(RingQueue *r);
+
+/* ---- receiving ----------------------------------------------------------------------------- */
+
+/**
+ * Receive the message at the front: of the highest class that has one, the oldest.
+ *
+ * @param buf        where to copy it
+ * @param inout_len  in: room in buf, bytes; out: the message's length (with
+ *                   Q_ERR_BUFFER_TOO_SMALL the room needed, and the message stays), else 0
+ * @return Q_OK; Q_ERR_EMPTY; Q_ERR_BUFFER_TOO_SMALL; Q_ERR_SHUTDOWN: closed and nothing left;
+ *         Q_ERR_POLICY: a descriptor is at the front, which stays: q_ring_recv_typed() takes it.
+ */
+Q_API QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len);
+
+/**
+ * q_ring_recv(), waiting for a message.
+ * @return further: Q_ERR_TIMEOUT in place of Q_ERR_EMPTY; with timeout_ms 0, Q_ERR_EMPTY.
+ */
+Q_API QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len,
+				      uint32_t timeout_ms);
+
+/**
+ * Receive whatever is there, up to max_count messages that fit, inline ones and descriptors.
+ *
+ * @param buf        inline messages are packed here, each beginning at a multiple of 8
+ * @param cap        room in buf, bytes
+ * @param out        one a message; out[i].offset says where in buf it begins
+ * @param out_count  how many
+ * @return Q_OK: at least one; Q_ERR_EMPTY; Q_ERR_SHUTDOWN; Q_ERR_BUFFER_TOO_SMALL: not even the
+ *         first fits; out[0].length says how long it is, and it stays.
+ */
+Q_API QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,
+				    size_t max_count, size_t *out_count);
+
+/**
+ * Receive the message at the front, inline or descriptor, and what there is to know of it.
+ *
+ * @param buf  for an inline message; may be NULL when cap is 0
+ * @param out  also written with Q_ERR_BUFFER_TOO_SMALL, when the message stays
+ * @return as q_ring_recv(); a descriptor needs no room: see q_region_resolve(), and give it back
+ *         with q_region_release().
+ */
+Q_API QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out);
+
+/** Drop the message at the front; a descriptor's region is released. @return Q_OK; Q_ERR_EMPTY;
+ *  Q_ERR_SHUTDOWN; Q_ERR_UNSUPPORTED: it is a descriptor and no regions are bound here. */
+Q_API QueueStatus q_ring_discard(RingQueue *r);
+
+/** What is at the front, leaving it there; another receiver may take it at any time.
+ *  @return Q_OK; Q_ERR_EMPTY; Q_ERR_SHUTDOWN. */
+Q_API QueueStatus q_ring_peek(RingQueue *r, RingMessage *out);
+
+/* ---- completions: from receivers back to senders --------------------------------------------- */
+
+/**
+ * Say what became of a message. There is room for ring_size completions that nobody has polled.
+ *
+ * @param sequence  RingMessage.sequence of the message; passed through, not checked
+ * @param data      up to 16 bytes, copied; NULL is legal when len is 0
+ * @return Q_OK; Q_ERR_FULL: completions wait to be polled; Q_ERR_INVALID_ARG: data or len.
+ */
+Q_API QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status,
+				  const void *data, size_t len);
+
+/**
+ * Take completions, in the order of q_ring_complete(); each comes once over all callers.
+ * @param out_count  how many; 0 with Q_OK when there is nothing
+ */
+Q_API QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t max_count,
+					  size_t *out_count);
+
+/* ---- observation ------------------------------------------------------------------------------
+ */
+
+/* Snapshots; exact when the ring is quiet; 0 (or true) for a NULL or a forked parent's ring. */
+Q_API uint32_t q_ring_len(RingQueue *r);       /* messages queued */
+Q_API uint32_t q_ring_available(RingQueue *r); /* entries free */
+Q_API uint32_t q_ring_is_empty(RingQueue *r);
+Q_API uint32_t q_ring_is_full(RingQueue *r);
+
+/** @return Q_OK; Q_ERR_INVALID_ARG: out is NULL. */
+Q_API QueueStatus q_ring_stats(RingQueue *r, RingStats *out);
+
+/** The configuration the ring was made with, defaults filled in. */
+Q_API QueueStatus q_ring_config(RingQueue *r, RingConfig *out);
+
+/* ---- schema and regions of a ring ---------------------------------------------------------------
+ */
+
+/**
+ * Check every message that this handle sends. Install it before sending.
+ *
+ * @param schema    must be the ring's: a program that means another kind of message is refused here
+ * @param validate  called by every send, on the caller's data (of a descriptor: on the described
+ *                  bytes), with `user`; any status but Q_OK is returned by the send, and nothing
+ * has been sent. NULL removes it. May be called by several threads at once
+ * @return Q_OK; Q_ERR_INVALID_ARG: not the ring's schema.
+ */
+Q_API QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
+				    QueueStatus (*validate)(const void *data, size_t len,
+							    void *user),
+				    void *user);
+
+typedef struct RegionTable RegionTable;
+
+/**
+ * The regions that descriptors sent and discarded through this handle refer to; NULL unbinds.
+ * The table must outlive the handle or the binding. Bind before sending.
+ */
+Q_API QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table);
+
+/* ---- regions ----------------------------------------------------------------------------------
+ */
+
+/*
+ * Every call on a table may return Q_ERR_INVALID_ARG (table or an output is NULL) and Q_ERR_FAILED
+ * (its memory holds what no correct peer writes); they are not repeated below. A child made by
+ * fork() goes on with its copy of the handle, and destroys it for itself. References are counted
+ * for all processes together: those of one that dies are never given back.
+ */
+#define Q_MAX_REGIONS 65536u
+
+/* What may happen to a region's bytes while somebody reads them through a descriptor. */
+typedef enum RegionPolicy {
+	Q_REGION_IMMUTABLE = 0,   /* nothing: all of it may be described */
+	Q_REGION_APPEND_ONLY = 1, /* bytes are added at the end: those before it may be described */
+	Q_REGION_SLAB = 2,        /* bytes are overwritten: never described */
+} RegionPolicy;
+
+typedef struct RegionInfo {
+	uint64_t size;       /* bytes */
+	uint64_t cursor;     /* bytes that may be described: size, if immutable; 0, if a slab */
+	uint64_t references; /* descriptors sent and not yet released */
+	RegionPolicy policy;
+	uint32_t retired; /* 1: freed when the last reference is released */
+	uint64_t reserved[4];
+} RegionInfo;
+
+/**
+ * A table of regions, in memory that children made by fork() share.
+ *
+ * @param max_regions  registered at one time; 1 to 65536
+ * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_NO_MEMORY.
+ */
+Q_API QueueStatus q_region_table_create(uint32_t max_regions, RegionTable **out);
+
+/** Bytes for q_region_table_create_in(); 0 if max_regions is out of range. */
+Q_API size_t q_region_table_required_memory(uint32_t max_regions);
+
+/** q_region_table_create() in the caller's memory, aligned to 128 bytes, for processes that attach.
+ */
+Q_API QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t bytes,
+					   RegionTable **out);
+
+/**
+ * Use a table that another process has made. Regions must be mapped here, by
+ * q_region_map(), before they can be resolved. Everything read from the memory is checked.
+ * @return as q_ring_attach().
+ */
+Q_API QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out);
+
+/** Give the handle back; NULL does nothing. Descriptors outstanding in this process are void: what
+ *  q_region_register_fd() has mapped is unmapped, and their references stay counted for the others.
+ */
+Q_API void q_region_table_destroy(RegionTable *t);
+
+/**
+ * Register memory of this process.
+ *
+ * An immutable region must be one that cannot change: private memory is taken at the caller's word
+ * (no other process can reach it), shared memory must be a memfd sealed against writing and cutting
+ * (F_SEAL_WRITE, F_SEAL_SHRINK), of which this process has a descriptor open. A private mapping of
+ * a memfd shows what others write there, and counts as shared.
+ *
+ * @param base    kept by the caller until q_region_info() says Q_ERR_STALE; append-only: writable
+ * @param size    bytes, not 0. Append-only: the room; appended bytes begin at 0
+ * @param out     the handle
+ * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered; Q_ERR_POLICY:
+ * immutable, but in shared memory that can still be written; Q_ERR_UNSUPPORTED: that cannot be
+ * found out (no /proc).
+ */
+Q_API QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, RegionPolicy policy,
+				    RegionHandle *out);
+
+/**
+ * Register a memfd of its whole size; the table maps it, and unmaps it when the region is freed.
+ *
+ * Immutable: seals it against writing and resizing, which fails while anybody has it mapped
+ * writable; mapped read-only. Append-only: seals it against resizing; mapped for q_region_append().
+ *
+ * @param fd  stays the caller's; seals stay, also when the call fails later
+ * @return as q_region_register(). Q_ERR_INVALID_ARG: fd is none, or the file is empty;
+ * Q_ERR_POLICY: it could not be sealed, or not mapped for writing; q_last_error() says why;
+ *         Q_ERR_NO_MEMORY: it could not be mapped.
+ */
+Q_API QueueStatus q_region_register_fd(RegionTable *t, int fd, RegionPolicy policy,
+				       RegionHandle *out);
+
+/**
+ * Say where in this process a region is, that another process has registered; only reading is
+ * needed. After fork() in a child: only for regions registered since.
+ *
+ * @param size  what is mapped here; a descriptor must lie within it
+ * @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: also when it is mapped here already, elsewhere or
+ *         with another size.
+ */
+Q_API QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *base,
+			       uint64_t size);
+
+/**
+ * Add bytes to an append-only region. One process appends; its threads one after the other.
+ *
+ * @param out_offset  where they begin
+ * @return Q_OK: they may be described; Q_ERR_FULL: not that much room, nothing written;
+ *         Q_ERR_POLICY: not append-only; Q_ERR_STALE: retired or never registered;
+ *         Q_ERR_UNSUPPORTED: not registered by this process; Q_ERR_INVALID_ARG.
+ */
+Q_API QueueStatus q_region_append(RegionTable *t, RegionHandle region, const void *data, size_t len,
+				  uint64_t *out_offset);
+
+/**
+ * The bytes a descriptor refers to, in this process. A retired region's outstanding descriptors
+ * still resolve.
+ *
+ * @param out  valid until q_region_release(), for a descriptor that was received; for any other
+ *             while the region is registered
+ * @return Q_OK; Q_ERR_STALE; Q_ERR_POLICY; Q_ERR_INVALID_ARG; Q_ERR_UNSUPPORTED: the region has not
+ *         been mapped in this process.
+ */
+Q_API QueueStatus q_region_resolve(RegionTable *t, const MessageDescriptor *descriptor,
+				   const void **out);
+
+/**
+ * The receiver is done with a descriptor: once for each one received.
+ * @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: no descriptor of this region is outstanding.
+ */
+Q_API QueueStatus q_region_release(RegionTable *t, const MessageDescriptor *descriptor);
+
+/**
+ * Accept no new descriptors of a region, and free it when the last outstanding one is released.
+ * @return Q_OK: also if it was freed at once; Q_ERR_STALE: already freed, or never was. Idempotent
+ *         until it is freed.
+ */
+Q_API QueueStatus q_region_retire(RegionTable *t, RegionHandle region);
+
+/** @return Q_OK; Q_ERR_STALE: freed, or never was. */
+Q_API QueueStatus q_region_info(RegionTable *t, RegionHandle region, RegionInfo *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* GPUQ_RING_H */

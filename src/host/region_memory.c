@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* region_memory.c - what the kernel knows of a region's memory: mappings and seals. */
+#include "host/region.h"
+
+#include "host/error.h"
+#include "host/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* Without SHRINK, cutting the file and growing it again would write zeros over it (and readers in
+ * between would get SIGBUS). */
+#define UNCHANGING  (F_SEAL_WRITE | F_SEAL_SHRINK)
+#define UNRESIZABLE (F_SEAL_SHRINK | F_SEAL_GROW)
+
+/* ---- mappings ------------------------------------------------------------------------------- */
+
+/* A line of /proc/self/maps. */
+struct mapping_line {
+	uint64_t begin, end, inode;
+	uint32_t major, minor;
+	bool readable, writable, shared, memfd;
+};
+
+enum { LINE_ROOM = 256 }; /* all that is read of a line comes before its path's 180th byte */
+
+static bool parse_line(const char *text, struct mapping_line *m)
+{
+	char mode[5];
+	int path = 0;
+
+	/* The kernel's own text, never out of range. NOLINTNEXTLINE(cert-err34-c) */
+	if (sscanf(text, "%" SCNx64 "-%" SCNx64 " %4s %*x %" SCNx32 ":%" SCNx32 " %" SCNu64 " %n",
+		   &m->begin, &m->end, mode, &m->major, &m->minor, &m->inode, &path) < 6)
+		return false;
+	m->readable = mode[0] == 'r';
+	m->writable = mode[1] == 'w';
+	m->shared = mode[3] == 's';
+	m->memfd = strncmp(text + path, "/memfd:", 7) == 0;
+	return true;
+}
+
+/* The next line, its end cut off if need be. */
+static bool read_line(FILE *file, char *text)
+{
+	if (fgets(text, LINE_ROOM, file) == NULL)
+		return false;
+	if (strchr(text, '\n') == NULL)
+		for (int c = getc(file); c != '\n' && c != EOF; c = getc(file))
+			;
+	return true;
+}
+
+static QueueStatus cannot_find_out(const char *path)
+{
+	return gq__failf(Q_ERR_UNSUPPORTED,
+			 "whether the memory can still be written cannot be found out: %s: %s",
+			 path, strerror(errno));
+}
+
+/* ---- seals ---------------------------------------------------------------------------------- */
+
+/* Whether a descriptor of this process says that the mapping's file is sealed. */
+static QueueStatus check_sealed(const struct mapping_line *m)
+{
+	const struct dirent *entry;
+	bool found = false, sealed = false;
+	DIR *dir = NULL;
+
+	errno = EMFILE;
+	if (!gq__fault())
+		dir = opendir("/proc/self/fd");
+	if (dir == NULL)
+		return cannot_find_out("/proc/self/fd");
+	while (!sealed && (entry = readdir(dir)) != NULL) {
+		struct stat st;
+		char *end;
+		int fd = (int)strtol(entry->d_name, &end, 10), seals;
+
+		if (end == entry->d_name || fstat(fd, &st) != 0 || st.st_ino != m->inode ||
+		    st.st_dev != makedev(m->major, m->minor))
+			continue;
+		found = true;
+		seals = fcntl(fd, F_GET_SEALS);
+		sealed = seals >= 0 && (seals & UNCHANGING) == UNCHANGING;
+	}
+	closedir(dir);
+	if (sealed)
+		return Q_OK;
+	return gq__failf(Q_ERR_POLICY,
+			 "base is in %s at %#" PRIx64 " that can still be written: %s; immutable "
+			 "needs a memfd with F_SEAL_WRITE and F_SEAL_SHRINK",
+			 m->shared ? "shared memory" : "a memfd", m->begin,
+			 found ? "it is not sealed"
+			       : "this process has no descriptor of it open that could tell");
+}
+
+static QueueStatus look_at_lines(FILE *file, uint64_t base, uint64_t size, RegionPolicy policy,
+				 bool *shared)
+{
+	const bool append = policy == Q_REGION_APPEND_ONLY;
+	const uint64_t end = base + size;
+	char text[LINE_ROOM];
+	uint64_t covered = base;
+
+	while (covered < end && read_line(file, text)) {
+		struct mapping_line m;
+
+		if (!parse_line(text, &m) || m.end <= covered)
+			continue;
+		if (m.begin > covered || !m.readable || (append && !m.writable))
+			break;
+		/* A private mapping of a memfd shows what others write there, too. */
+		if (policy == Q_REGION_IMMUTABLE && (m.shared || m.memfd)) {
+			QueueStatus status = check_sealed(&m);
+
+			if (status != Q_OK)
+				return status;
+		}
+		if (!m.shared)
+			*shared = false;
+		covered = m.end;
+	}
+	if (covered >= end)
+		return Q_OK;
+	return gq__failf(Q_ERR_INVALID_ARG,
+			 "base and size are %#" PRIx64 " and %" PRIu64
+			 "; there is no %s memory at %#" PRIx64,
+			 base, size, append ? "writable" : "readable", covered);
+}
+
+QueueStatus gq__region_look_at_memory(const void *base, uint64_t size, RegionPolicy policy,
+				      bool *shared)
+{
+	FILE *file = NULL;
+	QueueStatus status;
+
+	*shared = true;
+	errno = EMFILE;
+	if (!gq__fault())
+		file = fopen("/proc/self/maps", "re");
+	if (file == NULL)
+		return cannot_find_out("/proc/self/maps");
+	status = look_at_lines(file, (uint64_t)(uintptr_t)base, size, policy, shared);
+	fclose(file);
+	return status;
+}
+
+/* ---- memfds --------------------------------------------------------------------------------- */
+
+static QueueStatus seal(int fd, RegionPolicy policy)
+{
+	const int needed = policy == Q_REGION_IMMUTABLE ? UNCHANGING | F_SEAL_GROW : UNRESIZABLE;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0)
+		return gq__failf(Q_ERR_POLICY, "fd is %d: it could not be sealed: not a memfd (%s)",
+				 fd, strerror(errno));
+	if ((seals & needed) == needed || fcntl(fd, F_ADD_SEALS, needed) == 0)
+		return Q_OK;
+	return gq__failf(Q_ERR_POLICY, "fd is %d: it could not be sealed: %s", fd,
+			 errno == EBUSY   ? "somebody has it mapped writable"
+			 : errno != EPERM ? strerror(errno)
+			 : (seals & F_SEAL_SEAL) != 0
+				 ? "it is sealed against further seals (MFD_ALLOW_SEALING?)"
+				 : "it is open for reading only");
+}
+
+QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void **base, uint64_t *size)
+{
+	const bool immutable = policy == Q_REGION_IMMUTABLE;
+	struct stat st;
+	QueueStatus status;
+
+	if (fstat(fd, &st) != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: %s", fd, strerror(errno));
+	if (S_ISREG(st.st_mode) && st.st_size == 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: the file is empty", fd);
+	status = seal(fd, policy);
+	if (status != Q_OK)
+		return status;
+	if (fstat(fd, &st) != 0 || st.st_size <= 0) /* from here on it keeps its size */
+		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: the file is empty", fd);
+	*size = (uint64_t)st.st_size;
+	/* Private: Linux before 6.7 maps no write-sealed memfd shared; of one that nobody can write
+	 * a private mapping shows the same pages. */
+	*base = MAP_FAILED;
+	errno = ENOMEM;
+	if (!gq__fault())
+		*base = mmap(NULL, (size_t)*size, PROT_READ | (immutable ? 0 : PROT_WRITE),
+			     immutable ? MAP_PRIVATE : MAP_SHARED, fd, 0);
+	if (*base != MAP_FAILED)
+		return Q_OK;
+	return gq__failf(errno == EACCES || errno == EPERM ? Q_ERR_POLICY : Q_ERR_NO_MEMORY,
+			 "fd is %d: %" PRIu64 " bytes could not be mapped%s: %s", fd, *size,
+			 immutable ? "" : " for writing", strerror(errno));
+}

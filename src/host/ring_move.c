@@ -1,0 +1,1318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ring_move.c - messages into a ring and out of it.
+ *
+ * A send takes cells from the pool, fills them, and publishes them in the ring of their class; a
+ * receive looks at the front, claims it, copies it out, and returns the cells: the pool, publish
+ * and claim of device/protocol.h. Completions go the same way through a second box.
+ *
+ * Many threads on each side: every step is the protocol's compare-and-swap. One on each side
+ * (Q_RING_SINGLE): the same words with plain loads and stores, since each has one writer; what
+ * would be a fence in front of the look for sleepers is paid by the sleeper (see
+ * gq__ring_barrier()).
+ *
+ * Loops are bounded. Among correct peers a step is repeated only because another thread has moved a
+ * position; where a step fails and none has moved, the memory is damaged. (A peer that keeps moving
+ * them to be a nuisance is stopped by a limit.)
+ */
+#include "host/ring.h"
+
+#include "host/queue.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { CHUNK = 32, TRIES = 1 << 20 };
+
+#define INLINE static inline __attribute__((always_inline))
+
+static QueueStatus damaged(void)
+{
+	return gq__fail(Q_ERR_FAILED, "the ring's memory is damaged");
+}
+
+/*
+ * Copy a message. Up to a cache line in at most four pieces, which overlap: a call of memcpy()
+ * would take longer than the copy.
+ */
+INLINE void copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+	typedef struct {
+		uint64_t half[2];
+	} piece; /* moved as one */
+
+	if (n > 64 || n < sizeof(piece)) {
+		if (n != 0)
+			memcpy(to, from, n);
+		return;
+	}
+	piece first, last;
+
+	memcpy(&first, from, sizeof(piece));
+	memcpy(&last, from + n - sizeof(piece), sizeof(piece));
+	if (n > 2 * sizeof(piece)) {
+		piece second, third;
+
+		memcpy(&second, from + sizeof(piece), sizeof(piece));
+		memcpy(&third, from + n - 2 * sizeof(piece), sizeof(piece));
+		memcpy(to + sizeof(piece), &second, sizeof(piece));
+		memcpy(to + n - 2 * sizeof(piece), &third, sizeof(piece));
+	}
+	memcpy(to, &first, sizeof(piece));
+	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
+}
+
+/* ---- operations
+ * -------------------------------------------------------------------------------------- */
+
+INLINE void op_begin(struct gq_ring_record *record, enum gq_op op)
+{
+	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
+
+	gq_store_relaxed_u64(&record->op, word + op);
+	gq_ring_cheap_fence();
+}
+
+INLINE void op_end(struct gq_ring_record *record)
+{
+	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
+
+	/* U1 release: all that the operation wrote; pairs with U2. */
+	gq_store_release_u64(&record->op, word + GQ_OP_NEXT);
+}
+
+/* The thread's own counters. */
+INLINE void tally(uint64_t *counter, uint64_t n)
+{
+	gq_store_relaxed_u64(counter, gq_load_relaxed_u64(counter) + n);
+}
+
+INLINE QueueStatus begin(RingQueue *r, const bool single, uint64_t *role, enum gq_op op,
+			 struct gq_ring_record **out)
+{
+	struct gq_ring_record *record = gq_ring_record_of(r);
+
+	if (__builtin_expect(record == NULL, 0))
+		return Q_ERR_LIMIT;
+	*out = record;
+	if (single) {
+		uint64_t mine = gq_ring_record_index(r, record) + 1;
+
+		if (__builtin_expect(gq_load_relaxed_u64(role) != mine, 0)) {
+			QueueStatus status = gq__ring_take_role(r, role, record, op);
+
+			if (status != Q_OK)
+				return status;
+		}
+	}
+	op_begin(record, op);
+	return Q_OK;
+}
+
+/* Single mode: what this operation is about to publish, for who finishes it if we die. */
+INLINE void plan(struct gq_ring_record *record, uint32_t class, uint64_t ready_pos,
+		 uint64_t pool_pos, uint32_t entries, uint32_t slots)
+{
+	gq_store_relaxed_u64(&record->plan_what, class | entries << 8 | (uint64_t)slots << 32);
+	gq_store_relaxed_u64(&record->plan_ready_pos, ready_pos);
+	gq_store_relaxed_u64(&record->plan_pool_pos, pool_pos);
+	gq_store_release_u64(&record->plan_op, gq_load_relaxed_u64(&record->op));
+}
+
+/* Look for sleepers after having published, and wake them. */
+INLINE void signal_after(RingQueue *r, const bool single, uint32_t *armed)
+{
+	if (!single) {
+		/* K1: pairs with K2; what was published is a sequentially consistent swap. */
+		if (__builtin_expect(gq_load_seq_cst_u32(armed) % 2 != 0, 0))
+			gq__flag_wake_shared(armed);
+		return;
+	}
+	if (r->asymmetric)
+		gq_ring_cheap_fence(); /* K1: the sleeper's gq__ring_barrier() orders it */
+	else
+		gq_fetch_or_seq_cst_u64(&r->head->signals.foreign, 0); /* K1: a full fence */
+	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
+		gq__flag_wake_shared(armed);
+}
+
+/* ---- words of a class entry
+ * ---------------------------------------------------------------------------- */
+
+INLINE uint64_t entry_value(const struct gq_box *b, uint64_t slot, uint64_t len, uint64_t kind)
+{
+	return (kind << GQ_LENGTH_BITS | len) << b->pool.order | slot;
+}
+
+INLINE uint32_t slot_of(const struct gq_box *b, uint64_t word)
+{
+	return (uint32_t)(word & (gq_ring_size(&b->pool) - 1));
+}
+
+/* As said by the entry, clamped: the entry may be a liar's. */
+INLINE uint32_t length_of(const struct gq_box *b, uint64_t word)
+{
+	uint32_t len = (uint32_t)(word >> b->pool.order) & ((1u << GQ_LENGTH_BITS) - 1);
+
+	return len > b->cell_bytes ? b->cell_bytes : len;
+}
+
+INLINE uint32_t kind_of(const struct gq_box *b, uint64_t word)
+{
+	return (uint32_t)(word >> (b->pool.order + GQ_LENGTH_BITS)) & ((1u << GQ_KIND_BITS) - 1);
+}
+
+INLINE bool is_descriptor(const struct gq_box *b, uint64_t word)
+{
+	return b->described != NULL && kind_of(b, word) == GQ_KIND_DESCRIPTOR;
+}
+
+INLINE bool is_in_parts(const struct gq_box *b, uint64_t word)
+{
+	return b->chain != NULL && kind_of(b, word) == GQ_KIND_PARTS;
+}
+
+INLINE uint8_t *cell_at(const struct gq_box *b, uint32_t slot)
+{
+	return b->cells + slot * b->stride;
+}
+
+/* Descriptors lie in words of their own, not in cells: who peeks may read one while it changes. */
+static void store_descriptor(const struct gq_box *b, uint32_t slot, const MessageDescriptor *d)
+{
+	uint64_t words[GQ_DESCRIPTOR_WORDS];
+
+	memcpy(words, d, sizeof(words));
+	for (uint32_t i = 0; i < GQ_DESCRIPTOR_WORDS; i++)
+		gq_store_relaxed_u64(&b->described[slot * GQ_DESCRIPTOR_WORDS + i], words[i]);
+}
+
+static void load_descriptor(const struct gq_box *b, uint32_t slot, MessageDescriptor *d)
+{
+	uint64_t words[GQ_DESCRIPTOR_WORDS];
+
+	/* Acquire: who peeks looks at the front again afterwards. */
+	for (uint32_t i = 0; i < GQ_DESCRIPTOR_WORDS; i++)
+		words[i] = gq_load_acquire_u64(&b->described[slot * GQ_DESCRIPTOR_WORDS + i]);
+	memcpy(d, words, sizeof(words));
+}
+
+/* ---- sending
+ * ------------------------------------------------------------------------------------------- */
+
+/* What of a message is not its bytes. */
+struct sending {
+	uint32_t class;
+	uint32_t kind;
+	const MessageDescriptor *descriptor; /* GQ_KIND_DESCRIPTOR, else NULL */
+};
+
+/* Up to `max` free slots, at least `min` or none. @return false: damaged. */
+INLINE bool pop(const struct gq_box *b, const bool single, uint64_t *pos, uint64_t *ids,
+		uint32_t min, uint32_t max, uint32_t *n)
+{
+	bool closed;
+
+	*n = 0;
+	if (single) {
+		*pos = gq_load_relaxed_u64(b->pool.head) >> 1;
+		for (; *n < max; ++*n) {
+			/* P2 acquire: pairs with P1. */
+			ids[*n] = gq_load_acquire_u64(gq_ring_entry(&b->pool, *pos + *n));
+			if (!gq_ring_is_at(&b->pool, ids[*n], *pos + *n))
+				break;
+		}
+		if (*n < min)
+			*n = 0;
+		return true;
+	}
+	for (int i = 0; i < TRIES; i++) {
+		if (gq_pool_try_pop(&b->pool, pos, ids, max, n, &closed))
+			return true;
+		if (gq_load_acquire_u64(b->pool.head) >> 1 == *pos)
+			return false; /* not overtaken: nonsense */
+	}
+	return false;
+}
+
+/* Many threads: put values, from the tail on. @return false: damaged. */
+INLINE bool put_all(const struct gq_ring *ring, const uint64_t *values, uint32_t n)
+{
+	uint64_t pos = gq_load_acquire_u64(ring->tail); /* H2: pairs with H1 */
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t best = pos;
+
+		/* A swap that was lost is made good by going past the winner's. */
+		for (uint32_t stuck = 0; !gq_ring_try_put(ring, &pos, values[i]); stuck++) {
+			if (gq_pos_diff(pos, best) > 0) {
+				best = pos;
+				stuck = 0;
+			} else if (stuck > 64) {
+				return false;
+			}
+		}
+	}
+	gq_ring_raise_tail(ring, pos);
+	return true;
+}
+
+/*
+ * Single mode: put values at consecutive positions, the first one last. The other side looks at the
+ * first only, so until it is there the line stays ours; then all of them are there.
+ */
+INLINE void put_backwards(const struct gq_ring *ring, uint64_t pos, const uint64_t *values,
+			  uint32_t n)
+{
+	for (uint32_t i = n; i-- > 0;)
+		gq_store_release_u64(gq_ring_entry(ring, pos + i),
+				     gq_ring_tag(ring, pos + i) | values[i]);
+}
+
+/* Give slots back to the pool. @return false: damaged. */
+INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t *slots, uint32_t n)
+{
+	const struct gq_ring *pool = &b->pool;
+
+	if (single) {
+		uint64_t pos = gq_load_relaxed_u64(pool->tail);
+
+		put_backwards(pool, pos, slots, n);        /* P1: pairs with P2 */
+		gq_store_release_u64(pool->tail, pos + n); /* H1: for who counts; pairs with H2 */
+		return true;
+	}
+	return put_all(pool, slots, n); /* P1: pairs with P2 */
+}
+
+/* Publish entries of one class, in order. @return false: damaged. */
+INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
+		    const uint64_t *values, uint32_t n)
+{
+	const struct gq_ring *ready = &b->ready[class];
+
+	if (single) {
+		uint64_t pos = gq_load_relaxed_u64(ready->tail);
+
+		put_backwards(ready, pos, values, n); /* T1: cell, number, chain; pairs with T2 */
+		gq_store_release_u64(ready->tail, pos + n); /* H1: for who counts; pairs with H2 */
+		return true;
+	}
+	return put_all(ready, values, n); /* T1: pairs with T2 */
+}
+
+/* Fetch a line for writing. */
+INLINE void prefetch_to_write(const void *at)
+{
+#if defined(__x86_64__)
+	/* The builtin would fetch it for reading: it takes prefetchw for an extension. */
+	__asm__("prefetchw %0" : : "m"(*(const char *)at));
+#else
+	__builtin_prefetch(at, 1);
+#endif
+}
+
+/*
+ * The next send will write the cell that is next in the pool, which a receiver has read last: fetch
+ * it now, while nobody waits for it.
+ */
+INLINE void prefetch_next(const struct gq_box *b, uint64_t pos)
+{
+	uint64_t word = gq_load_relaxed_u64(gq_ring_entry(&b->pool, pos));
+
+	prefetch_to_write(cell_at(b, slot_of(b, word)));
+}
+
+/* The number of the first of `n` messages whose slots were popped at `pos`. */
+INLINE uint64_t take_numbers(const struct gq_box *b, const bool single, uint64_t pos, uint32_t n)
+{
+	uint64_t first;
+
+	if (b->sequence == NULL) /* one slot a message: the pool counts. It has 63 bits. */
+		return (pos - b->start_pos) & (UINT64_MAX >> 1);
+	if (!single)
+		return gq_fetch_add_relaxed_u64(b->sequence, n);
+	first = gq_load_relaxed_u64(b->sequence);
+	gq_store_relaxed_u64(b->sequence, first + n);
+	return first;
+}
+
+/* Copy one message into the slots popped for it, and make its entry. */
+INLINE uint64_t fill(const struct gq_box *b, const struct sending *s, const EnqueueItem *item,
+		     const uint64_t *ids, uint32_t parts, uint64_t number)
+{
+	const uint32_t first = slot_of(b, ids[0]);
+
+	gq_store_relaxed_u64(&b->number[first], number + 1);
+	if (s->descriptor != NULL) {
+		store_descriptor(b, first, s->descriptor);
+		return entry_value(b, first, sizeof(*s->descriptor), GQ_KIND_DESCRIPTOR);
+	}
+	if (parts == 1) {
+		copy(cell_at(b, first), item->data, item->len);
+		return entry_value(b, first, item->len, s->kind);
+	}
+	for (uint32_t i = 0; i < parts; i++) {
+		const uint64_t from = (uint64_t)i * b->cell_bytes;
+		const uint64_t len =
+			item->len - from < b->cell_bytes ? item->len - from : b->cell_bytes;
+		const uint64_t link = i + 1 == parts
+					      ? GQ_PART_FINAL
+					      : GQ_PART_CONTINUES | (uint64_t)slot_of(b, ids[i + 1])
+									    << GQ_PART_SLOT_SHIFT;
+
+		/* Every part's, for the repair: see ring_repair.c. */
+		gq_store_relaxed_u64(&b->number[slot_of(b, ids[i])], number + 1);
+		memcpy(cell_at(b, slot_of(b, ids[i])), (const uint8_t *)item->data + from, len);
+		gq_store_relaxed_u64(&b->chain[slot_of(b, ids[i])], link | len);
+	}
+	return entry_value(b, first, 0, GQ_KIND_PARTS);
+}
+
+/*
+ * Send up to CHUNK messages of one slot each, or one message of several (parts > 1).
+ * @return Q_OK: at least one, *accepted says how many; Q_ERR_FULL, Q_ERR_SHUTDOWN, ...
+ */
+INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
+			     const struct sending *s, const EnqueueItem *items, uint32_t n,
+			     uint32_t parts, uint32_t *accepted)
+{
+	uint64_t ids[GQ_MAX_PARTS], values[CHUNK], pos, number, bytes = 0;
+	struct gq_ring_record *record;
+	const bool messages = b == &r->messages;
+	uint32_t popped;
+	QueueStatus status = begin(r, single, b->send_role, b->send_op, &record);
+
+	if (status != Q_OK)
+		return status;
+	if (!pop(b, single, &pos, ids, parts, parts > 1 ? parts : n, &popped)) {
+		op_end(record);
+		return damaged();
+	}
+	if (popped < parts || popped == 0) {
+		status = Q_ERR_FULL;
+		goto give_up;
+	}
+	/* N2: after the pop, so that a close that we do not see here sees us inside. */
+	if (messages &&
+	    __builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
+		status = gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
+		goto give_up;
+	}
+	if (parts > 1)
+		n = 1;
+	else
+		n = popped;
+	for (uint32_t i = 1; i < n; i++)
+		prefetch_to_write(cell_at(b, slot_of(b, ids[i])));
+	number = take_numbers(b, single, pos, n);
+	for (uint32_t i = 0; i < n; i++) {
+		values[i] = fill(b, s, &items[i], &ids[i], parts, number + i);
+		bytes += items[i].len;
+	}
+	prefetch_next(b, pos + popped);
+	GQ_WINDOW();
+	if (single)
+		plan(record, s->class, gq_load_relaxed_u64(b->ready[s->class].tail), pos, n,
+		     popped);
+	if (!publish(b, single, s->class, values, n)) {
+		op_end(record);
+		return damaged();
+	}
+	if (single)
+		gq_store_release_u64(b->pool.head, (pos + popped) << 1);
+	GQ_WINDOW();
+	if (messages) {
+		tally(&record->bytes_sent, bytes);
+		if (s->descriptor != NULL)
+			tally(&record->descriptors, 1);
+	}
+	op_end(record);
+	if (messages)
+		signal_after(r, single, &r->head->signals.data_armed);
+	*accepted = n;
+	return Q_OK;
+
+give_up:
+	if (!single && popped != 0) {
+		uint64_t back[GQ_MAX_PARTS];
+
+		for (uint32_t i = 0; i < popped; i++) {
+			back[i] = slot_of(b, ids[i]);
+			/* It has left the pool, so its number changes: see ring_repair.c. */
+			gq_store_relaxed_u64(&b->number[back[i]],
+					     gq_load_relaxed_u64(&b->number[back[i]]) +
+						     (UINT64_C(1) << 56));
+		}
+		give_back(b, single, back, popped);
+	}
+	if (status == Q_ERR_FULL && messages)
+		tally(&record->full, 1);
+	op_end(record);
+	if (!single && popped != 0 && messages)
+		signal_after(r, single, &r->head->signals.room_armed);
+	return status == Q_ERR_FULL ? gq__fail(Q_ERR_FULL, "no room in the ring") : status;
+}
+
+/* ---- what is at the front
+ * -------------------------------------------------------------------------------- */
+
+struct front {
+	uint32_t class;
+	uint64_t pos;
+	uint64_t word;
+};
+
+enum look { FOUND, NOTHING, DAMAGED };
+
+/* The front of one class. */
+INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f)
+{
+	const struct gq_ring *ready = &b->ready[class];
+
+	for (int i = 0; i < TRIES; i++) {
+		const uint64_t pos = gq_load_relaxed_u64(ready->head);
+		/* T2 acquire: cell, number, chain; pairs with T1. Sequentially consistent, as it is
+		 * also the sleeper's second look: K2. */
+		const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(ready, pos));
+
+		if (gq_ring_is_at(ready, word, pos - gq_ring_size(ready)))
+			return NOTHING;
+		if (gq_ring_is_at(ready, word, pos)) {
+			*f = (struct front){ .class = class, .pos = pos, .word = word };
+			return FOUND;
+		}
+		/* An entry is overwritten only after the head has gone past it. */
+		if (gq_load_acquire_u64(ready->head) == pos)
+			break;
+	}
+	return DAMAGED;
+}
+
+/* The next message to receive: the highest class's, unless one waits that has been passed over. */
+INLINE enum look look(const RingQueue *r, const struct gq_box *b, const struct gq_turn *turn,
+		      struct front *f)
+{
+	enum look found;
+
+	if (turn != NULL) {
+		for (uint32_t c = 0; c + 1 < b->classes; c++) {
+			if (turn->passed[c] < r->cfg.ageing_limit)
+				continue;
+			found = look_at(b, c, f);
+			if (found != NOTHING)
+				return found;
+		}
+	}
+	for (uint32_t c = b->classes; c-- > 0;) {
+		found = look_at(b, c, f);
+		if (found != NOTHING)
+			return found;
+	}
+	return NOTHING;
+}
+
+/* Count who was passed over by `n` messages of a class. */
+static void take_turn(const struct gq_box *b, struct gq_turn *turn, uint32_t class, uint32_t n)
+{
+	turn->passed[class] = 0;
+	for (uint32_t c = 0; c < class; c++)
+		turn->passed[c] = gq_ring_may_hold(&b->ready[c]) ? turn->passed[c] + n : 0;
+}
+
+/* How many messages of this class may be taken before another's turn. */
+static uint32_t turn_left(const RingQueue *r, const struct gq_turn *turn, uint32_t class)
+{
+	uint32_t left = UINT32_MAX;
+
+	for (uint32_t c = 0; c < class; c++) {
+		uint32_t passed = turn->passed[c];
+		uint32_t mine = passed < r->cfg.ageing_limit ? r->cfg.ageing_limit - passed : 1;
+
+		left = mine < left ? mine : left;
+	}
+	return left;
+}
+
+/* Bytes of the inline message of an entry. Of several parts: as long as the chain makes sense. */
+INLINE uint64_t bytes_of(const RingQueue *r, const struct gq_box *b, uint64_t word)
+{
+	uint64_t sum = 0;
+	uint32_t slot = slot_of(b, word);
+
+	if (!is_in_parts(b, word))
+		return length_of(b, word);
+	for (uint32_t i = 0; i < r->max_parts; i++) {
+		uint64_t link = gq_load_acquire_u64(&b->chain[slot]); /* then the entry again */
+		uint32_t len = (uint32_t)link & ((1u << GQ_LENGTH_BITS) - 1);
+
+		sum += len > b->cell_bytes ? b->cell_bytes : len;
+		if ((link & GQ_PART_CONTINUES) == 0)
+			break;
+		slot = slot_of(b, link >> GQ_PART_SLOT_SHIFT & (UINT32_MAX >> 2));
+	}
+	return sum;
+}
+
+/* What is to be known of a message besides its bytes. */
+static void describe(const RingQueue *r, const struct gq_box *b, const struct front *f,
+		     uint64_t word, RingMessage *m)
+{
+	const uint32_t slot = slot_of(b, word);
+
+	*m = (RingMessage){ .kind = Q_MESSAGE_INLINE,
+			    .priority = (QueuePriority)(f->class + Q_PRIORITY_LOW) };
+	m->sequence = gq_load_acquire_u64(&b->number[slot]) - 1; /* then the entry again */
+	if (is_descriptor(b, word)) {
+		m->kind = Q_MESSAGE_DESCRIPTOR;
+		load_descriptor(b, slot, &m->descriptor);
+		m->length = m->descriptor.length;
+	} else {
+		m->length = (uint32_t)bytes_of(r, b, word);
+	}
+}
+
+/* ---- receiving
+ * ------------------------------------------------------------------------------------------------
+ */
+
+struct receiving {
+	uint8_t *buf;
+	size_t cap;
+	RingMessage *out; /* room for `max`; NULL: nobody wants to know */
+	uint32_t max;     /* at most CHUNK */
+	bool descriptors; /* may be received */
+	bool discard;     /* nothing is copied */
+	/* written */
+	uint32_t count;
+	size_t used;       /* of buf */
+	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
+	QueueStatus front; /* why the front stays, if it does */
+};
+
+/* Which of the messages from the front on are taken, and where in buf they go. */
+INLINE uint32_t choose(RingQueue *r, const struct gq_box *b, const struct front *f,
+		       struct receiving *q, uint64_t *words, size_t *at, uint32_t max)
+{
+	const struct gq_ring *ready = &b->ready[f->class];
+	uint32_t n = 0;
+	size_t used = q->used;
+
+	for (uint64_t word = f->word; n < max; n++) {
+		if (n != 0) {
+			word = gq_load_acquire_u64(gq_ring_entry(ready, f->pos + n)); /* T2: T1 */
+			if (!gq_ring_is_at(ready, word, f->pos + n))
+				break;
+			if (is_in_parts(b, word) || is_in_parts(b, words[0]))
+				break; /* goes alone: its cells are many */
+		}
+		words[n] = word;
+		at[n] = used;
+		if (__builtin_expect(is_descriptor(b, word), 0)) {
+			if (!q->descriptors) {
+				q->front = q->discard ? Q_ERR_UNSUPPORTED : Q_ERR_POLICY;
+				break;
+			}
+		} else if (!q->discard) {
+			const uint64_t len = bytes_of(r, b, word);
+
+			if (used > q->cap || q->cap - used < len) {
+				q->front = Q_ERR_BUFFER_TOO_SMALL;
+				q->needed = len;
+				break;
+			}
+			used = (used + len + 7) & ~(size_t)7;
+		}
+	}
+	return n;
+}
+
+/* Copy a claimed message out, not more than was chosen for it. @return its length. */
+INLINE uint32_t copy_out(const RingQueue *r, const struct gq_box *b, uint64_t word, uint8_t *to,
+			 size_t room)
+{
+	uint32_t slot = slot_of(b, word);
+	uint64_t done = 0;
+
+	if (!is_in_parts(b, word)) {
+		uint32_t len = length_of(b, word);
+
+		copy(to, cell_at(b, slot), len);
+		return len;
+	}
+	for (uint32_t i = 0; i < r->max_parts; i++) {
+		uint64_t link = gq_load_relaxed_u64(&b->chain[slot]);
+		uint64_t len = link & ((1u << GQ_LENGTH_BITS) - 1);
+
+		len = len > b->cell_bytes ? b->cell_bytes : len;
+		len = len > room - done ? room - done : len;
+		if (len != 0)
+			memcpy(to + done, cell_at(b, slot), len);
+		done += len;
+		if ((link & GQ_PART_CONTINUES) == 0)
+			break;
+		slot = slot_of(b, link >> GQ_PART_SLOT_SHIFT & (UINT32_MAX >> 2));
+	}
+	return (uint32_t)done;
+}
+
+/* The slots of a message of several parts. @return how many. */
+static uint32_t parts_of(const RingQueue *r, const struct gq_box *b, uint64_t word, uint64_t *slots)
+{
+	uint32_t slot = slot_of(b, word), n = 0;
+
+	while (n < r->max_parts) {
+		uint64_t link = gq_load_relaxed_u64(&b->chain[slot]);
+
+		slots[n++] = slot;
+		if ((link & GQ_PART_CONTINUES) == 0)
+			break;
+		slot = slot_of(b, link >> GQ_PART_SLOT_SHIFT & (UINT32_MAX >> 2));
+	}
+	return n;
+}
+
+/*
+ * Receive up to q->max messages of one class.
+ * @return Q_OK: at least one; Q_ERR_EMPTY; or why the front stays.
+ */
+INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool single,
+				struct receiving *q)
+{
+	const bool messages = b == &r->messages;
+	uint64_t words[CHUNK], slots[GQ_MAX_PARTS], bytes = 0;
+	uint32_t n, taken = 0;
+	size_t at[CHUNK];
+	struct gq_ring_record *record;
+	struct gq_turn *turn = NULL;
+	struct front f;
+	QueueStatus status = begin(r, single, b->receive_role, b->receive_op, &record);
+
+	if (status != Q_OK)
+		return status;
+	if (messages && r->turn != NULL)
+		turn = &r->turn[gq_ring_record_index(r, record)].turn;
+	for (int tries = 0;; tries++) {
+		enum look found = look(r, b, turn, &f);
+		uint32_t max = q->max;
+
+		if (found == NOTHING) {
+			if (messages)
+				tally(&record->empty, 1);
+			op_end(record);
+			return Q_ERR_EMPTY;
+		}
+		if (found == DAMAGED || tries == TRIES) {
+			op_end(record);
+			return damaged();
+		}
+		if (turn != NULL && max > turn_left(r, turn, f.class))
+			max = turn_left(r, turn, f.class);
+		q->front = Q_OK;
+		n = choose(r, b, &f, q, words, at, max);
+		if (n == 0) {
+			if (q->out != NULL)
+				describe(r, b, &f, f.word, &q->out[q->count]);
+			/* What was read is the front's only if it still is. */
+			if (!single && gq_load_acquire_u64(b->ready[f.class].head) != f.pos)
+				continue;
+			op_end(record);
+			return q->front;
+		}
+		if (single)
+			break;
+		GQ_WINDOW();
+		/* Relaxed: exclusion is all it is for; what we read came with T2. */
+		if (gq_cas_relaxed_device_u64(b->ready[f.class].head, f.pos, f.pos + n))
+			break;
+	}
+	if (turn != NULL)
+		take_turn(b, turn, f.class, n);
+	for (uint32_t i = 0; i < n; i++) {
+		const bool described = is_descriptor(b, words[i]);
+		RingMessage *m = q->out != NULL ? &q->out[q->count + i] : NULL;
+		MessageDescriptor d;
+		uint32_t len;
+
+		if (__builtin_expect(described, 0)) {
+			load_descriptor(b, slot_of(b, words[i]), &d);
+			if (q->discard)
+				gq__region_drop(r->regions, &d);
+			len = d.length;
+		} else if (q->discard) {
+			len = (uint32_t)bytes_of(r, b, words[i]);
+		} else {
+			len = copy_out(r, b, words[i], q->buf + at[i],
+				       (i + 1 < n ? at[i + 1] : q->cap) - at[i]);
+			q->used = (at[i] + len + 7) & ~(size_t)7;
+		}
+		if (m != NULL) {
+			*m = (RingMessage){ .kind = Q_MESSAGE_INLINE,
+					    .length = len,
+					    .priority = (QueuePriority)(f.class + Q_PRIORITY_LOW),
+					    .offset = at[i] };
+			m->sequence = gq_load_relaxed_u64(&b->number[slot_of(b, words[i])]) - 1;
+			if (described) {
+				m->kind = Q_MESSAGE_DESCRIPTOR;
+				m->descriptor = d;
+				m->offset = 0;
+			}
+		}
+		q->needed = len;
+		bytes += len;
+		if (__builtin_expect(is_in_parts(b, words[i]), 0))
+			taken = parts_of(r, b, words[i], slots); /* n is 1 */
+		else
+			slots[taken++] = slot_of(b, words[i]);
+	}
+	GQ_WINDOW();
+	if (single)
+		plan(record, f.class, f.pos, gq_load_relaxed_u64(b->pool.tail), n, taken);
+	if (!give_back(b, single, slots, taken)) {
+		op_end(record);
+		return damaged();
+	}
+	if (single)
+		gq_store_release_u64(b->ready[f.class].head, f.pos + n); /* H1: for who counts */
+	if (messages) {
+		tally(&record->bytes_received, bytes);
+		if (q->discard)
+			tally(&record->discarded, n);
+	}
+	op_end(record);
+	q->count += n;
+	if (messages) {
+		signal_after(r, single, &r->head->signals.room_armed);
+		/* On a closed ring receivers wait for the last message to be taken. */
+		if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.state) != GQ_RING_OPEN,
+				     0))
+			gq__flag_wake_shared(&r->head->signals.data_armed);
+	}
+	return Q_OK;
+}
+
+/*
+ * Each compiled for its mode, and for the case that most calls are: one message of one part, of
+ * which nobody wants to know more than its bytes.
+ */
+#define OUT_OF_LINE static __attribute__((noinline)) QueueStatus
+
+OUT_OF_LINE send_many(RingQueue *r, struct gq_box *b, const struct sending *s,
+		      const EnqueueItem *items, uint32_t n, uint32_t parts, uint32_t *accepted)
+{
+	return send_some(r, b, false, s, items, n, parts, accepted);
+}
+
+OUT_OF_LINE send_single(RingQueue *r, struct gq_box *b, const struct sending *s,
+			const EnqueueItem *items, uint32_t n, uint32_t parts, uint32_t *accepted)
+{
+	return send_some(r, b, true, s, items, n, parts, accepted);
+}
+
+OUT_OF_LINE send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class)
+{
+	const struct sending s = { .class = class };
+	const EnqueueItem item = { .data = data, .len = len };
+	uint32_t accepted;
+
+	return send_some(r, &r->messages, false, &s, &item, 1, 1, &accepted);
+}
+
+OUT_OF_LINE send_one_single(RingQueue *r, const void *data, size_t len, uint32_t class)
+{
+	const struct sending s = { .class = class };
+	const EnqueueItem item = { .data = data, .len = len };
+	uint32_t accepted;
+
+	return send_some(r, &r->messages, true, &s, &item, 1, 1, &accepted);
+}
+
+OUT_OF_LINE receive_many(RingQueue *r, struct gq_box *b, struct receiving *q)
+{
+	return receive_some(r, b, false, q);
+}
+
+OUT_OF_LINE receive_single(RingQueue *r, struct gq_box *b, struct receiving *q)
+{
+	return receive_some(r, b, true, q);
+}
+
+OUT_OF_LINE receive_one_many(RingQueue *r, void *buf, size_t *len)
+{
+	struct receiving q = { .buf = buf, .cap = *len, .max = 1 };
+	QueueStatus status = receive_some(r, &r->messages, false, &q);
+
+	*len = q.needed;
+	return status;
+}
+
+OUT_OF_LINE receive_one_single(RingQueue *r, void *buf, size_t *len)
+{
+	struct receiving q = { .buf = buf, .cap = *len, .max = 1 };
+	QueueStatus status = receive_some(r, &r->messages, true, &q);
+
+	*len = q.needed;
+	return status;
+}
+
+static QueueStatus send_to(RingQueue *r, struct gq_box *b, const struct sending *s,
+			   const EnqueueItem *items, uint32_t n, uint32_t parts, uint32_t *accepted)
+{
+	return r->single ? send_single(r, b, s, items, n, parts, accepted)
+			 : send_many(r, b, s, items, n, parts, accepted);
+}
+
+static QueueStatus receive_from(RingQueue *r, struct gq_box *b, struct receiving *q)
+{
+	return r->single ? receive_single(r, b, q) : receive_many(r, b, q);
+}
+
+/* ---- send calls
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+#define RING_ENTER(r)                                                                              \
+	do {                                                                                       \
+		QueueStatus entered_ = gq__ring_enter(r);                                          \
+		if (__builtin_expect(entered_ != Q_OK, 0))                                         \
+			return entered_;                                                           \
+	} while (0)
+
+/* The class of a priority, or GQ_NONE with the error set. */
+static uint32_t class_of(QueuePriority priority)
+{
+	if (priority == Q_PRIORITY_DEFAULT)
+		priority = Q_PRIORITY_NORMAL;
+	if ((unsigned)priority <= Q_PRIORITY_URGENT)
+		return (uint32_t)priority - Q_PRIORITY_LOW;
+	gq__failf(Q_ERR_INVALID_ARG, "priority is %u; must be 0 to %u", (unsigned)priority,
+		  Q_PRIORITY_URGENT);
+	return GQ_NONE;
+}
+
+/* Check one message. `i` names it in errors when there are several. */
+static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, size_t count)
+{
+	const uint64_t max = (uint64_t)r->cfg.max_msg_size * r->max_parts;
+	QueueStatus status;
+
+	if (__builtin_expect(item->data == NULL && item->len != 0, 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "data%s is NULL but len is %zu (item %zu of %zu)",
+				 count > 1 ? " of an item" : "", item->len, i, count);
+	if (__builtin_expect(item->len > max || item->len > UINT32_MAX, 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "len is %zu; at most %" PRIu64
+				 " bytes fit in a message of this ring (item %zu of %zu)",
+				 item->len, max, i, count);
+	if (__builtin_expect(r->validate != NULL, 0)) {
+		status = r->validate(item->data, item->len, r->validate_user);
+		if (status != Q_OK) {
+			struct gq_ring_record *record = gq_ring_record_of(r);
+
+			if (record != NULL)
+				tally(&record->refused, 1);
+			return gq__failf(status,
+					 "the validator of schema %" PRIu32
+					 " refused the message (item %zu of %zu)",
+					 r->cfg.schema, i, count);
+		}
+	}
+	return Q_OK;
+}
+
+/* A call that can wait, as what it tries again and again. */
+struct attempt {
+	QueueStatus (*once)(RingQueue *r, struct attempt *a);
+	struct sending sending;
+	EnqueueItem item;
+	uint32_t parts;
+	struct receiving receiving;
+};
+
+/*
+ * While the answer is `busy`, wait until somebody has woken who sleeps on `armed`.
+ *
+ * A sleep lasts 100 ms at most: a peer that has died cannot wake anybody, nor give back what it
+ * had.
+ */
+static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, QueueStatus busy,
+			     uint32_t timeout_ms)
+{
+	QueueStatus status = busy; /* it has been tried */
+	struct gq_wait wait;
+
+	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms),
+			      r->single && !r->asymmetric ? 1000000u : 100000000u);
+	while (status == busy && gq__wait_next(&wait)) {
+		/* K2: before the second look, see signal_after(). */
+		if (wait.registered && r->single)
+			gq__ring_barrier();
+		status = a->once(r, a);
+	}
+	gq__wait_end(&wait);
+	return status == busy ? gq__fail(Q_ERR_TIMEOUT, busy == Q_ERR_FULL
+								? "timed out: no room in the ring"
+								: "timed out: nothing was sent")
+			      : status;
+}
+
+/* ---- send
+ * ---------------------------------------------------------------------------------------- */
+
+/* What follows from finding no room. */
+static QueueStatus no_room(RingQueue *r)
+{
+	gq__ring_watch(r);
+	/* Closed is closed, also for who finds no room. */
+	if (gq_load_relaxed_u64(&r->head->signals.state) != GQ_RING_OPEN)
+		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
+	return gq__fail(Q_ERR_FULL, "no room in the ring");
+}
+
+static QueueStatus send_once(RingQueue *r, struct attempt *a)
+{
+	uint32_t accepted;
+	QueueStatus status =
+		send_to(r, &r->messages, &a->sending, &a->item, 1, a->parts, &accepted);
+
+	return status == Q_ERR_FULL ? no_room(r) : status;
+}
+
+static uint32_t parts_for(const RingQueue *r, size_t len)
+{
+	return len <= r->cfg.max_msg_size
+		       ? 1
+		       : (uint32_t)((len + r->cfg.max_msg_size - 1) / r->cfg.max_msg_size);
+}
+
+QueueStatus q_ring_send(RingQueue *r, const void *data, size_t len, QueuePriority priority)
+{
+	return q_ring_send_timeout(r, data, len, priority, 0);
+}
+
+QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, QueuePriority priority,
+				uint32_t timeout_ms)
+{
+	struct attempt a;
+	QueueStatus status;
+	uint32_t class;
+
+	RING_ENTER(r);
+	class = class_of(priority);
+	if (class == GQ_NONE)
+		return Q_ERR_INVALID_ARG;
+	a.item = (EnqueueItem){ .data = data, .len = len };
+	status = check_item(r, &a.item, 0, 1);
+	if (status != Q_OK)
+		return status;
+	a.parts = parts_for(r, len);
+	a.sending = (struct sending){ .class = class };
+	if (__builtin_expect(a.parts == 1, 1)) {
+		status = r->single ? send_one_single(r, data, len, class)
+				   : send_one_many(r, data, len, class);
+		if (__builtin_expect(status != Q_ERR_FULL, 1))
+			return status;
+		status = no_room(r);
+	} else {
+		status = send_once(r, &a);
+	}
+	if (status != Q_ERR_FULL || timeout_ms == 0)
+		return status;
+	a.once = send_once;
+	return try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
+}
+
+QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t count,
+			      QueuePriority priority, size_t *out_sent)
+{
+	struct attempt a;
+	QueueStatus status;
+	size_t sent = 0;
+
+	if (out_sent != NULL)
+		*out_sent = 0;
+	RING_ENTER(r);
+	if (items == NULL && count != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "items is NULL but count is %zu", count);
+	a.sending = (struct sending){ .class = class_of(priority) };
+	if (a.sending.class == GQ_NONE)
+		return Q_ERR_INVALID_ARG;
+	for (size_t i = 0; i < count; i++) {
+		status = check_item(r, &items[i], i, count);
+		if (status != Q_OK)
+			return status;
+	}
+	while (sent < count) {
+		uint32_t accepted, n = 0;
+
+		while (n < CHUNK && sent + n < count && items[sent + n].len <= r->cfg.max_msg_size)
+			n++;
+		status = send_to(r, &r->messages, &a.sending, &items[sent], n != 0 ? n : 1,
+				 n != 0 ? 1 : parts_for(r, items[sent].len), &accepted);
+		if (status == Q_ERR_FULL)
+			status = no_room(r);
+		if (status != Q_OK)
+			return status;
+		sent += accepted;
+		if (out_sent != NULL)
+			*out_sent = sent;
+	}
+	return Q_OK;
+}
+
+QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descriptor,
+				   QueuePriority priority)
+{
+	MessageDescriptor d; /* what is checked is what is sent */
+	struct attempt a;
+	const void *bytes = NULL;
+	QueueStatus status;
+
+	RING_ENTER(r);
+	if (descriptor == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
+	d = *descriptor;
+	if (r->regions == NULL)
+		return gq__fail(Q_ERR_UNSUPPORTED,
+				"no regions are bound to this handle: q_ring_bind_regions()");
+	a.parts = 1;
+	a.sending = (struct sending){ .class = class_of(priority),
+				      .kind = GQ_KIND_DESCRIPTOR,
+				      .descriptor = &d };
+	if (a.sending.class == GQ_NONE)
+		return Q_ERR_INVALID_ARG;
+	/* Held from here until the receiver releases it. */
+	status = gq__region_acquire(r->regions, &d, r->validate != NULL ? &bytes : NULL);
+	if (status != Q_OK)
+		return status;
+	a.item = (EnqueueItem){ .data = bytes, .len = d.length };
+	if (r->validate != NULL) {
+		status = r->validate(bytes, d.length, r->validate_user);
+		if (status != Q_OK)
+			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",
+				  r->cfg.schema);
+	}
+	if (status == Q_OK)
+		status = send_once(r, &a);
+	else if (gq_ring_record_of(r) != NULL)
+		tally(&gq_ring_record_of(r)->refused, 1);
+	if (status != Q_OK)
+		gq__region_drop(r->regions, &d);
+	return status;
+}
+
+/* ---- receive
+ * ---------------------------------------------------------------------------------------- */
+
+/* What follows from finding nothing. */
+static QueueStatus nothing(RingQueue *r, struct receiving *q)
+{
+	if (__builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
+		/* Nothing can come any more once nobody is inside a send; then look again, for what
+		 * came before that. */
+		if (gq__ring_settle(r)) {
+			QueueStatus status = receive_from(r, &r->messages, q);
+
+			return status == Q_ERR_EMPTY
+				       ? gq__fail(Q_ERR_SHUTDOWN,
+						  "the ring is closed and nothing is left in it")
+				       : status;
+		}
+		gq__ring_watch(r);
+	}
+	return gq__fail(Q_ERR_EMPTY, "nothing in the ring");
+}
+
+static QueueStatus receive_once(RingQueue *r, struct attempt *a)
+{
+	QueueStatus status = receive_from(r, &r->messages, &a->receiving);
+
+	return status == Q_ERR_EMPTY ? nothing(r, &a->receiving) : status;
+}
+
+/* Why the front stays, in words. */
+static QueueStatus explain(const struct receiving *q, QueueStatus status)
+{
+	switch (status) {
+	case Q_ERR_BUFFER_TOO_SMALL:
+		return gq__failf(status, "the buffer holds %zu bytes; the message takes %zu",
+				 q->cap, q->needed);
+	case Q_ERR_POLICY:
+		return gq__fail(status,
+				"a descriptor is at the front: q_ring_recv_typed() takes it");
+	case Q_ERR_UNSUPPORTED:
+		return gq__fail(status,
+				"a descriptor is at the front and no regions are bound to this "
+				"handle: q_ring_bind_regions()");
+	default:
+		return status;
+	}
+}
+
+QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
+{
+	return q_ring_recv_timeout(r, buf, inout_len, 0);
+}
+
+QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
+{
+	struct attempt a;
+	QueueStatus status;
+	size_t cap;
+
+	if (inout_len == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
+	cap = *inout_len;
+	*inout_len = 0;
+	RING_ENTER(r);
+	if (buf == NULL && cap != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
+	*inout_len = cap;
+	status = r->single ? receive_one_single(r, buf, inout_len)
+			   : receive_one_many(r, buf, inout_len);
+	if (__builtin_expect(status == Q_OK, 1))
+		return Q_OK;
+	a.receiving = (struct receiving){ .buf = buf, .cap = cap, .needed = *inout_len, .max = 1 };
+	*inout_len = 0;
+	if (status == Q_ERR_EMPTY)
+		status = nothing(r, &a.receiving);
+	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
+		a.once = receive_once;
+		status = try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY, timeout_ms);
+	}
+	if (status == Q_OK || status == Q_ERR_BUFFER_TOO_SMALL)
+		*inout_len = a.receiving.needed;
+	return status == Q_OK ? status : explain(&a.receiving, status);
+}
+
+QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,
+			      size_t max_count, size_t *out_count)
+{
+	struct attempt a;
+	QueueStatus status = Q_OK;
+
+	if (out_count == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
+	*out_count = 0;
+	RING_ENTER(r);
+	if (buf == NULL && cap != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
+	if (out == NULL || max_count == 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "out is %s and max_count is %zu; at least one message "
+				 "must be asked for",
+				 out == NULL ? "NULL" : "given", max_count);
+	a.receiving = (struct receiving){ .buf = buf, .cap = cap, .out = out, .descriptors = true };
+	while (status == Q_OK && a.receiving.count < max_count &&
+	       a.receiving.count < UINT32_MAX / 2) {
+		size_t left = max_count - a.receiving.count;
+
+		a.receiving.max = left < CHUNK ? (uint32_t)left : CHUNK;
+		status = a.receiving.count == 0 ? receive_once(r, &a)
+						: receive_from(r, &r->messages, &a.receiving);
+	}
+	*out_count = a.receiving.count;
+	if (a.receiving.count != 0)
+		return Q_OK;
+	return explain(&a.receiving, status);
+}
+
+QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
+{
+	struct attempt a;
+	QueueStatus status;
+
+	RING_ENTER(r);
+	if (out == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	if (buf == NULL && cap != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
+	a.receiving = (struct receiving){
+		.buf = buf, .cap = cap, .out = out, .max = 1, .descriptors = true
+	};
+	status = receive_once(r, &a);
+	return status == Q_OK ? status : explain(&a.receiving, status);
+}
+
+QueueStatus q_ring_discard(RingQueue *r)
+{
+	struct attempt a;
+	QueueStatus status;
+
+	RING_ENTER(r);
+	a.receiving =
+		(struct receiving){ .max = 1, .discard = true, .descriptors = r->regions != NULL };
+	status = receive_once(r, &a);
+	return status == Q_OK ? status : explain(&a.receiving, status);
+}
+
+QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
+{
+	struct attempt a;
+	QueueStatus status;
+
+	RING_ENTER(r);
+	if (out == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	/* To receive at most none is to describe the front. */
+	a.receiving = (struct receiving){ .out = out, .max = 0 };
+	status = receive_once(r, &a);
+	return status;
+}
+
+/* ---- completions
+ * ---------------------------------------------------------------------------------------- */
+
+GQ_STATIC_ASSERT(sizeof(RingCompletion) == sizeof(struct gq_ring_completion),
+		 "a completion is received in place");
+
+QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status, const void *data,
+			    size_t len)
+{
+	const struct sending sending = { 0 };
+	struct gq_ring_completion c = { .sequence = sequence,
+					.status = (int32_t)status,
+					.length = (uint32_t)len };
+	const EnqueueItem item = { .data = &c, .len = sizeof(c) };
+	QueueStatus sent;
+	uint32_t accepted;
+
+	RING_ENTER(r);
+	if (data == NULL && len != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "data is NULL but len is %zu", len);
+	if (len > Q_RING_INLINE_BYTES)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "len is %zu; a completion carries at most %u bytes", len,
+				 Q_RING_INLINE_BYTES);
+	if (len != 0)
+		memcpy(c.data, data, len);
+	sent = send_to(r, &r->completions, &sending, &item, 1, 1, &accepted);
+	if (sent == Q_ERR_FULL)
+		gq__ring_watch(r);
+	return sent;
+}
+
+QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t max_count,
+				    size_t *out_count)
+{
+	struct receiving q = { .buf = (uint8_t *)out };
+	QueueStatus status = Q_OK;
+
+	if (out_count == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
+	*out_count = 0;
+	RING_ENTER(r);
+	if (out == NULL && max_count != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "out is NULL but max_count is %zu", max_count);
+	max_count = max_count > UINT32_MAX / 2 ? UINT32_MAX / 2 : max_count;
+	q.cap = max_count * sizeof(*out);
+	while (status == Q_OK && q.count < max_count) {
+		q.max = max_count - q.count < CHUNK ? (uint32_t)(max_count - q.count) : CHUNK;
+		status = receive_from(r, &r->completions, &q);
+	}
+	for (uint32_t i = 0; i < q.count; i++) /* a liar's may be longer */
+		if (out[i].length > Q_RING_INLINE_BYTES)
+			out[i].length = Q_RING_INLINE_BYTES;
+	*out_count = q.count;
+	return status == Q_ERR_EMPTY || q.count != 0 ? Q_OK : status;
+}
