@@ -27,6 +27,11 @@ install(FILES
 	"${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake"
 	cmake/gpuq_add_processor.cmake
 	DESTINATION "${gpuq_package_dir}")
+# What gpuq_add_processor() compiles for GPUs: the grid's loop around the user's function.
+install(FILES src/device/atomics.h src/device/protocol.h
+	DESTINATION "${gpuq_package_dir}/include/device")
+install(FILES src/device/cuda/grid.h src/device/cuda/grid.cuh
+	DESTINATION "${gpuq_package_dir}/include/device/cuda")
 
 # pkg-config: relative to the .pc file where it can be, so that the prefix may be moved.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #[[
-gpuq_add_processor(<target> <source> [NAME name] [GRANULARITY THREAD|WARP|BLOCK] [CPU_ONLY])
+gpuq_add_processor(<target> <source> [NAME name] [GRANULARITY THREAD|WARP|BLOCK]
+                   [CPU_ONLY|CUDA_ONLY] [FATBIN path])
 
 Builds a processor source (a file that defines process_message(), see gpuq/processor.h) into
 <target>. The source may be C (.c), C++ (.cc, .cpp, .cxx) or CUDA C++ (.cu). For the CPU device it
 is compiled by the project's C or C++ compiler, so a project needs no CUDA compiler and no CUDA
-language for it.
+language for it. Where there is an nvcc (the variable GPUQ_NVCC, else on PATH or where CUDA_PATH
+says), a .cu source is also compiled for GPUs, with the resident grid's loop around it, and the image
+is embedded; sources of other extensions are for the CPU device.
 
   executable, static, shared or object library
       The processor is registered under its name before main() begins: cfg.processor names it, and
@@ -21,8 +24,12 @@ NAME         the name, 1 to 63 characters without '/'; default: the file's name 
 GRANULARITY  the unit that works on one message on a GPU; default THREAD. The CPU device always uses
              one thread.
 CPU_ONLY     never for a GPU.
+CUDA_ONLY    never for the CPU device; needs nvcc.
+FATBIN       also write the GPU image to this file (relative to the current binary directory), for
+             cfg.processor; needs nvcc.
 
-CUDA_ONLY and FATBIN are reserved for the CUDA device, which this version does not have.
+GPUQ_IMAGE_ARCHITECTURES lists the compute capabilities there is machine code for, default 90; PTX of
+7.5 comes with them, and the driver compiles it for every other GPU.
 
 The source is not added to <target> itself: a generated wrapper in the current binary directory
 includes it. The wrapper is compiled with the target's own flags, and sees the source's directory
@@ -37,14 +44,90 @@ cmake_policy(VERSION 3.24)
 # Internal: a file that gives process_message() a name of its own, then includes the source.
 # Written only if it changes, so that configuring again rebuilds nothing.
 function(_gpuq_write_processor_wrapper)
-	cmake_parse_arguments(PARSE_ARGV 0 arg "" "OUTPUT;FUNCTION;SOURCE;GRANULARITY;TAIL" "")
+	cmake_parse_arguments(PARSE_ARGV 0 arg "" "OUTPUT;FUNCTION;SOURCE;GRANULARITY;HEAD;TAIL" "")
 	file(CONFIGURE OUTPUT "${arg_OUTPUT}" @ONLY NEWLINE_STYLE UNIX CONTENT
 "/* Made by gpuq_add_processor() from @arg_SOURCE@; changes are lost. */
 #define Q_GRANULARITY @arg_GRANULARITY@
 #define process_message @arg_FUNCTION@
+@arg_HEAD@#include <gpuq/processor.h>
+#if !defined(Q_PROCESSOR_CUDA_ONLY)
+#include \"@arg_SOURCE@\"
+#endif
+@arg_TAIL@")
+endfunction()
+
+# Internal: nvcc's path in the named variable, or "".
+function(_gpuq_find_nvcc out)
+	if(NOT DEFINED GPUQ_NVCC)
+		find_program(GPUQ_NVCC nvcc
+			HINTS ENV CUDACXX ENV CUDA_PATH ENV CUDA_HOME
+			PATHS /usr/local/cuda
+			PATH_SUFFIXES bin
+			DOC "CUDA compiler for gpuq_add_processor(); empty: none")
+	endif()
+	if(GPUQ_NVCC)
+		set(${out} "${GPUQ_NVCC}" PARENT_SCOPE)
+	else()
+		set(${out} "" PARENT_SCOPE)
+	endif()
+endfunction()
+
+# Where the grid's headers are: beside this file when installed, in src/ of the source tree.
+if(EXISTS "${CMAKE_CURRENT_LIST_DIR}/include/device/cuda/grid.cuh")
+	set(_gpuq_device_include "${CMAKE_CURRENT_LIST_DIR}/include" CACHE INTERNAL "")
+else()
+	cmake_path(ABSOLUTE_PATH CMAKE_CURRENT_LIST_DIR NORMALIZE OUTPUT_VARIABLE _gpuq_here)
+	cmake_path(GET _gpuq_here PARENT_PATH _gpuq_here)
+	set(_gpuq_device_include "${_gpuq_here}/src" CACHE INTERNAL "")
+endif()
+
+# Internal: a rule that makes a fatbin of the source with the grid around it.
+function(_gpuq_make_fatbin)
+	cmake_parse_arguments(PARSE_ARGV 0 arg "" "TARGET;NVCC;OUTPUT;SOURCE;GRANULARITY" "")
+	if(NOT DEFINED GPUQ_IMAGE_ARCHITECTURES OR GPUQ_IMAGE_ARCHITECTURES STREQUAL "")
+		set(GPUQ_IMAGE_ARCHITECTURES 90)
+	endif()
+	set(codes "")
+	foreach(architecture IN LISTS GPUQ_IMAGE_ARCHITECTURES)
+		list(APPEND codes -gencode "arch=compute_${architecture},code=sm_${architecture}")
+	endforeach()
+	list(APPEND codes -gencode "arch=compute_75,code=compute_75")
+	file(CONFIGURE OUTPUT "${arg_OUTPUT}.cu" @ONLY NEWLINE_STYLE UNIX CONTENT
+"/* Made by gpuq_add_processor() from @arg_SOURCE@; changes are lost. */
+#define Q_GRANULARITY @arg_GRANULARITY@
 #include <gpuq/processor.h>
 #include \"@arg_SOURCE@\"
-@arg_TAIL@")
+#include \"device/cuda/grid.cuh\"
+")
+	cmake_path(GET arg_SOURCE PARENT_PATH source_directory)
+	set(interface "$<TARGET_PROPERTY:gpuq::gpuq,INTERFACE_INCLUDE_DIRECTORIES>")
+	set(own "$<TARGET_PROPERTY:${arg_TARGET},INCLUDE_DIRECTORIES>")
+	set(definitions "$<TARGET_PROPERTY:${arg_TARGET},COMPILE_DEFINITIONS>")
+	add_custom_command(OUTPUT "${arg_OUTPUT}"
+		COMMAND "${arg_NVCC}" -std=c++17 -fatbin ${codes}
+			"-I${source_directory}" "-I${_gpuq_device_include}"
+			"$<$<BOOL:${interface}>:-I$<JOIN:${interface},;-I>>"
+			"$<$<BOOL:${own}>:-I$<JOIN:${own},;-I>>"
+			"$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>"
+			-MD -MT "${arg_OUTPUT}" -MF "${arg_OUTPUT}.d"
+			-o "${arg_OUTPUT}" "${arg_OUTPUT}.cu"
+		COMMAND_EXPAND_LISTS VERBATIM
+		DEPENDS "${arg_SOURCE}" "${arg_OUTPUT}.cu"
+			"${_gpuq_device_include}/device/cuda/grid.cuh"
+		DEPFILE "${arg_OUTPUT}.d"
+		COMMENT "GPU image of ${arg_SOURCE}")
+endfunction()
+
+# Internal: the lines that put a file's bytes into an object and declare them as `symbol`.
+function(_gpuq_embed out symbol file)
+	set(${out} "
+__asm__(\".pushsection .rodata\\n\"
+	\".balign 64\\n\"
+	\"${symbol}:\\n\"
+	\".incbin \\\"${file}\\\"\\n\"
+	\".popsection\\n\");
+extern \"C\" __attribute__((visibility(\"hidden\"))) const unsigned char ${symbol}[];
+" PARENT_SCOPE)
 endfunction()
 
 # Internal: the wrapper becomes a source of the target. The target may be of another directory.
@@ -74,12 +157,11 @@ function(gpuq_add_processor)
 	if(DEFINED arg_UNPARSED_ARGUMENTS)
 		message(FATAL_ERROR "${who} unknown argument: ${arg_UNPARSED_ARGUMENTS}")
 	endif()
-	if(arg_CUDA_ONLY OR DEFINED arg_FATBIN OR "FATBIN" IN_LIST arg_KEYWORDS_MISSING_VALUES)
-		message(FATAL_ERROR "${who} this version of libgpuq has no CUDA device yet; "
-			"CUDA_ONLY and FATBIN cannot be used")
-	endif()
 	if(DEFINED arg_KEYWORDS_MISSING_VALUES)
 		message(FATAL_ERROR "${who} no value after ${arg_KEYWORDS_MISSING_VALUES}")
+	endif()
+	if(arg_CUDA_ONLY AND arg_CPU_ONLY)
+		message(FATAL_ERROR "${who} CPU_ONLY and CUDA_ONLY exclude each other")
 	endif()
 
 	if(NOT TARGET ${target})
@@ -121,6 +203,17 @@ function(gpuq_add_processor)
 	if(NOT language IN_LIST languages)
 		message(FATAL_ERROR "${who} a ${extension} source needs the language ${language}, which "
 			"this project has not enabled; see project(... LANGUAGES ...)")
+	endif()
+
+	_gpuq_find_nvcc(nvcc)
+	if(arg_CUDA_ONLY OR DEFINED arg_FATBIN)
+		if(NOT extension STREQUAL ".cu" OR arg_CPU_ONLY)
+			message(FATAL_ERROR "${who} CUDA_ONLY and FATBIN need a .cu source that is not CPU_ONLY")
+		endif()
+		if(NOT nvcc)
+			message(FATAL_ERROR "${who} CUDA_ONLY and FATBIN need nvcc, and there is none: "
+				"set GPUQ_NVCC or CUDA_PATH, or put it on PATH")
+		endif()
 	endif()
 
 	if(NOT DEFINED arg_NAME AND NOT "NAME" IN_LIST ARGN) # CMake drops the empty value of NAME ""
@@ -170,6 +263,27 @@ function(gpuq_add_processor)
 		string(APPEND identifier "_${digest}")
 	endif()
 
+	set(folder "${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/${target}")
+	set(head "")
+	set(fatbin "")
+	if(nvcc AND extension STREQUAL ".cu" AND NOT arg_CPU_ONLY)
+		set(fatbin "${folder}/${identifier}.fatbin")
+		_gpuq_make_fatbin(TARGET ${target} NVCC "${nvcc}" OUTPUT "${fatbin}"
+			SOURCE "${source}" GRANULARITY ${granularity})
+		_gpuq_embed(head "gpuq_fatbin_${identifier}" "${fatbin}")
+		string(APPEND head "#define Q_PROCESSOR_DEVICE_IMAGE gpuq_fatbin_${identifier}\n")
+	endif()
+	if(arg_CUDA_ONLY)
+		string(APPEND head "#define Q_PROCESSOR_CUDA_ONLY\n")
+	endif()
+	if(DEFINED arg_FATBIN)
+		cmake_path(ABSOLUTE_PATH arg_FATBIN BASE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}" NORMALIZE)
+		add_custom_command(OUTPUT "${arg_FATBIN}"
+			COMMAND "${CMAKE_COMMAND}" -E copy "${fatbin}" "${arg_FATBIN}"
+			DEPENDS "${fatbin}" VERBATIM)
+		target_sources(${target} PRIVATE "${arg_FATBIN}")
+	endif()
+
 	if(type STREQUAL "MODULE_LIBRARY")
 		set(tail "Q_PROCESSOR_IMAGE(\"${arg_NAME}\");\n")
 	else()
@@ -187,15 +301,21 @@ function(gpuq_add_processor)
 		target_link_options(${target} INTERFACE "LINKER:--undefined=${anchor}")
 	endif()
 
-	set(wrapper "${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/${target}/${identifier}")
+	set(wrapper "${folder}/${identifier}")
 	string(APPEND wrapper ".${wrapper_extension}")
 	_gpuq_write_processor_wrapper(
 		OUTPUT "${wrapper}"
 		FUNCTION "q_process_message_${identifier}"
 		SOURCE "${source}"
 		GRANULARITY ${granularity}
+		HEAD "${head}"
 		TAIL "${tail}")
 	_gpuq_attach_processor_wrapper(${target} "${source}" "${wrapper}")
+	if(fatbin)
+		set_property(SOURCE "${wrapper}" TARGET_DIRECTORY ${target}
+			APPEND PROPERTY OBJECT_DEPENDS "${fatbin}")
+		target_sources(${target} PRIVATE "${fatbin}")
+	endif()
 endfunction()
 
 cmake_policy(POP)

@@ -125,10 +125,10 @@ typedef struct QProcessorImage {
 	uint32_t protocol_version; /* Q_PROTOCOL_VERSION of the header it was compiled with */
 	uint32_t granularity;      /* Q_PER_* it was compiled for */
 	uint32_t reserved0;
-	const char *name;         /* 1 to 63 characters, no '/' */
-	QProcessorFn cpu;         /* NULL: cannot run on the CPU device */
-	const void *device_image; /* fatbin; NULL: cannot run on a GPU */
-	uint64_t device_image_bytes;
+	const char *name;            /* 1 to 63 characters, no '/' */
+	QProcessorFn cpu;            /* NULL: cannot run on the CPU device */
+	const void *device_image;    /* fatbin; NULL: cannot run on a GPU */
+	uint64_t device_image_bytes; /* 0: not known; an image says so itself */
 	uint64_t reserved[4];
 } QProcessorImage;
 
@@ -149,10 +149,24 @@ void process_message(const MsgView *in, ResultView *out);
 #define Q_GRANULARITY 0
 #endif
 
+#if defined(Q_PROCESSOR_CUDA_ONLY) /* made by gpuq_add_processor(), in C++ */
+#define Q_PROCESSOR_ENTRY_ static constexpr QProcessorFn q_processor_entry = nullptr;
+#else
+#define Q_PROCESSOR_ENTRY_                                                                         \
+	static void q_processor_entry(const MsgView *in, ResultView *out)                          \
+	{                                                                                          \
+		Q_PROCESSOR_CALL_(in, out);                                                        \
+	}
+#endif
+
+#ifndef Q_PROCESSOR_DEVICE_IMAGE
+#define Q_PROCESSOR_DEVICE_IMAGE NULL
+#endif
+
 #define Q_PROCESSOR_INIT_(name_)                                                                   \
 	{                                                                                          \
 		Q_PROCESSOR_MAGIC, Q_PROTOCOL_VERSION, Q_GRANULARITY, 0, name_, q_processor_entry, \
-			NULL, 0,                                                                   \
+			Q_PROCESSOR_DEVICE_IMAGE, 0,                                               \
 		{                                                                                  \
 			0, 0, 0, 0                                                                 \
 		}                                                                                  \
@@ -165,19 +179,13 @@ void process_message(const MsgView *in, ResultView *out);
 #else
 /* Makes the shared object that holds this source loadable by path. */
 #define Q_PROCESSOR_IMAGE(name_)                                                                   \
-	static void q_processor_entry(const MsgView *in, ResultView *out)                          \
-	{                                                                                          \
-		Q_PROCESSOR_CALL_(in, out);                                                        \
-	}                                                                                          \
+	Q_PROCESSOR_ENTRY_                                                                         \
 	Q_PROCESSOR_C_LINKAGE __attribute__((visibility("default"), used))                         \
 	const QProcessorImage gpuq_processor_image = Q_PROCESSOR_INIT_(name_)
 
 /* Makes the processor known to the program that links this source; see gpuq_add_processor(). */
 #define Q_PROCESSOR_REGISTER(name_)                                                                \
-	static void q_processor_entry(const MsgView *in, ResultView *out)                          \
-	{                                                                                          \
-		Q_PROCESSOR_CALL_(in, out);                                                        \
-	}                                                                                          \
+	Q_PROCESSOR_ENTRY_                                                                         \
 	__attribute__((constructor)) static void q_processor_announce(void)                        \
 	{                                                                                          \
 		static const QProcessorImage image = Q_PROCESSOR_INIT_(name_);                     \

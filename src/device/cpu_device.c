@@ -21,6 +21,48 @@ static uint32_t default_consumers(void)
 	return n < 1 ? 1 : (uint32_t)n > Q_MAX_CONSUMERS ? Q_MAX_CONSUMERS : (uint32_t)n;
 }
 
+static bool open_cpus(GpuQueue *q)
+{
+	if (q->cfg.ordinal != 0) {
+		gq__failf(Q_ERR_INVALID_ARG, "ordinal is %" PRIu32 "; allowed: 0 on the CPU device",
+			  q->cfg.ordinal);
+		return false;
+	}
+	if (q->cfg.reserve_sms != 0) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "reserve_sms is %" PRIu32 "; allowed: 0 on the CPU device",
+			  q->cfg.reserve_sms);
+		return false;
+	}
+	if (q->processor.image.cpu == NULL) {
+		gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' was not compiled for the CPU device",
+			  q->processor.name);
+		return false;
+	}
+	if (q->cfg.consumers == 0)
+		q->cfg.consumers = default_consumers();
+	snprintf(q->device_name, sizeof(q->device_name), "CPU threads");
+	snprintf(q->transport, sizeof(q->transport), "shared memory");
+	return true;
+}
+
+static void close_cpus(GpuQueue *q)
+{
+	gq__free(q->consumer, q->cfg.consumers * sizeof(*q->consumer));
+}
+
+static void *alloc(GpuQueue *q, size_t bytes, const char *what)
+{
+	(void)q;
+	return gq__alloc(bytes, what);
+}
+
+static void free_memory(GpuQueue *q, void *memory, size_t bytes)
+{
+	(void)q;
+	gq__free(memory, bytes);
+}
+
 static uint64_t spin_ns(const GpuQueue *q)
 {
 	if (q->cfg.idle_park_ms == 0)
@@ -118,6 +160,9 @@ static void stop_started(GpuQueue *q, uint32_t started)
 
 static bool start(GpuQueue *q)
 {
+	q->consumer = gq__alloc(q->cfg.consumers * sizeof(*q->consumer), "the consumers");
+	if (q->consumer == NULL)
+		return false;
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
 		struct gq_consumer *c = &q->consumer[i];
 		char name[16];
@@ -153,10 +198,28 @@ static void join(GpuQueue *q, bool abandon)
 	}
 }
 
+static bool acknowledged(GpuQueue *q, uint64_t control)
+{
+	for (uint32_t i = 0; i < q->cfg.consumers; i++)
+		if (gq_load_seq_cst_u64(&q->consumer[i].ack) != control) /* A2, K2 */
+			return false;
+	return true;
+}
+
+static bool left(GpuQueue *q)
+{
+	return gq_load_seq_cst_u64(&q->live_consumers) == 0; /* A2, K2 */
+}
+
 const struct gq_device gq__cpu_device = {
-	.name = "CPU threads",
-	.transport = "shared memory",
-	.default_consumers = default_consumers,
+	.kind = Q_DEVICE_CPU,
+	.open = open_cpus,
+	.close = close_cpus,
+	.alloc = alloc,
+	.free = free_memory,
 	.start = start,
 	.join = join,
+	.acknowledged = acknowledged,
+	.left = left,
+	.cancel_unstarted = gq__cancel_unstarted,
 };

@@ -20,20 +20,43 @@ struct gq_consumer {
 
 /*
  * A device. The queue's memory is laid out, its channel filled in and `cfg` resolved before
- * start(); the queue stops its consumers through the control word and the events.
+ * start(); the queue tells its consumers what to do through the control word and the events.
+ * What may fail sets q_last_error().
  */
 struct gq_device {
-	const char *name;
-	const char *transport;
-	/* Consumers when the configuration leaves the number open. */
-	uint32_t (*default_consumers)(void);
-	/* Starts cfg.consumers consumers, or none: then q_last_error() is set. */
+	uint32_t kind; /* Q_DEVICE_* */
+	/* Finds the device, checks that cfg and processor fit it, fills in cfg.consumers,
+	 * .granularity and q->device_name. After a failure close() is called too. */
+	bool (*open)(GpuQueue *q);
+	void (*close)(GpuQueue *q);
+	/* Zeroed memory that host and consumers share, aligned to GQ_LINE. */
+	void *(*alloc)(GpuQueue *q, size_t bytes, const char *what);
+	void (*free)(GpuQueue *q, void *memory, size_t bytes);
+	/* Starts the consumers, all or none. */
 	bool (*start)(GpuQueue *q);
-	/* Waits for the ends of consumers that have left; `abandon`: forgets those that have not.
-	 */
+	/* Waits for the ends of consumers that have left; `abandon`: leaves those that have not to
+	 * themselves, with their reference to the queue. */
 	void (*join)(GpuQueue *q, bool abandon);
+	/* Whether every consumer stands still because of this very control word. */
+	bool (*acknowledged)(GpuQueue *q, uint64_t control);
+	/* Whether every consumer has left for good. */
+	bool (*left)(GpuQueue *q);
+	/* The host as a consumer that runs nothing: what nobody can claim any more ends CANCELLED.
+	 */
+	void (*cancel_unstarted)(GpuQueue *q);
+
+	/* Of a device whose consumers cannot wake host threads, which then have to look; NULL of
+	 * one whose can. */
+
+	/* A message has been published; called for every one. */
+	void (*published)(GpuQueue *q);
+	/* A pause is complete; a pause is over. Outside the control lock. */
+	void (*paused)(GpuQueue *q);
+	void (*resumed)(GpuQueue *q);
+	/* Called now and then by whoever waits or finds nothing. */
+	void (*tend)(GpuQueue *q);
 };
 
-extern const struct gq_device gq__cpu_device;
+extern const struct gq_device gq__cpu_device, gq__cuda_device;
 
 #endif /* GPUQ_DEVICE_DEVICE_H */

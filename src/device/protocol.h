@@ -399,18 +399,25 @@ GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_turn *turn)
 
 /*
  * What is to become of a claimed message, decided here and nowhere else.
+ * @param cancel  the slot's word of that name
  * @param now_ns  CLOCK_MONOTONIC; may be 0 when the slot has no deadline
  * @return 0: run it; else the outcome it ends with.
  */
+GQ_FN uint32_t gq_decide_on(uint64_t msg_id, uint64_t cancel, uint64_t deadline_ns,
+			    uint64_t control, uint64_t now_ns)
+{
+	if ((control & GQ_CONTROL_CANCEL) != 0 || cancel == msg_id)
+		return GQ_OUTCOME_CANCELLED;
+	if (deadline_ns != 0 && now_ns >= deadline_ns)
+		return GQ_OUTCOME_EXPIRED;
+	return 0;
+}
+
 GQ_FN uint32_t gq_decide(const struct gq_slot *slot, uint64_t control, uint64_t now_ns)
 {
 	/* Relaxed: the id in it says which message is meant; nothing else is published by it. */
-	if ((control & GQ_CONTROL_CANCEL) != 0 ||
-	    gq_load_relaxed_u64(&slot->cancel) == slot->msg_id)
-		return GQ_OUTCOME_CANCELLED;
-	if (slot->deadline_ns != 0 && now_ns >= slot->deadline_ns)
-		return GQ_OUTCOME_EXPIRED;
-	return 0;
+	return gq_decide_on(slot->msg_id, gq_load_relaxed_u64(&slot->cancel), slot->deadline_ns,
+			    control, now_ns);
 }
 
 /* The outcome of a message that has run. */

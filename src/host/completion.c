@@ -117,6 +117,8 @@ static unsigned reap_some(GpuQueue *q)
 	uint32_t slot, outcome;
 	unsigned n = 0;
 
+	if (q->given_up) /* what a dead device still completes has ended FAILED already */
+		return 0;
 	while (n < REAP_CHUNK && gq_reap(&q->ch, &slot, &outcome)) {
 		finish(q, slot, outcome);
 		n++;
@@ -156,6 +158,22 @@ uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed)
 	n = gq_pool_pop(&q->pool, ids, max, closed);
 	pthread_mutex_unlock(&q->reap_lock);
 	return n;
+}
+
+/* The device has failed: what it has completed stands, every other accepted message ends FAILED. */
+void gq__fail_all(GpuQueue *q)
+{
+	pthread_mutex_lock(&q->reap_lock);
+	while (reap_some(q) == REAP_CHUNK)
+		;
+	for (uint32_t i = 0; i < q->cfg.capacity; i++)
+		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) == GQ_QUEUED) /* S2 */
+			finish(q, i, GQ_OUTCOME_FAILED);
+	q->given_up = true;
+	pthread_mutex_unlock(&q->reap_lock);
+	gq__wake_everybody(q);
+	for (uint32_t i = 0; i < q->cfg.capacity; i++)
+		gq__wake_slot(q, i);
 }
 
 /* Whether polling would return something. */
@@ -235,7 +253,7 @@ static void *serve_fd(void *arg)
 	struct gq_wait wait;
 
 	while (gq_load_seq_cst_u32(&q->fd_quit) == 0) {
-		gq__wait_begin(&wait, &q->any, GQ_FOR_EVER, 0);
+		gq_wait_begin(q, &wait, &q->any, GQ_FOR_EVER, 0);
 		while (gq_load_seq_cst_u32(&q->fd_quit) == 0 && !announce(q) &&
 		       gq__wait_next(&wait))
 			;
@@ -359,8 +377,10 @@ static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *complet
 				 "the output array is NULL with max_count %zu; allowed: NULL only "
 				 "with max_count 0",
 				 max_count);
-	if (max_count == 0 || nothing_to_poll(q))
+	if (max_count == 0 || nothing_to_poll(q)) {
+		gq_tend(q);
 		return Q_OK;
+	}
 	pthread_mutex_lock(&q->reap_lock);
 	while (n < max_count) {
 		Completion one;
@@ -429,6 +449,7 @@ static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
 				gq__reap_all(q, false);
 		}
 	}
+	gq_tend(q);
 	return gq__fail(Q_ERR_NOT_READY, "the message has not finished yet");
 }
 
@@ -574,13 +595,14 @@ bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t dea
 
 	gq__wait_begin_flag(&wait, &gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask))->armed,
 			    deadline_ns);
+	wait.looks = q->device->tend != NULL ? q : NULL;
 	do {
 		changed = gq_load_seq_cst_u64(state) != seen; /* S2, K2 */
 		if (!changed) {
 			gq__reap_all(q, wait.registered || deadline_ns == 0);
 			changed = gq_load_seq_cst_u64(state) != seen;
 		}
-	} while (!changed && gq__wait_next(&wait));
+	} while (!changed && !gq_failed(q) && gq__wait_next(&wait));
 	gq__wait_end(&wait);
 	return changed;
 }
@@ -602,7 +624,10 @@ static QueueStatus wait_for(GpuQueue *q, uint64_t msg_id, enum gq_phase until, u
 		if (before >= until)
 			return Q_OK;
 		if (!gq__wait_state_change(q, msg_id, state, deadline_ns))
-			return gq__fail(Q_ERR_TIMEOUT, "timeout_ms is over");
+			return gq_failed(q) ? gq__device_failed(q)
+					    : gq__fail(Q_ERR_TIMEOUT, "timeout_ms is over");
+		if (gq_failed(q))
+			return gq__device_failed(q);
 		state = gq_look_up(q, msg_id);
 		/* Finished, and taken or discarded before we looked: it has been waited for. */
 		if (gq_phase_of(state) == GQ_FREE && before == GQ_QUEUED)
@@ -643,11 +668,13 @@ QueueStatus q_wait_any(GpuQueue *q, uint32_t timeout_ms)
 	QueueStatus status;
 
 	GQ_ENTER(q);
-	gq__wait_begin(&wait, &q->any, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
+	gq_wait_begin(q, &wait, &q->any, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
 	do
 		status = attempt_any(q, wait.registered || timeout_ms == 0);
-	while (status == Q_ERR_NOT_READY && gq__wait_next(&wait));
+	while (status == Q_ERR_NOT_READY && !gq_failed(q) && gq__wait_next(&wait));
 	gq__wait_end(&wait);
+	if (gq_failed(q))
+		return gq__device_failed(q);
 	if (status == Q_ERR_SHUTDOWN)
 		return gq__fail(status, "the queue is stopped and nothing is left to poll");
 	if (status == Q_ERR_NOT_READY)

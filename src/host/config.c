@@ -88,19 +88,7 @@ static bool check_ranges(const QueueConfig *cfg)
 
 static bool resolve_device(QueueConfig *cfg)
 {
-	if (cfg->device == Q_DEVICE_AUTO && !device_from_environment(&cfg->device))
-		return false;
-	if (cfg->device == Q_DEVICE_CUDA) {
-		gq__fail(Q_ERR_UNSUPPORTED,
-			 "device is 2 (cuda), but this build of libgpuq has no CUDA device; "
-			 "allowed: 0 (auto), 1 (cpu)");
-		return false;
-	}
-	if (cfg->ordinal != 0)
-		return refuse("ordinal", cfg->ordinal, "0 on the CPU device");
-	if (cfg->reserve_sms != 0)
-		return refuse("reserve_sms", cfg->reserve_sms, "0 on the CPU device");
-	return true;
+	return cfg->device != Q_DEVICE_AUTO || device_from_environment(&cfg->device);
 }
 
 bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out)

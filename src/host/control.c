@@ -13,6 +13,8 @@ static uint64_t set_control(GpuQueue *q, uint64_t flags)
 	uint64_t control = epoch << GQ_CONTROL_EPOCH_SHIFT | flags;
 
 	gq_exchange_seq_cst_u64(&q->control, control); /* X1 release: pairs with X2 */
+	if (q->ch.control != &q->control)
+		gq_exchange_seq_cst_u64(q->ch.control, control); /* X1: where consumers read it */
 	return control;
 }
 
@@ -21,7 +23,7 @@ static uint64_t control_flags(const GpuQueue *q)
 	return q->control & ((UINT64_C(1) << GQ_CONTROL_EPOCH_SHIFT) - 1);
 }
 
-static void wake_everybody(GpuQueue *q)
+void gq__wake_everybody(GpuQueue *q)
 {
 	gq_event_broadcast(&q->work);
 	gq_event_broadcast(&q->resumed);
@@ -37,15 +39,6 @@ static QueueStatus stopped_error(void)
 
 /* ---- pause, resume -----------------------------------------------------------------------------
  */
-
-/* Whether every consumer stands still because of this very control word. */
-static bool all_acknowledged(const GpuQueue *q, uint64_t control)
-{
-	for (uint32_t i = 0; i < q->cfg.consumers; i++)
-		if (gq_load_seq_cst_u64(&q->consumer[i].ack) != control) /* A2, K2 */
-			return false;
-	return true;
-}
 
 QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 {
@@ -68,9 +61,9 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 	pthread_mutex_unlock(&q->control_lock);
 	gq_event_broadcast(&q->work); /* sleepers must acknowledge too */
 
-	gq__wait_begin(&wait, &q->answered, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
-	while (!all_acknowledged(q, control) && gq_load_seq_cst_u64(&q->control) == control &&
-	       gq__wait_next(&wait))
+	gq_wait_begin(q, &wait, &q->answered, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
+	while (!q->device->acknowledged(q, control) &&
+	       gq_load_seq_cst_u64(&q->control) == control && !gq_failed(q) && gq__wait_next(&wait))
 		;
 	gq__wait_end(&wait);
 
@@ -81,7 +74,9 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 		status = q->stopping ? stopped_error()
 				     : gq__fail(Q_ERR_CANCELLED,
 						"q_resume() came before the pause was complete");
-	} else if (all_acknowledged(q, control)) {
+	} else if (gq_failed(q)) {
+		status = gq__device_failed(q);
+	} else if (q->device->acknowledged(q, control)) {
 		q->paused = true;
 		status = Q_OK;
 	} else {
@@ -94,6 +89,8 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 	pthread_mutex_unlock(&q->control_lock);
 	if (status == Q_ERR_TIMEOUT)
 		gq_event_broadcast(&q->resumed);
+	if (status == Q_OK && q->device->paused != NULL)
+		q->device->paused(q);
 	return status;
 }
 
@@ -119,6 +116,8 @@ QueueStatus q_resume(GpuQueue *q)
 		return stopped_error();
 	gq_event_broadcast(&q->resumed);
 	gq_event_broadcast(&q->answered); /* who still waits for the pause */
+	if (q->device->resumed != NULL)
+		q->device->resumed(q);
 	return Q_OK;
 }
 
@@ -144,8 +143,10 @@ static bool wait_for_accepted(GpuQueue *q, uint64_t deadline_ns)
 QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
-	if (wait_for_accepted(q, gq__deadline_ns(timeout_ms)))
+	if (wait_for_accepted(q, gq__deadline_ns(timeout_ms)) && !gq_failed(q))
 		return Q_OK;
+	if (gq_failed(q))
+		return gq__device_failed(q);
 	return gq__fail(Q_ERR_TIMEOUT, "messages were still unfinished after timeout_ms");
 }
 
@@ -202,8 +203,9 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 			return true;
 		/* A producer is between its slot and its publication, or a taker between its
 		 * result and the pool: some instructions, unless it was preempted. */
-		if (gq__now_ns() >= deadline_ns)
+		if (gq_failed(q) || gq__now_ns() >= deadline_ns)
 			return false;
+		gq_tend(q);
 		sched_yield();
 	}
 }
@@ -226,8 +228,8 @@ static void give_up(GpuQueue *q)
 	set_control(q, GQ_CONTROL_LEAVE | GQ_CONTROL_CANCEL);
 	pthread_mutex_unlock(&q->control_lock);
 	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY); /* K2: then look */
-	gq__cancel_unstarted(q);
-	wake_everybody(q);
+	q->device->cancel_unstarted(q);
+	gq__wake_everybody(q);
 }
 
 /* On a settled queue: no consumer is inside a processor, so they leave in no time. */
@@ -235,8 +237,8 @@ static void await_consumers(GpuQueue *q)
 {
 	struct gq_wait wait;
 
-	gq__wait_begin(&wait, &q->answered, GQ_FOR_EVER, GQ_SPIN_NS);
-	while (gq_load_seq_cst_u64(&q->live_consumers) != 0 && gq__wait_next(&wait)) /* A2, K2 */
+	gq_wait_begin(q, &wait, &q->answered, GQ_FOR_EVER, GQ_SPIN_NS);
+	while (!q->device->left(q) && !gq_failed(q) && gq__wait_next(&wait))
 		;
 	gq__wait_end(&wait);
 }
@@ -249,7 +251,9 @@ static void close_intake(GpuQueue *q)
 	q->stopping = true;
 	resume(q);
 	pthread_mutex_unlock(&q->control_lock);
-	wake_everybody(q);
+	gq__wake_everybody(q);
+	if (q->device->resumed != NULL)
+		q->device->resumed(q);
 }
 
 QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
@@ -260,6 +264,8 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 	deadline_ns = gq__deadline_ns(timeout_ms);
 	close_intake(q);
 	if (!settle(q, deadline_ns)) {
+		if (gq_failed(q))
+			return gq__device_failed(q);
 		give_up(q);
 		return gq__fail(Q_ERR_TIMEOUT, "a message was still being processed after "
 					       "timeout_ms; those not started are cancelled");
@@ -268,8 +274,10 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 	if ((q->control & GQ_CONTROL_LEAVE) == 0)
 		set_control(q, GQ_CONTROL_LEAVE);
 	pthread_mutex_unlock(&q->control_lock);
-	wake_everybody(q);
+	gq__wake_everybody(q);
 	await_consumers(q);
+	if (gq_failed(q))
+		return gq__device_failed(q);
 	pthread_mutex_lock(&q->control_lock);
 	q->stopped = true;
 	pthread_mutex_unlock(&q->control_lock);

@@ -66,6 +66,7 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 
 	if (n != 0 || *closed)
 		return n;
+	gq_tend(q);
 	if (force) /* discarded messages free their slots only there */
 		return gq__pop_reaped(q, ids, max, closed);
 	gq__reap_all(q, false);
@@ -88,11 +89,11 @@ static QueueStatus take_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t
 	if (__builtin_expect(n == 0 && !closed, 0)) {
 		if (*deadline_ns == 0 && timeout_ms != 0)
 			*deadline_ns = gq__deadline_ns(timeout_ms);
-		gq__wait_begin(&wait, &q->room, *deadline_ns, GQ_SPIN_NS);
+		gq_wait_begin(q, &wait, &q->room, *deadline_ns, GQ_SPIN_NS);
 		for (;;) {
 			/* force: at timeout 0 FULL must mean full, not that another is reaping. */
 			n = attempt_slots(q, ids, max, &closed, wait.registered || timeout_ms == 0);
-			if (n != 0 || closed || !gq__wait_next(&wait))
+			if (n != 0 || closed || gq_failed(q) || !gq__wait_next(&wait))
 				break;
 			retries++;
 		}
@@ -101,6 +102,8 @@ static QueueStatus take_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t
 			gq_fetch_add_relaxed_u64(&q->count.retries, retries);
 	}
 	*n_out = n;
+	if (n == 0 && gq_failed(q))
+		return gq__device_failed(q);
 	if (closed)
 		return closed_error();
 	return n != 0 ? Q_OK : Q_ERR_FULL;
@@ -151,11 +154,15 @@ static void fill_message(GpuQueue *q, uint64_t id, const EnqueueOptions *o, cons
 	fill(q, id, o, len, 0, GQ_QUEUED);
 }
 
-/* A consumer sleeps, or the queue's stop has timed out. */
+/* A consumer sleeps, the queue's stop has timed out, or its consumers do not sleep here. */
 static __attribute__((noinline)) void wake_consumers(GpuQueue *q, uint32_t n)
 {
 	uint32_t woken;
 
+	if (q->device->published != NULL) {
+		q->device->published(q);
+		return;
+	}
 	if ((gq_load_seq_cst_u64(&q->work.word) & GQ_EVENT_STICKY) != 0)
 		gq__cancel_unstarted(q);
 	woken = gq__event_wake(&q->work, n);
@@ -362,6 +369,9 @@ static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
 	const void *bytes;
 	QueueStatus status;
 
+	if (q->cfg.device != Q_DEVICE_CPU)
+		return gq__fail(Q_ERR_UNSUPPORTED,
+				"descriptors need the CPU device in this version");
 	if (q->regions == NULL)
 		return gq__fail(Q_ERR_UNSUPPORTED,
 				"no regions are bound to this queue: q_bind_regions()");

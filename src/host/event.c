@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* event.c - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
-#include "host/event.h"
+#include "host/queue.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -160,26 +160,61 @@ static bool spin(struct gq_wait *w)
 	return now < w->spin_until_ns;
 }
 
+/* A nap is a sixteenth of the time waited so far, but for these bounds; the last holds while no
+ * message is under way: then only a publication can change anything, and it wakes. */
+enum { SHORTEST_NAP_NS = 50000, LONGEST_NAP_NS = 2000000, IDLE_NAP_NS = 100000000 };
+
+/* When to look again. */
+static uint64_t nap_end(struct gq_wait *w)
+{
+	const GpuQueue *q = w->looks;
+	const uint64_t now = gq__now_ns();
+	uint64_t nap;
+
+	if (w->looks_since_ns == 0)
+		w->looks_since_ns = now;
+	nap = (now - w->looks_since_ns) / 16;
+	nap = nap < SHORTEST_NAP_NS ? SHORTEST_NAP_NS : nap > LONGEST_NAP_NS ? LONGEST_NAP_NS : nap;
+	if (w->event == &q->any && gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished))
+		nap = IDLE_NAP_NS;
+	return now + nap;
+}
+
+static void sleep_until_woken(struct gq_wait *w)
+{
+	uint64_t until = w->deadline_ns;
+	enum slept slept;
+	bool nap = false;
+
+	if (w->looks != NULL || w->nap_ns != GQ_FOR_EVER) {
+		const uint64_t end = w->looks != NULL ? nap_end(w) : gq__now_ns() + w->nap_ns;
+
+		nap = end < until;
+		until = nap ? end : until;
+	}
+	w->registered = false;
+	GQ_WINDOW();
+	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key, until,
+			   w->shared);
+	/* A wake-up without a waker, which the kernel may make, counts as woken: at worst an event
+	 * keeps one sleeper too many, which costs each publisher a futile call. */
+	if (slept != WOKEN && w->event != NULL)
+		gq_event_unregister(w->event, 1);
+	w->expired = slept == TIMED_OUT && !nap;
+	if (w->looks == NULL)
+		return;
+	if (slept == WOKEN) {
+		w->looks_since_ns = 0; /* something is under way again: be quick at first */
+		w->turns = 0;
+		w->spin_until_ns = 0;
+	}
+	w->looks->device->tend(w->looks);
+}
+
 bool gq__wait_next(struct gq_wait *w)
 {
 	if (w->registered) {
-		uint64_t until = w->deadline_ns;
-		enum slept slept;
-
-		w->registered = false;
-		if (w->nap_ns != GQ_FOR_EVER) {
-			uint64_t nap_end = gq__now_ns() + w->nap_ns;
-
-			until = nap_end < until ? nap_end : until;
-		}
-		GQ_WINDOW();
-		slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key, until,
-				   w->shared);
-		/* A wake-up without a waker, which the kernel may make, counts as woken: at worst
-		 * an event keeps one sleeper too many, which costs each publisher a futile call. */
-		if (slept != WOKEN && w->event != NULL)
-			gq_event_unregister(w->event, 1);
-		w->expired = slept == TIMED_OUT && until == w->deadline_ns;
+		sleep_until_woken(w);
 		return true;
 	}
 	if (w->expired || w->deadline_ns == 0)

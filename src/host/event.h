@@ -41,6 +41,9 @@ struct gq_wait {
 	uint32_t key;
 	bool registered;
 	bool expired;
+	/* A queue whose consumers cannot wake anybody: then sleep in naps, and look between. */
+	struct GpuQueue *looks;
+	uint64_t looks_since_ns;
 	bool shared; /* the flag is in memory shared between processes */
 };
 

@@ -6,6 +6,7 @@
 #include "host/memory.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,16 @@
 /* The ones we ship; compiled from kernels/. */
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
 	gq__processor_vecdot;
+
+/* Their images for GPUs, by granularity; NULL where they were built without nvcc. */
+extern const void *const gq__device_images_crc32c[3],
+	*const gq__device_images_echo[3], *const gq__device_images_sha256[3],
+						  *const gq__device_images_vecdot[3];
+
+static const void *const *const built_in_device[] = { gq__device_images_crc32c,
+						      gq__device_images_echo,
+						      gq__device_images_sha256,
+						      gq__device_images_vecdot };
 
 static const QProcessorImage *const built_in[] = { &gq__processor_crc32c, &gq__processor_echo,
 						   &gq__processor_sha256, &gq__processor_vecdot };
@@ -34,11 +45,22 @@ void q_register_processor(const QProcessorImage *image)
 	pthread_mutex_unlock(&registry_lock);
 }
 
+static bool ends_in(const char *name, const char *ending)
+{
+	size_t length = strlen(name), tail = strlen(ending);
+
+	return length > tail && strcmp(name + length - tail, ending) == 0;
+}
+
+/* A file that holds an image for a GPU and nothing else. */
+static bool is_image(const char *name)
+{
+	return ends_in(name, ".fatbin") || ends_in(name, ".cubin") || ends_in(name, ".ptx");
+}
+
 static bool is_path(const char *name)
 {
-	size_t length = strlen(name);
-
-	return strchr(name, '/') != NULL || (length > 3 && strcmp(name + length - 3, ".so") == 0);
+	return strchr(name, '/') != NULL || ends_in(name, ".so") || is_image(name);
 }
 
 /* The protocol is checked before the rest: what follows it may have another layout. */
@@ -78,10 +100,13 @@ static bool check(const QProcessorImage *image, const char *where)
 
 static void take(const QProcessorImage *image, void *library, struct gq_processor *out)
 {
-	out->image = *image;
-	out->library = library;
+	*out = (struct gq_processor){ .image = *image, .library = library };
 	snprintf(out->name, sizeof(out->name), "%s", image->name);
 	out->image.name = out->name;
+	out->device[image->granularity] = image->device_image;
+	for (unsigned i = 0; i < BUILT_IN; i++)
+		if (image == built_in[i])
+			memcpy(out->device, built_in_device[i], sizeof(out->device));
 }
 
 static bool load(const char *path, struct gq_processor *out)
@@ -109,6 +134,51 @@ static bool load(const char *path, struct gq_processor *out)
 	}
 	take(image, library, out);
 	return true;
+}
+
+enum { MAX_IMAGE_BYTES = 1 << 30 };
+
+/* The whole file, and a zero behind it, which the driver wants after PTX. */
+static bool read_image(FILE *file, struct gq_processor *out)
+{
+	long length;
+
+	if (fseek(file, 0, SEEK_END) != 0)
+		return false;
+	length = ftell(file);
+	if (length <= 0 || length > MAX_IMAGE_BYTES || fseek(file, 0, SEEK_SET) != 0)
+		return false;
+	out->file_bytes = (size_t)length + 1;
+	out->file = gq__alloc(out->file_bytes, "the processor's image");
+	if (out->file == NULL)
+		return false;
+	if (fread(out->file, 1, (size_t)length, file) == (size_t)length)
+		return true;
+	gq__free(out->file, out->file_bytes);
+	out->file = NULL;
+	return false;
+}
+
+/* An image for a GPU by path; its name is the file's, without folder and extension. */
+static bool load_image(const char *path, struct gq_processor *out)
+{
+	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+	FILE *file = gq__fault() ? NULL : fopen(path, "rb");
+	bool ok;
+
+	*out = (struct gq_processor){ .image.name = out->name };
+	if (file == NULL) {
+		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
+			  strerror(errno));
+		return false;
+	}
+	gq__fail(Q_ERR_INVALID_ARG, "");
+	ok = read_image(file, out);
+	fclose(file);
+	if (!ok && q_last_error()[0] == '\0')
+		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' cannot be read, or is empty", path);
+	snprintf(out->name, sizeof(out->name), "%.*s", (int)(strrchr(name, '.') - name), name);
+	return ok;
 }
 
 /* The names a program can use, for an error message. */
@@ -183,7 +253,7 @@ bool gq__find_processor(const char *name, struct gq_processor *out)
 	bool ok;
 
 	if (!by_default && is_path(name))
-		return load(name, out);
+		return is_image(name) ? load_image(name, out) : load(name, out);
 	pthread_mutex_lock(&registry_lock);
 	if (overflowed)
 		gq__log(Q_LOG_WARNING, "more than %d processors are linked; the last are ignored",
@@ -201,4 +271,6 @@ void gq__close_processor(struct gq_processor *processor)
 	if (processor->library != NULL)
 		dlclose(processor->library);
 	processor->library = NULL;
+	gq__free(processor->file, processor->file_bytes);
+	processor->file = NULL;
 }

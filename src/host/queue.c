@@ -30,9 +30,24 @@ QueueStatus gq__refuse_handle(const GpuQueue *q)
 {
 	if (q == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "queue is NULL; allowed: a queue from q_init()");
+	if (gq_load_relaxed_u64(&q->generation) == GQ_GENERATION_FAILED)
+		return gq__device_failed(q);
 	return gq__fail(Q_ERR_UNSUPPORTED,
 			"this queue belongs to the parent process: a queue cannot be used after "
 			"fork(); make a new one with q_init()");
+}
+
+void gq__tend_now_and_then(GpuQueue *q)
+{
+	static _Thread_local uint32_t turns;
+
+	if (++turns % 64 == 0)
+		q->device->tend(q);
+}
+
+QueueStatus gq__device_failed(const GpuQueue *q)
+{
+	return gq__failf(Q_ERR_CUDA, "%s", gq_failed(q) ? q->failure : "the device has failed");
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
@@ -106,20 +121,17 @@ static bool allocate(GpuQueue *q)
 	q->slots_bytes = n * q->ch.slot_stride;
 	q->results_bytes = n * q->ch.result_stride;
 	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 2) * sizeof(uint64_t);
-	q->words = gq__alloc(q->words_bytes, "the rings");
+	q->words = q->device->alloc(q, q->words_bytes, "the rings");
 	if (q->words == NULL)
 		return false;
 	q->records = gq__alloc(n * sizeof(*q->records), "the slots' records");
 	if (q->records == NULL)
 		return false;
-	q->ch.slots = gq__alloc(q->slots_bytes, "the message slots");
+	q->ch.slots = q->device->alloc(q, q->slots_bytes, "the message slots");
 	if (q->ch.slots == NULL)
 		return false;
-	q->ch.results = gq__alloc(q->results_bytes, "the result areas");
+	q->ch.results = q->device->alloc(q, q->results_bytes, "the result areas");
 	if (q->ch.results == NULL)
-		return false;
-	q->consumer = gq__alloc(q->cfg.consumers * sizeof(*q->consumer), "the consumers");
-	if (q->consumer == NULL)
 		return false;
 	if (q->cfg.processor_data != NULL) {
 		q->user = gq__alloc(q->cfg.processor_data_bytes, "processor_data");
@@ -136,13 +148,13 @@ static bool allocate(GpuQueue *q)
 
 static void destroy(GpuQueue *q)
 {
-	gq__close_processor(&q->processor);
 	gq__free(q->user, q->cfg.processor_data_bytes);
-	gq__free(q->consumer, q->cfg.consumers * sizeof(*q->consumer));
-	gq__free(q->ch.results, q->results_bytes);
-	gq__free(q->ch.slots, q->slots_bytes);
+	q->device->free(q, q->ch.results, q->results_bytes);
+	q->device->free(q, q->ch.slots, q->slots_bytes);
 	gq__free(q->records, q->cfg.capacity * sizeof(*q->records));
-	gq__free(q->words, q->words_bytes);
+	q->device->free(q, q->words, q->words_bytes);
+	q->device->close(q);
+	gq__close_processor(&q->processor);
 	pthread_mutex_destroy(&q->control_lock);
 	pthread_mutex_destroy(&q->reap_lock);
 	gq__free(q, sizeof(*q));
@@ -158,46 +170,65 @@ void gq__drop_ref(GpuQueue *q)
 
 /* ---- life cycle -------------------------------------------------------------------------- */
 
+/*
+ * The device that the configuration, as resolved, asks for: opened. AUTO takes the CUDA device if
+ * driver, device and image are there, and says why if not.
+ */
+static bool open_device(GpuQueue *q, const QueueConfig *cfg)
+{
+	const uint32_t wanted = q->cfg.device;
+
+	if (wanted != Q_DEVICE_CPU) {
+		q->device = &gq__cuda_device;
+		if (q->device->open(q)) {
+			q->cfg.device = Q_DEVICE_CUDA;
+			snprintf(q->reason, sizeof(q->reason), "%s",
+				 cfg->device == Q_DEVICE_CUDA ? "asked for in the configuration"
+				 : wanted == Q_DEVICE_CUDA    ? "asked for by GPUQ_DEVICE"
+							   : "driver, device and image are there");
+			return true;
+		}
+		if (wanted == Q_DEVICE_CUDA)
+			return false;
+		q->device->close(q);
+	}
+	q->device = &gq__cpu_device;
+	q->cfg.device = Q_DEVICE_CPU;
+	if (wanted == Q_DEVICE_AUTO)
+		snprintf(q->reason, sizeof(q->reason), "no CUDA device: %s", q_last_error());
+	else
+		snprintf(q->reason, sizeof(q->reason), "%s",
+			 cfg->device == Q_DEVICE_CPU ? "asked for in the configuration"
+						     : "asked for by GPUQ_DEVICE");
+	return q->device->open(q);
+}
+
 GpuQueue *q_init(const QueueConfig *cfg)
 {
-	const struct gq_device *device = &gq__cpu_device;
 	QueueConfig resolved;
 	GpuQueue *q;
 
 	gq__watch_forks();
 	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
 		return NULL;
-	if (resolved.consumers == 0)
-		resolved.consumers = device->default_consumers();
 	q = gq__alloc(sizeof(*q), "the queue");
 	if (q == NULL)
 		return NULL;
 	q->refs = 1;
 	q->generation = gq__generation;
 	q->cfg = resolved;
-	q->device = device;
+	q->device = &gq__cpu_device;
 	q->start_pos = gq__start_pos;
 	q->completion_fd = -1;
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
-	snprintf(q->reason, sizeof(q->reason), "%s",
-		 cfg->device == Q_DEVICE_CPU       ? "asked for in the configuration"
-		 : resolved.device == Q_DEVICE_CPU ? "asked for by GPUQ_DEVICE"
-						   : "this build of libgpuq has no CUDA device");
-	q->cfg.device = Q_DEVICE_CPU;
-	if (!gq__find_processor(cfg->processor, &q->processor))
-		goto drop;
-	if (q->processor.image.cpu == NULL) {
-		gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' was not compiled for the CPU device",
-			  q->processor.name);
-		goto drop;
-	}
-	if (!allocate(q) || !device->start(q))
+	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
+	    !allocate(q) || !q->device->start(q))
 		goto drop;
 	gq__log(Q_LOG_INFO,
-		"queue of %" PRIu32 " x %" PRIu32 " bytes on the %s device, processor %s, %" PRIu32
+		"queue of %" PRIu32 " x %" PRIu32 " bytes on %s, processor %s, %" PRIu32
 		" consumers",
-		q->cfg.capacity, q->cfg.slot_bytes, device->name, q->processor.name,
+		q->cfg.capacity, q->cfg.slot_bytes, q->device_name, q->processor.name,
 		q->cfg.consumers);
 	return q;
 drop:
@@ -209,9 +240,9 @@ void q_shutdown(GpuQueue *q)
 {
 	bool abandon;
 
-	if (q == NULL || gq_enter(q) != Q_OK)
+	if (q == NULL || (gq_enter(q) != Q_OK && !gq_failed(q)))
 		return;
-	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK;
+	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
 	if (abandon)
 		gq__log(Q_LOG_ERROR,
 			"q_shutdown: a message is still being processed after %" PRIu32

@@ -55,7 +55,9 @@ struct gq_reaped {
 
 struct GpuQueue {
 	/* Constant after q_init(). */
-	uint64_t generation; /* of the process that made it: see gq__generation */
+	/* Of the process that made it: see gq__generation; GQ_GENERATION_FAILED once the device
+	 * has failed, so that one load tells both. */
+	uint64_t generation;
 	struct gq_channel ch;
 	struct gq_ring pool;
 	struct gq_record *records;
@@ -67,8 +69,9 @@ struct GpuQueue {
 	QueueConfig cfg; /* as resolved */
 	struct gq_processor processor;
 	const struct gq_device *device;
-	char reason[192];
-	struct gq_consumer *consumer; /* cfg.consumers of them */
+	void *device_state;           /* the device's own */
+	struct gq_consumer *consumer; /* CPU device: cfg.consumers of them */
+	char reason[192], device_name[64], transport[32];
 
 	/* Positions, each written by one kind of party, on lines of their own. */
 	struct {
@@ -93,6 +96,7 @@ struct GpuQueue {
 	uint64_t finished_head; /* written under the lock, read relaxed without */
 	uint64_t finished_tail; /* likewise */
 	struct gq_reaped reaped;
+	bool given_up; /* gq__fail_all() has been here */
 	uint32_t
 		fd_readable; /* completion_fd has been written; under the lock, read without (K1) */
 	int completion_fd;   /* -1 until asked for */
@@ -107,7 +111,9 @@ struct GpuQueue {
 	bool stopping;    /* q_stop() has begun */
 	bool stopped;     /* and has ended with Q_OK */
 	uint64_t live_consumers;
-	uint64_t refs; /* the handle and every consumer; who drops the last frees */
+	uint64_t refs;     /* the handle and every consumer; who drops the last frees */
+	char failure[400]; /* what the device died of; F1, F2 */
+	uint32_t failed;
 
 	/* Rare events, counted where they happen. */
 	GQ_ALIGNED(GQ_LINE) struct {
@@ -131,13 +137,23 @@ void gq__watch_forks(void);
 
 QueueStatus gq__refuse_handle(const GpuQueue *q);
 
-/* The one load that every call pays for fork safety. */
+#define GQ_GENERATION_FAILED UINT64_MAX
+
+/* The one load that every call pays for fork safety and device failures. */
 static inline QueueStatus gq_enter(const GpuQueue *q)
 {
-	if (__builtin_expect(q == NULL || q->generation != gq__generation, 0))
+	if (__builtin_expect(q == NULL || gq_load_relaxed_u64(&q->generation) != gq__generation, 0))
 		return gq__refuse_handle(q);
 	return Q_OK;
 }
+
+/* The device has failed: waiting is over. gq__device_failed() is the status. */
+static inline bool gq_failed(const GpuQueue *q)
+{
+	return __builtin_expect(gq_load_seq_cst_u32(&q->failed) != 0, 0); /* F2, K2 */
+}
+
+QueueStatus gq__device_failed(const GpuQueue *q);
 
 #define GQ_ENTER(q)                                                                                \
 	do {                                                                                       \
@@ -190,7 +206,26 @@ static inline bool gq_closed(const GpuQueue *q)
 
 /* ---- shared by the source files of the queue ---------------------------------------------- */
 
+/* Where something was looked for and not found: now and then, look whether the device still works
+ * and let it do what nobody else does. */
+void gq__tend_now_and_then(GpuQueue *q);
+
+static inline void gq_tend(GpuQueue *q)
+{
+	if (__builtin_expect(q->device->tend != NULL, 0))
+		gq__tend_now_and_then(q);
+}
+
+/* A wait for what a consumer does. */
+static inline void gq_wait_begin(GpuQueue *q, struct gq_wait *w, struct gq_event *event,
+				 uint64_t deadline_ns, uint64_t spin_ns)
+{
+	gq__wait_begin(w, event, deadline_ns, spin_ns);
+	w->looks = q->device->tend != NULL ? q : NULL;
+}
+
 /* completion.c */
+void gq__fail_all(GpuQueue *q);
 void gq__reap_all(GpuQueue *q, bool force);
 uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed);
 void gq__free_slot(GpuQueue *q, uint64_t id);
@@ -202,7 +237,11 @@ void gq__stop_fd(GpuQueue *q);
 /* control.c */
 bool gq__settled(const GpuQueue *q);
 void gq__cancel_unstarted(GpuQueue *q);
+void gq__wake_everybody(GpuQueue *q);
 void gq__consumer_left(GpuQueue *q);
+
+/* stats.c */
+uint64_t gq__accepted(const GpuQueue *q);
 
 /* queue.c */
 void gq__drop_ref(GpuQueue *q);

@@ -319,7 +319,7 @@ static uint64_t look_up(const RegionTable *t, RegionHandle region)
 
 	if (region.id >= t->max_regions)
 		return 0;
-	state = gq_load_acquire_u64(&t->entry[region.id].state); /* G2 acquire: size, bytes */
+	state = gq_load_acquire_u64(&t->entry[region.id].state); /* E2 acquire: size, bytes */
 	return is_registered(state, region.generation) ? state : 0;
 }
 
@@ -327,12 +327,12 @@ static uint64_t look_up(const RegionTable *t, RegionHandle region)
  * same generation afterwards, or a compare-and-swap from that state succeed. */
 static uint64_t size_of(const RegionTable *t, RegionHandle region)
 {
-	return gq_load_acquire_u64(&t->entry[region.id].size); /* G2 */
+	return gq_load_acquire_u64(&t->entry[region.id].size); /* E2 */
 }
 
 static uint64_t cursor_of(const RegionTable *t, RegionHandle region)
 {
-	return gq_load_acquire_u64(&t->entry[region.id].cursor); /* G2 acquire: what was appended */
+	return gq_load_acquire_u64(&t->entry[region.id].cursor); /* E2 acquire: what was appended */
 }
 
 /* ---- mappings ------------------------------------------------------------------------------- */
@@ -430,7 +430,7 @@ static void forget_freed(RegionTable *t, uint32_t id)
 		return;
 	pthread_mutex_lock(&t->lock);
 	generation = m->generation;
-	state = gq_load_acquire_u64(&t->entry[id].state); /* G2 */
+	state = gq_load_acquire_u64(&t->entry[id].state); /* E2 */
 	if (generation != 0 && !is_registered(state, (uint32_t)generation))
 		forget(m);
 	pthread_mutex_unlock(&t->lock);
@@ -541,8 +541,8 @@ static RegionHandle claim(RegionTable *t, RegionPolicy policy)
 		claimed = (uint64_t)generation << GQ_REGION_GENERATION_SHIFT |
 			  (uint64_t)policy << GQ_REGION_POLICY_SHIFT | GQ_REGION_CLAIMED;
 		GQ_WINDOW();
-		/* G2 acquire: whoever acquired a reference to the entry's former region has read
-		 * its size; pairs with G1. */
+		/* E2 acquire: whoever acquired a reference to the entry's former region has read
+		 * its size; pairs with E1. */
 		if (gq_region_phase_of(state) == GQ_REGION_FREE &&
 		    gq_cas_acq_rel_u64(word, state, claimed))
 			return (RegionHandle){ .id = id, .generation = generation };
@@ -563,7 +563,7 @@ static QueueStatus enter(RegionTable *t, void *base, uint64_t size, RegionPolicy
 
 	if (region.generation == 0)
 		return no_entry(t);
-	/* G1 release, these too: a reader that sees them must then see that the state has moved on.
+	/* E1 release, these too: a reader that sees them must then see that the state has moved on.
 	 */
 	gq_store_release_u64(&e->size, size);
 	gq_store_release_u64(&e->cursor, 0);
@@ -576,7 +576,7 @@ static QueueStatus enter(RegionTable *t, void *base, uint64_t size, RegionPolicy
 	m->writable = policy == Q_REGION_APPEND_ONLY;
 	remember(m, region.generation, base, size, only_in);
 	GQ_WINDOW();
-	/* G1 release: size, cursor, and the bytes of an immutable region; pairs with G2. */
+	/* E1 release: size, cursor, and the bytes of an immutable region; pairs with E2. */
 	gq_store_release_u64(&e->state, (uint64_t)region.generation << GQ_REGION_GENERATION_SHIFT |
 						(uint64_t)policy << GQ_REGION_POLICY_SHIFT |
 						GQ_REGION_LIVE);
@@ -749,7 +749,7 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
 	if (status != Q_OK)
 		return status;
 	for (;;) {
-		uint64_t state = look_up(t, d.region); /* G2 */
+		uint64_t state = look_up(t, d.region); /* E2 */
 
 		if (state == 0)
 			return stale(t, d.region);
@@ -766,8 +766,8 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
 		if (gq_region_references_of(state) == GQ_REGION_MAX_REFERENCES)
 			return too_many(d.region);
 		GQ_WINDOW();
-		/* G1 release: what was read above was read before the entry's next use; pairs with
-		 * the claim's G2. */
+		/* E1 release: what was read above was read before the entry's next use; pairs with
+		 * the claim's E2. */
 		if (gq_cas_acq_rel_u64(&t->entry[d.region.id].state, state,
 				       state + GQ_REGION_REFERENCE))
 			break;
@@ -800,7 +800,7 @@ static QueueStatus give_back(RegionTable *t, RegionHandle region)
 			return Q_ERR_INVALID_ARG;
 		left = without_one(state);
 		GQ_WINDOW();
-		/* G1 release: this receiver has read the bytes; pairs with G2 of whoever frees the
+		/* E1 release: this receiver has read the bytes; pairs with E2 of whoever frees the
 		 * region or finds it freed. */
 	} while (!gq_cas_acq_rel_u64(&t->entry[region.id].state, state, left));
 	if (gq_region_phase_of(left) == GQ_REGION_FREE)
@@ -879,7 +879,7 @@ static QueueStatus pin(RegionTable *t, RegionHandle region, uint64_t *state)
 		if (gq_region_references_of(*state) == GQ_REGION_MAX_REFERENCES)
 			return too_many(region);
 		GQ_WINDOW();
-		/* G1, G2: as in gq__region_acquire(). */
+		/* E1, E2: as in gq__region_acquire(). */
 	} while (!gq_cas_acq_rel_u64(&t->entry[region.id].state, *state,
 				     *state + GQ_REGION_REFERENCE));
 	return Q_OK;
@@ -911,7 +911,7 @@ static QueueStatus append(RegionTable *t, RegionHandle region, const void *data,
 	if (len != 0)
 		memcpy(view.base + cursor, data, len);
 	GQ_WINDOW();
-	/* G1 release: the bytes before it; pairs with G2. */
+	/* E1 release: the bytes before it; pairs with E2. */
 	gq_store_release_u64(&t->entry[region.id].cursor, cursor + len);
 	*out_offset = cursor;
 	return Q_OK;
@@ -964,7 +964,7 @@ QueueStatus q_region_retire(RegionTable *t, RegionHandle region)
 		next = (state & ~GQ_REGION_PHASE_MASK) |
 		       (gq_region_references_of(state) != 0 ? GQ_REGION_RETIRED : GQ_REGION_FREE);
 		GQ_WINDOW();
-		/* G1 release, G2 acquire: as in give_back(), if it frees. */
+		/* E1 release, E2 acquire: as in give_back(), if it frees. */
 	} while (!gq_cas_acq_rel_u64(&t->entry[region.id].state, state, next));
 	if (gq_region_phase_of(next) == GQ_REGION_FREE)
 		forget_freed(t, region.id);

@@ -35,7 +35,7 @@ GQ_STATIC_ASSERT(offsetof(struct gq_region_head, version) == 24, "layout is shar
 
 /* A region. Zeroed memory reads as free and never used. */
 struct gq_region_entry {
-	uint64_t state;  /* below; G1, G2 */
+	uint64_t state;  /* below; E1, E2 */
 	uint64_t size;   /* written while CLAIMED */
 	uint64_t cursor; /* append-only: bytes appended; written while CLAIMED, then by appenders */
 	uint64_t reserved[5];

@@ -77,7 +77,7 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  */
 struct gq_ring_record {
 	uint64_t owner; /* identity; 0: free */
-	uint64_t op;    /* gq_op; O1, O2 */
+	uint64_t op;    /* gq_op; U1, U2 */
 	/* Single mode: what the operation will have done when it is complete (see ring_repair.c).
 	 */
 	uint64_t plan_op;   /* the op that the plan is of, written last */

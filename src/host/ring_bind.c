@@ -107,7 +107,7 @@ static struct gq_ring_record *bound(RingQueue *r, struct gq_ring_record *record)
 static bool is_idle(const struct gq_ring_record *record)
 {
 	return (gq_load_acquire_u64(&record->op) & GQ_OP_MASK) ==
-	       GQ_OP_IDLE; /* O2: pairs with O1 */
+	       GQ_OP_IDLE; /* U2: pairs with U1 */
 }
 
 struct gq_ring_record *gq__ring_bind(RingQueue *r)
@@ -159,7 +159,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 			continue;
 		}
 		other = &r->head->record[holder - 1];
-		/* O2 acquire: the positions that it left; pairs with O1. */
+		/* U2 acquire: the positions that it left; pairs with U1. */
 		if ((gq_load_acquire_u64(&other->op) & GQ_OP_MASK) != op) {
 			if (gq_cas_acq_rel_u64(role, holder, mine))
 				return Q_OK;

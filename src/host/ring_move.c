@@ -77,7 +77,7 @@ INLINE void op_end(struct gq_ring_record *record)
 {
 	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
 
-	/* O1 release: all that the operation wrote; pairs with O2. */
+	/* U1 release: all that the operation wrote; pairs with U2. */
 	gq_store_release_u64(&record->op, word + GQ_OP_NEXT);
 }
 

@@ -53,7 +53,7 @@ bool gq__ring_barrier(void)
 
 static uint64_t op_of(const struct gq_ring_record *record)
 {
-	return gq_load_acquire_u64(&record->op); /* O2: pairs with O1 */
+	return gq_load_acquire_u64(&record->op); /* U2: pairs with U1 */
 }
 
 static bool is_inside(uint64_t op)

@@ -5,12 +5,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static uint64_t accepted(const GpuQueue *q)
+/* These two can be asked after the device has failed. */
+#define ENTER(q)                                                                                   \
+	do {                                                                                       \
+		QueueStatus entered_ = gq_enter(q);                                                \
+		if (entered_ != Q_OK && entered_ != Q_ERR_CUDA)                                    \
+			return entered_;                                                           \
+	} while (0)
+
+/* Sequentially consistent for who is about to sleep because nothing is under way: K2. */
+uint64_t gq__accepted(const GpuQueue *q)
 {
 	uint64_t n = 0;
 
 	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		n += gq_load_acquire_u64(q->ch.ready[c].tail) - q->start_pos; /* H2 */
+		n += gq_load_seq_cst_u64(q->ch.ready[c].tail) - q->start_pos; /* H2 */
 	return n;
 }
 
@@ -28,7 +37,7 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 {
 	uint64_t returned, aborted, discarded;
 
-	GQ_ENTER(q);
+	ENTER(q);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL; allowed: a QueueStats");
 	memset(out, 0, sizeof(*out));
@@ -36,7 +45,7 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 	returned = gq_load_acquire_u64(q->pool.tail) - q->start_pos - q->cfg.capacity; /* H2 */
 	discarded = gq_load_relaxed_u64(&q->reaped.discarded);
 	aborted = gq_load_relaxed_u64(&q->count.aborted);
-	out->enq_count = accepted(q); /* last, so as not to be less than what came back */
+	out->enq_count = gq__accepted(q); /* last, so as not to be less than what came back */
 	out->deq_count =
 		less(returned, discarded + aborted + gq_load_relaxed_u64(&q->count.unused));
 	out->discarded = discarded;
@@ -69,7 +78,7 @@ static uint32_t state_of(GpuQueue *q)
 
 QueueStatus q_info(GpuQueue *q, QueueInfo *out)
 {
-	GQ_ENTER(q);
+	ENTER(q);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL; allowed: a QueueInfo");
 	memset(out, 0, sizeof(*out));
@@ -88,8 +97,8 @@ QueueStatus q_info(GpuQueue *q, QueueInfo *out)
 	out->memory_bytes = q->slots_bytes + q->results_bytes + q->words_bytes +
 			    q->cfg.capacity * sizeof(*q->records);
 	snprintf(out->processor, sizeof(out->processor), "%s", q->processor.name);
-	snprintf(out->device_name, sizeof(out->device_name), "%s", q->device->name);
-	snprintf(out->transport, sizeof(out->transport), "%s", q->device->transport);
+	snprintf(out->device_name, sizeof(out->device_name), "%s", q->device_name);
+	snprintf(out->transport, sizeof(out->transport), "%s", q->transport);
 	snprintf(out->reason, sizeof(out->reason), "%s", q->reason);
 	return Q_OK;
 }

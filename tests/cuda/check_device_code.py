@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile the GPU code with nvcc for every architecture and read the PTX; needs no GPU.
 
-check_device_code.py processors|protocol|self --nvcc PATH --source REPOSITORY --build FOLDER
+check_device_code.py processors|protocol|grid|abi|self --nvcc PATH --source REPOSITORY --build FOLDER
                      [--architectures 75,80,...]
 
 processors  every kernel of kernels/ at every granularity: compiles without a warning, and no
             payload is loaded through the non-coherent path (nvcc keeps such a load for ever)
 protocol    src/device/protocol.h: acquire and release at system scope, read-modify-write at
             device scope, no local memory, no spills, nothing that belongs to the host
+grid        the resident grid around every kernel at every granularity: the same as for protocol,
+            but that the kernel may have tables; spills and stack frames nowhere
+abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant
 self        the checks find what wrong_probe.cu does wrong
 
 Exit status: 0 good, 1 a check failed, 77 there is no nvcc.
@@ -210,6 +213,62 @@ def check_protocol(args):
     return problems
 
 
+# Of a whole grid: what the loop is there for.
+GRID_NEEDS = (
+    (r"ld\.acquire\.sys\.u64\b", None),
+    (r"atom\.relaxed\.gpu\.cas\.b64\b", None),
+    (r"atom\.acq_rel\.gpu\.cas\.b64\b", None),
+    (r"st\.release\.sys\.u64\b", None),
+    (r"fence\.sc\.sys\b", None),
+)
+
+
+def grid_offences(kernel):
+    def find(text):
+        for offence in protocol_offences(text):
+            # sha256's schedule is indexed by the round; ptxas says below that it spills nothing
+            if not (offence == "local memory" and kernel != "echo"):
+                yield offence
+    return find
+
+
+def check_grid(args):
+    probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
+    cases = [(kernel, granularity) for kernel in KERNELS for granularity in (0, 1, 2)]
+    jobs = [(compile_all, args, probe, f"grid.{kernel}.{granularity}",
+             [f'KERNEL_SOURCE="{os.path.join(args.source, "kernels", kernel + ".cu")}"',
+              f"Q_GRANULARITY={granularity}"]) for kernel, granularity in cases]
+    problems = []
+    for (kernel, _), (ptx, ptxas) in zip(cases, in_parallel(jobs)):
+        problems += spills(ptx[0], ptxas)
+        if kernel == "echo":
+            problems += [f"{ptx[0]}: {line.strip()}" for line in ptxas.splitlines()
+                         if re.search(r"\b[1-9]\d* bytes stack frame", line)]
+        for path in ptx:
+            kernels = instructions(path)
+            problems += report(path, kernels, grid_offences(kernel))
+            with open(path, encoding="ascii") as lines:
+                names = set(re.findall(r"^\.visible .*?\b(gpuq_\w+)", lines.read(), re.M))
+            if names != {"gpuq_canary", "gpuq_grid"}:
+                problems.append(f"{os.path.basename(path)}: visible are {sorted(names)}")
+            for pattern, count in GRID_NEEDS:
+                if not any(re.match(pattern, text) for text in kernels["gpuq_grid"]):
+                    problems.append(f"{os.path.basename(path)}: gpuq_grid has no {pattern}")
+    return problems
+
+
+def check_abi(args):
+    cuda = os.path.dirname(os.path.dirname(os.path.realpath(args.nvcc)))
+    source = os.path.join(args.source, "tests/cuda/abi_check.cc")
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+               "-isystem" + os.path.join(cuda, "include"),
+               "-I" + os.path.join(args.source, "include"),
+               "-I" + os.path.join(args.source, "src"), source]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    return [done.stdout] if done.returncode != 0 else []
+
+
 def check_self(args):
     want = {
         "wrong_noncoherent": "non-coherent load",
@@ -240,7 +299,7 @@ def check_self(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("check", choices=("processors", "protocol", "self"))
+    parser.add_argument("check", choices=("processors", "protocol", "grid", "abi", "self"))
     parser.add_argument("--nvcc", default="")
     parser.add_argument("--source", required=True)
     parser.add_argument("--build", required=True)
@@ -250,7 +309,8 @@ def main():
         print("skipped: no nvcc (or GPUQ_CUDA is OFF)")
         return 77
     os.makedirs(args.build, exist_ok=True)
-    checks = {"processors": check_processors, "protocol": check_protocol, "self": check_self}
+    checks = {"processors": check_processors, "protocol": check_protocol, "grid": check_grid,
+              "abi": check_abi, "self": check_self}
     try:
         problems = checks[args.check](args)
     except Failure as failure:

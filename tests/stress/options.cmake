@@ -2,7 +2,23 @@
 #
 # What the stress tests share. In builds with GPUQ_CHAOS they bring their own gq__chaos(): its delays
 # follow the test's seed, and a thread can be made to stand still in a window.
-add_library(gpuq_stress_support STATIC stress/support.c stress/traffic.c)
+add_library(gpuq_stress_support STATIC
+	stress/support.c stress/traffic.c)
+# Its processor as the stand-in driver's images of every granularity, and one of two warps a block.
+foreach(image thread warp block warps)
+	add_library(gpuq_standin_ledger_${image} OBJECT stress/standin_ledger.cc)
+	target_link_libraries(gpuq_standin_ledger_${image} PRIVATE gpuq_test_flags)
+	target_compile_options(gpuq_standin_ledger_${image} PRIVATE ${gpuq_plain_cxx})
+	target_sources(gpuq_stress_support PRIVATE
+		$<TARGET_OBJECTS:gpuq_standin_ledger_${image}>)
+	target_compile_definitions(gpuq_standin_ledger_${image} PRIVATE
+		STANDIN_IMAGE=standin_ledger_${image})
+endforeach()
+target_compile_definitions(gpuq_standin_ledger_thread PRIVATE Q_GRANULARITY=0)
+target_compile_definitions(gpuq_standin_ledger_warp PRIVATE Q_GRANULARITY=1)
+target_compile_definitions(gpuq_standin_ledger_block PRIVATE Q_GRANULARITY=2)
+target_compile_definitions(gpuq_standin_ledger_warps PRIVATE Q_GRANULARITY=1 GQ_BLOCK_THREADS=96)
+target_compile_options(gpuq_stress_support PRIVATE ${gpuq_plain_cxx})
 target_link_libraries(gpuq_stress_support PRIVATE gpuq_test_flags ${gpuq_cmocka} PUBLIC gpuq_static)
 file(GLOB stress_sources CONFIGURE_DEPENDS stress/stress_*.c)
 foreach(source ${stress_sources})
@@ -11,4 +27,16 @@ foreach(source ${stress_sources})
 	if(GPUQ_CHAOS)
 		target_link_options(${target} PRIVATE LINKER:--wrap=gq__chaos)
 	endif()
+endforeach()
+
+# Where order and hanging messages do not matter: the other images too.
+foreach(test exactly_once capacity cancel)
+	foreach(image thread block warps)
+		add_test(NAME stress.${test}.standin.${image} COMMAND stress_${test})
+		gpuq_test_properties(LABELS stress PROCESSORS 2 TESTS stress.${test}.standin.${image})
+		set_property(TEST stress.${test}.standin.${image} APPEND PROPERTY LABELS standin)
+		set_property(TEST stress.${test}.standin.${image} APPEND PROPERTY ENVIRONMENT
+			"GPUQ_TEST_DEVICE=cuda" "GPUQ_LIBCUDA=$<TARGET_FILE:gpuq_standin>"
+			"GPUQ_TEST_IMAGE=${image}" "GPUQ_STRESS_SCALE=0.3")
+	endforeach()
 endforeach()

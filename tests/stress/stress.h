@@ -33,6 +33,9 @@ extern bool stress_quiet; /* a helper process: the seed has been printed */
 /* First thing in main(). */
 void stress_begin(int argc, char **argv);
 
+/* Q_DEVICE_*: the device that the tests run on; GPUQ_TEST_DEVICE cuda, else the CPU device. */
+uint32_t stress_device(void);
+
 /* n times GPUQ_STRESS_SCALE, less under sanitizers; at least 1. */
 uint32_t stress_scaled(uint32_t n);
 

@@ -8,6 +8,17 @@
 /* ---- a processor that hangs --------------------------------------------------------------------
  */
 
+static void expect_cancelled(GpuQueue *q, const uint64_t *ids, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		QueueStatus how;
+
+		must_be(Q_OK, q_peek_result(q, ids[i], NULL, NULL, &how));
+		must(how == Q_ERR_CANCELLED, "a message that had not started ended %s",
+		     q_status_string(how));
+	}
+}
+
 static void a_stop_times_out_on_a_hung_processor_and_cancels_what_has_not_started(void **state)
 {
 	static const uint32_t capacities[] = { 1, 2, 4, 64 };
@@ -44,11 +55,9 @@ static void a_stop_times_out_on_a_hung_processor_and_cancels_what_has_not_starte
 		must_be(Q_ERR_TIMEOUT, q_stop(q, rng_below(&r, 3)));
 		for (uint32_t i = 0; i < hung; i++)
 			must_be(Q_ERR_NOT_READY, q_peek_result(q, ids[i], NULL, NULL, &how));
-		for (uint32_t i = hung; i < hung + others; i++) {
-			must_be(Q_OK, q_peek_result(q, ids[i], NULL, NULL, &how));
-			must(how == Q_ERR_CANCELLED, "a message that had not started ended %s",
-			     q_status_string(how));
-		}
+		/* On the CUDA device only a consumer can cancel, and here all of them hang. */
+		if (stress_device() == Q_DEVICE_CPU)
+			expect_cancelled(q, ids + hung, others);
 		if (reserve) {
 			must_be(Q_ERR_SHUTDOWN, q_wait(q, reserved, UINT32_MAX));
 			must_be(Q_ERR_SHUTDOWN, q_commit(q, reserved));
@@ -58,6 +67,7 @@ static void a_stop_times_out_on_a_hung_processor_and_cancels_what_has_not_starte
 		must_be(Q_ERR_TIMEOUT, q_stop(q, 0));
 		put(l.gate, UINT32_MAX);
 		must_be(Q_OK, q_stop(q, UINT32_MAX));
+		expect_cancelled(q, ids + hung, others);
 		for (uint32_t i = 0; i < hung; i++) {
 			uint8_t result[64];
 			size_t len = sizeof(result);
@@ -95,7 +105,7 @@ static void a_shutdown_that_times_out_leaves_the_memory_to_the_last_consumer(voi
 		struct ledger *l = &o->ledger;
 		QueueConfig config = { .capacity = 8,
 				       .slot_bytes = 64,
-				       .device = Q_DEVICE_CPU,
+				       .device = stress_device(),
 				       .consumers = 3,
 				       .shutdown_timeout_ms = 1,
 				       .processor = "ledger",

@@ -2,6 +2,8 @@
 /* support.c - what the stress tests share, but for the traffic. */
 #include "stress.h"
 
+#include "standin.h"
+
 #include <gpuq/processor.h>
 
 #include <errno.h>
@@ -129,14 +131,37 @@ void stress_phase(GpuQueue *q, const char *format, ...)
 		fprintf(stderr, "%s\n", phase);
 }
 
-static void ledger_process(const MsgView *in, ResultView *out);
+void ledger_process(const MsgView *in, ResultView *out);
+/* standin_ledger.cc */
+extern const struct standin_image standin_ledger_thread, standin_ledger_warp, standin_ledger_block,
+	standin_ledger_warps;
+
+/* GPUQ_TEST_IMAGE: thread, block, or warps (several a block); else a warp. */
+static void choose_image(QProcessorImage *image)
+{
+	const char *name = getenv("GPUQ_TEST_IMAGE");
+
+	if (name == NULL)
+		return;
+	if (strcmp(name, "thread") == 0) {
+		image->granularity = Q_PER_THREAD;
+		image->device_image = &standin_ledger_thread;
+	} else if (strcmp(name, "block") == 0) {
+		image->granularity = Q_PER_BLOCK;
+		image->device_image = &standin_ledger_block;
+	} else if (strcmp(name, "warps") == 0) {
+		image->device_image = &standin_ledger_warps;
+	}
+}
 
 void stress_begin(int argc, char **argv)
 {
-	static const QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC,
-					       .protocol_version = Q_PROTOCOL_VERSION,
-					       .name = "ledger",
-					       .cpu = ledger_process };
+	static QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC,
+					 .protocol_version = Q_PROTOCOL_VERSION,
+					 .granularity = Q_PER_WARP,
+					 .name = "ledger",
+					 .cpu = ledger_process,
+					 .device_image = &standin_ledger_warp };
 	const char *seed = argc > 1 ? argv[1] : getenv("GPUQ_STRESS_SEED");
 	const char *factor = getenv("GPUQ_STRESS_SCALE");
 	const char *only = getenv("GPUQ_STRESS_ONLY");
@@ -152,10 +177,18 @@ void stress_begin(int argc, char **argv)
 	if (!stress_quiet)
 		fprintf(stderr, "seed %" PRIu64 " (GPUQ_STRESS_SEED repeats it), scale %g%s\n",
 			stress_seed, scale, stress_can_stall() ? ", with GPUQ_CHAOS" : "");
+	choose_image(&image);
 	q_register_processor(&image);
 	stress_phase(NULL, "start");
 	if (pthread_create(&watcher, NULL, watch, NULL) == 0)
 		pthread_detach(watcher);
+}
+
+uint32_t stress_device(void)
+{
+	const char *device = getenv("GPUQ_TEST_DEVICE");
+
+	return device != NULL && strcmp(device, "cuda") == 0 ? Q_DEVICE_CUDA : Q_DEVICE_CPU;
 }
 
 uint32_t stress_scaled(uint32_t n)
@@ -391,7 +424,7 @@ uint32_t ledger_read(const struct ledger *l, const void *result, size_t len)
 	return number;
 }
 
-static void ledger_process(const MsgView *in, ResultView *out)
+void ledger_process(const MsgView *in, ResultView *out)
 {
 	struct ledger *l = *(struct ledger *const *)in->user;
 	uint32_t number;
@@ -462,7 +495,7 @@ GpuQueue *ledger_queue(struct ledger *l, uint32_t capacity, uint32_t consumers, 
 	QueueConfig config = { .capacity = capacity,
 			       .slot_bytes = l->slot_bytes,
 			       .result_bytes = l->result_bytes,
-			       .device = Q_DEVICE_CPU,
+			       .device = stress_device(),
 			       .consumers = consumers,
 			       .idle_park_ms = idle_park_ms,
 			       .shutdown_timeout_ms = UINT32_MAX,

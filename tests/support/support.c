@@ -2,11 +2,17 @@
 /* support.c - what the unit tests share: a processor of many behaviours, and short calls. */
 #include "support.h"
 
+#include "standin.h"
+
 #include <dirent.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define MAX_STARTED 4096
+
+extern const struct standin_image standin_test_image; /* standin_test.cc */
+QProcessorFn standin_called;
 
 static uint32_t gate_open, waiters, n_started, misaligned;
 static uint64_t started_tags[MAX_STARTED];
@@ -14,7 +20,7 @@ static uint64_t started_tags[MAX_STARTED];
 #define get(x)    __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
 #define set(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELEASE)
 
-static void test_processor(const MsgView *in, ResultView *out)
+void test_processor(const MsgView *in, ResultView *out)
 {
 	uint32_t i = __atomic_fetch_add(&n_started, 1, __ATOMIC_ACQ_REL);
 
@@ -49,8 +55,18 @@ static void test_processor(const MsgView *in, ResultView *out)
 
 static const QProcessorImage test_image = { .magic = Q_PROCESSOR_MAGIC,
 					    .protocol_version = Q_PROTOCOL_VERSION,
+					    .granularity = Q_PER_WARP,
 					    .name = "test",
-					    .cpu = test_processor };
+					    .cpu = test_processor,
+					    .device_image = &standin_test_image,
+					    .device_image_bytes = sizeof(standin_test_image) };
+
+bool on_cuda(void)
+{
+	const char *device = getenv("GPUQ_TEST_DEVICE");
+
+	return device != NULL && strcmp(device, "cuda") == 0;
+}
 
 __attribute__((constructor)) static void announce(void)
 {
@@ -61,7 +77,7 @@ QueueConfig config(uint32_t capacity, uint32_t slot_bytes)
 {
 	return (QueueConfig){ .capacity = capacity,
 			      .slot_bytes = slot_bytes,
-			      .device = Q_DEVICE_CPU,
+			      .device = on_cuda() ? Q_DEVICE_CUDA : Q_DEVICE_CPU,
 			      .consumers = 1,
 			      .processor = "test" };
 }

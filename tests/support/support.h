@@ -25,6 +25,25 @@ enum {
 /* A guard against hangs, not a measurement. */
 #define LONG_MS 60000u
 
+bool on_cuda(void); /* GPUQ_TEST_DEVICE is cuda: queues are made on the CUDA device */
+/* The rest of the test is of the CPU device only. */
+#define cpu_device_only(why)                                                                       \
+	do {                                                                                       \
+		if (on_cuda()) {                                                                   \
+			print_message("not on the CUDA device: %s\n", why);                        \
+			skip();                                                                    \
+		}                                                                                  \
+	} while (0)
+
+/* A processor of the test's own: `standin_call_image` is an image, for the stand-in driver, that
+ * calls `standin_called`. */
+struct standin_image;
+extern const struct standin_image standin_call_image;
+extern QProcessorFn standin_called;
+
+/* What the processor "test" is. */
+void test_processor(const MsgView *in, ResultView *out);
+
 QueueConfig config(uint32_t capacity, uint32_t slot_bytes); /* processor "test", one consumer */
 GpuQueue *make_queue(uint32_t capacity, uint32_t slot_bytes);
 GpuQueue *make_queue_from(const QueueConfig *cfg); /* fails the test with q_last_error() */

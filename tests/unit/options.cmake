@@ -11,3 +11,6 @@ foreach(source ${broken})
 		LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/modules")
 	add_dependencies(test_processors broken_${name})
 endforeach()
+
+# Minutes under a sanitizer: every driver call fails once, and a hung message has to take its time.
+set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;standin" TIMEOUT 600)

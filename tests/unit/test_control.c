@@ -167,7 +167,8 @@ static void a_stop_that_times_out_cancels_what_was_not_started(void **state)
 	for (int i = 0; i < 5; i++)
 		ids[i] = send(q, &i, sizeof(i));
 	assert_status(q_stop(q, 20), Q_ERR_TIMEOUT);
-	for (int i = 0; i < 5; i++) {
+	/* On the CUDA device only a consumer can cancel, and here the only one is busy. */
+	for (int i = 0; i < 5 && !on_cuda(); i++) {
 		len = sizeof(buf);
 		assert_status(q_try_dequeue_result(q, ids[i], buf, &len), Q_ERR_CANCELLED);
 	}
@@ -175,6 +176,10 @@ static void a_stop_that_times_out_cancels_what_was_not_started(void **state)
 	assert_status(q_stop(q, 0), Q_ERR_TIMEOUT);
 	open_gate();
 	assert_status(q_stop(q, LONG_MS), Q_OK); /* goes on waiting */
+	for (int i = 0; i < 5 && on_cuda(); i++) {
+		len = sizeof(buf);
+		assert_status(q_try_dequeue_result(q, ids[i], buf, &len), Q_ERR_CANCELLED);
+	}
 	expect_echo(q, slow, "s", 1);
 	assert_int_equal(stats_of(q).cancelled, 5);
 	assert_int_equal(started(), 1);

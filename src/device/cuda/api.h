@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api.h - what libgpuq uses of the CUDA driver's binary interface, declared by ourselves.
+ *
+ * libgpuq builds where there is no CUDA at all and finds the driver at run time, so cuda.h cannot
+ * be included. Names and types are those of cuda.h (repeating an identical typedef is legal);
+ * tests/cuda/abi_check.cc compares every prototype and constant with it, where it is there.
+ */
+#ifndef GPUQ_DEVICE_CUDA_API_H
+#define GPUQ_DEVICE_CUDA_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int CUdevice;
+typedef unsigned long long CUdeviceptr;
+typedef struct CUctx_st *CUcontext;
+typedef struct CUmod_st *CUmodule;
+typedef struct CUfunc_st *CUfunction;
+typedef struct CUstream_st *CUstream;
+
+/* Enumerations are passed as int. */
+enum gq_cu_result {
+	GQ_CU_SUCCESS = 0,
+	GQ_CU_OUT_OF_MEMORY = 2,
+	GQ_CU_NO_DEVICE = 100,
+	GQ_CU_INVALID_DEVICE = 101,
+	GQ_CU_NO_BINARY_FOR_GPU = 209,
+	GQ_CU_INVALID_PTX = 218,
+	GQ_CU_UNSUPPORTED_PTX_VERSION = 222,
+	GQ_CU_NOT_FOUND = 500,
+	GQ_CU_NOT_READY = 600,
+	GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE = 720,
+	GQ_CU_UNKNOWN = 999,
+};
+
+enum gq_cu_device_attribute {
+	GQ_CU_MULTIPROCESSOR_COUNT = 16,
+	GQ_CU_KERNEL_EXEC_TIMEOUT = 17,
+	GQ_CU_UNIFIED_ADDRESSING = 41,
+	GQ_CU_COMPUTE_CAPABILITY_MAJOR = 75,
+	GQ_CU_COMPUTE_CAPABILITY_MINOR = 76,
+	GQ_CU_COOPERATIVE_LAUNCH = 95,
+};
+
+enum gq_cu_flags {
+	GQ_CU_STREAM_NON_BLOCKING = 1,
+	GQ_CU_MEMHOSTALLOC_PORTABLE = 1,
+	GQ_CU_MEMHOSTALLOC_DEVICEMAP = 2,
+	GQ_CU_JIT_ERROR_LOG_BUFFER = 5,
+	GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6,
+};
+
+/*
+ * Every entry point used: X(name, CUDA version whose prototype this is, parameters). The version
+ * is what cuGetProcAddress() is asked for, so that a later driver gives the same function.
+ */
+#define GQ_CU_ENTRIES(X)                                                                           \
+	X(cuInit, 2000, (unsigned int flags))                                                      \
+	X(cuDriverGetVersion, 2020, (int *version))                                                \
+	X(cuGetErrorName, 6000, (int error, const char **text))                                    \
+	X(cuGetErrorString, 6000, (int error, const char **text))                                  \
+	X(cuDeviceGetCount, 2000, (int *count))                                                    \
+	X(cuDeviceGet, 2000, (CUdevice * device, int ordinal))                                     \
+	X(cuDeviceGetName, 2000, (char *name, int len, CUdevice device))                           \
+	X(cuDeviceGetAttribute, 2000, (int *value, int attribute, CUdevice device))                \
+	X(cuDevicePrimaryCtxRetain, 7000, (CUcontext * context, CUdevice device))                  \
+	X(cuDevicePrimaryCtxRelease, 11000, (CUdevice device))                                     \
+	X(cuCtxPushCurrent, 4000, (CUcontext context))                                             \
+	X(cuCtxPopCurrent, 4000, (CUcontext * context))                                            \
+	X(cuModuleLoadDataEx, 2010,                                                                \
+	  (CUmodule * module, const void *image, unsigned int n, int *options, void **values))     \
+	X(cuModuleUnload, 2000, (CUmodule module))                                                 \
+	X(cuModuleGetFunction, 2000, (CUfunction * function, CUmodule module, const char *name))   \
+	X(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050,                                       \
+	  (int *blocks, CUfunction function, int block_threads, size_t shared_bytes))              \
+	X(cuStreamCreate, 2000, (CUstream * stream, unsigned int flags))                           \
+	X(cuStreamDestroy, 4000, (CUstream stream))                                                \
+	X(cuStreamQuery, 2000, (CUstream stream))                                                  \
+	X(cuStreamSynchronize, 2000, (CUstream stream))                                            \
+	X(cuLaunchKernel, 4000,                                                                    \
+	  (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,     \
+	   unsigned int block_x, unsigned int block_y, unsigned int block_z,                       \
+	   unsigned int shared_bytes, CUstream stream, void **parameters, void **extra))           \
+	X(cuLaunchCooperativeKernel, 9000,                                                         \
+	  (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,     \
+	   unsigned int block_x, unsigned int block_y, unsigned int block_z,                       \
+	   unsigned int shared_bytes, CUstream stream, void **parameters))                         \
+	X(cuMemAlloc, 3020, (CUdeviceptr * address, size_t bytes))                                 \
+	X(cuMemFree, 3020, (CUdeviceptr address))                                                  \
+	X(cuMemHostAlloc, 2020, (void **address, size_t bytes, unsigned int flags))                \
+	X(cuMemFreeHost, 2000, (void *address))                                                    \
+	X(cuMemcpyHtoDAsync, 3020,                                                                 \
+	  (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))                       \
+	X(cuMemcpyDtoHAsync, 3020, (void *to, CUdeviceptr from, size_t bytes, CUstream stream))    \
+	X(cuMemsetD8Async, 3020,                                                                   \
+	  (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))
+
+/* How the table is filled; a symbol of every driver from 12.0 on. */
+typedef int (*gq_cu_get_proc_address_fn)(const char *name, void **out, int version, uint64_t flags,
+					 int *found);
+
+struct gq_cu {
+#define GQ_CU_MEMBER(name, version, parameters) int(*name) parameters;
+	GQ_CU_ENTRIES(GQ_CU_MEMBER)
+#undef GQ_CU_MEMBER
+};
+
+#endif /* GPUQ_DEVICE_CUDA_API_H */

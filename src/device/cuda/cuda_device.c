@@ -1,0 +1,1209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cuda_device.c - the CUDA device: consumers are the blocks of a resident grid.
+ *
+ * The message path makes no driver call but the launch that wakes a parked grid. Everything that
+ * host and grid share is pinned host memory; what only the grid touches is device memory. Allocated
+ * before the first launch, freed when the grid has left. docs/design.md has the argument.
+ */
+#include "device/cuda/grid.h"
+#include "device/cuda/loader.h"
+#include "host/queue.h"
+#include "host/thread.h"
+
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	DEFAULT_PARK_MS = 1000,
+	DEFAULT_SCOUTS = 16,
+	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
+	TEND_NS = 1000000,          /* how often the driver is asked */
+	HUNG_NS = 1000000000,       /* how often the journal is looked through */
+};
+#define START_TIMEOUT_NS UINT64_C(10000000000)
+#define QUIET_TIMEOUT_NS UINT64_C(2000000000)
+#define ALIGN_EVERY_NS   UINT64_C(1000000000)
+
+/* Pinned host memory that host and grid share, but for rings, slots and results. */
+struct link {
+	struct gq_orders orders;
+	struct gq_report report;
+	uint64_t words[]; /* acknowledgements, then the journal */
+};
+
+struct gq_cuda {
+	const struct gq_cu *cu;
+	GpuQueue *q;
+	uint64_t generation; /* as the queue's, but also once it has failed */
+	CUdevice device;
+	CUcontext context; /* the primary one */
+	CUmodule module;
+	CUfunction kernel, canary;
+	CUstream stream, canary_stream;
+	struct gq_image_info info;
+	uint32_t blocks, units, places;
+	CUdeviceptr grid, counters, staging, user;
+	struct link *link;
+	size_t link_bytes;
+	struct gq_journal *journal; /* in link */
+	uint64_t *ack;              /* in link */
+	uint64_t round_trip_ns;     /* host to grid and back, the least seen */
+
+	/* Launches, and asking the driver about them. */
+	pthread_mutex_t lock;
+	uint64_t launch;    /* the number of the last; 0: none */
+	bool departed;      /* it was told to leave, and has left */
+	bool taken_over;    /* after it: the host has the cursors */
+	bool gone_for_good; /* the driver has reported an error */
+	bool abandoned;     /* the handle is gone; a thread waits for the grid */
+	uint64_t tended_ns, watched_ns, aligned_ns;
+	uint64_t hung_id; /* the last that was reported */
+
+	struct gq_cuda *next; /* in `live` */
+};
+
+/* Queues with a grid: allocating and freeing waits for every kernel of the context, so their grids
+ * have to leave for a moment. */
+static pthread_mutex_t live_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct gq_cuda *live;
+
+/* ---- driver calls
+ * -------------------------------------------------------------------------------- */
+
+/* gq__fault() is asked by the stand-in driver's own countdown. */
+#define CU(c, name, ...) check((c)->cu, #name, (c)->cu->name(__VA_ARGS__))
+
+static bool check(const struct gq_cu *cu, const char *call, int result)
+{
+	if (__builtin_expect(result == GQ_CU_SUCCESS, 1))
+		return true;
+	gq__cuda_error(cu, call, result);
+	return false;
+}
+
+/* Our context becomes the thread's; the caller's comes back with end(). */
+static bool begin(struct gq_cuda *c)
+{
+	return CU(c, cuCtxPushCurrent, c->context);
+}
+
+/* To give things back, which cannot be put off: a second attempt is all there is. */
+static bool begin_to_free(struct gq_cuda *c)
+{
+	return c->cu->cuCtxPushCurrent(c->context) == GQ_CU_SUCCESS ||
+	       c->cu->cuCtxPushCurrent(c->context) == GQ_CU_SUCCESS;
+}
+
+static void end(struct gq_cuda *c)
+{
+	CUcontext ours;
+
+	c->cu->cuCtxPopCurrent(&ours);
+}
+
+static struct gq_cuda *state_of(const GpuQueue *q)
+{
+	return q->device_state;
+}
+
+/* ---- failure
+ * ---------------------------------------------------------------------------------------- */
+
+static size_t list_suspects(const struct gq_cuda *c, char *text, size_t room)
+{
+	size_t used = 0;
+	unsigned n = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < c->places && used + 24 < room; i++) {
+		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
+
+		if (id != 0)
+			used += (size_t)snprintf(text + used, room - used, "%s%" PRIu64,
+						 n++ == 0 ? "" : ", ", id);
+	}
+	return n;
+}
+
+/*
+ * The driver has reported an error: the context is dead, and with it the grid. Under the lock.
+ */
+static void fail_queue(struct gq_cuda *c, const char *call, int result)
+{
+	GpuQueue *q = c->q;
+	char what[160], ids[160];
+
+	if (c->gone_for_good)
+		return;
+	c->gone_for_good = true;
+	/* Should it be alive after all: it must not touch what is given back. X1: pairs with X2. */
+	if (c->link != NULL)
+		gq_store_release_u64(&c->link->orders.depart, c->launch);
+	gq__cuda_describe(c->cu, result, what, sizeof(what));
+	if (list_suspects(c, ids, sizeof(ids)) != 0)
+		snprintf(q->failure, sizeof(q->failure), "CUDA: %s: %s; being processed: msg_id %s",
+			 call, what, ids);
+	else
+		snprintf(q->failure, sizeof(q->failure),
+			 "CUDA: %s: %s; no message was being processed", call, what);
+	gq__log(Q_LOG_ERROR, "%s", q->failure);
+	gq_exchange_seq_cst_u32(&q->failed, 1); /* F1 release: the sentence; pairs with F2. K1 */
+	gq_store_release_u64(&q->generation, GQ_GENERATION_FAILED);
+	gq__fail_all(q);
+}
+
+/* Whether the driver says that a kernel is in the stream; of a dead context it says other things.
+ */
+static bool is_resident(struct gq_cuda *c)
+{
+	int result = c->cu->cuCtxPushCurrent(c->context);
+
+	if (result == GQ_CU_SUCCESS) {
+		result = c->cu->cuStreamQuery(c->stream);
+		end(c);
+	}
+	return result == GQ_CU_NOT_READY;
+}
+
+/*
+ * Whether the launched grid has left. Under the lock. An error fails the queue; a dead grid has
+ * left.
+ */
+static bool has_left(struct gq_cuda *c)
+{
+	const char *call = "cuCtxPushCurrent";
+	int result;
+
+	if (c->launch == 0 || c->gone_for_good)
+		return true;
+	result = c->cu->cuCtxPushCurrent(c->context);
+	if (result == GQ_CU_SUCCESS) {
+		call = "cuStreamQuery";
+		result = c->cu->cuStreamQuery(c->stream);
+		end(c);
+	}
+	if (result == GQ_CU_NOT_READY)
+		return false;
+	if (result != GQ_CU_SUCCESS)
+		fail_queue(c, call, result);
+	return true;
+}
+
+/* ---- launch
+ * ----------------------------------------------------------------------------------------- */
+
+/* Under the lock, the last grid having left or being about to: the stream orders them. */
+static bool launch(struct gq_cuda *c)
+{
+	const uint64_t number = c->launch + 1;
+	void *arguments[2];
+	uint64_t argument = number;
+	CUdeviceptr grid = c->grid;
+	const char *call = "cuCtxPushCurrent";
+	int result;
+
+	arguments[0] = &grid;
+	arguments[1] = &argument;
+	gq_store_relaxed_u64(&c->launch, number); /* the launch publishes it: see published() */
+	result = c->cu->cuCtxPushCurrent(c->context);
+	if (result == GQ_CU_SUCCESS) {
+		call = "cuLaunchCooperativeKernel";
+		result = c->cu->cuLaunchCooperativeKernel(c->kernel, c->blocks, 1, 1,
+							  c->info.block_threads, 1, 1, 0, c->stream,
+							  arguments);
+		end(c);
+	}
+	if (result != GQ_CU_SUCCESS) {
+		gq_store_relaxed_u64(&c->launch, number - 1);
+		gq__cuda_error(c->cu, call, result);
+		if (c->launch != 0) /* a failed wake is a device failure */
+			fail_queue(c, call, result);
+		return false;
+	}
+	c->departed = false;
+	return true;
+}
+
+/* Under the lock. What the grid has decided about parking, waiting for it while it looks. */
+static enum gq_park park_of(struct gq_cuda *c)
+{
+	for (uint32_t turns = 1;; turns++) {
+		/* G2 acquire: all that the grid did before it went; pairs with G1. */
+		const uint64_t word = gq_load_acquire_u64(&c->link->report.park);
+		const enum gq_park park = (enum gq_park)(word & ((1u << GQ_PARK_BITS) - 1));
+
+		if (word >> GQ_PARK_BITS != c->launch)
+			return GQ_PARK_RUNNING; /* it has not begun */
+		if (park != GQ_PARK_LOOKING)
+			return park;
+		if (turns % 1024 == 0 && has_left(c))
+			return c->gone_for_good ? GQ_PARK_RUNNING : GQ_PARK_GONE;
+		if (turns < 64)
+			gq_cpu_relax();
+		else
+			sched_yield();
+	}
+}
+
+/* Under the lock. */
+static bool is_paused(const GpuQueue *q)
+{
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_PAUSE) != 0; /* X2 */
+}
+
+/* Under the lock: launch the next grid if the last has parked and nothing forbids it. */
+static void wake_grid(struct gq_cuda *c)
+{
+	if (c->gone_for_good || c->departed || c->taken_over || is_paused(c->q))
+		return;
+	if (park_of(c) == GQ_PARK_GONE && launch(c))
+		gq_fetch_add_relaxed_u64(&c->q->count.wakeups, 1);
+}
+
+/* Under the lock: tell the grid to leave between two messages, and wait until it has. */
+static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
+{
+	gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: pairs with X2 */
+	while (c->gone_for_good ? is_resident(c) : !has_left(c)) {
+		if (gq__now_ns() >= deadline_ns) {
+			gq_store_release_u64(&c->link->orders.depart, 0); /* X1 */
+			return false;
+		}
+		sched_yield();
+	}
+	c->departed = true;
+	return true;
+}
+
+/* ---- the others' grids --------------------------------------------------------------------------
+ */
+
+/* Not those of the process that this one was forked from, nor one's own. */
+static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
+{
+	return c != self && c->generation == gq__generation;
+}
+
+/* Send all other grids of the process away. @return whether all have left. */
+static bool quiet_begin(const struct gq_cuda *self)
+{
+	const uint64_t deadline_ns = gq__now_ns() + QUIET_TIMEOUT_NS;
+	bool all = true;
+
+	pthread_mutex_lock(&live_lock);
+	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
+		if (!is_another(c, self))
+			continue;
+		pthread_mutex_lock(&c->lock);
+		if (!c->gone_for_good && !c->departed && c->launch != 0)
+			all = send_away(c, deadline_ns) && all;
+	}
+	return all;
+}
+
+static void quiet_end(const struct gq_cuda *self)
+{
+	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
+		if (!is_another(c, self))
+			continue;
+		if (c->departed && !c->gone_for_good && !c->taken_over && !c->abandoned &&
+		    !is_paused(c->q))
+			launch(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&live_lock);
+}
+
+/* ---- memory
+ * ------------------------------------------------------------------------------------------ */
+
+/*
+ * Pinned, mapped, and visible to every context. The driver gives zeroed memory to processes, but
+ * does not say so of what it has pooled.
+ */
+static void *allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what)
+{
+	void *memory = NULL;
+	int result;
+
+	if (!begin(c))
+		return NULL;
+	result = c->cu->cuMemHostAlloc(&memory, bytes,
+				       GQ_CU_MEMHOSTALLOC_PORTABLE | GQ_CU_MEMHOSTALLOC_DEVICEMAP);
+	end(c);
+	if (result == GQ_CU_OUT_OF_MEMORY)
+		gq__failf(Q_ERR_NO_MEMORY,
+			  "out of memory: %zu bytes of pinned memory for %s (cuMemHostAlloc)",
+			  bytes, what);
+	else if (result != GQ_CU_SUCCESS)
+		gq__cuda_error(c->cu, "cuMemHostAlloc", result);
+	if (result != GQ_CU_SUCCESS)
+		return NULL;
+	memset(memory, 0, bytes);
+	return memory;
+}
+
+static void *alloc(GpuQueue *q, size_t bytes, const char *what)
+{
+	struct gq_cuda *c = state_of(q);
+	void *memory;
+	bool quiet = quiet_begin(c);
+
+	memory = quiet ? allocate_pinned(c, bytes, what) : NULL;
+	if (!quiet)
+		gq__fail(Q_ERR_TIMEOUT,
+			 "CUDA: another queue of this process is inside a message for longer than "
+			 "2 s, and allocating would wait for it");
+	quiet_end(c);
+	return memory;
+}
+
+/* The grid has left: see start(). */
+static void free_memory(GpuQueue *q, void *memory, size_t bytes)
+{
+	struct gq_cuda *c = state_of(q);
+
+	(void)bytes;
+	if (memory == NULL)
+		return;
+	if (!quiet_begin(c))
+		gq__log(Q_LOG_WARNING, "CUDA: freeing memory waits for another queue's message");
+	if (begin_to_free(c)) {
+		c->cu->cuMemFreeHost(memory);
+		end(c);
+	}
+	quiet_end(c);
+}
+
+static bool allocate_device(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const char *what)
+{
+	int result = c->cu->cuMemAlloc(out, bytes);
+
+	if (result == GQ_CU_SUCCESS)
+		return true;
+	*out = 0;
+	if (result == GQ_CU_OUT_OF_MEMORY)
+		gq__failf(Q_ERR_NO_MEMORY,
+			  "out of memory: %zu bytes of device memory for %s (cuMemAlloc)", bytes,
+			  what);
+	else
+		gq__cuda_error(c->cu, "cuMemAlloc", result);
+	return false;
+}
+
+/* ---- open
+ * --------------------------------------------------------------------------------------------- */
+
+static bool check_environment(void)
+{
+	const char *blocking = getenv("CUDA_LAUNCH_BLOCKING");
+	const char *connections = getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+
+	if (blocking != NULL && blocking[0] != '\0' && strcmp(blocking, "0") != 0) {
+		gq__failf(
+			Q_ERR_UNSUPPORTED,
+			"CUDA: environment variable CUDA_LAUNCH_BLOCKING is '%.32s': every launch "
+			"would wait for its kernel, and the queue's does not end; allowed: unset, "
+			"0",
+			blocking);
+		return false;
+	}
+	if (connections != NULL && strcmp(connections, "1") == 0)
+		gq__log(Q_LOG_WARNING, "CUDA_DEVICE_MAX_CONNECTIONS is 1: kernels of other streams "
+				       "may wait behind "
+				       "the queue's for ever; unset it, or make it 2 to 32");
+	return true;
+}
+
+static bool attribute(struct gq_cuda *c, int *value, int which)
+{
+	return CU(c, cuDeviceGetAttribute, value, which, c->device);
+}
+
+static bool find_device(struct gq_cuda *c, uint32_t *sms)
+{
+	GpuQueue *q = c->q;
+	int count = 0, n, major, minor, timeout, unified, cooperative;
+	char name[40] = "";
+
+	if (!CU(c, cuDeviceGetCount, &count))
+		return false;
+	if (count == 0) {
+		gq__fail(Q_ERR_UNSUPPORTED, "CUDA: the driver finds no device");
+		return false;
+	}
+	if (q->cfg.ordinal >= (uint32_t)count) {
+		gq__failf(Q_ERR_INVALID_ARG, "ordinal is %" PRIu32 "; allowed: 0 to %d",
+			  q->cfg.ordinal, count - 1);
+		return false;
+	}
+	if (!CU(c, cuDeviceGet, &c->device, (int)q->cfg.ordinal) ||
+	    !CU(c, cuDeviceGetName, name, (int)sizeof(name), c->device) ||
+	    !attribute(c, &n, GQ_CU_MULTIPROCESSOR_COUNT) ||
+	    !attribute(c, &major, GQ_CU_COMPUTE_CAPABILITY_MAJOR) ||
+	    !attribute(c, &minor, GQ_CU_COMPUTE_CAPABILITY_MINOR) ||
+	    !attribute(c, &timeout, GQ_CU_KERNEL_EXEC_TIMEOUT) ||
+	    !attribute(c, &unified, GQ_CU_UNIFIED_ADDRESSING) ||
+	    !attribute(c, &cooperative, GQ_CU_COOPERATIVE_LAUNCH))
+		return false;
+	snprintf(q->device_name, sizeof(q->device_name), "%s (%d.%d)", name, major, minor);
+	*sms = (uint32_t)n;
+	if (timeout != 0) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "CUDA: %s has a run-time limit for kernels (it drives a display), which "
+			  "would end the resident grid",
+			  q->device_name);
+		return false;
+	}
+	if (unified == 0 || cooperative == 0) {
+		gq__failf(Q_ERR_UNSUPPORTED, "CUDA: %s has no %s", q->device_name,
+			  unified == 0 ? "unified addressing" : "cooperative launch");
+		return false;
+	}
+	if (q->cfg.reserve_sms >= *sms) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "reserve_sms is %" PRIu32 "; allowed: 0 to %" PRIu32 " on %s",
+			  q->cfg.reserve_sms, *sms - 1, q->device_name);
+		return false;
+	}
+	return true;
+}
+
+static const char *const granularity_names[] = { "thread", "warp", "block" };
+
+/* The image of the granularity asked for; zero means that of the image, if there is only one. */
+static const void *choose_image(GpuQueue *q)
+{
+	const struct gq_processor *p = &q->processor;
+
+	if (p->file != NULL)
+		return p->file;
+	if (q->cfg.granularity == 0 && p->device[0] == NULL)
+		q->cfg.granularity = p->device[1] != NULL ? 1 : p->device[2] != NULL ? 2 : 0;
+	if (p->device[q->cfg.granularity] != NULL)
+		return p->device[q->cfg.granularity];
+	if (p->device[0] == NULL && p->device[1] == NULL && p->device[2] == NULL)
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "processor: '%s' has no image for a GPU (it was built without nvcc, or "
+			  "CPU_ONLY)",
+			  p->name);
+	else
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "granularity is %" PRIu32 " (%s); allowed: what processor '%s' was built "
+			  "for: %s%s%s",
+			  q->cfg.granularity, granularity_names[q->cfg.granularity], p->name,
+			  p->device[0] != NULL ? "0 (thread) " : "",
+			  p->device[1] != NULL ? "1 (warp) " : "",
+			  p->device[2] != NULL ? "2 (block)" : "");
+	return NULL;
+}
+
+/* @param info  where it writes what the image is, or NULL */
+static bool launch_canary(struct gq_cuda *c, struct gq_image_info *info)
+{
+	CUdeviceptr at = (CUdeviceptr)(uintptr_t)info;
+	void *arguments[] = { &at };
+
+	return CU(c, cuLaunchKernel, c->canary, 1, 1, 1, 1, 1, 1, 0, c->canary_stream, arguments,
+		  NULL);
+}
+
+/* Ask the image what it is. It is the canary's first launch, and so not beside the grid: lazy
+ * loading may make a first launch wait for every kernel of the context. */
+static bool ask_image(struct gq_cuda *c)
+{
+	struct gq_image_info *info;
+	bool ok;
+
+	if (c->cu->cuModuleGetFunction(&c->kernel, c->module, "gpuq_grid") != GQ_CU_SUCCESS ||
+	    c->cu->cuModuleGetFunction(&c->canary, c->module, "gpuq_canary") != GQ_CU_SUCCESS) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "processor: the image of '%s' has no kernel gpuq_grid or gpuq_canary "
+			  "(cuModuleGetFunction): it was not built by gpuq_add_processor()",
+			  c->q->processor.name);
+		return false;
+	}
+	info = allocate_pinned(c, sizeof(*info), "what the processor's image is");
+	if (info == NULL)
+		return false;
+	ok = launch_canary(c, info) && CU(c, cuStreamSynchronize, c->canary_stream);
+	c->info = *info;
+	c->cu->cuMemFreeHost(info);
+	return ok;
+}
+
+static bool load_image(struct gq_cuda *c, const void *image)
+{
+	const char *name = c->q->processor.name;
+	static char log[1024]; /* under live_lock */
+	int options[] = { GQ_CU_JIT_ERROR_LOG_BUFFER, GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
+	void *values[] = { log, (void *)(uintptr_t)sizeof(log) };
+	int result;
+
+	log[0] = '\0';
+	result = c->cu->cuModuleLoadDataEx(&c->module, image, 2, options, values);
+	if (result != GQ_CU_SUCCESS) {
+		char what[160];
+
+		c->module = NULL;
+		gq__cuda_describe(c->cu, result, what, sizeof(what));
+		gq__failf(result == GQ_CU_OUT_OF_MEMORY ? Q_ERR_NO_MEMORY : Q_ERR_UNSUPPORTED,
+			  "CUDA: cuModuleLoadDataEx: %s: processor '%s' on %s%s%s%.200s", what,
+			  name, c->q->device_name,
+			  result == GQ_CU_UNSUPPORTED_PTX_VERSION || result == GQ_CU_INVALID_PTX
+				  ? "; the image is newer than the driver"
+			  : result == GQ_CU_NO_BINARY_FOR_GPU
+				  ? "; the image has no code for this GPU, nor PTX for it"
+				  : "",
+			  log[0] != '\0' ? ": " : "", log);
+		return false;
+	}
+	if (!ask_image(c))
+		return false;
+	if (c->info.magic != GQ_IMAGE_MAGIC || c->info.protocol_version != Q_PROTOCOL_VERSION ||
+	    c->info.grid_bytes != sizeof(struct gq_grid)) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "processor: the image of '%s' was compiled for protocol version %" PRIu32
+			  "; this libgpuq speaks version %u",
+			  name, c->info.protocol_version, Q_PROTOCOL_VERSION);
+		return false;
+	}
+	if (c->info.granularity > 2 ||
+	    (c->q->cfg.granularity != 0 && c->q->cfg.granularity != c->info.granularity)) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "granularity is %" PRIu32 "; allowed: what the image of '%s' was built "
+			  "for, %" PRIu32,
+			  c->q->cfg.granularity, name, c->info.granularity);
+		return false;
+	}
+	c->q->cfg.granularity = c->info.granularity;
+	return true;
+}
+
+/* How many blocks: one a multiprocessor unless configured, all of them resident at once. */
+static bool size_grid(struct gq_cuda *c, uint32_t sms)
+{
+	QueueConfig *cfg = &c->q->cfg;
+	const uint32_t usable = sms - cfg->reserve_sms;
+	int each = 0;
+
+	if (!CU(c, cuOccupancyMaxActiveBlocksPerMultiprocessor, &each, c->kernel,
+		(int)c->info.block_threads, 0))
+		return false;
+	if (cfg->consumers == 0)
+		cfg->consumers = usable < Q_MAX_CONSUMERS ? usable : Q_MAX_CONSUMERS;
+	if (each < 1 || cfg->consumers > usable * (uint32_t)each) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "consumers is %" PRIu32 "; allowed: 0 (one a multiprocessor) to %" PRIu32
+			  ", the blocks of this processor that are resident at once on %" PRIu32
+			  " multiprocessors of %s",
+			  cfg->consumers, usable * (uint32_t)each, usable, c->q->device_name);
+		return false;
+	}
+	c->blocks = cfg->consumers;
+	c->units = c->info.granularity == 2 ? c->blocks : c->blocks * (c->info.block_threads / 32);
+	return true;
+}
+
+static bool open_device(struct gq_cuda *c)
+{
+	uint32_t sms = 0;
+	const void *image;
+
+	if (!find_device(c, &sms))
+		return false;
+	image = choose_image(c->q);
+	if (image == NULL)
+		return false;
+	if (!CU(c, cuDevicePrimaryCtxRetain, &c->context, c->device)) {
+		c->context = NULL;
+		return false;
+	}
+	if (!begin(c))
+		return false;
+	if (!CU(c, cuStreamCreate, &c->stream, GQ_CU_STREAM_NON_BLOCKING))
+		c->stream = NULL;
+	if (c->stream != NULL &&
+	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
+		c->canary_stream = NULL;
+	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c, sms)) {
+		end(c);
+		return false;
+	}
+	end(c);
+	return true;
+}
+
+static bool open_cuda(GpuQueue *q)
+{
+	struct gq_cuda *c;
+	bool opened = false;
+
+	if (!check_environment())
+		return false;
+	c = gq__alloc(sizeof(*c), "the CUDA device");
+	if (c == NULL)
+		return false;
+	c->q = q;
+	c->generation = gq__generation;
+	c->cu = gq__cuda_driver();
+	if (c->cu == NULL) {
+		gq__free(c, sizeof(*c));
+		return false;
+	}
+	pthread_mutex_init(&c->lock, NULL);
+	q->device_state = c;
+	if (quiet_begin(c)) /* loading a module allocates */
+		opened = open_device(c);
+	else
+		gq__fail(Q_ERR_TIMEOUT,
+			 "CUDA: another queue of this process is inside a message for longer than "
+			 "2 s, and loading the processor would wait for it");
+	quiet_end(c);
+	return opened;
+}
+
+static void close_cuda(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+
+	if (c == NULL)
+		return;
+	quiet_begin(c);
+	if (c->context != NULL && begin_to_free(c)) {
+		if (c->link != NULL)
+			c->cu->cuMemFreeHost(c->link);
+		if (c->user != 0)
+			c->cu->cuMemFree(c->user);
+		if (c->staging != 0)
+			c->cu->cuMemFree(c->staging);
+		if (c->counters != 0)
+			c->cu->cuMemFree(c->counters);
+		if (c->grid != 0)
+			c->cu->cuMemFree(c->grid);
+		if (c->canary_stream != NULL)
+			c->cu->cuStreamDestroy(c->canary_stream);
+		if (c->stream != NULL)
+			c->cu->cuStreamDestroy(c->stream);
+		if (c->module != NULL)
+			c->cu->cuModuleUnload(c->module);
+		end(c);
+	}
+	if (c->context != NULL)
+		c->cu->cuDevicePrimaryCtxRelease(c->device);
+	quiet_end(c);
+	pthread_mutex_destroy(&c->lock);
+	gq__free(c, sizeof(*c));
+	q->device_state = NULL;
+}
+
+/* ---- start
+ * ---------------------------------------------------------------------------------------------- */
+
+static uint64_t rounded(uint64_t n, uint64_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static uint64_t park_ns_of(const QueueConfig *cfg)
+{
+	return cfg->idle_park_ms == UINT32_MAX
+		       ? UINT64_MAX
+		       : (uint64_t)(cfg->idle_park_ms == 0 ? DEFAULT_PARK_MS : cfg->idle_park_ms) *
+				 1000000u;
+}
+
+/* Under live_lock with the others' grids gone, in our context. */
+static bool prepare(struct gq_cuda *c)
+{
+	GpuQueue *q = c->q;
+	struct gq_grid grid = { .ch = q->ch,
+				.start_pos = q->start_pos,
+				.park_ns = park_ns_of(&q->cfg),
+				.slot_bytes = (uint32_t)rounded(q->cfg.slot_bytes, 16),
+				.batch = c->info.granularity == 0 ? 32 : 1,
+				.scouts = DEFAULT_SCOUTS };
+	struct gq_counters counters = { .done_tail = q->start_pos };
+
+	grid.stage_result = rounded(q->cfg.slot_bytes, GQ_LINE);
+	grid.stage_bytes = grid.stage_result + rounded(q->cfg.result_bytes, GQ_LINE);
+	while (grid.batch > 1 && c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
+		grid.batch /= 2;
+	c->places = c->units * grid.batch;
+	c->link_bytes = sizeof(struct link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
+	c->link = allocate_pinned(c, c->link_bytes, "orders and reports");
+	if (c->link == NULL)
+		return false;
+	c->ack = c->link->words;
+	c->journal = (struct gq_journal *)(void *)(c->ack + c->units);
+	if (!allocate_device(c, &c->counters, sizeof(counters), "the cursors") ||
+	    !allocate_device(c, &c->grid, sizeof(grid), "the grid's view") ||
+	    !allocate_device(c, &c->staging, c->places * grid.stage_bytes,
+			     "messages being processed"))
+		return false;
+	if (q->user != NULL &&
+	    (!allocate_device(c, &c->user, q->cfg.processor_data_bytes, "processor_data") ||
+	     !CU(c, cuMemcpyHtoDAsync, c->user, q->user, q->cfg.processor_data_bytes, c->stream)))
+		return false;
+	grid.orders = &c->link->orders;
+	grid.report = &c->link->report;
+	grid.counters = (struct gq_counters *)(uintptr_t)c->counters;
+	grid.ack = c->ack;
+	grid.journal = c->journal;
+	grid.staging = (uint8_t *)(uintptr_t)c->staging;
+	grid.ch.control = &c->link->orders.control;
+	grid.ch.done.tail = &grid.counters->done_tail;
+	grid.ch.user = (const void *)(uintptr_t)c->user;
+	for (uint32_t i = 0; i < GQ_CLASSES; i++)
+		counters.cursor[i] = q->start_pos << 1;
+	q->ch.control = &c->link->orders.control;
+	return CU(c, cuMemcpyHtoDAsync, c->counters, &counters, sizeof(counters), c->stream) &&
+	       CU(c, cuMemcpyHtoDAsync, c->grid, &grid, sizeof(grid), c->stream) &&
+	       CU(c, cuMemsetD8Async, c->staging, 0, c->places * grid.stage_bytes, c->stream) &&
+	       CU(c, cuStreamSynchronize, c->stream);
+}
+
+static bool has_parked(const struct gq_cuda *c)
+{
+	return gq_load_acquire_u64(&c->link->report.park) == /* G2: pairs with G1 */
+	       (c->launch << GQ_PARK_BITS | GQ_PARK_GONE);
+}
+
+/*
+ * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
+ * time of the answer. Under the lock. @return false when no answer came in time.
+ */
+static bool ping(struct gq_cuda *c, uint64_t patience_ns)
+{
+	const uint64_t number = c->link->orders.ping + 1, asked = gq__now_ns();
+	uint64_t now;
+
+	gq_store_release_u64(&c->link->orders.ping, number); /* X1: pairs with X2 */
+	do {
+		gq_cpu_relax();
+		now = gq__now_ns();
+		if (gq_load_acquire_u64(&c->link->report.pong) == number) { /* G2: with G1 */
+			const uint64_t trip = now - asked;
+
+			/* A long trip says little of when the answer was given. */
+			if (c->round_trip_ns == 0 || trip < 2 * c->round_trip_ns)
+				gq_store_relaxed_u64(
+					&c->link->orders.ahead_ns,
+					asked + trip / 2 -
+						gq_load_relaxed_u64(&c->link->report.pong_ns));
+			if (c->round_trip_ns == 0 || trip < c->round_trip_ns)
+				c->round_trip_ns = trip;
+			c->aligned_ns = now;
+			return true;
+		}
+	} while (now - asked < patience_ns && !has_parked(c));
+	return false;
+}
+
+/* Eight pings, of which at least one must come through: deadlines depend on it. */
+static bool align_clocks(struct gq_cuda *c)
+{
+	unsigned answers = 0;
+
+	for (unsigned i = 0; answers < 8 && i < 100; i++) {
+		if (has_parked(c) && !launch(c))
+			return false;
+		answers += ping(c, START_TIMEOUT_NS / 1000);
+	}
+	if (answers == 0)
+		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
+	return answers != 0;
+}
+
+/* A one-thread kernel in another stream must come through beside the grid. */
+static bool run_canary(struct gq_cuda *c, char *text, size_t room)
+{
+	const uint64_t begun = gq__now_ns();
+	int result;
+
+	if (!launch_canary(c, NULL))
+		return false;
+	do {
+		result = c->cu->cuStreamQuery(c->canary_stream);
+		if (result == GQ_CU_NOT_READY)
+			sched_yield();
+	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
+	if (result == GQ_CU_NOT_READY) {
+		snprintf(text, room, "a kernel in another stream does not come through beside it");
+		gq__log(Q_LOG_WARNING, "CUDA: %s: leave multiprocessors free (reserve_sms)", text);
+	} else if (result == GQ_CU_SUCCESS) {
+		snprintf(text, room, "a kernel in another stream took %" PRIu64 " us",
+			 (gq__now_ns() - begun) / 1000);
+	} else {
+		gq__cuda_error(c->cu, "cuStreamQuery", result);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Wait until all blocks run. The driver only promises to start a kernel while it is being called.
+ */
+static bool await_residence(struct gq_cuda *c)
+{
+	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
+
+	/* G2 acquire: pairs with G1. */
+	while (gq_load_acquire_u64(&c->link->report.resident) != c->launch) {
+		if (has_left(c)) {
+			if (!c->gone_for_good &&
+			    gq_load_acquire_u64(&c->link->report.resident) == c->launch) /* G2 */
+				return true; /* it came, and has parked */
+			if (c->gone_for_good)
+				gq__device_failed(c->q);
+			else
+				gq__fail(Q_ERR_CUDA, "CUDA: the resident grid left at once");
+			return false;
+		}
+		if (gq__now_ns() >= deadline_ns) {
+			gq__failf(Q_ERR_CUDA,
+				  "CUDA: not all of the %" PRIu32 " blocks run after %" PRIu64
+				  " s: is another resident kernel on %s? Fewer consumers, or "
+				  "reserve_sms, leave room for both",
+				  c->blocks, START_TIMEOUT_NS / 1000000000, c->q->device_name);
+			return false;
+		}
+		sched_yield();
+	}
+	return true;
+}
+
+static void unlist(struct gq_cuda *c)
+{
+	pthread_mutex_lock(&live_lock);
+	for (struct gq_cuda **at = &live; *at != NULL; at = &(*at)->next) {
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&live_lock);
+}
+
+static void *wait_for_grid(void *arg)
+{
+	GpuQueue *q = arg;
+	struct gq_cuda *c = state_of(q);
+	struct timespec nap = { 0, 5000000 };
+	bool left;
+
+	do {
+		nanosleep(&nap, NULL);
+		pthread_mutex_lock(&c->lock);
+		left = !is_resident(c);
+		pthread_mutex_unlock(&c->lock);
+	} while (!left);
+	unlist(c);
+	gq__drop_ref(q);
+	return NULL;
+}
+
+/* The grid is still there and its memory must not go: a thread waits until it can. */
+static void leave_to_itself(struct gq_cuda *c)
+{
+	pthread_t thread;
+
+	c->abandoned = true;
+	if (gq__start_thread(&thread, wait_for_grid, c->q, "gpuq-grid") == 0)
+		pthread_detach(thread);
+	else
+		gq__log(Q_LOG_ERROR, "CUDA: no thread to wait for a grid that does not leave: its "
+				     "memory is kept for ever");
+}
+
+/* A process may end with live queues: their grids are told to leave, and nothing is waited for but
+ * a moment. */
+static void at_exit(void)
+{
+	const uint64_t deadline_ns = gq__now_ns() + 100000000;
+
+	if (pthread_mutex_trylock(&live_lock) != 0)
+		return;
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (c->generation == gq__generation)
+			gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: X2 */
+	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
+		if (c->generation != gq__generation || pthread_mutex_trylock(&c->lock) != 0)
+			continue;
+		while (!has_left(c) && gq__now_ns() < deadline_ns)
+			sched_yield();
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&live_lock);
+}
+
+static void watch_exit(void)
+{
+	atexit(at_exit);
+}
+
+/* The first launch, and what is learnt from it. */
+static bool launch_first(struct gq_cuda *c)
+{
+	GpuQueue *q = c->q;
+	char canary[80] = "";
+	size_t used;
+
+	if (!launch(c))
+		return false;
+	if (!await_residence(c) || !begin(c))
+		return false;
+	if (!align_clocks(c) || !run_canary(c, canary, sizeof(canary))) {
+		end(c);
+		return false;
+	}
+	end(c);
+	snprintf(q->transport, sizeof(q->transport), "B: pull from pinned memory");
+	used = strlen(q->reason);
+	snprintf(q->reason + used, sizeof(q->reason) - used,
+		 "; flag to the grid and back %" PRIu64 ".%" PRIu64 " us; %s",
+		 c->round_trip_ns / 1000, c->round_trip_ns % 1000 / 100, canary);
+	return true;
+}
+
+static bool start(GpuQueue *q)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct gq_cuda *c = state_of(q);
+	bool ok = false;
+
+	pthread_once(&once, watch_exit);
+	/* Whoever has published looks: see published(). */
+	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY);
+	if (quiet_begin(c)) {
+		ok = begin(c);
+		if (ok) {
+			ok = prepare(c);
+			end(c);
+		}
+	} else {
+		gq__fail(Q_ERR_TIMEOUT,
+			 "CUDA: another queue of this process is inside a message for longer than "
+			 "2 s, and allocating would wait for it");
+	}
+	quiet_end(c);
+	if (!ok)
+		return false;
+	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
+	pthread_mutex_lock(&c->lock);
+	ok = launch_first(c);
+	if (!ok && (c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS)))
+		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
+	else if (!ok)
+		leave_to_itself(c);
+	pthread_mutex_unlock(&c->lock);
+	if (!ok)
+		return false;
+	pthread_mutex_lock(&live_lock);
+	c->next = live;
+	live = c;
+	pthread_mutex_unlock(&live_lock);
+	return true;
+}
+
+static void join(GpuQueue *q, bool abandon)
+{
+	struct gq_cuda *c = state_of(q);
+
+	pthread_mutex_lock(&c->lock);
+	if (c->gone_for_good)
+		abandon = !send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
+	if (abandon)
+		leave_to_itself(c); /* stays listed: whoever allocates would wait for it */
+	pthread_mutex_unlock(&c->lock);
+	if (abandon)
+		return;
+	unlist(c);
+	gq__drop_ref(q);
+}
+
+/* ---- while it runs
+ * ------------------------------------------------------------------------------------ */
+
+static bool acknowledged(GpuQueue *q, uint64_t control)
+{
+	struct gq_cuda *c = state_of(q);
+	bool all = true;
+
+	pthread_mutex_lock(&c->lock);
+	/* A grid that is gone is not launched while the queue is paused: see wake_grid(). */
+	if (c->gone_for_good || (!c->departed && park_of(c) != GQ_PARK_GONE))
+		for (uint32_t i = 0; all && i < c->units; i++)
+			all = gq_load_seq_cst_u64(&c->ack[i]) == control; /* A2 */
+	pthread_mutex_unlock(&c->lock);
+	return all;
+}
+
+/* All units stand still. The grid leaves altogether, so that the application may call what waits
+ * for every kernel of the context. */
+static void paused(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+
+	pthread_mutex_lock(&c->lock);
+	if (is_paused(q) && !c->departed && !c->gone_for_good &&
+	    !send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS))
+		gq__log(Q_LOG_WARNING, "CUDA: the paused grid is still resident");
+	pthread_mutex_unlock(&c->lock);
+}
+
+static bool nothing_under_way(const GpuQueue *q)
+{
+	return gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
+}
+
+static void resumed(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+
+	pthread_mutex_lock(&c->lock);
+	if (!c->gone_for_good && !c->taken_over && !is_paused(q)) {
+		if (c->departed)
+			launch(c);
+		else if (!nothing_under_way(q)) /* published while the pause forbade to wake */
+			wake_grid(c);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+static bool left(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+	bool result;
+
+	pthread_mutex_lock(&c->lock);
+	result = has_left(c);
+	pthread_mutex_unlock(&c->lock);
+	return result;
+}
+
+/* Under the lock, the grid having left for good: its cursors become the host's. */
+static bool take_over(struct gq_cuda *c)
+{
+	GpuQueue *q = c->q;
+	struct gq_counters counters;
+	bool ok;
+
+	if (!begin(c))
+		return false;
+	ok = CU(c, cuMemcpyDtoHAsync, &counters, c->counters, sizeof(counters), c->stream) &&
+	     CU(c, cuStreamSynchronize, c->stream);
+	end(c);
+	if (!ok)
+		return false;
+	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
+		/* The cursor has 63 bits of the position; the tail is at most a lap ahead. */
+		const uint64_t tail = gq_load_acquire_u64(q->ch.ready[i].tail); /* H2: H1 */
+
+		q->ready_pos[i].head = tail - (((tail << 1) - (counters.cursor[i] & ~1ull)) >> 1);
+	}
+	q->done_pos.tail = counters.done_tail;
+	c->taken_over = true;
+	return true;
+}
+
+/*
+ * After a stop that timed out. While units are there they cancel what waits, and leave when they
+ * find nothing. What is published after that is cancelled here, by whoever comes by.
+ */
+static void cancel_unstarted(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+
+	pthread_mutex_lock(&c->lock);
+	if (has_left(c) && !c->gone_for_good && (c->taken_over || take_over(c)))
+		gq__cancel_unstarted(q);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static bool is_cancelling(const GpuQueue *q)
+{
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_CANCEL) != 0; /* X2 */
+}
+
+static void published(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+
+	/* K1: pairs with K2, the LOOKING that a grid stores before its second look. Its launch's
+	 * number was written before the grid began, so what is read after the word is not older. */
+	const uint64_t park = gq_load_seq_cst_u64(&c->link->report.park);
+
+	if (park >> GQ_PARK_BITS == gq_load_relaxed_u64(&c->launch) &&
+	    (park & ((1u << GQ_PARK_BITS) - 1)) != GQ_PARK_RUNNING) {
+		pthread_mutex_lock(&c->lock);
+		wake_grid(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	if (is_cancelling(q))
+		cancel_unstarted(q);
+	if (gq_event_armed(&q->any)) /* K1: who naps long because nothing was under way */
+		gq__event_wake(&q->any, UINT32_MAX);
+}
+
+/* Say so when a message takes long. Under the lock. */
+static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
+{
+	const uint64_t ahead_ns = gq_load_relaxed_u64(&c->link->orders.ahead_ns);
+
+	for (uint32_t i = 0; i < c->places; i++) {
+		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
+		const uint64_t since = gq_load_relaxed_u64(&c->journal[i].since_ns) + ahead_ns;
+
+		if (id == 0 || id == c->hung_id || now_ns < since ||
+		    now_ns - since < 5 * (uint64_t)HUNG_NS)
+			continue;
+		c->hung_id = id;
+		gq__log(Q_LOG_WARNING,
+			"CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s", id,
+			(now_ns - since) / 1000000000);
+	}
+}
+
+static void tend(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+	const uint64_t now_ns = gq__now_ns();
+
+	if (now_ns - gq_load_relaxed_u64(&c->tended_ns) < TEND_NS ||
+	    pthread_mutex_trylock(&c->lock) != 0)
+		return;
+	gq_store_relaxed_u64(&c->tended_ns, now_ns);
+	if (!has_left(c)) {
+		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
+			ping(c, 20000);
+		if (now_ns - c->watched_ns > HUNG_NS) {
+			c->watched_ns = now_ns;
+			watch_journal(c, now_ns);
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (is_cancelling(q))
+		cancel_unstarted(q);
+}
+
+const struct gq_device gq__cuda_device = {
+	.kind = Q_DEVICE_CUDA,
+	.open = open_cuda,
+	.close = close_cuda,
+	.alloc = alloc,
+	.free = free_memory,
+	.start = start,
+	.join = join,
+	.acknowledged = acknowledged,
+	.left = left,
+	.cancel_unstarted = cancel_unstarted,
+	.published = published,
+	.paused = paused,
+	.resumed = resumed,
+	.tend = tend,
+};

@@ -1,0 +1,856 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * grid.cuh - the resident grid: the kernel that serves a queue, around the user's
+ * process_message().
+ *
+ * Included at the end of every processor image, so that the user's function is inlined; compiled by
+ * nvcc, by NVRTC and, for the stand-in driver, by a host compiler.
+ *
+ * Lanes are written out: a warp's step is a GQ_EACH_LANE loop over values declared as v[GQ_OWN].
+ * On a GPU a thread owns one lane, and the loop runs once. Under the stand-in driver one thread
+ * owns all 32 and runs them in turn. Everything between loops is the same in all lanes.
+ *
+ * A unit works on `batch` messages at once: a warp of Q_PER_THREAD on up to 32, one a lane; the
+ * others on one. Its places (staging memory, journal) are numbered from unit * batch on.
+ */
+#ifndef GPUQ_DEVICE_CUDA_GRID_CUH
+#define GPUQ_DEVICE_CUDA_GRID_CUH
+
+#include <gpuq/processor.h>
+
+#include "device/cuda/grid.h"
+
+#ifndef Q_GRANULARITY
+#define Q_GRANULARITY 0
+#endif
+#ifndef GQ_BLOCK_THREADS
+#define GQ_BLOCK_THREADS (Q_GRANULARITY == 2 ? 256 : 128)
+#endif
+
+#define GQ_WARPS (GQ_BLOCK_THREADS / 32)
+#define GQ_UNITS (Q_GRANULARITY == 2 ? 1 : GQ_WARPS) /* in a block */
+#define GQ_DEV   static __device__ __forceinline__
+
+/* ---- lanes --------------------------------------------------------------------------------------
+ */
+
+#if defined(GQ_STANDIN)
+
+#define GQ_UNROLL
+#define GQ_OWN            32
+#define GQ_EACH_LANE(l)   for (uint32_t l = 0; l < 32; l++)
+#define GQ_AT(l)          (l)
+#define GQ_SHARED(s)      struct gq_shared *s = (struct gq_shared *)gq_standin_shared()
+#define GQ_IS_LANE_0      true
+#define gq_sync_warp()    ((void)0)
+#define gq_sync_block()   gq_standin_barrier()
+#define gq_warp_in_block  (gq_standin_thread() / 32)
+#define gq_block          gq_standin_block()
+#define gq_blocks         gq_standin_blocks()
+#define gq_rank_of(l)     (gq_standin_thread() + (l))
+#define gq_threads        (gq_standin_threads())
+#define gq_clock_ns()     gq_standin_clock_ns()
+#define gq_nap(ns)        gq_standin_nap(ns)
+#define gq_fetch_wide(at) (*(at))
+
+struct alignas(16) gq_wide {
+	uint64_t a, b;
+};
+
+template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
+{
+	return v[lane];
+}
+
+template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint32_t by)
+{
+	return v[(l + by) % 32];
+}
+
+GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
+{
+	uint32_t votes = 0;
+
+	GQ_EACH_LANE(l)
+	votes |= (uint32_t)v[l] << l;
+	return votes;
+}
+
+/* What lane 0 has; the others' is not looked at. */
+GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
+{
+	return value;
+}
+
+#else
+
+#define GQ_UNROLL       _Pragma("unroll")
+#define GQ_OWN          1
+#define GQ_EACH_LANE(l) for (uint32_t l = threadIdx.x % 32, once_ = 1; once_ != 0; once_ = l & 0)
+#define GQ_AT(l)        0
+#define GQ_SHARED(s)                                                                               \
+	__shared__ struct gq_shared s##_;                                                          \
+	struct gq_shared *s = &s##_
+#define GQ_IS_LANE_0     (threadIdx.x % 32 == 0)
+#define gq_sync_warp()   __syncwarp()
+#define gq_sync_block()  __syncthreads()
+#define gq_warp_in_block (threadIdx.x / 32)
+#define gq_block         blockIdx.x
+#define gq_blocks        gridDim.x
+#define gq_rank_of(l)    threadIdx.x
+#define gq_threads       blockDim.x
+#define gq_nap(ns)       __nanosleep(ns)
+
+struct __align__(16) gq_wide
+{
+	uint64_t a, b;
+};
+
+GQ_DEV uint64_t gq_clock_ns(void)
+{
+	uint64_t now;
+
+	asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+	return now;
+}
+
+/* A plain load that stays where it is written, ahead of what it is to overlap with. */
+GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
+{
+	gq_wide v;
+
+	asm volatile("ld.global.v2.u64 {%0, %1}, [%2];"
+		     : "=l"(v.a), "=l"(v.b)
+		     : "l"(at)
+		     : "memory");
+	return v;
+}
+
+template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
+{
+	return __shfl_sync(0xffffffffu, v[0], (int)lane);
+}
+
+template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint32_t by)
+{
+	return __shfl_sync(0xffffffffu, v[0], (int)((l + by) % 32));
+}
+
+GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
+{
+	return __ballot_sync(0xffffffffu, v[0]);
+}
+
+GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
+{
+	return __shfl_sync(0xffffffffu, value, 0);
+}
+
+#endif
+
+/* ---- shared memory of a block
+ * ---------------------------------------------------------------------- */
+
+struct gq_shared {
+	struct gq_turn turn[GQ_UNITS];
+	uint32_t out_len[GQ_UNITS * 32];
+	uint32_t status[GQ_UNITS * 32];
+	uint32_t decided[GQ_UNITS * 32]; /* 0: run it; else the outcome */
+	uint32_t verdict, slot;          /* Q_PER_BLOCK: what the first warp has found for all */
+};
+
+/* What becomes of a turn of the loop. */
+enum gq_verdict {
+	GQ_CLAIMED,
+	GQ_NOTHING,
+	GQ_LEAVE,
+};
+
+/* A unit's own; the same in all lanes of its first warp. */
+struct gq_unit {
+	uint64_t claimed;    /* positions passed by all classes, when it last looked */
+	uint64_t idle_since; /* since when that has not changed; 0: not idle */
+	uint64_t ahead_ns;   /* orders.ahead_ns, when it last looked */
+	uint32_t number;     /* in the grid */
+	uint32_t naps;       /* since the last look of a unit that is no scout */
+	bool scout;
+};
+
+/* ---- look
+ * ---------------------------------------------------------------------------------------- */
+
+#define GQ_FRONTS 0x204081u /* the votes on the entries at the four cursors */
+
+enum { GQ_FRONT = 7, GQ_LANE_CONTROL = 28, GQ_LANE_DEPART, GQ_LANE_PING, GQ_LANE_AHEAD };
+
+/* One read across PCIe: the next GQ_FRONT entries of every class, and the orders. */
+struct gq_look {
+	uint64_t cursor[GQ_CLASSES];
+	uint64_t gone; /* counters.gone */
+	uint64_t control, depart, ping, ahead_ns;
+	uint64_t word[GQ_OWN]; /* lane GQ_FRONT * c + k: entry of class c, k behind its cursor */
+	uint32_t published;    /* votes on these */
+	bool closed;
+};
+
+GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_look *look)
+{
+	uint64_t cursor[GQ_OWN];
+	bool there[GQ_OWN];
+
+	GQ_EACH_LANE(l)
+	cursor[GQ_AT(l)] = gq_load_relaxed_device_u64(
+		l == GQ_CLASSES ? &g->counters->gone : &g->counters->cursor[l % GQ_CLASSES]);
+	look->gone = gq_from(cursor, GQ_CLASSES);
+	look->closed = false;
+	GQ_UNROLL
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		look->cursor[c] = gq_from(cursor, c);
+		look->closed = look->closed || (look->cursor[c] & GQ_CURSOR_CLOSED) != 0;
+	}
+	GQ_EACH_LANE(l)
+	{
+		const struct gq_ring *r = &g->ch.ready[l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0];
+		const uint64_t *from = l == GQ_LANE_CONTROL  ? &g->orders->control
+				       : l == GQ_LANE_DEPART ? &g->orders->depart
+				       : l == GQ_LANE_PING   ? &g->orders->ping
+							     : &g->orders->ahead_ns;
+		uint64_t pos = l % GQ_FRONT;
+
+		GQ_UNROLL
+		for (uint32_t c = 0; c < GQ_CLASSES; c++)
+			if (l / GQ_FRONT == c)
+				pos += look->cursor[c] >> 1;
+		/* T2 acquire: slot and payload; X2: the orders. Pairs with T1, X1. */
+		look->word[GQ_AT(l)] =
+			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_ring_entry(r, pos) : from);
+		there[GQ_AT(l)] =
+			l < GQ_LANE_CONTROL && gq_ring_is_at(r, look->word[GQ_AT(l)], pos);
+	}
+	look->published = gq_vote(there);
+	look->control = gq_from(look->word, GQ_LANE_CONTROL);
+	look->depart = gq_from(look->word, GQ_LANE_DEPART);
+	look->ping = gq_from(look->word, GQ_LANE_PING);
+	look->ahead_ns = gq_from(look->word, GQ_LANE_AHEAD);
+}
+
+GQ_DEV uint32_t gq_leading(uint32_t votes, uint32_t max)
+{
+	uint32_t n = 0;
+
+	while (n < max && (votes >> n & 1) != 0)
+		n++;
+	return n;
+}
+
+/* The class whose turn it is, as gq_claim() chooses; `waits` has a bit for each with something. */
+GQ_DEV uint32_t gq_whose_turn(const struct gq_turn *turn, uint32_t waits)
+{
+	uint32_t c = 0;
+
+	for (; c < GQ_CLASSES - 1; c++)
+		if (turn->passed[c] >= GQ_PASS_LIMIT && (waits >> c & 1) != 0)
+			return c;
+	while ((waits >> c & 1) == 0)
+		c--;
+	return c;
+}
+
+/* How many of class `c` may be claimed before a lower class has waited long enough. */
+GQ_DEV uint32_t gq_until_guard(const struct gq_turn *turn, uint32_t c, uint32_t waits)
+{
+	uint32_t n = GQ_PASS_LIMIT;
+
+	for (uint32_t d = 0; d < c; d++)
+		if ((waits >> d & 1) != 0 && turn->passed[d] < GQ_PASS_LIMIT &&
+		    GQ_PASS_LIMIT - turn->passed[d] < n)
+			n = GQ_PASS_LIMIT - turn->passed[d];
+	return turn->passed[c] >= GQ_PASS_LIMIT ? 1 : n;
+}
+
+GQ_DEV void gq_count_turn(struct gq_turn *turn, uint32_t claimed, uint32_t waits, uint32_t n)
+{
+	const bool by_guard = turn->passed[claimed] >= GQ_PASS_LIMIT;
+
+	turn->passed[claimed] = 0;
+	if (by_guard)
+		return;
+	for (uint32_t d = 0; d < claimed; d++)
+		turn->passed[d] = (waits >> d & 1) != 0 ? turn->passed[d] + n : 0;
+}
+
+/* ---- claim
+ * ----------------------------------------------------------------------------------------- */
+
+/*
+ * Claim what the look has seen: up to `batch` consecutive messages of one class.
+ * @param slot  of lane l: the slot of the l-th
+ * @return how many; 0: another unit was faster.
+ */
+GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *look,
+			      struct gq_turn *turn, uint32_t (&slot)[GQ_OWN])
+{
+	uint64_t cursor = 0, word[GQ_OWN];
+	uint32_t waits = 0, c = 0, n, front = 0, max = 0;
+	bool ours = false;
+
+	GQ_UNROLL
+	for (uint32_t d = 0; d < GQ_CLASSES; d++)
+		waits |= (look->published >> (d * GQ_FRONT) & 1) << d;
+	if (GQ_IS_LANE_0) { /* the turn is its own */
+		c = gq_whose_turn(turn, waits);
+		max = gq_until_guard(turn, c, waits);
+	}
+	c = gq_from_lane_0(c);
+	max = gq_from_lane_0(max);
+	max = max < g->batch ? max : g->batch;
+	GQ_UNROLL
+	for (uint32_t d = 0; d < GQ_CLASSES; d++) {
+		if (c == d) {
+			cursor = look->cursor[d];
+			front = look->published >> (d * GQ_FRONT);
+		}
+	}
+
+	const struct gq_ring *r = &g->ch.ready[c];
+
+	GQ_EACH_LANE(l)
+	word[GQ_AT(l)] = gq_rotated(look->word, l, c * GQ_FRONT);
+	n = gq_leading(front, max < GQ_FRONT ? max : (uint32_t)GQ_FRONT);
+	if (n == GQ_FRONT && max > GQ_FRONT) { /* look further: one more read, many messages */
+		bool there[GQ_OWN];
+
+		GQ_EACH_LANE(l)
+		{
+			const uint64_t pos = (cursor >> 1) + l;
+
+			word[GQ_AT(l)] = gq_load_acquire_u64(gq_ring_entry(r, pos)); /* T2: T1 */
+			there[GQ_AT(l)] =
+				l < gq_ring_size(r) && gq_ring_is_at(r, word[GQ_AT(l)], pos);
+		}
+		n = gq_leading(gq_vote(there), max);
+	}
+	if (GQ_IS_LANE_0) {
+		GQ_WINDOW();
+		/* Relaxed, as in gq_claim_from(). Fails on a closed cursor: none we saw was. */
+		ours = n != 0 && gq_cas_relaxed_device_u64(&g->counters->cursor[c], cursor,
+							   cursor + 2 * (uint64_t)n);
+		if (ours)
+			gq_count_turn(turn, c, waits, n);
+	}
+	if (gq_from_lane_0(ours) == 0)
+		return 0;
+	GQ_EACH_LANE(l)
+	slot[GQ_AT(l)] = (uint32_t)gq_ring_value(r, word[GQ_AT(l)]);
+	/* What one lane acquired another reads, and a shuffle orders no memory. */
+	gq_sync_warp();
+	return n;
+}
+
+/* ---- park
+ * ------------------------------------------------------------------------------------------- */
+
+GQ_DEV uint64_t gq_positions_passed(const struct gq_grid *g, const struct gq_look *look)
+{
+	uint64_t sum = 0;
+
+	GQ_UNROLL
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		sum += (look->cursor[c] >> 1) - g->start_pos;
+	return sum;
+}
+
+GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
+{
+	for (uint32_t c = 0; c < n; c++) {
+		const uint64_t shut = gq_load_relaxed_device_u64(&k->cursor[c]);
+
+		/* O1 release: `park`, which whoever closes next writes next; pairs with O2. */
+		gq_cas_acq_rel_device_u64(&k->cursor[c], shut, shut & ~GQ_CURSOR_CLOSED);
+	}
+}
+
+/*
+ * Leave, if the whole grid is idle. One lane.
+ *
+ * Closing the four cursors is the decision's lock and makes the claims stand still; if then as many
+ * messages have completed as were claimed, no unit is inside one. LOOKING, then look again (K2):
+ * who publishes does so and then looks at `park` (K1), so that one of the two sees the other.
+ * Whoever sees LOOKING waits for what comes of it.
+ */
+GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uint64_t launch)
+{
+	struct gq_counters *k = g->counters;
+	uint32_t closed = 0;
+	bool gone = false;
+
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
+
+		/* O2 acquire: who decided before has written `park`; pairs with O1. */
+		if ((open & GQ_CURSOR_CLOSED) != 0 ||
+		    !gq_cas_acq_rel_device_u64(&k->cursor[c], open, open | GQ_CURSOR_CLOSED))
+			break;
+		closed++;
+	}
+	/* A block that has not begun may still open what is closed here. */
+	if (closed == GQ_CLASSES &&
+	    gq_load_relaxed_device_u64(&k->resident) == launch * gq_blocks) {
+		uint64_t sum = 0;
+
+		for (uint32_t c = 0; c < GQ_CLASSES; c++)
+			sum += (gq_load_relaxed_device_u64(&k->cursor[c]) >> 1) - g->start_pos;
+		/* Positions in the cursors have 63 bits. */
+		if ((sum - (gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos)) << 1 == 0) {
+			GQ_WINDOW();
+			gq_store_seq_cst_u64(&g->report->park, /* K2: registers */
+					     launch << GQ_PARK_BITS | GQ_PARK_LOOKING);
+			GQ_WINDOW();
+			gone = gq_load_seq_cst_u64(&g->orders->control) == look->control; /* K2 */
+			for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+				const struct gq_ring *r = &g->ch.ready[c];
+				const uint64_t pos = gq_load_relaxed_device_u64(&k->cursor[c]) >> 1;
+				/* K2: pairs with K1 */
+				const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
+
+				gone = gone && !gq_ring_is_at(r, word, pos);
+			}
+			if (!gone) /* G1 release: nothing but the word; pairs with G2 */
+				gq_store_release_u64(&g->report->park,
+						     launch << GQ_PARK_BITS | GQ_PARK_RUNNING);
+		}
+	}
+	if (!gone) {
+		gq_open_cursors(k, closed);
+		return false;
+	}
+	gq_store_relaxed_device_u64(&k->gone, launch);
+	/* G1 release: whoever launches the next grid finds all that this one did; pairs with G2. */
+	gq_store_release_u64(&g->report->park, launch << GQ_PARK_BITS | GQ_PARK_GONE);
+	return true;
+}
+
+/* ---- idle
+ * ------------------------------------------------------------------------------------------- */
+
+/*
+ * Few units look across PCIe without a pause, or an idle grid would fill the link with reads; the
+ * others nap and look every now and then, and one of them takes over when a scout goes to work.
+ * Only speed depends on it.
+ */
+GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
+{
+	if (u->scout && GQ_IS_LANE_0)
+		gq_fetch_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
+	u->scout = false;
+	u->naps = 0;
+}
+
+GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u)
+{
+	uint64_t *scouts = &g->counters->scouts;
+	bool in = false;
+
+	if (GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
+		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < g->scouts;
+		if (!in)
+			gq_fetch_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
+	}
+	u->scout = gq_from_lane_0(in) != 0;
+}
+
+enum { GQ_NAPS_A_LOOK = 32 };
+
+/* Whether it is time to look. */
+GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
+{
+	if (!u->scout)
+		gq_start_scouting(g, u);
+	if (!u->scout) {
+		gq_nap(1000);
+		if (++u->naps < GQ_NAPS_A_LOOK)
+			return false;
+		u->naps = 0;
+		return true;
+	}
+	if (idle_ns >= 100000)
+		gq_nap(1000);
+	else if (idle_ns >= 10000)
+		gq_nap(256);
+	else if (idle_ns >= 2000)
+		gq_nap(32);
+	return true;
+}
+
+/*
+ * Acknowledge a pause and stand still until there are other orders. One lane. A grid that has
+ * parked must not: the next one, already launched, waits for it to leave before it can acknowledge.
+ */
+GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uint64_t control,
+			   uint64_t launch)
+{
+	/* A1 release: all completions of the unit; pairs with A2. */
+	gq_store_release_u64(&g->ack[u->number], control);
+	while (gq_load_acquire_u64(&g->orders->control) == control && /* X2: pairs with X1 */
+	       gq_load_acquire_u64(&g->orders->depart) != launch &&   /* X2: pairs with X1 */
+	       gq_load_relaxed_device_u64(&g->counters->gone) != launch)
+		gq_nap(1000);
+}
+
+/* Nothing waits: answer, and leave or find out when to look again. */
+GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
+				const struct gq_look *look, uint64_t launch)
+{
+	const uint64_t now = gq_clock_ns(), passed = gq_positions_passed(g, look);
+	bool gone = false;
+
+	if (u->idle_since == 0 || passed != u->claimed) {
+		u->idle_since = now;
+		u->claimed = passed;
+	}
+	if (u->number == 0 && GQ_IS_LANE_0 && look->ping != gq_load_relaxed_u64(&g->report->pong)) {
+		gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
+		gq_store_release_u64(&g->report->pong, look->ping); /* G1: pairs with G2 */
+	}
+	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns)
+		gone = gq_try_park(g, look, launch);
+	if (gq_from_lane_0(gone) != 0)
+		return GQ_LEAVE;
+	while (!gq_idle(g, u, now - u->idle_since))
+		;
+	return GQ_NOTHING;
+}
+
+/*
+ * One turn of a unit's first warp: look; then claim, nap, stand still, or find that it has to go.
+ * @param slot  of lane l: the slot of the l-th message claimed
+ * @param n     how many were
+ */
+GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_unit *u, struct gq_turn *turn,
+			   uint64_t launch, uint32_t (&slot)[GQ_OWN], uint32_t *n)
+{
+	struct gq_look look;
+
+	gq_take_look(g, &look);
+	u->ahead_ns = look.ahead_ns;
+	*n = 0;
+	if (look.depart == launch || look.gone == launch)
+		return GQ_LEAVE;
+	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
+		gq_stop_scouting(g, u);
+		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
+		if (GQ_IS_LANE_0)
+			gq_stand_still(g, u, look.control, launch);
+		gq_sync_warp();
+		return GQ_NOTHING;
+	}
+	if (look.closed) { /* a park is being decided */
+		gq_nap(32);
+		return GQ_NOTHING;
+	}
+	if ((look.published & GQ_FRONTS) != 0) {
+		*n = gq_grid_claim(g, &look, turn, slot);
+		if (*n == 0)
+			return GQ_NOTHING;
+		gq_stop_scouting(g, u);
+		u->idle_since = 0;
+		return GQ_CLAIMED;
+	}
+	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* what was there comes first: CANCEL ends it */
+		return GQ_LEAVE;
+	return gq_have_nothing(g, u, &look, launch);
+}
+
+/* ---- a message
+ * ---------------------------------------------------------------------------------------- */
+
+GQ_DEV uint8_t *gq_stage(const struct gq_grid *g, uint32_t place)
+{
+	return g->staging + place * g->stage_bytes;
+}
+
+/* All threads of the unit copy together, 16 bytes each; up to 15 bytes beyond `len` come along. */
+GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t rank, uint32_t step)
+{
+	gq_wide *to_wide = (gq_wide *)(void *)to;
+	const gq_wide *from_wide = (const gq_wide *)(const void *)from;
+	const uint32_t n = (len + 15) / 16;
+
+	for (uint32_t i = rank; i < n; i += step)
+		to_wide[i] = gq_fetch_wide(&from_wide[i]);
+}
+
+/* The threads that share a message's copying. */
+#if Q_GRANULARITY == 2
+#define GQ_COPY_RANK(l) gq_rank_of(l)
+#define GQ_COPY_STEP    gq_threads
+#define gq_sync_unit()  gq_sync_block()
+#else
+#define GQ_COPY_RANK(l) (l)
+#define GQ_COPY_STEP    32u
+#define gq_sync_unit()  gq_sync_warp()
+#endif
+
+/* What a lane keeps of its message's header. */
+struct gq_message {
+	uint64_t id, tag;
+	uint32_t len, opcode, outcome;
+};
+
+/* Where there are several messages, each lane has its own place, decision and completion; where
+ * there is one, the unit's first thread sees to it. */
+#if Q_GRANULARITY == 0
+#define GQ_PLACE(l)      (l)
+#define GQ_IS_MINE(l, n) ((l) < (n))
+#define GQ_SEES_TO(l, n) ((l) < (n))
+#else
+#define GQ_PLACE(l)      0
+#define GQ_IS_MINE(l, n) ((void)(n), true)
+#define GQ_SEES_TO(l, n) ((void)(n), GQ_COPY_RANK(l) == 0)
+#endif
+
+/* Bring the messages over and decide on them. */
+GQ_DEV void gq_fetch(const struct gq_grid *g, const struct gq_unit *u, uint32_t *out_len,
+		     uint32_t *status, uint32_t *decided, const uint32_t (&slot)[GQ_OWN],
+		     uint32_t n, struct gq_message (&m)[GQ_OWN])
+{
+	const uint32_t first = u->number * g->batch;
+	/* Read again, with the messages: what is claimed after a stop gave up must not start. X2.
+	 */
+	const uint64_t control = gq_load_relaxed_u64(&g->orders->control);
+
+	GQ_EACH_LANE(l)
+	{
+		struct gq_message *mine = &m[GQ_AT(l)];
+		const struct gq_slot *from = gq_slot_at(&g->ch, slot[GQ_AT(l)]);
+		const gq_wide *payload =
+			(const gq_wide *)(const void *)gq_payload_at(&g->ch, slot[GQ_AT(l)]);
+		const bool early = Q_GRANULARITY != 0 && GQ_COPY_RANK(l) * 16 < g->slot_bytes;
+		gq_wide piece = { 0, 0 };
+		uint64_t cancel = 0, deadline_ns = 0;
+
+		mine->len = 0;
+		if (!GQ_IS_MINE(l, n))
+			continue;
+		/* All of this in one round trip: each thread's first piece, the word, the header.
+		 */
+		if (early)
+			piece = gq_fetch_wide(&payload[GQ_COPY_RANK(l)]);
+		if (GQ_SEES_TO(l, n)) {
+			cancel = gq_load_relaxed_u64(&from->cancel); /* as in gq_decide() */
+			deadline_ns = from->deadline_ns;
+		}
+		mine->id = from->msg_id;
+		mine->tag = from->tag;
+		mine->len = from->len;
+		mine->opcode = from->opcode;
+		if (early)
+			((gq_wide *)(void *)gq_stage(g, first))[GQ_COPY_RANK(l)] = piece;
+		if (GQ_SEES_TO(l, n)) {
+			struct gq_journal *at = &g->journal[first + GQ_PLACE(l)];
+			const uint64_t now = gq_clock_ns();
+
+			gq_store_relaxed_u64(&at->since_ns, now);
+			gq_store_relaxed_u64(&at->msg_id, mine->id);
+			out_len[GQ_PLACE(l)] = 0;
+			status[GQ_PLACE(l)] = 0;
+			decided[GQ_PLACE(l)] = gq_decide_on(mine->id, cancel, deadline_ns, control,
+							    now + u->ahead_ns);
+		}
+	}
+#if Q_GRANULARITY == 0
+	uint32_t len[GQ_OWN];
+
+	GQ_EACH_LANE(l)
+	len[GQ_AT(l)] = m[GQ_AT(l)].len;
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t bytes = gq_from(len, i), from = gq_from(slot, i);
+
+		GQ_EACH_LANE(l)
+		gq_move(gq_stage(g, first + i), gq_payload_at(&g->ch, from), bytes, l, 32);
+	}
+#else
+	GQ_EACH_LANE(l)
+	if (m[GQ_AT(l)].len > GQ_COPY_STEP * 16)
+		gq_move(gq_stage(g, first) + GQ_COPY_STEP * 16,
+			gq_payload_at(&g->ch, slot[GQ_AT(l)]) + GQ_COPY_STEP * 16,
+			m[GQ_AT(l)].len - GQ_COPY_STEP * 16, GQ_COPY_RANK(l), GQ_COPY_STEP);
+#endif
+}
+
+/* Move the results out and complete. */
+GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
+		       const uint32_t (&slot)[GQ_OWN], uint32_t n, struct gq_message (&m)[GQ_OWN])
+{
+	const uint32_t first = u->number * g->batch;
+	uint32_t len[GQ_OWN];
+
+	GQ_EACH_LANE(l)
+	len[GQ_AT(l)] = GQ_IS_MINE(l, n) && m[GQ_AT(l)].outcome <= GQ_OUTCOME_MAX_LEN
+				? m[GQ_AT(l)].outcome
+				: 0;
+#if Q_GRANULARITY == 0
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t bytes = gq_from(len, i), to = gq_from(slot, i);
+
+		GQ_EACH_LANE(l)
+		gq_move(gq_result_at(&g->ch, to), gq_stage(g, first + i) + g->stage_result, bytes,
+			l, 32);
+	}
+#else
+	GQ_EACH_LANE(l)
+	gq_move(gq_result_at(&g->ch, slot[GQ_AT(l)]), gq_stage(g, first) + g->stage_result,
+		len[GQ_AT(l)], GQ_COPY_RANK(l), GQ_COPY_STEP);
+#endif
+	gq_sync_unit(); /* all threads' stores come before the completion, which releases them */
+	GQ_EACH_LANE(l)
+	if (GQ_SEES_TO(l, n)) {
+		gq_store_relaxed_u64(&g->journal[first + GQ_PLACE(l)].msg_id, 0);
+		gq_complete_posted(&g->ch, slot[GQ_AT(l)], m[GQ_AT(l)].outcome); /* C1 */
+	}
+}
+
+/*
+ * Process the messages a unit has claimed.
+ * @param slot  lane l's is that of the l-th; where a unit has one message, it is in all lanes
+ */
+GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
+		     uint32_t unit_in_block, const uint32_t (&slot)[GQ_OWN], uint32_t n)
+{
+	const uint32_t first = u->number * g->batch;
+	uint32_t *out_len = &s->out_len[unit_in_block * 32];
+	uint32_t *status = &s->status[unit_in_block * 32];
+	uint32_t *decided = &s->decided[unit_in_block * 32];
+	struct gq_message m[GQ_OWN];
+
+	gq_fetch(g, u, out_len, status, decided, slot, n, m);
+	gq_sync_unit();
+#if defined(GQ_STANDIN) && Q_GRANULARITY != 0
+	for (uint32_t l = 0; l < 1; l++) /* there a unit is one caller of size 1 */
+#else
+	GQ_EACH_LANE(l)
+#endif
+	{
+		const struct gq_message *mine = &m[GQ_AT(l)];
+
+		if (!GQ_IS_MINE(l, n) || decided[GQ_PLACE(l)] != 0)
+			continue;
+
+		uint8_t *stage = gq_stage(g, first + GQ_PLACE(l));
+		const MsgView in = {
+			stage, mine->len, mine->id, mine->opcode, mine->tag, g->ch.user
+		};
+		ResultView out = { stage + g->stage_result, g->ch.result_bytes,
+				   &out_len[GQ_PLACE(l)], &status[GQ_PLACE(l)] };
+
+		process_message(in, &out);
+	}
+	gq_sync_unit();
+	GQ_EACH_LANE(l)
+	if (GQ_IS_MINE(l, n)) {
+		const uint32_t at = GQ_PLACE(l);
+
+		m[GQ_AT(l)].outcome = decided[at] != 0 ? decided[at]
+						       : gq_outcome_of(status[at], out_len[at],
+								       g->ch.result_bytes);
+	}
+	gq_deliver(g, u, slot, n, m);
+}
+
+/* ---- the kernel
+ * ------------------------------------------------------------------------------------------ */
+
+/* Say that the block runs; the grid's last one says so to the host. */
+GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
+{
+	struct gq_counters *k = g->counters;
+
+	if (gq_block == 0)
+		gq_open_cursors(k, GQ_CLASSES); /* the last grid may have closed them */
+	if (gq_fetch_add_relaxed_device_u64(&k->resident, 1) + 1 == launch * gq_blocks)
+		gq_store_release_u64(&g->report->resident, launch); /* G1: pairs with G2 */
+}
+
+GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, uint64_t launch)
+{
+	const uint32_t unit_in_block = Q_GRANULARITY == 2 ? 0 : gq_warp_in_block;
+	struct gq_turn *turn = &s->turn[unit_in_block];
+	struct gq_unit u = {
+		0, 0,    0, gq_block * (Q_GRANULARITY == 2 ? 1u : gq_threads / 32) + unit_in_block,
+		0, false
+	};
+
+	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || gq_warp_in_block == 0))
+		for (uint32_t c = 0; c < GQ_CLASSES; c++)
+			turn->passed[c] = 0;
+	if (gq_warp_in_block == 0 && GQ_IS_LANE_0)
+		gq_report_residence(g, launch);
+	for (;;) {
+		uint32_t slot[GQ_OWN] = { 0 }, verdict = GQ_NOTHING, n = 0;
+
+#if Q_GRANULARITY == 2
+		if (gq_warp_in_block == 0) {
+			verdict = gq_turn_of(g, &u, turn, launch, slot, &n);
+			if (GQ_IS_LANE_0) {
+				s->verdict = verdict;
+				s->slot = slot[0];
+			}
+		}
+		gq_sync_block();
+		verdict = s->verdict;
+		n = s->slot;
+		gq_sync_block(); /* these two words belong to the next turn now */
+		GQ_EACH_LANE(l)
+		slot[GQ_AT(l)] = n;
+		n = 1;
+#else
+		verdict = gq_turn_of(g, &u, turn, launch, slot, &n);
+#endif
+#if Q_GRANULARITY == 1
+		n = gq_from(slot, 0);
+		GQ_EACH_LANE(l)
+		slot[GQ_AT(l)] = n;
+		n = 1;
+#endif
+		if (verdict == GQ_LEAVE)
+			break;
+		if (verdict == GQ_CLAIMED)
+			gq_serve(g, s, &u, unit_in_block, slot, n);
+	}
+	if (Q_GRANULARITY != 2 || gq_warp_in_block == 0)
+		gq_stop_scouting(g, &u);
+}
+
+#if defined(GQ_STANDIN)
+static void gpuq_grid(const struct gq_grid *g, uint64_t launch)
+{
+	GQ_SHARED(s);
+
+	gq_consume(g, s, launch);
+}
+#else
+/*
+ * Shows that other streams get through, and, if asked, says what the image is. A variable would not
+ * do for that: those of a whole program are internal to it.
+ */
+extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
+{
+	if (info != nullptr)
+		*info = { GQ_IMAGE_MAGIC,
+			  Q_PROTOCOL_VERSION,
+			  Q_GRANULARITY,
+			  GQ_BLOCK_THREADS,
+			  (uint32_t)sizeof(struct gq_grid),
+			  { 0, 0, 0 } };
+}
+
+extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)
+	gpuq_grid(const struct gq_grid *g, uint64_t launch)
+{
+	GQ_SHARED(s);
+
+	gq_consume(g, s, launch);
+}
+#endif
+
+#endif /* GPUQ_DEVICE_CUDA_GRID_CUH */

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * grid.h - what host and resident grid share beyond the channel. Compiled by gcc, clang, nvcc and
+ * NVRTC; docs/design.md, "The CUDA device", says who writes which word and why nothing is lost.
+ */
+#ifndef GPUQ_DEVICE_CUDA_GRID_H
+#define GPUQ_DEVICE_CUDA_GRID_H
+
+#include "device/protocol.h"
+
+/* ---- in pinned host memory ------------------------------------------------------------------ */
+
+/* Written by the host; one line, which every look at the classes brings along. */
+struct gq_orders {
+	uint64_t control;  /* gq_control: a copy of the queue's (X1, X2) */
+	uint64_t depart;   /* the launch that has to leave between two messages (X1, X2) */
+	uint64_t ping;     /* a number that the grid's first unit answers with its clock */
+	uint64_t ahead_ns; /* CLOCK_MONOTONIC less the device's clock, modulo 2^64 */
+	uint64_t reserved[12];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_orders) == GQ_LINE, "a line of the GPU's");
+
+/* What the grid says of itself, beside the number of its launch. */
+enum gq_park {
+	GQ_PARK_RUNNING = 0,
+	GQ_PARK_LOOKING = 1, /* nothing can be claimed; the second look is under way */
+	GQ_PARK_GONE = 2, /* it found nothing: the grid leaves, who publishes launches the next */
+};
+#define GQ_PARK_BITS 2u
+
+/* Written by the grid. */
+struct gq_report {
+	uint64_t park;     /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
+	uint64_t resident; /* the launch, all of whose blocks run (G1, G2) */
+	uint64_t pong;     /* the last ping answered (G1, G2) ... */
+	uint64_t pong_ns;  /* ... and the device's clock then */
+	uint64_t reserved[12];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");
+
+/* The message that one place of the grid is processing; for who finds it dead or hung. */
+struct gq_journal {
+	uint64_t msg_id;   /* 0: none */
+	uint64_t since_ns; /* device's clock */
+};
+
+/* ---- in device memory -------------------------------------------------------------------------
+ */
+
+/* Touched by the grid only while one is there; survives from launch to launch. */
+struct gq_counters {
+	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES]; /* next position << 1 | closed */
+	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
+	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
+	uint64_t gone;                         /* the launch that has parked */
+	GQ_ALIGNED(GQ_LINE) uint64_t scouts;   /* units that look across PCIe without a pause */
+};
+
+#define GQ_CURSOR_CLOSED UINT64_C(1) /* nothing can be claimed: a park is being decided, or was */
+
+/* The kernel's parameter; constant. `ch.ready[].head` is not used: see cursor. */
+struct gq_grid {
+	struct gq_channel ch;
+	struct gq_orders *orders;
+	struct gq_report *report;
+	struct gq_counters *counters;
+	uint64_t *ack;              /* one a block: the control word it stands still for (A1, A2) */
+	struct gq_journal *journal; /* one a place */
+	uint8_t *
+		staging; /* `stage_bytes` a place: the message, from `stage_result` on the result */
+	uint64_t stage_bytes;
+	uint64_t stage_result;
+	uint64_t start_pos;
+	uint64_t park_ns;    /* idle time after which the grid leaves; UINT64_MAX: never */
+	uint32_t slot_bytes; /* rounded up to 16 */
+	uint32_t batch;      /* messages a warp claims at once: places a unit */
+	uint32_t scouts;     /* so many units look without a pause */
+	uint32_t reserved;
+};
+
+/* What an image says of itself: written by its kernel gpuq_canary. */
+struct gq_image_info {
+	uint32_t magic;
+	uint32_t protocol_version;
+	uint32_t granularity;
+	uint32_t block_threads;
+	uint32_t grid_bytes; /* sizeof(struct gq_grid) */
+	uint32_t reserved[3];
+};
+#define GQ_IMAGE_MAGIC 0x47505551u
+
+#endif /* GPUQ_DEVICE_CUDA_GRID_H */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* abi_check.cc - src/device/cuda/api.h says of the driver what cuda.h says. Compiling it is the
+ * test. */
+#include <cuda.h>
+
+#include "device/cuda/api.h"
+
+#include <cstdint>
+#include <type_traits>
+
+/* What api.h passes as int, and cuda.h as an enumeration or a type of its own. */
+template <typename T> struct plain {
+	using type = std::conditional_t<std::is_enum_v<T>, int, T>;
+};
+template <typename T> struct plain<T *> {
+	using type = typename plain<T>::type *;
+};
+template <> struct plain<cuuint64_t> {
+	using type = uint64_t;
+};
+
+template <typename T> struct signature;
+template <typename R, typename... A> struct signature<R (*)(A...)> {
+	using type = typename plain<R>::type(typename plain<A>::type...);
+};
+
+template <typename Ours, typename Theirs> constexpr bool same()
+{
+	return std::is_same_v<typename signature<Ours>::type, typename signature<Theirs>::type>;
+}
+
+/* cuda.h makes of some names macros for the version whose prototype this is. */
+#define SAME(name, version, parameters)                                                            \
+	static_assert(same<decltype(gq_cu::name), decltype(&::name)>(), #name);
+GQ_CU_ENTRIES(SAME)
+
+#define EQUAL(ours, theirs) static_assert((int)(ours) == (int)(theirs), #theirs)
+EQUAL(GQ_CU_SUCCESS, CUDA_SUCCESS);
+EQUAL(GQ_CU_OUT_OF_MEMORY, CUDA_ERROR_OUT_OF_MEMORY);
+EQUAL(GQ_CU_NO_DEVICE, CUDA_ERROR_NO_DEVICE);
+EQUAL(GQ_CU_INVALID_DEVICE, CUDA_ERROR_INVALID_DEVICE);
+EQUAL(GQ_CU_NO_BINARY_FOR_GPU, CUDA_ERROR_NO_BINARY_FOR_GPU);
+EQUAL(GQ_CU_INVALID_PTX, CUDA_ERROR_INVALID_PTX);
+EQUAL(GQ_CU_UNSUPPORTED_PTX_VERSION, CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+EQUAL(GQ_CU_NOT_FOUND, CUDA_ERROR_NOT_FOUND);
+EQUAL(GQ_CU_NOT_READY, CUDA_ERROR_NOT_READY);
+EQUAL(GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+EQUAL(GQ_CU_UNKNOWN, CUDA_ERROR_UNKNOWN);
+EQUAL(GQ_CU_MULTIPROCESSOR_COUNT, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+EQUAL(GQ_CU_KERNEL_EXEC_TIMEOUT, CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT);
+EQUAL(GQ_CU_UNIFIED_ADDRESSING, CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING);
+EQUAL(GQ_CU_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+EQUAL(GQ_CU_COMPUTE_CAPABILITY_MINOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+EQUAL(GQ_CU_COOPERATIVE_LAUNCH, CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH);
+EQUAL(GQ_CU_STREAM_NON_BLOCKING, CU_STREAM_NON_BLOCKING);
+EQUAL(GQ_CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_PORTABLE);
+EQUAL(GQ_CU_MEMHOSTALLOC_DEVICEMAP, CU_MEMHOSTALLOC_DEVICEMAP);
+EQUAL(GQ_CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER);
+EQUAL(GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES);

@@ -1,0 +1,728 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* driver.c - the stand-in for libcuda.so.1; see standin.h. */
+#include "standin.h"
+
+#include "device/cuda/api.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+#define get(x)    __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define set(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELEASE)
+
+/* The device's clock is not the host's. */
+#define CLOCK_BEHIND_NS UINT64_C(123456789012345)
+
+enum { MAX_DEPTH = 16 };
+
+static uint32_t n_live, n_launches, n_resident;
+static uint32_t countdown; /* under fault_lock */
+static int countdown_error, broken;
+static const char *failed_call;
+static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, cooperative = 1;
+
+static char context_object; /* the primary context */
+static bool canary_loaded;  /* the library's locks order this */
+static _Thread_local CUcontext stack[MAX_DEPTH];
+static _Thread_local uint32_t depth;
+
+/* ---- failing --------------------------------------------------------------------------------- */
+
+static pid_t pid; /* of who called cuInit() */
+
+static int count_down(const char *call)
+{
+	int error = 0;
+
+	if (pid != 0 && pid != getpid())
+		return 3; /* CUDA_ERROR_NOT_INITIALIZED: unusable in the child of a fork */
+	pthread_mutex_lock(&fault_lock);
+	if (countdown != 0 && --countdown == 0) {
+		error = countdown_error;
+		failed_call = call;
+	}
+	pthread_mutex_unlock(&fault_lock);
+	return error;
+}
+
+/* A broken context answers everything with what broke it, but can be made current. */
+static int enter(const char *call)
+{
+	const int error = get(broken);
+
+	return error != 0 ? error : count_down(call);
+}
+
+#define ENTER()                                                                                    \
+	do {                                                                                       \
+		int error_ = enter(__func__);                                                      \
+		if (error_ != 0)                                                                   \
+			return error_;                                                             \
+	} while (0)
+
+/* Giving back goes wrong, but is done: nobody can try again. */
+#define LEAVE() return enter(__func__)
+
+static void nap_ns(long ns)
+{
+	struct timespec t = { 0, ns };
+
+	nanosleep(&t, NULL);
+}
+
+static _Noreturn void misuse(const char *call, const char *what)
+{
+	fprintf(stderr, "stand-in driver: %s: %s\n", call, what);
+	abort();
+}
+
+/* On a GPU this would wait for every kernel of the context; but in a broken one there is none, as
+ * soon as those here have noticed. */
+static void would_wait(const char *call)
+{
+	while (get(broken) != 0 && get(n_resident) != 0)
+		nap_ns(20000);
+	if (get(n_resident) != 0)
+		misuse(call, "called while a kernel is resident: on a GPU it may never return");
+}
+
+static void needs_context(const char *call)
+{
+	if (depth == 0)
+		misuse(call, "called without a current context");
+}
+
+static void fail_nth(uint32_t n, int error)
+{
+	pthread_mutex_lock(&fault_lock);
+	countdown = n;
+	countdown_error = error;
+	failed_call = NULL;
+	pthread_mutex_unlock(&fault_lock);
+}
+
+static const char *which_failed(void)
+{
+	return failed_call;
+}
+
+static void break_context(int error)
+{
+	set(broken, error);
+}
+
+static uint32_t count_live(void)
+{
+	return get(n_live);
+}
+
+static uint32_t count_launches(void)
+{
+	return get(n_launches);
+}
+
+static uint32_t count_resident(void)
+{
+	return get(n_resident);
+}
+
+static uint32_t stack_depth(void)
+{
+	return depth;
+}
+
+static void set_attribute(int attribute, int value)
+{
+	switch (attribute) {
+	case STANDIN_VERSION:
+		version = value;
+		break;
+	case STANDIN_DEVICES:
+		devices = value;
+		break;
+	case GQ_CU_MULTIPROCESSOR_COUNT:
+		sms = value;
+		break;
+	case GQ_CU_KERNEL_EXEC_TIMEOUT:
+		exec_timeout = value;
+		break;
+	case GQ_CU_UNIFIED_ADDRESSING:
+		unified = value;
+		break;
+	case GQ_CU_COOPERATIVE_LAUNCH:
+		cooperative = value;
+		break;
+	default:
+		misuse("set", "no such attribute");
+	}
+}
+
+EXPORT const struct standin_control standin = { fail_nth,    which_failed,   break_context,
+						count_live,  count_launches, count_resident,
+						stack_depth, set_attribute };
+
+static void count(int by)
+{
+	__atomic_fetch_add(&n_live, (uint32_t)by, __ATOMIC_ACQ_REL);
+}
+
+/* ---- what the driver says of itself ------------------------------------------------------------
+ */
+
+static int cuInit(unsigned int flags)
+{
+	ENTER();
+	(void)flags;
+	pid = getpid();
+	return devices == 0 ? GQ_CU_NO_DEVICE : 0;
+}
+
+static int cuDriverGetVersion(int *out)
+{
+	ENTER();
+	*out = version;
+	return 0;
+}
+
+static int cuGetErrorName(int error, const char **text)
+{
+	*text = error == GQ_CU_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
+		: error == 700               ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+		: error == GQ_CU_UNKNOWN     ? "CUDA_ERROR_UNKNOWN"
+					     : NULL;
+	return *text != NULL ? 0 : 1;
+}
+
+static int cuGetErrorString(int error, const char **text)
+{
+	*text = error == GQ_CU_OUT_OF_MEMORY ? "out of memory"
+		: error == 700               ? "an illegal memory access was encountered"
+		: error == GQ_CU_UNKNOWN     ? "unknown error"
+					     : NULL;
+	return *text != NULL ? 0 : 1;
+}
+
+static int cuDeviceGetCount(int *out)
+{
+	ENTER();
+	*out = devices;
+	return 0;
+}
+
+static int cuDeviceGet(CUdevice *device, int ordinal)
+{
+	ENTER();
+	if (ordinal < 0 || ordinal >= devices)
+		return GQ_CU_INVALID_DEVICE;
+	*device = ordinal;
+	return 0;
+}
+
+static int cuDeviceGetName(char *name, int len, CUdevice device)
+{
+	ENTER();
+	(void)device;
+	snprintf(name, (size_t)len, "Stand-in GPU");
+	return 0;
+}
+
+static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
+{
+	ENTER();
+	(void)device;
+	switch (attribute) {
+	case GQ_CU_MULTIPROCESSOR_COUNT:
+		*value = sms;
+		return 0;
+	case GQ_CU_KERNEL_EXEC_TIMEOUT:
+		*value = exec_timeout;
+		return 0;
+	case GQ_CU_UNIFIED_ADDRESSING:
+		*value = unified;
+		return 0;
+	case GQ_CU_COOPERATIVE_LAUNCH:
+		*value = cooperative;
+		return 0;
+	case GQ_CU_COMPUTE_CAPABILITY_MAJOR:
+		*value = 9;
+		return 0;
+	case GQ_CU_COMPUTE_CAPABILITY_MINOR:
+		*value = 0;
+		return 0;
+	default:
+		misuse(__func__, "an attribute that the stand-in does not know");
+	}
+}
+
+/* ---- contexts
+ * ------------------------------------------------------------------------------------ */
+
+static int cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+	ENTER();
+	(void)device;
+	*context = (CUcontext)(void *)&context_object;
+	count(1);
+	return 0;
+}
+
+static int cuDevicePrimaryCtxRelease(CUdevice device)
+{
+	(void)device;
+	count(-1);
+	LEAVE();
+}
+
+static int cuCtxPushCurrent(CUcontext context)
+{
+	const int error = count_down(__func__);
+
+	if (error != 0)
+		return error;
+	if (depth == MAX_DEPTH)
+		misuse(__func__, "contexts are pushed and not popped");
+	stack[depth++] = context;
+	return 0;
+}
+
+static int cuCtxPopCurrent(CUcontext *context)
+{
+	if (depth == 0)
+		misuse(__func__, "nothing to pop");
+	*context = stack[--depth];
+	return 0;
+}
+
+/* ---- modules
+ * ------------------------------------------------------------------------------------- */
+
+static int cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int n, int *options,
+			      void **values)
+{
+	(void)n, (void)options, (void)values;
+	needs_context(__func__);
+	ENTER();
+	would_wait(__func__);
+	if (memcmp(image, STANDIN_MAGIC, sizeof(STANDIN_MAGIC)) != 0)
+		return GQ_CU_NO_BINARY_FOR_GPU;
+	*module = (CUmodule)(uintptr_t)image;
+	count(1);
+	return 0;
+}
+
+static int cuModuleUnload(CUmodule module)
+{
+	(void)module;
+	needs_context(__func__);
+	would_wait(__func__);
+	canary_loaded = false;
+	count(-1);
+	LEAVE();
+}
+
+static int cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+{
+	needs_context(__func__);
+	ENTER();
+	if (strcmp(name, "gpuq_grid") == 0)
+		*function = (CUfunction)(void *)module;
+	else if (strcmp(name, "gpuq_canary") == 0) /* an image's address is even */
+		*function = (CUfunction)(void *)((char *)(void *)module + 1);
+	else
+		return GQ_CU_NOT_FOUND;
+	return 0;
+}
+
+static int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction function,
+						       int block_threads, size_t shared_bytes)
+{
+	(void)function, (void)block_threads, (void)shared_bytes;
+	needs_context(__func__);
+	ENTER();
+	*blocks = 2;
+	return 0;
+}
+
+/* ---- streams and launches
+ * ---------------------------------------------------------------------------- */
+
+struct launch {
+	struct launch *before; /* in the same stream */
+	const struct standin_image *image;
+	const struct gq_grid *grid;
+	uint64_t number;
+	uint32_t blocks, warps;
+	uint32_t done;
+	pthread_t id; /* joined by the next in the stream, or with it */
+	struct standin_block *block;
+};
+
+struct standin_block {
+	uint32_t arrived, round, warps;
+	void *shared;
+};
+
+struct stream {
+	pthread_mutex_t lock;
+	struct launch *last;
+};
+
+static void finish(struct launch *l)
+{
+	if (l == NULL)
+		return;
+	pthread_join(l->id, NULL);
+	free(l);
+}
+
+static void end_if_broken(void)
+{
+	if (get(broken) != 0)
+		pthread_exit(NULL);
+}
+
+static uint64_t host_clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t warp_clock_ns(struct standin_warp *w)
+{
+	(void)w;
+	end_if_broken();
+	return host_clock_ns() - CLOCK_BEHIND_NS;
+}
+
+static void warp_nap(struct standin_warp *w, uint32_t ns)
+{
+	(void)w;
+	end_if_broken();
+	if (ns < 1000)
+		sched_yield();
+	else
+		nap_ns((long)ns);
+}
+
+static void warp_barrier(struct standin_warp *w)
+{
+	const struct launch *l = w->launch;
+	struct standin_block *b = &l->block[w->block];
+	const uint32_t round = get(b->round);
+
+	if (__atomic_add_fetch(&b->arrived, 1, __ATOMIC_ACQ_REL) == b->warps) {
+		set(b->arrived, 0);
+		set(b->round, round + 1);
+		return;
+	}
+	while (get(b->round) == round) {
+		end_if_broken();
+		sched_yield();
+	}
+}
+
+struct warp_thread {
+	pthread_t id;
+	struct launch *launch;
+	struct standin_warp warp;
+};
+
+static void *run_warp(void *arg)
+{
+	struct warp_thread *t = arg;
+
+	t->launch->image->grid(&t->warp, t->launch->grid, t->launch->number);
+	return NULL;
+}
+
+/* A launch's own thread: waits for those before it, runs the warps, and ends with them. */
+static void *run_launch(void *arg)
+{
+	struct launch *l = arg;
+	const uint32_t n = l->blocks * l->warps;
+	struct warp_thread *thread = NULL;
+
+	finish(l->before);
+	if (l->image != NULL) {
+		thread = calloc(n, sizeof(*thread));
+		l->block = calloc(l->blocks, sizeof(*l->block));
+		for (uint32_t b = 0; b < l->blocks; b++) {
+			l->block[b].warps = l->warps;
+			l->block[b].shared = calloc(1, l->image->shared_bytes);
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			struct warp_thread *t = &thread[i];
+
+			t->launch = l;
+			t->warp = (struct standin_warp){ .block = i / l->warps,
+							 .blocks = l->blocks,
+							 .thread = i % l->warps * 32,
+							 .threads = l->warps * 32,
+							 .shared = l->block[i / l->warps].shared,
+							 .barrier = warp_barrier,
+							 .clock_ns = warp_clock_ns,
+							 .nap = warp_nap,
+							 .launch = l };
+			if (pthread_create(&t->id, NULL, run_warp, t) != 0)
+				misuse("launch", "no thread");
+		}
+		for (uint32_t i = 0; i < n; i++)
+			pthread_join(thread[i].id, NULL);
+		for (uint32_t b = 0; b < l->blocks; b++)
+			free(l->block[b].shared);
+		free(l->block);
+		free(thread);
+		__atomic_sub_fetch(&n_resident, 1, __ATOMIC_ACQ_REL);
+	}
+	set(l->done, 1);
+	return NULL;
+}
+
+static struct stream *stream_of(CUstream stream)
+{
+	return (struct stream *)(void *)stream;
+}
+
+static int cuStreamCreate(CUstream *out, unsigned int flags)
+{
+	struct stream *s;
+
+	needs_context(__func__);
+	ENTER();
+	if (flags != GQ_CU_STREAM_NON_BLOCKING)
+		misuse(__func__, "a stream that waits for stream 0");
+	s = calloc(1, sizeof(*s));
+	pthread_mutex_init(&s->lock, NULL);
+	*out = (CUstream)(void *)s;
+	count(1);
+	return 0;
+}
+
+static int stream_is_idle(struct stream *s)
+{
+	int idle;
+
+	pthread_mutex_lock(&s->lock);
+	idle = s->last == NULL || get(s->last->done) != 0;
+	if (idle) { /* its thread is no longer one of the process's */
+		finish(s->last);
+		s->last = NULL;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return idle;
+}
+
+static int cuStreamDestroy(CUstream stream)
+{
+	struct stream *s = stream_of(stream);
+
+	needs_context(__func__);
+	if (!stream_is_idle(s) && s->last->image != NULL && get(broken) == 0)
+		misuse(__func__, "a kernel is still in it");
+	finish(s->last);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+	count(-1);
+	LEAVE();
+}
+
+static int cuStreamQuery(CUstream stream)
+{
+	needs_context(__func__);
+	ENTER();
+	return stream_is_idle(stream_of(stream)) ? 0 : GQ_CU_NOT_READY;
+}
+
+static int cuStreamSynchronize(CUstream stream)
+{
+	needs_context(__func__);
+	ENTER();
+	while (!stream_is_idle(stream_of(stream))) {
+		if (stream_of(stream)->last->image != NULL)
+			misuse(__func__, "waits for the resident kernel");
+		nap_ns(20000);
+	}
+	return 0;
+}
+
+static int launch_on(struct stream *s, const struct standin_image *image, uint32_t blocks,
+		     uint32_t threads, void **parameters)
+{
+	struct launch *l = calloc(1, sizeof(*l));
+
+	l->image = image;
+	if (image != NULL) {
+		l->grid = (const struct gq_grid *)(uintptr_t) * (CUdeviceptr *)parameters[0];
+		l->number = *(uint64_t *)parameters[1];
+		l->blocks = blocks;
+		l->warps = threads / 32;
+		__atomic_add_fetch(&n_resident, 1, __ATOMIC_ACQ_REL);
+		__atomic_add_fetch(&n_launches, 1, __ATOMIC_ACQ_REL);
+	}
+	pthread_mutex_lock(&s->lock);
+	l->before = s->last; /* which it finishes */
+	if (pthread_create(&l->id, NULL, run_launch, l) != 0)
+		misuse("launch", "no thread");
+	s->last = l;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+			  unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+			  unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+			  void **parameters, void **extra)
+{
+	const struct standin_image *image;
+	struct gq_image_info *info;
+
+	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes, (void)extra;
+	needs_context(__func__);
+	ENTER();
+	if ((uintptr_t)function % 2 == 0)
+		misuse(__func__, "the grid needs a cooperative launch");
+	if (!canary_loaded)
+		would_wait(__func__); /* as lazy loading may */
+	canary_loaded = true;
+	image = (const void *)((uintptr_t)function - 1);
+	memcpy(&info, parameters[0], sizeof(info));
+	if (info != NULL)
+		*info = image->info;
+	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
+}
+
+static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+				     unsigned int grid_z, unsigned int block_x,
+				     unsigned int block_y, unsigned int block_z,
+				     unsigned int shared_bytes, CUstream stream, void **parameters)
+{
+	const struct standin_image *image = (const void *)function;
+
+	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes;
+	needs_context(__func__);
+	ENTER();
+	if (grid_x > (unsigned int)sms * 2 || block_x != image->info.block_threads)
+		return GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE;
+	return launch_on(stream_of(stream), image, grid_x, block_x, parameters);
+}
+
+/* ---- memory
+ * -------------------------------------------------------------------------------------------- */
+
+static int allocate(void **out, size_t bytes)
+{
+	const size_t size = (bytes + GQ_LINE - 1) / GQ_LINE * GQ_LINE;
+
+	*out = aligned_alloc(GQ_LINE, size);
+	if (*out == NULL)
+		return GQ_CU_OUT_OF_MEMORY;
+	memset(*out, 0xa5, size); /* a driver promises nothing */
+	count(1);
+	return 0;
+}
+
+static int cuMemAlloc(CUdeviceptr *address, size_t bytes)
+{
+	void *memory;
+	int result;
+
+	needs_context(__func__);
+	ENTER();
+	would_wait(__func__);
+	result = allocate(&memory, bytes);
+	*address = (CUdeviceptr)(uintptr_t)memory;
+	return result;
+}
+
+static int cuMemFree(CUdeviceptr address)
+{
+	needs_context(__func__);
+	would_wait(__func__);
+	free((void *)(uintptr_t)address);
+	count(-1);
+	LEAVE();
+}
+
+static int cuMemHostAlloc(void **address, size_t bytes, unsigned int flags)
+{
+	needs_context(__func__);
+	ENTER();
+	would_wait(__func__);
+	if (flags != (GQ_CU_MEMHOSTALLOC_PORTABLE | GQ_CU_MEMHOSTALLOC_DEVICEMAP))
+		misuse(__func__, "memory that the grid cannot see");
+	return allocate(address, bytes);
+}
+
+static int cuMemFreeHost(void *address)
+{
+	needs_context(__func__);
+	would_wait(__func__);
+	free(address);
+	count(-1);
+	LEAVE();
+}
+
+static int cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
+{
+	needs_context(__func__);
+	ENTER();
+	if (!stream_is_idle(stream_of(stream)))
+		misuse(__func__, "waits behind the resident kernel");
+	memcpy((void *)(uintptr_t)to, from, bytes);
+	return 0;
+}
+
+static int cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
+{
+	needs_context(__func__);
+	ENTER();
+	if (!stream_is_idle(stream_of(stream)))
+		misuse(__func__, "waits behind the resident kernel");
+	memcpy(to, (const void *)(uintptr_t)from, bytes);
+	return 0;
+}
+
+static int cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream)
+{
+	needs_context(__func__);
+	ENTER();
+	if (!stream_is_idle(stream_of(stream)))
+		misuse(__func__, "waits behind the resident kernel");
+	memset((void *)(uintptr_t)to, value, bytes);
+	return 0;
+}
+
+/* ---- the table
+ * ------------------------------------------------------------------------------------------ */
+
+EXPORT int cuGetProcAddress_v2(const char *name, void **out, int cuda_version, uint64_t flags,
+			       int *found);
+
+int cuGetProcAddress_v2(const char *name, void **out, int cuda_version, uint64_t flags, int *found)
+{
+	(void)flags, (void)found;
+	ENTER();
+#define ENTRY(entry, entry_version, parameters)                                                    \
+	if (strcmp(name, #entry) == 0) {                                                           \
+		int(*f) parameters = entry;                                                        \
+		if (cuda_version != entry_version)                                                 \
+			misuse(__func__, "another version than the table's");                      \
+		memcpy(out, &f, sizeof(f));                                                        \
+		return 0;                                                                          \
+	}
+	GQ_CU_ENTRIES(ENTRY)
+#undef ENTRY
+	return GQ_CU_NOT_FOUND;
+}

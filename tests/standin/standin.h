@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * standin.h - the stand-in for libcuda.so.1: the driver's entry points that libgpuq uses, over heap
+ * memory and threads, so that the CUDA device runs where there is no GPU.
+ *
+ * A cooperative launch runs the real grid source (src/device/cuda/grid.cuh), compiled for the host
+ * by standin_image.h, one thread a warp. It is stricter than a driver: what would wait for a
+ * resident kernel on a GPU (allocating, freeing, loading a module) ends the process here.
+ */
+#ifndef GPUQ_TEST_STANDIN_H
+#define GPUQ_TEST_STANDIN_H
+
+#include "device/cuda/grid.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a warp's thread knows of itself, and what it may call. */
+struct standin_warp {
+	uint32_t block, blocks, thread, threads; /* `thread`: of its lane 0 in the block */
+	void *shared;
+	void (*barrier)(struct standin_warp *);
+	uint64_t (*clock_ns)(struct standin_warp *); /* neither returns in a broken context */
+	void (*nap)(struct standin_warp *, uint32_t ns);
+	void *launch;
+};
+
+/* An image, as cuModuleLoadDataEx() takes it here. */
+#define STANDIN_MAGIC "gpuq stand-in\n"
+struct standin_image {
+	char magic[16];
+	struct gq_image_info info;
+	uint64_t shared_bytes;
+	void (*grid)(struct standin_warp *, const struct gq_grid *, uint64_t launch);
+};
+
+/* For tests, by dlsym() from the library that GPUQ_LIBCUDA names. */
+struct standin_control {
+	/* The n-th call from now (from 1) fails with `error`; 0: none. Names of errors and popping
+	 * a context are not counted: they have no failure that anybody could act on. */
+	void (*fail_nth)(uint32_t n, int error);
+	/* The call that failed so, or NULL. */
+	const char *(*failed_call)(void);
+	/* From now on every call fails with it, and kernels end; 0: the context is whole again. */
+	void (*break_context)(int error);
+	/* Allocations, streams, modules and retained contexts not given back. */
+	uint32_t (*live)(void);
+	/* Launches so far; kernels resident now. */
+	uint32_t (*launches)(void);
+	uint32_t (*resident)(void);
+	/* Contexts on the calling thread's stack. */
+	uint32_t (*depth)(void);
+	/* What the device says of itself: standin_attribute. */
+	void (*set)(int attribute, int value);
+};
+enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2 }; /* others as the driver's */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GPUQ_TEST_STANDIN_H */

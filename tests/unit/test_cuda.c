@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_cuda.c - what is the CUDA device's own, through the stand-in driver: finding the driver,
+ * every driver call failing in turn, a dead context, parking, leaving for a pause, several queues.
+ * The rest of its contract is every other test, run with GPUQ_TEST_DEVICE=cuda.
+ */
+#include "device/cuda/api.h"
+#include "standin.h"
+#include "support.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct standin_control *standin;
+
+static QueueConfig cuda_config(void)
+{
+	QueueConfig cfg = config(8, 64);
+
+	cfg.device = Q_DEVICE_CUDA;
+	return cfg;
+}
+
+static void expect_refusal(const QueueConfig *cfg, const char *words)
+{
+	GpuQueue *q = q_init(cfg);
+
+	if (q != NULL)
+		fail_msg("accepted, though '%s'", words);
+	if (strstr(q_last_error(), words) == NULL)
+		fail_msg("'%s' does not say '%s'", q_last_error(), words);
+	assert_int_equal(standin->live(), 0);
+	assert_int_equal(standin->depth(), 0);
+}
+
+/* ---- finding the driver: first in this program, as a driver that was found stays ------------ */
+
+static void what_is_wrong_with_the_driver_is_said(void **state)
+{
+	char *path = strdup(getenv("GPUQ_LIBCUDA"));
+	QueueConfig cfg = cuda_config();
+	QueueInfo info;
+	GpuQueue *q;
+
+	(void)state;
+	setenv("GPUQ_LIBCUDA", "/nonexistent/libcuda.so.1", 1);
+	expect_refusal(&cfg, "no driver: cannot load '/nonexistent/libcuda.so.1'");
+	setenv("GPUQ_LIBCUDA", "libpthread.so.0", 1);
+	expect_refusal(&cfg, "too old: it has no cuGetProcAddress_v2");
+	setenv("GPUQ_LIBCUDA", path, 1);
+	standin->set(STANDIN_VERSION, 11080);
+	expect_refusal(&cfg, "is of CUDA 11.8; allowed: 12.0 or newer");
+	standin->set(STANDIN_VERSION, 12000);
+	standin->set(STANDIN_DEVICES, 0);
+	expect_refusal(&cfg, "finds no device");
+	cfg.device = Q_DEVICE_AUTO; /* falls back, and says why */
+	q = make_queue_from(&cfg);
+	assert_status(q_info(q, &info), Q_OK);
+	assert_int_equal(info.device, Q_DEVICE_CPU);
+	assert_non_null(strstr(info.reason, "finds no device"));
+	q_shutdown(q);
+	standin->set(STANDIN_DEVICES, 1);
+	free(path);
+}
+
+static void what_is_wrong_with_the_device_is_said(void **state)
+{
+	QueueConfig cfg = cuda_config();
+
+	(void)state;
+	cfg.ordinal = 1;
+	expect_refusal(&cfg, "ordinal is 1; allowed: 0 to 0");
+	cfg.ordinal = 0;
+	cfg.reserve_sms = 4;
+	expect_refusal(&cfg, "reserve_sms is 4; allowed: 0 to 3");
+	cfg.reserve_sms = 1;
+	cfg.consumers = 7;
+	expect_refusal(&cfg, "consumers is 7; allowed: 0 (one a multiprocessor) to 6");
+	cfg = cuda_config();
+	cfg.granularity = Q_PER_BLOCK;
+	expect_refusal(&cfg, "granularity is 2 (block); allowed: what processor 'test' was built "
+			     "for: 1 (warp)");
+	cfg = cuda_config();
+	standin->set(GQ_CU_KERNEL_EXEC_TIMEOUT, 1);
+	expect_refusal(&cfg, "has a run-time limit for kernels");
+	standin->set(GQ_CU_KERNEL_EXEC_TIMEOUT, 0);
+	standin->set(GQ_CU_UNIFIED_ADDRESSING, 0);
+	expect_refusal(&cfg, "no unified addressing");
+	standin->set(GQ_CU_UNIFIED_ADDRESSING, 1);
+	standin->set(GQ_CU_COOPERATIVE_LAUNCH, 0);
+	expect_refusal(&cfg, "no cooperative launch");
+	standin->set(GQ_CU_COOPERATIVE_LAUNCH, 1);
+	setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
+	expect_refusal(&cfg, "CUDA_LAUNCH_BLOCKING is '1'");
+	unsetenv("CUDA_LAUNCH_BLOCKING");
+}
+
+/* ---- every driver call fails in turn -----------------------------------------------------------
+ */
+
+/* The calls whose failure nobody could act on: what they give back is gone anyway. */
+static bool gives_back(const char *call)
+{
+	return strncmp(call, "cuMemFree", 9) == 0 || strcmp(call, "cuModuleUnload") == 0 ||
+	       strcmp(call, "cuDevicePrimaryCtxRelease") == 0 ||
+	       strcmp(call, "cuStreamDestroy") == 0;
+}
+
+/* A queue's life; stops at the first failure. @return its status. */
+static QueueStatus live(GpuQueue *q)
+{
+	char buf[64];
+	QueueStatus status = Q_OK;
+	uint64_t id;
+
+	for (int i = 0; i < 3 && status == Q_OK; i++) {
+		size_t len = sizeof(buf);
+
+		nap_ms(8); /* parked by now */
+		status = q_enqueue(q, "life", 4, &id, LONG_MS);
+		if (status == Q_OK)
+			status = q_wait(q, id, LONG_MS);
+		if (status == Q_OK)
+			status = q_try_dequeue_result(q, id, buf, &len);
+	}
+	if (status == Q_OK)
+		status = q_pause(q, LONG_MS);
+	if (status == Q_OK)
+		status = q_resume(q);
+	if (status == Q_OK)
+		status = q_enqueue(q, "more", 4, &id, LONG_MS);
+	if (status == Q_OK)
+		status = q_wait(q, id, LONG_MS);
+	if (status == Q_OK)
+		status = q_stop(q, LONG_MS);
+	return status;
+}
+
+static void every_driver_call_fails_in_turn(void **state)
+{
+	enum { NO_MEMORY = 0, UNKNOWN = 1 };
+	static const int errors[] = { GQ_CU_OUT_OF_MEMORY, GQ_CU_UNKNOWN };
+	const size_t memory = gq__alloc_live_bytes();
+	unsigned at_init = 0, at_work = 0;
+
+	(void)state;
+	for (int e = NO_MEMORY; e <= UNKNOWN; e++) {
+		for (unsigned n = 1;; n++) {
+			QueueConfig cfg = cuda_config();
+			const char *call;
+			GpuQueue *q;
+
+			assert_true(n < 100000);
+			cfg.idle_park_ms = 2;
+			cfg.processor_data = "data";
+			cfg.processor_data_bytes = 4;
+			standin->fail_nth(n, errors[e]);
+			q = q_init(&cfg);
+			call = standin->failed_call();
+			if (q == NULL) {
+				at_init++;
+				assert_non_null(call);
+				if (strstr(q_last_error(), call) == NULL)
+					fail_msg("%s failed: '%s'", call, q_last_error());
+			} else {
+				QueueStatus status = live(q);
+
+				call = standin->failed_call();
+				if (status != Q_OK) {
+					at_work++;
+					assert_non_null(call);
+					assert_status(status, Q_ERR_CUDA);
+					if (strstr(q_last_error(), call) == NULL &&
+					    strstr(q_last_error(), "cuStreamQuery") == NULL)
+						fail_msg("%s failed: '%s'", call, q_last_error());
+					assert_status(q_enqueue(q, "x", 1, NULL, 0), Q_ERR_CUDA);
+				}
+				q_shutdown(q);
+				call = standin->failed_call();
+			}
+			standin->fail_nth(0, 0);
+			if (standin->live() != 0 || gq__alloc_live_bytes() != memory)
+				fail_msg("%s failed: %u of the driver's and %zu bytes leak",
+					 call != NULL ? call : "nothing", standin->live(),
+					 gq__alloc_live_bytes() - memory);
+			assert_int_equal(standin->depth(), 0);
+			if (call == NULL)
+				break;
+			if (q != NULL && !gives_back(call) && at_work == 0)
+				fail_msg("%s failed and nobody noticed", call);
+			q = make_queue_from(&cfg); /* a second one works */
+			expect_echo(q, send(q, "x", 1), "x", 1);
+			q_shutdown(q);
+		}
+	}
+	assert_true(at_init > 40 && at_work > 4);
+}
+
+/* ---- a dead context
+ * -------------------------------------------------------------------------------- */
+
+static void *wait_for_ever(void *q)
+{
+	return (void *)(intptr_t)q_wait_any(q, UINT32_MAX);
+}
+
+static void a_dead_context_wakes_everybody_and_names_the_suspect(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	const size_t memory = gq__alloc_live_bytes();
+	uint64_t good, bad, id;
+	char named[32], buf[64];
+	size_t len = sizeof(buf);
+	pthread_t waiter;
+	QueueStats stats;
+	void *status;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.shutdown_timeout_ms = LONG_MS;
+	q = make_queue_from(&cfg);
+	good = send(q, "good", 4);
+	assert_status(take(q, good, buf, &len), Q_OK);
+	close_gate();
+	bad = send_op(q, OP_GATE, 0, "bad", 3);
+	await_gate_waiters(1);
+	for (int i = 0; i < 3; i++)
+		send(q, "next", 4);
+	assert_int_equal(pthread_create(&waiter, NULL, wait_for_ever, q), 0);
+	nap_ms(20);
+	standin->break_context(700);
+	pthread_join(waiter, &status);
+	assert_status((QueueStatus)(intptr_t)status, Q_ERR_CUDA);
+	snprintf(named, sizeof(named), "msg_id %llu", (unsigned long long)bad);
+	assert_status(q_wait(q, bad, LONG_MS), Q_ERR_CUDA);
+	assert_non_null(strstr(q_last_error(), "CUDA_ERROR_ILLEGAL_ADDRESS"));
+	assert_non_null(strstr(q_last_error(), named));
+	assert_status(q_enqueue(q, "x", 1, &id, 0), Q_ERR_CUDA);
+	assert_status(q_try_dequeue_result(q, bad, buf, &len), Q_ERR_CUDA);
+	assert_status(q_poll_completions(q, &id, 1, &len), Q_ERR_CUDA);
+	assert_status(q_drain(q, LONG_MS), Q_ERR_CUDA);
+	assert_status(q_pause(q, LONG_MS), Q_ERR_CUDA);
+	assert_status(q_stop(q, LONG_MS), Q_ERR_CUDA);
+	assert_status(q_stats(q, &stats), Q_OK); /* these can still be asked */
+	assert_int_equal(stats.enq_count, 5);
+	assert_int_equal(stats.finished, 5);
+	assert_int_equal(stats.failed, 4); /* one taken, four lost, none inside */
+	open_gate(); /* on a GPU the kernel is dead; here it has to find out */
+	for (unsigned i = 0; standin->resident() != 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_int_equal(stats_of(q).finished, 5);
+	q_shutdown(q);
+	standin->break_context(0);
+	assert_int_equal(standin->live(), 0);
+	assert_int_equal(gq__alloc_live_bytes(), memory);
+	q = make_queue_from(&cfg);
+	expect_echo(q, send(q, "again", 5), "again", 5);
+	q_shutdown(q);
+}
+
+static void a_context_that_dies_while_the_queue_is_idle_is_noticed(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q = make_queue_from(&cfg);
+	pthread_t waiter;
+	void *status;
+	size_t n;
+
+	(void)state;
+	assert_int_equal(pthread_create(&waiter, NULL, wait_for_ever, q), 0);
+	nap_ms(20);
+	standin->break_context(700);
+	pthread_join(waiter, &status); /* within a nap */
+	assert_status((QueueStatus)(intptr_t)status, Q_ERR_CUDA);
+	assert_non_null(strstr((q_stop(q, 0), q_last_error()), "no message was being processed"));
+	q_shutdown(q);
+	while (standin->resident() != 0)
+		nap_ms(1);
+	standin->break_context(0);
+
+	q = make_queue_from(&cfg); /* and by who only polls */
+	standin->break_context(700);
+	for (unsigned i = 0; q_poll_completions(q, NULL, 0, &n) != Q_ERR_CUDA; i++) {
+		assert_true(i < 100 * LONG_MS);
+		if (i % 64 == 0)
+			nap_ms(1);
+	}
+	q_shutdown(q);
+	while (standin->resident() != 0)
+		nap_ms(1);
+	standin->break_context(0);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* ---- residence
+ * ----------------------------------------------------------------------------------------- */
+
+static void await_resident(uint32_t n)
+{
+	for (unsigned i = 0; standin->resident() != n; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static void an_idle_grid_leaves_and_the_next_message_brings_it_back(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	uint32_t launches;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.idle_park_ms = 2;
+	cfg.consumers = 3;
+	q = make_queue_from(&cfg);
+	launches = standin->launches();
+	for (int i = 0; i < 20; i++) {
+		await_resident(0);
+		expect_echo(q, send(q, &i, sizeof(i)), &i, sizeof(i));
+	}
+	assert_int_equal(standin->launches() - launches, 20);
+	assert_int_equal(stats_of(q).wakeups, 20);
+	await_resident(0);
+	assert_status(q_pause(q, LONG_MS), Q_OK); /* of a parked queue */
+	assert_status(q_enqueue(q, "p", 1, NULL, 0), Q_OK);
+	nap_ms(5);
+	assert_int_equal(standin->resident(), 0); /* nothing wakes it while it is paused */
+	assert_status(q_resume(q), Q_OK);
+	assert_status(q_drain(q, LONG_MS), Q_OK);
+	q_shutdown(q);
+}
+
+static void no_message_is_lost_when_it_comes_as_the_grid_leaves(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q;
+
+	(void)state;
+	cfg.idle_park_ms = 1;
+	cfg.consumers = 2;
+	q = make_queue_from(&cfg);
+	for (uint32_t i = 0; i < 400; i++) {
+		uint64_t until = gq__now_ns() + 900000 + i % 40 * 10000;
+
+		while (gq__now_ns() < until)
+			gq_cpu_relax();
+		expect_echo(q, send(q, &i, sizeof(i)), &i, sizeof(i));
+	}
+	q_shutdown(q);
+}
+
+static void a_paused_queue_has_no_kernel_resident(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q;
+
+	(void)state;
+	cfg.idle_park_ms = UINT32_MAX;
+	q = make_queue_from(&cfg);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(standin->resident(), 1);
+		assert_status(q_pause(q, LONG_MS), Q_OK);
+		assert_int_equal(standin->resident(), 0);
+		assert_status(q_pause(q, LONG_MS), Q_OK);
+		assert_status(q_enqueue(q, "x", 1, NULL, LONG_MS), Q_OK);
+		assert_status(q_resume(q), Q_OK);
+		assert_status(q_drain(q, LONG_MS), Q_OK);
+	}
+	assert_status(q_pause(q, LONG_MS), Q_OK);
+	assert_status(q_stop(q, LONG_MS), Q_OK);
+	assert_int_equal(standin->resident(), 0);
+	q_shutdown(q);
+}
+
+/* The stand-in ends the process if anything is allocated while a kernel is resident. */
+static void a_second_queue_comes_and_goes_beside_the_first(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *first, *second;
+	uint64_t slow;
+
+	(void)state;
+	cfg.idle_park_ms = UINT32_MAX;
+	first = make_queue_from(&cfg);
+	for (int i = 0; i < 3; i++) {
+		second = make_queue_from(&cfg);
+		expect_echo(first, send(first, "1", 1), "1", 1);
+		expect_echo(second, send(second, "2", 1), "2", 1);
+		assert_int_equal(standin->resident(), 2);
+		q_shutdown(second);
+		expect_echo(first, send(first, "1", 1), "1", 1);
+	}
+	close_gate();
+	slow = send_op(first, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	assert_null(q_init(&cfg)); /* it would hang on a GPU */
+	assert_non_null(strstr(q_last_error(), "another queue of this process"));
+	open_gate();
+	expect_echo(first, slow, "s", 1);
+	q_shutdown(first);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* A stand-in image is addresses of this process, so a copy of it in a file is one too. */
+static void an_image_is_loaded_by_path(void **state)
+{
+	static const struct {
+		const char *path, *refused;
+		uint32_t version, granularity;
+	} cases[] = {
+		{ "cuda_image.fatbin", NULL, Q_PROTOCOL_VERSION, 0 },
+		{ "./cuda_image.cubin", NULL, Q_PROTOCOL_VERSION, 1 },
+		{ "cuda_image.ptx", "compiled for protocol version 9", 9, 0 },
+		{ "cuda_image.ptx", "for, 1", Q_PROTOCOL_VERSION, 2 },
+	};
+	const size_t memory = gq__alloc_live_bytes();
+	QueueConfig cfg = cuda_config();
+
+	(void)state;
+	standin_called = test_processor;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct standin_image image = standin_call_image;
+		FILE *file = fopen(cases[i].path, "wb");
+		QueueInfo info;
+		GpuQueue *q;
+
+		image.info.protocol_version = cases[i].version;
+		image.info.granularity = 1;
+		assert_non_null(file);
+		assert_int_equal(fwrite(&image, sizeof(image), 1, file), 1);
+		fclose(file);
+		cfg.processor = cases[i].path;
+		cfg.granularity = cases[i].granularity;
+		if (cases[i].refused != NULL) {
+			expect_refusal(&cfg, cases[i].refused);
+		} else {
+			q = make_queue_from(&cfg);
+			assert_status(q_info(q, &info), Q_OK);
+			assert_string_equal(info.processor, "cuda_image");
+			assert_int_equal(info.granularity, 1);
+			expect_echo(q, send(q, "x", 1), "x", 1);
+			q_shutdown(q);
+		}
+		remove(cases[i].path);
+	}
+	cfg.processor = "/nonexistent/image.ptx";
+	expect_refusal(&cfg, "cannot load '/nonexistent/image.ptx': No such file");
+	cfg.processor = "/dev/null.fatbin";
+	expect_refusal(&cfg, "cannot load");
+	assert_int_equal(gq__alloc_live_bytes(), memory);
+}
+
+static uint32_t hung_lines;
+
+static void count_hung(int level, const char *text, void *user)
+{
+	(void)level, (void)user;
+	if (strstr(text, "has been processed for") != NULL)
+		__atomic_add_fetch(&hung_lines, 1, __ATOMIC_RELAXED);
+}
+
+static void a_hung_message_is_reported_once(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q;
+	uint64_t id;
+
+	(void)state;
+	q_set_log(count_hung, NULL);
+	q = make_queue_from(&cfg);
+	close_gate();
+	id = send_op(q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	assert_status(q_wait(q, id, 7500), Q_ERR_TIMEOUT);
+	assert_int_equal(hung_lines, 1);
+	open_gate();
+	expect_echo(q, id, "s", 1);
+	q_shutdown(q);
+	q_set_log(NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_wrong_with_the_driver_is_said),
+		cmocka_unit_test(every_driver_call_fails_in_turn),
+		cmocka_unit_test(what_is_wrong_with_the_device_is_said),
+		cmocka_unit_test(a_dead_context_wakes_everybody_and_names_the_suspect),
+		cmocka_unit_test(a_context_that_dies_while_the_queue_is_idle_is_noticed),
+		cmocka_unit_test(an_idle_grid_leaves_and_the_next_message_brings_it_back),
+		cmocka_unit_test(no_message_is_lost_when_it_comes_as_the_grid_leaves),
+		cmocka_unit_test(a_paused_queue_has_no_kernel_resident),
+		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
+		cmocka_unit_test(an_image_is_loaded_by_path),
+		cmocka_unit_test(a_hung_message_is_reported_once),
+	};
+	const char *path = getenv("GPUQ_LIBCUDA");
+	void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+
+	standin = library != NULL ? dlsym(library, "standin") : NULL;
+	if (standin == NULL) {
+		print_message("skipped: GPUQ_LIBCUDA does not name the stand-in driver\n");
+		return 77;
+	}
+	if (argc > 1) /* only the tests whose name matches */
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
+}
