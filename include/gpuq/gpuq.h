@@ -403,9 +403,9 @@ Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
  * @return as q_enqueue_ex(). Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
  *         flags not 0, it ends beyond the region (append-only: beyond what has been appended), or
  *         its bytes do not begin at a multiple of 16 in memory; Q_ERR_STALE: the region has been
- *         retired, or never was; Q_ERR_POLICY: a slab; Q_ERR_UNSUPPORTED: no regions bound, the region is
- *         not mapped in this process, or the queue's device is a GPU; Q_ERR_LIMIT: 2^28 - 1 of its descriptors are
- *         outstanding; Q_ERR_FAILED: the table's memory is damaged.
+ *         retired, or never was; Q_ERR_POLICY: a slab; Q_ERR_UNSUPPORTED: no regions bound, the
+ * region is not mapped in this process, or the queue's device is a GPU; Q_ERR_LIMIT: 2^28 - 1 of
+ * its descriptors are outstanding; Q_ERR_FAILED: the table's memory is damaged.
  */
 Q_API QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descriptor,
 				       const EnqueueOptions *options, uint64_t *out_msg_id,

@@ -216,7 +216,9 @@ Q_API uint64_t q_ring_sequence(RingQueue *r);
 /* ---- receiving ----------------------------------------------------------------------------- */
 
 /**
- * Receive the message at the front: of the highest class that has one, the oldest.
+ * Receive the message at the front: of the highest class that has one, the oldest. (Q_ERR_EMPTY:
+ * each class was found empty, from the highest down; with several receivers not all at one
+ * instant.)
  *
  * @param buf        where to copy it
  * @param inout_len  in: room in buf, bytes; out: the message's length (with

@@ -256,15 +256,15 @@ GQ_FN uint8_t *gq_result_at(const struct gq_channel *ch, uint32_t slot)
 #define GQ_POOL_CLOSED UINT64_C(1) /* in the pool's head, which holds position << 1 */
 
 /*
- * One step of taking up to `max` free slots, of consecutive positions from *pos on; their words are
- * the ids of the messages to come.
+ * One step of taking `min` to `max` free slots, or none, of consecutive positions from *pos on;
+ * their words are the ids of the messages to come.
  *
- * @return whether it is decided: *n were taken. 0 with *closed false means that at one instant no
- *         slot was free: the pool has no holes, so there is no release in flight that one would
- *         have to wait out. False: step again.
+ * @return whether it is decided: *n were taken. 0 with *closed false means that at one instant
+ * fewer than `min` slots were free: the pool has no holes, so there is no release in flight that
+ * one would have to wait out. False: step again.
  */
-GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *ids, uint32_t max,
-			   uint32_t *n, bool *closed)
+GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *ids, uint32_t min,
+			   uint32_t max, uint32_t *n, bool *closed)
 {
 	uint64_t head = gq_load_acquire_u64(pool->head); /* N2: sees the stop's close */
 	uint64_t word = 0;
@@ -283,8 +283,8 @@ GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *
 			break;
 		ids[found] = word;
 	}
-	if (found == 0)
-		return gq_ring_is_at(pool, word, *pos - gq_ring_size(pool)); /* else: old head */
+	if (found < min) /* nothing published there yet; else: our head was old */
+		return gq_ring_is_at(pool, word, *pos + found - gq_ring_size(pool));
 	GQ_WINDOW();
 	/* N1: against other poppers and the stop's close, which makes it fail. */
 	if (!gq_cas_acq_rel_u64(pool->head, head, head + 2 * (uint64_t)found))
@@ -299,7 +299,7 @@ GQ_FN uint32_t gq_pool_pop(const struct gq_ring *pool, uint64_t *ids, uint32_t m
 	uint64_t pos;
 	uint32_t n;
 
-	while (!gq_pool_try_pop(pool, &pos, ids, max, &n, closed))
+	while (!gq_pool_try_pop(pool, &pos, ids, 1, max, &n, closed))
 		;
 	return n;
 }

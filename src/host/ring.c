@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- configuration --------------------------------------------------------------------------- */
 
@@ -216,7 +217,6 @@ static RingQueue *new_handle(const RingConfig *cfg)
 	r->serial = gq_fetch_add_relaxed_u64(&serials, 1) + 1;
 	gq__watch_forks();
 	r->generation = gq__generation;
-	r->asymmetric = gq__ring_barrier_register();
 	if ((cfg->flags & Q_RING_AGEING) != 0) {
 		r->turn = gq__alloc(GQ_RECORDS * sizeof(*r->turn), "the ring's turns");
 		if (r->turn == NULL) {
@@ -233,6 +233,16 @@ static void free_handle(RingQueue *r)
 		gq__free(r->head, r->bytes);
 	gq__free(r->turn, GQ_RECORDS * sizeof(*r->turn));
 	gq__free(r, sizeof(*r));
+}
+
+/* Where membarrier is not to be had, everybody on this ring must make fences from now on. */
+static void choose_fences(RingQueue *r)
+{
+	if (gq__ring_barrier_register() && gq__ring_barrier())
+		return;
+	gq_exchange_seq_cst_u64(&r->head->signals.fenced, 1);
+	/* Who has looked at the flag before this is done with its call long before that. */
+	nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 }
 
 QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, RingQueue **out)
@@ -284,6 +294,7 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 	setup->flags = resolved.flags;
 	setup->ageing_limit = resolved.ageing_limit;
 	memset(setup->reserved, 0, sizeof(setup->reserved));
+	choose_fences(r);
 	gq_store_release_u64(&setup->ready, GQ_RING_MAGIC); /* R1: pairs with R2 */
 	*out = r;
 	return Q_OK;
@@ -339,6 +350,7 @@ QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 	r->messages.start_pos = r->completions.start_pos = setup.start_pos;
 	if (setup.pid_namespace == 0 || setup.pid_namespace != gq__pid_namespace())
 		gq_exchange_seq_cst_u64(&r->head->signals.foreign, 1);
+	choose_fences(r);
 	*out = r;
 	return Q_OK;
 }

@@ -52,9 +52,10 @@ struct gq_ring_signals {
 	uint32_t data_armed; /* odd: a receiver may sleep on it until something is sent */
 	uint32_t room_armed; /* odd: a sender may sleep on it until an entry is free */
 	uint64_t foreign;    /* 1: a process of another PID namespace is here: judge nobody dead */
+	uint64_t fenced;     /* 1: a process without membarrier is here: everybody makes fences */
 	/* Single mode: 1 + the record of the thread that sends, receives, of each box. */
 	uint64_t role[4];
-	uint64_t reserved[9];
+	uint64_t reserved[8];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_signals) == GQ_LINE, "layout is shared between processes");
 
@@ -176,9 +177,8 @@ struct RingQueue {
 	struct gq_box messages;
 	struct gq_box completions;
 	size_t bytes;
-	bool owned;      /* the memory is the library's */
-	bool single;     /* Q_RING_SINGLE */
-	bool asymmetric; /* others' gq__ring_barrier() reaches this process: no fences needed */
+	bool owned;  /* the memory is the library's */
+	bool single; /* Q_RING_SINGLE */
 	uint32_t max_parts;
 	QueueStatus (*validate)(const void *data, size_t len, void *user);
 	void *validate_user;
@@ -234,9 +234,11 @@ static inline uint64_t gq_ring_record_index(const RingQueue *r, const struct gq_
 bool gq__ring_barrier(void);
 bool gq__ring_barrier_register(void);
 
-static inline void gq_ring_cheap_fence(void)
+static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *record)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* pairs with gq__ring_barrier() */
+	if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.fenced) != 0, 0))
+		gq_fetch_or_seq_cst_u64(&record->op, 0); /* a full fence of its own */
 }
 
 /* At most every 100 ms: find peers that have died inside a call and repair what they left. */

@@ -65,12 +65,12 @@ INLINE void copy(uint8_t *to, const uint8_t *from, size_t n)
 /* ---- operations
  * -------------------------------------------------------------------------------------- */
 
-INLINE void op_begin(struct gq_ring_record *record, enum gq_op op)
+INLINE void op_begin(const RingQueue *r, struct gq_ring_record *record, enum gq_op op)
 {
 	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
 
 	gq_store_relaxed_u64(&record->op, word + op);
-	gq_ring_cheap_fence();
+	gq_ring_fence(r, record);
 }
 
 INLINE void op_end(struct gq_ring_record *record)
@@ -105,7 +105,7 @@ INLINE QueueStatus begin(RingQueue *r, const bool single, uint64_t *role, enum g
 				return status;
 		}
 	}
-	op_begin(record, op);
+	op_begin(r, record, op);
 	return Q_OK;
 }
 
@@ -120,7 +120,8 @@ INLINE void plan(struct gq_ring_record *record, uint32_t class, uint64_t ready_p
 }
 
 /* Look for sleepers after having published, and wake them. */
-INLINE void signal_after(RingQueue *r, const bool single, uint32_t *armed)
+INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool single,
+			 uint32_t *armed)
 {
 	if (!single) {
 		/* K1: pairs with K2; what was published is a sequentially consistent swap. */
@@ -128,10 +129,7 @@ INLINE void signal_after(RingQueue *r, const bool single, uint32_t *armed)
 			gq__flag_wake_shared(armed);
 		return;
 	}
-	if (r->asymmetric)
-		gq_ring_cheap_fence(); /* K1: the sleeper's gq__ring_barrier() orders it */
-	else
-		gq_fetch_or_seq_cst_u64(&r->head->signals.foreign, 0); /* K1: a full fence */
+	gq_ring_fence(r, record); /* K1: pairs with the sleeper's gq__ring_barrier() */
 	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
 		gq__flag_wake_shared(armed);
 }
@@ -227,7 +225,7 @@ INLINE bool pop(const struct gq_box *b, const bool single, uint64_t *pos, uint64
 		return true;
 	}
 	for (int i = 0; i < TRIES; i++) {
-		if (gq_pool_try_pop(&b->pool, pos, ids, max, n, &closed))
+		if (gq_pool_try_pop(&b->pool, pos, ids, min, max, n, &closed))
 			return true;
 		if (gq_load_acquire_u64(b->pool.head) >> 1 == *pos)
 			return false; /* not overtaken: nonsense */
@@ -428,7 +426,7 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	}
 	op_end(record);
 	if (messages)
-		signal_after(r, single, &r->head->signals.data_armed);
+		signal_after(r, record, single, &r->head->signals.data_armed);
 	*accepted = n;
 	return Q_OK;
 
@@ -438,10 +436,9 @@ give_up:
 
 		for (uint32_t i = 0; i < popped; i++) {
 			back[i] = slot_of(b, ids[i]);
-			/* It has left the pool, so its number changes: see ring_repair.c. */
-			gq_store_relaxed_u64(&b->number[back[i]],
-					     gq_load_relaxed_u64(&b->number[back[i]]) +
-						     (UINT64_C(1) << 56));
+			/* It has left the pool, so its number changes, to one that it has never had
+			 * (sequences are below 2^63): see ring_repair.c. */
+			gq_store_relaxed_u64(&b->number[back[i]], UINT64_C(1) << 63 | (pos + i));
 		}
 		give_back(b, single, back, popped);
 	}
@@ -449,7 +446,10 @@ give_up:
 		tally(&record->full, 1);
 	op_end(record);
 	if (!single && popped != 0 && messages)
-		signal_after(r, single, &r->head->signals.room_armed);
+		signal_after(r, record, single, &r->head->signals.room_armed);
+	/* Receivers on a closed ring wait until nobody is inside a send. */
+	if (messages && gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
+		gq__flag_wake_shared(&r->head->signals.data_armed);
 	return status == Q_ERR_FULL ? gq__fail(Q_ERR_FULL, "no room in the ring") : status;
 }
 
@@ -781,7 +781,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	op_end(record);
 	q->count += n;
 	if (messages) {
-		signal_after(r, single, &r->head->signals.room_armed);
+		signal_after(r, record, single, &r->head->signals.room_armed);
 		/* On a closed ring receivers wait for the last message to be taken. */
 		if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.state) != GQ_RING_OPEN,
 				     0))
@@ -941,8 +941,7 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 	QueueStatus status = busy; /* it has been tried */
 	struct gq_wait wait;
 
-	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms),
-			      r->single && !r->asymmetric ? 1000000u : 100000000u);
+	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), 100000000u);
 	while (status == busy && gq__wait_next(&wait)) {
 		/* K2: before the second look, see signal_after(). */
 		if (wait.registered && r->single)
@@ -963,8 +962,9 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 static QueueStatus no_room(RingQueue *r)
 {
 	gq__ring_watch(r);
-	/* Closed is closed, also for who finds no room. */
-	if (gq_load_relaxed_u64(&r->head->signals.state) != GQ_RING_OPEN)
+	/* Closed is closed, also for who finds no room. K2: also the second look of one who waits.
+	 */
+	if (gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
 		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
 	return gq__fail(Q_ERR_FULL, "no room in the ring");
 }

@@ -46,9 +46,8 @@ bool gq__ring_barrier_register(void)
 
 bool gq__ring_barrier(void)
 {
-	/* The slower command reaches everybody, also where registering was refused. */
-	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 ||
-	       syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+	/* Reaches who has registered; who could not has set `fenced`. */
+	return !gq__fault() && syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
 static uint64_t op_of(const struct gq_ring_record *record)
@@ -72,7 +71,8 @@ static bool grace(RingQueue *r, enum gq_op op, const bool *dead, uint64_t deadli
 {
 	uint64_t ops[GQ_RECORDS];
 
-	if (!gq__ring_barrier()) /* whoever has begun has said so by now */
+	/* Whoever has begun has said so by now: by this, or by a fence of its own. */
+	if (!gq__ring_barrier() && gq_load_seq_cst_u64(&r->head->signals.fenced) == 0)
 		return false;
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
 		ops[i] = op_of(&r->head->record[i]);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static RingQueue *make_ring(uint32_t size, uint32_t max, uint32_t flags)
@@ -854,6 +855,57 @@ static void close_wakes_everybody_and_what_was_sent_is_still_received(void **sta
 	}
 }
 
+static void a_ring_works_where_membarrier_is_refused(void **state)
+{
+	(void)state;
+	FOR_EACH_MODE(flags)
+	{
+		struct late late = { 0 };
+		pthread_t thread;
+		char buf[16];
+		size_t len;
+
+		gq__fault_set(3); /* after the handle and the memory */
+		late.r = make_ring(2, 16, flags);
+		gq__fault_set(0);
+		assert_int_equal(late.r->head->signals.fenced, 1);
+		pthread_create(&thread, NULL, receive_late, &late);
+		nap_ms(5);
+		send_text(late.r, "all the same", 0);
+		pthread_join(thread, NULL);
+		assert_status(late.status, Q_OK);
+		assert_status(q_ring_close(late.r), Q_OK);
+		len = sizeof(buf);
+		assert_status(q_ring_recv(late.r, buf, &len), Q_ERR_SHUTDOWN);
+		q_ring_destroy(late.r);
+	}
+}
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static void a_long_message_waits_for_room_asleep(void **state)
+{
+	RingQueue *r = make_ring(4, 64, Q_RING_LARGE);
+	char text[256] = "";
+	uint64_t before;
+
+	(void)state;
+	send_text(r, "one", 0);
+	before = thread_cpu_ns();
+	assert_status(q_ring_send_timeout(r, text, sizeof(text), 0, 500), Q_ERR_TIMEOUT);
+	assert_true(thread_cpu_ns() - before < 250000000u); /* it would take 500 ms awake */
+	assert_int_equal(q_ring_available(r), 3);
+	expect_text(r, "one");
+	assert_status(q_ring_send_timeout(r, text, sizeof(text), 0, LONG_MS), Q_OK);
+	q_ring_destroy(r);
+}
+
 /* ---- completions
  * ---------------------------------------------------------------------------------------- */
 
@@ -1202,6 +1254,8 @@ int main(void)
 		cmocka_unit_test(a_receive_times_out_after_the_time_and_not_before),
 		cmocka_unit_test(who_waits_is_woken_by_what_it_waits_for),
 		cmocka_unit_test(close_wakes_everybody_and_what_was_sent_is_still_received),
+		cmocka_unit_test(a_ring_works_where_membarrier_is_refused),
+		cmocka_unit_test(a_long_message_waits_for_room_asleep),
 		cmocka_unit_test(completions_go_back_in_order_with_status_and_bytes),
 		cmocka_unit_test(statistics_balance),
 		cmocka_unit_test(a_validator_refuses_what_does_not_match_and_nothing_is_sent),
