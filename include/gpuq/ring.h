@@ -30,7 +30,7 @@ extern "C" {
  *            no correct peer writes. They are not repeated below.
  */
 
-/* ---- messages ---------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 #define Q_DEFAULT_RING_SIZE    64u
 #define Q_DEFAULT_MESSAGE_SIZE 4096u
@@ -111,7 +111,7 @@ typedef struct RingStats {
 	uint64_t reserved[10];
 } RingStats;
 
-/* ---- a ring's life ------------------------------------------------------------------------ */
+/* ---- a ring's life --------------------------------------------------------------------------- */
 
 /**
  * Bytes of memory a ring needs; 0, with q_last_error() set, if `cfg` is not valid.
@@ -167,7 +167,7 @@ Q_API void q_ring_destroy(RingQueue *r);
  */
 Q_API QueueStatus q_ring_close(RingQueue *r);
 
-/* ---- sending ------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /**
  * Send one message. The data has been copied when the call returns.
@@ -213,7 +213,7 @@ Q_API QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *
 /** The number of messages accepted so far is also the next one's sequence. */
 Q_API uint64_t q_ring_sequence(RingQueue *r);
 
-/* ---- receiving ----------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 /**
  * Receive the message at the front: of the highest class that has one, the oldest. (Q_ERR_EMPTY:

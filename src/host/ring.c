@@ -396,8 +396,7 @@ QueueStatus q_ring_close(RingQueue *r)
 	return Q_OK;
 }
 
-/* ---- observation
- * ---------------------------------------------------------------------------------- */
+/* ---- observation ----------------------------------------------------------------------------- */
 
 static uint64_t clamp(int64_t value, uint64_t max)
 {
@@ -491,8 +490,7 @@ QueueStatus q_ring_config(RingQueue *r, RingConfig *out)
 	return Q_OK;
 }
 
-/* ---- schema and regions
- * ------------------------------------------------------------------------------ */
+/* ---- schema and regions ---------------------------------------------------------------------- */
 
 QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 			      QueueStatus (*validate)(const void *data, size_t len, void *user),

@@ -17,7 +17,7 @@
 
 #include <gpuq/ring.h>
 
-/* ---- in shared memory ---------------------------------------------------------------------- */
+/* ---- in shared memory ------------------------------------------------------------------------ */
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
 #define GQ_RING_VERSION 1u
@@ -145,7 +145,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 #define GQ_PART_FINAL      (UINT64_C(1) << 63)
 #define GQ_PART_SLOT_SHIFT 32u
 
-/* ---- private -------------------------------------------------------------------------------- */
+/* ---- private --------------------------------------------------------------------------------- */
 
 /* Messages one way: a pool of cells, and a ring a class of those that hold a message. */
 struct gq_box {

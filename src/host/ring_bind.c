@@ -92,8 +92,7 @@ uint64_t gq__pid_namespace(void)
 	return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
-/* ---- records
- * --------------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 _Thread_local struct gq_ring_binding gq__ring_bindings[8];
 
@@ -140,8 +139,7 @@ struct gq_ring_record *gq__ring_bind(RingQueue *r)
 	return NULL;
 }
 
-/* ---- roles, in single mode
- * --------------------------------------------------------------------------- */
+/* ---- roles, in single mode ------------------------------------------------------------------- */
 
 QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_record *record,
 			       enum gq_op op)

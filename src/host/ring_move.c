@@ -62,8 +62,7 @@ INLINE void copy(uint8_t *to, const uint8_t *from, size_t n)
 	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
 }
 
-/* ---- operations
- * -------------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 INLINE void op_begin(const RingQueue *r, struct gq_ring_record *record, enum gq_op op)
 {
@@ -134,8 +133,7 @@ INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool
 		gq__flag_wake_shared(armed);
 }
 
-/* ---- words of a class entry
- * ---------------------------------------------------------------------------- */
+/* ---- words of a class entry ------------------------------------------------------------------ */
 
 INLINE uint64_t entry_value(const struct gq_box *b, uint64_t slot, uint64_t len, uint64_t kind)
 {
@@ -195,8 +193,7 @@ static void load_descriptor(const struct gq_box *b, uint32_t slot, MessageDescri
 	memcpy(d, words, sizeof(words));
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /* What of a message is not its bytes. */
 struct sending {
@@ -453,8 +450,7 @@ give_up:
 	return status == Q_ERR_FULL ? gq__fail(Q_ERR_FULL, "no room in the ring") : status;
 }
 
-/* ---- what is at the front
- * -------------------------------------------------------------------------------- */
+/* ---- what is at the front -------------------------------------------------------------------- */
 
 struct front {
 	uint32_t class;
@@ -571,9 +567,7 @@ static void describe(const RingQueue *r, const struct gq_box *b, const struct fr
 	}
 }
 
-/* ---- receiving
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 struct receiving {
 	uint8_t *buf;
@@ -866,9 +860,7 @@ static QueueStatus receive_from(RingQueue *r, struct gq_box *b, struct receiving
 	return r->single ? receive_single(r, b, q) : receive_many(r, b, q);
 }
 
-/* ---- send calls
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- send calls ------------------------------------------------------------------------------ */
 
 #define RING_ENTER(r)                                                                              \
 	do {                                                                                       \
@@ -955,8 +947,7 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 			      : status;
 }
 
-/* ---- send
- * ---------------------------------------------------------------------------------------- */
+/* ---- send ------------------------------------------------------------------------------------ */
 
 /* What follows from finding no room. */
 static QueueStatus no_room(RingQueue *r)
@@ -1101,8 +1092,7 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 	return status;
 }
 
-/* ---- receive
- * ---------------------------------------------------------------------------------------- */
+/* ---- receive --------------------------------------------------------------------------------- */
 
 /* What follows from finding nothing. */
 static QueueStatus nothing(RingQueue *r, struct receiving *q)
@@ -1260,8 +1250,7 @@ QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 	return status;
 }
 
-/* ---- completions
- * ---------------------------------------------------------------------------------------- */
+/* ---- completions ----------------------------------------------------------------------------- */
 
 GQ_STATIC_ASSERT(sizeof(RingCompletion) == sizeof(struct gq_ring_completion),
 		 "a completion is received in place");

@@ -60,8 +60,7 @@ static bool is_inside(uint64_t op)
 	return (op & GQ_OP_MASK) != GQ_OP_IDLE;
 }
 
-/* ---- grace periods
- * ------------------------------------------------------------------------------- */
+/* ---- grace periods --------------------------------------------------------------------------- */
 
 /*
  * Wait until every living thread that is inside an operation (of kind `op`; GQ_OP_IDLE: of any) has
@@ -102,8 +101,7 @@ bool gq__ring_settle(RingQueue *r)
 	return true;
 }
 
-/* ---- which cells are nowhere
- * ------------------------------------------------------------------------ */
+/* ---- which cells are nowhere ----------------------------------------------------------------- */
 
 /* Mark the cells in a ring, between its head and its tail; wherever these may point. */
 static void mark_ring(const struct gq_box *b, const struct gq_ring *ring, uint64_t head,
@@ -205,8 +203,7 @@ static bool reclaim(RingQueue *r, const struct gq_box *b, const bool *dead)
 	return decided;
 }
 
-/* ---- single mode: the positions of who died
- * ------------------------------------------------------------ */
+/* ---- single mode: the positions of who died -------------------------------------------------- */
 
 /*
  * The positions of a side are its own words, stored after what they count. Before it publishes, a
@@ -252,8 +249,7 @@ static void finish_plan(RingQueue *r, const struct gq_ring_record *dead)
 	}
 }
 
-/* ---- repair
- * --------------------------------------------------------------------------------------------- */
+/* ---- repair ---------------------------------------------------------------------------------- */
 
 static bool lock(RingQueue *r, uint64_t me)
 {

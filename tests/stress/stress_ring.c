@@ -116,7 +116,7 @@ static uint32_t read_message(const struct arena *a, const uint8_t *from, uint32_
 	return number;
 }
 
-/* ---- senders ------------------------------------------------------------------------------- */
+/* ---- senders --------------------------------------------------------------------------------- */
 
 static void poll_completions(struct arena *a, struct rng *r)
 {
@@ -309,8 +309,7 @@ static void work(struct arena *a, uint32_t index)
 		receive_all(a, index);
 }
 
-/* ---- arenas
- * -------------------------------------------------------------------------------------- */
+/* ---- arenas ---------------------------------------------------------------------------------- */
 
 struct plan {
 	uint32_t ring_size, max_msg_size, flags, senders, receivers, messages;
@@ -397,8 +396,7 @@ static void check_all_received(struct arena *a)
 		must(sequences_of(a)[i] == 3, "sequence %" PRIu32 ": %d", i, sequences_of(a)[i]);
 }
 
-/* ---- threads
- * --------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 struct thread_arg {
 	struct arena *a;
@@ -487,8 +485,7 @@ static void a_ring_for_one_sender_and_one_receiver_does_the_same(void **state)
 	}
 }
 
-/* ---- processes
- * --------------------------------------------------------------------------------------- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 static pid_t start_peer(const struct arena *a, int fd, uint32_t index)
 {

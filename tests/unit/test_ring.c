@@ -51,7 +51,7 @@ static void expect_error_names(const char *a, const char *b, const char *c)
 		fail_msg("\"%s\" does not name %s, %s and %s", error, a, b, c);
 }
 
-/* ---- configuration and memory ------------------------------------------------------------- */
+/* ---- configuration and memory ---------------------------------------------------------------- */
 
 static void zero_fields_mean_the_defaults(void **state)
 {
@@ -185,8 +185,7 @@ static void a_failed_allocation_leaves_nothing_behind(void **state)
 	assert_status(status, Q_OK);
 }
 
-/* ---- messages ---------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static void messages_come_out_as_they_went_in_and_in_order(void **state)
 {
@@ -459,8 +458,7 @@ static void typed_receive_tells_kind_length_priority_and_sequence(void **state)
 	q_ring_destroy(r);
 }
 
-/* ---- priorities
- * ----------------------------------------------------------------------------------- */
+/* ---- priorities ------------------------------------------------------------------------------ */
 
 static void higher_classes_come_first_and_each_class_in_order(void **state)
 {
@@ -547,8 +545,7 @@ static void a_batch_does_not_outrun_the_ageing_bound(void **state)
 	q_ring_destroy(r);
 }
 
-/* ---- batches
- * ----------------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 static void a_batch_is_accepted_as_far_as_there_is_room(void **state)
 {
@@ -665,8 +662,7 @@ static void sequences_count_accepted_messages_one_by_one_beyond_16_and_32_bits(v
 	}
 }
 
-/* ---- messages in several entries
- * ------------------------------------------------------------------------ */
+/* ---- messages in several entries ------------------------------------------------------------- */
 
 static void a_long_message_goes_in_several_entries_and_comes_out_whole(void **state)
 {
@@ -738,8 +734,7 @@ static void a_batch_may_mix_long_and_short_messages(void **state)
 	}
 }
 
-/* ---- time-outs, closing
- * ------------------------------------------------------------------------------------ */
+/* ---- time-outs, closing ---------------------------------------------------------------------- */
 
 static void a_receive_times_out_after_the_time_and_not_before(void **state)
 {
@@ -906,8 +901,7 @@ static void a_long_message_waits_for_room_asleep(void **state)
 	q_ring_destroy(r);
 }
 
-/* ---- completions
- * ---------------------------------------------------------------------------------------- */
+/* ---- completions ----------------------------------------------------------------------------- */
 
 static void completions_go_back_in_order_with_status_and_bytes(void **state)
 {
@@ -943,8 +937,7 @@ static void completions_go_back_in_order_with_status_and_bytes(void **state)
 	}
 }
 
-/* ---- statistics, schema
- * ---------------------------------------------------------------------------------- */
+/* ---- statistics, schema ---------------------------------------------------------------------- */
 
 static void statistics_balance(void **state)
 {
@@ -1012,8 +1005,7 @@ static void a_validator_refuses_what_does_not_match_and_nothing_is_sent(void **s
 	q_ring_destroy(r);
 }
 
-/* ---- shared memory
- * ---------------------------------------------------------------------------------------- */
+/* ---- shared memory --------------------------------------------------------------------------- */
 
 static void *shared_memory(size_t bytes)
 {
