@@ -4,8 +4,9 @@
  *
  *   single, many   Q_RING_SINGLE, and the default of many senders and many receivers
  *   descriptor_*   the message stays in an immutable region: sent, received, resolved, its first
- * and last 8 bytes read, and released; one message a call submit         `batch` messages of 64
- * bytes sent, received by the other core, completed there, and the completions polled; then again
+ *                  and last 8 bytes read, and released; one message a call
+ *   submit         `batch` messages of 64 bytes sent, received by the other core and completed
+ *                  there, and the completions polled; then again
  */
 #include "ring_workload.h"
 

@@ -7,17 +7,19 @@
  * indirect call.
  *
  *   spsc, mpsc, mpmc   N messages go through one bounded ring of BENCH_SLOTS slots. A producer
- * stamps the first and last 8 bytes of each message in a private buffer and pushes (copy in); a
- * consumer pops into a private buffer (copy out) and checks both stamps: FIFO order per producer,
- * nothing lost and no torn copy. The clock runs from when the ring has been gone round twice (its
- * memory is then mapped and warm) to the last message checked; with two consumers, from the start.
- *   pingpong           one message at a time over two rings, timed per round trip; the two time
- *                      stamps are in it (about 45 ns).
+ *                      stamps the first and last 8 bytes of each message in a private buffer and
+ *                      pushes (copy in); a consumer pops into a private buffer (copy out) and
+ *                      checks both stamps: FIFO order per producer, nothing lost, no torn copy.
+ *                      The clock runs from when the ring has been gone round twice (its memory is
+ *                      then mapped and warm) to the last message checked; with two consumers, from
+ *                      the start.
+ *   pingpong           one message at a time over two rings, timed per round trip once they have
+ *                      been gone round twice; the two time stamps are in it (about 45 ns).
  *
- * N is sized for BENCH_RUN_MS; a run stops after three times that, where a peer convoys. A partial
- * push is continued, never dropped. Up to two threads spin with `pause`; more than two are on two
- * cores, so every wait outside the ring is then 64 spins and a sched_yield(). A wait inside a
- * library cannot be changed.
+ * N is sized for BENCH_RUN_MS; a run is stopped after three times that, where a peer convoys. A
+ * partial push is continued, never dropped. Up to two threads spin with `pause`; more than two are
+ * on two cores, so every wait outside the ring is then 64 spins and a sched_yield(). A wait inside
+ * a library cannot be changed.
  */
 #ifndef BENCH_RING_WORKLOAD_H
 #define BENCH_RING_WORKLOAD_H
@@ -29,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
 	RW_MAX_SIDE = 2, /* producers, consumers */
@@ -67,11 +70,10 @@ struct rw_placement {
 struct rw_shared {
 	void *ring;
 	uint64_t per_producer; /* messages */
-	uint64_t cap_ns;       /* the run ends here even if not all have come */
 	int producers, consumers;
 	bool yield; /* sched_yield() after a short spin */
 	int gate;   /* counts down to 0; every thread waits for it */
-	int stop __attribute__((aligned(BENCH_LINE))); /* set by a consumer that ends */
+	int stop __attribute__((aligned(BENCH_LINE))); /* set by who ends the run */
 	struct {
 		/* Brought up to date when nothing is there. */
 		uint64_t got __attribute__((aligned(BENCH_LINE)));
@@ -194,23 +196,20 @@ ALWAYS_INLINE void *rw_consume(struct rw_thread *t, rw_pop_fn pop, unsigned elem
 	struct rw_shared *sh = t->sh;
 	const bool alone = sh->consumers == 1;
 	const uint64_t total = sh->per_producer * (unsigned)sh->producers;
-	uint64_t next[RW_MAX_SIDE] = { 0 }, got = 0, warm = 0, gate;
-	unsigned spins = 0, idle = 0;
+	uint64_t next[RW_MAX_SIDE] = { 0 }, got = 0, warm = 0;
+	unsigned spins = 0;
 	void *port;
 
 	bench_pin(t->cpu);
 	memset(buf, 0, sizeof(buf));
 	port = rw_port(t->rc->consumer_port, sh->ring);
 	rw_gate(sh);
-	gate = t->begin = bench_now_ns();
-	while (got < total) {
+	t->begin = bench_now_ns();
+	while (got < total && !rw_stopped(sh)) {
 		const unsigned k = pop(port, buf, batch);
 
 		if (k == 0) {
 			if (!alone && rw_all_came(sh, t->id, got, total))
-				break;
-			if (++idle % 64 == 0 &&
-			    (rw_stopped(sh) || bench_now_ns() - gate > sh->cap_ns))
 				break;
 			rw_wait(sh->yield, &spins);
 			continue;
@@ -261,7 +260,7 @@ ALWAYS_INLINE void *rw_bounce(struct rw_thread *t, rw_push_fn push, rw_pop_fn po
 {
 	unsigned char msg[RW_MAX_ELEM] __attribute__((aligned(BENCH_LINE)));
 	const bool yield = t->sh->yield;
-	const unsigned pings = bench_pings;
+	const unsigned warm = bench_smoke ? 0 : RW_WARM, pings = warm + bench_pings;
 	void *tx, *rx;
 
 	bench_pin(t->cpu);
@@ -281,7 +280,8 @@ ALWAYS_INLINE void *rw_bounce(struct rw_thread *t, rw_push_fn push, rw_pop_fn po
 		rw_stamp(msg, elem, i);
 		rw_send1(tx, push, msg, yield);
 		rw_recv1(rx, pop, msg, yield);
-		t->ticks[i] = (uint32_t)(bench_ticks() - sent);
+		if (i >= warm)
+			t->ticks[i - warm] = (uint32_t)(bench_ticks() - sent);
 		if (rw_check(msg, elem) != i)
 			bench_die("ping-pong lost a message");
 	}
@@ -351,6 +351,7 @@ static double rw_transfer(const struct ring_case *rc, const struct rw_placement 
 	struct rw_thread th[2 * RW_MAX_SIDE];
 	pthread_t tid[2 * RW_MAX_SIDE];
 	struct rw_shared sh;
+	struct timespec cap; /* the run ends here even if not all have come */
 	uint64_t begin = UINT64_MAX, end = 0, moved = 0;
 
 	memset(&sh, 0, sizeof(sh));
@@ -360,7 +361,6 @@ static double rw_transfer(const struct ring_case *rc, const struct rw_placement 
 	sh.producers = p->producers;
 	sh.consumers = p->consumers;
 	sh.yield = yield;
-	sh.cap_ns = (uint64_t)cap_ms * 1000000u;
 	sh.gate = threads;
 	for (int i = 0; i < threads; i++) {
 		const bool produces = i < p->producers;
@@ -371,8 +371,19 @@ static double rw_transfer(const struct ring_case *rc, const struct rw_placement 
 		th[i].id = (unsigned)(produces ? i : i - p->producers);
 		rw_start(&tid[i], produces ? rc->producer : rc->consumer, &th[i]);
 	}
-	for (int i = 0; i < threads; i++)
+	clock_gettime(CLOCK_REALTIME, &cap);
+	cap.tv_sec += cap_ms / 1000;
+	cap.tv_nsec += cap_ms % 1000 * 1000000;
+	if (cap.tv_nsec >= 1000000000) {
+		cap.tv_sec++;
+		cap.tv_nsec -= 1000000000;
+	}
+	for (int i = 0; i < threads; i++) {
+		if (pthread_timedjoin_np(tid[i], NULL, &cap) == 0)
+			continue;
+		__atomic_store_n(&sh.stop, 1, __ATOMIC_RELAXED);
 		pthread_join(tid[i], NULL);
+	}
 	rc->close(sh.ring);
 	for (int i = p->producers; i < threads; i++) {
 		begin = th[i].begin < begin ? th[i].begin : begin;

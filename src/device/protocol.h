@@ -57,36 +57,60 @@ struct gq_ring {
 	uint64_t *entry; /* 2^order words */
 	uint64_t *head;  /* next position to take; written by takers */
 	uint64_t *tail;  /* a position all before which are published; written by putters */
-	uint32_t order;  /* log2 of the number of entries */
-	uint32_t shift;  /* bits of an entry's value */
-	uint32_t drop;   /* low bits of a position that its tag leaves out; at most order */
-	uint32_t reserved;
+	/* Masks and a factor in place of shifts, which by a variable count are slow: */
+	uint64_t mask;       /* entries - 1 */
+	uint64_t value_mask; /* the bits of a word below its tag */
+	uint64_t kept;       /* the bits of a position that its tag is made of */
+	uint64_t scale;      /* tag = kept bits of the position * scale */
+	uint32_t order;      /* log2 of the number of entries */
+	uint32_t shift;      /* bits of an entry's value */
 };
+
+/*
+ * @param shift  bits of an entry's value
+ * @param drop   low bits of a position that its tag leaves out; at most order, at most shift
+ */
+GQ_FN struct gq_ring gq_ring_of(uint64_t *entry, uint64_t *head, uint64_t *tail, uint32_t order,
+				uint32_t shift, uint32_t drop)
+{
+	struct gq_ring r;
+
+	r.entry = entry;
+	r.head = head;
+	r.tail = tail;
+	r.mask = (UINT64_C(1) << order) - 1;
+	r.value_mask = (UINT64_C(1) << shift) - 1;
+	r.kept = ~((UINT64_C(1) << drop) - 1);
+	r.scale = UINT64_C(1) << (shift - drop);
+	r.order = order;
+	r.shift = shift;
+	return r;
+}
 
 GQ_FN uint64_t gq_ring_size(const struct gq_ring *r)
 {
-	return UINT64_C(1) << r->order;
+	return r->mask + 1;
 }
 
 GQ_FN uint64_t *gq_ring_entry(const struct gq_ring *r, uint64_t pos)
 {
-	return &r->entry[pos & (gq_ring_size(r) - 1)];
+	return &r->entry[pos & r->mask];
 }
 
 /* The tag that position `pos` gives its entry, in place. */
 GQ_FN uint64_t gq_ring_tag(const struct gq_ring *r, uint64_t pos)
 {
-	return (pos >> r->drop) << r->shift;
+	return (pos & r->kept) * r->scale;
 }
 
 GQ_FN uint64_t gq_ring_value(const struct gq_ring *r, uint64_t word)
 {
-	return word & ((UINT64_C(1) << r->shift) - 1);
+	return word & r->value_mask;
 }
 
 GQ_FN bool gq_ring_is_at(const struct gq_ring *r, uint64_t word, uint64_t pos)
 {
-	return (word ^ gq_ring_tag(r, pos)) >> r->shift == 0;
+	return (word & ~r->value_mask) == gq_ring_tag(r, pos);
 }
 
 /* Signed distance of two free-running positions. */

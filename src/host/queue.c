@@ -81,28 +81,17 @@ static void lay_out_rings(GpuQueue *q)
 	uint64_t *words = q->words;
 
 	q->slot_mask = (UINT64_C(1) << shift) - 1;
-	q->pool = (struct gq_ring){ .entry = words,
-				    .head = &q->pool_pos.head,
-				    .tail = &q->pool_pos.tail,
-				    .order = order,
-				    .shift = shift };
+	q->pool = gq_ring_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, shift, 0);
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		words += n;
-		q->ch.ready[c] = (struct gq_ring){ .entry = words,
-						   .head = &q->ready_pos[c].head,
-						   .tail = &q->ready_pos[c].tail,
-						   .order = order,
-						   .shift = shift };
+		q->ch.ready[c] = gq_ring_of(words, &q->ready_pos[c].head, &q->ready_pos[c].tail,
+					    order, shift, 0);
 		empty_ring(&q->ch.ready[c], start);
 	}
 	words += n;
 	/* An outcome and a slot leave room for the lap only, not for the whole position. */
-	q->ch.done = (struct gq_ring){ .entry = words,
-				       .head = &q->done_pos.head,
-				       .tail = &q->done_pos.tail,
-				       .order = order,
-				       .shift = order + GQ_OUTCOME_BITS,
-				       .drop = order };
+	q->ch.done = gq_ring_of(words, &q->done_pos.head, &q->done_pos.tail, order,
+				order + GQ_OUTCOME_BITS, order);
 	empty_ring(&q->ch.done, start);
 	q->finished = words + n;
 

@@ -121,19 +121,11 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 
 	b->classes = classes;
 	b->stride = stride;
-	b->pool = (struct gq_ring){ .entry = words,
-				    .head = &pos->pool_head,
-				    .tail = &pos->pool_tail,
-				    .order = order,
-				    .shift = gq_id_shift(order) };
+	b->pool = gq_ring_of(words, &pos->pool_head, &pos->pool_tail, order, gq_id_shift(order), 0);
 	words += n;
 	for (uint32_t c = 0; c < classes; c++, words += n)
-		b->ready[c] = (struct gq_ring){ .entry = words,
-						.head = &pos->head[c],
-						.tail = &pos->tail[c],
-						.order = order,
-						.shift = order + GQ_LENGTH_BITS + GQ_KIND_BITS,
-						.drop = order };
+		b->ready[c] = gq_ring_of(words, &pos->head[c], &pos->tail[c], order,
+					 GQ_LENGTH_BITS + GQ_KIND_BITS + order, order);
 	b->number = words;
 	words += n;
 	if (described) {

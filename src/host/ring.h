@@ -129,7 +129,7 @@ struct gq_ring_completion {
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared between processes");
 
 /*
- * The word of a class ring's entry, below its tag (a lap): kind, length, slot. With length and slot
+ * The word of a class ring's entry, below its tag (a lap): slot, kind, length. With length and slot
  * in one word a receiver knows what it needs room for before it claims, and a message of up to a
  * cache line is one line and three words.
  */
@@ -163,6 +163,22 @@ struct gq_box {
 	uint64_t *send_role, *receive_role;
 	enum gq_op send_op, receive_op;
 };
+
+/* The slot in an entry's word, and its kind; the slot in a word of the pool. */
+static inline uint32_t gq_entry_slot(const struct gq_box *b, uint64_t word)
+{
+	return (uint32_t)(word >> (GQ_LENGTH_BITS + GQ_KIND_BITS) & b->pool.mask);
+}
+
+static inline uint32_t gq_entry_kind(uint64_t word)
+{
+	return (uint32_t)(word >> GQ_LENGTH_BITS) & ((1u << GQ_KIND_BITS) - 1);
+}
+
+static inline uint32_t gq_pool_slot(const struct gq_box *b, uint64_t word)
+{
+	return (uint32_t)(word & b->pool.mask);
+}
 
 /* What a receiver keeps to itself: the turns of the ageing bound. One a record, one line each. */
 struct gq_ring_turn {

@@ -135,37 +135,27 @@ INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool
 
 /* ---- words of a class entry ------------------------------------------------------------------ */
 
-INLINE uint64_t entry_value(const struct gq_box *b, uint64_t slot, uint64_t len, uint64_t kind)
+INLINE uint64_t entry_value(uint64_t slot, uint64_t len, uint64_t kind)
 {
-	return (kind << GQ_LENGTH_BITS | len) << b->pool.order | slot;
-}
-
-INLINE uint32_t slot_of(const struct gq_box *b, uint64_t word)
-{
-	return (uint32_t)(word & (gq_ring_size(&b->pool) - 1));
+	return slot << (GQ_LENGTH_BITS + GQ_KIND_BITS) | kind << GQ_LENGTH_BITS | len;
 }
 
 /* As said by the entry, clamped: the entry may be a liar's. */
 INLINE uint32_t length_of(const struct gq_box *b, uint64_t word)
 {
-	uint32_t len = (uint32_t)(word >> b->pool.order) & ((1u << GQ_LENGTH_BITS) - 1);
+	uint32_t len = (uint32_t)word & ((1u << GQ_LENGTH_BITS) - 1);
 
 	return len > b->cell_bytes ? b->cell_bytes : len;
 }
 
-INLINE uint32_t kind_of(const struct gq_box *b, uint64_t word)
-{
-	return (uint32_t)(word >> (b->pool.order + GQ_LENGTH_BITS)) & ((1u << GQ_KIND_BITS) - 1);
-}
-
 INLINE bool is_descriptor(const struct gq_box *b, uint64_t word)
 {
-	return b->described != NULL && kind_of(b, word) == GQ_KIND_DESCRIPTOR;
+	return b->described != NULL && gq_entry_kind(word) == GQ_KIND_DESCRIPTOR;
 }
 
 INLINE bool is_in_parts(const struct gq_box *b, uint64_t word)
 {
-	return b->chain != NULL && kind_of(b, word) == GQ_KIND_PARTS;
+	return b->chain != NULL && gq_entry_kind(word) == GQ_KIND_PARTS;
 }
 
 INLINE uint8_t *cell_at(const struct gq_box *b, uint32_t slot)
@@ -314,7 +304,7 @@ INLINE void prefetch_next(const struct gq_box *b, uint64_t pos)
 {
 	uint64_t word = gq_load_relaxed_u64(gq_ring_entry(&b->pool, pos));
 
-	prefetch_to_write(cell_at(b, slot_of(b, word)));
+	prefetch_to_write(cell_at(b, gq_pool_slot(b, word)));
 }
 
 /* The number of the first of `n` messages whose slots were popped at `pos`. */
@@ -335,32 +325,51 @@ INLINE uint64_t take_numbers(const struct gq_box *b, const bool single, uint64_t
 INLINE uint64_t fill(const struct gq_box *b, const struct sending *s, const EnqueueItem *item,
 		     const uint64_t *ids, uint32_t parts, uint64_t number)
 {
-	const uint32_t first = slot_of(b, ids[0]);
+	const uint32_t first = gq_pool_slot(b, ids[0]);
 
 	gq_store_relaxed_u64(&b->number[first], number + 1);
 	if (s->descriptor != NULL) {
 		store_descriptor(b, first, s->descriptor);
-		return entry_value(b, first, sizeof(*s->descriptor), GQ_KIND_DESCRIPTOR);
+		return entry_value(first, sizeof(*s->descriptor), GQ_KIND_DESCRIPTOR);
 	}
-	if (parts == 1) {
-		copy(cell_at(b, first), item->data, item->len);
-		return entry_value(b, first, item->len, s->kind);
-	}
+	if (parts == 1)
+		return entry_value(first, item->len, 0); /* its bytes: copy_in() */
 	for (uint32_t i = 0; i < parts; i++) {
 		const uint64_t from = (uint64_t)i * b->cell_bytes;
 		const uint64_t len =
 			item->len - from < b->cell_bytes ? item->len - from : b->cell_bytes;
-		const uint64_t link = i + 1 == parts
-					      ? GQ_PART_FINAL
-					      : GQ_PART_CONTINUES | (uint64_t)slot_of(b, ids[i + 1])
-									    << GQ_PART_SLOT_SHIFT;
+		const uint64_t link =
+			i + 1 == parts ? GQ_PART_FINAL
+				       : GQ_PART_CONTINUES | (uint64_t)gq_pool_slot(b, ids[i + 1])
+								     << GQ_PART_SLOT_SHIFT;
 
 		/* Every part's, for the repair: see ring_repair.c. */
-		gq_store_relaxed_u64(&b->number[slot_of(b, ids[i])], number + 1);
-		memcpy(cell_at(b, slot_of(b, ids[i])), (const uint8_t *)item->data + from, len);
-		gq_store_relaxed_u64(&b->chain[slot_of(b, ids[i])], link | len);
+		gq_store_relaxed_u64(&b->number[gq_pool_slot(b, ids[i])], number + 1);
+		memcpy(cell_at(b, gq_pool_slot(b, ids[i])), (const uint8_t *)item->data + from,
+		       len);
+		gq_store_relaxed_u64(&b->chain[gq_pool_slot(b, ids[i])], link | len);
 	}
-	return entry_value(b, first, 0, GQ_KIND_PARTS);
+	return entry_value(first, 0, GQ_KIND_PARTS);
+}
+
+/*
+ * Copy messages of one slot each into their cells: in one go, where one message that fills its cell
+ * is followed by the next both in the caller's memory and in the ring. An array of messages sent in
+ * a batch usually is, and a store that waits for its line to come from another core then does so
+ * together with many others.
+ */
+INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, const uint64_t *ids,
+		    uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t slot = gq_pool_slot(b, ids[i]), first = i;
+
+		while (i + 1 < n && items[i].len == b->stride &&
+		       gq_pool_slot(b, ids[i + 1]) == slot + (i + 1 - first) &&
+		       items[i + 1].data == (const uint8_t *)items[i].data + b->stride)
+			i++;
+		copy(cell_at(b, slot), items[first].data, (i - first) * b->stride + items[i].len);
+	}
 }
 
 /*
@@ -397,8 +406,8 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 		n = 1;
 	else
 		n = popped;
-	for (uint32_t i = 1; i < n; i++)
-		prefetch_to_write(cell_at(b, slot_of(b, ids[i])));
+	if (parts == 1 && s->descriptor == NULL)
+		copy_in(b, items, ids, n);
 	number = take_numbers(b, single, pos, n);
 	for (uint32_t i = 0; i < n; i++) {
 		values[i] = fill(b, s, &items[i], &ids[i], parts, number + i);
@@ -432,7 +441,7 @@ give_up:
 		uint64_t back[GQ_MAX_PARTS];
 
 		for (uint32_t i = 0; i < popped; i++) {
-			back[i] = slot_of(b, ids[i]);
+			back[i] = gq_pool_slot(b, ids[i]);
 			/* It has left the pool, so its number changes, to one that it has never had
 			 * (sequences are below 2^63): see ring_repair.c. */
 			gq_store_relaxed_u64(&b->number[back[i]], UINT64_C(1) << 63 | (pos + i));
@@ -533,7 +542,7 @@ static uint32_t turn_left(const RingQueue *r, const struct gq_turn *turn, uint32
 INLINE uint64_t bytes_of(const RingQueue *r, const struct gq_box *b, uint64_t word)
 {
 	uint64_t sum = 0;
-	uint32_t slot = slot_of(b, word);
+	uint32_t slot = gq_entry_slot(b, word);
 
 	if (!is_in_parts(b, word))
 		return length_of(b, word);
@@ -544,7 +553,7 @@ INLINE uint64_t bytes_of(const RingQueue *r, const struct gq_box *b, uint64_t wo
 		sum += len > b->cell_bytes ? b->cell_bytes : len;
 		if ((link & GQ_PART_CONTINUES) == 0)
 			break;
-		slot = slot_of(b, link >> GQ_PART_SLOT_SHIFT & (UINT32_MAX >> 2));
+		slot = (uint32_t)(link >> GQ_PART_SLOT_SHIFT & b->pool.mask);
 	}
 	return sum;
 }
@@ -553,7 +562,7 @@ INLINE uint64_t bytes_of(const RingQueue *r, const struct gq_box *b, uint64_t wo
 static void describe(const RingQueue *r, const struct gq_box *b, const struct front *f,
 		     uint64_t word, RingMessage *m)
 {
-	const uint32_t slot = slot_of(b, word);
+	const uint32_t slot = gq_entry_slot(b, word);
 
 	*m = (RingMessage){ .kind = Q_MESSAGE_INLINE,
 			    .priority = (QueuePriority)(f->class + Q_PRIORITY_LOW) };
@@ -620,19 +629,29 @@ INLINE uint32_t choose(RingQueue *r, const struct gq_box *b, const struct front 
 	return n;
 }
 
-/* Copy a claimed message out, not more than was chosen for it. @return its length. */
-INLINE uint32_t copy_out(const RingQueue *r, const struct gq_box *b, uint64_t word, uint8_t *to,
-			 size_t room)
+/*
+ * Copy claimed messages of one cell each out: as many of the first ones as lie one behind the
+ * other, in the ring and where they go. @return how many.
+ */
+INLINE uint32_t copy_out(const struct gq_box *b, const uint64_t *words, uint32_t n, uint8_t *to)
 {
-	uint32_t slot = slot_of(b, word);
+	const uint32_t slot = gq_entry_slot(b, words[0]);
+	uint32_t i = 0;
+
+	while (i + 1 < n && length_of(b, words[i]) == b->stride &&
+	       gq_entry_kind(words[i + 1]) == 0 && gq_entry_slot(b, words[i + 1]) == slot + (i + 1))
+		i++;
+	copy(to, cell_at(b, slot), i * b->stride + length_of(b, words[i]));
+	return i + 1;
+}
+
+/* Copy a claimed message of several parts out, into its room. @return its length. */
+static uint32_t copy_parts_out(const RingQueue *r, const struct gq_box *b, uint64_t word,
+			       uint8_t *to, size_t room)
+{
+	uint32_t slot = gq_entry_slot(b, word);
 	uint64_t done = 0;
 
-	if (!is_in_parts(b, word)) {
-		uint32_t len = length_of(b, word);
-
-		copy(to, cell_at(b, slot), len);
-		return len;
-	}
 	for (uint32_t i = 0; i < r->max_parts; i++) {
 		uint64_t link = gq_load_relaxed_u64(&b->chain[slot]);
 		uint64_t len = link & ((1u << GQ_LENGTH_BITS) - 1);
@@ -644,7 +663,7 @@ INLINE uint32_t copy_out(const RingQueue *r, const struct gq_box *b, uint64_t wo
 		done += len;
 		if ((link & GQ_PART_CONTINUES) == 0)
 			break;
-		slot = slot_of(b, link >> GQ_PART_SLOT_SHIFT & (UINT32_MAX >> 2));
+		slot = (uint32_t)(link >> GQ_PART_SLOT_SHIFT & b->pool.mask);
 	}
 	return (uint32_t)done;
 }
@@ -652,7 +671,7 @@ INLINE uint32_t copy_out(const RingQueue *r, const struct gq_box *b, uint64_t wo
 /* The slots of a message of several parts. @return how many. */
 static uint32_t parts_of(const RingQueue *r, const struct gq_box *b, uint64_t word, uint64_t *slots)
 {
-	uint32_t slot = slot_of(b, word), n = 0;
+	uint32_t slot = gq_entry_slot(b, word), n = 0;
 
 	while (n < r->max_parts) {
 		uint64_t link = gq_load_relaxed_u64(&b->chain[slot]);
@@ -660,7 +679,7 @@ static uint32_t parts_of(const RingQueue *r, const struct gq_box *b, uint64_t wo
 		slots[n++] = slot;
 		if ((link & GQ_PART_CONTINUES) == 0)
 			break;
-		slot = slot_of(b, link >> GQ_PART_SLOT_SHIFT & (UINT32_MAX >> 2));
+		slot = (uint32_t)(link >> GQ_PART_SLOT_SHIFT & b->pool.mask);
 	}
 	return n;
 }
@@ -674,7 +693,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 {
 	const bool messages = b == &r->messages;
 	uint64_t words[CHUNK], slots[GQ_MAX_PARTS], bytes = 0;
-	uint32_t n, taken = 0;
+	uint32_t n, taken = 0, copied = 0;
 	size_t at[CHUNK];
 	struct gq_ring_record *record;
 	struct gq_turn *turn = NULL;
@@ -728,15 +747,21 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 		uint32_t len;
 
 		if (__builtin_expect(described, 0)) {
-			load_descriptor(b, slot_of(b, words[i]), &d);
+			load_descriptor(b, gq_entry_slot(b, words[i]), &d);
 			if (q->discard)
 				gq__region_drop(r->regions, &d);
 			len = d.length;
 		} else if (q->discard) {
 			len = (uint32_t)bytes_of(r, b, words[i]);
 		} else {
-			len = copy_out(r, b, words[i], q->buf + at[i],
-				       (i + 1 < n ? at[i + 1] : q->cap) - at[i]);
+			if (is_in_parts(b, words[i])) { /* n is 1 */
+				len = copy_parts_out(r, b, words[i], q->buf + at[i],
+						     q->cap - at[i]);
+			} else {
+				if (i >= copied)
+					copied = i + copy_out(b, &words[i], n - i, q->buf + at[i]);
+				len = length_of(b, words[i]);
+			}
 			q->used = (at[i] + len + 7) & ~(size_t)7;
 		}
 		if (m != NULL) {
@@ -744,7 +769,8 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 					    .length = len,
 					    .priority = (QueuePriority)(f.class + Q_PRIORITY_LOW),
 					    .offset = at[i] };
-			m->sequence = gq_load_relaxed_u64(&b->number[slot_of(b, words[i])]) - 1;
+			m->sequence =
+				gq_load_relaxed_u64(&b->number[gq_entry_slot(b, words[i])]) - 1;
 			if (described) {
 				m->kind = Q_MESSAGE_DESCRIPTOR;
 				m->descriptor = d;
@@ -756,7 +782,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 		if (__builtin_expect(is_in_parts(b, words[i]), 0))
 			taken = parts_of(r, b, words[i], slots); /* n is 1 */
 		else
-			slots[taken++] = slot_of(b, words[i]);
+			slots[taken++] = gq_entry_slot(b, words[i]);
 	}
 	GQ_WINDOW();
 	if (single)

@@ -103,55 +103,50 @@ bool gq__ring_settle(RingQueue *r)
 
 /* ---- which cells are nowhere ----------------------------------------------------------------- */
 
-/* Mark the cells in a ring, between its head and its tail; wherever these may point. */
-static void mark_ring(const struct gq_box *b, const struct gq_ring *ring, uint64_t head,
-		      uint8_t *found)
+/* Mark the cells in the pool. Positions and words may be nonsense: then so is what is marked. */
+static void mark_pool(const struct gq_box *b, uint8_t *found)
 {
-	for (uint64_t i = 0; i < gq_ring_size(ring); i++) {
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(ring, head + i)); /* T2, P2 */
+	const uint64_t head = gq_load_acquire_u64(b->pool.head) >> 1;
 
-		if (gq_ring_is_at(ring, word, head + i))
-			found[word & (gq_ring_size(&b->pool) - 1)] = 1;
+	for (uint64_t i = 0; i < gq_ring_size(&b->pool); i++) {
+		uint64_t word = gq_load_acquire_u64(gq_ring_entry(&b->pool, head + i)); /* P2 */
+
+		if (gq_ring_is_at(&b->pool, word, head + i))
+			found[gq_pool_slot(b, word)] = 1;
 	}
 }
 
-static void mark_parts(const RingQueue *r, const struct gq_box *b, uint8_t *found)
+/* Mark the cells of a class's messages. */
+static void mark_class(const RingQueue *r, const struct gq_box *b, uint32_t class, uint8_t *found)
 {
-	const uint64_t mask = gq_ring_size(&b->pool) - 1;
+	const struct gq_ring *ready = &b->ready[class];
+	const uint64_t head = gq_load_acquire_u64(ready->head);
 
-	/* The continuations of what a class ring holds; the first part is marked already. */
-	for (uint32_t c = 0; c < b->classes; c++) {
-		const struct gq_ring *ring = &b->ready[c];
-		uint64_t head = gq_load_acquire_u64(ring->head);
+	for (uint64_t i = 0; i < gq_ring_size(ready); i++) {
+		uint64_t word = gq_load_acquire_u64(gq_ring_entry(ready, head + i)); /* T2 */
+		uint32_t slot = gq_entry_slot(b, word);
 
-		for (uint64_t i = 0; i < gq_ring_size(ring); i++) {
-			uint64_t word = gq_load_acquire_u64(gq_ring_entry(ring, head + i));
-			uint64_t slot = word & mask;
+		if (!gq_ring_is_at(ready, word, head + i))
+			continue;
+		found[slot] = 1;
+		if (b->chain == NULL || gq_entry_kind(word) != GQ_KIND_PARTS)
+			continue;
+		for (uint32_t p = 0; p < r->max_parts; p++) {
+			uint64_t link = gq_load_acquire_u64(&b->chain[slot]);
 
-			if (!gq_ring_is_at(ring, word, head + i) ||
-			    (word >> (b->pool.order + GQ_LENGTH_BITS) &
-			     ((1u << GQ_KIND_BITS) - 1)) != GQ_KIND_PARTS)
-				continue;
-			for (uint32_t p = 0; p < r->max_parts; p++) {
-				uint64_t link = gq_load_acquire_u64(&b->chain[slot]);
-
-				found[slot] = 1;
-				if ((link & GQ_PART_CONTINUES) == 0)
-					break;
-				slot = link >> GQ_PART_SLOT_SHIFT & mask;
-			}
+			found[slot] = 1;
+			if ((link & GQ_PART_CONTINUES) == 0)
+				break;
+			slot = (uint32_t)(link >> GQ_PART_SLOT_SHIFT & b->pool.mask);
 		}
 	}
 }
 
 static void mark_all(const RingQueue *r, const struct gq_box *b, uint8_t *found)
 {
-	/* In the order in which cells move. */
 	for (uint32_t c = 0; c < b->classes; c++)
-		mark_ring(b, &b->ready[c], gq_load_acquire_u64(b->ready[c].head), found);
-	if (b->chain != NULL)
-		mark_parts(r, b, found);
-	mark_ring(b, &b->pool, gq_load_acquire_u64(b->pool.head) >> 1, found);
+		mark_class(r, b, c, found);
+	mark_pool(b, found);
 }
 
 /* Put a cell back into the pool. In single mode the receiver is dead, or this thread is it. */

@@ -59,7 +59,7 @@ static void putters_get_past(uint32_t order, uint64_t start, uint32_t window, ui
 {
 	const uint32_t n = stalled + (1u << order) + 1;
 	uint64_t entry[8], head = start, tail = start;
-	const struct gq_ring ring = { entry, &head, &tail, order, 4, 0, 0 };
+	const struct gq_ring ring = gq_ring_of(entry, &head, &tail, order, 4, 0);
 	struct putter p[MAX_PUTTERS];
 	pthread_t thread[MAX_PUTTERS];
 	bool seen[MAX_PUTTERS] = { false };

@@ -23,12 +23,8 @@ static void set_up(struct ring_memory *m, uint32_t order, uint32_t shift, uint32
 		   uint64_t start)
 {
 	m->head = m->tail = start;
-	m->r = (struct gq_ring){ .entry = calloc((size_t)1 << order, sizeof(uint64_t)),
-				 .head = &m->head,
-				 .tail = &m->tail,
-				 .order = order,
-				 .shift = shift,
-				 .drop = drop };
+	m->r = gq_ring_of(calloc((size_t)1 << order, sizeof(uint64_t)), &m->head, &m->tail, order,
+			  shift, drop);
 	for (uint64_t i = 0; i < gq_ring_size(&m->r); i++) {
 		uint64_t pos = start - gq_ring_size(&m->r) + i;
 
@@ -64,10 +60,10 @@ static void neighbouring_laps_have_different_tags_for_every_capacity(void **stat
 	(void)state;
 	for (uint32_t order = 0; order <= GQ_MAX_ORDER; order++)
 		for (int s = 0; s < STARTS; s++) {
-			const struct gq_ring pool = { .order = order, .shift = gq_id_shift(order) };
-			const struct gq_ring done = { .order = order,
-						      .shift = order + GQ_OUTCOME_BITS,
-						      .drop = order };
+			const struct gq_ring pool =
+				gq_ring_of(NULL, NULL, NULL, order, gq_id_shift(order), 0);
+			const struct gq_ring done =
+				gq_ring_of(NULL, NULL, NULL, order, order + GQ_OUTCOME_BITS, order);
 
 			for (uint64_t lap = 1; lap <= 4; lap++) {
 				uint64_t back = lap << order;
