@@ -285,28 +285,6 @@ INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
 	return put_all(ready, values, n); /* T1: pairs with T2 */
 }
 
-/* Fetch a line for writing. */
-INLINE void prefetch_to_write(const void *at)
-{
-#if defined(__x86_64__)
-	/* The builtin would fetch it for reading: it takes prefetchw for an extension. */
-	__asm__("prefetchw %0" : : "m"(*(const char *)at));
-#else
-	__builtin_prefetch(at, 1);
-#endif
-}
-
-/*
- * The next send will write the cell that is next in the pool, which a receiver has read last: fetch
- * it now, while nobody waits for it.
- */
-INLINE void prefetch_next(const struct gq_box *b, uint64_t pos)
-{
-	uint64_t word = gq_load_relaxed_u64(gq_ring_entry(&b->pool, pos));
-
-	prefetch_to_write(cell_at(b, gq_pool_slot(b, word)));
-}
-
 /* The number of the first of `n` messages whose slots were popped at `pos`. */
 INLINE uint64_t take_numbers(const struct gq_box *b, const bool single, uint64_t pos, uint32_t n)
 {
@@ -413,7 +391,6 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 		values[i] = fill(b, s, &items[i], &ids[i], parts, number + i);
 		bytes += items[i].len;
 	}
-	prefetch_next(b, pos + popped);
 	GQ_WINDOW();
 	if (single)
 		plan(record, s->class, gq_load_relaxed_u64(b->ready[s->class].tail), pos, n,
