@@ -108,7 +108,7 @@ struct gq_box_positions {
 	uint64_t pool_tail; /* receivers */
 	uint64_t reserved3[15];
 };
-GQ_STATIC_ASSERT(sizeof(struct gq_box_positions) == 4 * GQ_LINE, "layout is shared");
+GQ_STATIC_ASSERT(sizeof(struct gq_box_positions) == (size_t)4 * GQ_LINE, "layout is shared");
 
 struct gq_ring_head {
 	struct gq_ring_setup setup;

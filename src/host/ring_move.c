@@ -382,7 +382,7 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	}
 	if (parts > 1)
 		n = 1;
-	else
+	else if (popped < n)
 		n = popped;
 	if (parts == 1 && s->descriptor == NULL)
 		copy_in(b, items, ids, n);

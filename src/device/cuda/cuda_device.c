@@ -91,11 +91,23 @@ static bool begin(struct gq_cuda *c)
 	return CU(c, cuCtxPushCurrent, c->context);
 }
 
+/* What the driver calls an address, or passes where a pointer is expected. */
+static void *at_address(uint64_t address)
+{
+	void *p;
+
+	GQ_STATIC_ASSERT(sizeof(p) == sizeof(address), "an address is a word");
+	memcpy(&p, &address, sizeof(p));
+	return p;
+}
+
 /* To give things back, which cannot be put off: a second attempt is all there is. */
 static bool begin_to_free(struct gq_cuda *c)
 {
-	return c->cu->cuCtxPushCurrent(c->context) == GQ_CU_SUCCESS ||
-	       c->cu->cuCtxPushCurrent(c->context) == GQ_CU_SUCCESS;
+	for (int attempt = 0; attempt < 2; attempt++)
+		if (c->cu->cuCtxPushCurrent(c->context) == GQ_CU_SUCCESS)
+			return true;
+	return false;
 }
 
 static void end(struct gq_cuda *c)
@@ -541,7 +553,7 @@ static bool load_image(struct gq_cuda *c, const void *image)
 	const char *name = c->q->processor.name;
 	static char log[1024]; /* under live_lock */
 	int options[] = { GQ_CU_JIT_ERROR_LOG_BUFFER, GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
-	void *values[] = { log, (void *)(uintptr_t)sizeof(log) };
+	void *values[] = { log, at_address(sizeof(log)) };
 	int result;
 
 	log[0] = '\0';
@@ -731,7 +743,8 @@ static bool prepare(struct gq_cuda *c)
 
 	grid.stage_result = rounded(q->cfg.slot_bytes, GQ_LINE);
 	grid.stage_bytes = grid.stage_result + rounded(q->cfg.result_bytes, GQ_LINE);
-	while (grid.batch > 1 && c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
+	while (grid.batch > 1 &&
+	       (uint64_t)c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
 		grid.batch /= 2;
 	c->places = c->units * grid.batch;
 	c->link_bytes = sizeof(struct link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
@@ -751,13 +764,13 @@ static bool prepare(struct gq_cuda *c)
 		return false;
 	grid.orders = &c->link->orders;
 	grid.report = &c->link->report;
-	grid.counters = (struct gq_counters *)(uintptr_t)c->counters;
+	grid.counters = at_address(c->counters);
 	grid.ack = c->ack;
 	grid.journal = c->journal;
-	grid.staging = (uint8_t *)(uintptr_t)c->staging;
+	grid.staging = at_address(c->staging);
 	grid.ch.control = &c->link->orders.control;
 	grid.ch.done.tail = &grid.counters->done_tail;
-	grid.ch.user = (const void *)(uintptr_t)c->user;
+	grid.ch.user = at_address(c->user);
 	for (uint32_t i = 0; i < GQ_CLASSES; i++)
 		counters.cursor[i] = q->start_pos << 1;
 	q->ch.control = &c->link->orders.control;
