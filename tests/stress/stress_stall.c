@@ -227,9 +227,12 @@ static void stall_one_caller(enum call call, uint32_t capacity, uint32_t idle_pa
 	GpuQueue *q;
 
 	ledger_begin(&l, 2 + ROUND_TRIPS, 64, 64);
+	stress_phase(NULL, "capacity %" PRIu32 ", idle_park_ms %" PRIu32, capacity, idle_park_ms);
 	q = ledger_queue(&l, capacity, 2, 0 - UINT64_C(3), idle_park_ms);
 	if (idle_park_ms == 0)
 		must_come(get(q->work.word) >> 32 == 2, "the consumers do not park");
+	else if (idle_park_ms != UINT32_MAX)
+		stress_nap_us(idle_park_ms * 3000); /* a grid leaves; it tells nobody here */
 	stress_phase(q, "capacity %" PRIu32 ", call %d stands still in window %" PRIu32, capacity,
 		     (int)call, window);
 	v = (struct victim){ .q = q, .l = &l, .call = call, .window = window };
@@ -271,7 +274,7 @@ static void a_caller_that_stands_still_while_consumers_sleep_delays_nobody_else(
 	(void)state;
 	if (!stress_can_stall())
 		skip();
-	stall_every_caller(0);
+	stall_every_caller(stress_device() == Q_DEVICE_CPU ? 0 : 1);
 }
 
 static void a_consumer_that_stands_still_costs_its_own_message_only(void **state)
