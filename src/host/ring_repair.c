@@ -169,6 +169,17 @@ static void put_back(const RingQueue *r, const struct gq_box *b, uint32_t slot)
 	}
 }
 
+/* Single mode: a repairer that died had put a cell back, and not yet stored the tail behind it. */
+static void pass_tail(const struct gq_ring *pool)
+{
+	uint64_t pos = gq_load_acquire_u64(pool->tail);
+
+	for (uint64_t i = 0; i < gq_ring_size(pool); i++, pos++)
+		if (!gq_ring_is_at(pool, gq_load_acquire_u64(gq_ring_entry(pool, pos)), pos))
+			break;
+	gq_store_release_u64(pool->tail, pos);
+}
+
 /* @return false: no verdict this time. */
 static bool reclaim(RingQueue *r, const struct gq_box *b, const bool *dead)
 {
@@ -181,6 +192,8 @@ static bool reclaim(RingQueue *r, const struct gq_box *b, const bool *dead)
 
 	if (numbers == NULL)
 		return false;
+	if (r->single)
+		pass_tail(&b->pool);
 	found = (uint8_t *)(numbers + n);
 	for (uint64_t i = 0; i < n; i++)
 		numbers[i] = gq_load_acquire_u64(&b->number[i]);
@@ -219,7 +232,7 @@ static bool has_put(const struct gq_ring *ring, uint64_t pos, uint64_t n)
 	return false;
 }
 
-static void finish_plan(RingQueue *r, const struct gq_ring_record *dead)
+static void finish_plan(RingQueue *r, struct gq_ring_record *dead)
 {
 	const enum gq_op op = (enum gq_op)(op_of(dead) & GQ_OP_MASK);
 	struct gq_box *b = op == GQ_OP_SEND || op == GQ_OP_RECEIVE ? &r->messages : &r->completions;
@@ -242,6 +255,8 @@ static void finish_plan(RingQueue *r, const struct gq_ring_record *dead)
 		/* All that it had begun to take is gone with it; reclaim() finds the cells. */
 		gq_store_release_u64(b->ready[class].head, ready_pos + entries);
 	}
+	/* Once only: what is put back from here on looks as if it had been planned. */
+	gq_store_release_u64(&dead->plan_op, GQ_OP_IDLE);
 }
 
 /* ---- repair ---------------------------------------------------------------------------------- */
@@ -265,7 +280,7 @@ void gq__ring_repair(RingQueue *r)
 	if (me == 0 || gq_load_relaxed_u64(&r->head->signals.foreign) != 0 || !lock(r, me))
 		return;
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const struct gq_ring_record *record = &r->head->record[i];
+		struct gq_ring_record *record = &r->head->record[i];
 		const uint64_t op = op_of(record);
 
 		dead[i] = is_inside(op) && gq__thread_is_dead(gq_load_relaxed_u64(&record->owner));
