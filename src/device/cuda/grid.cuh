@@ -384,6 +384,12 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	uint32_t closed = 0;
 	bool gone = false;
 
+	/* Block 0 opens the cursors when it begins, and may begin after others have been idle for
+	 * long: what is closed before that would be opened again in the middle of the decision.
+	 * O2 acquire: its opening; pairs with O1. (Acquiring loads are for the host's words alone,
+	 * so that the check of the PTX can tell.) */
+	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * gq_blocks)
+		return false;
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
 
@@ -393,9 +399,7 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 			break;
 		closed++;
 	}
-	/* A block that has not begun may still open what is closed here. */
-	if (closed == GQ_CLASSES &&
-	    gq_load_relaxed_device_u64(&k->resident) == launch * gq_blocks) {
+	if (closed == GQ_CLASSES) {
 		uint64_t sum = 0;
 
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
@@ -767,7 +771,8 @@ GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
 
 	if (gq_block == 0)
 		gq_open_cursors(k, GQ_CLASSES); /* the last grid may have closed them */
-	if (gq_fetch_add_relaxed_device_u64(&k->resident, 1) + 1 == launch * gq_blocks)
+	/* O1 release: the opening; pairs with O2. */
+	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * gq_blocks)
 		gq_store_release_u64(&g->report->resident, launch); /* G1: pairs with G2 */
 }
 
