@@ -188,8 +188,7 @@ static void load_descriptor(const struct gq_box *b, uint32_t slot, MessageDescri
 /* What of a message is not its bytes. */
 struct sending {
 	uint32_t class;
-	uint32_t kind;
-	const MessageDescriptor *descriptor; /* GQ_KIND_DESCRIPTOR, else NULL */
+	const MessageDescriptor *descriptor; /* NULL: its bytes */
 };
 
 /* Up to `max` free slots, at least `min` or none. @return false: damaged. */
@@ -1070,9 +1069,7 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 		return gq__fail(Q_ERR_UNSUPPORTED,
 				"no regions are bound to this handle: q_ring_bind_regions()");
 	a.parts = 1;
-	a.sending = (struct sending){ .class = class_of(priority),
-				      .kind = GQ_KIND_DESCRIPTOR,
-				      .descriptor = &d };
+	a.sending = (struct sending){ .class = class_of(priority), .descriptor = &d };
 	if (a.sending.class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
 	/* Held from here until the receiver releases it. */
