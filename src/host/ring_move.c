@@ -565,7 +565,7 @@ struct receiving {
 	uint32_t count;
 	size_t used;       /* of buf */
 	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
-	QueueStatus front; /* why the front stays, if it does */
+	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not come to */
 };
 
 /* Which of the messages from the front on are taken, and where in buf they go. */
@@ -676,6 +676,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	struct front f;
 	QueueStatus status = begin(r, single, b->receive_role, b->receive_op, &record);
 
+	q->front = Q_OK;
 	if (status != Q_OK)
 		return status;
 	if (messages && r->turn != NULL)
@@ -832,21 +833,23 @@ OUT_OF_LINE receive_single(RingQueue *r, struct gq_box *b, struct receiving *q)
 	return receive_some(r, b, true, q);
 }
 
-OUT_OF_LINE receive_one_many(RingQueue *r, void *buf, size_t *len)
+OUT_OF_LINE receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
 {
 	struct receiving q = { .buf = buf, .cap = *len, .max = 1 };
 	QueueStatus status = receive_some(r, &r->messages, false, &q);
 
 	*len = q.needed;
+	*front = q.front;
 	return status;
 }
 
-OUT_OF_LINE receive_one_single(RingQueue *r, void *buf, size_t *len)
+OUT_OF_LINE receive_one_single(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
 {
 	struct receiving q = { .buf = buf, .cap = *len, .max = 1 };
 	QueueStatus status = receive_some(r, &r->messages, true, &q);
 
 	*len = q.needed;
+	*front = q.front;
 	return status;
 }
 
@@ -1120,9 +1123,11 @@ static QueueStatus receive_once(RingQueue *r, struct attempt *a)
 	return status == Q_ERR_EMPTY ? nothing(r, &a->receiving) : status;
 }
 
-/* Why the front stays, in words. */
+/* Why the front stays, in words; what is refused for another reason has its own. */
 static QueueStatus explain(const struct receiving *q, QueueStatus status)
 {
+	if (status != q->front)
+		return status;
 	switch (status) {
 	case Q_ERR_BUFFER_TOO_SMALL:
 		return gq__failf(status, "the buffer holds %zu bytes; the message takes %zu",
@@ -1146,8 +1151,8 @@ QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
 
 QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
 {
+	QueueStatus status, front;
 	struct attempt a;
-	QueueStatus status;
 	size_t cap;
 
 	if (inout_len == NULL)
@@ -1158,11 +1163,13 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
 	*inout_len = cap;
-	status = r->single ? receive_one_single(r, buf, inout_len)
-			   : receive_one_many(r, buf, inout_len);
+	status = r->single ? receive_one_single(r, buf, inout_len, &front)
+			   : receive_one_many(r, buf, inout_len, &front);
 	if (__builtin_expect(status == Q_OK, 1))
 		return Q_OK;
-	a.receiving = (struct receiving){ .buf = buf, .cap = cap, .needed = *inout_len, .max = 1 };
+	a.receiving = (struct receiving){
+		.buf = buf, .cap = cap, .needed = *inout_len, .max = 1, .front = front
+	};
 	*inout_len = 0;
 	if (status == Q_ERR_EMPTY)
 		status = nothing(r, &a.receiving);

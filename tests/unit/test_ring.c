@@ -1256,6 +1256,76 @@ static void the_sides_of_a_single_ring_may_change_threads(void **state)
 	q_ring_destroy(r);
 }
 
+struct inside {
+	RingQueue *r;
+	int begun[2], end[2];
+};
+
+/* Stands still in the middle of a send and a receive at once, for as long as it is let. */
+static void *stand_inside(void *arg)
+{
+	struct inside *in = arg;
+	struct gq_ring_record *record = gq_ring_record_of(in->r);
+	uint64_t mine = gq_ring_record_index(in->r, record) + 1;
+	char c = 0;
+
+	for (enum gq_op op = GQ_OP_SEND; op <= GQ_OP_RECEIVE; op++) {
+		gq_store_release_u64(&record->op, op);
+		gq_store_release_u64(op == GQ_OP_SEND ? in->r->messages.send_role
+						      : in->r->messages.receive_role,
+				     mine);
+		if (write(in->begun[1], "x", 1) != 1 || read(in->end[0], &c, 1) != 1)
+			break;
+	}
+	gq_store_release_u64(&record->op, GQ_OP_IDLE);
+	return NULL;
+}
+
+static void expect_two_at_once(QueueStatus status)
+{
+	assert_status(status, Q_ERR_POLICY);
+	expect_error_names("two threads at once", "Q_RING_SINGLE", "");
+}
+
+static void two_threads_on_one_side_of_a_single_ring_are_refused_in_those_words(void **state)
+{
+	struct inside in = { .r = make_ring(4, 8, Q_RING_SINGLE) };
+	RingMessage m[2];
+	pthread_t thread;
+	uint8_t buf[16];
+	size_t n;
+	char c;
+
+	(void)state;
+	send_text(in.r, "waiting", 0);
+	assert_int_equal(pipe(in.begun), 0);
+	assert_int_equal(pipe(in.end), 0);
+	pthread_create(&thread, NULL, stand_inside, &in);
+	assert_int_equal(read(in.begun[0], &c, 1), 1);
+	expect_two_at_once(q_ring_send(in.r, "x", 1, 0));
+	expect_two_at_once(q_ring_send_timeout(in.r, "x", 1, 0, 1000));
+	assert_int_equal(write(in.end[1], "x", 1), 1);
+	assert_int_equal(read(in.begun[0], &c, 1), 1);
+	n = sizeof(buf);
+	expect_two_at_once(q_ring_recv(in.r, buf, &n));
+	assert_int_equal(n, 0);
+	n = sizeof(buf);
+	expect_two_at_once(q_ring_recv_timeout(in.r, buf, &n, 1000));
+	expect_two_at_once(q_ring_recv_typed(in.r, buf, sizeof(buf), &m[0]));
+	expect_two_at_once(q_ring_recv_batch(in.r, buf, sizeof(buf), m, 2, &n));
+	assert_int_equal(n, 0);
+	expect_two_at_once(q_ring_discard(in.r));
+	expect_two_at_once(q_ring_peek(in.r, &m[0]));
+	assert_int_equal(write(in.end[1], "x", 1), 1);
+	pthread_join(thread, NULL);
+	expect_text(in.r, "waiting");
+	for (int i = 0; i < 2; i++) {
+		close(in.begun[i]);
+		close(in.end[i]);
+	}
+	q_ring_destroy(in.r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1298,6 +1368,8 @@ int main(void)
 		cmocka_unit_test(threads_that_have_ended_make_room_for_others),
 		cmocka_unit_test(a_thread_is_alive_until_it_ends),
 		cmocka_unit_test(the_sides_of_a_single_ring_may_change_threads),
+		cmocka_unit_test(
+			two_threads_on_one_side_of_a_single_ring_are_refused_in_those_words),
 	};
 
 	return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
