@@ -3,7 +3,6 @@
 #include "host/ring.h"
 
 #include "host/memory.h"
-#include "host/queue.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -358,7 +357,7 @@ void q_ring_destroy(RingQueue *r)
 	free_handle(r);
 }
 
-static QueueStatus refuse_handle(const RingQueue *r)
+QueueStatus gq__ring_refuse_handle(const RingQueue *r)
 {
 	if (r == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "ring is NULL");
@@ -366,19 +365,11 @@ static QueueStatus refuse_handle(const RingQueue *r)
 			"this handle is of the process that forked this one: attach in the child");
 }
 
-QueueStatus gq__ring_enter(const RingQueue *r)
-{
-	if (__builtin_expect(r == NULL || r->generation != gq__generation, 0))
-		return refuse_handle(r);
-	return Q_OK;
-}
-
 QueueStatus q_ring_close(RingQueue *r)
 {
 	struct gq_ring_signals *signals;
 
-	if (gq__ring_enter(r) != Q_OK)
-		return gq__ring_enter(r);
+	GQ_RING_ENTER(r);
 	signals = &r->head->signals;
 	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED); /* N1; K1 */
 	for (int i = 0; i < 1000 && !gq__ring_settle(r); i++)
@@ -409,7 +400,7 @@ uint32_t q_ring_len(RingQueue *r)
 {
 	uint64_t heads;
 
-	if (gq__ring_enter(r) != Q_OK)
+	if (gq_ring_enter(r) != Q_OK)
 		return 0;
 	heads = sum_since_start(&r->messages, false); /* first, so that it is never the larger */
 	return (uint32_t)clamp(gq_pos_diff(sum_since_start(&r->messages, true), heads),
@@ -420,7 +411,7 @@ uint32_t q_ring_available(RingQueue *r)
 {
 	uint64_t head, tail;
 
-	if (gq__ring_enter(r) != Q_OK)
+	if (gq_ring_enter(r) != Q_OK)
 		return 0;
 	head = gq_load_acquire_u64(r->messages.pool.head);
 	tail = gq_load_acquire_u64(r->messages.pool.tail);
@@ -441,13 +432,12 @@ uint32_t q_ring_is_full(RingQueue *r)
 
 uint64_t q_ring_sequence(RingQueue *r)
 {
-	return gq__ring_enter(r) != Q_OK ? 0 : sum_since_start(&r->messages, true);
+	return gq_ring_enter(r) != Q_OK ? 0 : sum_since_start(&r->messages, true);
 }
 
 QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 {
-	if (gq__ring_enter(r) != Q_OK)
-		return gq__ring_enter(r);
+	GQ_RING_ENTER(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	*out = (RingStats){ 0 };
@@ -474,8 +464,7 @@ QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 
 QueueStatus q_ring_config(RingQueue *r, RingConfig *out)
 {
-	if (gq__ring_enter(r) != Q_OK)
-		return gq__ring_enter(r);
+	GQ_RING_ENTER(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	*out = r->cfg;
@@ -488,8 +477,7 @@ QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 			      QueueStatus (*validate)(const void *data, size_t len, void *user),
 			      void *user)
 {
-	if (gq__ring_enter(r) != Q_OK)
-		return gq__ring_enter(r);
+	GQ_RING_ENTER(r);
 	if (schema != r->cfg.schema)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "schema is %" PRIu32 "; this ring's is %" PRIu32, schema,
@@ -501,8 +489,7 @@ QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 
 QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table)
 {
-	if (gq__ring_enter(r) != Q_OK)
-		return gq__ring_enter(r);
+	GQ_RING_ENTER(r);
 	r->regions = table;
 	return Q_OK;
 }

@@ -13,6 +13,7 @@
 #include "device/protocol.h"
 #include "host/error.h"
 #include "host/event.h"
+#include "host/queue.h"
 #include "host/region.h"
 
 #include <gpuq/ring.h>
@@ -206,7 +207,22 @@ struct RingQueue {
 	uint64_t seen_op[GQ_RECORDS];
 };
 
-QueueStatus gq__ring_enter(const RingQueue *r);
+QueueStatus gq__ring_refuse_handle(const RingQueue *r);
+
+/* The one load that every call pays for fork safety. */
+static inline QueueStatus gq_ring_enter(const RingQueue *r)
+{
+	if (__builtin_expect(r == NULL || r->generation != gq__generation, 0))
+		return gq__ring_refuse_handle(r);
+	return Q_OK;
+}
+
+#define GQ_RING_ENTER(r)                                                                           \
+	do {                                                                                       \
+		QueueStatus entered_ = gq_ring_enter(r);                                           \
+		if (entered_ != Q_OK)                                                              \
+			return entered_;                                                           \
+	} while (0)
 
 /* ---- ring_bind.c: threads and their records ---------------------------------------------------
  */

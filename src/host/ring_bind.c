@@ -2,8 +2,6 @@
 /* ring_bind.c - a ring's threads: who they are, whether they live, and their records. */
 #include "host/ring.h"
 
-#include "host/queue.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -17,8 +17,6 @@
  */
 #include "host/ring.h"
 
-#include "host/queue.h"
-
 #include <inttypes.h>
 #include <string.h>
 
@@ -867,13 +865,6 @@ static QueueStatus receive_from(RingQueue *r, struct gq_box *b, struct receiving
 
 /* ---- send calls ------------------------------------------------------------------------------ */
 
-#define RING_ENTER(r)                                                                              \
-	do {                                                                                       \
-		QueueStatus entered_ = gq__ring_enter(r);                                          \
-		if (__builtin_expect(entered_ != Q_OK, 0))                                         \
-			return entered_;                                                           \
-	} while (0)
-
 /* The class of a priority, or GQ_NONE with the error set. */
 static uint32_t class_of(QueuePriority priority)
 {
@@ -993,7 +984,7 @@ QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, Queu
 	QueueStatus status;
 	uint32_t class;
 
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	class = class_of(priority);
 	if (class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
@@ -1027,7 +1018,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 
 	if (out_sent != NULL)
 		*out_sent = 0;
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (items == NULL && count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "items is NULL but count is %zu", count);
 	a.sending = (struct sending){ .class = class_of(priority) };
@@ -1064,7 +1055,7 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 	const void *bytes = NULL;
 	QueueStatus status;
 
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;
@@ -1159,7 +1150,7 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
 	cap = *inout_len;
 	*inout_len = 0;
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
 	*inout_len = cap;
@@ -1191,7 +1182,7 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 	if (out_count == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
 	*out_count = 0;
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
 	if (out == NULL || max_count == 0)
@@ -1219,7 +1210,7 @@ QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *
 	struct attempt a;
 	QueueStatus status;
 
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	if (buf == NULL && cap != 0)
@@ -1236,7 +1227,7 @@ QueueStatus q_ring_discard(RingQueue *r)
 	struct attempt a;
 	QueueStatus status;
 
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	a.receiving =
 		(struct receiving){ .max = 1, .discard = true, .descriptors = r->regions != NULL };
 	status = receive_once(r, &a);
@@ -1248,7 +1239,7 @@ QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 	struct attempt a;
 	QueueStatus status;
 
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	/* To receive at most none is to describe the front. */
@@ -1273,7 +1264,7 @@ QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status,
 	QueueStatus sent;
 	uint32_t accepted;
 
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (data == NULL && len != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "data is NULL but len is %zu", len);
 	if (len > Q_RING_INLINE_BYTES)
@@ -1297,7 +1288,7 @@ QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t ma
 	if (out_count == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
 	*out_count = 0;
-	RING_ENTER(r);
+	GQ_RING_ENTER(r);
 	if (out == NULL && max_count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "out is NULL but max_count is %zu", max_count);
 	max_count = max_count > UINT32_MAX / 2 ? UINT32_MAX / 2 : max_count;

@@ -28,7 +28,6 @@
 #include "host/ring.h"
 
 #include "host/memory.h"
-#include "host/queue.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
