@@ -36,14 +36,14 @@ size_t gq__alloc_live_bytes(void)
 	return (size_t)gq_load_relaxed_u64(&live_bytes);
 }
 
-static size_t rounded(size_t bytes)
+static size_t whole_lines(size_t bytes)
 {
-	return (bytes + GQ_LINE - 1) / GQ_LINE * GQ_LINE;
+	return (size_t)gq_round_up(bytes == 0 ? 1 : bytes, GQ_LINE);
 }
 
 void *gq__alloc(size_t bytes, const char *what)
 {
-	size_t size = rounded(bytes == 0 ? 1 : bytes);
+	size_t size = whole_lines(bytes);
 	void *memory = NULL;
 
 	if (gq__fault()) {
@@ -68,7 +68,7 @@ void *gq__alloc(size_t bytes, const char *what)
 
 void gq__free(void *memory, size_t bytes)
 {
-	size_t size = rounded(bytes == 0 ? 1 : bytes);
+	size_t size = whole_lines(bytes);
 
 	if (memory == NULL)
 		return;

@@ -1,10 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memory.h - the library's allocations, and the hooks with which tests make things go wrong. */
+/* memory.h - the library's allocations, the arithmetic of their layout, and the hooks with which
+ * tests make things go wrong. */
 #ifndef GPUQ_HOST_MEMORY_H
 #define GPUQ_HOST_MEMORY_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+/* The next multiple of `to` that is not below n. */
+static inline uint64_t gq_round_up(uint64_t n, uint64_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static inline uint32_t gq_log2(uint32_t power_of_two)
+{
+	return (uint32_t)__builtin_ctz(power_of_two);
+}
 
 /*
  * Zeroed memory, aligned to GQ_LINE; from 128 KiB on straight from the kernel, so that what is

@@ -52,16 +52,6 @@ QueueStatus gq__device_failed(const GpuQueue *q)
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-static uint64_t round_up(uint64_t n, uint64_t to)
-{
-	return (n + to - 1) / to * to;
-}
-
-static uint32_t log2_of(uint32_t power_of_two)
-{
-	return (uint32_t)__builtin_ctz(power_of_two);
-}
-
 /* Make every entry read as consumed a lap ago. */
 static void empty_ring(const struct gq_ring *r, uint64_t start)
 {
@@ -76,7 +66,7 @@ static void empty_ring(const struct gq_ring *r, uint64_t start)
 
 static void lay_out_rings(GpuQueue *q)
 {
-	const uint32_t order = log2_of(q->cfg.capacity), shift = gq_id_shift(order);
+	const uint32_t order = gq_log2(q->cfg.capacity), shift = gq_id_shift(order);
 	const uint64_t n = q->cfg.capacity, start = q->start_pos;
 	uint64_t *words = q->words;
 
@@ -105,8 +95,8 @@ static bool allocate(GpuQueue *q)
 {
 	const uint64_t n = q->cfg.capacity;
 
-	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + round_up(q->cfg.slot_bytes, 64);
-	q->ch.result_stride = round_up(q->cfg.result_bytes, 64);
+	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + gq_round_up(q->cfg.slot_bytes, 64);
+	q->ch.result_stride = gq_round_up(q->cfg.result_bytes, 64);
 	q->slots_bytes = n * q->ch.slot_stride;
 	q->results_bytes = n * q->ch.result_stride;
 	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 2) * sizeof(uint64_t);

@@ -64,15 +64,10 @@ static bool resolve_config(const RingConfig *cfg, RingConfig *out)
 
 enum { COMPLETION_STRIDE = 64 };
 
-static uint64_t round_up(uint64_t value, uint64_t to)
-{
-	return (value + to - 1) / to * to;
-}
-
 /* No two cells share a line. */
 static uint64_t message_stride(const RingConfig *cfg)
 {
-	return round_up(cfg->max_msg_size, 64);
+	return gq_round_up(cfg->max_msg_size, 64);
 }
 
 /* Words a box keeps for each of its cells: places in the rings, number, descriptor, continuation.
@@ -84,7 +79,8 @@ static uint32_t words_per_cell(uint32_t classes, bool described, bool chained)
 
 static uint64_t box_bytes(uint64_t n, uint32_t words, uint64_t stride)
 {
-	return round_up(n * words * sizeof(uint64_t), GQ_LINE) + round_up(n * stride, GQ_LINE);
+	return gq_round_up(n * words * sizeof(uint64_t), GQ_LINE) +
+	       gq_round_up(n * stride, GQ_LINE);
 }
 
 static uint64_t required_bytes(const RingConfig *cfg)
@@ -104,17 +100,12 @@ size_t q_ring_required_memory(const RingConfig *cfg)
 	return resolve_config(cfg, &resolved) ? (size_t)required_bytes(&resolved) : 0;
 }
 
-static uint32_t log2_of(uint32_t power)
-{
-	return (uint32_t)__builtin_ctz(power);
-}
-
 /* Lays a box out from `at` on. @return the first byte after it. */
 static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positions *pos,
 			    const RingConfig *cfg, uint32_t classes, bool described, bool chained,
 			    uint64_t stride)
 {
-	const uint32_t order = log2_of(cfg->ring_size);
+	const uint32_t order = gq_log2(cfg->ring_size);
 	const uint64_t n = cfg->ring_size;
 	uint64_t *words = (uint64_t *)(void *)at;
 
@@ -135,9 +126,10 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 		b->chain = words;
 		b->sequence = &pos->sequence;
 	}
-	b->cells = at + round_up(n * words_per_cell(classes, described, chained) * sizeof(uint64_t),
+	b->cells =
+		at + gq_round_up(n * words_per_cell(classes, described, chained) * sizeof(uint64_t),
 				 GQ_LINE);
-	return b->cells + round_up(n * stride, GQ_LINE);
+	return b->cells + gq_round_up(n * stride, GQ_LINE);
 }
 
 static void lay_out(RingQueue *r, void *memory)

@@ -716,11 +716,6 @@ static void close_cuda(GpuQueue *q)
 /* ---- start
  * ---------------------------------------------------------------------------------------------- */
 
-static uint64_t rounded(uint64_t n, uint64_t to)
-{
-	return (n + to - 1) / to * to;
-}
-
 static uint64_t park_ns_of(const QueueConfig *cfg)
 {
 	return cfg->idle_park_ms == UINT32_MAX
@@ -736,13 +731,13 @@ static bool prepare(struct gq_cuda *c)
 	struct gq_grid grid = { .ch = q->ch,
 				.start_pos = q->start_pos,
 				.park_ns = park_ns_of(&q->cfg),
-				.slot_bytes = (uint32_t)rounded(q->cfg.slot_bytes, 16),
+				.slot_bytes = (uint32_t)gq_round_up(q->cfg.slot_bytes, 16),
 				.batch = c->info.granularity == 0 ? 32 : 1,
 				.scouts = DEFAULT_SCOUTS };
 	struct gq_counters counters = { .done_tail = q->start_pos };
 
-	grid.stage_result = rounded(q->cfg.slot_bytes, GQ_LINE);
-	grid.stage_bytes = grid.stage_result + rounded(q->cfg.result_bytes, GQ_LINE);
+	grid.stage_result = gq_round_up(q->cfg.slot_bytes, GQ_LINE);
+	grid.stage_bytes = grid.stage_result + gq_round_up(q->cfg.result_bytes, GQ_LINE);
 	while (grid.batch > 1 &&
 	       (uint64_t)c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
 		grid.batch /= 2;
