@@ -112,6 +112,9 @@ typedef struct MessageDescriptor MessageDescriptor; /* ring.h */
 
 enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2 };
 enum { Q_PER_THREAD = 0, Q_PER_WARP = 1, Q_PER_BLOCK = 2 };
+/* How messages get to a GPU: the grid reads them across PCIe; or the copy engine brings those of
+ * `copy_from` bytes and more, which costs the sender a driver call. AUTO chooses by calibration. */
+enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2 };
 
 #define Q_MAX_CAPACITY                (1u << 20) /* messages */
 #define Q_MAX_SLOT_BYTES              (1u << 24)
@@ -137,7 +140,14 @@ typedef struct QueueConfig {
 	const char *processor;        /* name, or path of a shared object; NULL: the linked one */
 	const void *processor_data;   /* what the processor reads as in.user; copied */
 	size_t processor_data_bytes;
-	uint64_t reserved[16]; /* zero */
+	/* The rest is of the CUDA device; the CPU device does without. */
+	uint32_t transport; /* Q_TRANSPORT_* */
+	uint32_t copy_from; /* bytes from which COPY copies; 0: 1 */
+	/* Not 0: no grid stays resident. A launch serves what waits, once that is so many messages,
+	 * or fewer when somebody waits or polls, and ends. For profilers and tests. */
+	uint32_t bounded_messages;
+	uint32_t bounded_ms;   /* a bounded launch ends after that; 0: 1000 */
+	uint64_t reserved[14]; /* zero */
 } QueueConfig;
 
 typedef enum QueuePriority {
@@ -215,7 +225,19 @@ typedef struct QueueInfo {
 	char device_name[64];
 	char transport[32]; /* how messages reach the consumer */
 	char reason[192];   /* why this device was chosen */
-	uint64_t reserved[16];
+	/* Of the CUDA device; 0 where not known. Nanoseconds, as measured at q_init(). */
+	uint64_t flag_ns;       /* a flag to the resident grid and back */
+	uint64_t read_ns;       /* the GPU reads pinned memory */
+	uint64_t release_ns;    /* the GPU's system-scope release behind a store to pinned memory */
+	uint64_t pull_ns;       /* a warp pulls a message of slot_bytes, at most 65536 */
+	uint64_t copy_ns;       /* the copy engine brings it: call to seen by the grid */
+	uint64_t copy_small_ns; /* the same for 16 bytes */
+	uint64_t canary_ns;   /* a kernel of another stream beside the grid; UINT64_MAX: none ran */
+	uint64_t copy_from;   /* bytes from which messages are copied; UINT64_MAX: none */
+	uint64_t hung_msg_id; /* with hung_ns not 0: the message that has been processed longest */
+	uint64_t hung_ns;     /* for how long; 0: none for 5 s or more */
+	uint64_t stalls;      /* times the idle grid stood still for 1 ms or more */
+	uint64_t reserved[5];
 } QueueInfo;
 
 Q_STATIC_ASSERT(sizeof(QueueConfig) == 200, "QueueConfig is frozen");
@@ -231,7 +253,8 @@ Q_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
  * Create a queue and start its consumers.
  *
  * Environment variables override defaults, never explicit settings; empty means unset:
- * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG.
+ * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG, GPUQ_TRANSPORT (auto,
+ * pull, copy), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon bounded_ms behind it).
  *
  * @param cfg  not kept; every out-of-range field is refused
  * @return the queue, or NULL; q_last_error() then names the field, the value and the range, or

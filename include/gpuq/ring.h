@@ -399,6 +399,19 @@ Q_API QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, R
 				    RegionHandle *out);
 
 /**
+ * Register memory of a GPU (cudaMalloc(), ...), immutable at the caller's word, for
+ * q_enqueue_descriptor() on a queue of the CUDA device that has it. The host never touches it:
+ * q_region_resolve() gives the device's address, in this process only; a ring's schema is not
+ * checked against it.
+ *
+ * @param address  kept by the caller until q_region_info() says Q_ERR_STALE, and written before
+ * @param size     bytes, not 0
+ * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered.
+ */
+Q_API QueueStatus q_region_register_device(RegionTable *t, const void *address, uint64_t size,
+					   RegionHandle *out);
+
+/**
  * Register a memfd of its whole size; the table maps it, and unmaps it when the region is freed.
  *
  * Immutable: seals it against writing and resizing, which fails while anybody has it mapped

@@ -7,6 +7,10 @@
  * because the host touches the same words. Operations that end in _device are for words that only
  * the consumers touch: device scope on a GPU, the same as the others on the host.
  *
+ * Operations that end in _posted are for words that validate what they announce: on a GPU relaxed,
+ * as a release waits for all earlier stores to have crossed PCIe; on the host a release, which is
+ * free there and tells ThreadSanitizer what the validation has shown.
+ *
  * There are no fences: ThreadSanitizer cannot model them, and the one protocol that needs
  * sequential consistency (publish and park, edges K1/K2) gets it from _seq_cst operations.
  */
@@ -60,6 +64,7 @@ GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, "r", "fence.sc.sys; ld.acquire.sy
 GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, "l", "ld.relaxed.gpu.u64 %0, [%1];")
 GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, "l", "st.release.sys.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_seq_cst_u64, uint64_t, "l", "fence.sc.sys; st.relaxed.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, "l", "st.relaxed.gpu.u64 [%0], %1;")
 GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, "atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;")
@@ -140,6 +145,7 @@ GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST)
 GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, __ATOMIC_RELEASE)
+GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, __ATOMIC_RELEASE)
 GQ_DEFINE_STORE_(gq_store_seq_cst_u64, uint64_t, __ATOMIC_SEQ_CST)
 GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_CAS_(gq_cas_acq_rel_u64, uint64_t, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)

@@ -45,9 +45,16 @@ struct gq_device {
 	 */
 	void (*cancel_unstarted)(GpuQueue *q);
 
-	/* Of a device whose consumers cannot wake host threads, which then have to look; NULL of
-	 * one whose can. */
+	/* NULL of a device whose consumers are threads of this process. */
 
+	/* Filled slots are about to be published; NULL: nothing is to be done to them. */
+	void (*hand_over)(GpuQueue *q, const uint64_t *ids, uint32_t n);
+	/* A table has been bound, or unbound (NULL); no message by descriptor is inside. */
+	QueueStatus (*bind)(GpuQueue *q, RegionTable *table);
+	/* Where a consumer finds bytes of a bound region; NULL: it cannot. */
+	const void *(*locate)(GpuQueue *q, const void *bytes, uint64_t len);
+	/* What only the device knows, for q_info(). */
+	void (*describe)(const GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */
 	void (*published)(GpuQueue *q);
 	/* A pause is complete; a pause is over. Outside the control lock. */

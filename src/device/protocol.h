@@ -189,6 +189,7 @@ GQ_FN void gq_ring_put_one(const struct gq_ring *r, uint64_t value)
 enum gq_slot_flags {
 	GQ_SLOT_DISCARD = 1u << 0,   /* free at completion */
 	GQ_SLOT_DESCRIBED = 1u << 1, /* the payload is elsewhere: gq_slot.described */
+	GQ_SLOT_COPIED = 1u << 2,    /* the copy engine brings the payload: gq_slot.arrival */
 };
 
 /*
@@ -206,14 +207,18 @@ struct gq_slot {
 	uint32_t priority; /* class, 0 to GQ_CLASSES - 1 */
 	uint32_t armed;    /* odd: a host sleeps on this word until the slot completes (K2) */
 	uint32_t reserved0;
-	const uint8_t *described; /* with GQ_SLOT_DESCRIBED: the payload; else anything */
+	union {
+		uint64_t seal;            /* gq_seal_of_message(); of a long one anything */
+		const uint8_t *described; /* with GQ_SLOT_DESCRIBED: the payload */
+		uint64_t arrival;         /* with GQ_SLOT_COPIED: gq_grid.arrived by then */
+	};
 };
 
 #define GQ_PAYLOAD_OFFSET 64u
 GQ_STATIC_ASSERT(sizeof(struct gq_slot) == GQ_PAYLOAD_OFFSET, "payload follows the slot header");
 GQ_STATIC_ASSERT(offsetof(struct gq_slot, len) == 32, "layout is shared with the device");
 GQ_STATIC_ASSERT(offsetof(struct gq_slot, armed) == 48, "layout is shared with the device");
-GQ_STATIC_ASSERT(offsetof(struct gq_slot, described) == 56, "layout is shared with the device");
+GQ_STATIC_ASSERT(offsetof(struct gq_slot, seal) == 56, "layout is shared with the device");
 
 /* How a message ended: in a completion, 0 to 2^24 is a result of that many bytes. */
 enum gq_outcome {
@@ -222,7 +227,8 @@ enum gq_outcome {
 	GQ_OUTCOME_EXPIRED,
 	GQ_OUTCOME_CANCELLED,
 };
-#define GQ_OUTCOME_BITS 25u
+#define GQ_OUTCOME_SEALED (1u << 25) /* beside a length: the result validates itself */
+#define GQ_OUTCOME_BITS   26u
 
 /*
  * Ids. The pool hands slots out in the order of its positions, and the word it hands out is the
@@ -233,6 +239,57 @@ enum gq_outcome {
 GQ_FN uint32_t gq_id_shift(uint32_t order)
 {
 	return order < GQ_MIN_ID_SHIFT ? GQ_MIN_ID_SHIFT : order;
+}
+
+/* A class entry holds the slot and, above it, so many bits of the position in the message's id: who
+ * has read a slot ahead of its entry knows by them whether it is the same message. */
+#define GQ_USE_BITS 20u
+
+/* ---- seals --------------------------------------------------------------------------------- */
+
+/*
+ * A seal is a 64-bit hash of bytes and of the id they belong to, stored beside them. Who reads
+ * bytes and seal in any order, while they may be being written, and finds them matching, has read
+ * all of them: so neither the read of a message nor the arrival of a result needs ordering across
+ * PCIe, which costs a round trip. A mismatch only says "not yet".
+ *
+ * Pieces of 16 bytes are multiplied under keys of their place, and the folded products added (the
+ * NH family; Black et al., CRYPTO '99), so that lanes can take a piece each. `key` is random and
+ * the queue's own: bytes half old and half new match with a probability of about 2^-60, whatever
+ * the sender chooses. Self-verifying reads by a hash: Mitchell et al., Pilaf (USENIX ATC '13).
+ */
+#define GQ_PIECE 16u
+
+GQ_FN uint64_t gq_multiply_fold(uint64_t a, uint64_t b)
+{
+#if defined(__CUDA_ARCH__)
+	return (a * b) ^ __umul64hi(a, b);
+#else
+	__extension__ typedef unsigned __int128 wide;
+	const wide product = (wide)a * b;
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+#endif
+}
+
+/* What the words of piece `i` add to a seal. */
+GQ_FN uint64_t gq_seal_piece(uint64_t key, uint32_t i, uint64_t a, uint64_t b)
+{
+	const uint64_t place = key + i * UINT64_C(0x9e3779b97f4a7c15);
+
+	return gq_multiply_fold(a ^ place, b ^ (place * UINT64_C(0xd1b54a32d192ed03)));
+}
+
+/* What the id does. */
+GQ_FN uint64_t gq_seal_id(uint64_t key, uint64_t msg_id)
+{
+	return gq_multiply_fold(msg_id ^ UINT64_C(0xa0761d6478bd642f),
+				key ^ UINT64_C(0xe7037ed1a0b428db));
+}
+
+GQ_FN uint32_t gq_pieces(uint32_t bytes)
+{
+	return (bytes + GQ_PIECE - 1) / GQ_PIECE;
 }
 
 /* ---- control word ------------------------------------------------------------------------ */
@@ -255,8 +312,12 @@ struct gq_channel {
 	uint64_t slot_stride;
 	uint64_t result_stride;
 	uint64_t *control;
-	const void *user; /* processor_data */
+	const void *user;   /* processor_data */
+	uint64_t slot_mask; /* the bits of an id below its position */
+	uint64_t seal_key;  /* random */
 	uint32_t result_bytes;
+	uint32_t ahead_bytes;  /* slot bytes that a consumer may read ahead of the entry: sealed */
+	uint32_t sealed_bytes; /* results up to so long carry a seal; 0: none */
 	uint32_t reserved;
 };
 
@@ -270,9 +331,49 @@ GQ_FN uint8_t *gq_payload_at(const struct gq_channel *ch, uint32_t slot)
 	return ch->slots + slot * ch->slot_stride + GQ_PAYLOAD_OFFSET;
 }
 
+/* A result's seal is right before it. */
+#define GQ_RESULT_OFFSET 16u
+
 GQ_FN uint8_t *gq_result_at(const struct gq_channel *ch, uint32_t slot)
 {
-	return ch->results + slot * ch->result_stride;
+	return ch->results + slot * ch->result_stride + GQ_RESULT_OFFSET;
+}
+
+GQ_FN uint64_t *gq_result_seal_at(const struct gq_channel *ch, uint32_t slot)
+{
+	return (uint64_t *)(void *)(ch->results + slot * ch->result_stride);
+}
+
+/*
+ * The words of a slot's header that its seal covers, by piece: not `cancel` and `armed`, which
+ * others write at any time. The last piece is not covered at all.
+ */
+#define GQ_HEADER_PIECES (GQ_PAYLOAD_OFFSET / GQ_PIECE - 1)
+
+GQ_FN uint64_t gq_seal_header_piece(uint64_t key, uint32_t i, uint64_t a, uint64_t b)
+{
+	return gq_seal_piece(key, i, a, i == 1 ? 0 : b);
+}
+
+/* The seal of a filled slot; host only. Costs a pass over what a consumer may read ahead. */
+GQ_FN uint64_t gq_seal_of_message(const struct gq_channel *ch, const struct gq_slot *slot)
+{
+	const uint64_t *word = (const uint64_t *)(const void *)slot;
+	const uint32_t first = GQ_PAYLOAD_OFFSET / GQ_PIECE;
+	uint64_t seal = gq_seal_id(ch->seal_key, slot->msg_id);
+
+	for (uint32_t i = 0; i < GQ_HEADER_PIECES; i++) /* word 3 is `cancel` */
+		seal += gq_seal_header_piece(ch->seal_key, i, word[2 * i],
+					     i == 1 ? 0 : word[2 * i + 1]);
+	for (uint32_t i = first; i < first + gq_pieces(slot->len); i++)
+		seal += gq_seal_piece(ch->seal_key, i, word[2 * i], word[2 * i + 1]);
+	return seal;
+}
+
+/* Whether it can be read ahead in one piece. */
+GQ_FN bool gq_is_readable_ahead(const struct gq_channel *ch, uint32_t len)
+{
+	return GQ_PAYLOAD_OFFSET + len <= ch->ahead_bytes;
 }
 
 /* ---- pool: host only ---------------------------------------------------------------------- */
@@ -332,13 +433,13 @@ GQ_FN uint32_t gq_pool_pop(const struct gq_ring *pool, uint64_t *ids, uint32_t m
 
 /* Hand `n` filled slots of one class over, in order. */
 GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
-		      uint32_t n, uint64_t slot_mask)
+		      uint32_t n)
 {
 	const struct gq_ring *r = &ch->ready[priority];
 	uint64_t pos = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
 
 	for (uint32_t i = 0; i < n; i++)
-		gq_ring_put(r, &pos, ids[i] & slot_mask);
+		gq_ring_put(r, &pos, ids[i] & r->value_mask);
 	GQ_WINDOW();
 	gq_ring_raise_tail(r, pos);
 }
@@ -375,7 +476,7 @@ GQ_FN bool gq_work_waits(const struct gq_channel *ch)
 }
 
 /* The slot at the front of one class, or GQ_NONE. See the entry published, copy it, claim it. */
-GQ_FN uint32_t gq_claim_from(const struct gq_ring *r)
+GQ_FN uint32_t gq_claim_from(const struct gq_ring *r, uint64_t slot_mask)
 {
 	for (;;) {
 		uint64_t pos = gq_load_relaxed_device_u64(r->head);
@@ -392,7 +493,7 @@ GQ_FN uint32_t gq_claim_from(const struct gq_ring *r)
 		/* Relaxed: exclusion is all it is for; what the claimer reads comes with T2. The
 		 * entry is reused only after this slot has come back through C, P and T. */
 		if (gq_cas_relaxed_device_u64(r->head, pos, pos + 1))
-			return (uint32_t)gq_ring_value(r, word);
+			return (uint32_t)(gq_ring_value(r, word) & slot_mask);
 	}
 }
 
@@ -401,7 +502,7 @@ GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_turn *turn)
 {
 	for (uint32_t c = 0; c < GQ_CLASSES - 1; c++) {
 		if (turn->passed[c] >= GQ_PASS_LIMIT) {
-			uint32_t slot = gq_claim_from(&ch->ready[c]);
+			uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
 
 			turn->passed[c] = 0;
 			if (slot != GQ_NONE)
@@ -409,7 +510,7 @@ GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_turn *turn)
 		}
 	}
 	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
-		uint32_t slot = gq_claim_from(&ch->ready[c]);
+		uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
 
 		if (slot == GQ_NONE)
 			continue;
@@ -464,16 +565,22 @@ GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outc
 	gq_ring_put_one(&ch->done, gq_done_value(ch, slot, outcome));
 }
 
-/* Completion across PCIe: a ticket among the consumers (device memory), then one posted store. */
+/*
+ * Completion across PCIe: a ticket among the consumers (device memory), then one posted store.
+ * @param outcome  with GQ_OUTCOME_SEALED, or one without a result: nothing has to arrive before
+ */
 GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome)
 {
 	const struct gq_ring *r = &ch->done;
 	uint64_t pos = gq_fetch_add_relaxed_device_u64(r->tail, 1);
+	const uint64_t word = gq_ring_tag(r, pos) | gq_done_value(ch, slot, outcome);
 
 	GQ_WINDOW();
-	/* C1 release: publishes the result; pairs with C2. */
-	gq_store_release_u64(gq_ring_entry(r, pos),
-			     gq_ring_tag(r, pos) | gq_done_value(ch, slot, outcome));
+	if (outcome > GQ_OUTCOME_MAX_LEN || outcome == 0)
+		gq_store_posted_u64(gq_ring_entry(r, pos), word);
+	else
+		/* C1 release: publishes the result; pairs with C2. */
+		gq_store_release_u64(gq_ring_entry(r, pos), word);
 }
 
 /* Whether a completion waits to be reaped. Sequentially consistent, as a waiter's second look. */
@@ -484,6 +591,20 @@ GQ_FN bool gq_done_waits(const struct gq_channel *ch)
 
 	/* K2: pairs with K1. A head that another reaper has moved since only makes this true. */
 	return !gq_ring_is_at(r, gq_load_seq_cst_u64(gq_ring_entry(r, pos)), pos - gq_ring_size(r));
+}
+
+/* Whether all of a sealed result has arrived; host only. */
+GQ_FN bool gq_result_is_whole(const struct gq_channel *ch, uint32_t slot, uint32_t len)
+{
+	const uint64_t *word = (const uint64_t *)(const void *)gq_result_at(ch, slot);
+	/* V2 acquire: what the seal is of, where it is stored with a release (V1). */
+	const uint64_t found = gq_load_acquire_u64(gq_result_seal_at(ch, slot));
+	uint64_t seal = gq_seal_id(ch->seal_key, gq_slot_at(ch, slot)->msg_id);
+
+	for (uint32_t i = 0; i < gq_pieces(len); i++)
+		seal += gq_seal_piece(ch->seal_key, i, gq_load_relaxed_u64(&word[2 * i]),
+				      gq_load_relaxed_u64(&word[2 * i + 1]));
+	return seal == found;
 }
 
 /* The next completion in order, if there is one. One reaper at a time, under the queue's lock. */
@@ -499,6 +620,11 @@ GQ_FN bool gq_reap(const struct gq_channel *ch, uint32_t *slot, uint32_t *outcom
 		return false;
 	*slot = (uint32_t)(value & (gq_ring_size(r) - 1));
 	*outcome = (uint32_t)(value >> r->order);
+	if ((*outcome & GQ_OUTCOME_SEALED) != 0) {
+		*outcome &= ~GQ_OUTCOME_SEALED;
+		if (!gq_result_is_whole(ch, *slot, *outcome))
+			return false; /* the entry has overtaken its result */
+	}
 	gq_store_relaxed_u64(r->head, pos + 1);
 	return true;
 }

@@ -34,22 +34,49 @@ static bool from_environment(const char *name, uint32_t min, uint32_t max, uint3
 	return true;
 }
 
-static bool device_from_environment(uint32_t *device)
+/* One of three names for 0, 1, 2; false only when it is set and none of them. */
+static bool name_from_environment(const char *variable, const char *const names[3], uint32_t *value)
 {
-	static const char *const names[] = { "auto", "cpu", "cuda" };
-	const char *text = getenv("GPUQ_DEVICE");
+	const char *text = getenv(variable);
 
 	if (text == NULL || text[0] == '\0')
 		return true;
 	for (uint32_t i = 0; i < 3; i++) {
 		if (strcmp(text, names[i]) == 0) {
-			*device = i;
+			*value = i;
 			return true;
 		}
 	}
-	gq__failf(Q_ERR_INVALID_ARG,
-		  "environment variable GPUQ_DEVICE is '%.64s'; allowed: auto, cpu, cuda", text);
+	gq__failf(Q_ERR_INVALID_ARG, "environment variable %s is '%.64s'; allowed: %s, %s, %s",
+		  variable, text, names[0], names[1], names[2]);
 	return false;
+}
+
+/* N or N:MS. */
+static bool bounded_from_environment(uint32_t *messages, uint32_t *ms)
+{
+	const char *text = getenv("GPUQ_BOUNDED");
+	unsigned long long n, t = 0;
+	char *end;
+
+	if (text == NULL || text[0] == '\0')
+		return true;
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (*end == ':')
+		t = strtoull(end + 1, &end, 10);
+	if (errno != 0 || *end != '\0' || strchr(text, '-') != NULL || n < 1 ||
+	    n > Q_MAX_CAPACITY || t > UINT32_MAX) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "environment variable GPUQ_BOUNDED is '%.64s'; allowed: MESSAGES or "
+			  "MESSAGES:MS, 1 to %u and 0 to %" PRIu32,
+			  text, Q_MAX_CAPACITY, UINT32_MAX);
+		return false;
+	}
+	*messages = (uint32_t)n;
+	if (*ms == 0)
+		*ms = (uint32_t)t;
+	return true;
 }
 
 static bool check_ranges(const QueueConfig *cfg)
@@ -68,6 +95,14 @@ static bool check_ranges(const QueueConfig *cfg)
 		return refuse("granularity", cfg->granularity, "0 (thread), 1 (warp), 2 (block)");
 	if (cfg->consumers > Q_MAX_CONSUMERS)
 		return refuse("consumers", cfg->consumers, "0 (device's default) to 1024");
+	if (cfg->transport > Q_TRANSPORT_COPY)
+		return refuse("transport", cfg->transport, "0 (auto), 1 (pull), 2 (copy)");
+	if (cfg->copy_from != 0 && cfg->transport != Q_TRANSPORT_COPY)
+		return refuse("copy_from", cfg->copy_from, "0 unless transport is 2 (copy)");
+	if (cfg->bounded_messages > Q_MAX_CAPACITY)
+		return refuse("bounded_messages", cfg->bounded_messages, "0 (off) to 1048576");
+	if (cfg->bounded_ms != 0 && cfg->bounded_messages == 0)
+		return refuse("bounded_ms", cfg->bounded_ms, "0 unless bounded_messages is set");
 	if (cfg->flags != 0)
 		return refuse("flags", cfg->flags, "0");
 	if (cfg->processor_data == NULL && cfg->processor_data_bytes != 0)
@@ -88,7 +123,23 @@ static bool check_ranges(const QueueConfig *cfg)
 
 static bool resolve_device(QueueConfig *cfg)
 {
-	return cfg->device != Q_DEVICE_AUTO || device_from_environment(&cfg->device);
+	static const char *const devices[] = { "auto", "cpu", "cuda" };
+	static const char *const transports[] = { "auto", "pull", "copy" };
+
+	if (cfg->device == Q_DEVICE_AUTO &&
+	    !name_from_environment("GPUQ_DEVICE", devices, &cfg->device))
+		return false;
+	if (cfg->transport == Q_TRANSPORT_AUTO &&
+	    !name_from_environment("GPUQ_TRANSPORT", transports, &cfg->transport))
+		return false;
+	if (cfg->bounded_messages == 0 &&
+	    !bounded_from_environment(&cfg->bounded_messages, &cfg->bounded_ms))
+		return false;
+	if (cfg->transport == Q_TRANSPORT_COPY && cfg->copy_from == 0)
+		cfg->copy_from = 1;
+	if (cfg->bounded_messages != 0 && cfg->bounded_ms == 0)
+		cfg->bounded_ms = 1000;
+	return true;
 }
 
 bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out)

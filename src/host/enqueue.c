@@ -140,7 +140,8 @@ static inline void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_
 	gq_store_relaxed_u64(&slot->cancel, ~id); /* a late q_cancel() may still be writing here */
 	slot->len = (uint32_t)len;
 	slot->opcode = o->opcode;
-	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags;
+	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags |
+		      (len >= q->copy_from && flags == 0 ? GQ_SLOT_COPIED : 0);
 	slot->priority = class_of(o);
 	/* S1 release: who finds the id alive finds the slot filled; pairs with S2. */
 	gq_store_release_u64(&gq_record_of(q, id)->state, gq_state(q, id, phase));
@@ -172,8 +173,10 @@ static __attribute__((noinline)) void wake_consumers(GpuQueue *q, uint32_t n)
 
 static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n)
 {
-	gq_publish(&q->ch, priority, ids, n, q->slot_mask); /* T1 */
-	if (gq_event_armed(&q->work))                       /* K1 */
+	if (q->device->hand_over != NULL)
+		q->device->hand_over(q, ids, n);
+	gq_publish(&q->ch, priority, ids, n); /* T1 */
+	if (gq_event_armed(&q->work))         /* K1 */
 		wake_consumers(q, n);
 }
 
@@ -320,6 +323,8 @@ static void leave_described(GpuQueue *q)
 
 QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 {
+	QueueStatus status = Q_OK;
+
 	GQ_ENTER(q);
 	gq__reap_all(q, true); /* what has finished lets go only there */
 	/* B2 acquire: nobody uses the old table any more; pairs with B1. */
@@ -327,9 +332,13 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
 						 "being enqueued");
 	q->regions = table;
+	if (q->device->bind != NULL)
+		status = q->device->bind(q, table);
+	if (status != Q_OK)
+		q->regions = NULL;
 	/* B1 release: the table; pairs with B2. Not a store: others may have counted themselves. */
 	gq_fetch_add_seq_cst_u64(&q->described, GQ_REBINDING);
-	return Q_OK;
+	return status;
 }
 
 static QueueStatus check_address(const MessageDescriptor *d, const void *bytes)
@@ -340,6 +349,20 @@ static QueueStatus check_address(const MessageDescriptor *d, const void *bytes)
 			 "the descriptor's offset is %" PRIu64
 			 ", its bytes are at %p; allowed: a multiple of 16",
 			 d->offset, bytes);
+}
+
+/* Where the consumer finds them. */
+static QueueStatus find_bytes(GpuQueue *q, const MessageDescriptor *d, const void **bytes)
+{
+	if (q->device->locate != NULL) {
+		*bytes = q->device->locate(q, *bytes, d->length);
+		return *bytes != NULL ? Q_OK : Q_ERR_UNSUPPORTED;
+	}
+	if (gq__region_is_on_device(q->regions, d))
+		return gq__fail(Q_ERR_UNSUPPORTED,
+				"the descriptor's region is memory of a GPU, and this queue's "
+				"consumers are CPU threads");
+	return Q_OK;
 }
 
 /* The region is referenced, and stays so if this succeeds. */
@@ -369,9 +392,6 @@ static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
 	const void *bytes;
 	QueueStatus status;
 
-	if (q->cfg.device != Q_DEVICE_CPU)
-		return gq__fail(Q_ERR_UNSUPPORTED,
-				"descriptors need the CPU device in this version");
 	if (q->regions == NULL)
 		return gq__fail(Q_ERR_UNSUPPORTED,
 				"no regions are bound to this queue: q_bind_regions()");
@@ -379,6 +399,8 @@ static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
 	if (status != Q_OK)
 		return status;
 	status = check_address(d, bytes);
+	if (status == Q_OK)
+		status = find_bytes(q, d, &bytes);
 	if (status == Q_OK)
 		status = enqueue_referenced(q, d, bytes, o, out_msg_id, timeout_ms);
 	if (status != Q_OK)

@@ -71,11 +71,12 @@ static void lay_out_rings(GpuQueue *q)
 	uint64_t *words = q->words;
 
 	q->slot_mask = (UINT64_C(1) << shift) - 1;
+	q->ch.slot_mask = q->slot_mask;
 	q->pool = gq_ring_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, shift, 0);
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		words += n;
 		q->ch.ready[c] = gq_ring_of(words, &q->ready_pos[c].head, &q->ready_pos[c].tail,
-					    order, shift, 0);
+					    order, shift + GQ_USE_BITS, order);
 		empty_ring(&q->ch.ready[c], start);
 	}
 	words += n;
@@ -96,7 +97,7 @@ static bool allocate(GpuQueue *q)
 	const uint64_t n = q->cfg.capacity;
 
 	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + gq_round_up(q->cfg.slot_bytes, 64);
-	q->ch.result_stride = gq_round_up(q->cfg.result_bytes, 64);
+	q->ch.result_stride = gq_round_up(GQ_RESULT_OFFSET + q->cfg.result_bytes, 64);
 	q->slots_bytes = n * q->ch.slot_stride;
 	q->results_bytes = n * q->ch.result_stride;
 	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 2) * sizeof(uint64_t);
@@ -197,6 +198,7 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	q->generation = gq__generation;
 	q->cfg = resolved;
 	q->device = &gq__cpu_device;
+	q->copy_from = UINT64_MAX;
 	q->start_pos = gq__start_pos;
 	q->completion_fd = -1;
 	pthread_mutex_init(&q->reap_lock, NULL);

@@ -71,6 +71,7 @@ struct GpuQueue {
 	const struct gq_device *device;
 	void *device_state;           /* the device's own */
 	struct gq_consumer *consumer; /* CPU device: cfg.consumers of them */
+	uint64_t copy_from;           /* bytes from which the device copies messages */
 	char reason[192], device_name[64], transport[32];
 
 	/* Positions, each written by one kind of party, on lines of their own. */

@@ -27,7 +27,8 @@ struct gq_region_mapping {
 	uint64_t base;       /* an address; M1, M2 */
 	uint64_t size;       /* bytes mapped here; M1, M2 */
 	uint64_t only_in;    /* 0, or 1 + the gq__generation of the one process that can see what is
-			      * appended there; M1, M2 */
+			      * there; M1, M2 */
+	uint64_t on_device;  /* 1: memory of a GPU; M1, M2 */
 	/* Under the lock. */
 	void *owned; /* what the table has mapped: the region, or what keeps its addresses taken */
 	uint64_t owned_bytes;
@@ -350,13 +351,14 @@ static uint8_t *to_pointer(uint64_t address)
 struct view {
 	uint8_t *base; /* NULL: not mapped here */
 	uint64_t size;
+	bool on_device;
 };
 
 static struct view mapped_here(const RegionTable *t, RegionHandle region)
 {
 	const struct gq_region_mapping *m = &t->mapping[region.id];
 	struct view view = { 0 };
-	uint64_t base, size, only_in;
+	uint64_t base, size, only_in, on_device;
 
 	if (gq_load_acquire_u64(&m->generation) != region.generation) /* M2: pairs with M1 */
 		return view;
@@ -364,11 +366,13 @@ static struct view mapped_here(const RegionTable *t, RegionHandle region)
 	base = gq_load_acquire_u64(&m->base);
 	size = gq_load_acquire_u64(&m->size);
 	only_in = gq_load_acquire_u64(&m->only_in);
+	on_device = gq_load_acquire_u64(&m->on_device);
 	if (gq_load_relaxed_u64(&m->generation) != region.generation ||
 	    (only_in != 0 && only_in != gq__generation + 1))
 		return view;
 	view.base = to_pointer(base);
 	view.size = size;
+	view.on_device = on_device != 0;
 	return view;
 }
 
@@ -399,13 +403,14 @@ static void forget(struct gq_region_mapping *m)
 
 /* Say where a region is. Its generation is new here: what was there before is no longer in use. */
 static void remember(struct gq_region_mapping *m, uint32_t generation, const void *base,
-		     uint64_t size, uint64_t only_in)
+		     uint64_t size, uint64_t only_in, bool on_device)
 {
 	gq_store_relaxed_u64(&m->generation, 0);
 	/* M1 release, these too: see mapped_here(). */
 	gq_store_release_u64(&m->base, (uint64_t)(uintptr_t)base);
 	gq_store_release_u64(&m->size, size);
 	gq_store_release_u64(&m->only_in, only_in);
+	gq_store_release_u64(&m->on_device, on_device);
 	gq_store_release_u64(&m->generation, generation); /* M1: pairs with M2 */
 }
 
@@ -550,12 +555,12 @@ static RegionHandle claim(RegionTable *t, RegionPolicy policy)
 	return (RegionHandle){ 0 };
 }
 
-/*
- * Under the lock: from a free entry to a live region.
- * @param owned  the table has mapped it
- */
+/* Whose memory a region is. */
+enum owner { THE_CALLERS, THE_TABLES, A_GPUS };
+
+/* Under the lock: from a free entry to a live region. */
 static QueueStatus enter(RegionTable *t, void *base, uint64_t size, RegionPolicy policy,
-			 uint64_t only_in, bool owned, RegionHandle *out)
+			 uint64_t only_in, enum owner owner, RegionHandle *out)
 {
 	RegionHandle region = claim(t, policy);
 	struct gq_region_entry *e = &t->entry[region.id];
@@ -569,12 +574,12 @@ static QueueStatus enter(RegionTable *t, void *base, uint64_t size, RegionPolicy
 	gq_store_release_u64(&e->cursor, 0);
 	gq_store_relaxed_u64(&m->generation, 0);
 	unmap_owned(m);
-	if (owned) {
+	if (owner == THE_TABLES) {
 		m->owned = base;
 		m->owned_bytes = size;
 	}
 	m->writable = policy == Q_REGION_APPEND_ONLY;
-	remember(m, region.generation, base, size, only_in);
+	remember(m, region.generation, base, size, only_in, owner == A_GPUS);
 	GQ_WINDOW();
 	/* E1 release: size, cursor, and the bytes of an immutable region; pairs with E2. */
 	gq_store_release_u64(&e->state, (uint64_t)region.generation << GQ_REGION_GENERATION_SHIFT |
@@ -607,10 +612,52 @@ QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, RegionP
 	pthread_mutex_lock(&t->lock);
 	/* A child made by fork() gets a copy of private memory, and none of what is appended. */
 	status = enter(t, base, size, policy,
-		       policy == Q_REGION_APPEND_ONLY && !shared ? gq__generation + 1 : 0, false,
-		       out);
+		       policy == Q_REGION_APPEND_ONLY && !shared ? gq__generation + 1 : 0,
+		       THE_CALLERS, out);
 	pthread_mutex_unlock(&t->lock);
 	return status;
+}
+
+QueueStatus q_region_register_device(RegionTable *t, const void *address, uint64_t size,
+				     RegionHandle *out)
+{
+	void *base;
+	QueueStatus status;
+
+	if (t == NULL)
+		return no_table();
+	if (out == NULL)
+		return null_error("out");
+	if (!check_range("size", address, size))
+		return Q_ERR_INVALID_ARG;
+	memcpy(&base, &address, sizeof(base)); /* never written through */
+	pthread_mutex_lock(&t->lock);
+	/* CUDA's addresses mean nothing in the child of a fork. */
+	status = enter(t, base, size, Q_REGION_IMMUTABLE, gq__generation + 1, A_GPUS, out);
+	pthread_mutex_unlock(&t->lock);
+	return status;
+}
+
+bool gq__region_is_on_device(const RegionTable *t, const MessageDescriptor *descriptor)
+{
+	return descriptor->region.id < t->max_regions &&
+	       mapped_here(t, descriptor->region).on_device;
+}
+
+void gq__region_each(RegionTable *t,
+		     void (*fn)(void *arg, const void *base, uint64_t size, bool on_device),
+		     void *arg)
+{
+	pthread_mutex_lock(&t->lock);
+	for (uint32_t i = 0; i < t->max_regions; i++) {
+		const RegionHandle region = { .id = i,
+					      .generation = (uint32_t)t->mapping[i].generation };
+		const struct view view = mapped_here(t, region);
+
+		if (region.generation != 0 && view.base != NULL)
+			fn(arg, view.base, view.size, view.on_device);
+	}
+	pthread_mutex_unlock(&t->lock);
 }
 
 /* Under the lock. */
@@ -629,7 +676,7 @@ static QueueStatus register_fd(RegionTable *t, int fd, RegionPolicy policy, Regi
 	}
 	if (status != Q_OK)
 		return status;
-	status = enter(t, base, size, policy, 0, true, out);
+	status = enter(t, base, size, policy, 0, THE_TABLES, out);
 	if (status != Q_OK)
 		munmap(base, (size_t)size);
 	return status;
@@ -678,7 +725,7 @@ QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *base, 
 		gq_store_relaxed_u64(&m->generation, 0);
 		unmap_owned(m);
 		m->writable = false;
-		remember(m, region.generation, base, size, 0);
+		remember(m, region.generation, base, size, 0, false);
 	}
 	pthread_mutex_unlock(&t->lock);
 	return status == Q_ERR_STALE ? stale(t, region) : status;

@@ -111,6 +111,15 @@ static inline uint32_t gq_region_generation_of(uint64_t state)
 QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descriptor,
 			       const void **bytes);
 
+/* Whether this process has registered the descriptor's region as memory of a GPU, which the host
+ * must not touch. */
+bool gq__region_is_on_device(const RegionTable *t, const MessageDescriptor *descriptor);
+
+/* Call `fn` for every region that is mapped in this process, under the table's lock. */
+void gq__region_each(RegionTable *t,
+		     void (*fn)(void *arg, const void *base, uint64_t size, bool on_device),
+		     void *arg);
+
 /* q_region_release() for one who has no use for a status; leaves q_last_error() alone. */
 void gq__region_drop(RegionTable *t, const MessageDescriptor *descriptor);
 

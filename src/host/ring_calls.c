@@ -217,7 +217,7 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 	if (status != Q_OK)
 		return status;
 	a.item = (EnqueueItem){ .data = bytes, .len = d.length };
-	if (r->validate != NULL) {
+	if (r->validate != NULL && !gq__region_is_on_device(r->regions, &d)) {
 		status = r->validate(bytes, d.length, r->validate_user);
 		if (status != Q_OK)
 			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",

@@ -100,5 +100,7 @@ QueueStatus q_info(GpuQueue *q, QueueInfo *out)
 	snprintf(out->device_name, sizeof(out->device_name), "%s", q->device_name);
 	snprintf(out->transport, sizeof(out->transport), "%s", q->transport);
 	snprintf(out->reason, sizeof(out->reason), "%s", q->reason);
+	if (q->device->describe != NULL)
+		q->device->describe(q, out);
 	return Q_OK;
 }

@@ -24,12 +24,14 @@
 enum { MAX_DEPTH = 16 };
 
 static uint32_t n_live, n_launches, n_resident;
+static uint64_t n_wholes;
 static uint32_t countdown; /* under fault_lock */
 static int countdown_error, broken;
 static const char *failed_call;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, cooperative = 1;
+static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, cooperative = 1,
+	   mem_ops = 1;
 
 static char context_object; /* the primary context */
 static bool canary_loaded;  /* the library's locks order this */
@@ -162,14 +164,22 @@ static void set_attribute(int attribute, int value)
 	case GQ_CU_COOPERATIVE_LAUNCH:
 		cooperative = value;
 		break;
+	case GQ_CU_64_BIT_STREAM_MEM_OPS:
+		mem_ops = value;
+		break;
 	default:
 		misuse("set", "no such attribute");
 	}
 }
 
+static uint64_t count_wholes(void)
+{
+	return get(n_wholes);
+}
+
 EXPORT const struct standin_control standin = { fail_nth,    which_failed,   break_context,
 						count_live,  count_launches, count_resident,
-						stack_depth, set_attribute };
+						stack_depth, set_attribute,  count_wholes };
 
 static void count(int by)
 {
@@ -252,6 +262,12 @@ static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 		return 0;
 	case GQ_CU_COOPERATIVE_LAUNCH:
 		*value = cooperative;
+		return 0;
+	case GQ_CU_64_BIT_STREAM_MEM_OPS:
+		*value = mem_ops;
+		return 0;
+	case GQ_CU_READ_ONLY_HOST_REGISTER:
+		*value = 1;
 		return 0;
 	case GQ_CU_COMPUTE_CAPABILITY_MAJOR:
 		*value = 9;
@@ -356,11 +372,17 @@ static int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction f
 /* ---- streams and launches
  * ---------------------------------------------------------------------------- */
 
+/* What a stream holds: a grid; or a copy or the writing of a value, which take their time; or the
+ * canary, which is nothing. */
 struct launch {
 	struct launch *before; /* in the same stream */
 	const struct standin_image *image;
+	void *to; /* of a copy or a value */
+	const void *from;
+	size_t bytes; /* 0: a value */
+	uint64_t value;
 	const struct gq_grid *grid;
-	uint64_t number;
+	struct gq_launch launch;
 	uint32_t blocks, warps;
 	uint32_t done;
 	pthread_t id; /* joined by the next in the stream, or with it */
@@ -406,6 +428,12 @@ static uint64_t warp_clock_ns(struct standin_warp *w)
 	return host_clock_ns() - CLOCK_BEHIND_NS;
 }
 
+static void warp_took_whole(struct standin_warp *w)
+{
+	(void)w;
+	__atomic_add_fetch(&n_wholes, 1, __ATOMIC_RELAXED);
+}
+
 static void warp_nap(struct standin_warp *w, uint32_t ns)
 {
 	(void)w;
@@ -443,7 +471,7 @@ static void *run_warp(void *arg)
 {
 	struct warp_thread *t = arg;
 
-	t->launch->image->grid(&t->warp, t->launch->grid, t->launch->number);
+	t->launch->image->grid(&t->warp, t->launch->grid, t->launch->launch);
 	return NULL;
 }
 
@@ -455,6 +483,13 @@ static void *run_launch(void *arg)
 	struct warp_thread *thread = NULL;
 
 	finish(l->before);
+	if (l->to != NULL) {
+		nap_ns(20000);
+		if (l->bytes != 0)
+			memcpy(l->to, l->from, l->bytes);
+		else
+			set(*(uint64_t *)l->to, l->value);
+	}
 	if (l->image != NULL) {
 		thread = calloc(n, sizeof(*thread));
 		l->block = calloc(l->blocks, sizeof(*l->block));
@@ -474,6 +509,7 @@ static void *run_launch(void *arg)
 							 .barrier = warp_barrier,
 							 .clock_ns = warp_clock_ns,
 							 .nap = warp_nap,
+							 .took_whole = warp_took_whole,
 							 .launch = l };
 			if (pthread_create(&t->id, NULL, run_warp, t) != 0)
 				misuse("launch", "no thread");
@@ -557,6 +593,19 @@ static int cuStreamSynchronize(CUstream stream)
 	return 0;
 }
 
+static int put(struct stream *s, struct launch *l)
+{
+	pthread_mutex_lock(&s->lock);
+	if (l->to != NULL && s->last != NULL && s->last->image != NULL && get(s->last->done) == 0)
+		misuse("cuMemcpy*Async", "waits behind the resident kernel");
+	l->before = s->last; /* which it finishes */
+	if (pthread_create(&l->id, NULL, run_launch, l) != 0)
+		misuse("launch", "no thread");
+	s->last = l;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
 static int launch_on(struct stream *s, const struct standin_image *image, uint32_t blocks,
 		     uint32_t threads, void **parameters)
 {
@@ -565,19 +614,13 @@ static int launch_on(struct stream *s, const struct standin_image *image, uint32
 	l->image = image;
 	if (image != NULL) {
 		l->grid = (const struct gq_grid *)(uintptr_t) * (CUdeviceptr *)parameters[0];
-		l->number = *(uint64_t *)parameters[1];
+		l->launch = *(struct gq_launch *)parameters[1];
 		l->blocks = blocks;
 		l->warps = threads / 32;
 		__atomic_add_fetch(&n_resident, 1, __ATOMIC_ACQ_REL);
 		__atomic_add_fetch(&n_launches, 1, __ATOMIC_ACQ_REL);
 	}
-	pthread_mutex_lock(&s->lock);
-	l->before = s->last; /* which it finishes */
-	if (pthread_create(&l->id, NULL, run_launch, l) != 0)
-		misuse("launch", "no thread");
-	s->last = l;
-	pthread_mutex_unlock(&s->lock);
-	return 0;
+	return put(s, l);
 }
 
 static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
@@ -598,8 +641,10 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 	canary_loaded = true;
 	image = (const void *)((uintptr_t)function - 1);
 	memcpy(&info, parameters[0], sizeof(info));
-	if (info != NULL)
+	if (info != NULL) {
 		*info = image->info;
+		info->clock_ns = host_clock_ns() - CLOCK_BEHIND_NS;
+	}
 	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
 }
 
@@ -621,6 +666,60 @@ static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, u
 /* ---- memory
  * -------------------------------------------------------------------------------------------- */
 
+/* Memory that the driver knows: allocated or registered. */
+struct known {
+	struct known *next;
+	uintptr_t base;
+	size_t bytes;
+};
+static struct known *known;
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void remember(uintptr_t base, size_t bytes)
+{
+	struct known *k = calloc(1, sizeof(*k));
+
+	k->base = base;
+	k->bytes = bytes;
+	pthread_mutex_lock(&known_lock);
+	k->next = known;
+	known = k;
+	pthread_mutex_unlock(&known_lock);
+}
+
+static void forget(uintptr_t base)
+{
+	pthread_mutex_lock(&known_lock);
+	for (struct known **at = &known; *at != NULL; at = &(*at)->next) {
+		struct known *k = *at;
+
+		if (k->base != base)
+			continue;
+		*at = k->next;
+		free(k);
+		pthread_mutex_unlock(&known_lock);
+		return;
+	}
+	misuse("free", "memory that is not the driver's");
+}
+
+static bool is_known(uintptr_t base, size_t bytes)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&known_lock);
+	for (const struct known *k = known; k != NULL && !found; k = k->next)
+		found = base >= k->base && base + bytes <= k->base + k->bytes;
+	pthread_mutex_unlock(&known_lock);
+	return found;
+}
+
+static void stream_wait(struct stream *s)
+{
+	while (!stream_is_idle(s))
+		nap_ns(20000);
+}
+
 static int allocate(void **out, size_t bytes)
 {
 	const size_t size = (bytes + GQ_LINE - 1) / GQ_LINE * GQ_LINE;
@@ -629,6 +728,7 @@ static int allocate(void **out, size_t bytes)
 	if (*out == NULL)
 		return GQ_CU_OUT_OF_MEMORY;
 	memset(*out, 0xa5, size); /* a driver promises nothing */
+	remember((uintptr_t)*out, size);
 	count(1);
 	return 0;
 }
@@ -650,6 +750,7 @@ static int cuMemFree(CUdeviceptr address)
 {
 	needs_context(__func__);
 	would_wait(__func__);
+	forget(address);
 	free((void *)(uintptr_t)address);
 	count(-1);
 	LEAVE();
@@ -669,6 +770,7 @@ static int cuMemFreeHost(void *address)
 {
 	needs_context(__func__);
 	would_wait(__func__);
+	forget((uintptr_t)address);
 	free(address);
 	count(-1);
 	LEAVE();
@@ -676,12 +778,74 @@ static int cuMemFreeHost(void *address)
 
 static int cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
 {
+	struct launch *l;
+
 	needs_context(__func__);
 	ENTER();
-	if (!stream_is_idle(stream_of(stream)))
-		misuse(__func__, "waits behind the resident kernel");
-	memcpy((void *)(uintptr_t)to, from, bytes);
+	if (!is_known(to, bytes) || !is_known((uintptr_t)from, bytes)) {
+		stream_wait(stream_of(stream)); /* pageable memory: the call waits */
+		memcpy((void *)(uintptr_t)to, from, bytes);
+		return 0;
+	}
+	l = calloc(1, sizeof(*l));
+	l->to = (void *)(uintptr_t)to;
+	l->from = from;
+	l->bytes = bytes;
+	return put(stream_of(stream), l);
+}
+
+static int cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t value,
+				unsigned int flags)
+{
+	struct launch *l;
+
+	needs_context(__func__);
+	ENTER();
+	if (flags != 0 || !is_known(address, sizeof(value)))
+		misuse(__func__, "not a word of the device's");
+	l = calloc(1, sizeof(*l));
+	l->to = (void *)(uintptr_t)address;
+	l->value = value;
+	return put(stream_of(stream), l);
+}
+
+/* As the driver: what is pinned has the same address on the device. */
+static int cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address)
+{
+	ENTER();
+	if (!is_known(address, 1))
+		return GQ_CU_INVALID_VALUE;
+	if (attribute == GQ_CU_POINTER_DEVICE_ADDRESS)
+		memcpy(data, &address, sizeof(address));
+	else if (attribute == GQ_CU_POINTER_DEVICE_ORDINAL)
+		*(int *)data = 0;
+	else
+		misuse(__func__, "an attribute that the stand-in does not know");
 	return 0;
+}
+
+static int cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
+{
+	needs_context(__func__);
+	ENTER();
+	would_wait(__func__);
+	if ((flags & ~(unsigned)GQ_CU_MEMHOSTREGISTER_READ_ONLY) !=
+	    (GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP))
+		misuse(__func__, "memory that the grid cannot see");
+	if (is_known((uintptr_t)address, 1) || is_known((uintptr_t)address + bytes - 1, 1))
+		return 712; /* CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED */
+	remember((uintptr_t)address, bytes);
+	count(1);
+	return 0;
+}
+
+static int cuMemHostUnregister(void *address)
+{
+	needs_context(__func__);
+	would_wait(__func__);
+	forget((uintptr_t)address);
+	count(-1);
+	LEAVE();
 }
 
 static int cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream)

@@ -23,6 +23,7 @@ struct standin_warp {
 	void (*barrier)(struct standin_warp *);
 	uint64_t (*clock_ns)(struct standin_warp *); /* neither returns in a broken context */
 	void (*nap)(struct standin_warp *, uint32_t ns);
+	void (*took_whole)(struct standin_warp *); /* a message came with the look */
 	void *launch;
 };
 
@@ -32,7 +33,7 @@ struct standin_image {
 	char magic[16];
 	struct gq_image_info info;
 	uint64_t shared_bytes;
-	void (*grid)(struct standin_warp *, const struct gq_grid *, uint64_t launch);
+	void (*grid)(struct standin_warp *, const struct gq_grid *, struct gq_launch launch);
 };
 
 /* For tests, by dlsym() from the library that GPUQ_LIBCUDA names. */
@@ -53,6 +54,8 @@ struct standin_control {
 	uint32_t (*depth)(void);
 	/* What the device says of itself: standin_attribute. */
 	void (*set)(int attribute, int value);
+	/* Messages so far that needed one read across PCIe. */
+	uint64_t (*wholes)(void);
 };
 enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2 }; /* others as the driver's */
 

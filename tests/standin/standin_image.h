@@ -46,9 +46,24 @@ static inline void gq_standin_nap(uint32_t ns)
 	standin_self->nap(standin_self, ns);
 }
 
+static inline void gq_standin_took_whole(void)
+{
+	standin_self->took_whole(standin_self);
+}
+
+/* Every other time. */
+static inline bool gq_standin_coin(void)
+{
+	static thread_local bool coin;
+
+	coin = !coin;
+	return coin;
+}
+
 #include "device/cuda/grid.cuh"
 
-static void standin_grid(struct standin_warp *self, const struct gq_grid *g, uint64_t launch)
+static void standin_grid(struct standin_warp *self, const struct gq_grid *g,
+			 struct gq_launch launch)
 {
 	standin_self = self;
 	gpuq_grid(g, launch);
@@ -57,12 +72,9 @@ static void standin_grid(struct standin_warp *self, const struct gq_grid *g, uin
 extern "C" {
 extern const struct standin_image STANDIN_IMAGE;
 const struct standin_image STANDIN_IMAGE = { STANDIN_MAGIC,
-					     { GQ_IMAGE_MAGIC,
-					       Q_PROTOCOL_VERSION,
-					       Q_GRANULARITY,
-					       GQ_BLOCK_THREADS,
-					       (uint32_t)sizeof(struct gq_grid),
-					       { 0, 0, 0 } },
+					     { GQ_IMAGE_MAGIC, Q_PROTOCOL_VERSION, Q_GRANULARITY,
+					       GQ_BLOCK_THREADS, (uint32_t)sizeof(struct gq_grid),
+					       0, 0 },
 					     sizeof(struct gq_shared),
 					     standin_grid };
 }

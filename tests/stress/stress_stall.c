@@ -86,7 +86,7 @@ static void putters_get_past(uint32_t order, uint64_t start, uint32_t window, ui
 				  "putter %" PRIu32 " waits for the %" PRIu32
 				  " that stand still; tail %" PRIu64,
 				  i, stalled, get(tail) - start);
-		while ((slot = gq_claim_from(&ring)) != GQ_NONE)
+		while ((slot = gq_claim_from(&ring, UINT32_MAX)) != GQ_NONE)
 			seen[slot] = true;
 		must(seen[i] || (i < stalled && window == BEFORE_SWAP), "value %" PRIu32 " is lost",
 		     i);
@@ -96,7 +96,7 @@ static void putters_get_past(uint32_t order, uint64_t start, uint32_t window, ui
 		uint32_t slot;
 
 		stress_join(thread[i]);
-		while ((slot = gq_claim_from(&ring)) != GQ_NONE)
+		while ((slot = gq_claim_from(&ring, UINT32_MAX)) != GQ_NONE)
 			seen[slot] = true;
 	}
 	for (uint32_t i = 0; i < n; i++)

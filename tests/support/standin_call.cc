@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* standin_call.cc - an image for the stand-in driver that calls a function of the test's. */
-#define Q_GRANULARITY 1 /* as that of support.c */
+#define process_message standin_call_process /* inline functions of one name are one function */
+#define Q_GRANULARITY   1                    /* as that of support.c */
 #include <gpuq/processor.h>
 
 #define STANDIN_IMAGE standin_call_image

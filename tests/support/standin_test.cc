@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* standin_test.cc - the processor "test" of support.c as an image for the stand-in driver. */
-#define Q_GRANULARITY 1 /* a unit is a consumer: it has one message at a time */
+#define process_message standin_test_process /* inline functions of one name are one function */
+#define Q_GRANULARITY   1 /* a unit is a consumer: it has one message at a time */
 #include <gpuq/processor.h>
 
 #define STANDIN_IMAGE standin_test_image

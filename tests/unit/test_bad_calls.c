@@ -41,7 +41,11 @@ SPOIL(data_without_size, c->processor_data = "d")
 SPOIL(size_without_data, c->processor_data_bytes = 1)
 SPOIL(reserved_0, c->reserved[0] = 1)
 SPOIL(reserved_7, c->reserved[7] = UINT64_MAX)
-SPOIL(reserved_15, c->reserved[15] = 1)
+SPOIL(reserved_13, c->reserved[13] = 1)
+SPOIL(transport_3, c->transport = 3)
+SPOIL(copy_from_only, c->copy_from = 4096)
+SPOIL(bounded_over, c->bounded_messages = (1u << 20) + 1)
+SPOIL(bounded_ms_only, c->bounded_ms = 5)
 SPOIL(too_large, c->capacity = 1u << 20; c->slot_bytes = 1u << 24)
 
 static const struct bad_config bad_configs[] = {
@@ -70,7 +74,11 @@ static const struct bad_config bad_configs[] = {
 	{ "bytes without processor_data", size_without_data, "processor_data_bytes is 1; allowed" },
 	{ "reserved[0] = 1", reserved_0, "reserved[0] is 1; allowed: 0" },
 	{ "reserved[7] = max", reserved_7, "reserved[7] is 18446744073709551615; allowed: 0" },
-	{ "reserved[15] = 1", reserved_15, "reserved[15] is 1; allowed: 0" },
+	{ "reserved[13] = 1", reserved_13, "reserved[13] is 1; allowed: 0" },
+	{ "transport = 3", transport_3, "transport is 3; allowed: 0 (auto), 1 (pull), 2 (copy)" },
+	{ "copy_from alone", copy_from_only, "copy_from is 4096; allowed: 0 unless transport" },
+	{ "bounded_messages = 2^20 + 1", bounded_over, "bounded_messages is 1048577; allowed" },
+	{ "bounded_ms alone", bounded_ms_only, "bounded_ms is 5; allowed: 0 unless" },
 };
 /* clang-format on */
 

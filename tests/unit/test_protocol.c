@@ -42,13 +42,14 @@ static void a_ring_gives_back_what_was_put_lap_after_lap(void **state)
 
 			set_up(&m, order, gq_id_shift(order), 0, starts[s]);
 			for (int lap = 0; lap < 5; lap++) {
-				assert_int_equal(gq_claim_from(&m.r), GQ_NONE);
+				assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), GQ_NONE);
 				assert_false(gq_ring_may_hold(&m.r));
 				for (uint64_t i = 0; i < n; i++)
 					gq_ring_put_one(&m.r, n - 1 - i);
 				assert_true(gq_ring_may_hold(&m.r));
 				for (uint64_t i = 0; i < n; i++)
-					assert_int_equal(gq_claim_from(&m.r), n - 1 - i);
+					assert_int_equal(gq_claim_from(&m.r, UINT32_MAX),
+							 n - 1 - i);
 			}
 			assert_int_equal(m.tail, starts[s] + 5 * n);
 			free(m.r.entry);
@@ -126,13 +127,13 @@ static void a_putter_with_an_old_tail_walks_on(void **state)
 	gq_ring_raise_tail(&m.r, 102);
 	gq_ring_raise_tail(&m.r, 100); /* never back */
 	assert_int_equal(m.tail, 102);
-	assert_int_equal(gq_claim_from(&m.r), 1);
-	assert_int_equal(gq_claim_from(&m.r), 2);
+	assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), 1);
+	assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), 2);
 	for (int lap = 0; lap < 3; lap++) {
 		for (uint64_t i = 0; i < 4; i++)
 			gq_ring_put_one(&m.r, i);
 		for (uint64_t i = 0; i < 4; i++)
-			assert_int_equal(gq_claim_from(&m.r), i);
+			assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), i);
 	}
 	old = 101; /* laps behind */
 	gq_ring_put(&m.r, &old, 3);

@@ -22,6 +22,7 @@ typedef struct CUstream_st *CUstream;
 /* Enumerations are passed as int. */
 enum gq_cu_result {
 	GQ_CU_SUCCESS = 0,
+	GQ_CU_INVALID_VALUE = 1,
 	GQ_CU_OUT_OF_MEMORY = 2,
 	GQ_CU_NO_DEVICE = 100,
 	GQ_CU_INVALID_DEVICE = 101,
@@ -41,12 +42,22 @@ enum gq_cu_device_attribute {
 	GQ_CU_COMPUTE_CAPABILITY_MAJOR = 75,
 	GQ_CU_COMPUTE_CAPABILITY_MINOR = 76,
 	GQ_CU_COOPERATIVE_LAUNCH = 95,
+	GQ_CU_READ_ONLY_HOST_REGISTER = 113,
+	GQ_CU_64_BIT_STREAM_MEM_OPS = 122,
+};
+
+enum gq_cu_pointer_attribute {
+	GQ_CU_POINTER_DEVICE_ADDRESS = 3,
+	GQ_CU_POINTER_DEVICE_ORDINAL = 9,
 };
 
 enum gq_cu_flags {
 	GQ_CU_STREAM_NON_BLOCKING = 1,
 	GQ_CU_MEMHOSTALLOC_PORTABLE = 1,
 	GQ_CU_MEMHOSTALLOC_DEVICEMAP = 2,
+	GQ_CU_MEMHOSTREGISTER_PORTABLE = 1,
+	GQ_CU_MEMHOSTREGISTER_DEVICEMAP = 2,
+	GQ_CU_MEMHOSTREGISTER_READ_ONLY = 8,
 	GQ_CU_JIT_ERROR_LOG_BUFFER = 5,
 	GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6,
 };
@@ -90,6 +101,11 @@ enum gq_cu_flags {
 	X(cuMemFree, 3020, (CUdeviceptr address))                                                  \
 	X(cuMemHostAlloc, 2020, (void **address, size_t bytes, unsigned int flags))                \
 	X(cuMemFreeHost, 2000, (void *address))                                                    \
+	X(cuMemHostRegister, 6050, (void *address, size_t bytes, unsigned int flags))              \
+	X(cuMemHostUnregister, 4000, (void *address))                                              \
+	X(cuPointerGetAttribute, 4000, (void *data, int attribute, CUdeviceptr address))           \
+	X(cuStreamWriteValue64, 11070,                                                             \
+	  (CUstream stream, CUdeviceptr address, uint64_t value, unsigned int flags))              \
 	X(cuMemcpyHtoDAsync, 3020,                                                                 \
 	  (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))                       \
 	X(cuMemcpyDtoHAsync, 3020, (void *to, CUdeviceptr from, size_t bytes, CUstream stream))    \

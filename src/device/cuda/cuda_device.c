@@ -6,9 +6,7 @@
  * host and grid share is pinned host memory; what only the grid touches is device memory. Allocated
  * before the first launch, freed when the grid has left. docs/design.md has the argument.
  */
-#include "device/cuda/grid.h"
-#include "device/cuda/loader.h"
-#include "host/queue.h"
+#include "device/cuda/cuda.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -26,45 +24,8 @@ enum {
 };
 #define START_TIMEOUT_NS UINT64_C(10000000000)
 #define QUIET_TIMEOUT_NS UINT64_C(2000000000)
+#define HUNG_AFTER_NS    UINT64_C(5000000000)
 #define ALIGN_EVERY_NS   UINT64_C(1000000000)
-
-/* Pinned host memory that host and grid share, but for rings, slots and results. */
-struct link {
-	struct gq_orders orders;
-	struct gq_report report;
-	uint64_t words[]; /* acknowledgements, then the journal */
-};
-
-struct gq_cuda {
-	const struct gq_cu *cu;
-	GpuQueue *q;
-	uint64_t generation; /* as the queue's, but also once it has failed */
-	CUdevice device;
-	CUcontext context; /* the primary one */
-	CUmodule module;
-	CUfunction kernel, canary;
-	CUstream stream, canary_stream;
-	struct gq_image_info info;
-	uint32_t blocks, units, places;
-	CUdeviceptr grid, counters, staging, user;
-	struct link *link;
-	size_t link_bytes;
-	struct gq_journal *journal; /* in link */
-	uint64_t *ack;              /* in link */
-	uint64_t round_trip_ns;     /* host to grid and back, the least seen */
-
-	/* Launches, and asking the driver about them. */
-	pthread_mutex_t lock;
-	uint64_t launch;    /* the number of the last; 0: none */
-	bool departed;      /* it was told to leave, and has left */
-	bool taken_over;    /* after it: the host has the cursors */
-	bool gone_for_good; /* the driver has reported an error */
-	bool abandoned;     /* the handle is gone; a thread waits for the grid */
-	uint64_t tended_ns, watched_ns, aligned_ns;
-	uint64_t hung_id; /* the last that was reported */
-
-	struct gq_cuda *next; /* in `live` */
-};
 
 /* Queues with a grid: allocating and freeing waits for every kernel of the context, so their grids
  * have to leave for a moment. */
@@ -74,10 +35,7 @@ static struct gq_cuda *live;
 /* ---- driver calls
  * -------------------------------------------------------------------------------- */
 
-/* gq__fault() is asked by the stand-in driver's own countdown. */
-#define CU(c, name, ...) check((c)->cu, #name, (c)->cu->name(__VA_ARGS__))
-
-static bool check(const struct gq_cu *cu, const char *call, int result)
+bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result)
 {
 	if (__builtin_expect(result == GQ_CU_SUCCESS, 1))
 		return true;
@@ -153,8 +111,10 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 		return;
 	c->gone_for_good = true;
 	/* Should it be alive after all: it must not touch what is given back. X1: pairs with X2. */
-	if (c->link != NULL)
+	if (c->link != NULL) {
+		gq_store_release_u64(&c->link->orders.failed, 1); /* X1 */
 		gq_store_release_u64(&c->link->orders.depart, c->launch);
+	}
 	gq__cuda_describe(c->cu, result, what, sizeof(what));
 	if (list_suspects(c, ids, sizeof(ids)) != 0)
 		snprintf(q->failure, sizeof(q->failure), "CUDA: %s: %s; being processed: msg_id %s",
@@ -166,6 +126,13 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 	gq_exchange_seq_cst_u32(&q->failed, 1); /* F1 release: the sentence; pairs with F2. K1 */
 	gq_store_release_u64(&q->generation, GQ_GENERATION_FAILED);
 	gq__fail_all(q);
+}
+
+void gq__cuda_fail(struct gq_cuda *c, const char *call, int result)
+{
+	pthread_mutex_lock(&c->lock);
+	fail_queue(c, call, result);
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* Whether the driver says that a kernel is in the stream; of a dead context it says other things.
@@ -212,14 +179,12 @@ static bool has_left(struct gq_cuda *c)
 static bool launch(struct gq_cuda *c)
 {
 	const uint64_t number = c->launch + 1;
-	void *arguments[2];
-	uint64_t argument = number;
+	struct gq_launch argument = { number, gq__accepted(c->q) };
 	CUdeviceptr grid = c->grid;
+	void *arguments[] = { &grid, &argument };
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
-	arguments[0] = &grid;
-	arguments[1] = &argument;
 	gq_store_relaxed_u64(&c->launch, number); /* the launch publishes it: see published() */
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
@@ -237,7 +202,13 @@ static bool launch(struct gq_cuda *c)
 		return false;
 	}
 	c->departed = false;
+	c->covered = argument.until;
 	return true;
+}
+
+static bool is_bounded(const struct gq_cuda *c)
+{
+	return c->q->cfg.bounded_messages != 0;
 }
 
 /* Under the lock. What the grid has decided about parking, waiting for it while it looks. */
@@ -267,12 +238,32 @@ static bool is_paused(const GpuQueue *q)
 	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_PAUSE) != 0; /* X2 */
 }
 
-/* Under the lock: launch the next grid if the last has parked and nothing forbids it. */
-static void wake_grid(struct gq_cuda *c)
+static bool nothing_under_way(const GpuQueue *q)
 {
-	if (c->gone_for_good || c->departed || c->taken_over || is_paused(c->q))
+	return gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
+}
+
+/*
+ * Under the lock: launch a bounded grid if enough messages wait that no launch covers, or any and
+ * somebody waits for them. A launch that its time has ended may have left some of what it covered.
+ */
+static void launch_bounded(struct gq_cuda *c, bool awaited)
+{
+	const uint64_t waiting = gq__accepted(c->q) - c->covered;
+
+	if (waiting >= c->q->cfg.bounded_messages ||
+	    (awaited && (waiting != 0 || (!nothing_under_way(c->q) && has_left(c)))))
+		launch(c);
+}
+
+/* Under the lock: launch the next grid if the last has parked and nothing forbids it. */
+static void wake_grid(struct gq_cuda *c, bool awaited)
+{
+	if (c->gone_for_good || c->taken_over || is_paused(c->q))
 		return;
-	if (park_of(c) == GQ_PARK_GONE && launch(c))
+	if (is_bounded(c))
+		launch_bounded(c, awaited);
+	else if (!c->departed && park_of(c) == GQ_PARK_GONE && launch(c))
 		gq_fetch_add_relaxed_u64(&c->q->count.wakeups, 1);
 }
 
@@ -289,6 +280,17 @@ static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 	}
 	c->departed = true;
 	return true;
+}
+
+/* Under the lock: a grid that was sent away comes back. */
+static void bring_back(struct gq_cuda *c)
+{
+	if (is_bounded(c)) {
+		c->departed = false;
+		launch_bounded(c, false);
+	} else {
+		launch(c);
+	}
 }
 
 /* ---- the others' grids --------------------------------------------------------------------------
@@ -324,10 +326,38 @@ static void quiet_end(const struct gq_cuda *self)
 			continue;
 		if (c->departed && !c->gone_for_good && !c->taken_over && !c->abandoned &&
 		    !is_paused(c->q))
-			launch(c);
+			bring_back(c);
 		pthread_mutex_unlock(&c->lock);
 	}
 	pthread_mutex_unlock(&live_lock);
+}
+
+static void refuse_noise(const char *what)
+{
+	gq__failf(Q_ERR_TIMEOUT,
+		  "CUDA: this or another queue of this process is inside a message for longer than "
+		  "2 s, and %s would wait for it",
+		  what);
+}
+
+bool gq__cuda_quiet_begin(struct gq_cuda *c)
+{
+	bool quiet = quiet_begin(c);
+
+	pthread_mutex_lock(&c->lock);
+	if (quiet && !c->gone_for_good && !c->departed && c->launch != 0)
+		quiet = send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
+	if (!quiet)
+		refuse_noise("registering memory");
+	return quiet;
+}
+
+void gq__cuda_quiet_end(struct gq_cuda *c)
+{
+	if (c->departed && !c->gone_for_good && !c->taken_over && !is_paused(c->q))
+		bring_back(c);
+	pthread_mutex_unlock(&c->lock);
+	quiet_end(c);
 }
 
 /* ---- memory
@@ -337,7 +367,7 @@ static void quiet_end(const struct gq_cuda *self)
  * Pinned, mapped, and visible to every context. The driver gives zeroed memory to processes, but
  * does not say so of what it has pooled.
  */
-static void *allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what)
+void *gq__cuda_allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what)
 {
 	void *memory = NULL;
 	int result;
@@ -365,11 +395,9 @@ static void *alloc(GpuQueue *q, size_t bytes, const char *what)
 	void *memory;
 	bool quiet = quiet_begin(c);
 
-	memory = quiet ? allocate_pinned(c, bytes, what) : NULL;
+	memory = quiet ? gq__cuda_allocate_pinned(c, bytes, what) : NULL;
 	if (!quiet)
-		gq__fail(Q_ERR_TIMEOUT,
-			 "CUDA: another queue of this process is inside a message for longer than "
-			 "2 s, and allocating would wait for it");
+		refuse_noise("allocating");
 	quiet_end(c);
 	return memory;
 }
@@ -391,7 +419,7 @@ static void free_memory(GpuQueue *q, void *memory, size_t bytes)
 	quiet_end(c);
 }
 
-static bool allocate_device(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const char *what)
+bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const char *what)
 {
 	int result = c->cu->cuMemAlloc(out, bytes);
 
@@ -524,9 +552,23 @@ static bool launch_canary(struct gq_cuda *c, struct gq_image_info *info)
 		  NULL);
 }
 
-/* Ask the image what it is. It is the canary's first launch, and so not beside the grid: lazy
- * loading may make a first launch wait for every kernel of the context. */
-static bool ask_image(struct gq_cuda *c)
+/* Ask the image what it is, and the device for its clock. Not beside a grid: lazy loading may make
+ * a first launch wait for every kernel of the context. */
+static bool ask_image(struct gq_cuda *c, struct gq_image_info *info)
+{
+	uint64_t asked = 0;
+	bool ok = true;
+
+	for (int i = 0; ok && i < 2; i++) { /* the second is quick, and so says when it was */
+		asked = gq__now_ns();
+		ok = launch_canary(c, info) && CU(c, cuStreamSynchronize, c->canary_stream);
+	}
+	c->info = *info;
+	c->ahead_ns = asked + (gq__now_ns() - asked) / 2 - info->clock_ns;
+	return ok;
+}
+
+static bool find_kernels(struct gq_cuda *c)
 {
 	struct gq_image_info *info;
 	bool ok;
@@ -539,11 +581,10 @@ static bool ask_image(struct gq_cuda *c)
 			  c->q->processor.name);
 		return false;
 	}
-	info = allocate_pinned(c, sizeof(*info), "what the processor's image is");
+	info = gq__cuda_allocate_pinned(c, sizeof(*info), "what the processor's image is");
 	if (info == NULL)
 		return false;
-	ok = launch_canary(c, info) && CU(c, cuStreamSynchronize, c->canary_stream);
-	c->info = *info;
+	ok = ask_image(c, info);
 	c->cu->cuMemFreeHost(info);
 	return ok;
 }
@@ -574,7 +615,7 @@ static bool load_image(struct gq_cuda *c, const void *image)
 			  log[0] != '\0' ? ": " : "", log);
 		return false;
 	}
-	if (!ask_image(c))
+	if (!find_kernels(c))
 		return false;
 	if (c->info.magic != GQ_IMAGE_MAGIC || c->info.protocol_version != Q_PROTOCOL_VERSION ||
 	    c->info.grid_bytes != sizeof(struct gq_grid)) {
@@ -668,13 +709,13 @@ static bool open_cuda(GpuQueue *q)
 		return false;
 	}
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->copy_lock, NULL);
+	c->copy_from = UINT32_MAX;
 	q->device_state = c;
 	if (quiet_begin(c)) /* loading a module allocates */
 		opened = open_device(c);
 	else
-		gq__fail(Q_ERR_TIMEOUT,
-			 "CUDA: another queue of this process is inside a message for longer than "
-			 "2 s, and loading the processor would wait for it");
+		refuse_noise("loading the processor");
 	quiet_end(c);
 	return opened;
 }
@@ -687,6 +728,8 @@ static void close_cuda(GpuQueue *q)
 		return;
 	quiet_begin(c);
 	if (c->context != NULL && begin_to_free(c)) {
+		gq__transport_free(c);
+		gq__regions_unbind(c);
 		if (c->link != NULL)
 			c->cu->cuMemFreeHost(c->link);
 		if (c->user != 0)
@@ -708,6 +751,7 @@ static void close_cuda(GpuQueue *q)
 	if (c->context != NULL)
 		c->cu->cuDevicePrimaryCtxRelease(c->device);
 	quiet_end(c);
+	pthread_mutex_destroy(&c->copy_lock);
 	pthread_mutex_destroy(&c->lock);
 	gq__free(c, sizeof(*c));
 	q->device_state = NULL;
@@ -718,7 +762,7 @@ static void close_cuda(GpuQueue *q)
 
 static uint64_t park_ns_of(const QueueConfig *cfg)
 {
-	return cfg->idle_park_ms == UINT32_MAX
+	return cfg->idle_park_ms == UINT32_MAX || cfg->bounded_messages != 0
 		       ? UINT64_MAX
 		       : (uint64_t)(cfg->idle_park_ms == 0 ? DEFAULT_PARK_MS : cfg->idle_park_ms) *
 				 1000000u;
@@ -728,33 +772,40 @@ static uint64_t park_ns_of(const QueueConfig *cfg)
 static bool prepare(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
-	struct gq_grid grid = { .ch = q->ch,
+	struct gq_grid grid = { .pool = q->pool,
 				.start_pos = q->start_pos,
+				.bounded_ns = (uint64_t)q->cfg.bounded_ms * 1000000u,
 				.park_ns = park_ns_of(&q->cfg),
 				.slot_bytes = (uint32_t)gq_round_up(q->cfg.slot_bytes, 16),
 				.batch = c->info.granularity == 0 ? 32 : 1,
 				.scouts = DEFAULT_SCOUTS };
-	struct gq_counters counters = { .done_tail = q->start_pos };
+	struct gq_counters counters = { .done_tail = q->start_pos, .uses = q->start_pos };
 
+	gq__transport_plan(c);
+	grid.ch = q->ch;
 	grid.stage_result = gq_round_up(q->cfg.slot_bytes, GQ_LINE);
 	grid.stage_bytes = grid.stage_result + gq_round_up(q->cfg.result_bytes, GQ_LINE);
 	while (grid.batch > 1 &&
 	       (uint64_t)c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
 		grid.batch /= 2;
 	c->places = c->units * grid.batch;
-	c->link_bytes = sizeof(struct link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
-	c->link = allocate_pinned(c, c->link_bytes, "orders and reports");
+	c->link_bytes =
+		sizeof(struct gq_link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
+	c->link = gq__cuda_allocate_pinned(c, c->link_bytes, "orders and reports");
 	if (c->link == NULL)
 		return false;
+	c->link->orders.ahead_ns = c->ahead_ns;
 	c->ack = c->link->words;
 	c->journal = (struct gq_journal *)(void *)(c->ack + c->units);
-	if (!allocate_device(c, &c->counters, sizeof(counters), "the cursors") ||
-	    !allocate_device(c, &c->grid, sizeof(grid), "the grid's view") ||
-	    !allocate_device(c, &c->staging, c->places * grid.stage_bytes,
-			     "messages being processed"))
+	if (!gq__cuda_allocate(c, &c->counters, sizeof(counters), "the cursors") ||
+	    !gq__cuda_allocate(c, &c->grid, sizeof(grid), "the grid's view") ||
+	    !gq__cuda_allocate(c, &c->staging, c->places * grid.stage_bytes,
+			       "messages being processed"))
+		return false;
+	if (!gq__transport_prepare(c))
 		return false;
 	if (q->user != NULL &&
-	    (!allocate_device(c, &c->user, q->cfg.processor_data_bytes, "processor_data") ||
+	    (!gq__cuda_allocate(c, &c->user, q->cfg.processor_data_bytes, "processor_data") ||
 	     !CU(c, cuMemcpyHtoDAsync, c->user, q->user, q->cfg.processor_data_bytes, c->stream)))
 		return false;
 	grid.orders = &c->link->orders;
@@ -763,6 +814,7 @@ static bool prepare(struct gq_cuda *c)
 	grid.ack = c->ack;
 	grid.journal = c->journal;
 	grid.staging = at_address(c->staging);
+	grid.copied = at_address(c->copied);
 	grid.ch.control = &c->link->orders.control;
 	grid.ch.done.tail = &grid.counters->done_tail;
 	grid.ch.user = at_address(c->user);
@@ -781,38 +833,62 @@ static bool has_parked(const struct gq_cuda *c)
 	       (c->launch << GQ_PARK_BITS | GQ_PARK_GONE);
 }
 
+/* ---- asking the grid
+ * ------------------------------------------------------------------------------------ */
+
+uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what)
+{
+	const uint64_t ping =
+		((c->link->orders.ping >> GQ_PING_BITS) + 1) << GQ_PING_BITS | (uint64_t)what;
+
+	gq_store_release_u64(&c->link->orders.ping, ping); /* X1: pairs with X2 */
+	return ping;
+}
+
+bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
+{
+	const uint64_t begun = gq__now_ns();
+
+	do {
+		gq_cpu_relax();
+		if (gq_load_acquire_u64(&c->link->report.pong) == ping) /* G2: pairs with G1 */
+			return true;
+	} while (gq__now_ns() - begun < patience_ns && !has_parked(c));
+	return false;
+}
+
+bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, uint64_t *answer)
+{
+	if (!gq__cuda_await_pong(c, gq__cuda_post_ping(c, what), patience_ns))
+		return false;
+	*answer = gq_load_relaxed_u64(&c->link->report.measured_ns);
+	return true;
+}
+
 /*
  * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
  * time of the answer. Under the lock. @return false when no answer came in time.
  */
-static bool ping(struct gq_cuda *c, uint64_t patience_ns)
+static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
 {
-	const uint64_t number = c->link->orders.ping + 1, asked = gq__now_ns();
-	uint64_t now;
+	const uint64_t asked = gq__now_ns(), ping = gq__cuda_post_ping(c, GQ_PING_CLOCK);
+	uint64_t trip;
 
-	gq_store_release_u64(&c->link->orders.ping, number); /* X1: pairs with X2 */
-	do {
-		gq_cpu_relax();
-		now = gq__now_ns();
-		if (gq_load_acquire_u64(&c->link->report.pong) == number) { /* G2: with G1 */
-			const uint64_t trip = now - asked;
-
-			/* A long trip says little of when the answer was given. */
-			if (c->round_trip_ns == 0 || trip < 2 * c->round_trip_ns)
-				gq_store_relaxed_u64(
-					&c->link->orders.ahead_ns,
-					asked + trip / 2 -
-						gq_load_relaxed_u64(&c->link->report.pong_ns));
-			if (c->round_trip_ns == 0 || trip < c->round_trip_ns)
-				c->round_trip_ns = trip;
-			c->aligned_ns = now;
-			return true;
-		}
-	} while (now - asked < patience_ns && !has_parked(c));
-	return false;
+	if (!gq__cuda_await_pong(c, ping, patience_ns))
+		return false;
+	c->aligned_ns = gq__now_ns();
+	trip = c->aligned_ns - asked;
+	/* A long trip says little of when the answer was given. */
+	if (c->measured.flag == 0 || trip < 2 * c->measured.flag)
+		gq_store_relaxed_u64(&c->link->orders.ahead_ns,
+				     asked + trip / 2 -
+					     gq_load_relaxed_u64(&c->link->report.pong_ns));
+	if (c->measured.flag == 0 || trip < c->measured.flag)
+		c->measured.flag = trip;
+	return true;
 }
 
-/* Eight pings, of which at least one must come through: deadlines depend on it. */
+/* Eight answers, of which at least one must come through: deadlines depend on it. */
 static bool align_clocks(struct gq_cuda *c)
 {
 	unsigned answers = 0;
@@ -820,7 +896,7 @@ static bool align_clocks(struct gq_cuda *c)
 	for (unsigned i = 0; answers < 8 && i < 100; i++) {
 		if (has_parked(c) && !launch(c))
 			return false;
-		answers += ping(c, START_TIMEOUT_NS / 1000);
+		answers += ask_clock(c, START_TIMEOUT_NS / 1000);
 	}
 	if (answers == 0)
 		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
@@ -828,7 +904,7 @@ static bool align_clocks(struct gq_cuda *c)
 }
 
 /* A one-thread kernel in another stream must come through beside the grid. */
-static bool run_canary(struct gq_cuda *c, char *text, size_t room)
+static bool run_canary(struct gq_cuda *c)
 {
 	const uint64_t begun = gq__now_ns();
 	int result;
@@ -840,17 +916,13 @@ static bool run_canary(struct gq_cuda *c, char *text, size_t room)
 		if (result == GQ_CU_NOT_READY)
 			sched_yield();
 	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
-	if (result == GQ_CU_NOT_READY) {
-		snprintf(text, room, "a kernel in another stream does not come through beside it");
-		gq__log(Q_LOG_WARNING, "CUDA: %s: leave multiprocessors free (reserve_sms)", text);
-	} else if (result == GQ_CU_SUCCESS) {
-		snprintf(text, room, "a kernel in another stream took %" PRIu64 " us",
-			 (gq__now_ns() - begun) / 1000);
-	} else {
+	c->measured.canary = result == GQ_CU_SUCCESS ? gq__now_ns() - begun : UINT64_MAX;
+	if (result == GQ_CU_NOT_READY)
+		gq__log(Q_LOG_WARNING, "CUDA: a kernel in another stream does not come through "
+				       "beside the grid: leave multiprocessors free (reserve_sms)");
+	else if (result != GQ_CU_SUCCESS)
 		gq__cuda_error(c->cu, "cuStreamQuery", result);
-		return false;
-	}
-	return true;
+	return result == GQ_CU_SUCCESS || result == GQ_CU_NOT_READY;
 }
 
 /*
@@ -958,24 +1030,35 @@ static void watch_exit(void)
 static bool launch_first(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
-	char canary[80] = "";
-	size_t used;
+	const size_t used = strlen(q->reason);
+	char canary[80] = "no kernel of another stream came through beside it";
+	bool ok;
 
-	if (!launch(c))
+	if (!launch(c) || !await_residence(c) || !begin(c))
 		return false;
-	if (!await_residence(c) || !begin(c))
-		return false;
-	if (!align_clocks(c) || !run_canary(c, canary, sizeof(canary))) {
-		end(c);
-		return false;
-	}
+	ok = align_clocks(c) && run_canary(c) && gq__transport_choose(c);
 	end(c);
-	snprintf(q->transport, sizeof(q->transport), "B: pull from pinned memory");
-	used = strlen(q->reason);
+	if (!ok)
+		return false;
+	if (c->measured.canary != UINT64_MAX)
+		snprintf(canary, sizeof(canary), "a kernel in another stream took %" PRIu64 " us",
+			 c->measured.canary / 1000);
 	snprintf(q->reason + used, sizeof(q->reason) - used,
 		 "; flag to the grid and back %" PRIu64 ".%" PRIu64 " us; %s",
-		 c->round_trip_ns / 1000, c->round_trip_ns % 1000 / 100, canary);
+		 c->measured.flag / 1000, c->measured.flag % 1000 / 100, canary);
 	return true;
+}
+
+/* Nothing is launched before there is something to serve, and so nothing can be measured. */
+static void begin_bounded(struct gq_cuda *c)
+{
+	GpuQueue *q = c->q;
+	const size_t used = strlen(q->reason);
+
+	gq__transport_assume(c);
+	snprintf(q->reason + used, sizeof(q->reason) - used,
+		 "; bounded: launches of %" PRIu32 " messages or %" PRIu32 " ms",
+		 q->cfg.bounded_messages, q->cfg.bounded_ms);
 }
 
 static bool start(GpuQueue *q)
@@ -994,16 +1077,17 @@ static bool start(GpuQueue *q)
 			end(c);
 		}
 	} else {
-		gq__fail(Q_ERR_TIMEOUT,
-			 "CUDA: another queue of this process is inside a message for longer than "
-			 "2 s, and allocating would wait for it");
+		refuse_noise("allocating");
 	}
 	quiet_end(c);
 	if (!ok)
 		return false;
 	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
 	pthread_mutex_lock(&c->lock);
-	ok = launch_first(c);
+	if (is_bounded(c))
+		begin_bounded(c);
+	else
+		ok = launch_first(c);
 	if (!ok && (c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS)))
 		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
 	else if (!ok)
@@ -1044,7 +1128,8 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 
 	pthread_mutex_lock(&c->lock);
 	/* A grid that is gone is not launched while the queue is paused: see wake_grid(). */
-	if (c->gone_for_good || (!c->departed && park_of(c) != GQ_PARK_GONE))
+	if (c->gone_for_good ||
+	    (!c->departed && (is_bounded(c) ? !has_left(c) : park_of(c) != GQ_PARK_GONE)))
 		for (uint32_t i = 0; all && i < c->units; i++)
 			all = gq_load_seq_cst_u64(&c->ack[i]) == control; /* A2 */
 	pthread_mutex_unlock(&c->lock);
@@ -1064,11 +1149,6 @@ static void paused(GpuQueue *q)
 	pthread_mutex_unlock(&c->lock);
 }
 
-static bool nothing_under_way(const GpuQueue *q)
-{
-	return gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
-}
-
 static void resumed(GpuQueue *q)
 {
 	struct gq_cuda *c = state_of(q);
@@ -1076,9 +1156,9 @@ static void resumed(GpuQueue *q)
 	pthread_mutex_lock(&c->lock);
 	if (!c->gone_for_good && !c->taken_over && !is_paused(q)) {
 		if (c->departed)
-			launch(c);
+			bring_back(c);
 		else if (!nothing_under_way(q)) /* published while the pause forbade to wake */
-			wake_grid(c);
+			wake_grid(c, false);
 	}
 	pthread_mutex_unlock(&c->lock);
 }
@@ -1146,10 +1226,10 @@ static void published(GpuQueue *q)
 	 * number was written before the grid began, so what is read after the word is not older. */
 	const uint64_t park = gq_load_seq_cst_u64(&c->link->report.park);
 
-	if (park >> GQ_PARK_BITS == gq_load_relaxed_u64(&c->launch) &&
-	    (park & ((1u << GQ_PARK_BITS) - 1)) != GQ_PARK_RUNNING) {
+	if (is_bounded(c) || (park >> GQ_PARK_BITS == gq_load_relaxed_u64(&c->launch) &&
+			      (park & ((1u << GQ_PARK_BITS) - 1)) != GQ_PARK_RUNNING)) {
 		pthread_mutex_lock(&c->lock);
-		wake_grid(c);
+		wake_grid(c, false);
 		pthread_mutex_unlock(&c->lock);
 	}
 	if (is_cancelling(q))
@@ -1158,23 +1238,54 @@ static void published(GpuQueue *q)
 		gq__event_wake(&q->any, UINT32_MAX);
 }
 
-/* Say so when a message takes long. Under the lock. */
-static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
+/*
+ * The message that has been inside a unit longest.
+ * @return for how long, if that is long; 0: none
+ */
+static uint64_t find_hung(const struct gq_cuda *c, uint64_t now_ns, uint64_t *hung_id)
 {
 	const uint64_t ahead_ns = gq_load_relaxed_u64(&c->link->orders.ahead_ns);
+	uint64_t longest = 0;
 
 	for (uint32_t i = 0; i < c->places; i++) {
 		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
 		const uint64_t since = gq_load_relaxed_u64(&c->journal[i].since_ns) + ahead_ns;
 
-		if (id == 0 || id == c->hung_id || now_ns < since ||
-		    now_ns - since < 5 * (uint64_t)HUNG_NS)
+		if (id == 0 || now_ns < since || now_ns - since < HUNG_AFTER_NS ||
+		    now_ns - since <= longest || id != gq_load_relaxed_u64(&c->journal[i].msg_id))
 			continue;
-		c->hung_id = id;
-		gq__log(Q_LOG_WARNING,
-			"CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s", id,
-			(now_ns - since) / 1000000000);
+		longest = now_ns - since;
+		*hung_id = id;
 	}
+	return longest;
+}
+
+/* Say so when a message takes long. Under the lock. */
+static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
+{
+	uint64_t id = 0, ns = find_hung(c, now_ns, &id);
+
+	if (ns == 0 || id == c->hung_id)
+		return;
+	c->hung_id = id;
+	gq__log(Q_LOG_WARNING, "CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s", id,
+		ns / 1000000000);
+}
+
+static void describe(const GpuQueue *q, QueueInfo *out)
+{
+	const struct gq_cuda *c = state_of(q);
+
+	out->flag_ns = c->measured.flag;
+	out->read_ns = c->measured.read;
+	out->release_ns = c->measured.release;
+	out->pull_ns = c->measured.pull;
+	out->copy_ns = c->measured.copy;
+	out->copy_small_ns = c->measured.copy_small;
+	out->canary_ns = c->measured.canary;
+	out->copy_from = c->copy_from == UINT32_MAX ? UINT64_MAX : c->copy_from;
+	out->hung_ns = find_hung(c, gq__now_ns(), &out->hung_msg_id);
+	out->stalls = gq_load_relaxed_u64(&c->link->report.stalls);
 }
 
 static void tend(GpuQueue *q)
@@ -1186,9 +1297,11 @@ static void tend(GpuQueue *q)
 	    pthread_mutex_trylock(&c->lock) != 0)
 		return;
 	gq_store_relaxed_u64(&c->tended_ns, now_ns);
-	if (!has_left(c)) {
+	if (is_bounded(c)) {
+		wake_grid(c, true);
+	} else if (!has_left(c)) {
 		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
-			ping(c, 20000);
+			ask_clock(c, 20000);
 		if (now_ns - c->watched_ns > HUNG_NS) {
 			c->watched_ns = now_ns;
 			watch_journal(c, now_ns);
@@ -1210,6 +1323,10 @@ const struct gq_device gq__cuda_device = {
 	.acknowledged = acknowledged,
 	.left = left,
 	.cancel_unstarted = cancel_unstarted,
+	.hand_over = gq__transport_hand_over,
+	.bind = gq__regions_bind,
+	.locate = gq__regions_locate,
+	.describe = describe,
 	.published = published,
 	.paused = paused,
 	.resumed = resumed,

@@ -52,10 +52,37 @@
 #define gq_clock_ns()     gq_standin_clock_ns()
 #define gq_nap(ns)        gq_standin_nap(ns)
 #define gq_fetch_wide(at) (*(at))
+#define gq_result_first() gq_standin_coin()
+#define gq_took_whole()   gq_standin_took_whole()
 
 struct alignas(16) gq_wide {
 	uint64_t a, b;
 };
+
+/* Racy by design, which ThreadSanitizer need not see: what is read is believed only if sealed. */
+__attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(const gq_wide *at)
+{
+	gq_wide v;
+
+	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
+	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
+	return v;
+}
+
+GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
+{
+	gq_store_relaxed_u64(&to->a, v.a);
+	gq_store_relaxed_u64(&to->b, v.b);
+}
+
+GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
+{
+	uint64_t sum = 0;
+
+	GQ_EACH_LANE(l)
+	sum += v[l];
+	return sum;
+}
 
 template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
 {
@@ -91,15 +118,18 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 #define GQ_SHARED(s)                                                                               \
 	__shared__ struct gq_shared s##_;                                                          \
 	struct gq_shared *s = &s##_
-#define GQ_IS_LANE_0     (threadIdx.x % 32 == 0)
-#define gq_sync_warp()   __syncwarp()
-#define gq_sync_block()  __syncthreads()
-#define gq_warp_in_block (threadIdx.x / 32)
-#define gq_block         blockIdx.x
-#define gq_blocks        gridDim.x
-#define gq_rank_of(l)    threadIdx.x
-#define gq_threads       blockDim.x
-#define gq_nap(ns)       __nanosleep(ns)
+#define GQ_IS_LANE_0      (threadIdx.x % 32 == 0)
+#define gq_sync_warp()    __syncwarp()
+#define gq_sync_block()   __syncthreads()
+#define gq_warp_in_block  (threadIdx.x / 32)
+#define gq_block          blockIdx.x
+#define gq_blocks         gridDim.x
+#define gq_rank_of(l)     threadIdx.x
+#define gq_threads        blockDim.x
+#define gq_nap(ns)        __nanosleep(ns)
+/* Posted stores cross PCIe in any order; the stand-in tries both. */
+#define gq_result_first() true
+#define gq_took_whole()   ((void)0)
 
 struct __align__(16) gq_wide
 {
@@ -124,6 +154,34 @@ GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
 		     : "l"(at)
 		     : "memory");
 	return v;
+}
+
+/* The words of a vector access are single-copy atomic each, and so is each half of a piece. */
+GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
+{
+	gq_wide v;
+
+	asm volatile("ld.relaxed.sys.v2.u64 {%0, %1}, [%2];"
+		     : "=l"(v.a), "=l"(v.b)
+		     : "l"(at)
+		     : "memory");
+	return v;
+}
+
+GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
+{
+	asm volatile("st.relaxed.sys.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(v.a), "l"(v.b)
+		     : "memory");
+}
+
+GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
+{
+	uint64_t sum = v[0];
+
+	GQ_UNROLL
+	for (int by = 16; by != 0; by /= 2)
+		sum += __shfl_xor_sync(0xffffffffu, sum, by);
+	return sum;
 }
 
 template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
@@ -151,8 +209,15 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 /* ---- shared memory of a block
  * ---------------------------------------------------------------------- */
 
+/* What a message's header says, in a message that came with the look. */
+struct gq_header {
+	uint64_t id, tag;
+	uint32_t len, opcode;
+};
+
 struct gq_shared {
 	struct gq_turn turn[GQ_UNITS];
+	struct gq_header header[GQ_UNITS];
 	uint32_t out_len[GQ_UNITS * 32];
 	uint32_t status[GQ_UNITS * 32];
 	uint32_t decided[GQ_UNITS * 32]; /* 0: run it; else the outcome */
@@ -162,52 +227,108 @@ struct gq_shared {
 /* What becomes of a turn of the loop. */
 enum gq_verdict {
 	GQ_CLAIMED,
+	GQ_CLAIMED_WHOLE, /* one message, which came with the look: staged and decided */
 	GQ_NOTHING,
 	GQ_LEAVE,
 };
 
 /* A unit's own; the same in all lanes of its first warp. */
 struct gq_unit {
-	uint64_t claimed;    /* positions passed by all classes, when it last looked */
-	uint64_t idle_since; /* since when that has not changed; 0: not idle */
-	uint64_t ahead_ns;   /* orders.ahead_ns, when it last looked */
-	uint32_t number;     /* in the grid */
-	uint32_t naps;       /* since the last look of a unit that is no scout */
+	uint64_t claimed;      /* positions passed by all classes, when it last looked */
+	uint64_t uses;         /* counters.uses, then */
+	uint64_t idle_since;   /* since when that has not changed; 0: not idle */
+	uint64_t ahead_ns;     /* orders.ahead_ns, when it last looked */
+	uint64_t begun_ns;     /* when the launch began */
+	uint64_t looked_ns;    /* when it last found nothing */
+	uint64_t pool_pos;     /* where it last looked into the pool ... */
+	uint64_t pool[GQ_OWN]; /* ... and what it found: lane GQ_LANE_POOL + k, k behind it */
+	uint32_t number;       /* in the grid */
+	uint32_t naps;         /* since the last look of a unit that is no scout */
 	bool scout;
 };
 
 /* ---- look
  * ---------------------------------------------------------------------------------------- */
 
-#define GQ_FRONTS 0x204081u /* the votes on the entries at the four cursors */
+#define GQ_FRONTS 0x41041u /* the votes on the entries at the four cursors */
 
-enum { GQ_FRONT = 7, GQ_LANE_CONTROL = 28, GQ_LANE_DEPART, GQ_LANE_PING, GQ_LANE_AHEAD };
+enum {
+	GQ_FRONT = 6,
+	GQ_LANE_CONTROL = GQ_FRONT * GQ_CLASSES,
+	GQ_LANE_DEPART,
+	GQ_LANE_PING,
+	GQ_LANE_AHEAD,
+	GQ_LANE_POOL, /* and the lanes behind it */
+	GQ_POOLS = 32 - GQ_LANE_POOL,
+	GQ_AHEADS = 2, /* pieces of the next message that a lane reads */
+};
 
-/* One read across PCIe: the next GQ_FRONT entries of every class, and the orders. */
+/*
+ * One read across PCIe: the next GQ_FRONT entries of every class, the orders, the next free slots,
+ * and, if the unit knows from its last look in which slot the next message will be, that slot.
+ */
 struct gq_look {
 	uint64_t cursor[GQ_CLASSES];
 	uint64_t gone; /* counters.gone */
+	uint64_t uses; /* counters.uses */
 	uint64_t control, depart, ping, ahead_ns;
+	uint64_t passed;       /* positions, of all classes */
 	uint64_t word[GQ_OWN]; /* lane GQ_FRONT * c + k: entry of class c, k behind its cursor */
-	uint32_t published;    /* votes on these */
+	uint64_t guess;        /* the id of the message that `ahead` may be; 0: none */
+	gq_wide ahead[GQ_AHEADS][GQ_OWN]; /* pieces l, 32 + l of its slot */
+	uint32_t published;               /* votes on these */
 	bool closed;
 };
 
-GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_look *look)
+/* The id that the next message will have if one has been published in the order of the pool. */
+GQ_DEV uint64_t gq_guess(const struct gq_grid *g, const struct gq_unit *u, uint64_t pos)
 {
-	uint64_t cursor[GQ_OWN];
+	/* An id holds the lower bits of a position. */
+	const uint64_t k = gq_ring_tag(&g->pool, pos - u->pool_pos) >> g->pool.shift;
+	const uint64_t word = gq_from(u->pool, GQ_LANE_POOL + (uint32_t)(k % GQ_POOLS));
+
+	return k < GQ_POOLS && gq_ring_is_at(&g->pool, word, pos) ? word : 0;
+}
+
+/* Read the slot of message `look->guess`, which may just be being written. */
+GQ_DEV void gq_look_ahead(const struct gq_grid *g, struct gq_look *look)
+{
+	const gq_wide *piece = (const gq_wide *)(const void *)gq_slot_at(
+		&g->ch, (uint32_t)(look->guess & g->ch.slot_mask));
+
+	GQ_EACH_LANE(l)
+	{
+		GQ_UNROLL
+		for (uint32_t j = 0; j < GQ_AHEADS; j++)
+			if ((l + 32 * j) * GQ_PIECE < g->ch.ahead_bytes)
+				look->ahead[j][GQ_AT(l)] = gq_read_ahead(&piece[l + 32 * j]);
+	}
+}
+
+GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look)
+{
+	uint64_t cursor[GQ_OWN], pos;
 	bool there[GQ_OWN];
 
 	GQ_EACH_LANE(l)
 	cursor[GQ_AT(l)] = gq_load_relaxed_device_u64(
-		l == GQ_CLASSES ? &g->counters->gone : &g->counters->cursor[l % GQ_CLASSES]);
+		l == GQ_CLASSES       ? &g->counters->gone
+		: l == GQ_CLASSES + 1 ? &g->counters->uses
+				      : &g->counters->cursor[l % GQ_CLASSES]);
 	look->gone = gq_from(cursor, GQ_CLASSES);
+	look->uses = gq_from(cursor, GQ_CLASSES + 1);
 	look->closed = false;
+	look->passed = 0;
 	GQ_UNROLL
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		look->cursor[c] = gq_from(cursor, c);
 		look->closed = look->closed || (look->cursor[c] & GQ_CURSOR_CLOSED) != 0;
+		look->passed += (look->cursor[c] >> 1) - g->start_pos;
 	}
+	pos = look->passed + look->uses;
+	look->guess = u->idle_since != 0 && g->ch.ahead_bytes != 0 ? gq_guess(g, u, pos) : 0;
+	if (look->guess != 0) /* before the entries, whose acquire nothing that follows overtakes */
+		gq_look_ahead(g, look);
 	GQ_EACH_LANE(l)
 	{
 		const struct gq_ring *r = &g->ch.ready[l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0];
@@ -215,18 +336,21 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_look *look)
 				       : l == GQ_LANE_DEPART ? &g->orders->depart
 				       : l == GQ_LANE_PING   ? &g->orders->ping
 							     : &g->orders->ahead_ns;
-		uint64_t pos = l % GQ_FRONT;
+		uint64_t at = l % GQ_FRONT;
 
 		GQ_UNROLL
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
 			if (l / GQ_FRONT == c)
-				pos += look->cursor[c] >> 1;
+				at += look->cursor[c] >> 1;
+		if (l >= GQ_LANE_POOL)
+			from = gq_ring_entry(&g->pool, pos + l - GQ_LANE_POOL);
 		/* T2 acquire: slot and payload; X2: the orders. Pairs with T1, X1. */
 		look->word[GQ_AT(l)] =
-			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_ring_entry(r, pos) : from);
-		there[GQ_AT(l)] =
-			l < GQ_LANE_CONTROL && gq_ring_is_at(r, look->word[GQ_AT(l)], pos);
+			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_ring_entry(r, at) : from);
+		there[GQ_AT(l)] = l < GQ_LANE_CONTROL && gq_ring_is_at(r, look->word[GQ_AT(l)], at);
+		u->pool[GQ_AT(l)] = look->word[GQ_AT(l)];
 	}
+	u->pool_pos = pos;
 	look->published = gq_vote(there);
 	look->control = gq_from(look->word, GQ_LANE_CONTROL);
 	look->depart = gq_from(look->word, GQ_LANE_DEPART);
@@ -285,10 +409,11 @@ GQ_DEV void gq_count_turn(struct gq_turn *turn, uint32_t claimed, uint32_t waits
 /*
  * Claim what the look has seen: up to `batch` consecutive messages of one class.
  * @param slot  of lane l: the slot of the l-th
+ * @param use   what the first one's entry says: lower bits of its id
  * @return how many; 0: another unit was faster.
  */
 GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *look,
-			      struct gq_turn *turn, uint32_t (&slot)[GQ_OWN])
+			      struct gq_turn *turn, uint32_t (&slot)[GQ_OWN], uint64_t *use)
 {
 	uint64_t cursor = 0, word[GQ_OWN];
 	uint32_t waits = 0, c = 0, n, front = 0, max = 0;
@@ -341,7 +466,8 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	if (gq_from_lane_0(ours) == 0)
 		return 0;
 	GQ_EACH_LANE(l)
-	slot[GQ_AT(l)] = (uint32_t)gq_ring_value(r, word[GQ_AT(l)]);
+	slot[GQ_AT(l)] = (uint32_t)(word[GQ_AT(l)] & g->ch.slot_mask);
+	*use = gq_ring_value(r, gq_from(word, 0));
 	/* What one lane acquired another reads, and a shuffle orders no memory. */
 	gq_sync_warp();
 	return n;
@@ -349,16 +475,6 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 
 /* ---- park
  * ------------------------------------------------------------------------------------------- */
-
-GQ_DEV uint64_t gq_positions_passed(const struct gq_grid *g, const struct gq_look *look)
-{
-	uint64_t sum = 0;
-
-	GQ_UNROLL
-	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		sum += (look->cursor[c] >> 1) - g->start_pos;
-	return sum;
-}
 
 GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
 {
@@ -501,70 +617,6 @@ GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uin
 		gq_nap(1000);
 }
 
-/* Nothing waits: answer, and leave or find out when to look again. */
-GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
-				const struct gq_look *look, uint64_t launch)
-{
-	const uint64_t now = gq_clock_ns(), passed = gq_positions_passed(g, look);
-	bool gone = false;
-
-	if (u->idle_since == 0 || passed != u->claimed) {
-		u->idle_since = now;
-		u->claimed = passed;
-	}
-	if (u->number == 0 && GQ_IS_LANE_0 && look->ping != gq_load_relaxed_u64(&g->report->pong)) {
-		gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
-		gq_store_release_u64(&g->report->pong, look->ping); /* G1: pairs with G2 */
-	}
-	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns)
-		gone = gq_try_park(g, look, launch);
-	if (gq_from_lane_0(gone) != 0)
-		return GQ_LEAVE;
-	while (!gq_idle(g, u, now - u->idle_since))
-		;
-	return GQ_NOTHING;
-}
-
-/*
- * One turn of a unit's first warp: look; then claim, nap, stand still, or find that it has to go.
- * @param slot  of lane l: the slot of the l-th message claimed
- * @param n     how many were
- */
-GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_unit *u, struct gq_turn *turn,
-			   uint64_t launch, uint32_t (&slot)[GQ_OWN], uint32_t *n)
-{
-	struct gq_look look;
-
-	gq_take_look(g, &look);
-	u->ahead_ns = look.ahead_ns;
-	*n = 0;
-	if (look.depart == launch || look.gone == launch)
-		return GQ_LEAVE;
-	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
-		gq_stop_scouting(g, u);
-		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
-		if (GQ_IS_LANE_0)
-			gq_stand_still(g, u, look.control, launch);
-		gq_sync_warp();
-		return GQ_NOTHING;
-	}
-	if (look.closed) { /* a park is being decided */
-		gq_nap(32);
-		return GQ_NOTHING;
-	}
-	if ((look.published & GQ_FRONTS) != 0) {
-		*n = gq_grid_claim(g, &look, turn, slot);
-		if (*n == 0)
-			return GQ_NOTHING;
-		gq_stop_scouting(g, u);
-		u->idle_since = 0;
-		return GQ_CLAIMED;
-	}
-	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* what was there comes first: CANCEL ends it */
-		return GQ_LEAVE;
-	return gq_have_nothing(g, u, &look, launch);
-}
-
 /* ---- a message
  * ---------------------------------------------------------------------------------------- */
 
@@ -573,15 +625,27 @@ GQ_DEV uint8_t *gq_stage(const struct gq_grid *g, uint32_t place)
 	return g->staging + place * g->stage_bytes;
 }
 
+enum { GQ_IN_FLIGHT = 8 }; /* loads across PCIe that a thread has under way at once */
+
 /* All threads of the unit copy together, 16 bytes each; up to 15 bytes beyond `len` come along. */
 GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t rank, uint32_t step)
 {
 	gq_wide *to_wide = (gq_wide *)(void *)to;
 	const gq_wide *from_wide = (const gq_wide *)(const void *)from;
-	const uint32_t n = (len + 15) / 16;
+	const uint32_t n = gq_pieces(len);
 
-	for (uint32_t i = rank; i < n; i += step)
-		to_wide[i] = gq_fetch_wide(&from_wide[i]);
+	for (uint32_t i = rank; i < n; i += step * GQ_IN_FLIGHT) {
+		gq_wide v[GQ_IN_FLIGHT];
+
+		GQ_UNROLL
+		for (uint32_t k = 0; k < GQ_IN_FLIGHT; k++)
+			if (i + k * step < n)
+				v[k] = gq_fetch_wide(&from_wide[i + k * step]);
+		GQ_UNROLL
+		for (uint32_t k = 0; k < GQ_IN_FLIGHT; k++)
+			if (i + k * step < n)
+				to_wide[i + k * step] = v[k];
+	}
 }
 
 /* The threads that share a message's copying. */
@@ -595,10 +659,12 @@ GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t ran
 #define gq_sync_unit()  gq_sync_warp()
 #endif
 
-/* What a lane keeps of its message's header. */
+/* What a lane keeps of its message. */
 struct gq_message {
+	const uint8_t *payload;
 	uint64_t id, tag;
 	uint32_t len, opcode, outcome;
+	bool lies_there; /* where the processor reads it: nothing to bring over */
 };
 
 /* Where there are several messages, each lane has its own place, decision and completion; where
@@ -613,10 +679,289 @@ struct gq_message {
 #define GQ_SEES_TO(l, n) ((void)(n), GQ_COPY_RANK(l) == 0)
 #endif
 
+/* A message has been claimed, of which `place` is the unit's and `at` the block's. */
+GQ_DEV void gq_begin_message(const struct gq_grid *g, struct gq_shared *s, uint32_t place,
+			     uint32_t at, uint64_t id, uint64_t now)
+{
+	gq_store_relaxed_u64(&g->journal[place].since_ns, now);
+	gq_store_relaxed_u64(&g->journal[place].msg_id, id);
+	s->out_len[at] = 0;
+	s->status[at] = 0;
+}
+
+/* Let all units know how far producers' ids have got beyond the positions passed. */
+GQ_DEV void gq_learn_uses(const struct gq_grid *g, const struct gq_unit *u, uint64_t id)
+{
+	const uint64_t uses = (id >> g->pool.shift) - u->claimed;
+
+	if (gq_ring_tag(&g->pool, uses) != gq_ring_tag(&g->pool, u->uses))
+		gq_store_relaxed_device_u64(&g->counters->uses, uses);
+}
+
+/* ---- answers
+ * ----------------------------------------------------------------------------------------- */
+
+enum { GQ_MEASURED = 16 }; /* loads or stores that a measurement takes the mean of */
+
+/* Lane 0's. The device's clock may have steps of a microsecond. */
+GQ_DEV uint64_t gq_measure_reads(const struct gq_grid *g)
+{
+	const uint64_t begun = gq_clock_ns();
+
+	for (int i = 0; i < GQ_MEASURED; i++) /* nothing overtakes an acquire: one by one. X2 */
+		gq_load_acquire_u64(&g->orders->ping);
+	return (gq_clock_ns() - begun) / GQ_MEASURED;
+}
+
+/* Lane 0's. */
+GQ_DEV uint64_t gq_measure_releases(const struct gq_grid *g)
+{
+	const uint64_t begun = gq_clock_ns();
+
+	for (uint64_t i = 0; i < GQ_MEASURED; i++) {
+		gq_store_relaxed_u64(&g->report->scratch, i);
+		gq_store_release_u64(&g->report->measured_ns, i); /* G1: with nobody, timed */
+	}
+	return (gq_clock_ns() - begun) / GQ_MEASURED;
+}
+
+GQ_DEV uint64_t gq_measure_pull(const struct gq_grid *g, const struct gq_unit *u)
+{
+	const uint64_t begun = gq_clock_ns();
+
+	GQ_EACH_LANE(l)
+	gq_move(gq_stage(g, u->number * g->batch), gq_payload_at(&g->ch, 0), g->slot_bytes, l, 32);
+	gq_sync_warp();
+	return gq_clock_ns() - begun;
+}
+
+enum { GQ_ARRIVAL_NS = 100000000 }; /* for what takes microseconds */
+
+/* Lane 0's: wait until the copy stream has written. @return a hash of what it has; 0: nothing. */
+GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
+{
+	const uint64_t begun = gq_clock_ns(),
+		       wanted = gq_load_relaxed_u64(&g->orders->ping_arrival);
+	const uint64_t *word = (const uint64_t *)(const void *)(g->copied + GQ_PAYLOAD_OFFSET);
+
+	/* Y2 acquire: the copied bytes; pairs with Y1. */
+	while (gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), wanted) < 0) {
+		if (gq_clock_ns() - begun > GQ_ARRIVAL_NS)
+			return 0;
+		gq_nap(32);
+	}
+	return gq_seal_piece(g->ch.seal_key, 0, gq_load_relaxed_u64(&word[0]),
+			     gq_load_relaxed_u64(&word[1]));
+}
+
+/* The grid's first unit: say what time it is, and what else the ping asks for. */
+GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t ping)
+{
+	const uint32_t what = ping & ((1u << GQ_PING_BITS) - 1);
+	uint64_t measured = what == GQ_PING_PULL ? gq_measure_pull(g, u) : 0;
+
+	if (!GQ_IS_LANE_0)
+		return;
+	if (what == GQ_PING_READ)
+		measured = gq_measure_reads(g);
+	else if (what == GQ_PING_RELEASE)
+		measured = gq_measure_releases(g);
+	else if (what == GQ_PING_ARRIVAL)
+		measured = gq_measure_arrival(g);
+	gq_store_relaxed_u64(&g->report->measured_ns, measured);
+	gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
+	gq_store_release_u64(&g->report->pong, ping); /* G1: pairs with G2 */
+}
+
+enum { GQ_STALL_NS = 1000000 };
+
+/* The grid's first unit, with nothing to do: has it been kept from running? Other processes' turns
+ * on the GPU show so. */
+GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, uint64_t now)
+{
+	if (GQ_IS_LANE_0 && u->looked_ns != 0 && now - u->looked_ns > GQ_STALL_NS)
+		gq_store_relaxed_u64(&g->report->stalls,
+				     gq_load_relaxed_u64(&g->report->stalls) + 1);
+}
+
+/* Nothing waits: answer, and leave or find out when to look again. */
+GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
+				const struct gq_look *look, uint64_t launch)
+{
+	const uint64_t now = gq_clock_ns();
+	bool gone = false;
+
+	if (u->idle_since == 0 || look->passed != u->claimed) {
+		u->idle_since = now;
+		u->claimed = look->passed;
+	}
+	if (u->number == 0) {
+		bool asked = false;
+
+		gq_watch_stalls(g, u, now);
+		if (GQ_IS_LANE_0)
+			asked = look->ping != gq_load_relaxed_u64(&g->report->pong);
+		if (gq_from_lane_0(asked) != 0)
+			gq_answer(g, u, look->ping);
+	}
+	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns)
+		gone = gq_try_park(g, look, launch);
+	if (gq_from_lane_0(gone) != 0)
+		return GQ_LEAVE;
+	while (!gq_idle(g, u, now - u->idle_since))
+		;
+	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
+	return GQ_NOTHING;
+}
+
+/* Whether the launch has served what it was launched for, or its time is over. */
+GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, const struct gq_look *look,
+		       uint64_t until)
+{
+	/* Cursors hold the lower 63 bits of a position. */
+	return g->bounded_ns != 0 && (gq_pos_diff(look->passed << 1, until << 1) >= 0 ||
+				      gq_clock_ns() - u->begun_ns >= g->bounded_ns);
+}
+
+/* ---- a message that came with the look
+ * ------------------------------------------------------------------ */
+
+/*
+ * Whether what the look has read ahead is the message claimed, all of it; then it is staged and
+ * decided on.
+ * @param use  what its entry says
+ */
+GQ_DEV bool gq_take_whole(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
+			  uint32_t unit_in_block, const struct gq_look *look, uint64_t use)
+{
+	const struct gq_channel *ch = &g->ch;
+	const uint32_t first = GQ_PAYLOAD_OFFSET / GQ_PIECE, place = u->number * g->batch;
+	uint64_t a[GQ_OWN], b[GQ_OWN], part[GQ_OWN];
+	uint32_t last;
+
+	if (look->guess == 0 || use != (look->guess & ch->ready[0].value_mask))
+		return false;
+	GQ_EACH_LANE(l)
+	{
+		a[GQ_AT(l)] = look->ahead[0][GQ_AT(l)].a;
+		b[GQ_AT(l)] = look->ahead[0][GQ_AT(l)].b;
+	}
+
+	/* As struct gq_slot lays them out. */
+	const uint64_t id = gq_from(a, 0), tag = gq_from(b, 0), deadline_ns = gq_from(a, 1),
+		       cancel = gq_from(b, 1), len_opcode = gq_from(a, 2),
+		       flags_class = gq_from(b, 2), seal = gq_from(b, 3);
+	const uint32_t len = (uint32_t)len_opcode;
+
+	if (id != look->guess || !gq_is_readable_ahead(ch, len) ||
+	    ((uint32_t)flags_class & (GQ_SLOT_DESCRIBED | GQ_SLOT_COPIED)) != 0)
+		return false;
+	last = first + gq_pieces(len);
+	GQ_EACH_LANE(l)
+	{
+		part[GQ_AT(l)] = 0;
+		GQ_UNROLL
+		for (uint32_t j = 0; j < GQ_AHEADS; j++) {
+			const uint32_t i = l + 32 * j;
+			const gq_wide v = look->ahead[j][GQ_AT(l)];
+
+			if (i < GQ_HEADER_PIECES)
+				part[GQ_AT(l)] += gq_seal_header_piece(ch->seal_key, i, v.a, v.b);
+			else if (i >= first && i < last)
+				part[GQ_AT(l)] += gq_seal_piece(ch->seal_key, i, v.a, v.b);
+		}
+	}
+	if (gq_sum(part) + gq_seal_id(ch->seal_key, id) != seal)
+		return false;
+	GQ_EACH_LANE(l)
+	{
+		gq_wide *stage = (gq_wide *)(void *)gq_stage(g, place);
+
+		GQ_UNROLL
+		for (uint32_t j = 0; j < GQ_AHEADS; j++)
+			if (l + 32 * j >= first && l + 32 * j < last)
+				stage[l + 32 * j - first] = look->ahead[j][GQ_AT(l)];
+	}
+	if (GQ_IS_LANE_0) {
+		const uint64_t now = gq_clock_ns();
+
+		gq_took_whole();
+		s->header[unit_in_block] = { id, tag, len, (uint32_t)(len_opcode >> 32) };
+		gq_begin_message(g, s, place, unit_in_block * 32, id, now);
+		s->decided[unit_in_block * 32] =
+			gq_decide_on(id, cancel, deadline_ns, look->control, now + u->ahead_ns);
+	}
+	return true;
+}
+
+/* ---- a turn
+ * ------------------------------------------------------------------------------------------- */
+
+/*
+ * One turn of a unit's first warp: look; then claim, nap, stand still, or find that it has to go.
+ * @param slot  of lane l: the slot of the l-th message claimed
+ * @param n     how many were
+ */
+GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+			   uint32_t unit_in_block, const struct gq_launch *launch,
+			   uint32_t (&slot)[GQ_OWN], uint32_t *n)
+{
+	struct gq_turn *turn = &s->turn[unit_in_block];
+	struct gq_look look;
+	uint64_t use;
+
+	gq_take_look(g, u, &look);
+	u->ahead_ns = look.ahead_ns;
+	*n = 0;
+	if (look.depart == launch->number || look.gone == launch->number ||
+	    gq_is_over(g, u, &look, launch->until))
+		return GQ_LEAVE;
+	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
+		gq_stop_scouting(g, u);
+		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
+		if (GQ_IS_LANE_0)
+			gq_stand_still(g, u, look.control, launch->number);
+		gq_sync_warp();
+		return GQ_NOTHING;
+	}
+	if (look.closed) { /* a park is being decided */
+		gq_nap(32);
+		return GQ_NOTHING;
+	}
+	if ((look.published & GQ_FRONTS) != 0) {
+		*n = gq_grid_claim(g, &look, turn, slot, &use);
+		if (*n == 0)
+			return GQ_NOTHING;
+		gq_stop_scouting(g, u);
+		u->idle_since = 0;
+		u->looked_ns = 0;
+		u->claimed = look.passed;
+		u->uses = look.uses;
+		if (*n == 1 && gq_take_whole(g, s, u, unit_in_block, &look, use))
+			return GQ_CLAIMED_WHOLE;
+		return GQ_CLAIMED;
+	}
+	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* what was there comes first: CANCEL ends it */
+		return GQ_LEAVE;
+	return gq_have_nothing(g, u, &look, launch->number);
+}
+
+/* ---- messages claimed
+ * ----------------------------------------------------------------------------------------- */
+
+/* Wait until the copy engine has brought the message: soon, or the device has failed. */
+GQ_DEV void gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
+{
+	/* Y2 acquire: the copied bytes; pairs with Y1. */
+	while (gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), arrival) < 0 &&
+	       gq_load_relaxed_u64(&g->orders->failed) == 0)
+		gq_nap(32);
+}
+
 /* Bring the messages over and decide on them. */
-GQ_DEV void gq_fetch(const struct gq_grid *g, const struct gq_unit *u, uint32_t *out_len,
-		     uint32_t *status, uint32_t *decided, const uint32_t (&slot)[GQ_OWN],
-		     uint32_t n, struct gq_message (&m)[GQ_OWN])
+GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
+		     uint32_t unit_in_block, const uint32_t (&slot)[GQ_OWN], uint32_t n,
+		     struct gq_message (&m)[GQ_OWN])
 {
 	const uint32_t first = u->number * g->batch;
 	/* Read again, with the messages: what is claimed after a stop gave up must not start. X2.
@@ -629,11 +974,13 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, const struct gq_unit *u, uint32_t 
 		const struct gq_slot *from = gq_slot_at(&g->ch, slot[GQ_AT(l)]);
 		const gq_wide *payload =
 			(const gq_wide *)(const void *)gq_payload_at(&g->ch, slot[GQ_AT(l)]);
-		const bool early = Q_GRANULARITY != 0 && GQ_COPY_RANK(l) * 16 < g->slot_bytes;
+		const bool early = Q_GRANULARITY != 0 && GQ_COPY_RANK(l) * GQ_PIECE < g->slot_bytes;
 		gq_wide piece = { 0, 0 };
-		uint64_t cancel = 0, deadline_ns = 0;
+		uint64_t cancel = 0, deadline_ns = 0, arrival;
+		uint32_t flags, outcome = 0;
 
 		mine->len = 0;
+		mine->lies_there = false;
 		if (!GQ_IS_MINE(l, n))
 			continue;
 		/* All of this in one round trip: each thread's first piece, the word, the header.
@@ -648,25 +995,37 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, const struct gq_unit *u, uint32_t 
 		mine->tag = from->tag;
 		mine->len = from->len;
 		mine->opcode = from->opcode;
+		flags = from->flags;
+		arrival = from->arrival;
+		mine->payload = gq_stage(g, first + GQ_PLACE(l));
+		mine->lies_there = (flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_COPIED)) != 0;
 		if (early)
 			((gq_wide *)(void *)gq_stage(g, first))[GQ_COPY_RANK(l)] = piece;
 		if (GQ_SEES_TO(l, n)) {
-			struct gq_journal *at = &g->journal[first + GQ_PLACE(l)];
+			const uint32_t at = unit_in_block * 32 + GQ_PLACE(l);
 			const uint64_t now = gq_clock_ns();
 
-			gq_store_relaxed_u64(&at->since_ns, now);
-			gq_store_relaxed_u64(&at->msg_id, mine->id);
-			out_len[GQ_PLACE(l)] = 0;
-			status[GQ_PLACE(l)] = 0;
-			decided[GQ_PLACE(l)] = gq_decide_on(mine->id, cancel, deadline_ns, control,
-							    now + u->ahead_ns);
+			gq_begin_message(g, s, first + GQ_PLACE(l), at, mine->id, now);
+			if (GQ_PLACE(l) == 0)
+				gq_learn_uses(g, u, mine->id);
+			outcome = gq_decide_on(mine->id, cancel, deadline_ns, control,
+					       now + u->ahead_ns);
+			s->decided[at] = outcome;
+		}
+		if ((flags & GQ_SLOT_DESCRIBED) != 0) {
+			mine->payload = from->described;
+		} else if (mine->lies_there) {
+			mine->payload =
+				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
+			if (outcome == 0)
+				gq_await_arrival(g, arrival);
 		}
 	}
 #if Q_GRANULARITY == 0
 	uint32_t len[GQ_OWN];
 
 	GQ_EACH_LANE(l)
-	len[GQ_AT(l)] = m[GQ_AT(l)].len;
+	len[GQ_AT(l)] = m[GQ_AT(l)].lies_there ? 0 : m[GQ_AT(l)].len;
 	for (uint32_t i = 0; i < n; i++) {
 		const uint32_t bytes = gq_from(len, i), from = gq_from(slot, i);
 
@@ -675,11 +1034,75 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, const struct gq_unit *u, uint32_t 
 	}
 #else
 	GQ_EACH_LANE(l)
-	if (m[GQ_AT(l)].len > GQ_COPY_STEP * 16)
-		gq_move(gq_stage(g, first) + GQ_COPY_STEP * 16,
-			gq_payload_at(&g->ch, slot[GQ_AT(l)]) + GQ_COPY_STEP * 16,
-			m[GQ_AT(l)].len - GQ_COPY_STEP * 16, GQ_COPY_RANK(l), GQ_COPY_STEP);
+	if (!m[GQ_AT(l)].lies_there && m[GQ_AT(l)].len > GQ_COPY_STEP * GQ_PIECE)
+		gq_move(gq_stage(g, first) + GQ_COPY_STEP * GQ_PIECE,
+			gq_payload_at(&g->ch, slot[GQ_AT(l)]) + GQ_COPY_STEP * GQ_PIECE,
+			m[GQ_AT(l)].len - GQ_COPY_STEP * GQ_PIECE, GQ_COPY_RANK(l), GQ_COPY_STEP);
 #endif
+}
+
+/* The same for one that came with the look. */
+GQ_DEV void gq_find_staged(const struct gq_grid *g, const struct gq_shared *s,
+			   const struct gq_unit *u, uint32_t unit_in_block, uint32_t n,
+			   struct gq_message (&m)[GQ_OWN])
+{
+	const struct gq_header *header = &s->header[unit_in_block];
+
+	GQ_EACH_LANE(l)
+	{
+		m[GQ_AT(l)] = { gq_stage(g, u->number * g->batch),
+				header->id,
+				header->tag,
+				GQ_IS_MINE(l, n) ? header->len : 0,
+				header->opcode,
+				0,
+				true };
+		if (GQ_SEES_TO(l, n))
+			gq_learn_uses(g, u, header->id);
+	}
+}
+
+/* ---- results
+ * -----------------------------------------------------------------------------------------------
+ */
+
+enum { GQ_SEALED_PIECES = 2 }; /* of a sealed result a lane moves */
+
+/*
+ * Move a short result out and complete its message, with stores that wait for nothing: the seal
+ * tells the reaper when all have arrived. By one warp.
+ */
+GQ_DEV void gq_deliver_sealed(const struct gq_grid *g, uint32_t place, uint32_t slot, uint64_t id,
+			      uint32_t len)
+{
+	const struct gq_channel *ch = &g->ch;
+	const gq_wide *from = (const gq_wide *)(const void *)(gq_stage(g, place) + g->stage_result);
+	gq_wide *to = (gq_wide *)(void *)gq_result_at(ch, slot);
+	uint64_t part[GQ_OWN], seal;
+	const bool result_first = gq_result_first();
+
+	if (GQ_IS_LANE_0 && !result_first)
+		gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED);
+	GQ_EACH_LANE(l)
+	{
+		part[GQ_AT(l)] = 0;
+		GQ_UNROLL
+		for (uint32_t j = 0; j < GQ_SEALED_PIECES; j++) {
+			const uint32_t i = l + 32 * j;
+
+			if (i >= gq_pieces(len))
+				continue;
+			GQ_WINDOW();
+			part[GQ_AT(l)] += gq_seal_piece(ch->seal_key, i, from[i].a, from[i].b);
+			gq_post_wide(&to[i], from[i]);
+		}
+	}
+	seal = gq_sum(part) + gq_seal_id(ch->seal_key, id);
+	if (GQ_IS_LANE_0) {
+		gq_store_posted_u64(gq_result_seal_at(ch, slot), seal); /* V1: pairs with V2 */
+		if (result_first)
+			gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED);
+	}
 }
 
 /* Move the results out and complete. */
@@ -687,12 +1110,26 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 		       const uint32_t (&slot)[GQ_OWN], uint32_t n, struct gq_message (&m)[GQ_OWN])
 {
 	const uint32_t first = u->number * g->batch;
-	uint32_t len[GQ_OWN];
+	uint32_t len[GQ_OWN], only;
 
 	GQ_EACH_LANE(l)
 	len[GQ_AT(l)] = GQ_IS_MINE(l, n) && m[GQ_AT(l)].outcome <= GQ_OUTCOME_MAX_LEN
 				? m[GQ_AT(l)].outcome
 				: 0;
+	only = n == 1 ? gq_from(len, 0) : 0; /* of several, one release for each is cheaper */
+	if (only != 0 && only <= g->ch.sealed_bytes) {
+		if (Q_GRANULARITY != 2 || gq_warp_in_block == 0) {
+			uint64_t id[GQ_OWN];
+
+			GQ_EACH_LANE(l)
+			id[GQ_AT(l)] = m[GQ_AT(l)].id;
+			if (GQ_IS_LANE_0)
+				gq_store_relaxed_u64(&g->journal[first].msg_id, 0);
+			gq_deliver_sealed(g, first, gq_from(slot, 0), gq_from(id, 0), only);
+		}
+		gq_sync_unit(); /* the staged result is the next message's now */
+		return;
+	}
 #if Q_GRANULARITY == 0
 	for (uint32_t i = 0; i < n; i++) {
 		const uint32_t bytes = gq_from(len, i), to = gq_from(slot, i);
@@ -716,10 +1153,11 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 
 /*
  * Process the messages a unit has claimed.
- * @param slot  lane l's is that of the l-th; where a unit has one message, it is in all lanes
+ * @param slot   lane l's is that of the l-th; where a unit has one message, it is in all lanes
+ * @param whole  it came with the look
  */
 GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
-		     uint32_t unit_in_block, const uint32_t (&slot)[GQ_OWN], uint32_t n)
+		     uint32_t unit_in_block, const uint32_t (&slot)[GQ_OWN], uint32_t n, bool whole)
 {
 	const uint32_t first = u->number * g->batch;
 	uint32_t *out_len = &s->out_len[unit_in_block * 32];
@@ -727,8 +1165,11 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct 
 	uint32_t *decided = &s->decided[unit_in_block * 32];
 	struct gq_message m[GQ_OWN];
 
-	gq_fetch(g, u, out_len, status, decided, slot, n, m);
+	if (!whole)
+		gq_fetch(g, s, u, unit_in_block, slot, n, m);
 	gq_sync_unit();
+	if (whole)
+		gq_find_staged(g, s, u, unit_in_block, n, m);
 #if defined(GQ_STANDIN) && Q_GRANULARITY != 0
 	for (uint32_t l = 0; l < 1; l++) /* there a unit is one caller of size 1 */
 #else
@@ -740,12 +1181,11 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct 
 		if (!GQ_IS_MINE(l, n) || decided[GQ_PLACE(l)] != 0)
 			continue;
 
-		uint8_t *stage = gq_stage(g, first + GQ_PLACE(l));
-		const MsgView in = {
-			stage, mine->len, mine->id, mine->opcode, mine->tag, g->ch.user
-		};
-		ResultView out = { stage + g->stage_result, g->ch.result_bytes,
-				   &out_len[GQ_PLACE(l)], &status[GQ_PLACE(l)] };
+		const MsgView in = { mine->payload, mine->len, mine->id,
+				     mine->opcode,  mine->tag, g->ch.user };
+		ResultView out = { gq_stage(g, first + GQ_PLACE(l)) + g->stage_result,
+				   g->ch.result_bytes, &out_len[GQ_PLACE(l)],
+				   &status[GQ_PLACE(l)] };
 
 		process_message(in, &out);
 	}
@@ -776,26 +1216,24 @@ GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
 		gq_store_release_u64(&g->report->resident, launch); /* G1: pairs with G2 */
 }
 
-GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, uint64_t launch)
+GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_launch launch)
 {
 	const uint32_t unit_in_block = Q_GRANULARITY == 2 ? 0 : gq_warp_in_block;
-	struct gq_turn *turn = &s->turn[unit_in_block];
-	struct gq_unit u = {
-		0, 0,    0, gq_block * (Q_GRANULARITY == 2 ? 1u : gq_threads / 32) + unit_in_block,
-		0, false
-	};
+	struct gq_unit u = {};
 
+	u.number = gq_block * (Q_GRANULARITY == 2 ? 1u : gq_threads / 32) + unit_in_block;
+	u.begun_ns = gq_clock_ns();
 	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || gq_warp_in_block == 0))
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
-			turn->passed[c] = 0;
+			s->turn[unit_in_block].passed[c] = 0;
 	if (gq_warp_in_block == 0 && GQ_IS_LANE_0)
-		gq_report_residence(g, launch);
+		gq_report_residence(g, launch.number);
 	for (;;) {
 		uint32_t slot[GQ_OWN] = { 0 }, verdict = GQ_NOTHING, n = 0;
 
 #if Q_GRANULARITY == 2
 		if (gq_warp_in_block == 0) {
-			verdict = gq_turn_of(g, &u, turn, launch, slot, &n);
+			verdict = gq_turn_of(g, s, &u, unit_in_block, &launch, slot, &n);
 			if (GQ_IS_LANE_0) {
 				s->verdict = verdict;
 				s->slot = slot[0];
@@ -809,7 +1247,7 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, uint64_t la
 		slot[GQ_AT(l)] = n;
 		n = 1;
 #else
-		verdict = gq_turn_of(g, &u, turn, launch, slot, &n);
+		verdict = gq_turn_of(g, s, &u, unit_in_block, &launch, slot, &n);
 #endif
 #if Q_GRANULARITY == 1
 		n = gq_from(slot, 0);
@@ -819,15 +1257,15 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, uint64_t la
 #endif
 		if (verdict == GQ_LEAVE)
 			break;
-		if (verdict == GQ_CLAIMED)
-			gq_serve(g, s, &u, unit_in_block, slot, n);
+		if (verdict != GQ_NOTHING)
+			gq_serve(g, s, &u, unit_in_block, slot, n, verdict == GQ_CLAIMED_WHOLE);
 	}
 	if (Q_GRANULARITY != 2 || gq_warp_in_block == 0)
 		gq_stop_scouting(g, &u);
 }
 
 #if defined(GQ_STANDIN)
-static void gpuq_grid(const struct gq_grid *g, uint64_t launch)
+static void gpuq_grid(const struct gq_grid *g, struct gq_launch launch)
 {
 	GQ_SHARED(s);
 
@@ -846,11 +1284,12 @@ extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
 			  Q_GRANULARITY,
 			  GQ_BLOCK_THREADS,
 			  (uint32_t)sizeof(struct gq_grid),
-			  { 0, 0, 0 } };
+			  0,
+			  gq_clock_ns() };
 }
 
 extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)
-	gpuq_grid(const struct gq_grid *g, uint64_t launch)
+	gpuq_grid(const struct gq_grid *g, struct gq_launch launch)
 {
 	GQ_SHARED(s);
 

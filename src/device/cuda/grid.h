@@ -14,11 +14,23 @@
 struct gq_orders {
 	uint64_t control;  /* gq_control: a copy of the queue's (X1, X2) */
 	uint64_t depart;   /* the launch that has to leave between two messages (X1, X2) */
-	uint64_t ping;     /* a number that the grid's first unit answers with its clock */
+	uint64_t ping;     /* number << GQ_PING_BITS | gq_ping: the grid's first unit answers it */
 	uint64_t ahead_ns; /* CLOCK_MONOTONIC less the device's clock, modulo 2^64 */
-	uint64_t reserved[12];
+	uint64_t ping_arrival;
+	uint64_t failed; /* the device has: what is awaited of it does not come */
+	uint64_t reserved[10];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_orders) == GQ_LINE, "a line of the GPU's");
+
+/* What a ping asks for, beside the clock. */
+enum gq_ping {
+	GQ_PING_CLOCK,
+	GQ_PING_READ,    /* how long a load from pinned memory takes */
+	GQ_PING_RELEASE, /* a system-scope release behind a store to pinned memory */
+	GQ_PING_PULL,    /* bringing the largest message from slot 0 over, by one warp */
+	GQ_PING_ARRIVAL, /* answer when `arrived` has reached `ping_arrival` */
+};
+#define GQ_PING_BITS 4u
 
 /* What the grid says of itself, beside the number of its launch. */
 enum gq_park {
@@ -30,11 +42,14 @@ enum gq_park {
 
 /* Written by the grid. */
 struct gq_report {
-	uint64_t park;     /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
-	uint64_t resident; /* the launch, all of whose blocks run (G1, G2) */
-	uint64_t pong;     /* the last ping answered (G1, G2) ... */
-	uint64_t pong_ns;  /* ... and the device's clock then */
-	uint64_t reserved[12];
+	uint64_t park;        /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
+	uint64_t resident;    /* the launch, all of whose blocks run (G1, G2) */
+	uint64_t pong;        /* the last ping answered (G1, G2) ... */
+	uint64_t pong_ns;     /* ... and the device's clock then */
+	uint64_t measured_ns; /* ... and what it asked for */
+	uint64_t stalls;      /* times the first unit, with nothing to do, stood still for long */
+	uint64_t scratch;     /* to measure stores with */
+	uint64_t reserved[9];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");
 
@@ -54,6 +69,13 @@ struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
 	uint64_t gone;                         /* the launch that has parked */
 	GQ_ALIGNED(GQ_LINE) uint64_t scouts;   /* units that look across PCIe without a pause */
+	/* The pool position of the next message less the positions passed: by it a unit guesses
+	 * which slot the next message will be in. Wrong now and then, at the cost of a round trip.
+	 */
+	GQ_ALIGNED(GQ_LINE) uint64_t uses;
+	/* The last batch of copies that has arrived (Y1, Y2); written by the driver's copy stream.
+	 */
+	GQ_ALIGNED(GQ_LINE) uint64_t arrived;
 };
 
 #define GQ_CURSOR_CLOSED UINT64_C(1) /* nothing can be claimed: a park is being decided, or was */
@@ -61,6 +83,8 @@ struct gq_counters {
 /* The kernel's parameter; constant. `ch.ready[].head` is not used: see cursor. */
 struct gq_grid {
 	struct gq_channel ch;
+	struct gq_ring pool;   /* its entries only: the slots of messages to come */
+	const uint8_t *copied; /* slots in device memory, where the copy engine puts payloads */
 	struct gq_orders *orders;
 	struct gq_report *report;
 	struct gq_counters *counters;
@@ -72,10 +96,17 @@ struct gq_grid {
 	uint64_t stage_result;
 	uint64_t start_pos;
 	uint64_t park_ns;    /* idle time after which the grid leaves; UINT64_MAX: never */
+	uint64_t bounded_ns; /* time after which a launch ends; 0: the grid is not bounded */
 	uint32_t slot_bytes; /* rounded up to 16 */
 	uint32_t batch;      /* messages a warp claims at once: places a unit */
 	uint32_t scouts;     /* so many units look without a pause */
 	uint32_t reserved;
+};
+
+/* The kernel's other parameter. */
+struct gq_launch {
+	uint64_t number; /* from 1 */
+	uint64_t until;  /* of a bounded grid: positions, of all classes, after which it leaves */
 };
 
 /* What an image says of itself: written by its kernel gpuq_canary. */
@@ -85,7 +116,8 @@ struct gq_image_info {
 	uint32_t granularity;
 	uint32_t block_threads;
 	uint32_t grid_bytes; /* sizeof(struct gq_grid) */
-	uint32_t reserved[3];
+	uint32_t reserved;
+	uint64_t clock_ns; /* the device's */
 };
 #define GQ_IMAGE_MAGIC 0x47505551u
 

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cuda.h - the CUDA device's state, for its source files.
+ *
+ *   cuda_device.c  opening, launching, pausing, failing, ending
+ *   transport.c    how messages get to the grid: seals, the copy engine, calibration
+ *   regions.c      descriptors to data that the GPU can reach
+ */
+#ifndef GPUQ_DEVICE_CUDA_CUDA_H
+#define GPUQ_DEVICE_CUDA_CUDA_H
+
+#include "device/cuda/grid.h"
+#include "device/cuda/loader.h"
+#include "host/queue.h"
+
+/* Pinned host memory that host and grid share, but for rings, slots and results. */
+struct gq_link {
+	struct gq_orders orders;
+	struct gq_report report;
+	uint64_t words[]; /* acknowledgements, then the journal */
+};
+
+/* What the transport was chosen by: see QueueInfo. Nanoseconds; 0: not measured. */
+struct gq_primitives {
+	uint64_t flag, read, release, pull, copy, copy_small, canary;
+};
+
+struct gq_cuda_region;
+
+struct gq_cuda {
+	const struct gq_cu *cu;
+	GpuQueue *q;
+	uint64_t generation; /* as the queue's, but also once it has failed */
+	CUdevice device;
+	CUcontext context; /* the primary one */
+	CUmodule module;
+	CUfunction kernel, canary;
+	CUstream stream, canary_stream;
+	struct gq_image_info info;
+	uint32_t blocks, units, places;
+	CUdeviceptr grid, counters, staging, user;
+	CUstream copy_stream; /* NULL: nothing is copied */
+	CUdeviceptr copied;   /* as large as the slots, which it holds the payloads of */
+	struct gq_link *link;
+	size_t link_bytes;
+	struct gq_journal *journal; /* in link */
+	uint64_t *ack;              /* in link */
+	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first */
+	struct gq_primitives measured;
+
+	/* Launches, and asking the driver about them. */
+	pthread_mutex_t lock;
+	uint64_t launch;    /* the number of the last; 0: none */
+	bool departed;      /* it was told to leave, and has left */
+	bool taken_over;    /* after it: the host has the cursors */
+	bool gone_for_good; /* the driver has reported an error */
+	bool abandoned;     /* the handle is gone; a thread waits for the grid */
+	uint64_t tended_ns, watched_ns, aligned_ns;
+	uint64_t hung_id; /* the last that was reported */
+
+	/* The copy engine. */
+	uint32_t copy_from; /* bytes from which messages are copied; UINT32_MAX: none */
+	pthread_mutex_t copy_lock;
+	uint64_t copies; /* batches handed to the copy stream; under copy_lock */
+
+	/* A bounded grid; under the lock. */
+	uint64_t covered; /* positions, of all classes, up to which launches serve */
+
+	/* The regions bound, by address; written while none is in use. */
+	struct gq_cuda_region *region;
+	size_t regions;
+
+	struct gq_cuda *next; /* among those that have a grid */
+};
+
+/* gq__fault() is asked by the stand-in driver's own countdown. */
+#define CU(c, name, ...) gq__cuda_check((c)->cu, #name, (c)->cu->name(__VA_ARGS__))
+
+/* cuda_device.c */
+
+bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result);
+/* Pinned and zeroed, in the current context or not; NULL with q_last_error(). */
+void *gq__cuda_allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what);
+/* In the current context. */
+bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const char *what);
+/* The driver has reported an error on the way of a message: the queue has failed. */
+void gq__cuda_fail(struct gq_cuda *c, const char *call, int result);
+/* Ask the grid's first unit something; under the lock. @return false: no answer in time. */
+bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, uint64_t *answer);
+/* A question that somebody else awaits: @return its number. */
+uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what);
+bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns);
+/* Send this grid and all others of the process away, so that the driver can be asked for what waits
+ * for every kernel. @return false: one does not leave; q_last_error() is set. End it all the same.
+ */
+bool gq__cuda_quiet_begin(struct gq_cuda *c);
+void gq__cuda_quiet_end(struct gq_cuda *c);
+
+/* transport.c */
+
+/* What a queue's channel says of sealing and reading ahead; before the grid's view is made. */
+void gq__transport_plan(struct gq_cuda *c);
+/* What copying needs, if it may be wanted; in the current context, no grid resident. */
+bool gq__transport_prepare(struct gq_cuda *c);
+void gq__transport_free(struct gq_cuda *c);
+/* Measure and choose; the first grid is resident and idle. Under the lock, in our context. */
+bool gq__transport_choose(struct gq_cuda *c);
+/* Choose without measuring. */
+void gq__transport_assume(struct gq_cuda *c);
+/* Filled slots are about to be published. */
+void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n);
+
+/* regions.c */
+
+QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table);
+void gq__regions_unbind(struct gq_cuda *c);
+/* Where the GPU finds `len` bytes at `host`; NULL with q_last_error(): it cannot. */
+const void *gq__regions_locate(GpuQueue *q, const void *host, uint64_t len);
+
+#endif /* GPUQ_DEVICE_CUDA_CUDA_H */

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * regions.c - descriptors on a GPU: where it finds the bytes of a bound table's regions.
+ *
+ * Looked up once, when the table is bound: device memory, and memory that is pinned already, as it
+ * is; other memory is pinned, for which no grid may be resident. A region registered later is not
+ * known until the table is bound again.
+ */
+#include "device/cuda/cuda.h"
+#include "host/memory.h"
+#include "host/region.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Memory that the GPU reaches; or that it cannot, and why. Sorted by `base`, not overlapping. */
+struct gq_cuda_region {
+	uintptr_t base, end;
+	CUdeviceptr address; /* of `base`; 0: cannot be reached */
+	int error;           /* then: the driver's */
+	bool pinned_by_us;
+};
+
+struct found {
+	struct gq_cuda *c;
+	struct gq_cuda_region *region;
+	size_t n, room;
+	bool out_of_memory;
+};
+
+/* Whether the driver knows the memory already, as that of this device or as pinned. */
+static bool is_known(struct gq_cuda *c, struct gq_cuda_region *r, bool on_device)
+{
+	int ordinal = -1;
+
+	r->error = c->cu->cuPointerGetAttribute(&r->address, GQ_CU_POINTER_DEVICE_ADDRESS, r->base);
+	if (r->error == GQ_CU_SUCCESS && on_device)
+		r->error = c->cu->cuPointerGetAttribute(&ordinal, GQ_CU_POINTER_DEVICE_ORDINAL,
+							r->base);
+	if (r->error == GQ_CU_SUCCESS && on_device && ordinal != c->device)
+		r->error = GQ_CU_INVALID_DEVICE;
+	if (r->error != GQ_CU_SUCCESS)
+		r->address = 0;
+	return r->error == GQ_CU_SUCCESS;
+}
+
+static void find(void *arg, const void *base, uint64_t size, bool on_device)
+{
+	struct found *f = arg;
+	struct gq_cuda_region r = { (uintptr_t)base, (uintptr_t)base + size, 0, 0, false };
+
+	if (!is_known(f->c, &r, on_device) && !on_device) { /* pinned by whole pages */
+		const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+		r.base = r.base / page * page;
+		r.end = gq_round_up(r.end, page);
+		r.pinned_by_us = true;
+	}
+	if (f->n == f->room) {
+		const size_t room = f->room == 0 ? 16 : 2 * f->room;
+		struct gq_cuda_region *more =
+			gq__fault() ? NULL : realloc(f->region, room * sizeof(*more));
+
+		if (more == NULL) {
+			f->out_of_memory = true;
+			return;
+		}
+		f->region = more;
+		f->room = room;
+	}
+	f->region[f->n++] = r;
+}
+
+static int by_base(const void *a, const void *b)
+{
+	const struct gq_cuda_region *x = a, *y = b;
+
+	return x->base < y->base ? -1 : x->base > y->base;
+}
+
+/* Several regions of one page are pinned together. */
+static void merge(struct found *f)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < f->n; i++) {
+		struct gq_cuda_region *last = &f->region[kept - 1], *r = &f->region[i];
+
+		if (kept != 0 && r->base < last->end && r->pinned_by_us && last->pinned_by_us) {
+			if (r->end > last->end)
+				last->end = r->end;
+		} else {
+			f->region[kept++] = *r;
+		}
+	}
+	f->n = kept;
+}
+
+static void pin(struct gq_cuda *c, struct gq_cuda_region *r, bool may_read_only)
+{
+	const unsigned flags = GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP;
+	void *const base = (void *)r->base; // NOLINT(performance-no-int-to-ptr)
+
+	r->error = c->cu->cuMemHostRegister(base, r->end - r->base, flags);
+	if (r->error != GQ_CU_SUCCESS && may_read_only) /* sealed memory is */
+		r->error = c->cu->cuMemHostRegister(base, r->end - r->base,
+						    flags | GQ_CU_MEMHOSTREGISTER_READ_ONLY);
+	r->pinned_by_us = r->error == GQ_CU_SUCCESS;
+	if (!r->pinned_by_us || is_known(c, r, false))
+		return;
+	c->cu->cuMemHostUnregister(base);
+	r->pinned_by_us = false;
+}
+
+void gq__regions_unbind(struct gq_cuda *c)
+{
+	for (size_t i = 0; i < c->regions; i++)
+		if (c->region[i].pinned_by_us)
+			c->cu->cuMemHostUnregister(
+				(void *)c->region[i].base); // NOLINT(performance-no-int-to-ptr)
+	free(c->region);
+	c->region = NULL;
+	c->regions = 0;
+}
+
+/* No grid is resident. In our context. */
+static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
+{
+	struct found f = { .c = c };
+	int read_only = 0, result;
+
+	gq__regions_unbind(c);
+	if (table == NULL)
+		return Q_OK;
+	result = c->cu->cuDeviceGetAttribute(&read_only, GQ_CU_READ_ONLY_HOST_REGISTER, c->device);
+	if (result != GQ_CU_SUCCESS)
+		return gq__cuda_error(c->cu, "cuDeviceGetAttribute", result);
+	gq__region_each(table, find, &f);
+	if (f.out_of_memory) {
+		free(f.region);
+		return gq__fail(Q_ERR_NO_MEMORY,
+				"out of memory: the addresses of the regions bound");
+	}
+	if (f.n != 0)
+		qsort(f.region, f.n, sizeof(*f.region), by_base);
+	merge(&f);
+	for (size_t i = 0; i < f.n; i++)
+		if (f.region[i].pinned_by_us)
+			pin(c, &f.region[i], read_only != 0);
+	c->region = f.region;
+	c->regions = f.n;
+	return Q_OK;
+}
+
+QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
+{
+	struct gq_cuda *c = q->device_state;
+	QueueStatus status = Q_ERR_TIMEOUT;
+	CUcontext ours;
+
+	if (gq__cuda_quiet_begin(c)) {
+		int result = c->cu->cuCtxPushCurrent(c->context);
+
+		if (result == GQ_CU_SUCCESS) {
+			status = bind(c, table);
+			c->cu->cuCtxPopCurrent(&ours);
+		} else {
+			status = gq__cuda_error(c->cu, "cuCtxPushCurrent", result);
+		}
+	}
+	gq__cuda_quiet_end(c);
+	return status;
+}
+
+/* ---- locating ------------------------------------------------------------------------------ */
+
+const void *gq__regions_locate(GpuQueue *q, const void *bytes, uint64_t len)
+{
+	const struct gq_cuda *c = q->device_state;
+	const uintptr_t at = (uintptr_t)bytes;
+	size_t low = 0, high = c->regions;
+	const struct gq_cuda_region *r;
+	char why[160];
+
+	while (low < high) { /* the first that begins behind it */
+		const size_t middle = (low + high) / 2;
+
+		if (c->region[middle].base <= at)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	r = low == 0 ? NULL : &c->region[low - 1];
+	if (r == NULL || at + len > r->end) {
+		gq__fail(Q_ERR_UNSUPPORTED,
+			 "the region was registered after q_bind_regions(): bind "
+			 "the table again");
+		return NULL;
+	}
+	if (r->address == 0) {
+		gq__cuda_describe(c->cu, r->error, why, sizeof(why));
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "the GPU cannot reach the region at %p (cuMemHostRegister, "
+			  "cuPointerGetAttribute): %s",
+			  bytes, why);
+		return NULL;
+	}
+	return (const void *)(uintptr_t)(r->address +
+					 (at - r->base)); // NOLINT(performance-no-int-to-ptr)
+}
