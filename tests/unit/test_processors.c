@@ -73,6 +73,22 @@ static void a_shared_object_is_loaded_by_path(void **state)
 	q_shutdown(second);
 }
 
+static void a_source_that_asks_for_the_tile_does_without_on_the_cpu(void **state)
+{
+	uint32_t sum = 0;
+	size_t len = sizeof(sum);
+	GpuQueue *q;
+
+	(void)state;
+	cpu_device_only("the module has no image for the stand-in driver");
+	q = queue_of(GPUQ_TEST_MODULE_DIR "/tile.so");
+	assert_non_null(q);
+	assert_status(take(q, send(q, "12345", 5), &sum, &len), Q_OK);
+	assert_int_equal(len, sizeof(sum));
+	assert_int_equal(sum, 5 * '3');
+	q_shutdown(q);
+}
+
 static void an_opcode_chooses_among_the_sources_of_a_processor(void **state)
 {
 	static const struct {
@@ -274,6 +290,7 @@ int main(void)
 		cmocka_unit_test(the_only_linked_processor_is_the_default),
 		cmocka_unit_test(the_shipped_processors_go_by_name),
 		cmocka_unit_test(a_shared_object_is_loaded_by_path),
+		cmocka_unit_test(a_source_that_asks_for_the_tile_does_without_on_the_cpu),
 		cmocka_unit_test(an_opcode_chooses_among_the_sources_of_a_processor),
 		cmocka_unit_test(an_object_that_is_no_processor_is_refused_with_the_reason),
 		cmocka_unit_test(a_processor_is_given_data_id_opcode_tag_and_room),
