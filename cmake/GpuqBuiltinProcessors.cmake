@@ -42,8 +42,7 @@ extern const QProcessorImage gq__processor_${name};
 const QProcessorImage gq__processor_${name} = Q_PROCESSOR_INIT_(\"${name}\");
 }
 ")
-	_gpuq_attach_processor_wrapper(${target} "${source}"
-		"${folder}/${name}.cpp")
+	_gpuq_attach_processor_wrapper(${target} "${folder}/${name}.cpp" "${source}")
 	if(fatbins)
 		target_sources(${target} PRIVATE ${fatbins})
 		set_property(SOURCE "${folder}/${name}.cpp" TARGET_DIRECTORY ${target}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #[[
 gpuq_add_processor(<target> <source> [NAME name] [GRANULARITY THREAD|WARP|BLOCK]
-                   [CPU_ONLY|CUDA_ONLY] [FATBIN path])
+                   [CPU_ONLY|CUDA_ONLY] [FATBIN path] [OPCODES <opcode>=<source>...])
 
 Builds a processor source (a file that defines process_message(), see gpuq/processor.h) into
 <target>. The source may be C (.c), C++ (.cc, .cpp, .cxx) or CUDA C++ (.cu). For the CPU device it
@@ -27,6 +27,11 @@ CPU_ONLY     never for a GPU.
 CUDA_ONLY    never for the CPU device; needs nvcc.
 FATBIN       also write the GPU image to this file (relative to the current binary directory), for
              cfg.processor; needs nvcc.
+OPCODES      a message of a listed opcode (0 to 4294967295, decimal or 0x...) goes to that source's
+             process_message(), any other to <source>'s. All of them become one processor, and one
+             GPU image: a generated switch includes them one after the other, so what they define at
+             file scope, macros too, needs different names. All are .c, or none; all are .cu, or
+             none, unless CPU_ONLY. A source may be listed for several opcodes.
 
 GPUQ_IMAGE_ARCHITECTURES lists the compute capabilities there is machine code for, default 90; PTX of
 7.5 comes with them, and the driver compiles it for every other GPU.
@@ -81,9 +86,10 @@ else()
 	set(_gpuq_device_include "${_gpuq_here}/src" CACHE INTERNAL "")
 endif()
 
-# Internal: a rule that makes a fatbin of the source with the grid around it.
+# Internal: a rule that makes a fatbin of the source, which may include others, with the grid around
+# it.
 function(_gpuq_make_fatbin)
-	cmake_parse_arguments(PARSE_ARGV 0 arg "" "TARGET;NVCC;OUTPUT;SOURCE;GRANULARITY" "")
+	cmake_parse_arguments(PARSE_ARGV 0 arg "" "TARGET;NVCC;OUTPUT;SOURCE;GRANULARITY" "INCLUDED")
 	if(NOT DEFINED GPUQ_IMAGE_ARCHITECTURES OR GPUQ_IMAGE_ARCHITECTURES STREQUAL "")
 		set(GPUQ_IMAGE_ARCHITECTURES 90)
 	endif()
@@ -99,20 +105,25 @@ function(_gpuq_make_fatbin)
 #include \"@arg_SOURCE@\"
 #include \"device/cuda/grid.cuh\"
 ")
-	cmake_path(GET arg_SOURCE PARENT_PATH source_directory)
+	set(source_directories "")
+	foreach(source IN LISTS arg_SOURCE arg_INCLUDED)
+		cmake_path(GET source PARENT_PATH source_directory)
+		list(APPEND source_directories "-I${source_directory}")
+	endforeach()
+	list(REMOVE_DUPLICATES source_directories)
 	set(interface "$<TARGET_PROPERTY:gpuq::gpuq,INTERFACE_INCLUDE_DIRECTORIES>")
 	set(own "$<TARGET_PROPERTY:${arg_TARGET},INCLUDE_DIRECTORIES>")
 	set(definitions "$<TARGET_PROPERTY:${arg_TARGET},COMPILE_DEFINITIONS>")
 	add_custom_command(OUTPUT "${arg_OUTPUT}"
 		COMMAND "${arg_NVCC}" -std=c++17 -fatbin ${codes}
-			"-I${source_directory}" "-I${_gpuq_device_include}"
+			${source_directories} "-I${_gpuq_device_include}"
 			"$<$<BOOL:${interface}>:-I$<JOIN:${interface},;-I>>"
 			"$<$<BOOL:${own}>:-I$<JOIN:${own},;-I>>"
 			"$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>"
 			-MD -MT "${arg_OUTPUT}" -MF "${arg_OUTPUT}.d"
 			-o "${arg_OUTPUT}" "${arg_OUTPUT}.cu"
 		COMMAND_EXPAND_LISTS VERBATIM
-		DEPENDS "${arg_SOURCE}" "${arg_OUTPUT}.cu"
+		DEPENDS "${arg_SOURCE}" ${arg_INCLUDED} "${arg_OUTPUT}.cu"
 			"${_gpuq_device_include}/device/cuda/grid.cuh"
 		DEPFILE "${arg_OUTPUT}.d"
 		COMMENT "GPU image of ${arg_SOURCE}")
@@ -130,19 +141,116 @@ extern \"C\" __attribute__((visibility(\"hidden\"))) const unsigned char ${symbo
 " PARENT_SCOPE)
 endfunction()
 
-# Internal: the wrapper becomes a source of the target. The target may be of another directory.
-function(_gpuq_attach_processor_wrapper target source wrapper)
-	cmake_path(GET source PARENT_PATH source_directory)
-	set(include_directories "${source_directory}")
+# Internal: the wrapper of the sources in ARGN becomes a source of the target. The target may be of
+# another directory.
+function(_gpuq_attach_processor_wrapper target wrapper)
+	set(include_directories "")
+	foreach(source IN LISTS ARGN)
+		cmake_path(GET source PARENT_PATH source_directory)
+		list(APPEND include_directories "${source_directory}")
+	endforeach()
+	list(REMOVE_DUPLICATES include_directories)
 	if(TARGET gpuq::gpuq)
 		list(APPEND include_directories
 			"$<TARGET_PROPERTY:gpuq::gpuq,INTERFACE_INCLUDE_DIRECTORIES>")
 	endif()
 	target_sources(${target} PRIVATE "${wrapper}")
 	set_property(SOURCE "${wrapper}" TARGET_DIRECTORY ${target}
-		APPEND PROPERTY OBJECT_DEPENDS "${source}")
+		APPEND PROPERTY OBJECT_DEPENDS "${ARGN}")
 	set_property(SOURCE "${wrapper}" TARGET_DIRECTORY ${target}
 		APPEND PROPERTY INCLUDE_DIRECTORIES "${include_directories}")
+endfunction()
+
+# Internal: a source's full path and extension, after looking that it can be one.
+function(_gpuq_check_source who path out_path out_extension)
+	cmake_path(ABSOLUTE_PATH path BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" NORMALIZE)
+	if(NOT EXISTS "${path}" OR IS_DIRECTORY "${path}")
+		message(FATAL_ERROR "${who} there is no file ${path}")
+	endif()
+	if(path MATCHES "[\"\\\\\n]")
+		message(FATAL_ERROR "${who} the path holds a character #include cannot take: ${path}")
+	endif()
+	cmake_path(GET path EXTENSION LAST_ONLY extension)
+	if(NOT extension MATCHES "^\\.(c|cc|cpp|cxx|cu)$")
+		message(FATAL_ERROR "${who} the source's extension is \"${extension}\"; "
+			"it must be .c, .cc, .cpp, .cxx or .cu")
+	endif()
+	set(${out_path} "${path}" PARENT_SCOPE)
+	set(${out_extension} "${extension}" PARENT_SCOPE)
+endfunction()
+
+# Internal: the number that an opcode is written as, decimal, or "" if it is none.
+function(_gpuq_check_opcode out text)
+	set(${out} "" PARENT_SCOPE)
+	if(text MATCHES "^0[xX]0*([0-9a-fA-F]+)$")
+		set(digits "${CMAKE_MATCH_1}")
+		string(LENGTH "${digits}" length)
+		if(length LESS_EQUAL 8)
+			math(EXPR number "0x${digits}")
+			set(${out} "${number}" PARENT_SCOPE)
+		endif()
+	elseif(text MATCHES "^(0|[1-9][0-9]*)$")
+		string(LENGTH "${text}" length)
+		if(length LESS_EQUAL 10 AND text LESS_EQUAL 4294967295)
+			set(${out} "${text}" PARENT_SCOPE)
+		endif()
+	endif()
+endfunction()
+
+# Internal: a source whose process_message() hands each message to that of one of several. The first
+# of SOURCES gets what has no opcode in `cases`, a list of <opcode>=<number of the source>.
+function(_gpuq_write_switch)
+	cmake_parse_arguments(PARSE_ARGV 0 arg "" "OUTPUT;LANGUAGE;IDENTIFIER" "SOURCES;CASES")
+	if(arg_LANGUAGE STREQUAL "C")
+		set(parameters "const MsgView *in, ResultView *out")
+		set(opcode "in->opcode")
+		set(qualifier "")
+	else()
+		set(parameters "const MsgView &in, ResultView *out")
+		set(opcode "in.opcode")
+		set(qualifier "__device__ ")
+	endif()
+	set(included "")
+	set(cases "")
+	set(number 0)
+	foreach(source IN LISTS arg_SOURCES)
+		# Declared static, the function is so, and compilers inline what is called once. The sources
+		# that define it need not know.
+		set(function "q_process_${number}_${arg_IDENTIFIER}")
+		string(APPEND included "
+static ${qualifier}void ${function}(${parameters});
+#undef process_message
+#define process_message ${function}
+#include \"${source}\"
+")
+		set(labels "")
+		foreach(case IN LISTS arg_CASES)
+			if(case MATCHES "^([0-9]+)=${number}$")
+				string(APPEND labels "	case ${CMAKE_MATCH_1}u:\n")
+			endif()
+		endforeach()
+		if(NOT number EQUAL 0)
+			string(APPEND cases "${labels}		${function}(in, out);\n		break;\n")
+		endif()
+		math(EXPR number "${number} + 1")
+	endforeach()
+	file(CONFIGURE OUTPUT "${arg_OUTPUT}" @ONLY NEWLINE_STYLE UNIX CONTENT
+"/* Made by gpuq_add_processor(); changes are lost. */
+#include <gpuq/processor.h>
+
+#pragma push_macro(\"process_message\")
+@included@
+#pragma pop_macro(\"process_message\")
+
+@qualifier@void process_message(@parameters@)
+{
+	switch (@opcode@) {
+@cases@	default:
+		q_process_0_@arg_IDENTIFIER@(in, out);
+		break;
+	}
+}
+")
 endfunction()
 
 function(gpuq_add_processor)
@@ -152,7 +260,8 @@ function(gpuq_add_processor)
 	set(target "${ARGV0}")
 	set(source "${ARGV1}")
 	set(who "gpuq_add_processor(${target} ${source}):")
-	cmake_parse_arguments(PARSE_ARGV 2 arg "CPU_ONLY;CUDA_ONLY" "NAME;GRANULARITY;FATBIN" "")
+	cmake_parse_arguments(PARSE_ARGV 2 arg "CPU_ONLY;CUDA_ONLY" "NAME;GRANULARITY;FATBIN"
+		"OPCODES")
 
 	if(DEFINED arg_UNPARSED_ARGUMENTS)
 		message(FATAL_ERROR "${who} unknown argument: ${arg_UNPARSED_ARGUMENTS}")
@@ -179,26 +288,54 @@ function(gpuq_add_processor)
 			"or a static, shared, object or module library")
 	endif()
 
-	cmake_path(ABSOLUTE_PATH source BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" NORMALIZE)
-	if(NOT EXISTS "${source}" OR IS_DIRECTORY "${source}")
-		message(FATAL_ERROR "${who} there is no file ${source}")
-	endif()
-	if(source MATCHES "[\"\\\\\n]")
-		message(FATAL_ERROR "${who} the path holds a character #include cannot take: ${source}")
-	endif()
-	cmake_path(GET source EXTENSION LAST_ONLY extension)
+	_gpuq_check_source("${who}" "${source}" source extension)
 	if(extension STREQUAL ".c")
 		set(language C)
 		set(wrapper_extension c)
 		set(linkage "")
-	elseif(extension MATCHES "^\\.(cc|cpp|cxx|cu)$")
+	else()
 		set(language CXX)
 		set(wrapper_extension cpp)
 		set(linkage "extern \"C\" ")
-	else()
-		message(FATAL_ERROR "${who} the source's extension is \"${extension}\"; "
-			"it must be .c, .cc, .cpp, .cxx or .cu")
 	endif()
+	set(sources "${source}") # in the order of their numbers
+	set(opcodes "")
+	set(cases "")
+	foreach(pair IN LISTS arg_OPCODES)
+		if(NOT pair MATCHES "^([^=]*)=(.+)$")
+			message(FATAL_ERROR "${who} OPCODES has \"${pair}\"; "
+				"it must be an opcode, '=', and a source file")
+		endif()
+		set(path "${CMAKE_MATCH_2}")
+		set(text "${CMAKE_MATCH_1}")
+		_gpuq_check_opcode(opcode "${text}")
+		if(opcode STREQUAL "")
+			message(FATAL_ERROR "${who} the opcode of \"${pair}\" is \"${text}\"; it must be a "
+				"number from 0 to 4294967295, decimal or 0x...")
+		endif()
+		if(opcode IN_LIST opcodes)
+			message(FATAL_ERROR "${who} opcode ${opcode} of \"${pair}\" is in OPCODES already")
+		endif()
+		list(APPEND opcodes "${opcode}")
+		_gpuq_check_source("${who} opcode ${opcode}:" "${path}" path other)
+		if((extension STREQUAL ".c" AND NOT other STREQUAL ".c") OR
+				(other STREQUAL ".c" AND NOT extension STREQUAL ".c"))
+			message(FATAL_ERROR "${who} \"${pair}\" is a ${other} source and the processor's own "
+				"a ${extension} one; they are compiled as one: all must be .c, or none")
+		endif()
+		if(NOT arg_CPU_ONLY AND NOT extension STREQUAL other AND
+				(extension STREQUAL ".cu" OR other STREQUAL ".cu"))
+			message(FATAL_ERROR "${who} \"${pair}\" is a ${other} source and the processor's own "
+				"a ${extension} one; a GPU's image is made of .cu sources only: "
+				"all must be .cu, or say CPU_ONLY")
+		endif()
+		list(FIND sources "${path}" number)
+		if(number EQUAL -1)
+			list(LENGTH sources number)
+			list(APPEND sources "${path}")
+		endif()
+		list(APPEND cases "${opcode}=${number}")
+	endforeach()
 	get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
 	if(NOT language IN_LIST languages)
 		message(FATAL_ERROR "${who} a ${extension} source needs the language ${language}, which "
@@ -264,12 +401,20 @@ function(gpuq_add_processor)
 	endif()
 
 	set(folder "${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/${target}")
+	set(included "")
+	if(cases)
+		set(included ${sources})
+		# No other generated file's name ends so: identifiers have no dots.
+		set(source "${folder}/${identifier}.opcodes${extension}")
+		_gpuq_write_switch(OUTPUT "${source}" LANGUAGE ${language} IDENTIFIER "${identifier}"
+			SOURCES ${sources} CASES ${cases})
+	endif()
 	set(head "")
 	set(fatbin "")
 	if(nvcc AND extension STREQUAL ".cu" AND NOT arg_CPU_ONLY)
 		set(fatbin "${folder}/${identifier}.fatbin")
 		_gpuq_make_fatbin(TARGET ${target} NVCC "${nvcc}" OUTPUT "${fatbin}"
-			SOURCE "${source}" GRANULARITY ${granularity})
+			SOURCE "${source}" INCLUDED ${included} GRANULARITY ${granularity})
 		_gpuq_embed(head "gpuq_fatbin_${identifier}" "${fatbin}")
 		string(APPEND head "#define Q_PROCESSOR_DEVICE_IMAGE gpuq_fatbin_${identifier}\n")
 	endif()
@@ -310,7 +455,7 @@ function(gpuq_add_processor)
 		GRANULARITY ${granularity}
 		HEAD "${head}"
 		TAIL "${tail}")
-	_gpuq_attach_processor_wrapper(${target} "${source}" "${wrapper}")
+	_gpuq_attach_processor_wrapper(${target} "${wrapper}" "${source}" ${included})
 	if(fatbin)
 		set_property(SOURCE "${wrapper}" TARGET_DIRECTORY ${target}
 			APPEND PROPERTY OBJECT_DEPENDS "${fatbin}")

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* score.cu - a processor: the dot product of a message of floats with the application's weights. */
+#define Q_WITH_TILE
 #include <gpuq/processor.h>
+#if defined(Q_HAS_TILE)
+#include <cooperative_groups/reduce.h>
+#endif
 
 struct Weights {         /* QueueConfig.processor_data */
 	const float *at; /* device memory of the application; host memory on the CPU device */
@@ -21,9 +25,8 @@ __device__ void process_message(const MsgView &in, ResultView *out)
 	}
 	for (uint32_t i = q_rank(); i < weights->count; i += q_size())
 		sum += x[i] * weights->at[i];
-#if defined(__CUDA_ARCH__)
-	for (int width = 16; width > 0; width /= 2)
-		sum += __shfl_xor_sync(0xffffffffu, sum, width);
+#if defined(Q_HAS_TILE)
+	sum = cooperative_groups::reduce(q_tile(), sum, cooperative_groups::plus<float>());
 #endif
 	if (q_rank() == 0) {
 		*reinterpret_cast<float *>(out->out) = sum;

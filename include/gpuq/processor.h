@@ -212,3 +212,48 @@ void q_register_processor(const QProcessorImage *image);
 #endif /* !__CUDACC_RTC__ */
 
 #endif /* GPUQ_PROCESSOR_H */
+
+/*
+ * q_tile(): the unit as a group of <cooperative_groups.h>, a thread_block_tile of 1 or 32 threads
+ * or a thread_block, for cooperative_groups::reduce() and the like. Its thread_rank(), size() and
+ * sync() are q_rank(), q_size() and q_sync().
+ *
+ * Only where Q_WITH_TILE is defined before this header is included, since that header takes long to
+ * compile; outside the include guard, so that any include will do. Q_HAS_TILE says that it is
+ * there: never for a host compiler, and with NVRTC only if that finds the header.
+ */
+#if defined(Q_WITH_TILE) && !defined(Q_HAS_TILE) && (defined(__CUDACC__) || defined(__CUDACC_RTC__))
+#if !defined(__CUDACC_RTC__)
+#define Q_HAS_TILE 1
+#elif defined(__has_include)
+#if __has_include(<cooperative_groups.h>)
+#define Q_HAS_TILE 1
+#endif
+#endif
+#if defined(Q_HAS_TILE)
+#include <cooperative_groups.h>
+
+#if !defined(Q_GRANULARITY) || Q_GRANULARITY == 0
+typedef cooperative_groups::thread_block_tile<1> QTile;
+
+static __device__ __forceinline__ QTile q_tile(void)
+{
+	return cooperative_groups::this_thread();
+}
+#elif Q_GRANULARITY == 1
+typedef cooperative_groups::thread_block_tile<32> QTile;
+
+static __device__ __forceinline__ QTile q_tile(void)
+{
+	return cooperative_groups::tiled_partition<32>(cooperative_groups::this_thread_block());
+}
+#else
+typedef cooperative_groups::thread_block QTile;
+
+static __device__ __forceinline__ QTile q_tile(void)
+{
+	return cooperative_groups::this_thread_block();
+}
+#endif
+#endif /* Q_HAS_TILE */
+#endif

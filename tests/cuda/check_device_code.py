@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile the GPU code with nvcc for every architecture and read the PTX; needs no GPU.
 
-check_device_code.py processors|protocol|grid|abi|self --nvcc PATH --source REPOSITORY --build FOLDER
-                     [--architectures 75,80,...]
+check_device_code.py processors|protocol|grid|opcodes|tile|abi|self --nvcc PATH --source REPOSITORY
+                     --build FOLDER [--switch FILE] [--architectures 75,80,...]
 
 processors  every kernel of kernels/ at every granularity: compiles without a warning, and no
             payload is loaded through the non-coherent path (nvcc keeps such a load for ever)
@@ -11,6 +11,10 @@ protocol    src/device/protocol.h: acquire and release at system scope, read-mod
             device scope, no local memory, no spills, nothing that belongs to the host
 grid        the resident grid around every kernel at every granularity: the same as for protocol,
             but that the kernel may have tables; spills and stack frames nowhere
+opcodes     the same around --switch, what gpuq_add_processor(... OPCODES ...) made of echo, crc32c
+            and sha256: all three are in the one grid, inlined
+tile        the same around tests/modules/tile.cu, which uses q_tile(); and asking for q_tile()
+            without using it changes nothing
 abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant
 self        the checks find what wrong_probe.cu does wrong
 
@@ -227,19 +231,52 @@ def grid_offences(kernel):
     def find(text):
         for offence in protocol_offences(text):
             # sha256's schedule is indexed by the round; ptxas says below that it spills nothing
-            if not (offence == "local memory" and kernel != "echo"):
+            if not (offence == "local memory" and kernel not in ("echo", "tile")):
                 yield offence
     return find
 
 
 def check_grid(args):
+    return check_grids(args, {kernel: os.path.join(args.source, "kernels", kernel + ".cu")
+                              for kernel in KERNELS})
+
+
+# What shows that a source is in the grid: crc32c's table in use, sha256's first round constant; of
+# the tile, the instructions that it is for.
+MARKS = {"opcodes": (r"mov\S* .*zeros_after", r"\b1116352408\b")}
+PTX_90_MARKS = {("tile", 1): (r"redux\.sync\.add",),
+                ("tile", 2): (r"redux\.sync\.add", r"barrier\.sync")}
+
+
+def check_opcodes(args):
+    return check_grids(args, {"opcodes": args.switch})
+
+
+def check_tile(args):
+    problems = check_grids(args, {"tile": os.path.join(args.source, "tests/modules/tile.cu")})
     probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
-    cases = [(kernel, granularity) for kernel in KERNELS for granularity in (0, 1, 2)]
+    echo = f'KERNEL_SOURCE="{os.path.join(args.source, "kernels/echo.cu")}"'
+    jobs = [(compile_one, args, probe, f"grid.unused.{granularity}.{len(tile)}",
+             [echo, f"Q_GRANULARITY={granularity}"] + tile, "-ptx", ["-arch=compute_90"])
+            for granularity in (0, 1, 2) for tile in ([], ["Q_WITH_TILE"])]
+    texts = []
+    for path, _ in in_parallel(jobs):
+        with open(path, encoding="ascii") as lines:
+            texts.append(lines.read())
+    problems += [f"granularity {granularity}: Q_WITH_TILE alone changes the grid"
+                 for granularity in (0, 1, 2)
+                 if texts[2 * granularity] != texts[2 * granularity + 1]]
+    return problems
+
+
+def check_grids(args, sources):
+    probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
+    cases = [(kernel, granularity) for kernel in sources for granularity in (0, 1, 2)]
     jobs = [(compile_all, args, probe, f"grid.{kernel}.{granularity}",
-             [f'KERNEL_SOURCE="{os.path.join(args.source, "kernels", kernel + ".cu")}"',
-              f"Q_GRANULARITY={granularity}"]) for kernel, granularity in cases]
+             [f'KERNEL_SOURCE="{sources[kernel]}"', f"Q_GRANULARITY={granularity}"])
+            for kernel, granularity in cases]
     problems = []
-    for (kernel, _), (ptx, ptxas) in zip(cases, in_parallel(jobs)):
+    for (kernel, granularity), (ptx, ptxas) in zip(cases, in_parallel(jobs)):
         problems += spills(ptx[0], ptxas)
         if kernel == "echo":
             problems += [f"{ptx[0]}: {line.strip()}" for line in ptxas.splitlines()
@@ -248,9 +285,15 @@ def check_grid(args):
             kernels = instructions(path)
             problems += report(path, kernels, grid_offences(kernel))
             with open(path, encoding="ascii") as lines:
-                names = set(re.findall(r"^\.visible .*?\b(gpuq_\w+)", lines.read(), re.M))
+                text = lines.read()
+            names = set(re.findall(r"^\.visible .*?\b(gpuq_\w+)", text, re.M))
             if names != {"gpuq_canary", "gpuq_grid"}:
                 problems.append(f"{os.path.basename(path)}: visible are {sorted(names)}")
+            marks = MARKS.get(kernel, ())
+            if path.endswith(".90.ptx"):
+                marks += PTX_90_MARKS.get((kernel, granularity), ())
+            problems += [f"{os.path.basename(path)}: nothing is like {mark}"
+                         for mark in marks if not re.search(mark, text)]
             for pattern, count in GRID_NEEDS:
                 if not any(re.match(pattern, text) for text in kernels["gpuq_grid"]):
                     problems.append(f"{os.path.basename(path)}: gpuq_grid has no {pattern}")
@@ -280,14 +323,16 @@ def check_self(args):
         "wrong_fence": "fence that is not fence.sc.sys",
         "wrong_volatile": "volatile access",
         "wrong_trap": "operation that is the host's",
+        "wrong_call": "call that was not inlined",
     }
     probe = os.path.join(args.source, "tests/cuda/wrong_probe.cu")
     ptx, _ = compile_all(args, probe, "wrong", [])
     problems = []
     for path in ptx:
         kernels = instructions(path)
-        if set(kernels) != set(want):
-            problems.append(f"{path}: kernels {sorted(set(kernels) ^ set(want))}")
+        found = {kernel for kernel in kernels if "not_inlined" not in kernel}
+        if found != set(want):
+            problems.append(f"{path}: kernels {sorted(found ^ set(want))}")
         for kernel, offence in want.items():
             found = {o for text in kernels.get(kernel, ()) for o in protocol_offences(text)}
             if found != {offence}:
@@ -299,10 +344,12 @@ def check_self(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("check", choices=("processors", "protocol", "grid", "abi", "self"))
+    parser.add_argument("check", choices=("processors", "protocol", "grid", "opcodes", "tile",
+                                          "abi", "self"))
     parser.add_argument("--nvcc", default="")
     parser.add_argument("--source", required=True)
     parser.add_argument("--build", required=True)
+    parser.add_argument("--switch")
     parser.add_argument("--architectures", default="75,80,89,90", type=lambda s: s.split(","))
     args = parser.parse_args()
     if not args.nvcc:
@@ -310,7 +357,8 @@ def main():
         return 77
     os.makedirs(args.build, exist_ok=True)
     checks = {"processors": check_processors, "protocol": check_protocol, "grid": check_grid,
-              "abi": check_abi, "self": check_self}
+              "opcodes": check_opcodes, "tile": check_tile, "abi": check_abi,
+              "self": check_self}
     try:
         problems = checks[args.check](args)
     except Failure as failure:

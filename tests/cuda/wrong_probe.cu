@@ -52,6 +52,16 @@ extern "C" __global__ void wrong_volatile(const volatile uint32_t *word, uint32_
 	*out = *word;
 }
 
+static __device__ __noinline__ uint32_t not_inlined(uint32_t value)
+{
+	return value * value + 1;
+}
+
+extern "C" __global__ void wrong_call(uint32_t *word)
+{
+	*word = not_inlined(*word);
+}
+
 extern "C" __global__ void wrong_trap(void)
 {
 	__trap();

@@ -2,6 +2,7 @@
 /* test_processors.c - linked, named and loaded processors; what a processor is given. */
 #include "support.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static GpuQueue *queue_of(const char *processor)
@@ -70,6 +71,62 @@ static void a_shared_object_is_loaded_by_path(void **state)
 	assert_int_equal(len, 1);
 	assert_int_equal(result[0], 5);
 	q_shutdown(second);
+}
+
+static void a_source_that_asks_for_the_tile_does_without_on_the_cpu(void **state)
+{
+	uint32_t sum = 0;
+	size_t len = sizeof(sum);
+	GpuQueue *q;
+
+	(void)state;
+	cpu_device_only("the module has no image for the stand-in driver");
+	q = queue_of(GPUQ_TEST_MODULE_DIR "/tile.so");
+	assert_non_null(q);
+	assert_status(take(q, send(q, "12345", 5), &sum, &len), Q_OK);
+	assert_int_equal(len, sizeof(sum));
+	assert_int_equal(sum, 5 * '3');
+	q_shutdown(q);
+}
+
+static void an_opcode_chooses_among_the_sources_of_a_processor(void **state)
+{
+	static const struct {
+		const char *processor;
+		uint32_t opcode;
+		unsigned char first[4];
+		size_t len;
+	} wanted[] = {
+		{ "by_opcode.so", 0, "1234", 9 },
+		{ "by_opcode.so", 1, { 0x83, 0x92, 0x06, 0xe3 }, 4 },
+		{ "by_opcode.so", 2, "1234", 9 },
+		{ "by_opcode.so", 8, { 0x15, 0xe2, 0xb0, 0xd3 }, 32 },
+		{ "by_opcode.so", 9, "1234", 9 },
+		{ "by_opcode.so", UINT32_MAX, { 0x15, 0xe2, 0xb0, 0xd3 }, 32 },
+		{ "by_opcode_c.so", 0, { 9 }, 1 },
+		{ "by_opcode_c.so", 1, "1", 1 },
+		{ "by_opcode_c.so", 2, "9", 1 },
+		{ "by_opcode_c.so", 3, { 9 }, 1 },
+	};
+
+	(void)state;
+	cpu_device_only("the modules have no image for the stand-in driver");
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		char path[512];
+		unsigned char result[64];
+		size_t len = sizeof(result);
+		GpuQueue *q;
+
+		snprintf(path, sizeof(path), GPUQ_TEST_MODULE_DIR "/%s", wanted[i].processor);
+		q = queue_of(path);
+		assert_non_null(q);
+		assert_status(
+			take(q, send_op(q, wanted[i].opcode, 0, "123456789", 9), result, &len),
+			Q_OK);
+		assert_int_equal(len, wanted[i].len);
+		assert_memory_equal(result, wanted[i].first, len < 4 ? len : 4);
+		q_shutdown(q);
+	}
 }
 
 static void an_object_that_is_no_processor_is_refused_with_the_reason(void **state)
@@ -233,6 +290,8 @@ int main(void)
 		cmocka_unit_test(the_only_linked_processor_is_the_default),
 		cmocka_unit_test(the_shipped_processors_go_by_name),
 		cmocka_unit_test(a_shared_object_is_loaded_by_path),
+		cmocka_unit_test(a_source_that_asks_for_the_tile_does_without_on_the_cpu),
+		cmocka_unit_test(an_opcode_chooses_among_the_sources_of_a_processor),
 		cmocka_unit_test(an_object_that_is_no_processor_is_refused_with_the_reason),
 		cmocka_unit_test(a_processor_is_given_data_id_opcode_tag_and_room),
 		cmocka_unit_test(with_two_linked_processors_one_must_be_named),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * minimal.c - minimal MASK [PROCESSOR]: sends 512 bytes through the processor (default: the linked
- * one) and checks that each comes back with MASK's bits flipped.
+ * minimal.c - minimal MASK [PROCESSOR [OPCODE]]: sends 512 bytes through the processor (default,
+ * and for "": the linked one) and checks that each comes back with MASK's bits flipped.
  */
 #include <gpuq/gpuq.h>
 #include <stdio.h>
@@ -20,6 +20,7 @@
 int main(int argc, char **argv)
 {
 	QueueConfig cfg = { .capacity = 4096, .slot_bytes = 2048 };
+	EnqueueOptions options = { .opcode = 0 };
 	unsigned char message[512];
 	unsigned char result[512];
 	size_t len = sizeof(result);
@@ -28,16 +29,18 @@ int main(int argc, char **argv)
 	int mask;
 	GpuQueue *q;
 
-	CHECK(argc == 2 || argc == 3);
+	CHECK(argc >= 2 && argc <= 4);
 	mask = atoi(argv[1]);
-	if (argc == 3)
+	if (argc >= 3)
 		cfg.processor = argv[2];
+	if (argc == 4)
+		options.opcode = (uint32_t)strtoul(argv[3], NULL, 10);
 	for (size_t i = 0; i < sizeof(message); i++)
 		message[i] = (unsigned char)(i * 7);
 
 	q = q_init(&cfg);
 	CHECK(q != NULL);
-	CHECK(q_enqueue(q, message, sizeof(message), &id, 1000) == Q_OK);
+	CHECK(q_enqueue_ex(q, message, sizeof(message), &options, &id, 1000) == Q_OK);
 	CHECK(q_wait(q, id, 10000) == Q_OK);
 	CHECK(q_try_dequeue_result(q, id, result, &len) == Q_OK);
 	CHECK(len == sizeof(message));
