@@ -11,7 +11,8 @@ protocol    src/device/protocol.h: acquire and release at system scope, read-mod
             device scope, no local memory, no spills, nothing that belongs to the host
 grid        the resident grid around every kernel at every granularity: the same as for protocol,
             but that the kernel may have tables; spills and stack frames nowhere
-abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant
+abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
+            there with the toolkit's
 self        the checks find what wrong_probe.cu does wrong
 
 Exit status: 0 good, 1 a check failed, 77 there is no nvcc.
