@@ -137,8 +137,8 @@ typedef struct QueueConfig {
 	uint32_t idle_park_ms; /* idle time before consumers sleep; UINT32_MAX: never */
 	uint32_t shutdown_timeout_ms; /* q_shutdown()'s wait; 0: 5000; UINT32_MAX: for ever */
 	uint64_t flags;               /* none defined: 0 */
-	const char *processor;        /* name, or path of a shared object; NULL: the linked one */
-	const void *processor_data;   /* what the processor reads as in.user; copied */
+	const char *processor;      /* name, or path: see q_init(); NULL: the one that is linked */
+	const void *processor_data; /* what the processor reads as in.user; copied */
 	size_t processor_data_bytes;
 	/* The rest is of the CUDA device; the CPU device does without. */
 	uint32_t transport; /* Q_TRANSPORT_* */
@@ -256,9 +256,15 @@ Q_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
  * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG, GPUQ_TRANSPORT (auto,
  * pull, copy), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon bounded_ms behind it).
  *
+ * cfg.processor is a path if it has a '/' or ends in .so (a shared object, for the devices it was
+ * built for), .fatbin, .cubin, .ptx (an image for a GPU) or .cu (CUDA source, compiled by NVRTC for
+ * this GPU and cfg.granularity while the call lasts, which takes seconds; GPUQ_LIBNVRTC names the
+ * library, GPUQ_NVRTC_OPTIONS further options such as -I and -D); else it is a name.
+ *
  * @param cfg  not kept; every out-of-range field is refused
  * @return the queue, or NULL; q_last_error() then names the field, the value and the range, or
- *         the resource that could not be had. Nothing is left behind on failure.
+ *         the resource that could not be had, or quotes the compiler's first errors, whose whole
+ *         log is in the log. Nothing is left behind on failure.
  * Threads:  any. Lifetime: until q_shutdown().
  */
 Q_API GpuQueue *q_init(const QueueConfig *cfg);

@@ -132,7 +132,11 @@ typedef struct QProcessorImage {
 	uint64_t reserved[4];
 } QProcessorImage;
 
-#if !defined(__CUDACC_RTC__)
+#if defined(__CUDACC_RTC__)
+/* As under nvcc, below: the device's side of the source only. */
+#define Q_PROCESSOR_IMAGE(name_)    static_assert(true, name_)
+#define Q_PROCESSOR_REGISTER(name_) static_assert(true, name_)
+#else
 #ifdef __cplusplus
 static_assert(sizeof(QProcessorImage) == 80, "QProcessorImage is frozen");
 __device__ void process_message(const MsgView &in, ResultView *out);

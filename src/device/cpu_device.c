@@ -35,8 +35,11 @@ static bool open_cpus(GpuQueue *q)
 		return false;
 	}
 	if (q->processor.image.cpu == NULL) {
-		gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' was not compiled for the CPU device",
-			  q->processor.name);
+		gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' %s", q->processor.name,
+			  q->processor.is_source
+				  ? "is CUDA source, which the CPU device does not compile; build "
+				    "it into the program with gpuq_add_processor()"
+				  : "was not compiled for the CPU device");
 		return false;
 	}
 	if (q->cfg.consumers == 0)

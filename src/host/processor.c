@@ -7,9 +7,11 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* The ones we ship; compiled from kernels/. */
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
@@ -58,9 +60,16 @@ static bool is_image(const char *name)
 	return ends_in(name, ".fatbin") || ends_in(name, ".cubin") || ends_in(name, ".ptx");
 }
 
+/* CUDA source, which the CUDA device compiles when it is opened. */
+static bool is_source(const char *name)
+{
+	return ends_in(name, ".cu");
+}
+
 static bool is_path(const char *name)
 {
-	return strchr(name, '/') != NULL || ends_in(name, ".so") || is_image(name);
+	return strchr(name, '/') != NULL || ends_in(name, ".so") || is_image(name) ||
+	       is_source(name);
 }
 
 /* The protocol is checked before the rest: what follows it may have another layout. */
@@ -86,7 +95,7 @@ static bool check(const QProcessorImage *image, const char *where)
 	if (is_path(image->name)) {
 		gq__failf(Q_ERR_INVALID_ARG,
 			  "processor: %s is called '%s', which reads as a path; allowed: a name "
-			  "without '/' that does not end in .so",
+			  "without '/' that does not end in .so, .cu, .fatbin, .cubin or .ptx",
 			  where, image->name);
 		return false;
 	}
@@ -136,47 +145,56 @@ static bool load(const char *path, struct gq_processor *out)
 	return true;
 }
 
-enum { MAX_IMAGE_BYTES = 1 << 30 };
+enum { MAX_IMAGE_BYTES = 1 << 30, MAX_SOURCE_BYTES = 16 << 20 };
 
-/* The whole file, and a zero behind it, which the driver wants after PTX. */
-static bool read_image(FILE *file, struct gq_processor *out)
+/* The whole file, and a zero behind it: PTX and source are strings. */
+static bool read_file(FILE *file, const char *path, struct gq_processor *out)
 {
-	long length;
+	const off_t most = out->is_source ? MAX_SOURCE_BYTES : MAX_IMAGE_BYTES;
+	struct stat about;
+	size_t length;
 
-	if (fseek(file, 0, SEEK_END) != 0)
+	if (fstat(fileno(file), &about) != 0 || !S_ISREG(about.st_mode)) {
+		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' is not a file", path);
 		return false;
-	length = ftell(file);
-	if (length <= 0 || length > MAX_IMAGE_BYTES || fseek(file, 0, SEEK_SET) != 0)
+	}
+	if (about.st_size < 1 || about.st_size > most) {
+		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' has %jd bytes; allowed: 1 to %jd",
+			  path, (intmax_t)about.st_size, (intmax_t)most);
 		return false;
-	out->file_bytes = (size_t)length + 1;
-	out->file = gq__alloc(out->file_bytes, "the processor's image");
+	}
+	length = (size_t)about.st_size;
+	out->file_bytes = length + 1;
+	out->file = gq__alloc(out->file_bytes, "the processor's file");
 	if (out->file == NULL)
 		return false;
-	if (fread(out->file, 1, (size_t)length, file) == (size_t)length)
+	if (fread(out->file, 1, length, file) != length)
+		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' cannot be read", path);
+	else if (out->is_source && memchr(out->file, '\0', length) != NULL)
+		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' is not source: it has a zero byte",
+			  path);
+	else
 		return true;
 	gq__free(out->file, out->file_bytes);
 	out->file = NULL;
 	return false;
 }
 
-/* An image for a GPU by path; its name is the file's, without folder and extension. */
-static bool load_image(const char *path, struct gq_processor *out)
+/* An image for a GPU, or source, by path; its name is the file's, without folder and extension. */
+static bool load_file(const char *path, struct gq_processor *out)
 {
 	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
 	FILE *file = gq__fault() ? NULL : fopen(path, "rb");
 	bool ok;
 
-	*out = (struct gq_processor){ .image.name = out->name };
+	*out = (struct gq_processor){ .image.name = out->name, .is_source = is_source(path) };
 	if (file == NULL) {
 		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
 			  strerror(errno));
 		return false;
 	}
-	gq__fail(Q_ERR_INVALID_ARG, "");
-	ok = read_image(file, out);
+	ok = read_file(file, path, out);
 	fclose(file);
-	if (!ok && q_last_error()[0] == '\0')
-		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' cannot be read, or is empty", path);
 	snprintf(out->name, sizeof(out->name), "%.*s", (int)(strrchr(name, '.') - name), name);
 	return ok;
 }
@@ -240,7 +258,7 @@ static const QProcessorImage *find_named(const char *name)
 		list_names(names, sizeof(names));
 		gq__failf(Q_ERR_NOT_FOUND,
 			  "processor: no processor is called '%.64s'; known names: %s (a path must "
-			  "contain '/' or end in .so)",
+			  "contain '/' or end in .so, .cu, .fatbin, .cubin or .ptx)",
 			  name, names);
 	}
 	return found;
@@ -253,7 +271,7 @@ bool gq__find_processor(const char *name, struct gq_processor *out)
 	bool ok;
 
 	if (!by_default && is_path(name))
-		return is_image(name) ? load_image(name, out) : load(name, out);
+		return is_image(name) || is_source(name) ? load_file(name, out) : load(name, out);
 	pthread_mutex_lock(&registry_lock);
 	if (overflowed)
 		gq__log(Q_LOG_WARNING, "more than %d processors are linked; the last are ignored",

@@ -13,13 +13,15 @@ struct gq_processor {
 	const void *device[3]; /* images for a GPU, by granularity; NULL: none */
 	void *file;            /* an image read from a file, which says its granularity itself */
 	size_t file_bytes;
-	void *library; /* from dlopen(), or NULL */
+	bool is_source; /* `file` is not an image yet, but CUDA source, a string */
+	void *library;  /* from dlopen(), or NULL */
 };
 
 /*
  * Find a processor: `name` NULL or "" is the one that the program links; with a '/' or ending in
- * ".so" it is a shared object's path, or an image's for a GPU (.fatbin, .cubin, .ptx); else a name,
- * of one the program links or one of ours.
+ * ".so" it is a shared object's path, an image's for a GPU (.fatbin, .cubin, .ptx), or a CUDA
+ * source's (.cu), which is read here and compiled by the device; else a name, of one the program
+ * links or one of ours.
  *
  * @return false, with q_last_error() set, when there is none or it does not fit this library.
  */

@@ -170,6 +170,11 @@ static bool open_device(GpuQueue *q, const QueueConfig *cfg)
 		}
 		if (wanted == Q_DEVICE_CUDA)
 			return false;
+		if (q->processor.image.cpu == NULL) { /* nothing to fall back to */
+			gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' runs on a GPU only: %s",
+				  q->processor.name, q_last_error());
+			return false;
+		}
 		q->device->close(q);
 	}
 	q->device = &gq__cpu_device;

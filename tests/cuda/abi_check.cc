@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* abi_check.cc - src/device/cuda/api.h says of the driver what cuda.h says. Compiling it is the
- * test. */
+/* abi_check.cc - src/device/cuda/api.h says of the driver what cuda.h says, and nvrtc.h there of
+ * NVRTC what nvrtc.h of the toolkit says. Compiling it is the test. */
 #include <cuda.h>
+#include <nvrtc.h>
 
 #include "device/cuda/api.h"
+#include "device/cuda/nvrtc.h"
 
 #include <cstdint>
 #include <type_traits>
@@ -33,6 +35,9 @@ template <typename Ours, typename Theirs> constexpr bool same()
 #define SAME(name, version, parameters)                                                            \
 	static_assert(same<decltype(gq_cu::name), decltype(&::name)>(), #name);
 GQ_CU_ENTRIES(SAME)
+#define SAME_NVRTC(type, name, parameters)                                                         \
+	static_assert(same<decltype(gq_nvrtc::name), decltype(&::name)>(), #name);
+GQ_NVRTC_ENTRIES(SAME_NVRTC)
 
 #define EQUAL(ours, theirs) static_assert((int)(ours) == (int)(theirs), #theirs)
 EQUAL(GQ_CU_SUCCESS, CUDA_SUCCESS);
@@ -44,6 +49,11 @@ EQUAL(GQ_CU_POINTER_DEVICE_ORDINAL, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL);
 EQUAL(GQ_CU_MEMHOSTREGISTER_PORTABLE, CU_MEMHOSTREGISTER_PORTABLE);
 EQUAL(GQ_CU_MEMHOSTREGISTER_DEVICEMAP, CU_MEMHOSTREGISTER_DEVICEMAP);
 EQUAL(GQ_CU_MEMHOSTREGISTER_READ_ONLY, CU_MEMHOSTREGISTER_READ_ONLY);
+EQUAL(GQ_NVRTC_SUCCESS, NVRTC_SUCCESS);
+EQUAL(GQ_NVRTC_OUT_OF_MEMORY, NVRTC_ERROR_OUT_OF_MEMORY);
+EQUAL(GQ_NVRTC_INVALID_OPTION, NVRTC_ERROR_INVALID_OPTION);
+EQUAL(GQ_NVRTC_COMPILATION, NVRTC_ERROR_COMPILATION);
+EQUAL(GQ_NVRTC_INTERNAL_ERROR, NVRTC_ERROR_INTERNAL_ERROR);
 EQUAL(GQ_CU_OUT_OF_MEMORY, CUDA_ERROR_OUT_OF_MEMORY);
 EQUAL(GQ_CU_NO_DEVICE, CUDA_ERROR_NO_DEVICE);
 EQUAL(GQ_CU_INVALID_DEVICE, CUDA_ERROR_INVALID_DEVICE);

@@ -15,7 +15,8 @@ opcodes     the same around --switch, what gpuq_add_processor(... OPCODES ...) m
             and sha256: all three are in the one grid, inlined
 tile        the same around tests/modules/tile.cu, which uses q_tile(); and asking for q_tile()
             without using it changes nothing
-abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant
+abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
+            there with the toolkit's
 self        the checks find what wrong_probe.cu does wrong
 
 Exit status: 0 good, 1 a check failed, 77 there is no nvcc.

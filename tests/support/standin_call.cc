@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* standin_call.cc - an image for the stand-in driver that calls a function of the test's. */
-#define process_message standin_call_process /* inline functions of one name are one function */
-#define Q_GRANULARITY   1                    /* as that of support.c */
+/* Both images of this folder have one, and the linker would keep one of the two. */
+#define process_message process_message_of_call
+#define Q_GRANULARITY   1 /* as that of support.c */
 #include <gpuq/processor.h>
 
 #define STANDIN_IMAGE standin_call_image

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* standin_test.cc - the processor "test" of support.c as an image for the stand-in driver. */
-#define process_message standin_test_process /* inline functions of one name are one function */
+/* Both images of this folder have one, and the linker would keep one of the two. */
+#define process_message process_message_of_test
 #define Q_GRANULARITY   1 /* a unit is a consumer: it has one message at a time */
 #include <gpuq/processor.h>
 

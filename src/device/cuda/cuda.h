@@ -32,7 +32,8 @@ struct gq_cuda {
 	GpuQueue *q;
 	uint64_t generation; /* as the queue's, but also once it has failed */
 	CUdevice device;
-	CUcontext context; /* the primary one */
+	uint32_t sms, capability; /* 90 is compute capability 9.0 */
+	CUcontext context;        /* the primary one */
 	CUmodule module;
 	CUfunction kernel, canary;
 	CUstream stream, canary_stream;

@@ -7,6 +7,7 @@
  * before the first launch, freed when the grid has left. docs/design.md has the argument.
  */
 #include "device/cuda/cuda.h"
+#include "device/cuda/nvrtc.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -464,7 +465,7 @@ static bool attribute(struct gq_cuda *c, int *value, int which)
 	return CU(c, cuDeviceGetAttribute, value, which, c->device);
 }
 
-static bool find_device(struct gq_cuda *c, uint32_t *sms)
+static bool find_device(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
 	int count = 0, n, major, minor, timeout, unified, cooperative;
@@ -491,7 +492,8 @@ static bool find_device(struct gq_cuda *c, uint32_t *sms)
 	    !attribute(c, &cooperative, GQ_CU_COOPERATIVE_LAUNCH))
 		return false;
 	snprintf(q->device_name, sizeof(q->device_name), "%s (%d.%d)", name, major, minor);
-	*sms = (uint32_t)n;
+	c->sms = (uint32_t)n;
+	c->capability = (uint32_t)(10 * major + minor);
 	if (timeout != 0) {
 		gq__failf(Q_ERR_UNSUPPORTED,
 			  "CUDA: %s has a run-time limit for kernels (it drives a display), which "
@@ -504,12 +506,35 @@ static bool find_device(struct gq_cuda *c, uint32_t *sms)
 			  unified == 0 ? "unified addressing" : "cooperative launch");
 		return false;
 	}
-	if (q->cfg.reserve_sms >= *sms) {
+	if (q->cfg.reserve_sms >= c->sms) {
 		gq__failf(Q_ERR_INVALID_ARG,
 			  "reserve_sms is %" PRIu32 "; allowed: 0 to %" PRIu32 " on %s",
-			  q->cfg.reserve_sms, *sms - 1, q->device_name);
+			  q->cfg.reserve_sms, c->sms - 1, q->device_name);
 		return false;
 	}
+	return true;
+}
+
+/* Source becomes an image. It takes seconds: not while others' grids are away. */
+static bool compile_source(struct gq_cuda *c)
+{
+	struct gq_processor *p = &c->q->processor;
+	struct gq_compilation job = { .path = c->q->cfg.processor,
+				      .source = p->file,
+				      .granularity = c->q->cfg.granularity,
+				      .capability = c->capability };
+	size_t bytes;
+	void *image;
+
+	if (!p->is_source)
+		return true;
+	if (!CU(c, cuDriverGetVersion, &job.driver) ||
+	    gq__nvrtc_compile(&job, &image, &bytes) != Q_OK)
+		return false;
+	gq__free(p->file, p->file_bytes);
+	p->file = image;
+	p->file_bytes = bytes;
+	p->is_source = false;
 	return true;
 }
 
@@ -638,10 +663,10 @@ static bool load_image(struct gq_cuda *c, const void *image)
 }
 
 /* How many blocks: one a multiprocessor unless configured, all of them resident at once. */
-static bool size_grid(struct gq_cuda *c, uint32_t sms)
+static bool size_grid(struct gq_cuda *c)
 {
 	QueueConfig *cfg = &c->q->cfg;
-	const uint32_t usable = sms - cfg->reserve_sms;
+	const uint32_t usable = c->sms - cfg->reserve_sms;
 	int each = 0;
 
 	if (!CU(c, cuOccupancyMaxActiveBlocksPerMultiprocessor, &each, c->kernel,
@@ -664,12 +689,8 @@ static bool size_grid(struct gq_cuda *c, uint32_t sms)
 
 static bool open_device(struct gq_cuda *c)
 {
-	uint32_t sms = 0;
-	const void *image;
+	const void *image = choose_image(c->q);
 
-	if (!find_device(c, &sms))
-		return false;
-	image = choose_image(c->q);
 	if (image == NULL)
 		return false;
 	if (!CU(c, cuDevicePrimaryCtxRetain, &c->context, c->device)) {
@@ -683,7 +704,7 @@ static bool open_device(struct gq_cuda *c)
 	if (c->stream != NULL &&
 	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
 		c->canary_stream = NULL;
-	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c, sms)) {
+	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c)) {
 		end(c);
 		return false;
 	}
@@ -712,6 +733,8 @@ static bool open_cuda(GpuQueue *q)
 	pthread_mutex_init(&c->copy_lock, NULL);
 	c->copy_from = UINT32_MAX;
 	q->device_state = c;
+	if (!find_device(c) || !compile_source(c))
+		return false;
 	if (quiet_begin(c)) /* loading a module allocates */
 		opened = open_device(c);
 	else

@@ -20,21 +20,10 @@ void require(bool ok, const char *what)
 
 void run(int mask, const char *processor)
 {
-	const QueueConfig cfg = { .capacity = 4096,
-				  .slot_bytes = 2048,
-				  .result_bytes = 0,
-				  .device = 0,
-				  .ordinal = 0,
-				  .granularity = 0,
-				  .consumers = 0,
-				  .reserve_sms = 0,
-				  .idle_park_ms = 0,
-				  .shutdown_timeout_ms = 0,
-				  .flags = 0,
-				  .processor = processor,
-				  .processor_data = nullptr,
-				  .processor_data_bytes = 0,
-				  .reserved = {} };
+	QueueConfig cfg = {}; // whatever fields it may get, zero is their default
+	cfg.capacity = 4096;
+	cfg.slot_bytes = 2048;
+	cfg.processor = processor;
 	const std::unique_ptr<GpuQueue, decltype(&q_shutdown)> q(q_init(&cfg), q_shutdown);
 	require(q != nullptr, "q_init");
 
