@@ -146,7 +146,7 @@ static void every_driver_call_fails_in_turn(void **state)
 	unsigned at_init = 0, at_work = 0;
 
 	(void)state;
-	for (int e = NO_MEMORY; e <= UNKNOWN; e++) {
+	for (int e = NO_MEMORY; e <= UNKNOWN + 1; e++) { /* the third: with the copy engine */
 		for (unsigned n = 1;; n++) {
 			QueueConfig cfg = cuda_config();
 			const char *call;
@@ -156,7 +156,8 @@ static void every_driver_call_fails_in_turn(void **state)
 			cfg.idle_park_ms = 2;
 			cfg.processor_data = "data";
 			cfg.processor_data_bytes = 4;
-			standin->fail_nth(n, errors[e]);
+			cfg.transport = e > UNKNOWN ? Q_TRANSPORT_COPY : Q_TRANSPORT_AUTO;
+			standin->fail_nth(n, errors[e > UNKNOWN ? UNKNOWN : e]);
 			q = q_init(&cfg);
 			call = standin->failed_call();
 			if (q == NULL) {

@@ -32,8 +32,10 @@ static void look(const MsgView *in, ResultView *out)
 
 static const QProcessorImage look_image = { .magic = Q_PROCESSOR_MAGIC,
 					    .protocol_version = Q_PROTOCOL_VERSION,
+					    .granularity = Q_PER_WARP,
 					    .name = "look",
-					    .cpu = look };
+					    .cpu = look,
+					    .device_image = &standin_call_image };
 
 struct fixture {
 	RegionTable *table;

@@ -91,10 +91,11 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 /* A question that somebody else awaits: @return its number. */
 uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what);
 bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns);
-/* Send this grid and all others of the process away, so that the driver can be asked for what waits
- * for every kernel. @return false: one does not leave; q_last_error() is set. End it all the same.
- */
-bool gq__cuda_quiet_begin(struct gq_cuda *c);
+/* Launch the grid again if it has parked, as a question to it would not be answered. */
+bool gq__cuda_keep_awake(struct gq_cuda *c);
+/* Send this grid and all others of the process away, so that the driver can be asked for `what`,
+ * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
+QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);
 void gq__cuda_quiet_end(struct gq_cuda *c);
 
 /* transport.c */

@@ -253,7 +253,8 @@ static void launch_bounded(struct gq_cuda *c, bool awaited)
 	const uint64_t waiting = gq__accepted(c->q) - c->covered;
 
 	if (waiting >= c->q->cfg.bounded_messages ||
-	    (awaited && (waiting != 0 || (!nothing_under_way(c->q) && has_left(c)))))
+	    (awaited && (waiting != 0 ||
+			 (!nothing_under_way(c->q) && has_left(c) && !gq_done_waits(&c->q->ch)))))
 		launch(c);
 }
 
@@ -272,7 +273,9 @@ static void wake_grid(struct gq_cuda *c, bool awaited)
 static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 {
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: pairs with X2 */
-	while (c->gone_for_good ? is_resident(c) : !has_left(c)) {
+	/* A driver that reports an error has not said that the grid is gone: then it is asked
+	 * again. */
+	while (c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good) {
 		if (gq__now_ns() >= deadline_ns) {
 			gq_store_release_u64(&c->link->orders.depart, 0); /* X1 */
 			return false;
@@ -333,24 +336,24 @@ static void quiet_end(const struct gq_cuda *self)
 	pthread_mutex_unlock(&live_lock);
 }
 
-static void refuse_noise(const char *what)
+static QueueStatus refuse_noise(const char *what)
 {
-	gq__failf(Q_ERR_TIMEOUT,
-		  "CUDA: this or another queue of this process is inside a message for longer than "
-		  "2 s, and %s would wait for it",
-		  what);
+	return gq__failf(Q_ERR_TIMEOUT,
+			 "CUDA: this or another queue of this process is inside a message for "
+			 "longer than 2 s, and %s would wait for it",
+			 what);
 }
 
-bool gq__cuda_quiet_begin(struct gq_cuda *c)
+QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what)
 {
 	bool quiet = quiet_begin(c);
 
 	pthread_mutex_lock(&c->lock);
 	if (quiet && !c->gone_for_good && !c->departed && c->launch != 0)
 		quiet = send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
-	if (!quiet)
-		refuse_noise("registering memory");
-	return quiet;
+	if (c->gone_for_good)
+		return gq__device_failed(c->q);
+	return quiet ? Q_OK : refuse_noise(what);
 }
 
 void gq__cuda_quiet_end(struct gq_cuda *c)
@@ -911,13 +914,18 @@ static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
 	return true;
 }
 
+bool gq__cuda_keep_awake(struct gq_cuda *c)
+{
+	return !has_parked(c) || launch(c);
+}
+
 /* Eight answers, of which at least one must come through: deadlines depend on it. */
 static bool align_clocks(struct gq_cuda *c)
 {
 	unsigned answers = 0;
 
 	for (unsigned i = 0; answers < 8 && i < 100; i++) {
-		if (has_parked(c) && !launch(c))
+		if (!gq__cuda_keep_awake(c))
 			return false;
 		answers += ask_clock(c, START_TIMEOUT_NS / 1000);
 	}

@@ -156,10 +156,10 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 {
 	struct gq_cuda *c = q->device_state;
-	QueueStatus status = Q_ERR_TIMEOUT;
+	QueueStatus status = gq__cuda_quiet_begin(c, "pinning memory");
 	CUcontext ours;
 
-	if (gq__cuda_quiet_begin(c)) {
+	if (status == Q_OK) {
 		int result = c->cu->cuCtxPushCurrent(c->context);
 
 		if (result == GQ_CU_SUCCESS) {

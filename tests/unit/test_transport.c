@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_transport.c - how messages get to a GPU and results back, through the stand-in driver: read
+ * ahead and sealed, pulled, copied, described; bounded launches; what q_info() says of it all.
+ */
+#include "device/cuda/cuda.h"
+#include "standin.h"
+#include "support.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct standin_control *standin;
+
+static QueueConfig cuda_config(uint32_t capacity, uint32_t slot_bytes)
+{
+	QueueConfig cfg = config(capacity, slot_bytes);
+
+	cfg.device = Q_DEVICE_CUDA;
+	return cfg;
+}
+
+static QueueInfo info_of(GpuQueue *q)
+{
+	QueueInfo info;
+
+	assert_status(q_info(q, &info), Q_OK);
+	return info;
+}
+
+static void refused(const QueueConfig *cfg, const char *words)
+{
+	GpuQueue *q = q_init(cfg);
+
+	if (q != NULL)
+		fail_msg("accepted, though '%s'", words);
+	if (strstr(q_last_error(), words) == NULL)
+		fail_msg("'%s' does not say '%s'", q_last_error(), words);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* Bytes that tell message, length and place. */
+static void fill(uint8_t *to, size_t len, uint32_t number)
+{
+	for (size_t i = 0; i < len; i++)
+		to[i] = (uint8_t)(number * 31 + i + i / 251 + len);
+}
+
+static void echoes(GpuQueue *q, size_t len, uint32_t number)
+{
+	uint8_t *sent = malloc(len + 1), *back = malloc(len + 1);
+	size_t room = len;
+
+	fill(sent, len, number);
+	assert_status(take(q, send(q, sent, len), back, &room), Q_OK);
+	assert_int_equal(room, len);
+	assert_memory_equal(back, sent, len);
+	free(sent);
+	free(back);
+}
+
+/* ---- read ahead and sealed ------------------------------------------------------------------- */
+
+/* Messages one by one until ten have come with a look; how many pass it depends on when the unit's
+ * thread is let run. */
+static void some_take_one_read(GpuQueue *q)
+{
+	const uint64_t before = standin->wholes();
+
+	for (uint32_t i = 0; standin->wholes() - before < 10; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1); /* for the unit to look again */
+		echoes(q, i % 65, i);
+	}
+}
+
+static void a_message_to_an_idle_grid_takes_one_read(void **state)
+{
+	static const uint64_t starts[] = { 1, (UINT64_C(1) << 32) - 50, (UINT64_C(1) << 60) - 50,
+					   (UINT64_C(1) << 63) - 50, 0 - UINT64_C(50) };
+
+	(void)state;
+	for (unsigned s = 0; s < sizeof(starts) / sizeof(starts[0]); s++) {
+		GpuQueue *q;
+
+		gq__start_pos = starts[s];
+		q = make_queue(8, 64);
+		for (uint32_t i = 0; i < 60; i++) /* past the wrap */
+			echoes(q, i % 65, i);
+		some_take_one_read(q);
+		q_shutdown(q);
+	}
+	gq__start_pos = 1;
+}
+
+/* Ids go on when a reservation is given up, and the guess with them. */
+static void the_guess_follows_ids_that_skip(void **state)
+{
+	GpuQueue *q = make_queue(8, 64);
+	void *payload;
+	uint64_t id;
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		assert_status(q_reserve(q, 8, NULL, &payload, &id, 0), Q_OK);
+		assert_status(q_abort(q, id), Q_OK);
+	}
+	some_take_one_read(q);
+	q_shutdown(q);
+}
+
+/* Around what is read ahead (1024 bytes with the header), what carries a seal (1024), and pieces.
+ */
+static void every_length_comes_and_goes_whole(void **state)
+{
+	static const uint32_t slots[] = { 1, 15, 16, 17, 448, 449, 960, 961, 1024, 1025, 5000 };
+
+	(void)state;
+	for (unsigned s = 0; s < sizeof(slots) / sizeof(slots[0]); s++) {
+		GpuQueue *q = make_queue(4, slots[s]);
+
+		for (uint32_t len = 0; len <= slots[s];
+		     len += len < 40 || slots[s] - len < 40 ? 1 : 37)
+			echoes(q, len, len);
+		q_shutdown(q);
+	}
+}
+
+static void reserved_messages_are_sealed_when_committed(void **state)
+{
+	GpuQueue *q = make_queue(4, 64);
+	const uint64_t before = standin->wholes();
+
+	(void)state;
+	for (uint32_t i = 0; standin->wholes() - before < 10; i++) {
+		char back[16];
+		size_t room = sizeof(back);
+		void *payload;
+		uint64_t id;
+
+		assert_true(i < LONG_MS);
+		assert_status(q_reserve(q, 10, NULL, &payload, &id, 0), Q_OK);
+		nap_ms(1);
+		memset(payload, (int)i, 10);
+		assert_status(q_commit(q, id), Q_OK);
+		assert_status(take(q, id, back, &room), Q_OK);
+		assert_int_equal(room, 10);
+		assert_int_equal(back[9], (char)i);
+	}
+	q_shutdown(q);
+}
+
+/* The protocol's own steps: a seal that does not fit makes the reaper wait. */
+static void a_result_whose_seal_does_not_fit_has_not_arrived(void **state)
+{
+	_Alignas(16) uint64_t slot[8] = { 0 }, result[2 + 4] = { 0 }, entry[2] = { 0 };
+	uint64_t head = 8, tail = 8;
+	struct gq_channel ch = { .slots = (uint8_t *)slot,
+				 .results = (uint8_t *)result,
+				 .slot_stride = sizeof(slot),
+				 .result_stride = sizeof(result),
+				 .seal_key = 0x1234567,
+				 .sealed_bytes = 1024 };
+	uint32_t at, outcome;
+
+	(void)state;
+	ch.done = gq_ring_of(entry, &head, &tail, 1, 1 + GQ_OUTCOME_BITS, 1);
+	((struct gq_slot *)slot)->msg_id = 77;
+	entry[0] = gq_ring_tag(&ch.done, 8) | gq_done_value(&ch, 0, 20 | GQ_OUTCOME_SEALED);
+	result[2] = 5, result[3] = 6, result[4] = 7, result[5] = 8;
+	assert_false(gq_reap(&ch, &at, &outcome)); /* no seal yet */
+	result[0] = gq_seal_id(ch.seal_key, 77) + gq_seal_piece(ch.seal_key, 0, 5, 6) +
+		    gq_seal_piece(ch.seal_key, 1, 7, 8);
+	result[5] = 9;
+	assert_false(gq_reap(&ch, &at, &outcome)); /* bytes of the last word are on their way */
+	result[5] = 8;
+	((struct gq_slot *)slot)->msg_id = 78;
+	assert_false(gq_reap(&ch, &at, &outcome)); /* the slot's last result */
+	((struct gq_slot *)slot)->msg_id = 77;
+	assert_int_equal(head, 8);
+	assert_true(gq_reap(&ch, &at, &outcome));
+	assert_int_equal(outcome, 20);
+	assert_int_equal(head, 9);
+	for (unsigned i = 0; i < 64; i++) { /* every bit counts */
+		const uint64_t key = ch.seal_key, whole = gq_seal_piece(key, 3, 0, 0);
+
+		assert_true(gq_seal_piece(key, 3, UINT64_C(1) << i, 0) != whole);
+		assert_true(gq_seal_piece(key, 3, 0, UINT64_C(1) << i) != whole);
+		assert_true(gq_seal_id(key, UINT64_C(1) << i) != gq_seal_id(key, 0));
+	}
+	assert_true(gq_seal_piece(1, 0, 2, 3) != gq_seal_piece(1, 1, 2, 3)); /* its place, too */
+}
+
+/* ---- copied ---------------------------------------------------------------------------------- */
+
+static void long_messages_come_by_the_copy_engine(void **state)
+{
+	enum { N = 8, LEN = 3000 };
+	QueueConfig cfg = cuda_config(N, LEN);
+	static uint8_t bytes[N][LEN];
+	EnqueueItem items[N];
+	uint64_t ids[N];
+	QueueInfo info;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_COPY;
+	cfg.copy_from = 100;
+	q = make_queue_from(&cfg);
+	info = info_of(q);
+	assert_int_equal(info.copy_from, 100);
+	assert_string_equal(info.transport, "pull, copy from 100 B");
+	assert_true(info.copy_ns > 0 && info.copy_small_ns > 0 && info.pull_ns > 0);
+	for (uint32_t len = 98; len < 103; len++)
+		echoes(q, len, len);
+	for (uint32_t round = 0; round < 20; round++) {
+		for (uint32_t i = 0; i < N; i++) {
+			/* All long; or long and short ones mixed. */
+			items[i] = (EnqueueItem){ bytes[i],
+						  round % 2 == 0 ? LEN : (i * 977 + round) % LEN };
+			fill(bytes[i], items[i].len, round * N + i);
+		}
+		assert_status(q_enqueue_batch(q, items, N, ids, NULL, 0), Q_OK);
+		for (uint32_t i = 0; i < N; i++) {
+			static uint8_t back[LEN];
+			/* Out of order, so that slots in later batches do not lie side by side. */
+			const uint32_t k = (i * 3 + round) % N;
+			size_t room = LEN;
+
+			assert_status(take(q, ids[k], back, &room), Q_OK);
+			assert_int_equal(room, items[k].len);
+			assert_memory_equal(back, bytes[k], room);
+		}
+	}
+	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void a_cancelled_or_expired_copy_harms_nobody(void **state)
+{
+	QueueConfig cfg = cuda_config(2, 2000);
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_COPY;
+	q = make_queue_from(&cfg);
+	for (uint32_t i = 0; i < 30; i++) {
+		static uint8_t bytes[2000];
+		EnqueueOptions past = { .deadline_ns = 1 };
+		uint64_t id = send_with(q, &past, bytes, sizeof(bytes));
+		size_t room = sizeof(bytes);
+
+		assert_status(take(q, id, bytes, &room), Q_ERR_EXPIRED);
+		echoes(q, 2000, i); /* in a slot that is still being copied from, perhaps */
+	}
+	q_shutdown(q);
+}
+
+static void reservations_are_copied_when_committed(void **state)
+{
+	QueueConfig cfg = cuda_config(2, 500);
+	uint8_t back[500], want[500];
+	size_t room = sizeof(back);
+	void *payload;
+	uint64_t id, gone;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_COPY;
+	q = make_queue_from(&cfg);
+	assert_status(q_reserve(q, 500, NULL, &payload, &gone, 0), Q_OK);
+	assert_status(q_reserve(q, 500, NULL, &payload, &id, 0), Q_OK);
+	assert_status(q_abort(q, gone), Q_OK);
+	fill(want, sizeof(want), 9);
+	memcpy(payload, want, sizeof(want));
+	assert_status(q_commit(q, id), Q_OK);
+	assert_status(take(q, id, back, &room), Q_OK);
+	assert_memory_equal(back, want, sizeof(want));
+	q_shutdown(q);
+}
+
+static void where_nothing_can_be_copied_it_is_pulled_or_refused(void **state)
+{
+	QueueConfig cfg = cuda_config(2, 65536);
+	GpuQueue *q;
+
+	(void)state;
+	standin->set(GQ_CU_64_BIT_STREAM_MEM_OPS, 0);
+	cfg.transport = Q_TRANSPORT_COPY;
+	refused(&cfg, "transport is 2 (copy); allowed: 0 (auto), 1 (pull) on Stand-in GPU");
+	cfg.transport = Q_TRANSPORT_AUTO;
+	q = make_queue_from(&cfg);
+	assert_string_equal(info_of(q).transport, "pull");
+	assert_true(info_of(q).copy_from == UINT64_MAX);
+	echoes(q, 65536, 3);
+	q_shutdown(q);
+	standin->set(GQ_CU_64_BIT_STREAM_MEM_OPS, 1);
+}
+
+static void the_transport_is_measured_and_can_be_chosen(void **state)
+{
+	QueueConfig cfg = cuda_config(2, 65536);
+	QueueInfo info;
+	GpuQueue *q;
+
+	(void)state;
+	q = make_queue_from(&cfg);
+	info = info_of(q);
+	assert_true(info.flag_ns > 0 && info.read_ns > 0 && info.release_ns > 0);
+	assert_true(info.pull_ns > 0 && info.copy_ns > 0 && info.canary_ns > 0);
+	assert_true(info.copy_from == UINT64_MAX || info.copy_from <= 65536);
+	echoes(q, 65536, 1);
+	q_shutdown(q);
+	setenv("GPUQ_TRANSPORT", "copy", 1);
+	q = make_queue_from(&cfg);
+	assert_int_equal(info_of(q).copy_from, 1);
+	q_shutdown(q);
+	cfg.transport = Q_TRANSPORT_PULL; /* said, and so not overridden */
+	q = make_queue_from(&cfg);
+	assert_true(info_of(q).copy_from == UINT64_MAX);
+	q_shutdown(q);
+	cfg.transport = Q_TRANSPORT_AUTO;
+	setenv("GPUQ_TRANSPORT", "bar", 1);
+	refused(&cfg, "environment variable GPUQ_TRANSPORT is 'bar'; allowed: auto, pull, copy");
+	unsetenv("GPUQ_TRANSPORT");
+}
+
+/* ---- bounded --------------------------------------------------------------------------------- */
+
+static void a_bounded_grid_serves_so_many_and_leaves(void **state)
+{
+	QueueConfig cfg = cuda_config(16, 64);
+	uint32_t launches;
+	uint64_t id[16];
+	GpuQueue *q;
+
+	(void)state;
+	cfg.bounded_messages = 8;
+	cfg.bounded_ms = 60000;
+	launches = standin->launches();
+	q = make_queue_from(&cfg);
+	assert_non_null(strstr(info_of(q).reason, "bounded: launches of 8 messages or 60000 ms"));
+	for (int i = 0; i < 7; i++)
+		id[i] = send(q, &i, sizeof(i));
+	nap_ms(20);
+	assert_int_equal(standin->launches(), launches); /* they gather */
+	id[7] = send(q, "8", 1);
+	assert_int_equal(standin->launches(), launches + 1);
+	for (int i = 0; i < 8; i++)
+		assert_status(q_wait(q, id[i], LONG_MS), Q_OK);
+	for (int i = 0; standin->resident() != 0; i++) {
+		assert_true(i < (int)LONG_MS);
+		nap_ms(1);
+	}
+	assert_int_equal(standin->launches(), launches + 1);
+	id[8] = send(q, "9", 1); /* fewer, but somebody waits */
+	assert_status(q_wait(q, id[8], LONG_MS), Q_OK);
+	assert_int_equal(standin->launches(), launches + 2);
+	for (int i = 0; i < 9; i++)
+		assert_status(q_release(q, id[i]), Q_OK);
+	/* As a profiler is fed: filled while paused, then served by one launch. */
+	assert_status(q_pause(q, LONG_MS), Q_OK);
+	for (int i = 0; i < 16; i++)
+		id[i] = send(q, &i, sizeof(i));
+	assert_int_equal(standin->launches(), launches + 2);
+	assert_status(q_resume(q), Q_OK);
+	assert_status(q_drain(q, LONG_MS), Q_OK);
+	assert_int_equal(standin->launches(), launches + 3);
+	id[0] = id[15];
+	assert_status(q_release(q, id[0]), Q_OK);
+	send(q, "left", 4);
+	assert_status(q_stop(q, LONG_MS), Q_OK);
+	assert_int_equal(standin->resident(), 0);
+	assert_int_equal(stats_of(q).finished, 26);
+	q_shutdown(q);
+}
+
+static void a_bounded_launch_ends_when_its_time_is_over(void **state)
+{
+	QueueConfig cfg = cuda_config(4, 64);
+	uint64_t slow, next;
+	GpuQueue *q;
+
+	(void)state;
+	setenv("GPUQ_BOUNDED", "2:1", 1);
+	q = make_queue_from(&cfg);
+	unsetenv("GPUQ_BOUNDED");
+	close_gate();
+	slow = send_op(q, OP_GATE, 0, "slow", 4); /* holds the one unit over its launch's time */
+	next = send(q, "next", 4);
+	await_gate_waiters(1);
+	nap_ms(5);
+	open_gate();
+	expect_echo(q, slow, "slow", 4);
+	expect_echo(q, next, "next", 4);
+	q_shutdown(q);
+	setenv("GPUQ_BOUNDED", "0", 1);
+	refused(&cfg, "GPUQ_BOUNDED is '0'; allowed: MESSAGES or MESSAGES:MS");
+	setenv("GPUQ_BOUNDED", "4:x", 1);
+	refused(&cfg, "GPUQ_BOUNDED is '4:x'");
+	unsetenv("GPUQ_BOUNDED");
+}
+
+/* ---- described ------------------------------------------------------------------------------- */
+
+static uint8_t *device_memory(const struct gq_cu *cu, CUcontext *context, size_t bytes)
+{
+	CUdeviceptr address = 0;
+	CUdevice device;
+
+	assert_int_equal(cu->cuDeviceGet(&device, 0), 0);
+	assert_int_equal(cu->cuDevicePrimaryCtxRetain(context, device), 0);
+	assert_int_equal(cu->cuCtxPushCurrent(*context), 0);
+	assert_int_equal(cu->cuMemAlloc(&address, bytes), 0);
+	return (uint8_t *)(uintptr_t)address; // NOLINT(performance-no-int-to-ptr)
+}
+
+static void what_is_in_device_memory_is_processed_there(void **state)
+{
+	const struct gq_cu *cu = gq__cuda_driver();
+	MessageDescriptor d = { .length = 100 };
+	RegionHandle region;
+	CUcontext context;
+	RegionTable *table;
+	QueueConfig cfg = config(4, 16);
+	uint8_t *bytes, want[100], back[100];
+	size_t room = sizeof(back);
+	GpuQueue *q, *on_cpu;
+	const void *found;
+	uint64_t id;
+
+	(void)state;
+	bytes = device_memory(cu, &context, 4096);
+	fill(bytes, 4096, 5); /* the stand-in's is the host's */
+	memcpy(want, bytes + 160, 100);
+	assert_status(q_region_table_create(4, &table), Q_OK);
+	assert_status(q_region_register_device(table, bytes, 4096, &region), Q_OK);
+	d.region = region;
+	d.offset = 160;
+	cfg.result_bytes = 100;
+	q = make_queue_from(&cfg);
+	assert_status(q_bind_regions(q, table), Q_OK);
+	assert_status(q_enqueue_descriptor(q, &d, NULL, &id, 0), Q_OK);
+	assert_status(take(q, id, back, &room), Q_OK);
+	assert_int_equal(room, 100);
+	assert_memory_equal(back, want, 100);
+	assert_status(q_region_resolve(table, &d, &found), Q_OK);
+	assert_ptr_equal(found, bytes + 160);
+
+	cfg.device = Q_DEVICE_CPU;
+	on_cpu = make_queue_from(&cfg);
+	assert_status(q_bind_regions(on_cpu, table), Q_OK);
+	assert_status(q_enqueue_descriptor(on_cpu, &d, NULL, NULL, 0), Q_ERR_UNSUPPORTED);
+	assert_non_null(strstr(q_last_error(), "is memory of a GPU"));
+	q_shutdown(on_cpu);
+
+	/* What the driver does not know is refused by its words. */
+	assert_status(q_region_register_device(table, want, 64, &d.region), Q_OK);
+	d.offset = 0;
+	d.length = 16;
+	assert_status(q_bind_regions(q, table), Q_OK);
+	if ((uintptr_t)want % 16 == 0) {
+		assert_status(q_enqueue_descriptor(q, &d, NULL, NULL, 0), Q_ERR_UNSUPPORTED);
+		assert_non_null(strstr(q_last_error(), "the GPU cannot reach the region"));
+	}
+	assert_status(q_region_register_device(NULL, bytes, 1, &region), Q_ERR_INVALID_ARG);
+	assert_status(q_region_register_device(table, bytes, 0, &region), Q_ERR_INVALID_ARG);
+	assert_status(q_region_register_device(table, bytes, 1, NULL), Q_ERR_INVALID_ARG);
+	q_shutdown(q);
+	q_region_table_destroy(table);
+	assert_int_equal(cu->cuMemFree((CUdeviceptr)(uintptr_t)bytes), 0);
+	assert_int_equal(cu->cuCtxPopCurrent(&context), 0);
+	assert_int_equal(cu->cuDevicePrimaryCtxRelease(0), 0);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void regions_of_one_page_are_pinned_together(void **state)
+{
+	uint8_t *bytes = aligned_alloc(4096, 8192);
+	const uint32_t live = standin->live();
+	MessageDescriptor d = { .length = 32 };
+	RegionHandle region[3];
+	RegionTable *table;
+	GpuQueue *q;
+	uint64_t id;
+
+	(void)state;
+	fill(bytes, 8192, 1);
+	assert_status(q_region_table_create(4, &table), Q_OK);
+	for (unsigned i = 0; i < 3; i++) /* the second reaches into the next page */
+		assert_status(q_region_register(table, bytes + i * 2048, i == 1 ? 4000 : 64,
+						Q_REGION_IMMUTABLE, &region[i]),
+			      Q_OK);
+	q = make_queue(4, 64);
+	assert_status(q_bind_regions(q, table), Q_OK);
+	assert_status(q_bind_regions(q, NULL), Q_OK);
+	assert_status(q_bind_regions(q, table), Q_OK);
+	for (unsigned i = 0; i < 3; i++) {
+		d.region = region[i];
+		assert_status(q_enqueue_descriptor(q, &d, NULL, &id, 0), Q_OK);
+		expect_echo(q, id, bytes + i * 2048, 32);
+	}
+	assert_status(q_region_retire(table, region[0]), Q_OK);
+	assert_status(
+		q_region_register(table, bytes + 8192 - 64, 64, Q_REGION_IMMUTABLE, &d.region),
+		Q_OK);
+	d.offset = 0;
+	if (q_enqueue_descriptor(q, &d, NULL, NULL, 0) != Q_OK) /* its page may be pinned */
+		assert_non_null(strstr(q_last_error(), "registered after q_bind_regions()"));
+	q_shutdown(q);
+	q_region_table_destroy(table);
+	free(bytes);
+	assert_int_equal(standin->live(), live);
+}
+
+static void a_binding_that_fails_leaves_nothing_bound(void **state)
+{
+	static uint8_t bytes[4096];
+	MessageDescriptor d = { .length = 32 };
+	unsigned refusals = 0;
+	RegionTable *table;
+	GpuQueue *q;
+
+	(void)state;
+	fill(bytes, sizeof(bytes), 7);
+	assert_status(q_region_table_create(4, &table), Q_OK);
+	assert_status(
+		q_region_register(table, bytes, sizeof(bytes), Q_REGION_APPEND_ONLY, &d.region),
+		Q_OK);
+	assert_status(
+		q_region_append(table, d.region, "what is described, 32 bytes long", 32, &d.offset),
+		Q_OK);
+	q = make_queue(4, 64);
+	for (uint32_t n = 1;; n++) {
+		const uint32_t live = standin->live();
+		QueueStatus status;
+		const char *call;
+		uint64_t id;
+
+		nap_ms(2);
+		standin->fail_nth(n, GQ_CU_OUT_OF_MEMORY);
+		status = q_bind_regions(q, table);
+		call = standin->failed_call();
+		standin->fail_nth(0, 0);
+		if (status != Q_OK) {
+			refusals++;
+			assert_non_null(call);
+			if (strstr(q_last_error(), call) == NULL && status != Q_ERR_CUDA)
+				fail_msg("%s failed: '%s'", call, q_last_error());
+		}
+		if (status == Q_ERR_CUDA) { /* it failed where the grid comes and goes */
+			q_shutdown(q);
+			q = make_queue(4, 64);
+		} else {
+			status = q_enqueue_descriptor(q, &d, NULL, &id, 0);
+			if (status == Q_OK)
+				expect_echo(q, id, bytes, 32);
+			else
+				assert_status(status, Q_ERR_UNSUPPORTED);
+			assert_status(q_bind_regions(q, NULL), Q_OK);
+			assert_int_equal(standin->live(), live);
+		}
+		if (call == NULL)
+			break;
+		assert_true(n < 1000);
+	}
+	assert_true(refusals > 2);
+	q_shutdown(q);
+	q_region_table_destroy(table);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* ---- noticed --------------------------------------------------------------------------------- */
+
+static void what_hangs_is_in_the_information(void **state)
+{
+	GpuQueue *q = make_queue(4, 64);
+	QueueInfo info;
+	uint64_t id;
+
+	(void)state;
+	close_gate();
+	id = send_op(q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	info = info_of(q);
+	assert_int_equal(info.hung_ns, 0); /* not for long */
+	for (unsigned i = 0; info.hung_ns == 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(10);
+		info = info_of(q);
+	}
+	assert_int_equal(info.hung_msg_id, id);
+	assert_true(info.hung_ns >= 5000000000u);
+	open_gate();
+	expect_echo(q, id, "s", 1);
+	assert_int_equal(info_of(q).hung_ns, 0);
+	q_shutdown(q);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_message_to_an_idle_grid_takes_one_read),
+		cmocka_unit_test(the_guess_follows_ids_that_skip),
+		cmocka_unit_test(every_length_comes_and_goes_whole),
+		cmocka_unit_test(reserved_messages_are_sealed_when_committed),
+		cmocka_unit_test(a_result_whose_seal_does_not_fit_has_not_arrived),
+		cmocka_unit_test(long_messages_come_by_the_copy_engine),
+		cmocka_unit_test(a_cancelled_or_expired_copy_harms_nobody),
+		cmocka_unit_test(reservations_are_copied_when_committed),
+		cmocka_unit_test(where_nothing_can_be_copied_it_is_pulled_or_refused),
+		cmocka_unit_test(the_transport_is_measured_and_can_be_chosen),
+		cmocka_unit_test(a_bounded_grid_serves_so_many_and_leaves),
+		cmocka_unit_test(a_bounded_launch_ends_when_its_time_is_over),
+		cmocka_unit_test(what_is_in_device_memory_is_processed_there),
+		cmocka_unit_test(regions_of_one_page_are_pinned_together),
+		cmocka_unit_test(a_binding_that_fails_leaves_nothing_bound),
+		cmocka_unit_test(what_hangs_is_in_the_information),
+	};
+	const char *path = getenv("GPUQ_LIBCUDA");
+	void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+
+	standin = library != NULL ? dlsym(library, "standin") : NULL;
+	if (standin == NULL) {
+		print_message("skipped: GPUQ_LIBCUDA does not name the stand-in driver\n");
+		return 77;
+	}
+	if (argc > 1) /* only the tests whose name matches */
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
+}
