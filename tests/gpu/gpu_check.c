@@ -36,6 +36,10 @@ static GpuQueue *open_queue(uint32_t granularity, uint32_t capacity, uint32_t sl
 			    .idle_park_ms = park_ms,
 			    .processor = processor };
 
+	if (strcmp(processor, "test") == 0) {
+		cfg.processor_data = test_data();
+		cfg.processor_data_bytes = sizeof(*test_data());
+	}
 	return q_init(&cfg);
 }
 
