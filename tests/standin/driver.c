@@ -684,13 +684,25 @@ static int cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUs
 	return 0;
 }
 
+/* A copy out reads words whole, also while kernels of other streams write them. */
+static void copy_words(char *to, const char *from, size_t bytes)
+{
+	for (; bytes >= 8 && (uintptr_t)from % 8 == 0; to += 8, from += 8, bytes -= 8) {
+		const uint64_t word =
+			__atomic_load_n((const uint64_t *)(const void *)from, __ATOMIC_RELAXED);
+
+		memcpy(to, &word, sizeof(word));
+	}
+	memcpy(to, from, bytes);
+}
+
 static int cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
 	needs_context(__func__);
 	ENTER();
 	if (!stream_is_idle(stream_of(stream)))
 		misuse(__func__, "waits behind the resident kernel");
-	memcpy(to, (const void *)(uintptr_t)from, bytes);
+	copy_words(to, (const void *)(uintptr_t)from, bytes);
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "standin.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,22 @@ void expect_echo(GpuQueue *q, uint64_t id, const void *data, size_t len)
 	assert_int_equal(room, len);
 	if (len != 0)
 		assert_memory_equal(buf, data, len);
+}
+
+/* Beside this program, wherever the build has been moved to. */
+const char *module_path(const char *name)
+{
+	static char paths[8][PATH_MAX];
+	static unsigned next;
+	char *path = paths[next++ % 8], *slash;
+	ssize_t len = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+	assert_true(len > 0);
+	path[len] = '\0';
+	slash = strrchr(path, '/');
+	assert_non_null(slash);
+	snprintf(slash, (size_t)(path + PATH_MAX - slash), "/../modules/%s", name);
+	return path;
 }
 
 QueueStats stats_of(GpuQueue *q)

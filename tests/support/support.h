@@ -59,6 +59,8 @@ void expect_echo(GpuQueue *q, uint64_t id, const void *data, size_t len);
 #define assert_status(call, wanted)                                                                \
 	assert_string_equal(q_status_string(call), q_status_string(wanted))
 
+/* Of tests/modules or tests/unit/broken_modules, built; one of the last eight paths asked for. */
+const char *module_path(const char *name);
 QueueStats stats_of(GpuQueue *q);
 unsigned threads_now(void); /* of this process */
 unsigned files_now(void);   /* open descriptors of this process */

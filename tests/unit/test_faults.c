@@ -64,7 +64,7 @@ static void a_library_that_cannot_be_loaded_leaves_nothing(void **state)
 
 	(void)state;
 	cpu_device_only("the module has no image for a GPU");
-	cfg.processor = GPUQ_TEST_MODULE_DIR "/good.so";
+	cfg.processor = module_path("good.so");
 	gq__fault_set(2); /* the first is the queue's memory */
 	assert_null(q_init(&cfg));
 	gq__fault_set(0);

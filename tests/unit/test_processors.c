@@ -62,9 +62,9 @@ static void a_shared_object_is_loaded_by_path(void **state)
 
 	(void)state;
 	cpu_device_only("the module has no image for a GPU");
-	q = queue_of(GPUQ_TEST_MODULE_DIR "/good.so");
+	q = queue_of(module_path("good.so"));
 	assert_non_null(q);
-	second = queue_of(GPUQ_TEST_MODULE_DIR "/good.so");
+	second = queue_of(module_path("good.so"));
 	q_shutdown(q);
 	assert_status(take(second, send(second, "12345", 5), result, &len), Q_OK);
 	assert_int_equal(len, 1);
@@ -77,11 +77,11 @@ static void an_object_that_is_no_processor_is_refused_with_the_reason(void **sta
 	const struct {
 		const char *path, *names;
 	} wrong[] = {
-		{ GPUQ_TEST_MODULE_DIR "/missing.so", "cannot load" },
-		{ GPUQ_TEST_MODULE_DIR "/no_symbol.so", "gpuq_processor_image" },
-		{ GPUQ_TEST_MODULE_DIR "/wrong_magic.so", "holds no processor image" },
-		{ GPUQ_TEST_MODULE_DIR "/wrong_version.so", "protocol version 42" },
-		{ GPUQ_TEST_MODULE_DIR "/gpu_only.so",
+		{ module_path("missing.so"), "cannot load" },
+		{ module_path("no_symbol.so"), "gpuq_processor_image" },
+		{ module_path("wrong_magic.so"), "holds no processor image" },
+		{ module_path("wrong_version.so"), "protocol version 42" },
+		{ module_path("gpu_only.so"),
 		  on_cuda() ? "has no image for a GPU" : "not compiled for the CPU device" },
 	};
 
