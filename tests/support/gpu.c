@@ -89,11 +89,20 @@ void *gpu_device_memory(size_t bytes)
 
 	CALL(cuCtxPushCurrent, context);
 	CALL(cuMemAlloc, &address, bytes);
-	CALL(cuMemsetD8Async, address, 0, bytes, stream);
-	CALL(cuStreamSynchronize, stream);
 	leave();
 	memcpy(&p, &address, sizeof(p));
+	gpu_clear(p, bytes);
 	return p;
+}
+
+void gpu_clear(void *device, size_t bytes)
+{
+	pthread_mutex_lock(&lock);
+	CALL(cuCtxPushCurrent, context);
+	CALL(cuMemsetD8Async, (CUdeviceptr)(uintptr_t)device, 0, bytes, stream);
+	CALL(cuStreamSynchronize, stream);
+	leave();
+	pthread_mutex_unlock(&lock);
 }
 
 void *gpu_pinned_memory(size_t bytes)

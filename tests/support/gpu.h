@@ -25,7 +25,9 @@ void gpu_begin(void);
 void *gpu_device_memory(size_t bytes); /* zeroes; an address of the device's */
 void *gpu_pinned_memory(size_t bytes); /* zeroes; the same address on both sides */
 
-/* Copies from device memory, beside whatever is resident. Threads: any. */
+/* Zeroes device memory, beside whatever is resident. Threads: any. */
+void gpu_clear(void *device, size_t bytes);
+/* Copies from device memory, at most 4096 bytes, beside whatever is resident. Threads: any. */
 void gpu_read(void *to, const void *from_device, size_t bytes);
 
 #endif /* GPUQ_TEST_GPU_H */
