@@ -150,11 +150,8 @@ static void bare_flag(int repeat)
 		const uint64_t begun = now_ns();
 
 		host_store(ping, i);
-		while (host_load(pong) != i) {
-			relax();
-			if (now_ns() - begun > KERNEL_LIMIT_NS)
-				break;
-		}
+		if (!await(pong, i, KERNEL_LIMIT_NS))
+			break;
 		if (i > WARM)
 			ns.push_back(now_ns() - begun);
 	}

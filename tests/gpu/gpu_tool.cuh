@@ -60,6 +60,23 @@ static inline void relax()
 #endif
 }
 
+/* Polls until the word is `value`; false when it has not come in `limit_ns`. The clock is looked at
+ * rarely, for it costs as much as several polls. */
+static inline bool await(const uint64_t *word, uint64_t value, uint64_t limit_ns)
+{
+	uint64_t begun = 0;
+
+	for (uint32_t i = 1; host_load(word) != value; i++) {
+		relax();
+		if (i % 65536 != 0)
+			continue;
+		begun = begun == 0 ? now_ns() : begun;
+		if (now_ns() - begun > limit_ns)
+			return false;
+	}
+	return true;
+}
+
 static __device__ __forceinline__ uint64_t load_acquire(const uint64_t *word)
 {
 	uint64_t value;
