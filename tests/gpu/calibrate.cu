@@ -330,7 +330,8 @@ static void c3_release()
 /* ---- c4, c5: stores to the host, loads from it
  * ---------------------------------------------------- */
 
-/* Each group of bytes/16 threads writes one run of `bytes`, runs 128 bytes apart. */
+/* Each group of bytes/16 threads writes one run of `bytes`, runs 128 bytes apart. Sizes of memory
+ * are powers of two, here and below. */
 static __global__ void store_runs(uint4 *host, size_t lines, uint32_t bytes, uint32_t rounds)
 {
 	Limit limit = Limit::none();
@@ -339,7 +340,7 @@ static __global__ void store_runs(uint4 *host, size_t lines, uint32_t bytes, uin
 	const size_t runs = (size_t)gridDim.x * blockDim.x / group;
 
 	for (uint32_t r = 0; r < rounds && !limit.over(); r++) {
-		const size_t line = (thread / group + r * runs) % lines;
+		const size_t line = (thread / group + r * runs) & (lines - 1);
 		const uint4 value = { r, r, r, r };
 
 		__stcs(host + line * 8 + thread % group, value);
@@ -357,7 +358,7 @@ static __global__ void load_runs(const uint4 *host, size_t n, uint32_t rounds, u
 		uint4 v[8];
 
 #pragma unroll
-		for (int i = 0; i < 8; i++, at = (at + threads) % n)
+		for (int i = 0; i < 8; i++, at = (at + threads) & (n - 1))
 			v[i] = __ldcv(host + at);
 #pragma unroll
 		for (int i = 0; i < 8; i++)

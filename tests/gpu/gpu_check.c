@@ -46,10 +46,12 @@ static void *watch(void *arg)
 {
 	(void)arg;
 	for (;;) {
-		nap_ms(200);
-		if (gq__now_ns() - __atomic_load_n(&alive_ns, __ATOMIC_RELAXED) <
-		    HUNG_S * UINT64_C(1000000000))
+		const uint64_t last = __atomic_load_n(&alive_ns, __ATOMIC_RELAXED); /* before now */
+
+		if (gq__now_ns() - last <= HUNG_S * UINT64_C(1000000000)) {
+			nap_ms(200);
 			continue;
+		}
 		printf("FAIL hung for %d s: %s\n", HUNG_S,
 		       __atomic_load_n(&doing, __ATOMIC_RELAXED));
 		fflush(stdout);
@@ -107,7 +109,8 @@ static void check_content(uint32_t granularity, uint32_t slot_bytes, uint64_t n,
 	uint64_t sent = 0, taken = 0, wrong = 0;
 	bool good;
 	uint64_t sum = 0, mixed = 0; /* of the numbers, and of mix(number): sent less taken */
-	char what[80], detail[200] = "";
+	static char what[80];        /* the watchdog may name it later */
+	char detail[200] = "";
 
 	snprintf(what, sizeof(what), "content, %s, slots of %" PRIu32, names[granularity],
 		 slot_bytes);
