@@ -714,10 +714,16 @@ static bool is_known(uintptr_t base, size_t bytes)
 	return found;
 }
 
-static void stream_wait(struct stream *s)
+/* Until what the stream holds is done, which must not be a grid. */
+static void wait_for_copies(struct stream *s, const char *call)
 {
-	while (!stream_is_idle(s))
+	while (!stream_is_idle(s)) {
+		pthread_mutex_lock(&s->lock);
+		if (s->last != NULL && s->last->image != NULL)
+			misuse(call, "waits behind the resident kernel");
+		pthread_mutex_unlock(&s->lock);
 		nap_ns(20000);
+	}
 }
 
 static int allocate(void **out, size_t bytes)
@@ -783,7 +789,7 @@ static int cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUs
 	needs_context(__func__);
 	ENTER();
 	if (!is_known(to, bytes) || !is_known((uintptr_t)from, bytes)) {
-		stream_wait(stream_of(stream)); /* pageable memory: the call waits */
+		wait_for_copies(stream_of(stream), __func__); /* pageable memory: the call waits */
 		memcpy((void *)(uintptr_t)to, from, bytes);
 		return 0;
 	}
@@ -848,13 +854,24 @@ static int cuMemHostUnregister(void *address)
 	LEAVE();
 }
 
+/* A copy out reads words whole, also while kernels of other streams write them. */
+static void copy_words(char *to, const char *from, size_t bytes)
+{
+	for (; bytes >= 8 && (uintptr_t)from % 8 == 0; to += 8, from += 8, bytes -= 8) {
+		const uint64_t word =
+			__atomic_load_n((const uint64_t *)(const void *)from, __ATOMIC_RELAXED);
+
+		memcpy(to, &word, sizeof(word));
+	}
+	memcpy(to, from, bytes);
+}
+
 static int cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
 	needs_context(__func__);
 	ENTER();
-	if (!stream_is_idle(stream_of(stream)))
-		misuse(__func__, "waits behind the resident kernel");
-	memcpy(to, (const void *)(uintptr_t)from, bytes);
+	wait_for_copies(stream_of(stream), __func__);
+	copy_words(to, (const void *)(uintptr_t)from, bytes);
 	return 0;
 }
 
@@ -862,8 +879,7 @@ static int cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CU
 {
 	needs_context(__func__);
 	ENTER();
-	if (!stream_is_idle(stream_of(stream)))
-		misuse(__func__, "waits behind the resident kernel");
+	wait_for_copies(stream_of(stream), __func__);
 	memset((void *)(uintptr_t)to, value, bytes);
 	return 0;
 }

@@ -11,15 +11,24 @@ foreach(image thread warp block warps)
 	target_compile_options(gpuq_standin_ledger_${image} PRIVATE ${gpuq_plain_cxx})
 	target_sources(gpuq_stress_support PRIVATE
 		$<TARGET_OBJECTS:gpuq_standin_ledger_${image}>)
+	target_include_directories(gpuq_standin_ledger_${image} PRIVATE stress)
 	target_compile_definitions(gpuq_standin_ledger_${image} PRIVATE
-		STANDIN_IMAGE=standin_ledger_${image})
+		STANDIN_IMAGE=standin_ledger_${image}
+		process_message=ledger_process_${image})
 endforeach()
 target_compile_definitions(gpuq_standin_ledger_thread PRIVATE Q_GRANULARITY=0)
-target_compile_definitions(gpuq_standin_ledger_warp PRIVATE Q_GRANULARITY=1)
+target_compile_definitions(gpuq_standin_ledger_warp PRIVATE Q_GRANULARITY=1 LEDGER_HOST)
 target_compile_definitions(gpuq_standin_ledger_block PRIVATE Q_GRANULARITY=2)
 target_compile_definitions(gpuq_standin_ledger_warps PRIVATE Q_GRANULARITY=1 GQ_BLOCK_THREADS=96)
 target_compile_options(gpuq_stress_support PRIVATE ${gpuq_plain_cxx})
-target_link_libraries(gpuq_stress_support PRIVATE gpuq_test_flags ${gpuq_cmocka} PUBLIC gpuq_static)
+target_link_libraries(gpuq_stress_support
+	PRIVATE gpuq_test_flags ${gpuq_cmocka}
+	PUBLIC gpuq_test_support gpuq_static)
+target_include_directories(gpuq_stress_support PUBLIC stress)
+gpuq_embed_test_image(gpuq_stress_support gpu_ledger_thread stress/ledger.cu 0)
+gpuq_embed_test_image(gpuq_stress_support gpu_ledger_warp stress/ledger.cu 1)
+gpuq_embed_test_image(gpuq_stress_support gpu_ledger_block stress/ledger.cu 2)
+gpuq_embed_test_image(gpuq_stress_support gpu_ledger_warps stress/ledger_warps.cu 1)
 file(GLOB stress_sources CONFIGURE_DEPENDS stress/stress_*.c)
 foreach(source ${stress_sources})
 	cmake_path(GET source STEM LAST_ONLY target)

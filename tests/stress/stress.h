@@ -14,7 +14,9 @@
 #ifndef GPUQ_STRESS_H
 #define GPUQ_STRESS_H
 
+#include "gpu.h"
 #include "host/queue.h"
+#include "ledger.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +35,7 @@ extern bool stress_quiet; /* a helper process: the seed has been printed */
 /* First thing in main(). */
 void stress_begin(int argc, char **argv);
 
-/* Q_DEVICE_*: the device that the tests run on; GPUQ_TEST_DEVICE cuda, else the CPU device. */
+/* Q_DEVICE_*: the device that the tests run on; GPUQ_TEST_DEVICE, see gpu.h. */
 uint32_t stress_device(void);
 
 /* n times GPUQ_STRESS_SCALE, less under sanitizers; at least 1. */
@@ -105,32 +107,27 @@ void stress_stall_end(void);
 
 /*
  * A message is made from its number, and its result from its number, so that every byte can be
- * checked wherever it turns up. `runs` counts how often the processor saw it.
+ * checked wherever it turns up. The processor counts how often it saw each.
  */
 struct ledger {
-	uint32_t max;     /* numbers are below this */
-	uint32_t next;    /* atomic */
-	uint32_t *runs;   /* atomic */
-	uint32_t running; /* atomic: processors inside a message now */
-	uint32_t gate;    /* atomic: OP_GATED messages with a lower tag may end */
-	uint32_t gated;   /* atomic: OP_GATED messages that have started */
+	uint32_t max;  /* numbers are below this */
+	uint32_t next; /* atomic */
 	uint32_t slot_bytes, result_bytes;
-	uint64_t *order;  /* tags in the order in which messages started, if not NULL */
-	uint32_t n_order; /* atomic */
+	uint32_t *runs;  /* as of ledger_settle() */
+	uint64_t *order; /* tags in the order in which messages started; likewise */
+	uint32_t n_order;
+	uint64_t *gate;          /* in `data` */
+	struct ledger_data data; /* cfg.processor_data */
 };
 
-enum { MESSAGE_MIN = 16 }; /* bytes: number and check */
+/* Threads: any, while messages are processed. */
+uint32_t ledger_running(const struct ledger *l); /* processors inside a message now */
+uint32_t ledger_gated(const struct ledger *l);   /* OP_GATED messages that have started */
+uint32_t ledger_runs(const struct ledger *l, uint32_t number);
+void ledger_open(struct ledger *l, uint32_t below); /* OP_GATED with a lower tag may end */
+/* Makes runs, order and n_order what they are now. */
+void ledger_settle(struct ledger *l);
 
-enum opcode {
-	OP_NORMAL = 0,
-	OP_FAIL,     /* report failure */
-	OP_TOO_LONG, /* a result one byte longer than its area */
-	OP_SLOW,     /* let others run in the middle */
-	OP_GATED,    /* do not end before ledger.gate is above the tag */
-	OP_ORDER,    /* write the tag down */
-};
-
-/* cfg.processor_data of the processor "ledger" is a struct ledger *. */
 GpuQueue *ledger_queue(struct ledger *l, uint32_t capacity, uint32_t consumers, uint64_t start_pos,
 		       uint32_t idle_park_ms);
 void ledger_begin(struct ledger *l, uint32_t max, uint32_t slot_bytes, uint32_t result_bytes);

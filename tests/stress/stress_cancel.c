@@ -61,10 +61,10 @@ static void an_accepted_cancel_is_not_undone_by_one_for_an_older_message(void **
 		must_be(Q_OK, q_resume(late.q));
 		must_be(Q_OK, q_wait(late.q, id, UINT32_MAX));
 		status = q_try_dequeue_result(late.q, id, NULL, &len);
-		must(status == Q_ERR_CANCELLED && get(l.runs[2 * n + 1]) == 0,
+		must(status == Q_ERR_CANCELLED && ledger_runs(&l, 2 * n + 1) == 0,
 		     "cancelled before it started, the message ended with %s after %" PRIu32
 		     " runs",
-		     q_status_string(status), get(l.runs[2 * n + 1]));
+		     q_status_string(status), ledger_runs(&l, 2 * n + 1));
 	}
 	put(late.quit, 1);
 	for (uint32_t i = 0; i < CANCELLERS; i++)

@@ -46,7 +46,7 @@ static void a_stop_times_out_on_a_hung_processor_and_cancels_what_has_not_starte
 			     n, capacity, hung, others);
 		for (uint32_t i = 0; i < hung; i++)
 			ids[i] = ledger_send(&l, q, i, OP_GATED, 0);
-		must_come(get(l.gated) == hung, "the first messages do not start");
+		must_come(ledger_gated(&l) == hung, "the first messages do not start");
 		for (uint32_t i = hung; i < hung + others; i++)
 			ids[i] = ledger_send(&l, q, i, OP_NORMAL, 0);
 		if (reserve)
@@ -65,7 +65,7 @@ static void a_stop_times_out_on_a_hung_processor_and_cancels_what_has_not_starte
 		}
 		must_be(Q_ERR_TIMEOUT, q_drain(q, 0));
 		must_be(Q_ERR_TIMEOUT, q_stop(q, 0));
-		put(l.gate, UINT32_MAX);
+		ledger_open(&l, UINT32_MAX);
 		must_be(Q_OK, q_stop(q, UINT32_MAX));
 		expect_cancelled(q, ids + hung, others);
 		for (uint32_t i = 0; i < hung; i++) {
@@ -109,8 +109,8 @@ static void a_shutdown_that_times_out_leaves_the_memory_to_the_last_consumer(voi
 				       .consumers = 3,
 				       .shutdown_timeout_ms = 1,
 				       .processor = "ledger",
-				       .processor_data = &l,
-				       .processor_data_bytes = sizeof(l) };
+				       .processor_data = &l->data,
+				       .processor_data_bytes = sizeof(l->data) };
 		GpuQueue *q;
 
 		stress_phase(NULL, "round %" PRIu32 ": %" PRIu32 " of 3 consumers hang", n, hung);
@@ -123,10 +123,10 @@ static void a_shutdown_that_times_out_leaves_the_memory_to_the_last_consumer(voi
 			must(q_completion_fd(q) >= 0, "%s", q_last_error());
 		for (uint32_t i = 0; i < hung; i++)
 			ledger_send(l, q, i, OP_GATED, 0);
-		must_come(get(l->gated) == hung, "the messages do not start");
+		must_come(ledger_gated(l) == hung, "the messages do not start");
 		q_shutdown(q);
 		must(gq__alloc_live_bytes() != 0, "the memory is gone while processors use it");
-		put(l->gate, UINT32_MAX);
+		ledger_open(l, UINT32_MAX);
 		must_come(gq__alloc_live_bytes() == 0, "%zu bytes are left",
 			  gq__alloc_live_bytes());
 	}
@@ -263,7 +263,7 @@ static void a_stop_ends_a_pause_that_waits(void **state)
 		q = ledger_queue(&l, 4, 2, 1, 0);
 		stress_phase(q, "round %" PRIu32 " of %" PRIu32, n, rounds);
 		ledger_send(&l, q, 0, OP_GATED, 0);
-		must_come(get(l.gated) == 1, "the message does not start");
+		must_come(ledger_gated(&l) == 1, "the message does not start");
 		ledger_send(&l, q, 1, OP_NORMAL, 0);
 		pauser = stress_thread(pause_for_ever, q);
 		stress_nap_us(rng_below(&r, 300));
@@ -272,8 +272,9 @@ static void a_stop_ends_a_pause_that_waits(void **state)
 			must_be(Q_OK, q_info(q, &info));
 		while (info.state != Q_STATE_STOPPING);
 		stress_join(pauser);
-		put(l.gate, UINT32_MAX);
+		ledger_open(&l, UINT32_MAX);
 		stress_join(stopper);
+		ledger_settle(&l);
 		must(l.runs[0] == 1 && l.runs[1] == 1, "accepted, and not processed");
 		q_shutdown(q);
 		ledger_end(&l);
@@ -317,6 +318,7 @@ static void a_shutdown_processes_what_was_accepted_and_frees_everything(void **s
 		if (rng_one_in(&r, 3))
 			must_be(Q_OK, q_stop(q, UINT32_MAX));
 		q_shutdown(q);
+		ledger_settle(&l);
 		for (uint32_t i = 0; i < sent; i++)
 			must(l.runs[i] == 1,
 			     "message %" PRIu32 " of %" PRIu32 " ran %" PRIu32 " times", i, sent,

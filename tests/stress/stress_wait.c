@@ -95,7 +95,7 @@ static void a_waiter_returns_although_its_slot_is_used_again(void **state)
 			must_come(stress_stalled() == 1, "no waiter got as far as to its sleep");
 		else
 			stress_nap_us(rng_below(&r, 250));
-		put(l.gate, 2 * n + 2); /* tags are numbers plus one */
+		ledger_open(&l, 2 * n + 2); /* tags are numbers plus one */
 		take_by_id(q, id);
 		id = ledger_send(&l, q, 2 * n + 1, OP_GATED, 0);
 		ask(&b, id);
@@ -108,7 +108,7 @@ static void a_waiter_returns_although_its_slot_is_used_again(void **state)
 				  "waiter %" PRIu32 " sleeps on, though its message has finished "
 				  "and been taken; another message has the slot now",
 				  i);
-		put(l.gate, 2 * n + 3);
+		ledger_open(&l, 2 * n + 3);
 		must_come(__atomic_load_n(&b.answered, __ATOMIC_ACQUIRE) != 0, "B sleeps on");
 		take_by_id(q, id);
 	}
@@ -147,7 +147,7 @@ static void all_who_wait_for_one_message_are_woken(void **state)
 		for (uint32_t i = 0; i < WAITERS; i++)
 			ask(&a[i], id);
 		stress_nap_us(rng_below(&r, 200));
-		put(l.gate, n + 2);
+		ledger_open(&l, n + 2);
 		for (uint32_t i = 0; i < WAITERS; i++)
 			must_come(__atomic_load_n(&a[i].answered, __ATOMIC_ACQUIRE) != 0,
 				  "waiter %" PRIu32 " of %d sleeps on, though the message has "

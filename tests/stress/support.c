@@ -132,26 +132,54 @@ void stress_phase(GpuQueue *q, const char *format, ...)
 }
 
 void ledger_process(const MsgView *in, ResultView *out);
-/* standin_ledger.cc */
+/* standin_ledger.cc, ledger.cu; those for GPUs are NULL without nvcc */
 extern const struct standin_image standin_ledger_thread, standin_ledger_warp, standin_ledger_block,
 	standin_ledger_warps;
+extern const void *const gpu_ledger_thread, *const gpu_ledger_warp, *const gpu_ledger_block,
+									    *const gpu_ledger_warps;
 
 /* GPUQ_TEST_IMAGE: thread, block, or warps (several a block); else a warp. */
 static void choose_image(QProcessorImage *image)
 {
 	const char *name = getenv("GPUQ_TEST_IMAGE");
+	const void *standin = &standin_ledger_warp, *gpu = gpu_ledger_warp;
 
-	if (name == NULL)
-		return;
-	if (strcmp(name, "thread") == 0) {
+	if (name != NULL && strcmp(name, "thread") == 0) {
 		image->granularity = Q_PER_THREAD;
-		image->device_image = &standin_ledger_thread;
-	} else if (strcmp(name, "block") == 0) {
+		standin = &standin_ledger_thread;
+		gpu = gpu_ledger_thread;
+	} else if (name != NULL && strcmp(name, "block") == 0) {
 		image->granularity = Q_PER_BLOCK;
-		image->device_image = &standin_ledger_block;
-	} else if (strcmp(name, "warps") == 0) {
-		image->device_image = &standin_ledger_warps;
+		standin = &standin_ledger_block;
+		gpu = gpu_ledger_block;
+	} else if (name != NULL && strcmp(name, "warps") == 0) {
+		standin = &standin_ledger_warps;
+		gpu = gpu_ledger_warps;
 	}
+	image->device_image = on_standin() ? standin : gpu;
+	if (on_gpu() && image->device_image == NULL) {
+		printf("skipped: built without nvcc: the tests' processor has no image\n");
+		fflush(stdout);
+		_exit(77);
+	}
+}
+
+/* ---- memory that ledgers share with a GPU: the last one to go empties it --------------------- */
+
+enum { ARENA_BYTES = 64 << 20, ARENA_GATES = 4096 };
+
+static struct {
+	uint8_t *device; /* counts */
+	uint64_t *gates; /* pinned */
+	size_t used;
+	uint32_t gates_used, ledgers;
+} arena;
+
+static void arena_begin(void)
+{
+	gpu_begin();
+	arena.device = gpu_device_memory(ARENA_BYTES);
+	arena.gates = gpu_pinned_memory(ARENA_GATES * sizeof(*arena.gates));
 }
 
 void stress_begin(int argc, char **argv)
@@ -160,8 +188,7 @@ void stress_begin(int argc, char **argv)
 					 .protocol_version = Q_PROTOCOL_VERSION,
 					 .granularity = Q_PER_WARP,
 					 .name = "ledger",
-					 .cpu = ledger_process,
-					 .device_image = &standin_ledger_warp };
+					 .cpu = ledger_process };
 	const char *seed = argc > 1 ? argv[1] : getenv("GPUQ_STRESS_SEED");
 	const char *factor = getenv("GPUQ_STRESS_SCALE");
 	const char *only = getenv("GPUQ_STRESS_ONLY");
@@ -178,6 +205,8 @@ void stress_begin(int argc, char **argv)
 		fprintf(stderr, "seed %" PRIu64 " (GPUQ_STRESS_SEED repeats it), scale %g%s\n",
 			stress_seed, scale, stress_can_stall() ? ", with GPUQ_CHAOS" : "");
 	choose_image(&image);
+	if (on_gpu())
+		arena_begin();
 	q_register_processor(&image);
 	stress_phase(NULL, "start");
 	if (pthread_create(&watcher, NULL, watch, NULL) == 0)
@@ -186,9 +215,7 @@ void stress_begin(int argc, char **argv)
 
 uint32_t stress_device(void)
 {
-	const char *device = getenv("GPUQ_TEST_DEVICE");
-
-	return device != NULL && strcmp(device, "cuda") == 0 ? Q_DEVICE_CUDA : Q_DEVICE_CPU;
+	return on_cuda() ? Q_DEVICE_CUDA : Q_DEVICE_CPU;
 }
 
 uint32_t stress_scaled(uint32_t n)
@@ -221,11 +248,9 @@ void stress_nap_us(uint32_t us)
 
 /* ---- random numbers ------------------------------------------------------------------------ */
 
-uint64_t mix64(uint64_t x) /* the finisher of SplitMix64 (Steele, Lea, Flood 2014) */
+uint64_t mix64(uint64_t x)
 {
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
+	return ledger_mix(x);
 }
 
 struct rng rng_of(uint64_t stream)
@@ -352,141 +377,157 @@ void stress_stall_end(void)
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-enum { PAYLOAD = 1, RESULT = 2 };
+void ledger_broken(const char *condition, const char *what, uint64_t number);
 
-static uint64_t stream_of(uint32_t number, uint32_t kind)
+void ledger_broken(const char *condition, const char *what, uint64_t number)
 {
-	return mix64(stress_seed ^ (uint64_t)number << 2 ^ kind);
-}
-
-/* Number, check, then bytes that follow from the check. */
-static void write_stream(uint32_t number, uint32_t kind, uint8_t *to, uint32_t len)
-{
-	uint64_t word[2] = { number, stream_of(number, kind) };
-
-	memcpy(to, word, sizeof(word));
-	for (uint32_t at = sizeof(word); at < len; at += 8) {
-		uint64_t w = mix64(word[1] + at);
-
-		memcpy(to + at, &w, len - at < 8 ? len - at : 8);
-	}
-}
-
-static uint32_t read_stream(const struct ledger *l, uint32_t kind, const uint8_t *from, size_t len)
-{
-	const char *what = kind == PAYLOAD ? "message" : "result";
-	uint64_t word[2];
-	uint32_t number;
-
-	must(len >= sizeof(word), "a %s has %zu bytes, too few for any", what, len);
-	memcpy(word, from, sizeof(word));
-	must(word[0] < l->max, "a %s says it has number %" PRIu64 "; there are %" PRIu32, what,
-	     word[0], l->max);
-	number = (uint32_t)word[0];
-	must(word[1] == stream_of(number, kind), "%s %" PRIu32 " has a wrong check", what, number);
-	for (size_t at = sizeof(word); at < len; at += 8) {
-		uint64_t w = mix64(word[1] + at);
-
-		must(memcmp(from + at, &w, len - at < 8 ? len - at : 8) == 0,
-		     "%s %" PRIu32 " is damaged at byte %zu of %zu", what, number, at, len);
-	}
-	return number;
-}
-
-static uint32_t length_of(uint32_t number, uint32_t kind, uint32_t room)
-{
-	uint64_t dice = mix64(stream_of(number, kind) + 1);
-
-	/* The largest and the smallest more often. */
-	return dice % 8 == 0 ? room
-			     : MESSAGE_MIN + (uint32_t)((dice >> 8) % (room - MESSAGE_MIN + 1));
+	stress_fail("ledger.cu", 0, condition, "%s; number %" PRIu64, what, number);
 }
 
 uint32_t ledger_length(const struct ledger *l, uint32_t number)
 {
-	return length_of(number, PAYLOAD, l->slot_bytes);
+	return ledger_length_of(l->data.seed, number, PAYLOAD, l->slot_bytes);
 }
 
 void ledger_write(const struct ledger *l, uint32_t number, void *payload, uint32_t len)
 {
-	(void)l;
-	if (len != 0)
-		write_stream(number, PAYLOAD, payload, len);
+	const uint64_t check = ledger_check(l->data.seed, number, PAYLOAD);
+
+	for (uint32_t at = 0; at < len; at += 8) {
+		const uint64_t word = ledger_word(number, check, at);
+
+		memcpy((uint8_t *)payload + at, &word, len - at < 8 ? len - at : 8);
+	}
 }
 
 uint32_t ledger_read(const struct ledger *l, const void *result, size_t len)
 {
-	uint32_t number = read_stream(l, RESULT, result, len);
+	const uint8_t *from = result;
+	uint64_t number, check;
 
-	must(len == length_of(number, RESULT, l->result_bytes),
-	     "result %" PRIu32 " has %zu bytes; it should have %" PRIu32, number, len,
-	     length_of(number, RESULT, l->result_bytes));
-	return number;
+	must(len >= MESSAGE_MIN, "a result has %zu bytes, too few for any", len);
+	memcpy(&number, from, sizeof(number));
+	must(number < l->max, "a result says it has number %" PRIu64 "; there are %" PRIu32, number,
+	     l->max);
+	check = ledger_check(l->data.seed, number, RESULT);
+	for (uint32_t at = 8; at < len; at += 8) {
+		const uint64_t word = ledger_word(number, check, at);
+
+		must(memcmp(from + at, &word, len - at < 8 ? len - at : 8) == 0,
+		     "result %" PRIu64 " is damaged at byte %" PRIu32 " of %zu", number, at, len);
+	}
+	must(len == ledger_length_of(l->data.seed, number, RESULT, l->result_bytes),
+	     "result %" PRIu64 " has %zu bytes; it should have %" PRIu32, number, len,
+	     ledger_length_of(l->data.seed, number, RESULT, l->result_bytes));
+	return (uint32_t)number;
 }
 
-void ledger_process(const MsgView *in, ResultView *out)
+/* `n` words of what processors write, as they are now. */
+static void read_words(uint64_t *to, const uint64_t *from, size_t n)
 {
-	struct ledger *l = *(struct ledger *const *)in->user;
-	uint32_t number;
+	if (!on_gpu()) {
+		for (size_t i = 0; i < n; i++)
+			to[i] = get(from[i]);
+		return;
+	}
+	for (size_t i = 0; i < n; i += 512)
+		gpu_read(to + i, from + i, (n - i < 512 ? n - i : 512) * sizeof(*to));
+}
 
-	bump(l->running, 1);
-	if (in->len != 0) {
-		number = read_stream(l, PAYLOAD, in->payload, in->len);
-		must(in->len == ledger_length(l, number),
-		     "message %" PRIu32 " has %" PRIu32 " bytes", number, in->len);
-		must(in->tag == 0 || in->tag == number + UINT64_C(1),
-		     "message %" PRIu32 " has tag %" PRIu64, number, in->tag);
-	} else {
-		must(in->tag != 0 && in->tag <= l->max, "an empty message has tag %" PRIu64,
-		     in->tag);
-		number = (uint32_t)(in->tag - 1);
-	}
-	must(out->cap == l->result_bytes, "cap is %" PRIu32, out->cap);
-	must(bump(l->runs[number], 1) == 0, "message %" PRIu32 " is processed a second time",
-	     number);
-	switch (in->opcode) {
-	case OP_SLOW:
-		if (number % 2 == 0)
-			sched_yield();
-		else
-			stress_nap_us(number % 64);
-		break;
-	case OP_GATED:
-		bump(l->gated, 1);
-		while (get(l->gate) <= in->tag)
-			stress_nap_us(20);
-		break;
-	case OP_ORDER:
-		l->order[bump(l->n_order, 1)] = in->tag;
-		break;
-	default:
-		break;
-	}
-	if (in->opcode == OP_FAIL) {
-		*out->status = 1 + number % 3;
-		*out->out_len = number % 5;
-	} else if (in->opcode == OP_TOO_LONG) {
-		*out->out_len = out->cap + 1;
-	} else {
-		*out->out_len = length_of(number, RESULT, l->result_bytes);
-		write_stream(number, RESULT, out->out, *out->out_len);
-	}
-	bump(l->running, UINT32_MAX);
+static uint64_t read_word(const uint64_t *from)
+{
+	uint64_t word;
+
+	read_words(&word, from, 1);
+	return word;
+}
+
+uint32_t ledger_running(const struct ledger *l)
+{
+	return (uint32_t)read_word(&l->data.counts->running);
+}
+
+uint32_t ledger_gated(const struct ledger *l)
+{
+	return (uint32_t)read_word(&l->data.counts->gated);
+}
+
+uint32_t ledger_runs(const struct ledger *l, uint32_t number)
+{
+	return (uint32_t)read_word(&l->data.runs[number]);
+}
+
+void ledger_open(struct ledger *l, uint32_t below)
+{
+	put(*l->gate, below);
+}
+
+void ledger_settle(struct ledger *l)
+{
+	uint64_t *words = malloc(l->max * sizeof(*words));
+
+	must(words != NULL, "out of memory");
+	read_words(words, l->data.runs, l->max);
+	for (uint32_t i = 0; i < l->max; i++)
+		l->runs[i] = (uint32_t)words[i];
+	l->n_order = (uint32_t)read_word(&l->data.counts->n_order);
+	read_words(l->order, l->data.order, l->max);
+	free(words);
 }
 
 void ledger_begin(struct ledger *l, uint32_t max, uint32_t slot_bytes, uint32_t result_bytes)
 {
+	const size_t bytes = sizeof(struct ledger_counts) + (size_t)max * 2 * sizeof(uint64_t);
+	struct ledger_counts *counts;
+
 	*l = (struct ledger){ .max = max,
 			      .slot_bytes = slot_bytes,
 			      .result_bytes = result_bytes,
-			      .runs = calloc(max, sizeof(*l->runs)) };
-	must(l->runs != NULL, "out of memory");
+			      .runs = calloc(max, sizeof(*l->runs)),
+			      .order = calloc(max, sizeof(*l->order)) };
+	if (on_gpu()) {
+		must(arena.used + bytes <= ARENA_BYTES && arena.gates_used < ARENA_GATES,
+		     "%zu bytes of %d are taken; less work: GPUQ_STRESS_SCALE", arena.used,
+		     ARENA_BYTES);
+		counts = (void *)(arena.device + arena.used);
+		l->gate = &arena.gates[arena.gates_used];
+		arena.used += (bytes + 127) / 128 * 128;
+		arena.gates_used++;
+		arena.ledgers++;
+		gpu_clear(counts, bytes);
+		*l->gate = 0;
+	} else {
+		counts = calloc(1, bytes);
+		l->gate = calloc(1, sizeof(*l->gate));
+	}
+	must(l->runs != NULL && l->order != NULL && counts != NULL && l->gate != NULL,
+	     "out of memory");
+	l->data = (struct ledger_data){ .gate = l->gate,
+					.counts = counts,
+					.runs = (uint64_t *)(counts + 1),
+					.order = (uint64_t *)(counts + 1) + max,
+					.seed = stress_seed,
+					.max = max,
+					.slot_bytes = slot_bytes,
+					.result_bytes = result_bytes };
 }
 
 void ledger_end(struct ledger *l)
 {
+	const uint64_t broken = read_word(&l->data.counts->broken);
+
+	must(broken == 0,
+	     "the processor found something wrong: ledger.cu:%" PRIu64 ", number %" PRIu64,
+	     broken >> 32, broken & UINT32_MAX);
 	free(l->runs);
 	free(l->order);
+	if (!on_gpu()) {
+		free(l->data.counts);
+		free(l->gate);
+	} else if (--arena.ledgers == 0) {
+		arena.used = 0;
+		arena.gates_used = 0;
+	}
 }
 
 GpuQueue *ledger_queue(struct ledger *l, uint32_t capacity, uint32_t consumers, uint64_t start_pos,
@@ -500,8 +541,8 @@ GpuQueue *ledger_queue(struct ledger *l, uint32_t capacity, uint32_t consumers, 
 			       .idle_park_ms = idle_park_ms,
 			       .shutdown_timeout_ms = UINT32_MAX,
 			       .processor = "ledger",
-			       .processor_data = &l,
-			       .processor_data_bytes = sizeof(l) };
+			       .processor_data = &l->data,
+			       .processor_data_bytes = sizeof(l->data) };
 	GpuQueue *q;
 
 	gq__start_pos = start_pos;

@@ -592,10 +592,10 @@ static void *pause_now_and_then(void *arg)
 		must(status == Q_OK || status == Q_ERR_TIMEOUT, "q_pause gave %s",
 		     q_status_string(status));
 		if (status == Q_OK) {
-			uint32_t before = get(l->running), after;
+			uint32_t before = ledger_running(l), after;
 
 			stress_nap_us(rng_below(&a->rng, 300));
-			after = get(l->running);
+			after = ledger_running(l);
 			status = q_resume(a->t->q);
 			must(status == Q_OK || get(a->t->stopping) != 0, "q_resume gave %s",
 			     q_status_string(status));
@@ -907,6 +907,7 @@ void traffic_run(const struct traffic_config *config)
 		}
 		close(loop);
 	}
+	ledger_settle(&t->ledger);
 	check_accounts(t);
 	stress_phase(t->q, "shutdown after traffic %" PRIu64, config->stream);
 	q_shutdown(t->q);

@@ -2,7 +2,7 @@
 /* standin_call.cc - an image for the stand-in driver that calls a function of the test's. */
 /* Both images of this folder have one, and the linker would keep one of the two. */
 #define process_message process_message_of_call
-#define Q_GRANULARITY   1 /* as that of support.c */
+#define Q_GRANULARITY   1 /* as the other image's */
 #include <gpuq/processor.h>
 
 #define STANDIN_IMAGE standin_call_image

@@ -5,72 +5,68 @@
 #include "standin.h"
 
 #include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-#define MAX_STARTED 4096
+extern const void *const gpu_test_image; /* the build's; NULL without nvcc */
 
-extern const struct standin_image standin_test_image; /* standin_test.cc */
-QProcessorFn standin_called;
+static uint64_t host_gate;
+static struct test_counts host_counts;
+static struct test_data shared = { &host_gate, &host_counts, 0 };
+static uint64_t *gate = &host_gate;
+static uint64_t forgotten; /* of `started` */
 
-static uint32_t gate_open, waiters, n_started, misaligned;
-static uint64_t started_tags[MAX_STARTED];
+#define COUNT(name) count_at(offsetof(struct test_counts, name))
 
-#define get(x)    __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
-#define set(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELEASE)
-
-void test_processor(const MsgView *in, ResultView *out)
+static uint64_t count_at(size_t offset)
 {
-	uint32_t i = __atomic_fetch_add(&n_started, 1, __ATOMIC_ACQ_REL);
+	const uint8_t *at = (const uint8_t *)shared.counts + offset;
+	uint64_t value;
 
-	if (i < MAX_STARTED)
-		set(started_tags[i], in->tag);
-	if (((uintptr_t)in->payload | (uintptr_t)out->out) % 16 != 0)
-		set(misaligned, 1);
-	switch (in->opcode) {
-	case OP_GATE:
-		__atomic_fetch_add(&waiters, 1, __ATOMIC_ACQ_REL);
-		while (get(gate_open) == 0)
-			nap_ms(1);
-		__atomic_fetch_sub(&waiters, 1, __ATOMIC_ACQ_REL);
-		break;
-	case OP_FAIL:
-		*out->status = 7;
-		break;
-	case OP_TOO_LONG:
-		*out->out_len = out->cap + 1;
-		return;
-	case OP_FILL:
-		memset(out->out, (int)in->tag, out->cap);
-		*out->out_len = out->cap;
-		return;
-	default:
-		break;
-	}
-	*out->out_len = in->len;
-	for (uint32_t k = 0; k < in->len && k < out->cap; k++)
-		out->out[k] = in->payload[k] ^ (in->opcode == OP_XOR ? 0x5a : 0);
+	if (!on_gpu())
+		return gq_load_acquire_u64((const uint64_t *)(const void *)at);
+	gpu_read(&value, at, sizeof(value));
+	return value;
 }
 
-static const QProcessorImage test_image = { .magic = Q_PROCESSOR_MAGIC,
-					    .protocol_version = Q_PROTOCOL_VERSION,
-					    .granularity = Q_PER_WARP,
-					    .name = "test",
-					    .cpu = test_processor,
-					    .device_image = &standin_test_image,
-					    .device_image_bytes = sizeof(standin_test_image) };
-
-bool on_cuda(void)
+struct test_data *test_data(void)
 {
-	const char *device = getenv("GPUQ_TEST_DEVICE");
-
-	return device != NULL && strcmp(device, "cuda") == 0;
+	return &shared;
 }
 
+const void *test_device_image(void)
+{
+	return on_standin() ? (const void *)&standin_test_image : gpu_test_image;
+}
+
+/* Before main(): the tests count threads, descriptors and bytes from their first line on. */
 __attribute__((constructor)) static void announce(void)
 {
-	q_register_processor(&test_image);
+	static QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC,
+					 .protocol_version = Q_PROTOCOL_VERSION,
+					 .granularity = Q_PER_WARP,
+					 .name = "test",
+					 .cpu = test_processor };
+
+	image.device_image = test_device_image();
+	if (on_gpu()) {
+		if (image.device_image == NULL) {
+			printf("skipped: built without nvcc: the tests' processor has no image\n");
+			fflush(stdout);
+			_exit(77);
+		}
+		gpu_begin();
+		gate = gpu_pinned_memory(sizeof(*gate));
+		shared.gate = gate;
+		shared.counts = gpu_device_memory(sizeof(*shared.counts));
+	}
+	q_register_processor(&image);
+	if (on_gpu()) /* the driver starts threads and opens files for its first kernel */
+		q_shutdown(make_queue(1, 16));
 }
 
 QueueConfig config(uint32_t capacity, uint32_t slot_bytes)
@@ -79,7 +75,9 @@ QueueConfig config(uint32_t capacity, uint32_t slot_bytes)
 			      .slot_bytes = slot_bytes,
 			      .device = on_cuda() ? Q_DEVICE_CUDA : Q_DEVICE_CPU,
 			      .consumers = 1,
-			      .processor = "test" };
+			      .processor = "test",
+			      .processor_data = &shared,
+			      .processor_data_bytes = sizeof(shared) };
 }
 
 GpuQueue *make_queue_from(const QueueConfig *cfg)
@@ -98,25 +96,29 @@ GpuQueue *make_queue(uint32_t capacity, uint32_t slot_bytes)
 	return make_queue_from(&cfg);
 }
 
+QProcessorFn standin_called;
+
 void forget_started(void)
 {
-	set(n_started, 0);
+	forgotten = COUNT(started);
 }
 
 void close_gate(void)
 {
-	set(gate_open, 0);
+	gq_store_release_u64(gate, 0);
 	forget_started();
 }
 
 void open_gate(void)
 {
-	set(gate_open, 1);
+	gq_store_release_u64(gate, 1);
 }
 
 uint32_t gate_waiters(void)
 {
-	return get(waiters);
+	const uint64_t left = COUNT(left); /* first: no fewer than none wait */
+
+	return (uint32_t)(COUNT(entered) - left);
 }
 
 void await_gate_waiters(uint32_t n)
@@ -129,18 +131,18 @@ void await_gate_waiters(uint32_t n)
 
 uint32_t started(void)
 {
-	return get(n_started);
+	return (uint32_t)(COUNT(started) - forgotten);
 }
 
 uint64_t started_tag(uint32_t i)
 {
 	assert_true(i < MAX_STARTED);
-	return get(started_tags[i]);
+	return COUNT(tags[(forgotten + i) % MAX_STARTED]);
 }
 
 bool payloads_aligned(void)
 {
-	return get(misaligned) == 0;
+	return COUNT(misaligned) == 0;
 }
 
 uint64_t send_with(GpuQueue *q, const EnqueueOptions *options, const void *data, size_t len)
@@ -178,6 +180,22 @@ void expect_echo(GpuQueue *q, uint64_t id, const void *data, size_t len)
 	assert_int_equal(room, len);
 	if (len != 0)
 		assert_memory_equal(buf, data, len);
+}
+
+/* Beside this program, wherever the build has been moved to. */
+const char *module_path(const char *name)
+{
+	static char paths[8][PATH_MAX];
+	static unsigned next;
+	char *path = paths[next++ % 8], *slash;
+	ssize_t len = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+	assert_true(len > 0);
+	path[len] = '\0';
+	slash = strrchr(path, '/');
+	assert_non_null(slash);
+	snprintf(slash, (size_t)(path + PATH_MAX - slash), "/../modules/%s", name);
+	return path;
 }
 
 QueueStats stats_of(GpuQueue *q)

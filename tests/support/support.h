@@ -3,7 +3,9 @@
 #ifndef GPUQ_TEST_SUPPORT_H
 #define GPUQ_TEST_SUPPORT_H
 
+#include "gpu.h"
 #include "host/queue.h"
+#include "test_processor.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,37 +14,31 @@
 
 #include <cmocka.h>
 
-/* What the processor "test" does with a message, by its opcode. */
-enum {
-	OP_ECHO,     /* result = payload */
-	OP_XOR,      /* each byte ^ 0x5a */
-	OP_FAIL,     /* reports failure, after writing a result */
-	OP_TOO_LONG, /* claims a result of one byte more than there is room for */
-	OP_FILL,     /* a result of all the room there is, bytes = tag */
-	OP_GATE,     /* waits for open_gate(), then echoes */
-};
-
 /* A guard against hangs, not a measurement. */
 #define LONG_MS 60000u
 
-bool on_cuda(void); /* GPUQ_TEST_DEVICE is cuda: queues are made on the CUDA device */
-/* The rest of the test is of the CPU device only. */
-#define cpu_device_only(why)                                                                       \
+/* The rest of the test cannot run here, and why. Which these are is listed in docs/cuda.md. */
+#define leave_out_if(here, where, why)                                                             \
 	do {                                                                                       \
-		if (on_cuda()) {                                                                   \
-			print_message("not on the CUDA device: %s\n", why);                        \
+		if (here) {                                                                        \
+			print_message("left out %s: %s\n", where, why);                            \
 			skip();                                                                    \
 		}                                                                                  \
 	} while (0)
+#define cpu_device_only(why)    leave_out_if(on_cuda(), "on the CUDA device", why)
+#define not_on_the_standin(why) leave_out_if(on_standin(), "on the stand-in driver", why)
 
-/* A processor of the test's own: `standin_call_image` is an image, for the stand-in driver, that
- * calls `standin_called`. */
+/* The processor "test": its host function and its image for the device that the tests run on, NULL
+ * on a GPU where it was built without nvcc. */
+void test_processor(const MsgView *in, ResultView *out);
+const void *test_device_image(void);
 struct standin_image;
+extern const struct standin_image standin_test_image;
+struct test_data *test_data(void); /* what config() passes; constant */
+/* A function of the test's own as a processor for the stand-in driver: the image calls what
+ * `standin_called` points to. */
 extern const struct standin_image standin_call_image;
 extern QProcessorFn standin_called;
-
-/* What the processor "test" is. */
-void test_processor(const MsgView *in, ResultView *out);
 
 QueueConfig config(uint32_t capacity, uint32_t slot_bytes); /* processor "test", one consumer */
 GpuQueue *make_queue(uint32_t capacity, uint32_t slot_bytes);
@@ -67,6 +63,8 @@ void expect_echo(GpuQueue *q, uint64_t id, const void *data, size_t len);
 #define assert_status(call, wanted)                                                                \
 	assert_string_equal(q_status_string(call), q_status_string(wanted))
 
+/* Of tests/modules or tests/unit/broken_modules, built; one of the last eight paths asked for. */
+const char *module_path(const char *name);
 QueueStats stats_of(GpuQueue *q);
 unsigned threads_now(void); /* of this process */
 unsigned files_now(void);   /* open descriptors of this process */

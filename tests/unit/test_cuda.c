@@ -154,8 +154,6 @@ static void every_driver_call_fails_in_turn(void **state)
 
 			assert_true(n < 100000);
 			cfg.idle_park_ms = 2;
-			cfg.processor_data = "data";
-			cfg.processor_data_bytes = 4;
 			cfg.transport = e > UNKNOWN ? Q_TRANSPORT_COPY : Q_TRANSPORT_AUTO;
 			standin->fail_nth(n, errors[e > UNKNOWN ? UNKNOWN : e]);
 			q = q_init(&cfg);
@@ -422,9 +420,8 @@ static void an_image_is_loaded_by_path(void **state)
 	QueueConfig cfg = cuda_config();
 
 	(void)state;
-	standin_called = test_processor;
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct standin_image image = standin_call_image;
+		struct standin_image image = standin_test_image;
 		FILE *file = fopen(cases[i].path, "wb");
 		QueueInfo info;
 		GpuQueue *q;

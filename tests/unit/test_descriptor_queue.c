@@ -12,6 +12,9 @@
 
 enum { ROOM = 8192 };
 
+/* As docs/design.md says under Stop. */
+#define HANGS "while all units hang nobody can cancel what waits"
+
 /* A processor whose result is where its payload lies, and how long it is. */
 struct seen {
 	const void *payload;
@@ -125,6 +128,8 @@ static void the_processor_sees_the_regions_bytes_in_place(void **state)
 	QueueConfig cfg = config(4, 64);
 	GpuQueue *q;
 
+	leave_out_if(on_gpu(), "on a GPU", "\"look\" is a function of the host");
+	standin_called = look;
 	cfg.processor = "look";
 	q = make_queue_from(&cfg);
 	assert_status(q_bind_regions(q, f->table), Q_OK);
@@ -432,7 +437,8 @@ static void a_message_that_finds_no_slot_holds_nothing(void **state)
 	assert_int_equal(references(f), 0);
 	assert_int_equal(stats_of(f->q).dropped_full, 1);
 	assert_int_equal(stats_of(f->q).timed_out, 1);
-	assert_status(q_bind_regions(f->q, f->table), Q_OK); /* none is inside */
+	if (!on_cuda()) /* there binding waits for what is being processed */
+		assert_status(q_bind_regions(f->q, f->table), Q_OK); /* none is inside */
 	open_gate();
 	assert_status(q_wait(f->q, ids[1], LONG_MS), Q_OK);
 	assert_status(q_release_batch(f->q, ids, 2), Q_OK);
@@ -457,9 +463,12 @@ static void a_stop_that_gives_up_lets_go_of_what_it_cancels(void **state)
 {
 	struct fixture *f = *state;
 	EnqueueOptions gate = { .opcode = OP_GATE };
-	uint64_t running = send_described(f, &gate), queued;
+	uint64_t running, queued;
 	uint8_t out[64];
 	size_t room = 0;
+
+	leave_out_if(on_cuda(), "on the CUDA device", HANGS);
+	running = send_described(f, &gate);
 
 	await_gate_waiters(1);
 	queued = send_described(f, NULL);
@@ -500,6 +509,7 @@ static void a_shutdown_that_gives_up_leaves_the_running_messages_region_held(voi
 	EnqueueOptions gate = { .opcode = OP_GATE };
 	GpuQueue *bound = f->q;
 
+	leave_out_if(on_cuda(), "on the CUDA device", HANGS);
 	cfg.shutdown_timeout_ms = 10;
 	assert_status(q_region_register(f->table, kept, 64, Q_REGION_IMMUTABLE, &f->region), Q_OK);
 	f->q = make_queue_from(&cfg);

@@ -20,8 +20,6 @@ static void q_init_survives_every_failing_resource(void **state)
 
 		assert_true(n < 100);
 		cfg.consumers = 3;
-		cfg.processor_data = "data";
-		cfg.processor_data_bytes = 4;
 		gq__fault_set(n);
 		q = q_init(&cfg);
 		gq__fault_set(0);
@@ -65,8 +63,8 @@ static void a_library_that_cannot_be_loaded_leaves_nothing(void **state)
 	GpuQueue *q;
 
 	(void)state;
-	cpu_device_only("the module has no image for the stand-in driver");
-	cfg.processor = GPUQ_TEST_MODULE_DIR "/good.so";
+	cpu_device_only("the module has no image for a GPU");
+	cfg.processor = module_path("good.so");
 	gq__fault_set(2); /* the first is the queue's memory */
 	assert_null(q_init(&cfg));
 	gq__fault_set(0);

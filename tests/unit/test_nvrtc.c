@@ -45,9 +45,8 @@ static int reset(void **state)
 	if (nvrtc != NULL) {
 		static const int known[] = { 75, 80, 90, 100 };
 
-		standin_called = test_processor;
 		nvrtc->fail_nth(0, 0);
-		nvrtc->set_image(&standin_call_image, sizeof(struct standin_image));
+		nvrtc->set_image(&standin_test_image, sizeof(struct standin_image));
 		nvrtc->set_outcome(0, "");
 		nvrtc->set_known(known, 4);
 		nvrtc->set_version(13000);

@@ -48,6 +48,7 @@ struct gq_cuda {
 	uint64_t *ack;              /* in link */
 	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first */
 	struct gq_primitives measured;
+	bool is_being_measured;
 
 	/* Launches, and asking the driver about them. */
 	pthread_mutex_t lock;
@@ -91,8 +92,6 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 /* A question that somebody else awaits: @return its number. */
 uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what);
 bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns);
-/* Launch the grid again if it has parked, as a question to it would not be answered. */
-bool gq__cuda_keep_awake(struct gq_cuda *c);
 /* Send this grid and all others of the process away, so that the driver can be asked for `what`,
  * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);

@@ -864,8 +864,8 @@ static bool has_parked(const struct gq_cuda *c)
 
 uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what)
 {
-	const uint64_t ping =
-		((c->link->orders.ping >> GQ_PING_BITS) + 1) << GQ_PING_BITS | (uint64_t)what;
+	const uint64_t ping = ((c->link->orders.ping >> GQ_PING_BITS) + 1) << GQ_PING_BITS |
+			      (c->is_being_measured ? GQ_PING_STAY : 0) | (uint64_t)what;
 
 	gq_store_release_u64(&c->link->orders.ping, ping); /* X1: pairs with X2 */
 	return ping;
@@ -914,21 +914,13 @@ static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
 	return true;
 }
 
-bool gq__cuda_keep_awake(struct gq_cuda *c)
-{
-	return !has_parked(c) || launch(c);
-}
-
 /* Eight answers, of which at least one must come through: deadlines depend on it. */
 static bool align_clocks(struct gq_cuda *c)
 {
 	unsigned answers = 0;
 
-	for (unsigned i = 0; answers < 8 && i < 100; i++) {
-		if (!gq__cuda_keep_awake(c))
-			return false;
+	for (unsigned i = 0; answers < 8 && i < 100; i++)
 		answers += ask_clock(c, START_TIMEOUT_NS / 1000);
-	}
 	if (answers == 0)
 		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
 	return answers != 0;
@@ -1065,9 +1057,13 @@ static bool launch_first(struct gq_cuda *c)
 	char canary[80] = "no kernel of another stream came through beside it";
 	bool ok;
 
+	c->is_being_measured = true;
+	gq__cuda_post_ping(c, GQ_PING_CLOCK); /* it stays until this is over */
 	if (!launch(c) || !await_residence(c) || !begin(c))
 		return false;
 	ok = align_clocks(c) && run_canary(c) && gq__transport_choose(c);
+	c->is_being_measured = false;
+	gq__cuda_post_ping(c, GQ_PING_CLOCK);
 	end(c);
 	if (!ok)
 		return false;

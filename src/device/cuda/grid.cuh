@@ -757,7 +757,7 @@ GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
 /* The grid's first unit: say what time it is, and what else the ping asks for. */
 GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t ping)
 {
-	const uint32_t what = ping & ((1u << GQ_PING_BITS) - 1);
+	const uint32_t what = ping & (GQ_PING_STAY - 1);
 	uint64_t measured = what == GQ_PING_PULL ? gq_measure_pull(g, u) : 0;
 
 	if (!GQ_IS_LANE_0)
@@ -804,7 +804,8 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		if (gq_from_lane_0(asked) != 0)
 			gq_answer(g, u, look->ping);
 	}
-	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns)
+	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns &&
+	    (look->ping & GQ_PING_STAY) == 0)
 		gone = gq_try_park(g, look, launch);
 	if (gq_from_lane_0(gone) != 0)
 		return GQ_LEAVE;

@@ -14,12 +14,21 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Memory that we have pinned, for all queues of the process that need it. */
+struct pinned {
+	struct pinned *next;
+	uintptr_t base, end;
+	uint32_t users;
+};
+static struct pinned *all_pinned; /* under the lock that gq__cuda_quiet_begin() takes */
+
 /* Memory that the GPU reaches; or that it cannot, and why. Sorted by `base`, not overlapping. */
 struct gq_cuda_region {
 	uintptr_t base, end;
 	CUdeviceptr address; /* of `base`; 0: cannot be reached */
 	int error;           /* then: the driver's */
-	bool pinned_by_us;
+	bool to_pin;         /* by us */
+	struct pinned *pin;  /* once it is */
 };
 
 struct found {
@@ -45,17 +54,29 @@ static bool is_known(struct gq_cuda *c, struct gq_cuda_region *r, bool on_device
 	return r->error == GQ_CU_SUCCESS;
 }
 
+/* What is pinned already and holds all of it. */
+static struct pinned *find_pinned(const struct gq_cuda_region *r)
+{
+	struct pinned *p = all_pinned;
+
+	while (p != NULL && !(p->base <= r->base && r->end <= p->end))
+		p = p->next;
+	return p;
+}
+
 static void find(void *arg, const void *base, uint64_t size, bool on_device)
 {
 	struct found *f = arg;
-	struct gq_cuda_region r = { (uintptr_t)base, (uintptr_t)base + size, 0, 0, false };
+	struct gq_cuda_region r = { .base = (uintptr_t)base, .end = (uintptr_t)base + size };
 
-	if (!is_known(f->c, &r, on_device) && !on_device) { /* pinned by whole pages */
+	if (find_pinned(&r) != NULL) {
+		r.to_pin = true;
+	} else if (!is_known(f->c, &r, on_device) && !on_device) { /* pinned by whole pages */
 		const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 
 		r.base = r.base / page * page;
 		r.end = gq_round_up(r.end, page);
-		r.pinned_by_us = true;
+		r.to_pin = true;
 	}
 	if (f->n == f->room) {
 		const size_t room = f->room == 0 ? 16 : 2 * f->room;
@@ -87,7 +108,7 @@ static void merge(struct found *f)
 	for (size_t i = 0; i < f->n; i++) {
 		struct gq_cuda_region *last = &f->region[kept - 1], *r = &f->region[i];
 
-		if (kept != 0 && r->base < last->end && r->pinned_by_us && last->pinned_by_us) {
+		if (kept != 0 && r->base < last->end && r->to_pin && last->to_pin) {
 			if (r->end > last->end)
 				last->end = r->end;
 		} else {
@@ -97,28 +118,75 @@ static void merge(struct found *f)
 	f->n = kept;
 }
 
-static void pin(struct gq_cuda *c, struct gq_cuda_region *r, bool may_read_only)
+static void *at(uintptr_t address)
+{
+	return (void *)address; // NOLINT(performance-no-int-to-ptr)
+}
+
+/* @return the driver's error. */
+static int register_memory(struct gq_cuda *c, struct pinned *p, bool may_read_only)
 {
 	const unsigned flags = GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP;
-	void *const base = (void *)r->base; // NOLINT(performance-no-int-to-ptr)
+	int error = c->cu->cuMemHostRegister(at(p->base), p->end - p->base, flags);
 
-	r->error = c->cu->cuMemHostRegister(base, r->end - r->base, flags);
-	if (r->error != GQ_CU_SUCCESS && may_read_only) /* sealed memory is */
-		r->error = c->cu->cuMemHostRegister(base, r->end - r->base,
-						    flags | GQ_CU_MEMHOSTREGISTER_READ_ONLY);
-	r->pinned_by_us = r->error == GQ_CU_SUCCESS;
-	if (!r->pinned_by_us || is_known(c, r, false))
+	if (error != GQ_CU_SUCCESS && may_read_only) /* sealed memory is */
+		error = c->cu->cuMemHostRegister(at(p->base), p->end - p->base,
+						 flags | GQ_CU_MEMHOSTREGISTER_READ_ONLY);
+	return error;
+}
+
+static void unpin(struct gq_cuda *c, struct pinned *p)
+{
+	struct pinned **link = &all_pinned;
+
+	if (--p->users != 0)
 		return;
-	c->cu->cuMemHostUnregister(base);
-	r->pinned_by_us = false;
+	while (*link != p)
+		link = &(*link)->next;
+	*link = p->next;
+	c->cu->cuMemHostUnregister(at(p->base));
+	gq__free(p, sizeof(*p));
+}
+
+static struct pinned *pin_anew(struct gq_cuda *c, struct gq_cuda_region *r, bool may_read_only)
+{
+	struct pinned *p = gq__alloc(sizeof(*p), "a pinned region");
+
+	r->error = GQ_CU_OUT_OF_MEMORY;
+	if (p == NULL)
+		return NULL;
+	p->base = r->base;
+	p->end = r->end;
+	r->error = register_memory(c, p, may_read_only);
+	if (r->error != GQ_CU_SUCCESS) {
+		gq__free(p, sizeof(*p));
+		return NULL;
+	}
+	p->next = all_pinned;
+	all_pinned = p;
+	return p;
+}
+
+static void pin(struct gq_cuda *c, struct gq_cuda_region *r, bool may_read_only)
+{
+	struct pinned *p = find_pinned(r);
+
+	if (p == NULL)
+		p = pin_anew(c, r, may_read_only);
+	if (p == NULL)
+		return;
+	p->users++;
+	if (is_known(c, r, false))
+		r->pin = p;
+	else
+		unpin(c, p);
 }
 
 void gq__regions_unbind(struct gq_cuda *c)
 {
 	for (size_t i = 0; i < c->regions; i++)
-		if (c->region[i].pinned_by_us)
-			c->cu->cuMemHostUnregister(
-				(void *)c->region[i].base); // NOLINT(performance-no-int-to-ptr)
+		if (c->region[i].pin != NULL)
+			unpin(c, c->region[i].pin);
 	free(c->region);
 	c->region = NULL;
 	c->regions = 0;
@@ -146,7 +214,7 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 		qsort(f.region, f.n, sizeof(*f.region), by_base);
 	merge(&f);
 	for (size_t i = 0; i < f.n; i++)
-		if (f.region[i].pinned_by_us)
+		if (f.region[i].to_pin)
 			pin(c, &f.region[i], read_only != 0);
 	c->region = f.region;
 	c->regions = f.n;
@@ -178,7 +246,7 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 const void *gq__regions_locate(GpuQueue *q, const void *bytes, uint64_t len)
 {
 	const struct gq_cuda *c = q->device_state;
-	const uintptr_t at = (uintptr_t)bytes;
+	const uintptr_t begin = (uintptr_t)bytes;
 	size_t low = 0, high = c->regions;
 	const struct gq_cuda_region *r;
 	char why[160];
@@ -186,13 +254,13 @@ const void *gq__regions_locate(GpuQueue *q, const void *bytes, uint64_t len)
 	while (low < high) { /* the first that begins behind it */
 		const size_t middle = (low + high) / 2;
 
-		if (c->region[middle].base <= at)
+		if (c->region[middle].base <= begin)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	r = low == 0 ? NULL : &c->region[low - 1];
-	if (r == NULL || at + len > r->end) {
+	if (r == NULL || len > r->end - begin || begin > r->end) {
 		gq__fail(Q_ERR_UNSUPPORTED,
 			 "the region was registered after q_bind_regions(): bind "
 			 "the table again");
@@ -206,6 +274,5 @@ const void *gq__regions_locate(GpuQueue *q, const void *bytes, uint64_t len)
 			  bytes, why);
 		return NULL;
 	}
-	return (const void *)(uintptr_t)(r->address +
-					 (at - r->base)); // NOLINT(performance-no-int-to-ptr)
+	return at(r->address + (begin - r->base));
 }

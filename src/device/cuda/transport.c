@@ -22,7 +22,6 @@ enum {
 	COPY_WORTH = 2048,   /* no message shorter than this is copied unless asked for */
 	MEASURED_BYTES = 65536,
 	ROUNDS = 3,
-	MAX_ROUNDS = 20,
 };
 #define PATIENCE_NS UINT64_C(200000000) /* for what takes microseconds */
 
@@ -231,7 +230,7 @@ static bool time_copy(struct gq_cuda *c, size_t bytes, uint64_t *ns)
 	return true;
 }
 
-/* One round of what choosing needs. What is not answered, as by a grid that just parks, stays. */
+/* One round of what choosing needs. */
 static bool measure(struct gq_cuda *c, size_t bytes)
 {
 	struct gq_primitives *m = &c->measured;
@@ -251,24 +250,6 @@ static bool measure(struct gq_cuda *c, size_t bytes)
 	if (!time_copy(c, bytes, &ns))
 		return false;
 	keep_least(&m->copy, ns);
-	return true;
-}
-
-/* Whether each could be measured that can be. */
-static bool is_measured(const struct gq_cuda *c)
-{
-	const struct gq_primitives *m = &c->measured;
-
-	return m->read != 0 && m->release != 0 &&
-	       (c->copy_stream == NULL || (m->pull != 0 && m->copy_small != 0 && m->copy != 0));
-}
-
-/* The least of three rounds; of more, while the grid parks as soon as it is asked. */
-static bool measure_all(struct gq_cuda *c, size_t bytes)
-{
-	for (int i = 0; i < ROUNDS || (i < MAX_ROUNDS && !is_measured(c)); i++)
-		if (!gq__cuda_keep_awake(c) || !measure(c, bytes))
-			return false;
 	return true;
 }
 
@@ -320,8 +301,9 @@ bool gq__transport_choose(struct gq_cuda *c)
 			       : cfg->slot_bytes < GQ_PIECE     ? GQ_PIECE /* its slot has room */
 								: cfg->slot_bytes;
 
-	if (!measure_all(c, bytes))
-		return false;
+	for (int i = 0; i < ROUNDS; i++)
+		if (!measure(c, bytes))
+			return false;
 	if (cfg->transport == Q_TRANSPORT_COPY && c->measured.copy == 0) {
 		gq__fail(Q_ERR_UNSUPPORTED, "transport is 2 (copy): what the copy engine brings is "
 					    "not seen by the running grid");

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gpu_check.h - what the files of gpu_check share. */
+#ifndef GPUQ_GPU_CHECK_H
+#define GPUQ_GPU_CHECK_H
+
+#include "support.h"
+
+extern const char *processor;
+
+/* Prints PASS or FAIL. Threads: one at a time. */
+void verdict(bool good, const char *what, const char *detail);
+/* Something has moved on; the process fails if this is not called for HUNG_S. Threads: any. */
+void alive(const char *what);
+
+/* @return NULL if refused: q_last_error(). */
+GpuQueue *open_queue(uint32_t granularity, uint32_t capacity, uint32_t slot_bytes,
+		     uint32_t park_ms);
+
+void chaos(void);
+
+#endif /* GPUQ_GPU_CHECK_H */
