@@ -671,16 +671,18 @@ struct known {
 	struct known *next;
 	uintptr_t base;
 	size_t bytes;
+	bool registered;
 };
 static struct known *known;
 static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void remember(uintptr_t base, size_t bytes)
+static void remember(uintptr_t base, size_t bytes, bool registered)
 {
 	struct known *k = calloc(1, sizeof(*k));
 
 	k->base = base;
 	k->bytes = bytes;
+	k->registered = registered;
 	pthread_mutex_lock(&known_lock);
 	k->next = known;
 	known = k;
@@ -714,6 +716,18 @@ static bool is_known(uintptr_t base, size_t bytes)
 	return found;
 }
 
+/* What is allocated may share a page with it here, but never on a GPU. */
+static bool overlaps_registered(uintptr_t base, size_t bytes)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&known_lock);
+	for (const struct known *k = known; k != NULL && !found; k = k->next)
+		found = k->registered && base < k->base + k->bytes && k->base < base + bytes;
+	pthread_mutex_unlock(&known_lock);
+	return found;
+}
+
 /* Until what the stream holds is done, which must not be a grid. */
 static void wait_for_copies(struct stream *s, const char *call)
 {
@@ -734,7 +748,7 @@ static int allocate(void **out, size_t bytes)
 	if (*out == NULL)
 		return GQ_CU_OUT_OF_MEMORY;
 	memset(*out, 0xa5, size); /* a driver promises nothing */
-	remember((uintptr_t)*out, size);
+	remember((uintptr_t)*out, size, false);
 	count(1);
 	return 0;
 }
@@ -838,9 +852,9 @@ static int cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 	if ((flags & ~(unsigned)GQ_CU_MEMHOSTREGISTER_READ_ONLY) !=
 	    (GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP))
 		misuse(__func__, "memory that the grid cannot see");
-	if (is_known((uintptr_t)address, 1) || is_known((uintptr_t)address + bytes - 1, 1))
+	if (overlaps_registered((uintptr_t)address, bytes))
 		return 712; /* CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED */
-	remember((uintptr_t)address, bytes);
+	remember((uintptr_t)address, bytes, true);
 	count(1);
 	return 0;
 }
