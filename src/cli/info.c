@@ -95,6 +95,27 @@ static void print_environment(void)
 		printf("  no GPUQ_* variable is set\n");
 }
 
+static void print_measured(const char *what, uint64_t ns)
+{
+	if (ns != 0 && ns != UINT64_MAX)
+		printf("  %-21s %.1f us\n", what, (double)ns / 1000);
+}
+
+/* What q_init() has measured to choose the transport by. */
+static void print_measurements(const QueueInfo *info)
+{
+	if (info->device != Q_DEVICE_CUDA)
+		return;
+	printf("measured beside the resident grid\n");
+	print_measured("flag there and back", info->flag_ns);
+	print_measured("read of host memory", info->read_ns);
+	print_measured("release to the host", info->release_ns);
+	print_measured("pull of a message", info->pull_ns);
+	print_measured("copy of a message", info->copy_ns);
+	print_measured("copy of 16 bytes", info->copy_small_ns);
+	print_measured("another kernel", info->canary_ns);
+}
+
 static bool print_queue(void)
 {
 	static const char *const granularities[] = { "thread", "warp", "block" };
@@ -115,6 +136,7 @@ static bool print_queue(void)
 	printf("  protocol    %u\n", info.protocol_version);
 	printf("  memory      %s\n",
 	       format_bytes(amount, sizeof(amount), (double)info.memory_bytes));
+	print_measurements(&info);
 	q_shutdown(queue);
 	return true;
 }
