@@ -111,12 +111,20 @@ static void stand_still(struct gq_consumer *c, uint64_t control)
 	gq__wait_end(&wait);
 }
 
+static void name_of(uint32_t index, char (*name)[16])
+{
+	snprintf(*name, sizeof(*name), "gpuq-cpu-%u", (unsigned)(uint16_t)index);
+}
+
 static void *consume(void *arg)
 {
 	struct gq_consumer *c = arg;
 	GpuQueue *q = c->q;
 	struct gq_wait idle;
+	char name[16];
 
+	name_of(c->index, &name);
+	gq__name_this_thread(name);
 	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 	for (;;) {
 		uint64_t control = gq_load_acquire_u64(&q->control); /* X2: pairs with X1 */
@@ -170,7 +178,7 @@ static bool start(GpuQueue *q)
 
 		c->q = q;
 		c->index = i;
-		snprintf(name, sizeof(name), "gpuq-cpu-%u", (unsigned)(uint16_t)i);
+		name_of(i, &name);
 		gq_fetch_add_seq_cst_u64(&q->refs, 1);
 		gq_fetch_add_seq_cst_u64(&q->live_consumers, 1);
 		rc = gq__start_thread(&c->thread, consume, c, name);

@@ -202,6 +202,7 @@ QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_m
 		      uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
+	GQ_RANGE(GQ_RANGE_ENQUEUE, len);
 	return enqueue(q, data, len, &no_options, out_msg_id, timeout_ms);
 }
 
@@ -218,6 +219,7 @@ QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len, const Enqueu
 	QueueStatus status;
 
 	GQ_ENTER(q);
+	GQ_RANGE(GQ_RANGE_ENQUEUE, len);
 	status = check_options(o);
 	return status == Q_OK ? enqueue(q, data, len, o, out_msg_id, timeout_ms) : status;
 }
@@ -255,6 +257,7 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 	uint64_t ids[BATCH_CHUNK], deadline_ns = 0;
 	size_t done = 0;
 
+	GQ_RANGE(GQ_RANGE_ENQUEUE_BATCH, count);
 	while (done < count) {
 		size_t left = count - done;
 		uint32_t n;
@@ -398,6 +401,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;
+	GQ_RANGE(GQ_RANGE_ENQUEUE_DESCRIPTOR, d.length);
 	status = check_options(o);
 	if (status != Q_OK)
 		return status;
@@ -419,6 +423,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	uint32_t n;
 
 	GQ_ENTER(q);
+	GQ_RANGE(GQ_RANGE_RESERVE, len);
 	if (out_payload == NULL || out_msg_id == NULL)
 		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL; allowed: where to put it",
 				 out_payload == NULL ? "out_payload" : "out_msg_id");
@@ -455,6 +460,7 @@ static QueueStatus no_reservation(uint64_t msg_id)
 QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 {
 	GQ_ENTER(q);
+	GQ_RANGE(GQ_RANGE_COMMIT, msg_id);
 	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_RESERVED &&
 	    gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state, gq_state(q, msg_id, GQ_RESERVED),
 			       gq_state(q, msg_id, GQ_QUEUED))) {

@@ -198,6 +198,8 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	GpuQueue *q;
 
 	gq__watch_forks();
+	gq__nvtx_begin();
+	GQ_RANGE(GQ_RANGE_INIT, cfg != NULL ? cfg->capacity : 0);
 	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
 		return NULL;
 	q = gq__alloc(sizeof(*q), "the queue");
@@ -231,6 +233,7 @@ void q_shutdown(GpuQueue *q)
 
 	if (q == NULL || (gq_enter(q) != Q_OK && !gq_failed(q)))
 		return;
+	GQ_RANGE(GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
 	if (abandon)
 		gq__log(Q_LOG_ERROR,

@@ -10,6 +10,7 @@
 #include "host/error.h"
 #include "host/event.h"
 #include "host/memory.h"
+#include "host/nvtx.h"
 #include "host/processor.h"
 
 #include <gpuq/gpuq.h>

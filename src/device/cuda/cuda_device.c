@@ -642,6 +642,8 @@ static bool open_device(struct gq_cuda *c)
 	if (c->stream != NULL &&
 	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
 		c->canary_stream = NULL;
+	gq__name_stream(c->stream, "gpuq grid");
+	gq__name_stream(c->canary_stream, "gpuq canary");
 	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c, sms)) {
 		end(c);
 		return false;
@@ -909,6 +911,7 @@ static void *wait_for_grid(void *arg)
 	struct timespec nap = { 0, 5000000 };
 	bool left;
 
+	gq__name_this_thread("gpuq-grid");
 	do {
 		nanosleep(&nap, NULL);
 		pthread_mutex_lock(&c->lock);
