@@ -802,7 +802,8 @@ static bool ping(struct gq_cuda *c, uint64_t patience_ns)
 		gq_cpu_relax();
 		now = gq__now_ns();
 		if (gq_load_acquire_u64(&c->link->report.pong) == number) { /* G2: with G1 */
-			const uint64_t trip = now - asked;
+			/* Again: the answer may have come after the last look at the clock. */
+			const uint64_t trip = (now = gq__now_ns()) - asked;
 
 			/* A long trip says little of when the answer was given. */
 			if (c->round_trip_ns == 0 || trip < 2 * c->round_trip_ns)
