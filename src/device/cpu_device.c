@@ -75,6 +75,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 {
 	const struct gq_channel *ch = &c->q->ch;
 	const struct gq_slot *slot = gq_slot_at(ch, index);
+	const bool traced = __builtin_expect(ch->stamps != NULL, 0);
+	const uint64_t claimed_ns = traced ? gq__now_ns() : 0;
 	uint32_t outcome = gq_decide(slot, control, slot->deadline_ns != 0 ? gq__now_ns() : 0);
 
 	if (outcome == 0) {
@@ -94,6 +96,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 		c->q->processor.image.cpu(&in, &out);
 		outcome = gq_outcome_of(status, out_len, ch->result_bytes);
 	}
+	if (traced)
+		gq_note_times(ch, index, claimed_ns, gq__now_ns(), c->index);
 	gq__completed(c->q, index, outcome);
 }
 

@@ -247,6 +247,15 @@ enum gq_control {
 
 /* ---- the channel: all that a consumer needs ---------------------------------------------- */
 
+/* When a consumer had a message; one a slot, written before C1. Only on a queue with a trace. */
+struct gq_stamp {
+	uint64_t claimed_ns; /* CLOCK_MONOTONIC: just after the claim, before the message is read */
+	uint64_t done_ns;    /* the processor has returned, or it was decided not to run it */
+	uint64_t consumer;   /* its number; GQ_NONE: the host, which only cancels */
+	uint64_t reserved;
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_stamp) == 32, "layout is shared with the device");
+
 struct gq_channel {
 	struct gq_ring ready[GQ_CLASSES]; /* published, unclaimed */
 	struct gq_ring done;              /* completed, not reaped; host tail here, head there */
@@ -255,7 +264,8 @@ struct gq_channel {
 	uint64_t slot_stride;
 	uint64_t result_stride;
 	uint64_t *control;
-	const void *user; /* processor_data */
+	const void *user;        /* processor_data */
+	struct gq_stamp *stamps; /* one a slot; NULL: no trace. Completions release them: C1 */
 	uint32_t result_bytes;
 	uint32_t reserved;
 };
@@ -273,6 +283,17 @@ GQ_FN uint8_t *gq_payload_at(const struct gq_channel *ch, uint32_t slot)
 GQ_FN uint8_t *gq_result_at(const struct gq_channel *ch, uint32_t slot)
 {
 	return ch->results + slot * ch->result_stride;
+}
+
+/* On a queue with a trace, before the slot is completed. */
+GQ_FN void gq_note_times(const struct gq_channel *ch, uint32_t slot, uint64_t claimed_ns,
+			 uint64_t done_ns, uint32_t consumer)
+{
+	struct gq_stamp *stamp = &ch->stamps[slot];
+
+	stamp->claimed_ns = claimed_ns;
+	stamp->done_ns = done_ns;
+	stamp->consumer = consumer;
 }
 
 /* ---- pool: host only ---------------------------------------------------------------------- */

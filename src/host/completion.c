@@ -120,6 +120,8 @@ static unsigned reap_some(GpuQueue *q)
 	if (q->given_up) /* what a dead device still completes has ended FAILED already */
 		return 0;
 	while (n < REAP_CHUNK && gq_reap(&q->ch, &slot, &outcome)) {
+		if (__builtin_expect(q->trace != NULL, 0))
+			gq__trace_finish(q, slot, outcome, false);
 		finish(q, slot, outcome);
 		n++;
 	}
@@ -166,9 +168,13 @@ void gq__fail_all(GpuQueue *q)
 	pthread_mutex_lock(&q->reap_lock);
 	while (reap_some(q) == REAP_CHUNK)
 		;
-	for (uint32_t i = 0; i < q->cfg.capacity; i++)
-		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) == GQ_QUEUED) /* S2 */
-			finish(q, i, GQ_OUTCOME_FAILED);
+	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
+		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) != GQ_QUEUED) /* S2 */
+			continue;
+		if (q->trace != NULL)
+			gq__trace_finish(q, i, GQ_OUTCOME_FAILED, true);
+		finish(q, i, GQ_OUTCOME_FAILED);
+	}
 	q->given_up = true;
 	pthread_mutex_unlock(&q->reap_lock);
 	gq__wake_everybody(q);

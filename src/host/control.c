@@ -220,8 +220,14 @@ void gq__cancel_unstarted(GpuQueue *q)
 	uint32_t slot;
 
 	while (gq_work_waits(&q->ch))
-		while ((slot = gq_claim(&q->ch, &turn)) != GQ_NONE)
+		while ((slot = gq_claim(&q->ch, &turn)) != GQ_NONE) {
+			if (q->trace != NULL) {
+				const uint64_t now_ns = gq__now_ns();
+
+				gq_note_times(&q->ch, slot, now_ns, now_ns, GQ_NONE);
+			}
 			gq__completed(q, slot, GQ_OUTCOME_CANCELLED);
+		}
 }
 
 /* The stop's time is over. From now on nothing is started, and whoever publishes cancels. */

@@ -170,8 +170,12 @@ static __attribute__((noinline)) void wake_consumers(GpuQueue *q, uint32_t n)
 		gq_fetch_add_relaxed_u64(&q->count.wakeups, woken);
 }
 
-static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n)
+/* @param begun_ns  gq_trace_begin() of the call */
+static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n,
+		    uint64_t begun_ns)
 {
+	if (__builtin_expect(q->trace != NULL, 0))
+		gq__trace_publish(q, ids, n, begun_ns);
 	gq_publish(&q->ch, priority, ids, n, q->slot_mask); /* T1 */
 	if (gq_event_armed(&q->work))                       /* K1 */
 		wake_consumers(q, n);
@@ -182,6 +186,7 @@ static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_
 static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const EnqueueOptions *o,
 			   uint64_t *out_msg_id, uint32_t timeout_ms)
 {
+	const uint64_t begun_ns = gq_trace_begin(q);
 	QueueStatus status = check_message(q, data, len);
 	uint64_t id = 0, deadline_ns = 0;
 	uint32_t n;
@@ -194,7 +199,7 @@ static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const Enqu
 	fill_message(q, id, o, data, len);
 	if (out_msg_id != NULL)
 		*out_msg_id = id;
-	publish(q, class_of(o), &id, 1);
+	publish(q, class_of(o), &id, 1, begun_ns);
 	return Q_OK;
 }
 
@@ -254,6 +259,7 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 				 const EnqueueOptions *o, uint64_t *out_msg_ids, size_t *accepted,
 				 uint32_t timeout_ms)
 {
+	const uint64_t begun_ns = gq_trace_begin(q);
 	uint64_t ids[BATCH_CHUNK], deadline_ns = 0;
 	size_t done = 0;
 
@@ -271,7 +277,7 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 			fill_message(q, ids[i], o, items[done + i].data, items[done + i].len);
 		if (out_msg_ids != NULL)
 			memcpy(out_msg_ids + done, ids, n * sizeof(*ids));
-		publish(q, class_of(o), ids, n);
+		publish(q, class_of(o), ids, n, begun_ns);
 		done += n;
 		*accepted = done;
 	}
@@ -350,6 +356,7 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 				      const EnqueueOptions *o, uint64_t *out_msg_id,
 				      uint32_t timeout_ms)
 {
+	const uint64_t begun_ns = gq_trace_begin(q);
 	uint64_t id = 0, deadline_ns = 0;
 	uint32_t n;
 	QueueStatus status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
@@ -361,7 +368,7 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 	fill(q, id, o, d->length, GQ_SLOT_DESCRIBED, GQ_QUEUED);
 	if (out_msg_id != NULL)
 		*out_msg_id = id;
-	publish(q, class_of(o), &id, 1);
+	publish(q, class_of(o), &id, 1, begun_ns);
 	return Q_OK;
 }
 
@@ -459,15 +466,18 @@ static QueueStatus no_reservation(uint64_t msg_id)
 
 QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 {
+	uint64_t begun_ns;
+
 	GQ_ENTER(q);
 	GQ_RANGE(GQ_RANGE_COMMIT, msg_id);
+	begun_ns = gq_trace_begin(q);
 	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_RESERVED &&
 	    gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state, gq_state(q, msg_id, GQ_RESERVED),
 			       gq_state(q, msg_id, GQ_QUEUED))) {
 		const uint32_t index = (uint32_t)(msg_id & q->slot_mask);
 
 		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
-		publish(q, gq_slot_at(&q->ch, index)->priority, &msg_id, 1);
+		publish(q, gq_slot_at(&q->ch, index)->priority, &msg_id, 1, begun_ns);
 		gq__wake_slot(q, index); /* q_wait_enqueue() */
 		return Q_OK;
 	}

@@ -128,6 +128,8 @@ static bool allocate(GpuQueue *q)
 			return false;
 		memcpy(q->user, q->cfg.processor_data, q->cfg.processor_data_bytes);
 	}
+	if (!gq__trace_alloc(q))
+		return false;
 	q->ch.result_bytes = q->cfg.result_bytes;
 	q->ch.control = &q->control;
 	q->ch.user = q->user;
@@ -137,6 +139,7 @@ static bool allocate(GpuQueue *q)
 
 static void destroy(GpuQueue *q)
 {
+	gq__trace_free(q);
 	gq__free(q->user, q->cfg.processor_data_bytes);
 	q->device->free(q, q->ch.results, q->results_bytes);
 	q->device->free(q, q->ch.slots, q->slots_bytes);
@@ -216,6 +219,7 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
 	    !allocate(q) || !q->device->start(q))
 		goto drop;
+	gq__trace_started(q);
 	gq__log(Q_LOG_INFO,
 		"queue of %" PRIu32 " x %" PRIu32 " bytes on %s, processor %s, %" PRIu32
 		" consumers",
@@ -242,6 +246,8 @@ void q_shutdown(GpuQueue *q)
 			q->cfg.shutdown_timeout_ms);
 	gq__stop_fd(q);
 	gq__reap_all(q, true); /* from here on nobody touches the regions bound */
+	if (q->trace != NULL)
+		gq__trace_at_shutdown(q);
 	q->device->join(q, abandon);
 	gq__drop_ref(q);
 }

@@ -12,6 +12,7 @@
 #include "host/memory.h"
 #include "host/nvtx.h"
 #include "host/processor.h"
+#include "host/trace.h"
 
 #include <gpuq/gpuq.h>
 #include <gpuq/ring.h>
@@ -59,6 +60,7 @@ struct GpuQueue {
 	/* Of the process that made it: see gq__generation; GQ_GENERATION_FAILED once the device
 	 * has failed, so that one load tells both. */
 	uint64_t generation;
+	struct gq_trace *trace; /* NULL: none */
 	struct gq_channel ch;
 	struct gq_ring pool;
 	struct gq_record *records;
@@ -162,6 +164,12 @@ QueueStatus gq__device_failed(const GpuQueue *q);
 		if (entered_ != Q_OK)                                                              \
 			return entered_;                                                           \
 	} while (0)
+
+/* When a call began, for the trace; 0 if there is none. */
+static inline uint64_t gq_trace_begin(const GpuQueue *q)
+{
+	return __builtin_expect(q->trace != NULL, 0) ? gq__now_ns() : 0;
+}
 
 /* ---- states ------------------------------------------------------------------------------ */
 

@@ -31,7 +31,7 @@ SPOIL(ordinal_1, c->ordinal = 1)
 SPOIL(granularity_3, c->granularity = 3)
 SPOIL(consumers_1025, c->consumers = 1025)
 SPOIL(reserve_sms_1, c->reserve_sms = 1)
-SPOIL(flags_1, c->flags = 1)
+SPOIL(flags_2, c->flags = 2)
 SPOIL(flags_high, c->flags = UINT64_C(1) << 63)
 SPOIL(processor_unknown, c->processor = "nosuch")
 SPOIL(processor_missing, c->processor = "/nonexistent/processor.so")
@@ -41,7 +41,7 @@ SPOIL(data_without_size, c->processor_data = "d")
 SPOIL(size_without_data, c->processor_data_bytes = 1)
 SPOIL(reserved_0, c->reserved[0] = 1)
 SPOIL(reserved_7, c->reserved[7] = UINT64_MAX)
-SPOIL(reserved_15, c->reserved[15] = 1)
+SPOIL(reserved_14, c->reserved[14] = 1)
 SPOIL(too_large, c->capacity = 1u << 20; c->slot_bytes = 1u << 24)
 
 static const struct bad_config bad_configs[] = {
@@ -60,7 +60,7 @@ static const struct bad_config bad_configs[] = {
 	{ "granularity = 3", granularity_3, "granularity is 3; allowed" },
 	{ "consumers = 1025", consumers_1025, "consumers is 1025; allowed" },
 	{ "reserve_sms = 1", reserve_sms_1, "reserve_sms is 1; allowed: 0" },
-	{ "flags = 1", flags_1, "flags is 1; allowed: 0" },
+	{ "flags = 2", flags_2, "flags is 2; allowed: 0, Q_TRACE (1)" },
 	{ "flags = 2^63", flags_high, "flags is 9223372036854775808; allowed: 0" },
 	{ "processor = nosuch", processor_unknown, "no processor is called 'nosuch'" },
 	{ "processor = missing path", processor_missing, "/nonexistent/processor.so" },
@@ -70,7 +70,7 @@ static const struct bad_config bad_configs[] = {
 	{ "bytes without processor_data", size_without_data, "processor_data_bytes is 1; allowed" },
 	{ "reserved[0] = 1", reserved_0, "reserved[0] is 1; allowed: 0" },
 	{ "reserved[7] = max", reserved_7, "reserved[7] is 18446744073709551615; allowed: 0" },
-	{ "reserved[15] = 1", reserved_15, "reserved[15] is 1; allowed: 0" },
+	{ "reserved[14] = 1", reserved_14, "reserved[14] is 1; allowed: 0" },
 };
 /* clang-format on */
 

@@ -156,6 +156,7 @@ static void every_driver_call_fails_in_turn(void **state)
 			cfg.idle_park_ms = 2;
 			cfg.processor_data = "data";
 			cfg.processor_data_bytes = 4;
+			cfg.flags = Q_TRACE;
 			standin->fail_nth(n, errors[e]);
 			q = q_init(&cfg);
 			call = standin->failed_call();

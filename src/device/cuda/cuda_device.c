@@ -1208,6 +1208,20 @@ static void tend(GpuQueue *q)
 		cancel_unstarted(q);
 }
 
+/* The offset is the middle of a round trip: off by half of it at most, and a trip of less than
+ * twice the shortest was taken for good. What the clocks drift apart until the next one comes on
+ * top. */
+static uint64_t clock_error_ns(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+	uint64_t error_ns;
+
+	pthread_mutex_lock(&c->lock);
+	error_ns = c->round_trip_ns;
+	pthread_mutex_unlock(&c->lock);
+	return error_ns;
+}
+
 const struct gq_device gq__cuda_device = {
 	.kind = Q_DEVICE_CUDA,
 	.open = open_cuda,
@@ -1223,4 +1237,5 @@ const struct gq_device gq__cuda_device = {
 	.paused = paused,
 	.resumed = resumed,
 	.tend = tend,
+	.clock_error_ns = clock_error_ns,
 };
