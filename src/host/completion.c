@@ -388,7 +388,7 @@ static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *complet
 		gq_tend(q);
 		return Q_OK;
 	}
-	GQ_RANGE(GQ_RANGE_POLL, max_count);
+	GQ_CALL(q, GQ_RANGE_POLL, max_count);
 	pthread_mutex_lock(&q->reap_lock);
 	while (n < max_count) {
 		Completion one;
@@ -524,7 +524,7 @@ QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_buf, si
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "out_buf is NULL with *inout_len %zu; allowed: NULL only with 0",
 				 room);
-	GQ_RANGE(GQ_RANGE_TAKE, msg_id);
+	GQ_CALL(q, GQ_RANGE_TAKE, msg_id);
 	return try_dequeue(q, msg_id, out_buf, room, inout_len);
 }
 
@@ -647,14 +647,14 @@ static QueueStatus wait_for(GpuQueue *q, uint64_t msg_id, enum gq_phase until, u
 QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_WAIT, msg_id);
+	GQ_CALL(q, GQ_RANGE_WAIT, msg_id);
 	return wait_for(q, msg_id, GQ_DONE, timeout_ms);
 }
 
 QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_WAIT_ENQUEUE, msg_id);
+	GQ_CALL(q, GQ_RANGE_WAIT_ENQUEUE, msg_id);
 	return wait_for(q, msg_id, GQ_QUEUED, timeout_ms);
 }
 
@@ -679,7 +679,7 @@ QueueStatus q_wait_any(GpuQueue *q, uint32_t timeout_ms)
 	QueueStatus status;
 
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_WAIT_ANY, timeout_ms);
+	GQ_CALL(q, GQ_RANGE_WAIT_ANY, timeout_ms);
 	gq_wait_begin(q, &wait, &q->any, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
 	do
 		status = attempt_any(q, wait.registered || timeout_ms == 0);

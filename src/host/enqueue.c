@@ -170,12 +170,10 @@ static __attribute__((noinline)) void wake_consumers(GpuQueue *q, uint32_t n)
 		gq_fetch_add_relaxed_u64(&q->count.wakeups, woken);
 }
 
-/* @param begun_ns  gq_trace_begin() of the call */
-static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n,
-		    uint64_t begun_ns)
+static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n)
 {
 	if (__builtin_expect(q->trace != NULL, 0))
-		gq__trace_publish(q, ids, n, begun_ns);
+		gq__trace_publish(q, ids, n);
 	gq_publish(&q->ch, priority, ids, n, q->slot_mask); /* T1 */
 	if (gq_event_armed(&q->work))                       /* K1 */
 		wake_consumers(q, n);
@@ -186,7 +184,6 @@ static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_
 static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const EnqueueOptions *o,
 			   uint64_t *out_msg_id, uint32_t timeout_ms)
 {
-	const uint64_t begun_ns = gq_trace_begin(q);
 	QueueStatus status = check_message(q, data, len);
 	uint64_t id = 0, deadline_ns = 0;
 	uint32_t n;
@@ -199,15 +196,26 @@ static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const Enqu
 	fill_message(q, id, o, data, len);
 	if (out_msg_id != NULL)
 		*out_msg_id = id;
-	publish(q, class_of(o), &id, 1, begun_ns);
+	publish(q, class_of(o), &id, 1);
 	return Q_OK;
+}
+
+/* By itself, so that the calls above it need no frame for what comes after. */
+static __attribute__((noinline)) QueueStatus enqueue_watched(GpuQueue *q, const void *data,
+							     size_t len, const EnqueueOptions *o,
+							     uint64_t *out_msg_id,
+							     uint32_t timeout_ms)
+{
+	GQ_CALL(q, GQ_RANGE_ENQUEUE, len);
+	return enqueue(q, data, len, o, out_msg_id, timeout_ms);
 }
 
 QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
 		      uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_ENQUEUE, len);
+	if (__builtin_expect(q->watched != 0, 0))
+		return enqueue_watched(q, data, len, &no_options, out_msg_id, timeout_ms);
 	return enqueue(q, data, len, &no_options, out_msg_id, timeout_ms);
 }
 
@@ -224,9 +232,12 @@ QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len, const Enqueu
 	QueueStatus status;
 
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_ENQUEUE, len);
 	status = check_options(o);
-	return status == Q_OK ? enqueue(q, data, len, o, out_msg_id, timeout_ms) : status;
+	if (status != Q_OK)
+		return status;
+	if (__builtin_expect(q->watched != 0, 0))
+		return enqueue_watched(q, data, len, o, out_msg_id, timeout_ms);
+	return enqueue(q, data, len, o, out_msg_id, timeout_ms);
 }
 
 enum { BATCH_CHUNK = 64 }; /* messages that one pool step and one tail step carry at most */
@@ -259,11 +270,9 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 				 const EnqueueOptions *o, uint64_t *out_msg_ids, size_t *accepted,
 				 uint32_t timeout_ms)
 {
-	const uint64_t begun_ns = gq_trace_begin(q);
 	uint64_t ids[BATCH_CHUNK], deadline_ns = 0;
 	size_t done = 0;
 
-	GQ_RANGE(GQ_RANGE_ENQUEUE_BATCH, count);
 	while (done < count) {
 		size_t left = count - done;
 		uint32_t n;
@@ -277,11 +286,26 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 			fill_message(q, ids[i], o, items[done + i].data, items[done + i].len);
 		if (out_msg_ids != NULL)
 			memcpy(out_msg_ids + done, ids, n * sizeof(*ids));
-		publish(q, class_of(o), ids, n, begun_ns);
+		publish(q, class_of(o), ids, n);
 		done += n;
 		*accepted = done;
 	}
 	return Q_OK;
+}
+
+static QueueStatus check_and_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
+					   const EnqueueOptions *o, uint64_t *out_msg_ids,
+					   size_t *accepted, uint32_t timeout_ms)
+{
+	QueueStatus status;
+
+	GQ_CALL(q, GQ_RANGE_ENQUEUE_BATCH, count);
+	status = check_options(o);
+	if (status == Q_OK)
+		status = check_batch(q, items, count);
+	if (status == Q_OK)
+		status = enqueue_batch(q, items, count, o, out_msg_ids, accepted, timeout_ms);
+	return status;
 }
 
 QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t count,
@@ -293,11 +317,8 @@ QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t cou
 	QueueStatus status = gq_enter(q);
 
 	if (status == Q_OK)
-		status = check_options(o);
-	if (status == Q_OK)
-		status = check_batch(q, items, count);
-	if (status == Q_OK)
-		status = enqueue_batch(q, items, count, o, out_msg_ids, &accepted, timeout_ms);
+		status = check_and_enqueue_batch(q, items, count, o, out_msg_ids, &accepted,
+						 timeout_ms);
 	if (out_enqueued != NULL)
 		*out_enqueued = accepted;
 	return status;
@@ -356,7 +377,6 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 				      const EnqueueOptions *o, uint64_t *out_msg_id,
 				      uint32_t timeout_ms)
 {
-	const uint64_t begun_ns = gq_trace_begin(q);
 	uint64_t id = 0, deadline_ns = 0;
 	uint32_t n;
 	QueueStatus status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
@@ -368,7 +388,7 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 	fill(q, id, o, d->length, GQ_SLOT_DESCRIBED, GQ_QUEUED);
 	if (out_msg_id != NULL)
 		*out_msg_id = id;
-	publish(q, class_of(o), &id, 1, begun_ns);
+	publish(q, class_of(o), &id, 1);
 	return Q_OK;
 }
 
@@ -408,7 +428,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;
-	GQ_RANGE(GQ_RANGE_ENQUEUE_DESCRIPTOR, d.length);
+	GQ_CALL(q, GQ_RANGE_ENQUEUE_DESCRIPTOR, d.length);
 	status = check_options(o);
 	if (status != Q_OK)
 		return status;
@@ -430,7 +450,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	uint32_t n;
 
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_RESERVE, len);
+	GQ_CALL(q, GQ_RANGE_RESERVE, len);
 	if (out_payload == NULL || out_msg_id == NULL)
 		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL; allowed: where to put it",
 				 out_payload == NULL ? "out_payload" : "out_msg_id");
@@ -466,18 +486,15 @@ static QueueStatus no_reservation(uint64_t msg_id)
 
 QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 {
-	uint64_t begun_ns;
-
 	GQ_ENTER(q);
-	GQ_RANGE(GQ_RANGE_COMMIT, msg_id);
-	begun_ns = gq_trace_begin(q);
+	GQ_CALL(q, GQ_RANGE_COMMIT, msg_id);
 	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_RESERVED &&
 	    gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state, gq_state(q, msg_id, GQ_RESERVED),
 			       gq_state(q, msg_id, GQ_QUEUED))) {
 		const uint32_t index = (uint32_t)(msg_id & q->slot_mask);
 
 		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
-		publish(q, gq_slot_at(&q->ch, index)->priority, &msg_id, 1, begun_ns);
+		publish(q, gq_slot_at(&q->ch, index)->priority, &msg_id, 1);
 		gq__wake_slot(q, index); /* q_wait_enqueue() */
 		return Q_OK;
 	}

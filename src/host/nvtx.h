@@ -50,6 +50,37 @@ void gq__range_pop(void);
 void gq__name_this_thread(const char *name);
 void gq__name_stream(void *stream, const char *name);
 
+#else
+
+enum { gq__nvtx_attached = 0 };
+
+static inline void gq__nvtx_begin(void)
+{
+}
+
+static inline void gq__range_push(enum gq_range what, uint64_t payload)
+{
+	(void)what;
+	(void)payload;
+}
+
+static inline void gq__range_pop(void)
+{
+}
+
+static inline void gq__name_this_thread(const char *name)
+{
+	(void)name;
+}
+
+static inline void gq__name_stream(void *stream, const char *name)
+{
+	(void)stream;
+	(void)name;
+}
+
+#endif /* GPUQ_HAVE_NVTX */
+
 static inline bool gq_range_begin(enum gq_range what, uint64_t payload)
 {
 	if (__builtin_expect(!gq__nvtx_attached, 1))
@@ -67,26 +98,5 @@ static inline void gq_range_end(const bool *begun)
 /* A range from here to the end of the block, by whichever way it is left. */
 #define GQ_RANGE(what, payload)                                                                    \
 	__attribute__((cleanup(gq_range_end))) const bool range_ = gq_range_begin(what, payload)
-
-#else
-
-#define GQ_RANGE(what, payload) ((void)(payload))
-
-static inline void gq__nvtx_begin(void)
-{
-}
-
-static inline void gq__name_this_thread(const char *name)
-{
-	(void)name;
-}
-
-static inline void gq__name_stream(void *stream, const char *name)
-{
-	(void)stream;
-	(void)name;
-}
-
-#endif /* GPUQ_HAVE_NVTX */
 
 #endif /* GPUQ_HOST_NVTX_H */

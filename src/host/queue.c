@@ -214,6 +214,8 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	q->device = &gq__cpu_device;
 	q->start_pos = gq__start_pos;
 	q->completion_fd = -1;
+	q->watched = (gq__nvtx_attached ? GQ_WATCHED_BY_TOOL : 0) |
+		     ((resolved.flags & Q_TRACE) != 0 ? GQ_WATCHED_BY_TRACE : 0);
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
 	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
@@ -237,7 +239,7 @@ void q_shutdown(GpuQueue *q)
 
 	if (q == NULL || (gq_enter(q) != Q_OK && !gq_failed(q)))
 		return;
-	GQ_RANGE(GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
+	GQ_CALL(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
 	if (abandon)
 		gq__log(Q_LOG_ERROR,

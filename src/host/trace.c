@@ -10,6 +10,19 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Not in the call's own variables, so that one without a trace has nothing to carry. */
+static _Thread_local uint64_t call_began_ns;
+
+bool gq__call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload)
+{
+	if ((q->watched & GQ_WATCHED_BY_TRACE) != 0)
+		call_began_ns = gq__now_ns();
+	if ((q->watched & GQ_WATCHED_BY_TOOL) == 0)
+		return false;
+	gq__range_push(what, payload);
+	return true;
+}
+
 /* A set-id program writes no file for who calls it. */
 static const char *wanted_path(void)
 {
@@ -102,14 +115,14 @@ void gq__trace_free(GpuQueue *q)
 }
 
 /* Atomic, all of these: gq__fail_all() takes messages away that are just being published. */
-void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n, uint64_t enqueued_ns)
+void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n)
 {
 	const uint64_t now_ns = gq__now_ns();
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct gq_trace_entry *e = &q->trace->entry[ids[i] & q->slot_mask];
 
-		gq_store_relaxed_u64(&e->enqueued_ns, enqueued_ns);
+		gq_store_relaxed_u64(&e->enqueued_ns, call_began_ns);
 		gq_store_relaxed_u64(&e->visible_ns, now_ns);
 	}
 }

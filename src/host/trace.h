@@ -50,8 +50,8 @@ void gq__trace_free(GpuQueue *q);
 
 /* These on a queue with a trace only. */
 
-/* About to be published. */
-void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n, uint64_t enqueued_ns);
+/* About to be published, by the call that this thread began last: see GQ_CALL(). */
+void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n);
 /* Under the reap lock. `lost`: no consumer has completed it. */
 void gq__trace_finish(GpuQueue *q, uint32_t slot, uint32_t outcome, bool lost);
 /* What GPUQ_TRACE asks for at the end; failures go to the log. */
