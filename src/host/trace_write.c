@@ -255,7 +255,7 @@ static int compare_track(const void *a, const void *b)
 
 	if (x->track != y->track)
 		return x->track < y->track ? -1 : 1;
-	return compare_begin(a, b);
+	return (x->record > y->record) - (x->record < y->record);
 }
 
 /* The tracks in use, as a heap with the one that is free first on top. */
@@ -315,7 +315,11 @@ static uint32_t spread(struct slice *slices, uint64_t n, struct track *heap)
 	return tracks;
 }
 
-/* A consumer has one message at a time, whatever a clock that was set anew says. */
+/*
+ * A consumer has one message at a time, and completes them in its order, which is that of the
+ * records. So the slices follow each other whatever has been moved for the clocks' sake; sorted by
+ * begin, one that had been moved into the next would be put behind it, however long that is.
+ */
 static void keep_apart(struct slice *slices, uint64_t n)
 {
 	qsort(slices, n, sizeof(*slices), compare_track);

@@ -303,6 +303,37 @@ static void percentiles_are_those_of_the_records(void **state)
 	q_shutdown(q);
 }
 
+/* As seen with a device's clock that was 24 us behind: the first was claimed before it was visible,
+ * and so has its place in the middle of the second. */
+static void what_was_moved_into_the_next_message_stays_before_it(void **state)
+{
+	static const struct gq_trace_record records[] = {
+		{ .msg_id = 1,
+		  .enqueued_ns = 844139,
+		  .visible_ns = 844329,
+		  .claimed_ns = 834739,
+		  .done_ns = 835050,
+		  .seen_ns = 896101 },
+		{ .msg_id = 2,
+		  .enqueued_ns = 810538,
+		  .visible_ns = 810829,
+		  .claimed_ns = 835430,
+		  .done_ns = 9000000,
+		  .seen_ns = 9000100 },
+	};
+	GpuQueue *q = make_traced(4);
+
+	(void)state;
+	memcpy(q->trace->record, records, sizeof(records));
+	q->trace->used = 2;
+	q->trace->clock_error_ns = 30000;
+	assert_int_equal(summary_of(q).adjusted, 1);
+	assert_int_equal(summary_of(q).stage[Q_STAGE_WAIT].max_ns, 835430 - 810829);
+	assert_int_equal(summary_of(q).stage[Q_STAGE_PROCESS].p50_ns, 0);
+	write_and_check(q, 2);
+	q_shutdown(q);
+}
+
 static void a_file_that_cannot_be_written_has_a_reason(void **state)
 {
 	GpuQueue *q = make_traced(4);
@@ -562,6 +593,7 @@ int main(void)
 		cmocka_unit_test(what_a_stop_cancels_is_there),
 		cmocka_unit_test(what_there_is_no_room_for_is_counted),
 		cmocka_unit_test(percentiles_are_those_of_the_records),
+		cmocka_unit_test(what_was_moved_into_the_next_message_stays_before_it),
 		cmocka_unit_test(a_file_that_cannot_be_written_has_a_reason),
 		cmocka_unit_test(every_failing_resource_is_survived),
 		cmocka_unit_test(bad_configurations_are_refused),
