@@ -97,6 +97,7 @@ static inline void gq_range_end(const bool *begun)
 
 /* A range from here to the end of the block, by whichever way it is left. */
 #define GQ_RANGE(what, payload)                                                                    \
-	__attribute__((cleanup(gq_range_end))) const bool range_ = gq_range_begin(what, payload)
+	__attribute__((cleanup(gq_range_end), unused)) const bool range_ =                         \
+		gq_range_begin(what, payload)
 
 #endif /* GPUQ_HOST_NVTX_H */

@@ -182,7 +182,8 @@ static inline bool gq_call_begin(const GpuQueue *q, enum gq_range what, uint64_t
 
 /* A call on a queue begins, with a range of that name to the end of the block. */
 #define GQ_CALL(q, what, payload)                                                                  \
-	__attribute__((cleanup(gq_range_end))) const bool range_ = gq_call_begin(q, what, payload)
+	__attribute__((cleanup(gq_range_end), unused)) const bool range_ =                         \
+		gq_call_begin(q, what, payload)
 
 /* ---- states ------------------------------------------------------------------------------ */
 

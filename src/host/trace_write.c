@@ -23,13 +23,14 @@ static QueueStatus begin(GpuQueue *q, struct view *v)
 {
 	QueueStatus status = gq_enter(q);
 
+	*v = (struct view){ .q = q };
 	if (status != Q_OK && status != Q_ERR_CUDA)
 		return status;
 	if (q->trace == NULL)
 		return gq__fail(Q_ERR_UNSUPPORTED, "the queue has no trace: it was made without "
 						   "Q_TRACE in flags, and without GPUQ_TRACE");
 	gq__reap_all(q, false);
-	*v = (struct view){ .q = q, .record = q->trace->record };
+	v->record = q->trace->record;
 	pthread_mutex_lock(&q->reap_lock);
 	v->n = q->trace->used;
 	v->dropped = q->trace->dropped;
