@@ -65,7 +65,8 @@ extern "C" {
 	X(Q_ERR_EXPIRED, -14, "deadline passed before the message was started")                    \
 	X(Q_ERR_CANCELLED, -15, "cancelled")                                                       \
 	X(Q_ERR_NO_MEMORY, -16, "out of memory")                                                   \
-	X(Q_ERR_UNSUPPORTED, -17, "not supported here")
+	X(Q_ERR_UNSUPPORTED, -17, "not supported here")                                            \
+	X(Q_ERR_IO, -18, "a file could not be written")
 
 typedef enum QueueStatus {
 #define Q_STATUS_ENUM(name, value, text) name = value,
@@ -120,6 +121,11 @@ enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2 };
 #define Q_MAX_SLOT_BYTES              (1u << 24)
 #define Q_MAX_CONSUMERS               1024u
 #define Q_DEFAULT_SHUTDOWN_TIMEOUT_MS 5000u
+#define Q_MAX_TRACE_RECORDS           (1u << 24)
+#define Q_DEFAULT_TRACE_RECORDS       (1u << 18)
+
+/* Record when each message was where: q_trace_write(), q_trace_summary(). */
+#define Q_TRACE (UINT64_C(1) << 0)
 
 /*
  * `capacity` and `slot_bytes` are required; in every other field zero means the default. The
@@ -136,10 +142,11 @@ typedef struct QueueConfig {
 	uint32_t reserve_sms;  /* CUDA: multiprocessors left to others; 0 on the CPU device */
 	uint32_t idle_park_ms; /* idle time before consumers sleep; UINT32_MAX: never */
 	uint32_t shutdown_timeout_ms; /* q_shutdown()'s wait; 0: 5000; UINT32_MAX: for ever */
-	uint64_t flags;               /* none defined: 0 */
+	uint64_t flags;               /* Q_TRACE */
 	const char *processor;      /* name, or path: see q_init(); NULL: the one that is linked */
 	const void *processor_data; /* what the processor reads as in.user; copied */
 	size_t processor_data_bytes;
+	uint64_t trace_records; /* with Q_TRACE: messages recorded, at most 2^24; 0: 2^18 */
 	/* The rest is of the CUDA device; the CPU device does without. */
 	uint32_t transport; /* Q_TRANSPORT_* */
 	uint32_t copy_from; /* bytes from which COPY copies; 0: 1 */
@@ -147,7 +154,7 @@ typedef struct QueueConfig {
 	 * or fewer when somebody waits or polls, and ends. For profilers and tests. */
 	uint32_t bounded_messages;
 	uint32_t bounded_ms;   /* a bounded launch ends after that; 0: 1000 */
-	uint64_t reserved[14]; /* zero */
+	uint64_t reserved[13]; /* zero */
 } QueueConfig;
 
 typedef enum QueuePriority {
@@ -240,6 +247,37 @@ typedef struct QueueInfo {
 	uint64_t reserved[5];
 } QueueInfo;
 
+/* The stages of a message's way, by which a trace divides its time. */
+enum {
+	Q_STAGE_ENQUEUE = 0, /* from the entry of the enqueue call (or q_commit) to publication */
+	Q_STAGE_WAIT = 1,    /* from publication to a consumer's claim */
+	Q_STAGE_PROCESS = 2, /* from the claim to the processor's end; of messages that ran */
+	Q_STAGE_NOTICE = 3,  /* from there until a call of the host took notice */
+	Q_STAGE_TOTAL = 4,   /* all of it */
+	Q_STAGES = 5,
+};
+
+/* Percentiles by the nearest-rank method, exact; nanoseconds. */
+typedef struct TraceStage {
+	uint64_t count; /* messages of which both ends are known */
+	uint64_t p50_ns;
+	uint64_t p90_ns;
+	uint64_t p99_ns;
+	uint64_t p999_ns;
+	uint64_t max_ns;
+} TraceStage;
+
+typedef struct TraceSummary {
+	uint64_t recorded;       /* messages that have finished, and that the figures are about */
+	uint64_t dropped;        /* that finished when there was no room left for their record */
+	uint64_t adjusted;       /* of the recorded: whose consumer's times had to be moved */
+	uint64_t clock_error_ns; /* how far those may be off, but for drift; 0: one clock */
+	TraceStage stage[5];     /* by Q_STAGE_* */
+	uint64_t reserved[14];
+} TraceSummary;
+
+Q_STATIC_ASSERT(sizeof(TraceStage) == 48, "TraceStage is frozen");
+Q_STATIC_ASSERT(sizeof(TraceSummary) == 384, "TraceSummary is frozen");
 Q_STATIC_ASSERT(sizeof(QueueConfig) == 200, "QueueConfig is frozen");
 Q_STATIC_ASSERT(sizeof(EnqueueOptions) == 64, "EnqueueOptions is frozen");
 Q_STATIC_ASSERT(sizeof(EnqueueItem) == 16, "EnqueueItem is frozen");
@@ -255,6 +293,8 @@ Q_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
  * Environment variables override defaults, never explicit settings; empty means unset:
  * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG, GPUQ_TRANSPORT (auto,
  * pull, copy), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon bounded_ms behind it).
+ * GPUQ_TRACE=FILE sets Q_TRACE, GPUQ_TRACE_RECORDS its size, and q_shutdown() writes the file: see
+ * q_trace_write().
  *
  * cfg.processor is a path if it has a '/' or ends in .so (a shared object, for the devices it was
  * built for), .fatbin, .cubin, .ptx (an image for a GPU) or .cu (CUDA source, compiled by NVRTC for
@@ -530,6 +570,37 @@ Q_API QueueStatus q_stats(GpuQueue *q, QueueStats *out);
 
 /** What the queue is and how it was set up. @return Q_OK; Q_ERR_INVALID_ARG: out is NULL. */
 Q_API QueueStatus q_info(GpuQueue *q, QueueInfo *out);
+
+/* ---- trace ----------------------------------------------------------------------------- */
+
+/**
+ * Write what a queue made with Q_TRACE has recorded so far, in the trace event format of Chrome, as
+ * JSON that Perfetto (ui.perfetto.dev) and chrome://tracing open. docs/profiling.md says what is in
+ * it.
+ *
+ * Of each message that has finished: when it was enqueued, visible to consumers, claimed, done and
+ * seen, on CLOCK_MONOTONIC. A consumer's times are the device's, aligned (TraceSummary says how
+ * well) and, where they still contradict the host's, moved between them. The first
+ * cfg.trace_records are kept and all further ones only counted.
+ *
+ * With the environment variable GPUQ_TRACE=FILE, q_shutdown() does this by itself, with failures in
+ * the log: "%p" in FILE becomes the process's number, and the n-th such queue of a process, from
+ * the second on, appends ".n".
+ *
+ * @param path  made or overwritten; after a failure what is in it is no trace
+ * @return Q_OK; Q_ERR_INVALID_ARG: path is NULL or empty; Q_ERR_UNSUPPORTED: without Q_TRACE;
+ *         Q_ERR_IO: q_last_error() has the system's reason; Q_ERR_NO_MEMORY. Also after a failure
+ *         of the device, which it may show.
+ * Threads: any; traffic goes on meanwhile.
+ */
+Q_API QueueStatus q_trace_write(GpuQueue *q, const char *path);
+
+/**
+ * How long messages took from stage to stage, over all that q_trace_write() would write.
+ * @return Q_OK; Q_ERR_INVALID_ARG: out is NULL; Q_ERR_UNSUPPORTED: without Q_TRACE;
+ *         Q_ERR_NO_MEMORY: 8 bytes a message are needed.
+ */
+Q_API QueueStatus q_trace_summary(GpuQueue *q, TraceSummary *out);
 
 #ifdef __cplusplus
 }

@@ -69,6 +69,7 @@ struct run {
 	bool need_input;  /* the splitter can go on only with more bytes */
 	bool input_done;  /* nothing more will be gathered */
 	bool queue_broke; /* a call failed that cannot; it has been reported */
+	bool trace_lost;  /* the trace could not be written; it has been reported */
 	int interrupted;  /* the signal */
 	int poll_fd;      /* q_completion_fd(), -1 when not asked for */
 };
@@ -580,6 +581,7 @@ static bool open_queue(struct run *r)
 		.result_bytes = o->result_bytes,
 		.device = o->device,
 		.consumers = o->consumers,
+		.flags = o->trace_path ? Q_TRACE : 0,
 		.processor = o->processor,
 	};
 	uint8_t *data = NULL;
@@ -642,6 +644,20 @@ static void cancel_rest(struct run *r)
 	}
 }
 
+static void write_trace(struct run *r)
+{
+	const char *path = r->options->trace_path;
+	TraceSummary trace;
+
+	if (q_trace_write(r->queue, path) != Q_OK ||
+	    (!r->options->quiet && q_trace_summary(r->queue, &trace) != Q_OK)) {
+		warn_line("--trace: %s", q_last_error());
+		r->trace_lost = true;
+	} else if (!r->options->quiet) {
+		run_print_trace(&trace, path);
+	}
+}
+
 static int finish(struct run *r)
 {
 	const uint64_t elapsed_ns = clock_ns() - r->progress.start_ns;
@@ -654,9 +670,11 @@ static int finish(struct run *r)
 		warn_line("cannot write to standard output: %s", strerror(r->output.error));
 	if (!r->options->quiet)
 		run_print_summary(&r->counts, &r->info, elapsed_ns, r->interrupted, reader_gone);
+	if (r->options->trace_path)
+		write_trace(r);
 	if (r->queue_broke)
 		return CLI_QUEUE_FAILED;
-	if (r->output.error != 0 && !reader_gone)
+	if ((r->output.error != 0 && !reader_gone) || r->trace_lost)
 		return CLI_OUTPUT_FAILED;
 	if (r->interrupted != 0)
 		return 128 + r->interrupted;

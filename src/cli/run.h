@@ -18,7 +18,8 @@ enum run_progress { PROGRESS_AUTO, PROGRESS_ALWAYS, PROGRESS_NEVER };
 
 struct run_options {
 	const char *processor;
-	const char *data_path; /* NULL: no processor data */
+	const char *data_path;  /* NULL: no processor data */
+	const char *trace_path; /* NULL: no trace */
 	enum split_mode split;
 	uint32_t piece_bytes; /* SPLIT_BYTES */
 	uint32_t device;      /* Q_DEVICE_* */
@@ -63,5 +64,8 @@ uint64_t run_failed_messages(const struct run_counts *counts);
 /** The summary on stderr. `interrupted` is a signal number or 0. */
 void run_print_summary(const struct run_counts *counts, const QueueInfo *info, uint64_t elapsed_ns,
 		       int interrupted, bool reader_gone);
+
+/** What a trace says of the stages of a message's way, on stderr. */
+void run_print_trace(const TraceSummary *trace, const char *path);
 
 #endif /* GPUQ_CLI_RUN_H */

@@ -48,6 +48,8 @@ const char run_help[] =
 	"                       and a newline; raw: the result only (default: hex)\n"
 	"      --progress WHEN  auto, always or never; auto: when the standard error is a\n"
 	"                       terminal and the input is not (default: auto)\n"
+	"      --trace FILE     record when each message was where: a trace for Perfetto,\n"
+	"                       and percentiles in the summary\n"
 	"  -q, --quiet          no progress bar and no summary\n"
 	"  -h, --help           show this text\n"
 	"\n"
@@ -64,7 +66,7 @@ const char run_help[] =
 	"  0    everything was done\n"
 	"  1    some messages failed, or a file could not be read\n"
 	"  2    wrong usage\n"
-	"  3    the output could not be written\n"
+	"  3    the output, or the trace, could not be written\n"
 	"  4    the queue could not be created: no such processor or device, no memory\n"
 	"  5    the queue failed while running\n"
 	"  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM\n"
@@ -72,6 +74,7 @@ const char run_help[] =
 
 enum {
 	OPT_DATA = 256,
+	OPT_TRACE,
 	OPT_SLOTS,
 	OPT_SLOT_BYTES,
 	OPT_RESULT_BYTES,
@@ -91,6 +94,7 @@ static const struct option long_options[] = {
 	{ "order", required_argument, NULL, OPT_ORDER },
 	{ "format", required_argument, NULL, 'f' },
 	{ "progress", required_argument, NULL, OPT_PROGRESS },
+	{ "trace", required_argument, NULL, OPT_TRACE },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -197,6 +201,11 @@ static int parse_option(int option, const char *text, struct run_options *out)
 	case OPT_PROGRESS:
 		code = parse_word("--progress", text, progress, 3, "auto, always or never", &word);
 		out->progress = (enum run_progress)word;
+		break;
+	case OPT_TRACE:
+		if (text[0] == '\0')
+			return usage_error("run", "--trace is empty, must be a path");
+		out->trace_path = text;
 		break;
 	case 'q':
 		out->quiet = true;

@@ -91,3 +91,25 @@ void run_print_summary(const struct run_counts *counts, const QueueInfo *info, u
 		print_latency(&counts->latency);
 	print_failures(counts);
 }
+
+void run_print_trace(const TraceSummary *trace, const char *path)
+{
+	static const char *const names[] = { "enqueue", "wait", "process", "notice", "total" };
+	char p50[16], p90[16], p99[16], p999[16], max[16];
+
+	fprintf(stderr, "  trace     %llu messages in %s", (unsigned long long)trace->recorded,
+		path);
+	if (trace->dropped > 0)
+		fprintf(stderr, ", %llu more left out", (unsigned long long)trace->dropped);
+	fputc('\n', stderr);
+	for (int i = 0; i < Q_STAGES; i++) {
+		const TraceStage *stage = &trace->stage[i];
+
+		fprintf(stderr, "    %-7s p50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n", names[i],
+			format_duration(p50, sizeof(p50), stage->p50_ns),
+			format_duration(p90, sizeof(p90), stage->p90_ns),
+			format_duration(p99, sizeof(p99), stage->p99_ns),
+			format_duration(p999, sizeof(p999), stage->p999_ns),
+			format_duration(max, sizeof(max), stage->max_ns));
+	}
+}

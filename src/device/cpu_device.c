@@ -78,6 +78,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 {
 	const struct gq_channel *ch = &c->q->ch;
 	const struct gq_slot *slot = gq_slot_at(ch, index);
+	const bool traced = __builtin_expect(ch->stamps != NULL, 0);
+	const uint64_t claimed_ns = traced ? gq__now_ns() : 0;
 	uint32_t outcome = gq_decide(slot, control, slot->deadline_ns != 0 ? gq__now_ns() : 0);
 
 	if (outcome == 0) {
@@ -97,6 +99,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 		c->q->processor.image.cpu(&in, &out);
 		outcome = gq_outcome_of(status, out_len, ch->result_bytes);
 	}
+	if (traced)
+		gq_note_times(ch, index, claimed_ns, gq__now_ns(), c->index);
 	gq__completed(c->q, index, outcome);
 }
 
@@ -114,12 +118,20 @@ static void stand_still(struct gq_consumer *c, uint64_t control)
 	gq__wait_end(&wait);
 }
 
+static void name_of(uint32_t index, char (*name)[16])
+{
+	snprintf(*name, sizeof(*name), "gpuq-cpu-%u", (unsigned)(uint16_t)index);
+}
+
 static void *consume(void *arg)
 {
 	struct gq_consumer *c = arg;
 	GpuQueue *q = c->q;
 	struct gq_wait idle;
+	char name[16];
 
+	name_of(c->index, &name);
+	gq__name_this_thread(name);
 	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 	for (;;) {
 		uint64_t control = gq_load_acquire_u64(&q->control); /* X2: pairs with X1 */
@@ -173,7 +185,7 @@ static bool start(GpuQueue *q)
 
 		c->q = q;
 		c->index = i;
-		snprintf(name, sizeof(name), "gpuq-cpu-%u", (unsigned)(uint16_t)i);
+		name_of(i, &name);
 		gq_fetch_add_seq_cst_u64(&q->refs, 1);
 		gq_fetch_add_seq_cst_u64(&q->live_consumers, 1);
 		rc = gq__start_thread(&c->thread, consume, c, name);

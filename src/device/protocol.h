@@ -304,6 +304,15 @@ enum gq_control {
 
 /* ---- the channel: all that a consumer needs ---------------------------------------------- */
 
+/* When a consumer had a message; one a slot, written before C1. Only on a queue with a trace. */
+struct gq_stamp {
+	uint64_t claimed_ns; /* CLOCK_MONOTONIC: just after the claim, before the message is read */
+	uint64_t done_ns;    /* the processor has returned, or it was decided not to run it */
+	uint64_t consumer;   /* its number; GQ_NONE: the host, which only cancels */
+	uint64_t reserved;
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_stamp) == 32, "layout is shared with the device");
+
 struct gq_channel {
 	struct gq_ring ready[GQ_CLASSES]; /* published, unclaimed */
 	struct gq_ring done;              /* completed, not reaped; host tail here, head there */
@@ -312,9 +321,10 @@ struct gq_channel {
 	uint64_t slot_stride;
 	uint64_t result_stride;
 	uint64_t *control;
-	const void *user;   /* processor_data */
-	uint64_t slot_mask; /* the bits of an id below its position */
-	uint64_t seal_key;  /* random */
+	const void *user;        /* processor_data */
+	struct gq_stamp *stamps; /* one a slot; NULL: no trace. Completions release them: C1 */
+	uint64_t slot_mask;      /* the bits of an id below its position */
+	uint64_t seal_key;       /* random */
 	uint32_t result_bytes;
 	uint32_t ahead_bytes;  /* slot bytes that a consumer may read ahead of the entry: sealed */
 	uint32_t sealed_bytes; /* results up to so long carry a seal; 0: none */
@@ -374,6 +384,17 @@ GQ_FN uint64_t gq_seal_of_message(const struct gq_channel *ch, const struct gq_s
 GQ_FN bool gq_is_readable_ahead(const struct gq_channel *ch, uint32_t len)
 {
 	return GQ_PAYLOAD_OFFSET + len <= ch->ahead_bytes;
+}
+
+/* On a queue with a trace, before the slot is completed. */
+GQ_FN void gq_note_times(const struct gq_channel *ch, uint32_t slot, uint64_t claimed_ns,
+			 uint64_t done_ns, uint32_t consumer)
+{
+	struct gq_stamp *stamp = &ch->stamps[slot];
+
+	stamp->claimed_ns = claimed_ns;
+	stamp->done_ns = done_ns;
+	stamp->consumer = consumer;
 }
 
 /* ---- pool: host only ---------------------------------------------------------------------- */
@@ -576,10 +597,10 @@ GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32
 	const uint64_t word = gq_ring_tag(r, pos) | gq_done_value(ch, slot, outcome);
 
 	GQ_WINDOW();
-	if (outcome > GQ_OUTCOME_MAX_LEN || outcome == 0)
+	if ((outcome > GQ_OUTCOME_MAX_LEN || outcome == 0) && ch->stamps == NULL)
 		gq_store_posted_u64(gq_ring_entry(r, pos), word);
 	else
-		/* C1 release: publishes the result; pairs with C2. */
+		/* C1 release: publishes the result, and the stamp; pairs with C2. */
 		gq_store_release_u64(gq_ring_entry(r, pos), word);
 }
 

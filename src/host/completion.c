@@ -120,6 +120,8 @@ static unsigned reap_some(GpuQueue *q)
 	if (q->given_up) /* what a dead device still completes has ended FAILED already */
 		return 0;
 	while (n < REAP_CHUNK && gq_reap(&q->ch, &slot, &outcome)) {
+		if (__builtin_expect(q->trace != NULL, 0))
+			gq__trace_finish(q, slot, outcome, false);
 		finish(q, slot, outcome);
 		n++;
 	}
@@ -166,9 +168,13 @@ void gq__fail_all(GpuQueue *q)
 	pthread_mutex_lock(&q->reap_lock);
 	while (reap_some(q) == REAP_CHUNK)
 		;
-	for (uint32_t i = 0; i < q->cfg.capacity; i++)
-		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) == GQ_QUEUED) /* S2 */
-			finish(q, i, GQ_OUTCOME_FAILED);
+	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
+		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) != GQ_QUEUED) /* S2 */
+			continue;
+		if (q->trace != NULL)
+			gq__trace_finish(q, i, GQ_OUTCOME_FAILED, true);
+		finish(q, i, GQ_OUTCOME_FAILED);
+	}
 	q->given_up = true;
 	pthread_mutex_unlock(&q->reap_lock);
 	gq__wake_everybody(q);
@@ -252,6 +258,7 @@ static void *serve_fd(void *arg)
 	GpuQueue *q = arg;
 	struct gq_wait wait;
 
+	gq__name_this_thread("gpuq-fd");
 	while (gq_load_seq_cst_u32(&q->fd_quit) == 0) {
 		gq_wait_begin(q, &wait, &q->any, GQ_FOR_EVER, 0);
 		while (gq_load_seq_cst_u32(&q->fd_quit) == 0 && !announce(q) &&
@@ -381,6 +388,7 @@ static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *complet
 		gq_tend(q);
 		return Q_OK;
 	}
+	GQ_CALL(q, GQ_RANGE_POLL, max_count);
 	pthread_mutex_lock(&q->reap_lock);
 	while (n < max_count) {
 		Completion one;
@@ -516,6 +524,7 @@ QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_buf, si
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "out_buf is NULL with *inout_len %zu; allowed: NULL only with 0",
 				 room);
+	GQ_CALL(q, GQ_RANGE_TAKE, msg_id);
 	return try_dequeue(q, msg_id, out_buf, room, inout_len);
 }
 
@@ -638,12 +647,14 @@ static QueueStatus wait_for(GpuQueue *q, uint64_t msg_id, enum gq_phase until, u
 QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_WAIT, msg_id);
 	return wait_for(q, msg_id, GQ_DONE, timeout_ms);
 }
 
 QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_WAIT_ENQUEUE, msg_id);
 	return wait_for(q, msg_id, GQ_QUEUED, timeout_ms);
 }
 
@@ -668,6 +679,7 @@ QueueStatus q_wait_any(GpuQueue *q, uint32_t timeout_ms)
 	QueueStatus status;
 
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_WAIT_ANY, timeout_ms);
 	gq_wait_begin(q, &wait, &q->any, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
 	do
 		status = attempt_any(q, wait.registered || timeout_ms == 0);

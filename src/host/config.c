@@ -103,8 +103,12 @@ static bool check_ranges(const QueueConfig *cfg)
 		return refuse("bounded_messages", cfg->bounded_messages, "0 (off) to 1048576");
 	if (cfg->bounded_ms != 0 && cfg->bounded_messages == 0)
 		return refuse("bounded_ms", cfg->bounded_ms, "0 unless bounded_messages is set");
-	if (cfg->flags != 0)
-		return refuse("flags", cfg->flags, "0");
+	if ((cfg->flags & ~Q_TRACE) != 0)
+		return refuse("flags", cfg->flags, "0, Q_TRACE (1)");
+	if (cfg->trace_records > Q_MAX_TRACE_RECORDS)
+		return refuse("trace_records", cfg->trace_records, "0 (262144) to 16777216");
+	if (cfg->trace_records != 0 && (cfg->flags & Q_TRACE) == 0)
+		return refuse("trace_records", cfg->trace_records, "0 without Q_TRACE in flags");
 	if (cfg->processor_data == NULL && cfg->processor_data_bytes != 0)
 		return refuse("processor_data_bytes", cfg->processor_data_bytes,
 			      "0 when processor_data is NULL");
@@ -142,6 +146,18 @@ static bool resolve_device(QueueConfig *cfg)
 	return true;
 }
 
+static bool resolve_trace_records(QueueConfig *cfg)
+{
+	uint32_t records = 0;
+
+	if ((cfg->flags & Q_TRACE) == 0 || cfg->trace_records != 0)
+		return true;
+	if (!from_environment("GPUQ_TRACE_RECORDS", 1, Q_MAX_TRACE_RECORDS, &records))
+		return false;
+	cfg->trace_records = records != 0 ? records : Q_DEFAULT_TRACE_RECORDS;
+	return true;
+}
+
 bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out)
 {
 	if (cfg == NULL) {
@@ -158,6 +174,10 @@ bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out)
 		return false;
 	if (out->idle_park_ms == 0 &&
 	    !from_environment("GPUQ_IDLE_PARK_MS", 0, UINT32_MAX, &out->idle_park_ms))
+		return false;
+	if (gq__trace_from_environment())
+		out->flags |= Q_TRACE;
+	if (!resolve_trace_records(out))
 		return false;
 	if (out->shutdown_timeout_ms == 0)
 		out->shutdown_timeout_ms = Q_DEFAULT_SHUTDOWN_TIMEOUT_MS;

@@ -47,6 +47,7 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 	QueueStatus status;
 
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_PAUSE, timeout_ms);
 	pthread_mutex_lock(&q->control_lock);
 	if (q->stopping) {
 		pthread_mutex_unlock(&q->control_lock);
@@ -107,6 +108,7 @@ QueueStatus q_resume(GpuQueue *q)
 	bool refused;
 
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_RESUME, 0);
 	pthread_mutex_lock(&q->control_lock);
 	refused = q->stopping;
 	if (!refused)
@@ -143,6 +145,7 @@ static bool wait_for_accepted(GpuQueue *q, uint64_t deadline_ns)
 QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_DRAIN, timeout_ms);
 	if (wait_for_accepted(q, gq__deadline_ns(timeout_ms)) && !gq_failed(q))
 		return Q_OK;
 	if (gq_failed(q))
@@ -217,8 +220,14 @@ void gq__cancel_unstarted(GpuQueue *q)
 	uint32_t slot;
 
 	while (gq_work_waits(&q->ch))
-		while ((slot = gq_claim(&q->ch, &turn)) != GQ_NONE)
+		while ((slot = gq_claim(&q->ch, &turn)) != GQ_NONE) {
+			if (q->trace != NULL) {
+				const uint64_t now_ns = gq__now_ns();
+
+				gq_note_times(&q->ch, slot, now_ns, now_ns, GQ_NONE);
+			}
 			gq__completed(q, slot, GQ_OUTCOME_CANCELLED);
+		}
 }
 
 /* The stop's time is over. From now on nothing is started, and whoever publishes cancels. */
@@ -261,6 +270,7 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 	uint64_t deadline_ns;
 
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_STOP, timeout_ms);
 	deadline_ns = gq__deadline_ns(timeout_ms);
 	close_intake(q);
 	if (!settle(q, deadline_ns)) {

@@ -173,6 +173,8 @@ static __attribute__((noinline)) void wake_consumers(GpuQueue *q, uint32_t n)
 
 static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_t n)
 {
+	if (__builtin_expect(q->trace != NULL, 0))
+		gq__trace_publish(q, ids, n);
 	if (q->device->hand_over != NULL)
 		q->device->hand_over(q, ids, n);
 	gq_publish(&q->ch, priority, ids, n); /* T1 */
@@ -201,10 +203,22 @@ static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const Enqu
 	return Q_OK;
 }
 
+/* By itself, so that the calls above it need no frame for what comes after. */
+static __attribute__((noinline)) QueueStatus enqueue_watched(GpuQueue *q, const void *data,
+							     size_t len, const EnqueueOptions *o,
+							     uint64_t *out_msg_id,
+							     uint32_t timeout_ms)
+{
+	GQ_CALL(q, GQ_RANGE_ENQUEUE, len);
+	return enqueue(q, data, len, o, out_msg_id, timeout_ms);
+}
+
 QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
 		      uint32_t timeout_ms)
 {
 	GQ_ENTER(q);
+	if (__builtin_expect(q->watched != 0, 0))
+		return enqueue_watched(q, data, len, &no_options, out_msg_id, timeout_ms);
 	return enqueue(q, data, len, &no_options, out_msg_id, timeout_ms);
 }
 
@@ -222,7 +236,11 @@ QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len, const Enqueu
 
 	GQ_ENTER(q);
 	status = check_options(o);
-	return status == Q_OK ? enqueue(q, data, len, o, out_msg_id, timeout_ms) : status;
+	if (status != Q_OK)
+		return status;
+	if (__builtin_expect(q->watched != 0, 0))
+		return enqueue_watched(q, data, len, o, out_msg_id, timeout_ms);
+	return enqueue(q, data, len, o, out_msg_id, timeout_ms);
 }
 
 enum { BATCH_CHUNK = 64 }; /* messages that one pool step and one tail step carry at most */
@@ -278,6 +296,21 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 	return Q_OK;
 }
 
+static QueueStatus check_and_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
+					   const EnqueueOptions *o, uint64_t *out_msg_ids,
+					   size_t *accepted, uint32_t timeout_ms)
+{
+	QueueStatus status;
+
+	GQ_CALL(q, GQ_RANGE_ENQUEUE_BATCH, count);
+	status = check_options(o);
+	if (status == Q_OK)
+		status = check_batch(q, items, count);
+	if (status == Q_OK)
+		status = enqueue_batch(q, items, count, o, out_msg_ids, accepted, timeout_ms);
+	return status;
+}
+
 QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t count,
 			       const EnqueueOptions *options, uint64_t *out_msg_ids,
 			       size_t *out_enqueued, uint32_t timeout_ms)
@@ -287,11 +320,8 @@ QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t cou
 	QueueStatus status = gq_enter(q);
 
 	if (status == Q_OK)
-		status = check_options(o);
-	if (status == Q_OK)
-		status = check_batch(q, items, count);
-	if (status == Q_OK)
-		status = enqueue_batch(q, items, count, o, out_msg_ids, &accepted, timeout_ms);
+		status = check_and_enqueue_batch(q, items, count, o, out_msg_ids, &accepted,
+						 timeout_ms);
 	if (out_enqueued != NULL)
 		*out_enqueued = accepted;
 	return status;
@@ -420,6 +450,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;
+	GQ_CALL(q, GQ_RANGE_ENQUEUE_DESCRIPTOR, d.length);
 	status = check_options(o);
 	if (status != Q_OK)
 		return status;
@@ -441,6 +472,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	uint32_t n;
 
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_RESERVE, len);
 	if (out_payload == NULL || out_msg_id == NULL)
 		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL; allowed: where to put it",
 				 out_payload == NULL ? "out_payload" : "out_msg_id");
@@ -477,6 +509,7 @@ static QueueStatus no_reservation(uint64_t msg_id)
 QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 {
 	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_COMMIT, msg_id);
 	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_RESERVED &&
 	    gq_cas_seq_cst_u64(&gq_record_of(q, msg_id)->state, gq_state(q, msg_id, GQ_RESERVED),
 			       gq_state(q, msg_id, GQ_QUEUED))) {

@@ -119,6 +119,8 @@ static bool allocate(GpuQueue *q)
 			return false;
 		memcpy(q->user, q->cfg.processor_data, q->cfg.processor_data_bytes);
 	}
+	if (!gq__trace_alloc(q))
+		return false;
 	q->ch.result_bytes = q->cfg.result_bytes;
 	q->ch.control = &q->control;
 	q->ch.user = q->user;
@@ -128,6 +130,7 @@ static bool allocate(GpuQueue *q)
 
 static void destroy(GpuQueue *q)
 {
+	gq__trace_free(q);
 	gq__free(q->user, q->cfg.processor_data_bytes);
 	q->device->free(q, q->ch.results, q->results_bytes);
 	q->device->free(q, q->ch.slots, q->slots_bytes);
@@ -194,6 +197,8 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	GpuQueue *q;
 
 	gq__watch_forks();
+	gq__nvtx_begin();
+	GQ_RANGE(GQ_RANGE_INIT, cfg != NULL ? cfg->capacity : 0);
 	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
 		return NULL;
 	q = gq__alloc(sizeof(*q), "the queue");
@@ -206,11 +211,14 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	q->copy_from = UINT64_MAX;
 	q->start_pos = gq__start_pos;
 	q->completion_fd = -1;
+	q->watched = (gq__nvtx_attached ? GQ_WATCHED_BY_TOOL : 0) |
+		     ((resolved.flags & Q_TRACE) != 0 ? GQ_WATCHED_BY_TRACE : 0);
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
 	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
 	    !allocate(q) || !q->device->start(q))
 		goto drop;
+	gq__trace_started(q);
 	gq__log(Q_LOG_INFO,
 		"queue of %" PRIu32 " x %" PRIu32 " bytes on %s, processor %s, %" PRIu32
 		" consumers",
@@ -228,6 +236,7 @@ void q_shutdown(GpuQueue *q)
 
 	if (q == NULL || (gq_enter(q) != Q_OK && !gq_failed(q)))
 		return;
+	GQ_CALL(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
 	if (abandon)
 		gq__log(Q_LOG_ERROR,
@@ -236,6 +245,8 @@ void q_shutdown(GpuQueue *q)
 			q->cfg.shutdown_timeout_ms);
 	gq__stop_fd(q);
 	gq__reap_all(q, true); /* from here on nobody touches the regions bound */
+	if (q->trace != NULL)
+		gq__trace_at_shutdown(q);
 	q->device->join(q, abandon);
 	gq__drop_ref(q);
 }

@@ -10,7 +10,9 @@
 #include "host/error.h"
 #include "host/event.h"
 #include "host/memory.h"
+#include "host/nvtx.h"
 #include "host/processor.h"
+#include "host/trace.h"
 
 #include <gpuq/gpuq.h>
 #include <gpuq/ring.h>
@@ -48,6 +50,12 @@ struct gq_record {
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_record) == 64, "a record is a line");
 
+/* Who wants to know of calls. */
+enum gq_watched {
+	GQ_WATCHED_BY_TOOL = 1u << 0,  /* a range in a profiler */
+	GQ_WATCHED_BY_TRACE = 1u << 1, /* when the call began */
+};
+
 /* Written under the reap lock, read relaxed by q_stats(). */
 struct gq_reaped {
 	uint64_t finished, failed, expired, cancelled, discarded;
@@ -58,6 +66,8 @@ struct GpuQueue {
 	/* Of the process that made it: see gq__generation; GQ_GENERATION_FAILED once the device
 	 * has failed, so that one load tells both. */
 	uint64_t generation;
+	uint32_t watched;       /* gq_watched; beside what every call reads */
+	struct gq_trace *trace; /* NULL: none */
 	struct gq_channel ch;
 	struct gq_ring pool;
 	struct gq_record *records;
@@ -162,6 +172,19 @@ QueueStatus gq__device_failed(const GpuQueue *q);
 		if (entered_ != Q_OK)                                                              \
 			return entered_;                                                           \
 	} while (0)
+
+/* trace.c: what is to be done at the begin of a call. @return whether a range has begun. */
+bool gq__call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload);
+
+static inline bool gq_call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload)
+{
+	return __builtin_expect(q->watched != 0, 0) && gq__call_begin(q, what, payload);
+}
+
+/* A call on a queue begins, with a range of that name to the end of the block. */
+#define GQ_CALL(q, what, payload)                                                                  \
+	__attribute__((cleanup(gq_range_end), unused)) const bool range_ =                         \
+		gq_call_begin(q, what, payload)
 
 /* ---- states ------------------------------------------------------------------------------ */
 

@@ -35,3 +35,6 @@ gpuq_add_opcode_module(by_opcode_c unit/opcodes/length.c OPCODES
 
 # Minutes under a sanitizer: every driver call fails once, and a hung message has to take its time.
 set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;standin" TIMEOUT 600)
+
+target_compile_definitions(test_trace PRIVATE
+	GPUQ_CHECK_TRACE="${CMAKE_CURRENT_SOURCE_DIR}/support/check_trace.py")

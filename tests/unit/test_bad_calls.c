@@ -31,7 +31,7 @@ SPOIL(ordinal_1, c->ordinal = 1)
 SPOIL(granularity_3, c->granularity = 3)
 SPOIL(consumers_1025, c->consumers = 1025)
 SPOIL(reserve_sms_1, c->reserve_sms = 1)
-SPOIL(flags_1, c->flags = 1)
+SPOIL(flags_2, c->flags = 2)
 SPOIL(flags_high, c->flags = UINT64_C(1) << 63)
 SPOIL(processor_unknown, c->processor = "nosuch")
 SPOIL(processor_missing, c->processor = "/nonexistent/processor.so")
@@ -41,7 +41,7 @@ SPOIL(data_without_size, c->processor_data_bytes = 0)
 SPOIL(size_without_data, c->processor_data = NULL; c->processor_data_bytes = 1)
 SPOIL(reserved_0, c->reserved[0] = 1)
 SPOIL(reserved_7, c->reserved[7] = UINT64_MAX)
-SPOIL(reserved_13, c->reserved[13] = 1)
+SPOIL(reserved_12, c->reserved[12] = 1)
 SPOIL(transport_3, c->transport = 3)
 SPOIL(copy_from_only, c->copy_from = 4096)
 SPOIL(bounded_over, c->bounded_messages = (1u << 20) + 1)
@@ -64,7 +64,7 @@ static const struct bad_config bad_configs[] = {
 	{ "granularity = 3", granularity_3, "granularity is 3; allowed" },
 	{ "consumers = 1025", consumers_1025, "consumers is 1025; allowed" },
 	{ "reserve_sms = 1", reserve_sms_1, "reserve_sms is 1; allowed: 0" },
-	{ "flags = 1", flags_1, "flags is 1; allowed: 0" },
+	{ "flags = 2", flags_2, "flags is 2; allowed: 0, Q_TRACE (1)" },
 	{ "flags = 2^63", flags_high, "flags is 9223372036854775808; allowed: 0" },
 	{ "processor = nosuch", processor_unknown, "no processor is called 'nosuch'" },
 	{ "processor = missing path", processor_missing, "/nonexistent/processor.so" },
@@ -74,7 +74,7 @@ static const struct bad_config bad_configs[] = {
 	{ "bytes without processor_data", size_without_data, "processor_data_bytes is 1; allowed" },
 	{ "reserved[0] = 1", reserved_0, "reserved[0] is 1; allowed: 0" },
 	{ "reserved[7] = max", reserved_7, "reserved[7] is 18446744073709551615; allowed: 0" },
-	{ "reserved[13] = 1", reserved_13, "reserved[13] is 1; allowed: 0" },
+	{ "reserved[12] = 1", reserved_12, "reserved[12] is 1; allowed: 0" },
 	{ "transport = 3", transport_3, "transport is 3; allowed: 0 (auto), 1 (pull), 2 (copy)" },
 	{ "copy_from alone", copy_from_only, "copy_from is 4096; allowed: 0 unless transport" },
 	{ "bounded_messages = 2^20 + 1", bounded_over, "bounded_messages is 1048577; allowed" },

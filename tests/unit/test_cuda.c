@@ -154,6 +154,7 @@ static void every_driver_call_fails_in_turn(void **state)
 
 			assert_true(n < 100000);
 			cfg.idle_park_ms = 2;
+			cfg.flags = Q_TRACE;
 			cfg.transport = e > UNKNOWN ? Q_TRANSPORT_COPY : Q_TRANSPORT_AUTO;
 			standin->fail_nth(n, errors[e > UNKNOWN ? UNKNOWN : e]);
 			q = q_init(&cfg);

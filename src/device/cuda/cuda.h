@@ -46,7 +46,8 @@ struct gq_cuda {
 	size_t link_bytes;
 	struct gq_journal *journal; /* in link */
 	uint64_t *ack;              /* in link */
-	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first */
+	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first ... */
+	uint64_t ahead_error_ns;    /* ... and by how much that may be wrong */
 	struct gq_primitives measured;
 	bool is_being_measured;
 

@@ -592,7 +592,8 @@ static bool ask_image(struct gq_cuda *c, struct gq_image_info *info)
 		ok = launch_canary(c, info) && CU(c, cuStreamSynchronize, c->canary_stream);
 	}
 	c->info = *info;
-	c->ahead_ns = asked + (gq__now_ns() - asked) / 2 - info->clock_ns;
+	c->ahead_error_ns = gq__now_ns() - asked;
+	c->ahead_ns = asked + c->ahead_error_ns / 2 - info->clock_ns;
 	return ok;
 }
 
@@ -707,6 +708,8 @@ static bool open_device(struct gq_cuda *c)
 	if (c->stream != NULL &&
 	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
 		c->canary_stream = NULL;
+	gq__name_stream(c->stream, "gpuq grid");
+	gq__name_stream(c->canary_stream, "gpuq canary");
 	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c)) {
 		end(c);
 		return false;
@@ -999,6 +1002,7 @@ static void *wait_for_grid(void *arg)
 	struct timespec nap = { 0, 5000000 };
 	bool left;
 
+	gq__name_this_thread("gpuq-grid");
 	do {
 		nanosleep(&nap, NULL);
 		pthread_mutex_lock(&c->lock);
@@ -1339,6 +1343,20 @@ static void tend(GpuQueue *q)
 		cancel_unstarted(q);
 }
 
+/* The offset is the middle of a round trip: off by half of it at most, and a trip of less than
+ * twice the shortest was taken for good. What the clocks drift apart until the next one comes on
+ * top. */
+static uint64_t clock_error_ns(GpuQueue *q)
+{
+	struct gq_cuda *c = state_of(q);
+	uint64_t error_ns;
+
+	pthread_mutex_lock(&c->lock);
+	error_ns = c->measured.flag != 0 ? c->measured.flag : c->ahead_error_ns;
+	pthread_mutex_unlock(&c->lock);
+	return error_ns;
+}
+
 const struct gq_device gq__cuda_device = {
 	.kind = Q_DEVICE_CUDA,
 	.open = open_cuda,
@@ -1358,4 +1376,5 @@ const struct gq_device gq__cuda_device = {
 	.paused = paused,
 	.resumed = resumed,
 	.tend = tend,
+	.clock_error_ns = clock_error_ns,
 };

@@ -1152,6 +1152,18 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 	}
 }
 
+/* Tell the trace, on the host's clock. By the threads that complete: C1 releases it. */
+GQ_DEV void gq_stamp_unit(const struct gq_grid *g, const struct gq_unit *u,
+			  const uint32_t (&slot)[GQ_OWN], uint32_t n, uint64_t claimed)
+{
+	const uint64_t done = gq_clock_ns();
+
+	GQ_EACH_LANE(l)
+	if (GQ_SEES_TO(l, n))
+		gq_note_times(&g->ch, slot[GQ_AT(l)], claimed + u->ahead_ns, done + u->ahead_ns,
+			      u->number * g->batch + GQ_PLACE(l));
+}
+
 /*
  * Process the messages a unit has claimed.
  * @param slot   lane l's is that of the l-th; where a unit has one message, it is in all lanes
@@ -1164,6 +1176,7 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct 
 	uint32_t *out_len = &s->out_len[unit_in_block * 32];
 	uint32_t *status = &s->status[unit_in_block * 32];
 	uint32_t *decided = &s->decided[unit_in_block * 32];
+	const uint64_t claimed = g->ch.stamps != NULL ? gq_clock_ns() : 0;
 	struct gq_message m[GQ_OWN];
 
 	if (!whole)
@@ -1199,6 +1212,8 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct 
 						       : gq_outcome_of(status[at], out_len[at],
 								       g->ch.result_bytes);
 	}
+	if (g->ch.stamps != NULL)
+		gq_stamp_unit(g, u, slot, n, claimed);
 	gq_deliver(g, u, slot, n, m);
 }
 

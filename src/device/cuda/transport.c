@@ -10,6 +10,7 @@
  * argument.
  */
 #include "device/cuda/cuda.h"
+#include "host/nvtx.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +42,8 @@ void gq__transport_plan(struct gq_cuda *c)
 
 	q->ch.seal_key = draw_key();
 	q->ch.ahead_bytes = slot < AHEAD_BYTES ? slot : AHEAD_BYTES;
-	q->ch.sealed_bytes = SEALED_BYTES;
+	/* A trace's stamps are plain memory: every completion has to release them. */
+	q->ch.sealed_bytes = q->ch.stamps != NULL ? 0 : SEALED_BYTES;
 }
 
 static bool may_copy(const GpuQueue *q)
@@ -73,6 +75,7 @@ bool gq__transport_prepare(struct gq_cuda *c)
 		c->copy_stream = NULL;
 		return false;
 	}
+	gq__name_stream(c->copy_stream, "gpuq copies");
 	return true;
 }
 
