@@ -372,11 +372,11 @@ GQ_FN uint64_t gq_seal_of_message(const struct gq_channel *ch, const struct gq_s
 	const uint32_t first = GQ_PAYLOAD_OFFSET / GQ_PIECE;
 	uint64_t seal = gq_seal_id(ch->seal_key, slot->msg_id);
 
-	for (uint32_t i = 0; i < GQ_HEADER_PIECES; i++) /* word 3 is `cancel` */
-		seal += gq_seal_header_piece(ch->seal_key, i, word[2 * i],
+	for (size_t i = 0; i < GQ_HEADER_PIECES; i++) /* word 3 is `cancel` */
+		seal += gq_seal_header_piece(ch->seal_key, (uint32_t)i, word[2 * i],
 					     i == 1 ? 0 : word[2 * i + 1]);
-	for (uint32_t i = first; i < first + gq_pieces(slot->len); i++)
-		seal += gq_seal_piece(ch->seal_key, i, word[2 * i], word[2 * i + 1]);
+	for (size_t i = first; i < first + gq_pieces(slot->len); i++)
+		seal += gq_seal_piece(ch->seal_key, (uint32_t)i, word[2 * i], word[2 * i + 1]);
 	return seal;
 }
 
@@ -622,8 +622,8 @@ GQ_FN bool gq_result_is_whole(const struct gq_channel *ch, uint32_t slot, uint32
 	const uint64_t found = gq_load_acquire_u64(gq_result_seal_at(ch, slot));
 	uint64_t seal = gq_seal_id(ch->seal_key, gq_slot_at(ch, slot)->msg_id);
 
-	for (uint32_t i = 0; i < gq_pieces(len); i++)
-		seal += gq_seal_piece(ch->seal_key, i, gq_load_relaxed_u64(&word[2 * i]),
+	for (size_t i = 0; i < gq_pieces(len); i++)
+		seal += gq_seal_piece(ch->seal_key, (uint32_t)i, gq_load_relaxed_u64(&word[2 * i]),
 				      gq_load_relaxed_u64(&word[2 * i + 1]));
 	return seal == found;
 }
