@@ -105,6 +105,8 @@ void gq__transport_plan(struct gq_cuda *c);
 /* What copying needs, if it may be wanted; in the current context, no grid resident. */
 bool gq__transport_prepare(struct gq_cuda *c);
 void gq__transport_free(struct gq_cuda *c);
+/* Wait until no copy is under way, which takes microseconds; in the current context. */
+void gq__transport_settle(struct gq_cuda *c);
 /* Measure and choose; the first grid is resident and idle. Under the lock, in our context. */
 bool gq__transport_choose(struct gq_cuda *c);
 /* Choose without measuring. */

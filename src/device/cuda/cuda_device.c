@@ -417,6 +417,7 @@ static void free_memory(GpuQueue *q, void *memory, size_t bytes)
 	if (!quiet_begin(c))
 		gq__log(Q_LOG_WARNING, "CUDA: freeing memory waits for another queue's message");
 	if (begin_to_free(c)) {
+		gq__transport_settle(c);
 		c->cu->cuMemFreeHost(memory);
 		end(c);
 	}

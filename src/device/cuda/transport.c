@@ -79,13 +79,20 @@ bool gq__transport_prepare(struct gq_cuda *c)
 	return true;
 }
 
-/* All that was copied has arrived, or does at once: nothing is under way any more. */
+/* Nobody has waited for the copy of a message that was not processed. A second attempt is all there is
+ * to giving back. */
+void gq__transport_settle(struct gq_cuda *c)
+{
+	if (c->copy_stream != NULL &&
+	    c->cu->cuStreamSynchronize(c->copy_stream) != GQ_CU_SUCCESS)
+		c->cu->cuStreamSynchronize(c->copy_stream);
+}
+
 void gq__transport_free(struct gq_cuda *c)
 {
-	if (c->copy_stream != NULL) {
-		c->cu->cuStreamSynchronize(c->copy_stream);
+	gq__transport_settle(c);
+	if (c->copy_stream != NULL)
 		c->cu->cuStreamDestroy(c->copy_stream);
-	}
 	if (c->copied != 0)
 		c->cu->cuMemFree(c->copied);
 }
