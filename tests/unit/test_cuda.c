@@ -376,6 +376,85 @@ static void a_paused_queue_has_no_kernel_resident(void **state)
 	q_shutdown(q);
 }
 
+/* ---- bounded launches
+ * -----------------------------------------------------------------------------------------
+ */
+
+static uint32_t dozed;
+
+/* A message's tag is for how many milliseconds it takes. */
+static void doze(const MsgView *in, ResultView *out)
+{
+	__atomic_add_fetch(&dozed, 1, __ATOMIC_RELAXED);
+	nap_ms((unsigned)in->tag);
+	*out->out_len = 0;
+}
+
+static GpuQueue *make_bounded_queue(uint32_t messages, uint32_t ms)
+{
+	static const QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC,
+					       .protocol_version = Q_PROTOCOL_VERSION,
+					       .name = "doze",
+					       .cpu = doze,
+					       .granularity = Q_PER_WARP,
+					       .device_image = &standin_call_image };
+	static bool registered;
+	QueueConfig cfg = cuda_config();
+
+	if (!registered)
+		q_register_processor(&image);
+	registered = true;
+	standin_called = doze;
+	dozed = 0;
+	cfg.processor = "doze";
+	cfg.capacity = 64;
+	cfg.consumers = 4; /* units */
+	cfg.bounded_messages = messages;
+	cfg.bounded_ms = ms;
+	return make_queue_from(&cfg);
+}
+
+static void doze_for(GpuQueue *q, uint64_t ms, unsigned times)
+{
+	while (times-- != 0)
+		send_op(q, 0, ms, NULL, 0);
+}
+
+/* With all four units inside a message. */
+static void expect_pause_and_drain(GpuQueue *q)
+{
+	for (unsigned i = 0; __atomic_load_n(&dozed, __ATOMIC_RELAXED) < 4; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_status(q_pause(q, 20000), Q_OK);
+	assert_int_equal(standin->resident(), 0);
+	assert_status(q_resume(q), Q_OK);
+	assert_status(q_drain(q, LONG_MS), Q_OK);
+	q_shutdown(q);
+}
+
+/* The launch that stands still is not the last that waits in the stream. */
+static void a_pause_sends_every_bounded_launch_away(void **state)
+{
+	GpuQueue *q = make_bounded_queue(8, 60000);
+
+	(void)state;
+	doze_for(q, 50, 24);
+	expect_pause_and_drain(q);
+}
+
+/* Some of its units stand still, one comes out of a message when the launch's time is over. */
+static void a_launch_that_ends_in_a_pause_acknowledges_it(void **state)
+{
+	GpuQueue *q = make_bounded_queue(16, 200);
+
+	(void)state;
+	doze_for(q, 500, 1);
+	doze_for(q, 20, 15);
+	expect_pause_and_drain(q);
+}
+
 /* The stand-in ends the process if anything is allocated while a kernel is resident. */
 static void a_second_queue_comes_and_goes_beside_the_first(void **state)
 {
@@ -493,6 +572,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(an_idle_grid_leaves_and_the_next_message_brings_it_back),
 		cmocka_unit_test(no_message_is_lost_when_it_comes_as_the_grid_leaves),
 		cmocka_unit_test(a_paused_queue_has_no_kernel_resident),
+		cmocka_unit_test(a_pause_sends_every_bounded_launch_away),
+		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
 		cmocka_unit_test(an_image_is_loaded_by_path),
 		cmocka_unit_test(a_hung_message_is_reported_once),

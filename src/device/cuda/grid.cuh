@@ -550,6 +550,34 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	return true;
 }
 
+/* ---- over
+ * ------------------------------------------------------------------------------------------- */
+
+/* Whether a launch of a bounded grid has served what it was launched for, or its time is over. */
+GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_t passed,
+		       uint64_t until)
+{
+	/* Cursors hold the lower 63 bits of a position. */
+	return g->bounded_ns != 0 && (gq_pos_diff(passed << 1, until << 1) >= 0 ||
+				      gq_clock_ns() - u->begun_ns >= g->bounded_ns);
+}
+
+/* What the cursors have passed, of all classes. */
+GQ_DEV uint64_t gq_passed(const struct gq_grid *g)
+{
+	uint64_t passed = 0;
+
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		passed += (gq_load_relaxed_device_u64(&g->counters->cursor[c]) >> 1) - g->start_pos;
+	return passed;
+}
+
+/* The order names the last launch. Bounded ones before it may still wait in the stream. */
+GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
+{
+	return gq_pos_diff(depart, launch) >= 0;
+}
+
 /* ---- idle
  * ------------------------------------------------------------------------------------------- */
 
@@ -605,15 +633,18 @@ GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns
 /*
  * Acknowledge a pause and stand still until there are other orders. One lane. A grid that has
  * parked must not: the next one, already launched, waits for it to leave before it can acknowledge.
+ * Nor one that is over, of which other units have left and will not acknowledge.
  */
 GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uint64_t control,
-			   uint64_t launch)
+			   const struct gq_launch *launch)
 {
 	/* A1 release: all completions of the unit; pairs with A2. */
 	gq_store_release_u64(&g->ack[u->number], control);
 	while (gq_load_acquire_u64(&g->orders->control) == control && /* X2: pairs with X1 */
-	       gq_load_acquire_u64(&g->orders->depart) != launch &&   /* X2: pairs with X1 */
-	       gq_load_relaxed_device_u64(&g->counters->gone) != launch)
+	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* X2: pairs with X1 */
+			       launch->number) &&
+	       gq_load_relaxed_device_u64(&g->counters->gone) != launch->number &&
+	       !gq_is_over(g, u, gq_passed(g), launch->until))
 		gq_nap(1000);
 }
 
@@ -815,15 +846,6 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	return GQ_NOTHING;
 }
 
-/* Whether the launch has served what it was launched for, or its time is over. */
-GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, const struct gq_look *look,
-		       uint64_t until)
-{
-	/* Cursors hold the lower 63 bits of a position. */
-	return g->bounded_ns != 0 && (gq_pos_diff(look->passed << 1, until << 1) >= 0 ||
-				      gq_clock_ns() - u->begun_ns >= g->bounded_ns);
-}
-
 /* ---- a message that came with the look
  * ------------------------------------------------------------------ */
 
@@ -914,14 +936,14 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	gq_take_look(g, u, &look);
 	u->ahead_ns = look.ahead_ns;
 	*n = 0;
-	if (look.depart == launch->number || look.gone == launch->number ||
-	    gq_is_over(g, u, &look, launch->until))
+	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
+	    gq_is_over(g, u, look.passed, launch->until))
 		return GQ_LEAVE;
 	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
 		gq_stop_scouting(g, u);
 		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
 		if (GQ_IS_LANE_0)
-			gq_stand_still(g, u, look.control, launch->number);
+			gq_stand_still(g, u, look.control, launch);
 		gq_sync_warp();
 		return GQ_NOTHING;
 	}
