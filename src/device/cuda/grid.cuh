@@ -640,7 +640,7 @@ GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uin
 {
 	/* A1 release: all completions of the unit; pairs with A2. */
 	gq_store_release_u64(&g->ack[u->number], control);
-	while (gq_load_acquire_u64(&g->orders->control) == control && /* X2: pairs with X1 */
+	while (gq_load_acquire_u64(&g->orders->control) == control &&   /* X2: pairs with X1 */
 	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* X2: pairs with X1 */
 			       launch->number) &&
 	       gq_load_relaxed_device_u64(&g->counters->gone) != launch->number &&

@@ -13,8 +13,8 @@
 /* Written by the host; one line, which every look at the classes brings along. */
 struct gq_orders {
 	uint64_t control; /* gq_control: a copy of the queue's (X1, X2) */
-	uint64_t depart;  /* this launch, and those before it, leave between two messages (X1, X2) */
-	uint64_t ping;    /* number << GQ_PING_BITS | gq_ping | GQ_PING_STAY; the first unit answers */
+	uint64_t depart; /* this launch, and those before it, leave between two messages (X1, X2) */
+	uint64_t ping; /* number << GQ_PING_BITS | gq_ping | GQ_PING_STAY; the first unit answers */
 	uint64_t ahead_ns; /* CLOCK_MONOTONIC less the device's clock, modulo 2^64 */
 	uint64_t ping_arrival;
 	uint64_t failed; /* the device has: what is awaited of it does not come */

@@ -79,12 +79,11 @@ bool gq__transport_prepare(struct gq_cuda *c)
 	return true;
 }
 
-/* Nobody has waited for the copy of a message that was not processed. A second attempt is all there is
- * to giving back. */
+/* Nobody has waited for the copy of a message that was not processed. A second attempt is all there
+ * is to giving back. */
 void gq__transport_settle(struct gq_cuda *c)
 {
-	if (c->copy_stream != NULL &&
-	    c->cu->cuStreamSynchronize(c->copy_stream) != GQ_CU_SUCCESS)
+	if (c->copy_stream != NULL && c->cu->cuStreamSynchronize(c->copy_stream) != GQ_CU_SUCCESS)
 		c->cu->cuStreamSynchronize(c->copy_stream);
 }
 
