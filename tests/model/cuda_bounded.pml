@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cuda_bounded.pml - launches that end: no grid stays; who publishes launches one for enough
+ * messages, who waits one for what is left. See cuda_device.c (launch, launch_bounded, wake_grid,
+ * tend, send_away, bring_back, acknowledged) and grid.cuh (gq_is_over, gq_turn_of, gq_stand_still).
+ *
+ * PUBLISHERS publish ROUNDS messages each; every THRESHOLD that no launch covers get one. A launch
+ * ends when it finds all passed that had been published by then, or its time is over: that happens
+ * to TIMES launches, and each unit notices at a moment of its own. A stream runs launches one after
+ * the other, so several may wait in it. One thread waits for all the messages (WAITER) and tends.
+ * Another pauses PAUSES times, which ends with the grid's departure, and QUIETS times sends it away
+ * without a pause, as who allocates does. Reads and writes are sequentially consistent, one a step;
+ * a look is two (the cursor, then entries and orders).
+ *
+ * Holds: with a waiter every message is run and the waiter returns; without one, and with nothing
+ * that ends a launch early, fewer than THRESHOLD messages wait at the end; every launch ends; there
+ * are no more launches than there is cause for; a pause is acknowledged, and stays so, only with no
+ * unit inside a message and no claim; a departure ends, after at most one more message a unit.
+ *
+ *   BREAK_LATE_COVER   what a launch covers is counted once more when it has been launched
+ *   BREAK_EARLY_COUNT  who publishes counts before it takes the lock
+ *   BREAK_EARLY_LOOK   who publishes looks before its message counts
+ *   BREAK_NO_FOLLOW_UP the waiter goes by what no launch covers, and not by what time has ended
+ *   BREAK_NOT_LEFT     what time may have left is launched for while a grid is there
+ *   BREAK_WAKE_PAUSED  a grid is launched on a paused queue
+ *   BREAK_STAND_STILL  who stands still for a pause stays when the launch's time is over
+ *   BREAK_DEPART_LAST  the order to depart is for the last launch, not for those before it too
+ */
+#ifndef UNITS
+#define UNITS 2
+#endif
+#ifndef PUBLISHERS
+#define PUBLISHERS 2
+#endif
+#ifndef ROUNDS
+#define ROUNDS 1
+#endif
+#ifndef THRESHOLD
+#define THRESHOLD 1
+#endif
+#ifndef TIMES
+#define TIMES 0
+#endif
+#ifndef PAUSES
+#define PAUSES 0
+#endif
+#ifndef QUIETS
+#define QUIETS 0
+#endif
+#ifdef WAITER
+#define WAITERS 1
+#else
+#define WAITERS 0
+#endif
+#define MESSAGES (PUBLISHERS * ROUNDS)
+/* Each covers a message more, or follows one whose time was over, or a departure; or is in vain, as
+ * the waiter found a message that was done and not yet reaped. */
+#define LAUNCHES (MESSAGES * (1 + WAITERS) + TIMES + PAUSES + QUIETS)
+
+/* Shared by host and grid. */
+byte published, control, depart;
+byte ack[UNITS];
+byte until[LAUNCHES + 2];
+/* In device memory. */
+byte cursor, done;
+/* The host's. */
+byte launched, covered, finished;
+bool locked, departed, quiet; /* quiet: a pause is acknowledged */
+byte hosts = PUBLISHERS + WAITERS + (PAUSES + QUIETS > 0 -> 1 : 0);
+/* The stream's: units that are there, of which launch, and whether its time is over. */
+byte inside, current, times = TIMES;
+bool late;
+byte since_depart[UNITS]; /* messages claimed after the order */
+
+#define PAUSED (control % 2 == 1)
+#define LEFT   (inside == 0 && current == launched)
+#if UNITS == 1
+#define ALL_ACKED (ack[0] == control)
+#else
+#define ALL_ACKED (ack[0] == control && ack[1] == control)
+#endif
+#ifdef BREAK_DEPART_LAST
+#define MUST_DEPART (depart == mine)
+#else
+#define MUST_DEPART (depart >= mine)
+#endif
+/* For who waits: time may have left some of what was covered. */
+#ifdef BREAK_NO_FOLLOW_UP
+#define FOLLOWED_UP false
+#else
+#ifdef BREAK_NOT_LEFT
+#define FOLLOWED_UP (published != finished)
+#else
+#define FOLLOWED_UP (published != finished && LEFT)
+#endif
+#endif
+/* A unit that finds its launch over by the clock. */
+#define TIME_IS_OVER (late && current == mine)
+
+/* The stream starts the next grid when the last unit of this one has left. */
+inline start_next()
+{
+	if
+	:: inside == 0 && current != launched ->
+		current++;
+		inside = UNITS;
+		late = false
+	:: else
+	fi
+}
+
+proctype clock()
+{
+end:
+	do
+	:: d_step { times > 0 && inside > 0 && !late -> late = true; times-- }
+	od
+}
+
+proctype unit(byte me)
+{
+	byte mine, at, seen_control;
+	bool over, leave, work;
+
+end_start:
+	do
+	:: atomic { current > mine && inside > 0 -> mine = current };
+		do
+		:: at = cursor;
+			d_step {
+				seen_control = control;
+				leave = MUST_DEPART || at >= until[mine];
+				work = (published > at)
+			};
+			if
+			:: TIME_IS_OVER -> leave = true
+			:: true
+			fi;
+			if
+			:: leave -> break
+			:: !leave && seen_control % 2 == 1 ->
+				ack[me] = seen_control;
+#ifdef BREAK_STAND_STILL
+				(control != seen_control || MUST_DEPART)
+#else
+				(control != seen_control || MUST_DEPART || TIME_IS_OVER ||
+				 cursor >= until[mine])
+#endif
+			:: !leave && seen_control % 2 == 0 && work ->
+				atomic {
+					if
+					:: cursor == at ->
+						assert(!quiet);
+						cursor++;
+						if
+						:: depart >= mine -> since_depart[me]++;
+							assert(since_depart[me] <= 1)
+						:: else
+						fi
+					:: else -> work = false
+					fi
+				};
+				if
+				:: work -> done++
+				:: else
+				fi
+			:: !leave && seen_control % 2 == 0 && !work ->
+				/* Until it may be otherwise. */
+				(published > cursor || cursor >= until[mine] || control != seen_control ||
+				 MUST_DEPART || TIME_IS_OVER)
+			fi;
+			d_step { at = 0; seen_control = 0; leave = false; work = false }
+		od;
+		skip;
+		d_step {
+			at = 0; seen_control = 0; leave = false; work = false;
+			since_depart[me] = 0;
+			inside--;
+			start_next()
+		}
+	od
+}
+
+inline lock()
+{
+	atomic { !locked -> locked = true }
+}
+
+/* Under the lock. What is covered by now may be more than what made for the launch. */
+inline launch()
+{
+	all = published;
+	atomic {
+		assert(!quiet);
+		assert(launched <= LAUNCHES);
+		launched++;
+		until[launched] = all;
+		departed = false;
+		start_next()
+	};
+#ifdef BREAK_LATE_COVER
+	covered = published
+#else
+	covered = all
+#endif
+}
+
+/* Under the lock. */
+inline launch_bounded(awaited)
+{
+#ifndef BREAK_EARLY_COUNT
+	all = published;
+#endif
+	if
+	:: ((all - covered) & 255) >= THRESHOLD /* unsigned */ || (awaited && all != covered) ->
+		assert(all > covered);
+		launch()
+	:: all == covered && awaited && FOLLOWED_UP -> launch()
+	:: else
+	fi;
+	all = 0
+}
+
+inline wake_grid(awaited)
+{
+	if
+#ifndef BREAK_WAKE_PAUSED
+	:: PAUSED
+#endif
+	:: else -> launch_bounded(awaited)
+	fi
+}
+
+proctype publisher()
+{
+	byte round, all;
+
+	do
+	:: round < ROUNDS ->
+#ifdef BREAK_EARLY_LOOK
+		lock();
+		wake_grid(false);
+		locked = false;
+		published++;
+#else
+		published++;
+#ifdef BREAK_EARLY_COUNT
+		all = published;
+#endif
+		lock();
+		wake_grid(false);
+		locked = false;
+#endif
+		round++
+	:: else -> break
+	od;
+	hosts--
+}
+
+/* Waits until all have finished, with tend() whenever that might do something. */
+proctype waiter()
+{
+	byte all;
+
+	do
+	:: finished == MESSAGES -> break
+	:: finished != done -> finished = done
+	:: finished == done && finished != MESSAGES ->
+		(finished != done || (!PAUSED && (published != covered || FOLLOWED_UP)));
+		lock();
+		wake_grid(true);
+		locked = false
+	od;
+	hosts--
+}
+
+/* Under the lock. */
+inline send_away()
+{
+	depart = launched;
+	LEFT -> departed = true;
+	assert(inside == 0)
+}
+
+inline bring_back()
+{
+	departed = false;
+	launch_bounded(false)
+}
+
+proctype pauser()
+{
+	byte pauses, quiets, all;
+	bool acked;
+
+	do
+	:: pauses < PAUSES ->
+		control++; /* to an odd value: pause */
+		do
+		:: lock();
+			acked = departed || LEFT || ALL_ACKED;
+			locked = false;
+			if
+			:: acked -> break
+			:: else -> (LEFT || ALL_ACKED)
+			fi
+		od;
+		skip;
+		d_step { assert(cursor == done); quiet = true; acked = false };
+		lock();
+		if
+		:: !departed && launched != 0 -> send_away()
+		:: else
+		fi;
+		locked = false;
+		assert(inside == 0);
+		quiet = false;
+		control++;
+		lock();
+		if
+		:: departed -> bring_back()
+		:: else -> wake_grid(false)
+		fi;
+		locked = false;
+		pauses++
+	:: quiets < QUIETS ->
+		lock();
+		if
+		:: !departed && launched != 0 -> send_away(); bring_back()
+		:: else
+		fi;
+		locked = false;
+		quiets++
+	:: pauses == PAUSES && quiets == QUIETS -> break
+	od;
+	hosts--
+}
+
+init
+{
+	byte i;
+
+	atomic {
+		for (i : 1 .. UNITS) {
+			run unit(i - 1)
+		}
+		for (i : 1 .. PUBLISHERS) {
+			run publisher()
+		}
+		if
+		:: TIMES > 0 -> run clock()
+		:: else
+		fi;
+		if
+		:: WAITERS > 0 -> run waiter()
+		:: else
+		fi;
+		if
+		:: PAUSES + QUIETS > 0 -> run pauser()
+		:: else
+		fi;
+		i = 0
+	}
+	timeout ->
+	assert(hosts == 0);
+	assert(LEFT && cursor == done && !locked);
+#if WAITERS
+	assert(finished == MESSAGES)
+#else
+	assert(TIMES + PAUSES + QUIETS > 0 || published - cursor < THRESHOLD)
+#endif
+}
