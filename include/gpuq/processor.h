@@ -14,6 +14,10 @@
  * All threads of the unit (thread, warp or block, see QueueConfig.granularity) call the function; a
  * block is a multiple of 32 threads. After the last has returned, the unit's barrier stands between
  * what they wrote and the library's reading it. On the CPU device the unit is one thread of size 1.
+ * A completion publishes the result, and on a GPU nothing else: who writes elsewhere, through a
+ * pointer in `in.user` for instance, ends with __threadfence_system() if whoever sees the message
+ * finished is to find it there.
+ *
  * It must not throw, exit the thread, or keep `in.payload` or `out->out` beyond its return.
  * Functions that other functions of the source call on the GPU are marked Q_DEVICE.
  */

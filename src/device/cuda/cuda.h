@@ -54,6 +54,7 @@ struct gq_cuda {
 	/* Launches, and asking the driver about them. */
 	pthread_mutex_t lock;
 	uint64_t launch;    /* the number of the last; 0: none */
+	bool started;       /* start() has succeeded */
 	bool departed;      /* it was told to leave, and has left */
 	bool taken_over;    /* after it: the host has the cursors */
 	bool gone_for_good; /* the driver has reported an error */

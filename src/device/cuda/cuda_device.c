@@ -198,7 +198,7 @@ static bool launch(struct gq_cuda *c)
 	if (result != GQ_CU_SUCCESS) {
 		gq_store_relaxed_u64(&c->launch, number - 1);
 		gq__cuda_error(c->cu, call, result);
-		if (c->launch != 0) /* a failed wake is a device failure */
+		if (c->started) /* a failed wake is a device failure */
 			fail_queue(c, call, result);
 		return false;
 	}
@@ -1124,6 +1124,7 @@ static bool start(GpuQueue *q)
 		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
 	else if (!ok)
 		leave_to_itself(c);
+	c->started = ok;
 	pthread_mutex_unlock(&c->lock);
 	if (!ok)
 		return false;

@@ -758,10 +758,11 @@ GQ_DEV uint64_t gq_measure_releases(const struct gq_grid *g)
 
 GQ_DEV uint64_t gq_measure_pull(const struct gq_grid *g, const struct gq_unit *u)
 {
+	const uint32_t bytes = g->slot_bytes < GQ_PULL_BYTES ? g->slot_bytes : GQ_PULL_BYTES;
 	const uint64_t begun = gq_clock_ns();
 
 	GQ_EACH_LANE(l)
-	gq_move(gq_stage(g, u->number * g->batch), gq_payload_at(&g->ch, 0), g->slot_bytes, l, 32);
+	gq_move(gq_stage(g, u->number * g->batch), gq_payload_at(&g->ch, 0), bytes, l, 32);
 	gq_sync_warp();
 	return gq_clock_ns() - begun;
 }
@@ -972,13 +973,17 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 /* ---- messages claimed
  * ----------------------------------------------------------------------------------------- */
 
-/* Wait until the copy engine has brought the message: soon, or the device has failed. */
-GQ_DEV void gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
+/* Wait until the copy engine has brought the message: soon. @return false: the device has failed. */
+GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
 {
 	/* Y2 acquire: the copied bytes; pairs with Y1. */
-	while (gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), arrival) < 0 &&
-	       gq_load_relaxed_u64(&g->orders->failed) == 0)
+	for (uint32_t turns = 1;
+	     gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), arrival) < 0; turns++) {
+		if (turns % 64 == 0 && gq_load_relaxed_u64(&g->orders->failed) != 0)
+			return false;
 		gq_nap(32);
+	}
+	return true;
 }
 
 /* Bring the messages over and decide on them. */
@@ -1040,8 +1045,9 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		} else if (mine->lies_there) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-			if (outcome == 0)
-				gq_await_arrival(g, arrival);
+			/* What has not come must not be run. The message has ended FAILED already. */
+			if (outcome == 0 && !gq_await_arrival(g, arrival) && GQ_SEES_TO(l, n))
+				s->decided[unit_in_block * 32 + GQ_PLACE(l)] = GQ_OUTCOME_FAILED;
 		}
 	}
 #if Q_GRANULARITY == 0

@@ -30,6 +30,7 @@ enum gq_ping {
 	GQ_PING_PULL,    /* bringing the largest message from slot 0 over, by one warp */
 	GQ_PING_ARRIVAL, /* answer when `arrived` has reached `ping_arrival` */
 };
+#define GQ_PULL_BYTES 65536u /* of it at most */
 #define GQ_PING_STAY 8u /* beside it: do not park before the next ping */
 #define GQ_PING_BITS 4u
 

@@ -21,7 +21,7 @@ enum {
 	AHEAD_BYTES = 1024,  /* of a slot that a warp reads ahead: two pieces a lane */
 	SEALED_BYTES = 1024, /* the longest result that carries a seal: likewise */
 	COPY_WORTH = 2048,   /* no message shorter than this is copied unless asked for */
-	MEASURED_BYTES = 65536,
+	MEASURED_BYTES = GQ_PULL_BYTES,
 	ROUNDS = 3,
 };
 #define PATIENCE_NS UINT64_C(200000000) /* for what takes microseconds */
