@@ -51,8 +51,8 @@ struct gq_device {
 	void (*hand_over)(GpuQueue *q, const uint64_t *ids, uint32_t n);
 	/* A table has been bound, or unbound (NULL); no message by descriptor is inside. */
 	QueueStatus (*bind)(GpuQueue *q, RegionTable *table);
-	/* Where a consumer finds bytes of a bound region; NULL: it cannot. */
-	const void *(*locate)(GpuQueue *q, const void *bytes, uint64_t len);
+	/* Where a consumer finds the bytes that a descriptor refers to; NULL: it cannot. */
+	const void *(*locate)(GpuQueue *q, const MessageDescriptor *d, const void *bytes);
 	/* What only the device knows, for q_info(). */
 	void (*describe)(const GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */

@@ -385,7 +385,7 @@ static QueueStatus check_address(const MessageDescriptor *d, const void *bytes)
 static QueueStatus find_bytes(GpuQueue *q, const MessageDescriptor *d, const void **bytes)
 {
 	if (q->device->locate != NULL) {
-		*bytes = q->device->locate(q, *bytes, d->length);
+		*bytes = q->device->locate(q, d, *bytes);
 		return *bytes != NULL ? Q_OK : Q_ERR_UNSUPPORTED;
 	}
 	if (gq__region_is_on_device(q->regions, d))

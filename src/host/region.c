@@ -645,7 +645,8 @@ bool gq__region_is_on_device(const RegionTable *t, const MessageDescriptor *desc
 }
 
 void gq__region_each(RegionTable *t,
-		     void (*fn)(void *arg, const void *base, uint64_t size, bool on_device),
+		     void (*fn)(void *arg, RegionHandle region, const void *base, uint64_t size,
+				bool on_device),
 		     void *arg)
 {
 	pthread_mutex_lock(&t->lock);
@@ -655,7 +656,7 @@ void gq__region_each(RegionTable *t,
 		const struct view view = mapped_here(t, region);
 
 		if (region.generation != 0 && view.base != NULL)
-			fn(arg, view.base, view.size, view.on_device);
+			fn(arg, region, view.base, view.size, view.on_device);
 	}
 	pthread_mutex_unlock(&t->lock);
 }

@@ -115,9 +115,10 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
  * must not touch. */
 bool gq__region_is_on_device(const RegionTable *t, const MessageDescriptor *descriptor);
 
-/* Call `fn` for every region that is mapped in this process, under the table's lock. */
+/* Call `fn` for every region that is mapped in this process, by its id, under the table's lock. */
 void gq__region_each(RegionTable *t,
-		     void (*fn)(void *arg, const void *base, uint64_t size, bool on_device),
+		     void (*fn)(void *arg, RegionHandle region, const void *base, uint64_t size,
+				bool on_device),
 		     void *arg);
 
 /* q_region_release() for one who has no use for a status; leaves q_last_error() alone. */

@@ -73,6 +73,8 @@ struct gq_cuda {
 	/* The regions bound, by address; written while none is in use. */
 	struct gq_cuda_region *region;
 	size_t regions;
+	RegionHandle *bound; /* the regions there were, by id */
+	size_t n_bound;
 
 	struct gq_cuda *next; /* among those that have a grid */
 };
@@ -119,7 +121,7 @@ void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n);
 
 QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table);
 void gq__regions_unbind(struct gq_cuda *c);
-/* Where the GPU finds `len` bytes at `host`; NULL with q_last_error(): it cannot. */
-const void *gq__regions_locate(GpuQueue *q, const void *host, uint64_t len);
+/* Where the GPU finds the descriptor's bytes, in this process `bytes`; NULL with q_last_error(). */
+const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const void *bytes);
 
 #endif /* GPUQ_DEVICE_CUDA_CUDA_H */

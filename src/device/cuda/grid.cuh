@@ -973,7 +973,8 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 /* ---- messages claimed
  * ----------------------------------------------------------------------------------------- */
 
-/* Wait until the copy engine has brought the message: soon. @return false: the device has failed. */
+/* Wait until the copy engine has brought the message: soon. @return false: the device has failed.
+ */
 GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
 {
 	/* Y2 acquire: the copied bytes; pairs with Y1. */
@@ -1045,7 +1046,8 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		} else if (mine->lies_there) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-			/* What has not come must not be run. The message has ended FAILED already. */
+			/* What has not come must not be run. The message has ended FAILED already.
+			 */
 			if (outcome == 0 && !gq_await_arrival(g, arrival) && GQ_SEES_TO(l, n))
 				s->decided[unit_in_block * 32 + GQ_PLACE(l)] = GQ_OUTCOME_FAILED;
 		}

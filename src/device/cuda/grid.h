@@ -31,8 +31,8 @@ enum gq_ping {
 	GQ_PING_ARRIVAL, /* answer when `arrived` has reached `ping_arrival` */
 };
 #define GQ_PULL_BYTES 65536u /* of it at most */
-#define GQ_PING_STAY 8u /* beside it: do not park before the next ping */
-#define GQ_PING_BITS 4u
+#define GQ_PING_STAY  8u     /* beside it: do not park before the next ping */
+#define GQ_PING_BITS  4u
 
 /* What the grid says of itself, beside the number of its launch. */
 enum gq_park {

@@ -34,6 +34,7 @@ struct gq_cuda_region {
 struct found {
 	struct gq_cuda *c;
 	struct gq_cuda_region *region;
+	RegionHandle *handle; /* as many */
 	size_t n, room;
 	bool out_of_memory;
 };
@@ -64,7 +65,25 @@ static struct pinned *find_pinned(const struct gq_cuda_region *r)
 	return p;
 }
 
-static void find(void *arg, const void *base, uint64_t size, bool on_device)
+static bool grow(struct found *f)
+{
+	const size_t room = f->room == 0 ? 16 : 2 * f->room;
+	struct gq_cuda_region *region =
+		gq__fault() ? NULL : realloc(f->region, room * sizeof(*region));
+	RegionHandle *handle;
+
+	if (region == NULL)
+		return false;
+	f->region = region;
+	handle = gq__fault() ? NULL : realloc(f->handle, room * sizeof(*handle));
+	if (handle == NULL)
+		return false;
+	f->handle = handle;
+	f->room = room;
+	return true;
+}
+
+static void find(void *arg, RegionHandle handle, const void *base, uint64_t size, bool on_device)
 {
 	struct found *f = arg;
 	struct gq_cuda_region r = { .base = (uintptr_t)base, .end = (uintptr_t)base + size };
@@ -78,18 +97,11 @@ static void find(void *arg, const void *base, uint64_t size, bool on_device)
 		r.end = gq_round_up(r.end, page);
 		r.to_pin = true;
 	}
-	if (f->n == f->room) {
-		const size_t room = f->room == 0 ? 16 : 2 * f->room;
-		struct gq_cuda_region *more =
-			gq__fault() ? NULL : realloc(f->region, room * sizeof(*more));
-
-		if (more == NULL) {
-			f->out_of_memory = true;
-			return;
-		}
-		f->region = more;
-		f->room = room;
+	if (f->n == f->room && !grow(f)) {
+		f->out_of_memory = true;
+		return;
 	}
+	f->handle[f->n] = handle;
 	f->region[f->n++] = r;
 }
 
@@ -188,8 +200,10 @@ void gq__regions_unbind(struct gq_cuda *c)
 		if (c->region[i].pin != NULL)
 			unpin(c, c->region[i].pin);
 	free(c->region);
+	free(c->bound);
 	c->region = NULL;
-	c->regions = 0;
+	c->bound = NULL;
+	c->regions = c->n_bound = 0;
 }
 
 /* No grid is resident. In our context. */
@@ -207,9 +221,12 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 	gq__region_each(table, find, &f);
 	if (f.out_of_memory) {
 		free(f.region);
+		free(f.handle);
 		return gq__fail(Q_ERR_NO_MEMORY,
 				"out of memory: the addresses of the regions bound");
 	}
+	c->bound = f.handle;
+	c->n_bound = f.n;
 	if (f.n != 0)
 		qsort(f.region, f.n, sizeof(*f.region), by_base);
 	merge(&f);
@@ -243,15 +260,29 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 
 /* ---- locating ------------------------------------------------------------------------------ */
 
-const void *gq__regions_locate(GpuQueue *q, const void *bytes, uint64_t len)
+static int by_id(const void *a, const void *b)
 {
-	const struct gq_cuda *c = q->device_state;
-	const uintptr_t begin = (uintptr_t)bytes;
-	size_t low = 0, high = c->regions;
-	const struct gq_cuda_region *r;
-	char why[160];
+	const RegionHandle *x = a, *y = b;
 
-	while (low < high) { /* the first that begins behind it */
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Not by its address alone: another region may have been there when the table was bound. */
+static bool was_bound(const struct gq_cuda *c, RegionHandle region)
+{
+	const RegionHandle *found =
+		c->n_bound == 0 ? NULL
+				: bsearch(&region, c->bound, c->n_bound, sizeof(region), by_id);
+
+	return found != NULL && found->generation == region.generation;
+}
+
+/* The last that begins at `begin` or before. */
+static const struct gq_cuda_region *around(const struct gq_cuda *c, uintptr_t begin)
+{
+	size_t low = 0, high = c->regions;
+
+	while (low < high) {
 		const size_t middle = (low + high) / 2;
 
 		if (c->region[middle].base <= begin)
@@ -259,11 +290,19 @@ const void *gq__regions_locate(GpuQueue *q, const void *bytes, uint64_t len)
 		else
 			high = middle;
 	}
-	r = low == 0 ? NULL : &c->region[low - 1];
-	if (r == NULL || len > r->end - begin || begin > r->end) {
-		gq__fail(Q_ERR_UNSUPPORTED,
-			 "the region was registered after q_bind_regions(): bind "
-			 "the table again");
+	return low == 0 ? NULL : &c->region[low - 1];
+}
+
+const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const void *bytes)
+{
+	const struct gq_cuda *c = q->device_state;
+	const uintptr_t begin = (uintptr_t)bytes;
+	const struct gq_cuda_region *r = around(c, begin);
+	char why[160];
+
+	if (r == NULL || !was_bound(c, d->region) || begin > r->end || d->length > r->end - begin) {
+		gq__fail(Q_ERR_UNSUPPORTED, "the region was registered after q_bind_regions(), or "
+					    "overlaps another: bind the table again");
 		return NULL;
 	}
 	if (r->address == 0) {
