@@ -88,8 +88,11 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 				  "withdrawn");
 	}
 	pthread_mutex_unlock(&q->control_lock);
-	if (status == Q_ERR_TIMEOUT)
+	if (status == Q_ERR_TIMEOUT) {
 		gq_event_broadcast(&q->resumed);
+		if (q->device->resumed != NULL) /* unless another pause stands */
+			q->device->resumed(q);
+	}
 	if (status == Q_OK && q->device->paused != NULL)
 		q->device->paused(q);
 	return status;

@@ -484,6 +484,34 @@ static void a_second_queue_comes_and_goes_beside_the_first(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* Units that were idle have left when the time was over, and must come back. */
+static void a_departure_that_times_out_costs_no_unit(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	uint64_t slow, id[4];
+	GpuQueue *q;
+
+	(void)state;
+	cfg.idle_park_ms = UINT32_MAX;
+	cfg.consumers = 4;
+	q = make_queue_from(&cfg);
+	close_gate();
+	slow = send_op(q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	assert_null(q_init(&cfg));
+	open_gate();
+	expect_echo(q, slow, "s", 1);
+	close_gate();
+	for (int i = 0; i < 4; i++)
+		id[i] = send_op(q, OP_GATE, 0, "g", 1);
+	await_gate_waiters(4);
+	open_gate();
+	for (int i = 0; i < 4; i++)
+		expect_echo(q, id[i], "g", 1);
+	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* A stand-in image is addresses of this process, so a copy of it in a file is one too. */
 static void an_image_is_loaded_by_path(void **state)
 {
@@ -575,6 +603,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_pause_sends_every_bounded_launch_away),
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
+		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
 		cmocka_unit_test(an_image_is_loaded_by_path),
 		cmocka_unit_test(a_hung_message_is_reported_once),
 	};

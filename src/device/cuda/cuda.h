@@ -55,7 +55,7 @@ struct gq_cuda {
 	pthread_mutex_t lock;
 	uint64_t launch;    /* the number of the last; 0: none */
 	bool started;       /* start() has succeeded */
-	bool departed;      /* it was told to leave, and has left */
+	bool departed;      /* it was told to leave, and has to be brought back */
 	bool taken_over;    /* after it: the host has the cursors */
 	bool gone_for_good; /* the driver has reported an error */
 	bool abandoned;     /* the handle is gone; a thread waits for the grid */

@@ -269,7 +269,8 @@ static void wake_grid(struct gq_cuda *c, bool awaited)
 		gq_fetch_add_relaxed_u64(&c->q->count.wakeups, 1);
 }
 
-/* Under the lock: tell the grid to leave between two messages, and wait until it has. */
+/* Under the lock: tell the grid to leave between two messages, and wait until it has. If one is too
+ * long for that the order stands, and whoever brings the grid back launches behind the old one. */
 static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 {
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: pairs with X2 */
@@ -277,13 +278,19 @@ static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 	 * again. */
 	while (c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good) {
 		if (gq__now_ns() >= deadline_ns) {
-			gq_store_release_u64(&c->link->orders.depart, 0); /* X1 */
+			c->departed = true; /* units have left, and the others will */
 			return false;
 		}
 		sched_yield();
 	}
 	c->departed = true;
 	return true;
+}
+
+/* Under the lock. */
+static bool is_away(struct gq_cuda *c)
+{
+	return c->launch == 0 || (c->departed && has_left(c));
 }
 
 /* Under the lock: a grid that was sent away comes back. */
@@ -317,7 +324,7 @@ static bool quiet_begin(const struct gq_cuda *self)
 		if (!is_another(c, self))
 			continue;
 		pthread_mutex_lock(&c->lock);
-		if (!c->gone_for_good && !c->departed && c->launch != 0)
+		if (!c->gone_for_good && !is_away(c))
 			all = send_away(c, deadline_ns) && all;
 	}
 	return all;
@@ -349,7 +356,7 @@ QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what)
 	bool quiet = quiet_begin(c);
 
 	pthread_mutex_lock(&c->lock);
-	if (quiet && !c->gone_for_good && !c->departed && c->launch != 0)
+	if (quiet && !c->gone_for_good && !is_away(c))
 		quiet = send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
 	if (c->gone_for_good)
 		return gq__device_failed(c->q);
@@ -1162,7 +1169,7 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 	pthread_mutex_lock(&c->lock);
 	/* A grid that is gone is not launched while the queue is paused: see wake_grid(). */
 	if (c->gone_for_good ||
-	    (!c->departed && (is_bounded(c) ? !has_left(c) : park_of(c) != GQ_PARK_GONE)))
+	    (is_bounded(c) || c->departed ? !has_left(c) : park_of(c) != GQ_PARK_GONE))
 		for (uint32_t i = 0; all && i < c->units; i++)
 			all = gq_load_seq_cst_u64(&c->ack[i]) == control; /* A2 */
 	pthread_mutex_unlock(&c->lock);
@@ -1176,7 +1183,7 @@ static void paused(GpuQueue *q)
 	struct gq_cuda *c = state_of(q);
 
 	pthread_mutex_lock(&c->lock);
-	if (is_paused(q) && !c->departed && !c->gone_for_good &&
+	if (is_paused(q) && !is_away(c) && !c->gone_for_good &&
 	    !send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS))
 		gq__log(Q_LOG_WARNING, "CUDA: the paused grid is still resident");
 	pthread_mutex_unlock(&c->lock);
