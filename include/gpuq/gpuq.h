@@ -439,8 +439,8 @@ Q_API QueueStatus q_commit(GpuQueue *q, uint64_t msg_id);
 Q_API QueueStatus q_abort(GpuQueue *q, uint64_t msg_id);
 
 /**
- * Ask that a message not be started. Decided when a consumer claims it: a message already claimed
- * runs to its end.
+ * Ask that a message not be started. Decided when a consumer claims it (on a GPU by what it read
+ * just before): a message already claimed runs to its end.
  * @return Q_OK: recorded (without effect on a finished message); the completion says what came of
  *         it; Q_ERR_NOT_FOUND: never issued, aborted or taken.
  */
@@ -452,9 +452,14 @@ Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
  * The regions that q_enqueue_descriptor() refers to; NULL unbinds. Regions are made with the calls
  * of ring.h. Bind before enqueueing.
  *
+ * On the CUDA device the regions there are become known to the GPU: those registered later are not
+ * until the table is bound again, and the memory of those bound must stay mapped until then. The
+ * grid leaves for the moment, so this waits for the messages being processed, at most 2 s.
+ *
  * @param table  must outlive the queue, or the binding
  * @return Q_OK; Q_ERR_NOT_READY: a message by descriptor has not finished, or is just being
- *         enqueued: the binding is as it was.
+ *         enqueued: the binding is as it was. On the CUDA device, and then nothing is bound:
+ *         Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
  */
 Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
 
