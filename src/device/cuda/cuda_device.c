@@ -2,9 +2,10 @@
 /*
  * cuda_device.c - the CUDA device: consumers are the blocks of a resident grid.
  *
- * The message path makes no driver call but the launch that wakes a parked grid. Everything that
- * host and grid share is pinned host memory; what only the grid touches is device memory. Allocated
- * before the first launch, freed when the grid has left. docs/design.md has the argument.
+ * The message path makes no driver call but the launch that wakes a parked grid and, for messages
+ * that are copied, those of transport.c. What host and grid share is pinned host memory; what only
+ * the grid touches is device memory. Allocated before the first launch, freed when the grid has left.
+ * docs/design.md has the argument.
  */
 #include "device/cuda/cuda.h"
 #include "device/cuda/nvrtc.h"
