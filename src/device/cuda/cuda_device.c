@@ -4,8 +4,8 @@
  *
  * The message path makes no driver call but the launch that wakes a parked grid and, for messages
  * that are copied, those of transport.c. What host and grid share is pinned host memory; what only
- * the grid touches is device memory. Allocated before the first launch, freed when the grid has left.
- * docs/design.md has the argument.
+ * the grid touches is device memory. Allocated before the first launch, freed when the grid has
+ * left. docs/design.md has the argument.
  */
 #include "device/cuda/cuda.h"
 #include "device/cuda/nvrtc.h"
