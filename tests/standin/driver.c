@@ -206,8 +206,12 @@ static void count(int by)
 
 static int cuInit(unsigned int flags)
 {
+	const char *how = getenv("GPUQ_STANDIN_BAR1");
+
 	ENTER();
 	(void)flags;
+	if (how != NULL)
+		set(bar1, (enum standin_bar1)atoi(how));
 	pid = getpid();
 	return devices == 0 ? GQ_CU_NO_DEVICE : 0;
 }
@@ -852,23 +856,33 @@ static void carry(struct mappable *m, size_t i, uint32_t chance)
 	if (word == m->sent[i] || how == STANDIN_BAR1_LOST || chance % 4 == 0)
 		return; /* not yet */
 	m->sent[i] = word;
-	if (how != STANDIN_BAR1_LOSSY || chance / 4 % 8 != 0)
+	/* Who tests the mapping may be told that it is of no use only by one that is. */
+	if (how != STANDIN_BAR1_LOSSY || i * sizeof(word) < GQ_MIRROR_HEAD || chance / 4 % 8 != 0)
 		__atomic_store_n(&m->memory[i], word, __ATOMIC_RELAXED);
 }
 
-/* Words on their way, in no order. */
+static uint32_t xorshift(uint32_t *random)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 17;
+	return *random ^= *random << 5;
+}
+
+/* Words on their way, in no order; those of the line that is tested, thousands of times, sooner. */
 static void *run_bus(void *arg)
 {
 	struct mappable *m = arg;
-	const size_t n = m->bytes / sizeof(uint64_t);
+	const size_t n = m->bytes / sizeof(uint64_t) - GPU_PAGE / sizeof(uint64_t),
+		     head = GQ_MIRROR_HEAD / sizeof(uint64_t);
 	uint32_t random = 1;
 
 	while (!get(m->end)) {
 		const size_t from = random % n;
 
 		for (size_t i = 0; i < n; i++) {
-			random = random * 1664525u + 1013904223u;
-			carry(m, (from + i) % n, random >> 8);
+			carry(m, (from + i) % n, xorshift(&random));
+			if (i % 256 < head)
+				carry(m, i % 256, xorshift(&random));
 		}
 		nap_ns(20000);
 	}

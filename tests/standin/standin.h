@@ -64,13 +64,14 @@ struct standin_control {
 enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2, STANDIN_BAR1 = -3 };
 
 /*
- * How device memory behaves that the CPU has mapped: STANDIN_BAR1's values. All but the first decide
- * when it is mapped; the next three can also be changed for one another later.
+ * How device memory behaves that the CPU has mapped: STANDIN_BAR1's values, also those of the
+ * environment variable GPUQ_STANDIN_BAR1. It is looked at when memory is mapped; LATE, LOSSY and LOST
+ * can also be changed for one another later.
  */
 enum standin_bar1 {
 	STANDIN_BAR1_AT_ONCE,
 	STANDIN_BAR1_LATE,  /* words arrive after a while, in any order */
-	STANDIN_BAR1_LOSSY, /* ... and one in eight does not */
+	STANDIN_BAR1_LOSSY, /* ... and one in eight does not, but for the line that is tested */
 	STANDIN_BAR1_LOST,  /* nothing arrives */
 	STANDIN_BAR1_NO_FILE,
 	STANDIN_BAR1_NO_MAPPING,

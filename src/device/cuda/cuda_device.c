@@ -913,7 +913,7 @@ static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
 				     asked + trip / 2 -
 					     gq_load_relaxed_u64(&c->link->report.pong_ns));
 	if (c->measured.flag == 0 || trip < c->measured.flag)
-		c->measured.flag = trip;
+		gq_store_relaxed_u64(&c->measured.flag, trip); /* describe() may be reading it */
 	return true;
 }
 
@@ -1306,7 +1306,7 @@ static void describe(const GpuQueue *q, QueueInfo *out)
 {
 	const struct gq_cuda *c = state_of(q);
 
-	out->flag_ns = c->measured.flag;
+	out->flag_ns = gq_load_relaxed_u64(&c->measured.flag);
 	out->read_ns = c->measured.read;
 	out->release_ns = c->measured.release;
 	out->pull_ns = c->measured.pull;
