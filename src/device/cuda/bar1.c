@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define BAR1_PAGE   ((size_t)65536)       /* the GPU's, and a multiple of the CPU's */
-#define PATIENCE_NS UINT64_C(200000000) /* for what takes microseconds */
+#define PATIENCE_NS UINT64_C(1000000000) /* for what takes microseconds */
 
 static bool refuse(const char *why)
 {
@@ -77,21 +77,33 @@ static bool map_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 	return true;
 }
 
-/* No hint is there yet, as in the rings; no seal fits what the memory held before. */
+/* Whole lines, so that the core combines their words into one write each. */
+static void write_lines(void *to, const void *from, size_t bytes)
+{
+	const uint64_t *word = from;
+	uint64_t *to_word = to;
+
+	for (size_t i = 0; i < bytes / sizeof(*word); i++) {
+		if (i % (GQ_MIRROR_LINE / sizeof(*word)) == 0)
+			GQ_WINDOW();
+		/* `cancel` and `armed` may change meanwhile. */
+		gq_store_relaxed_u64(&to_word[i], gq_load_relaxed_u64(&word[i]));
+	}
+}
+
+/* What the memory held before fits no seal; and no hint is there yet, as in the rings. */
 static bool empty_mirror(struct gq_cuda *c, CUdeviceptr base)
 {
 	const struct gq_channel *ch = &c->q->ch;
 
-	if (!CU(c, cuMemsetD8Async, base, 0, c->mapped_bytes, c->stream))
+	if (!CU(c, cuMemsetD8Async, base, 0, c->mapped_bytes, c->stream) ||
+	    !CU(c, cuStreamSynchronize, c->stream))
 		return false;
-	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
-		const size_t bytes = gq_ring_size(&ch->ready[i]) * sizeof(uint64_t);
-
-		if (!CU(c, cuMemcpyHtoDAsync, c->hints + i * bytes, ch->ready[i].entry, bytes,
-			c->stream))
-			return false;
-	}
-	return CU(c, cuStreamSynchronize, c->stream);
+	for (uint32_t i = 0; i < GQ_CLASSES; i++)
+		write_lines(gq_hint_at(ch, i, 0), ch->ready[i].entry,
+			    gq_ring_size(&ch->ready[i]) * sizeof(uint64_t));
+	gq_push_stores();
+	return true;
 }
 
 bool gq__bar1_prepare(struct gq_cuda *c)
@@ -139,20 +151,6 @@ void gq__bar1_free(struct gq_cuda *c)
 /* ---- writing -----------------------------------------------------------------------------------
  */
 
-/* Whole lines, so that the core combines their words into one write each. */
-static void write_lines(uint8_t *to, const void *from, size_t bytes)
-{
-	uint64_t *to_word = (uint64_t *)(void *)to;
-	const uint64_t *word = from;
-
-	for (size_t i = 0; i < bytes / sizeof(*word); i++) {
-		if (i % (GQ_MIRROR_LINE / sizeof(*word)) == 0)
-			GQ_WINDOW();
-		/* `cancel` and `armed` may change meanwhile. */
-		gq_store_relaxed_u64(&to_word[i], gq_load_relaxed_u64(&word[i]));
-	}
-}
-
 void gq__bar1_write(const struct gq_channel *ch, uint32_t index)
 {
 	const struct gq_slot *slot = gq_slot_at(ch, index);
@@ -190,7 +188,7 @@ bool gq__bar1_test(struct gq_cuda *c)
 		write_lines(c->mapped, line, sizeof(line));
 		gq_push_stores();
 		if (!await_echo(c, line[0])) {
-			gq__cuda_await_pong(c, ping, PATIENCE_NS);
+			gq__cuda_await_pong(c, gq__cuda_post_ping(c, GQ_PING_CLOCK), PATIENCE_NS);
 			gq__failf(Q_ERR_UNSUPPORTED,
 				  "transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): the "
 				  "running grid does not see what the CPU writes into device memory "

@@ -820,15 +820,21 @@ GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
 			     gq_load_relaxed_u64(&word[1]));
 }
 
+enum { GQ_MIRROR_NS = 2000000000 }; /* the host has less patience, and posts another ping */
+
 /* Lane 0's: echo what comes through the CPU's mapping, line by line. @return how many lines did. */
-GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g)
+GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g, uint64_t ping)
 {
 	const gq_wide *line =
 		(const gq_wide *)(const void *)((const uint8_t *)g->ch.hints - GQ_MIRROR_HEAD);
 	uint64_t since = gq_clock_ns(), last = 0, n = 0;
 
-	while (n < GQ_MIRROR_TAGS && gq_clock_ns() - since < GQ_ARRIVAL_NS) {
+	for (uint32_t turns = 1; n < GQ_MIRROR_TAGS; turns++) {
 		uint64_t word[8];
+
+		if (gq_clock_ns() - since > GQ_MIRROR_NS ||
+		    (turns % 256 == 0 && gq_load_relaxed_u64(&g->orders->ping) != ping))
+			break;
 
 		GQ_UNROLL
 		for (uint32_t i = 0; i < 4; i++) {
@@ -864,7 +870,7 @@ GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t
 	else if (what == GQ_PING_ARRIVAL)
 		measured = gq_measure_arrival(g);
 	else if (what == GQ_PING_MIRROR)
-		measured = gq_measure_mirror(g);
+		measured = gq_measure_mirror(g, ping);
 	gq_store_relaxed_u64(&g->report->measured_ns, measured);
 	gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
 	gq_store_release_u64(&g->report->pong, ping); /* G1: pairs with G2 */
