@@ -114,9 +114,9 @@ enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2 };
 enum { Q_PER_THREAD = 0, Q_PER_WARP = 1, Q_PER_BLOCK = 2 };
 /*
  * How messages get to a GPU: the grid reads them across PCIe; or the copy engine brings those of
- * `copy_from` bytes and more, which costs the sender a driver call; or (BAR1) the CPU writes the short
- * ones into device memory, where the library was built with GPUQ_BAR1 and driver and GPU let it.
- * AUTO chooses between the first two by calibration.
+ * `copy_from` bytes and more, which costs the sender a driver call; or (BAR1) the CPU writes the
+ * short ones into device memory, where the library was built with GPUQ_BAR1 and driver and GPU let
+ * it. AUTO chooses between the first two by calibration.
  */
 enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2, Q_TRANSPORT_BAR1 = 3 };
 
@@ -404,7 +404,8 @@ Q_API QueueStatus q_abort(GpuQueue *q, uint64_t msg_id);
 
 /**
  * Ask that a message not be started. Decided when a consumer claims it: a message already claimed
- * runs to its end.
+ * runs to its end. With transport BAR1 one enqueued some tens of microseconds ago may count as
+ * that.
  * @return Q_OK: recorded (without effect on a finished message); the completion says what came of
  *         it; Q_ERR_NOT_FOUND: never issued, aborted or taken.
  */

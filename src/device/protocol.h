@@ -486,7 +486,8 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
 	for (uint32_t i = 0; i < n; i++) {
 		gq_ring_put(r, &pos, ids[i] & r->value_mask);
 		if (GQ_HAS_BAR1 && ch->hints != NULL) {
-			GQ_WINDOW(); /* the next lap's may come first: then that one is overwritten */
+			GQ_WINDOW(); /* the next lap's may come first: then that one is overwritten
+				      */
 			gq_store_relaxed_u64(gq_hint_at(ch, priority, pos - 1),
 					     gq_ring_tag(r, pos - 1) | (ids[i] & r->value_mask));
 		}
@@ -503,7 +504,7 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
  * Starvation guard: a waiting class that one consumer has passed over this often, each time for a
  * higher one, gets that consumer's next claim. Below that, order between classes is strict. The
  * guard's own claims are not counted: with n consumers a message at the front of its class is
- * passed over at most n * (GQ_PASS_LIMIT + 2) times.
+ * passed over at most n * (GQ_PASS_LIMIT + 2) times; once more each where hints can be missed.
  */
 #define GQ_PASS_LIMIT 256u
 

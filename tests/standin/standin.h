@@ -65,8 +65,8 @@ enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2, STANDIN_BAR
 
 /*
  * How device memory behaves that the CPU has mapped: STANDIN_BAR1's values, also those of the
- * environment variable GPUQ_STANDIN_BAR1. It is looked at when memory is mapped; LATE, LOSSY and LOST
- * can also be changed for one another later.
+ * environment variable GPUQ_STANDIN_BAR1. It is looked at when memory is mapped; LATE, LOSSY and
+ * LOST can also be changed for one another later.
  */
 enum standin_bar1 {
 	STANDIN_BAR1_AT_ONCE,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_bar1.c - transport BAR1 through the stand-in driver: hints that come at once, late, in pieces
- * or not at all; what is refused; orders, parking and priorities beside it. unit.X.standin.bar1 and
- * stress.X.standin.bar1 run the other tests over it.
+ * test_bar1.c - transport BAR1 through the stand-in driver: hints that come at once, late, in
+ * pieces or not at all; what is refused; orders, parking and priorities beside it.
+ * unit.X.standin.bar1 and stress.X.standin.bar1 run the other tests over it.
  */
 #include "device/cuda/api.h"
 #include "standin.h"
@@ -166,8 +166,8 @@ static void every_length_comes_whole(void **state)
 
 		standin->set(STANDIN_BAR1, s == 3 ? STANDIN_BAR1_LATE : STANDIN_BAR1_AT_ONCE);
 		q = make_queue_from(&cfg);
-		for (uint32_t len = 0, n = 0; len <= slots[s]; n++,
-			      len += len < 40 || slots[s] - len < 40 ? 1 : 37) {
+		for (uint32_t len = 0, n = 0; len <= slots[s];
+		     n++, len += len < 40 || slots[s] - len < 40 ? 1 : 37) {
 			if (s == 3)
 				standin->set(STANDIN_BAR1, (int)how[n / 8 % 3]);
 			if (n % 8 == 0)

@@ -4,9 +4,9 @@
  *
  * Stores through a mapping of the GPU's BAR1 are posted, and a unit that waits looks at its own
  * memory instead of across PCIe. All that is written here is a hint that proves itself (an entry's
- * word by its position, a slot by its seal); the queue is the one in pinned memory, and who misses a
- * hint finds the message there. So it does not matter in what order, or whether, the stores arrive.
- * docs/memory-model.md has the argument.
+ * word by its position, a slot by its seal); the queue is the one in pinned memory, and who misses
+ * a hint finds the message there. So it does not matter in what order, or whether, the stores
+ * arrive. docs/memory-model.md has the argument.
  *
  * The mapping is the driver's: a dma-buf of the allocation, mapped as a file. Nothing is ever read
  * through it, which would take a round trip a word.
@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define BAR1_PAGE   ((size_t)65536)       /* the GPU's, and a multiple of the CPU's */
+#define BAR1_PAGE   ((size_t)65536)      /* the GPU's, and a multiple of the CPU's */
 #define PATIENCE_NS UINT64_C(1000000000) /* for what takes microseconds */
 
 static bool refuse(const char *why)
@@ -91,26 +91,20 @@ static void write_lines(void *to, const void *from, size_t bytes)
 	}
 }
 
-/* What the memory held before fits no seal; and no hint is there yet, as in the rings. */
-static bool empty_mirror(struct gq_cuda *c, CUdeviceptr base)
+/* No hint is there yet, as in the rings. */
+static void empty_hints(const struct gq_channel *ch)
 {
-	const struct gq_channel *ch = &c->q->ch;
-
-	if (!CU(c, cuMemsetD8Async, base, 0, c->mapped_bytes, c->stream) ||
-	    !CU(c, cuStreamSynchronize, c->stream))
-		return false;
 	for (uint32_t i = 0; i < GQ_CLASSES; i++)
 		write_lines(gq_hint_at(ch, i, 0), ch->ready[i].entry,
 			    gq_ring_size(&ch->ready[i]) * sizeof(uint64_t));
 	gq_push_stores();
-	return true;
 }
 
 bool gq__bar1_prepare(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
-	const uint64_t capacity = q->cfg.capacity, stride = gq_round_up(q->ch.ahead_bytes,
-									GQ_MIRROR_LINE);
+	const uint64_t capacity = q->cfg.capacity,
+		       stride = gq_round_up(q->ch.ahead_bytes, GQ_MIRROR_LINE);
 	const size_t slots = gq_round_up(GQ_MIRROR_HEAD + GQ_CLASSES * capacity * sizeof(uint64_t),
 					 GQ_LINE),
 		     bytes = gq_round_up(slots + capacity * stride, BAR1_PAGE);
@@ -130,14 +124,16 @@ bool gq__bar1_prepare(struct gq_cuda *c)
 	if (!gq__cuda_allocate(c, &c->mirrored, bytes + BAR1_PAGE, "messages that the CPU writes"))
 		return false;
 	base = gq_round_up(c->mirrored, BAR1_PAGE);
-	if (!map_memory(c, base, bytes))
+	if (!CU(c, cuMemsetD8Async, base, 0, bytes, c->stream) ||
+	    !CU(c, cuStreamSynchronize, c->stream) || !map_memory(c, base, bytes))
 		return false;
 	c->hints = base + GQ_MIRROR_HEAD;
 	c->mirror = base + slots;
 	q->ch.hints = (uint64_t *)(void *)((uint8_t *)c->mapped + GQ_MIRROR_HEAD);
 	q->ch.mirror = (uint8_t *)c->mapped + slots;
 	q->ch.mirror_stride = stride;
-	return empty_mirror(c, base);
+	empty_hints(&q->ch);
+	return true;
 }
 
 void gq__bar1_free(struct gq_cuda *c)
@@ -177,8 +173,7 @@ static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 /* The grid echoes lines, one by one, that come whole. */
 bool gq__bar1_test(struct gq_cuda *c)
 {
-	const uint64_t key = c->q->ch.seal_key,
-		       ping = gq__cuda_post_ping(c, GQ_PING_MIRROR);
+	const uint64_t key = c->q->ch.seal_key, ping = gq__cuda_post_ping(c, GQ_PING_MIRROR);
 	uint64_t line[GQ_MIRROR_LINE / sizeof(uint64_t)];
 
 	for (uint32_t n = 1; n <= GQ_MIRROR_TAGS; n++) {
@@ -189,11 +184,12 @@ bool gq__bar1_test(struct gq_cuda *c)
 		gq_push_stores();
 		if (!await_echo(c, line[0])) {
 			gq__cuda_await_pong(c, gq__cuda_post_ping(c, GQ_PING_CLOCK), PATIENCE_NS);
-			gq__failf(Q_ERR_UNSUPPORTED,
-				  "transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): the "
-				  "running grid does not see what the CPU writes into device memory "
-				  "(line %" PRIu32 " of %u)",
-				  n, GQ_MIRROR_TAGS);
+			gq__failf(
+				Q_ERR_UNSUPPORTED,
+				"transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): the "
+				"running grid does not see what the CPU writes into device memory "
+				"(line %" PRIu32 " of %u)",
+				n, GQ_MIRROR_TAGS);
 			return false;
 		}
 	}

@@ -393,8 +393,8 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 }
 
 /*
- * The same of the mirror, all of it in device memory: what is published, if no hint has been missed,
- * and the next message. The orders are those of the unit's last look across PCIe.
+ * The same of the mirror, all of it in device memory: what is published, if no hint has been
+ * missed, and the next message. The orders are those of the unit's last look across PCIe.
  */
 GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struct gq_look *look)
 {

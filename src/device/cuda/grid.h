@@ -32,8 +32,8 @@ enum gq_ping {
 	GQ_PING_MIRROR,  /* echo GQ_MIRROR_TAGS lines of the mirror in `scratch` */
 };
 #define GQ_MIRROR_TAGS 4096u
-#define GQ_PING_STAY 8u /* beside it: do not park before the next ping */
-#define GQ_PING_BITS 4u
+#define GQ_PING_STAY   8u /* beside it: do not park before the next ping */
+#define GQ_PING_BITS   4u
 
 /* What the grid says of itself, beside the number of its launch. */
 enum gq_park {
