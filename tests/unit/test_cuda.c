@@ -8,7 +8,6 @@
 #include "standin.h"
 #include "support.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,12 +24,7 @@ static QueueConfig cuda_config(void)
 
 static void expect_refusal(const QueueConfig *cfg, const char *words)
 {
-	GpuQueue *q = q_init(cfg);
-
-	if (q != NULL)
-		fail_msg("accepted, though '%s'", words);
-	if (strstr(q_last_error(), words) == NULL)
-		fail_msg("'%s' does not say '%s'", q_last_error(), words);
+	expect_no_queue(cfg, words);
 	assert_int_equal(standin->live(), 0);
 	assert_int_equal(standin->depth(), 0);
 }
@@ -607,15 +601,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(an_image_is_loaded_by_path),
 		cmocka_unit_test(a_hung_message_is_reported_once),
 	};
-	const char *path = getenv("GPUQ_LIBCUDA");
-	void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
 
-	standin = library != NULL ? dlsym(library, "standin") : NULL;
-	if (standin == NULL) {
-		print_message("skipped: GPUQ_LIBCUDA does not name the stand-in driver\n");
+	standin = begin_on_standin(argc, argv);
+	if (standin == NULL)
 		return 77;
-	}
-	if (argc > 1) /* only the tests whose name matches */
-		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
 }
