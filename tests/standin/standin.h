@@ -56,6 +56,9 @@ struct standin_control {
 	void (*set)(int attribute, int value);
 	/* Messages so far that needed one read across PCIe. */
 	uint64_t (*wholes)(void);
+	/* The device's clock stands still, at what it shows at `host_ns` of CLOCK_MONOTONIC; 0: it
+	 * runs. */
+	void (*stop_clock)(uint64_t host_ns);
 };
 enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2 }; /* others as the driver's */
 

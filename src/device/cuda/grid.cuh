@@ -945,6 +945,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
 		if (GQ_IS_LANE_0)
 			gq_stand_still(g, u, look.control, launch);
+		u->looked_ns = 0; /* to have been paused is no stall */
 		gq_sync_warp();
 		return GQ_NOTHING;
 	}

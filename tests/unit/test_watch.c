@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_watch.c - what the host of a CUDA queue notices while nobody asks, through the stand-in
+ * driver: times in which the grid stood still.
+ */
+#include "device/cuda/cuda.h"
+#include "standin.h"
+#include "support.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SECOND UINT64_C(1000000000)
+
+static const struct standin_control *standin;
+
+/* ---- the grid stood still -------------------------------------------------------------------- */
+
+/* Until the grid's first unit, which has nothing to do, has looked twice. */
+static void let_it_look(struct gq_cuda *c)
+{
+	bool answered = true;
+	uint64_t measured;
+
+	pthread_mutex_lock(&c->lock);
+	for (int i = 0; i < 2 && answered; i++)
+		answered = gq__cuda_ask(c, GQ_PING_CLOCK, LONG_MS * UINT64_C(1000000), &measured);
+	pthread_mutex_unlock(&c->lock);
+	assert_true(answered);
+}
+
+/* A message that stays inside another unit than the grid's first. */
+static uint64_t occupy_the_second_unit(GpuQueue *q)
+{
+	const struct gq_cuda *c = q->device_state;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		uint64_t id;
+
+		close_gate();
+		id = send_op(q, OP_GATE, 0, "g", 1);
+		await_gate_waiters(1);
+		if (gq_load_relaxed_u64(&c->journal[0].msg_id) == 0)
+			return id;
+		open_gate();
+		expect_echo(q, id, "g", 1);
+	}
+	fail_msg("the second unit never takes a message");
+	return 0;
+}
+
+static void *pause_until_resumed(void *arg)
+{
+	return (void *)(intptr_t)q_pause(arg, LONG_MS);
+}
+
+static void a_pause_that_is_withdrawn_is_no_stall(void **state)
+{
+	QueueConfig cfg = config(8, 64);
+	uint64_t busy, before, now;
+	const struct gq_cuda *c;
+	pthread_t pauser;
+	void *status;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.consumers = 2;
+	cfg.idle_park_ms = UINT32_MAX;
+	q = make_queue_from(&cfg);
+	c = q->device_state;
+	busy = occupy_the_second_unit(q);
+	now = gq__now_ns();
+	standin->stop_clock(now); /* the only stalls are the test's */
+	let_it_look(q->device_state);
+	assert_int_equal(pthread_create(&pauser, NULL, pause_until_resumed, q), 0);
+	for (unsigned i = 0; (gq_load_seq_cst_u64(&c->ack[0]) & GQ_CONTROL_PAUSE) == 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	before = queue_info(q).stalls;
+	now += SECOND;
+	standin->stop_clock(now);
+	assert_status(q_resume(q), Q_OK);
+	pthread_join(pauser, &status);
+	assert_status((QueueStatus)(intptr_t)status, Q_ERR_CANCELLED);
+	let_it_look(q->device_state);
+	assert_int_equal(queue_info(q).stalls, before);
+	for (unsigned i = 0; queue_info(q).stalls == before; i++) { /* while it runs, one is */
+		assert_true(i < LONG_MS);
+		now += SECOND;
+		standin->stop_clock(now);
+		let_it_look(q->device_state);
+	}
+	standin->stop_clock(0);
+	open_gate();
+	expect_echo(q, busy, "g", 1);
+	q_shutdown(q);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
+	};
+
+	standin = begin_on_standin(argc, argv);
+	if (standin == NULL)
+		return 77;
+	return cmocka_run_group_tests_name("watch", tests, NULL, NULL);
+}
