@@ -841,9 +841,10 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		gone = gq_try_park(g, look, launch);
 	if (gq_from_lane_0(gone) != 0)
 		return GQ_LEAVE;
+	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
+	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	while (!gq_idle(g, u, now - u->idle_since))
 		;
-	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	return GQ_NOTHING;
 }
 
