@@ -244,7 +244,8 @@ typedef struct QueueInfo {
 	uint64_t hung_msg_id; /* with hung_ns not 0: the message that has been processed longest */
 	uint64_t hung_ns;     /* for how long; 0: none for 5 s or more */
 	uint64_t stalls;      /* times the idle grid stood still for 1 ms or more */
-	uint64_t reserved[5];
+	uint64_t hung;        /* messages that have been processed for 5 s or more */
+	uint64_t reserved[4];
 } QueueInfo;
 
 /* The stages of a message's way, by which a trace divides its time. */

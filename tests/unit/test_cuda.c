@@ -554,35 +554,6 @@ static void an_image_is_loaded_by_path(void **state)
 	assert_int_equal(gq__alloc_live_bytes(), memory);
 }
 
-static uint32_t hung_lines;
-
-static void count_hung(int level, const char *text, void *user)
-{
-	(void)level, (void)user;
-	if (strstr(text, "has been processed for") != NULL)
-		__atomic_add_fetch(&hung_lines, 1, __ATOMIC_RELAXED);
-}
-
-static void a_hung_message_is_reported_once(void **state)
-{
-	QueueConfig cfg = cuda_config();
-	GpuQueue *q;
-	uint64_t id;
-
-	(void)state;
-	q_set_log(count_hung, NULL);
-	q = make_queue_from(&cfg);
-	close_gate();
-	id = send_op(q, OP_GATE, 0, "s", 1);
-	await_gate_waiters(1);
-	assert_status(q_wait(q, id, 7500), Q_ERR_TIMEOUT);
-	assert_int_equal(hung_lines, 1);
-	open_gate();
-	expect_echo(q, id, "s", 1);
-	q_shutdown(q);
-	q_set_log(NULL, NULL);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -599,7 +570,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
 		cmocka_unit_test(an_image_is_loaded_by_path),
-		cmocka_unit_test(a_hung_message_is_reported_once),
 	};
 
 	standin = begin_on_standin(argc, argv);

@@ -566,33 +566,6 @@ static void a_binding_that_fails_leaves_nothing_bound(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
-/* ---- noticed --------------------------------------------------------------------------------- */
-
-static void what_hangs_is_in_the_information(void **state)
-{
-	GpuQueue *q = make_queue(4, 64);
-	QueueInfo info;
-	uint64_t id;
-
-	(void)state;
-	close_gate();
-	id = send_op(q, OP_GATE, 0, "s", 1);
-	await_gate_waiters(1);
-	info = queue_info(q);
-	assert_int_equal(info.hung_ns, 0); /* not for long */
-	for (unsigned i = 0; info.hung_ns == 0; i++) {
-		assert_true(i < LONG_MS);
-		nap_ms(10);
-		info = queue_info(q);
-	}
-	assert_int_equal(info.hung_msg_id, id);
-	assert_true(info.hung_ns >= 5000000000u);
-	open_gate();
-	expect_echo(q, id, "s", 1);
-	assert_int_equal(queue_info(q).hung_ns, 0);
-	q_shutdown(q);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -611,7 +584,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_is_in_device_memory_is_processed_there),
 		cmocka_unit_test(regions_of_one_page_are_pinned_together),
 		cmocka_unit_test(a_binding_that_fails_leaves_nothing_bound),
-		cmocka_unit_test(what_hangs_is_in_the_information),
 	};
 
 	standin = begin_on_standin(argc, argv);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_watch.c - what the host of a CUDA queue notices while nobody asks, through the stand-in
- * driver: times in which the grid stood still.
+ * driver: messages that take long, times in which the grid stood still.
  */
 #include "device/cuda/cuda.h"
 #include "standin.h"
@@ -14,6 +14,103 @@
 #define SECOND UINT64_C(1000000000)
 
 static const struct standin_control *standin;
+
+/* ---- messages that take long ------------------------------------------------------------------
+ */
+
+static char logged[1024]; /* lines of the log that say `kept`, by this thread's calls */
+static unsigned lines;
+static const char *kept;
+
+static void keep(int level, const char *text, void *user)
+{
+	const size_t used = strlen(logged);
+
+	(void)level, (void)user;
+	if (strstr(text, kept) == NULL)
+		return;
+	snprintf(logged + used, sizeof(logged) - used, "%s\n", text);
+	lines++;
+}
+
+static void listen_for(const char *words)
+{
+	kept = words;
+	logged[0] = '\0';
+	lines = 0;
+	q_set_log(keep, NULL);
+}
+
+static void await_lines(GpuQueue *q, uint64_t hung_id, unsigned n)
+{
+	for (unsigned i = 0; lines < n; i++) {
+		assert_true(i < LONG_MS / 100);
+		assert_status(q_wait(q, hung_id, 100), Q_ERR_TIMEOUT);
+	}
+}
+
+/* A message that stays inside, and has been there for so long by the device's clock. */
+static uint64_t hang_since(GpuQueue *q, uint64_t ns)
+{
+	const uint32_t others = gate_waiters();
+	uint64_t id;
+
+	standin->stop_clock(gq__now_ns() - ns);
+	id = send_op(q, OP_GATE, 0, "h", 1);
+	await_gate_waiters(others + 1);
+	standin->stop_clock(0);
+	return id;
+}
+
+static void messages_that_hang_are_counted_and_each_is_reported_once(void **state)
+{
+	QueueConfig cfg = config(8, 64);
+	uint64_t first, second;
+	char named[80];
+	QueueInfo info;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.consumers = 2;
+	q = make_queue_from(&cfg);
+	listen_for("has been processed for");
+	close_gate();
+	first = hang_since(q, 4 * SECOND);
+	info = queue_info(q);
+	assert_int_equal(info.hung_ns, 0); /* not for long */
+	assert_int_equal(info.hung, 0);
+	await_lines(q, first, 1);
+	snprintf(named, sizeof(named), "CUDA: message %llu has been processed for",
+		 (unsigned long long)first);
+	assert_non_null(strstr(logged, named));
+	assert_null(strstr(logged, "longest"));
+	info = queue_info(q);
+	assert_int_equal(info.hung, 1);
+	assert_int_equal(info.hung_msg_id, first);
+	assert_true(info.hung_ns >= 5 * SECOND);
+	second = hang_since(q, 4 * SECOND); /* behind the first, which stays the longest */
+	await_lines(q, first, 2);
+	assert_non_null(strstr(logged, "s, the longest of 2: msg_id "));
+	snprintf(named, sizeof(named), "%llu, %llu\n", (unsigned long long)first,
+		 (unsigned long long)second);
+	if (strstr(logged, named) == NULL) {
+		snprintf(named, sizeof(named), "%llu, %llu\n", (unsigned long long)second,
+			 (unsigned long long)first);
+		assert_non_null(strstr(logged, named));
+	}
+	info = queue_info(q);
+	assert_int_equal(info.hung, 2);
+	assert_int_equal(info.hung_msg_id, first);
+	assert_status(q_wait(q, first, 2500), Q_ERR_TIMEOUT); /* looked at again, nothing new */
+	assert_int_equal(lines, 2);
+	q_set_log(NULL, NULL);
+	open_gate();
+	expect_echo(q, first, "h", 1);
+	expect_echo(q, second, "h", 1);
+	assert_int_equal(queue_info(q).hung, 0);
+	assert_int_equal(queue_info(q).hung_ns, 0);
+	q_shutdown(q);
+}
 
 /* ---- the grid stood still -------------------------------------------------------------------- */
 
@@ -101,6 +198,7 @@ static void a_pause_that_is_withdrawn_is_no_stall(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(messages_that_hang_are_counted_and_each_is_reported_once),
 		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
 	};
 

@@ -60,7 +60,6 @@ struct gq_cuda {
 	bool gone_for_good; /* the driver has reported an error */
 	bool abandoned;     /* the handle is gone; a thread waits for the grid */
 	uint64_t tended_ns, watched_ns, aligned_ns;
-	uint64_t hung_id; /* the last that was reported */
 
 	/* The copy engine. */
 	uint32_t copy_from; /* bytes from which messages are copied; UINT32_MAX: none */

@@ -85,16 +85,29 @@ static struct gq_cuda *state_of(const GpuQueue *q)
 /* ---- failure
  * ---------------------------------------------------------------------------------------- */
 
-static size_t list_suspects(const struct gq_cuda *c, char *text, size_t room)
+/* @return the message inside a place, 0: none; and since when, on the host's clock. */
+static uint64_t inside(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
+{
+	const struct gq_journal *j = &c->journal[place];
+	const uint64_t id = gq_load_relaxed_u64(&j->msg_id);
+
+	*since_ns =
+		gq_load_relaxed_u64(&j->since_ns) + gq_load_relaxed_u64(&c->link->orders.ahead_ns);
+	return id == gq_load_relaxed_u64(&j->msg_id) ? id : 0;
+}
+
+/* The messages that are inside since before then, as many as there is room for. */
+static size_t list_suspects(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room)
 {
 	size_t used = 0;
 	unsigned n = 0;
 
 	text[0] = '\0';
 	for (uint32_t i = 0; i < c->places && used + 24 < room; i++) {
-		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
+		uint64_t since_ns;
+		const uint64_t id = inside(c, i, &since_ns);
 
-		if (id != 0)
+		if (id != 0 && since_ns <= before_ns)
 			used += (size_t)snprintf(text + used, room - used, "%s%" PRIu64,
 						 n++ == 0 ? "" : ", ", id);
 	}
@@ -118,7 +131,7 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 		gq_store_release_u64(&c->link->orders.depart, c->launch);
 	}
 	gq__cuda_describe(c->cu, result, what, sizeof(what));
-	if (list_suspects(c, ids, sizeof(ids)) != 0)
+	if (list_suspects(c, UINT64_MAX, ids, sizeof(ids)) != 0)
 		snprintf(q->failure, sizeof(q->failure), "CUDA: %s: %s; being processed: msg_id %s",
 			 call, what, ids);
 	else
@@ -1279,43 +1292,55 @@ static void published(GpuQueue *q)
 		gq__event_wake(&q->any, UINT32_MAX);
 }
 
-/*
- * The message that has been inside a unit longest.
- * @return for how long, if that is long; 0: none
- */
-static uint64_t find_hung(const struct gq_cuda *c, uint64_t now_ns, uint64_t *hung_id)
+/* Messages that have been inside for long. */
+struct hung {
+	uint64_t n, id, since_ns; /* id, since_ns: of the longest */
+	uint64_t last_ns;         /* since when the one is that came last */
+};
+
+static struct hung find_hung(const struct gq_cuda *c, uint64_t now_ns)
 {
-	const uint64_t ahead_ns = gq_load_relaxed_u64(&c->link->orders.ahead_ns);
-	uint64_t longest = 0;
+	struct hung h = { 0, 0, UINT64_MAX, 0 };
 
 	for (uint32_t i = 0; i < c->places; i++) {
-		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
-		const uint64_t since = gq_load_relaxed_u64(&c->journal[i].since_ns) + ahead_ns;
+		uint64_t since_ns;
+		const uint64_t id = inside(c, i, &since_ns);
 
-		if (id == 0 || now_ns < since || now_ns - since < HUNG_AFTER_NS ||
-		    now_ns - since <= longest || id != gq_load_relaxed_u64(&c->journal[i].msg_id))
+		if (id == 0 || since_ns + HUNG_AFTER_NS > now_ns)
 			continue;
-		longest = now_ns - since;
-		*hung_id = id;
+		h.n++;
+		if (since_ns < h.since_ns) {
+			h.id = id;
+			h.since_ns = since_ns;
+		}
+		if (since_ns > h.last_ns)
+			h.last_ns = since_ns;
 	}
-	return longest;
+	return h;
 }
 
-/* Say so when a message takes long. Under the lock. */
+/* Say so when messages have come to take long since this was last looked at. Under the lock. */
 static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
 {
-	uint64_t id = 0, ns = find_hung(c, now_ns, &id);
+	const struct hung h = find_hung(c, now_ns);
+	char others[224] = "", ids[160];
 
-	if (ns == 0 || id == c->hung_id)
+	if (h.n == 0 || h.last_ns + HUNG_AFTER_NS <= c->watched_ns)
 		return;
-	c->hung_id = id;
-	gq__log(Q_LOG_WARNING, "CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s", id,
-		ns / 1000000000);
+	if (h.n > 1) {
+		list_suspects(c, h.last_ns, ids, sizeof(ids));
+		snprintf(others, sizeof(others), ", the longest of %" PRIu64 ": msg_id %s", h.n,
+			 ids);
+	}
+	gq__log(Q_LOG_WARNING, "CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s%s",
+		h.id, (now_ns - h.since_ns) / 1000000000, others);
 }
 
 static void describe(const GpuQueue *q, QueueInfo *out)
 {
 	const struct gq_cuda *c = state_of(q);
+	const uint64_t now_ns = gq__now_ns();
+	struct hung hung;
 
 	out->flag_ns = gq_load_relaxed_u64(&c->measured.flag);
 	out->read_ns = c->measured.read;
@@ -1325,7 +1350,10 @@ static void describe(const GpuQueue *q, QueueInfo *out)
 	out->copy_small_ns = c->measured.copy_small;
 	out->canary_ns = c->measured.canary;
 	out->copy_from = c->copy_from == UINT32_MAX ? UINT64_MAX : c->copy_from;
-	out->hung_ns = find_hung(c, gq__now_ns(), &out->hung_msg_id);
+	hung = find_hung(c, now_ns);
+	out->hung = hung.n;
+	out->hung_msg_id = hung.id;
+	out->hung_ns = hung.n != 0 ? now_ns - hung.since_ns : 0;
 	out->stalls = gq_load_relaxed_u64(&c->link->report.stalls);
 }
 
@@ -1344,8 +1372,8 @@ static void tend(GpuQueue *q)
 		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
 			ask_clock(c, 20000);
 		if (now_ns - c->watched_ns > HUNG_NS) {
-			c->watched_ns = now_ns;
 			watch_journal(c, now_ns);
+			c->watched_ns = now_ns;
 		}
 	}
 	pthread_mutex_unlock(&c->lock);
