@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_watch.c - what the host of a CUDA queue notices while nobody asks, through the stand-in
- * driver: messages that take long, times in which the grid stood still.
+ * driver: messages that take long, times in which the grid stood still, results that do not arrive;
+ * and what becomes of these when the device fails.
  */
 #include "device/cuda/cuda.h"
 #include "standin.h"
@@ -195,11 +196,75 @@ static void a_pause_that_is_withdrawn_is_no_stall(void **state)
 	q_shutdown(q);
 }
 
+/* ---- results that do not arrive ---------------------------------------------------------------
+ */
+
+/* Until the device has completed messages, n of them, that nobody has reaped. */
+static void await_completed(const GpuQueue *q, uint32_t n)
+{
+	uint32_t slot, outcome;
+
+	for (uint32_t i = 0; i < n; i++)
+		for (unsigned turns = 0;
+		     gq_look_at_done(&q->ch, q->done_pos.head + i, &slot, &outcome) != GQ_WHOLE;
+		     turns++) {
+			assert_true(turns < LONG_MS);
+			nap_ms(1);
+		}
+}
+
+/* The message's first result word as its consumer would not have written it, or as it was. */
+static void meddle(const GpuQueue *q, uint64_t id)
+{
+	uint64_t *word = (uint64_t *)(void *)gq_result_at(&q->ch, (uint32_t)(id & q->slot_mask));
+
+	gq_store_relaxed_u64(word, ~gq_load_relaxed_u64(word));
+}
+
+static void what_is_whole_behind_what_is_not_outlives_the_device(void **state)
+{
+	enum { TORN, MISSING, WAYS };
+
+	(void)state;
+	for (int way = TORN; way < WAYS; way++) {
+		QueueConfig cfg = config(8, 64);
+		GpuQueue *q = make_queue_from(&cfg);
+		uint64_t id[4], *entry;
+		QueueStats stats;
+
+		for (int i = 0; i < 3; i++) {
+			id[i] = send(q, "x", 1);
+			await_completed(q, (uint32_t)i + 1);
+		}
+		close_gate();
+		id[3] = send_op(q, OP_GATE, 0, "g", 1);
+		await_gate_waiters(1);
+		entry = gq_ring_entry(&q->ch.done, q->done_pos.head);
+		if (way == TORN)
+			meddle(q, id[0]);
+		else
+			gq_store_relaxed_u64(entry, ~gq_load_relaxed_u64(entry));
+		standin->break_context(700);
+		assert_status(q_wait(q, id[3], LONG_MS), Q_ERR_CUDA);
+		stats = stats_of(q);
+		assert_int_equal(stats.enq_count, 4);
+		assert_int_equal(stats.finished, 4);
+		assert_int_equal(stats.failed, 2); /* the one and the one inside */
+		open_gate();
+		q_shutdown(q);
+		while (standin->resident() != 0)
+			nap_ms(1);
+		standin->break_context(0);
+		assert_int_equal(standin->live(), 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_that_hang_are_counted_and_each_is_reported_once),
 		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
+		cmocka_unit_test(what_is_whole_behind_what_is_not_outlives_the_device),
 	};
 
 	standin = begin_on_standin(argc, argv);
