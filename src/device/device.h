@@ -54,7 +54,7 @@ struct gq_device {
 	/* Where a consumer finds the bytes that a descriptor refers to; NULL: it cannot. */
 	const void *(*locate)(GpuQueue *q, const MessageDescriptor *d, const void *bytes);
 	/* What only the device knows, for q_info(). */
-	void (*describe)(const GpuQueue *q, QueueInfo *out);
+	void (*describe)(GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */
 	void (*published)(GpuQueue *q);
 	/* A pause is complete; a pause is over. Outside the control lock. */

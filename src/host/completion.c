@@ -197,6 +197,32 @@ void gq__fail_all(GpuQueue *q)
 		gq__wake_slot(q, i);
 }
 
+/*
+ * How long the next completion has been without all of its result, as far as this has been asked.
+ * Everything behind it waits, and for ever if its bytes were written to by others.
+ * @param id  whose it is
+ * @return 0: it is whole, or there is none
+ */
+uint64_t gq__torn_ns(GpuQueue *q, uint64_t now_ns, uint64_t *id)
+{
+	uint32_t slot, outcome;
+	uint64_t pos, ns = 0;
+
+	pthread_mutex_lock(&q->reap_lock);
+	pos = gq_load_relaxed_u64(q->ch.done.head);
+	if (q->given_up || gq_look_at_done(&q->ch, pos, &slot, &outcome) != GQ_TORN) {
+		q->torn_since_ns = 0;
+	} else {
+		if (q->torn_since_ns == 0 || q->torn_pos != pos)
+			q->torn_since_ns = now_ns;
+		q->torn_pos = pos;
+		ns = now_ns > q->torn_since_ns ? now_ns - q->torn_since_ns : 0;
+		*id = gq_slot_at(&q->ch, slot)->msg_id;
+	}
+	pthread_mutex_unlock(&q->reap_lock);
+	return ns;
+}
+
 /* Whether polling would return something. */
 static bool unpolled_left(GpuQueue *q)
 {

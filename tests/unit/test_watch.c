@@ -221,6 +221,41 @@ static void meddle(const GpuQueue *q, uint64_t id)
 	gq_store_relaxed_u64(word, ~gq_load_relaxed_u64(word));
 }
 
+static void a_result_that_others_have_written_to_is_reported(void **state)
+{
+	GpuQueue *q = make_queue(8, 64);
+	uint64_t first = send(q, "1", 1), second = send(q, "2", 1);
+	char named[64];
+	QueueInfo info;
+	size_t n;
+
+	(void)state;
+	await_completed(q, 2);
+	meddle(q, first);
+	assert_int_equal(queue_info(q).hung, 0); /* not for long: it may be on its way */
+	pthread_mutex_lock(&q->reap_lock);
+	q->torn_since_ns -= 6 * SECOND;
+	pthread_mutex_unlock(&q->reap_lock);
+	info = queue_info(q);
+	assert_int_equal(info.hung, 1);
+	assert_int_equal(info.hung_msg_id, first);
+	assert_true(info.hung_ns >= 6 * SECOND);
+	assert_status(q_poll_completions(q, &(uint64_t){ 0 }, 1, &n), Q_OK);
+	assert_int_equal(n, 0); /* the order of completions stands */
+	listen_for("has not been whole for");
+	await_lines(q, second, 1);
+	snprintf(named, sizeof(named), "the result of message %llu ", (unsigned long long)first);
+	assert_non_null(strstr(logged, named));
+	assert_status(q_wait(q, second, 2500), Q_ERR_TIMEOUT);
+	assert_int_equal(lines, 1);
+	q_set_log(NULL, NULL);
+	meddle(q, first);
+	expect_echo(q, first, "1", 1);
+	expect_echo(q, second, "2", 1);
+	assert_int_equal(queue_info(q).hung, 0);
+	q_shutdown(q);
+}
+
 static void what_is_whole_behind_what_is_not_outlives_the_device(void **state)
 {
 	enum { TORN, MISSING, WAYS };
@@ -264,6 +299,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_that_hang_are_counted_and_each_is_reported_once),
 		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
+		cmocka_unit_test(a_result_that_others_have_written_to_is_reported),
 		cmocka_unit_test(what_is_whole_behind_what_is_not_outlives_the_device),
 	};
 

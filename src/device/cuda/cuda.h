@@ -60,6 +60,7 @@ struct gq_cuda {
 	bool gone_for_good; /* the driver has reported an error */
 	bool abandoned;     /* the handle is gone; a thread waits for the grid */
 	uint64_t tended_ns, watched_ns, aligned_ns;
+	uint64_t torn_id; /* the last result that was reported not to arrive */
 
 	/* The copy engine. */
 	uint32_t copy_from; /* bytes from which messages are copied; UINT32_MAX: none */

@@ -1336,10 +1336,27 @@ static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
 		h.id, (now_ns - h.since_ns) / 1000000000, others);
 }
 
-static void describe(const GpuQueue *q, QueueInfo *out)
+/* Say so when a result does not arrive: everything behind it waits. Under the lock. */
+static void watch_results(struct gq_cuda *c, uint64_t now_ns)
+{
+	uint64_t id = 0;
+	const uint64_t ns = gq__torn_ns(c->q, now_ns, &id);
+
+	if (ns < HUNG_AFTER_NS || id == c->torn_id)
+		return;
+	c->torn_id = id;
+	gq__log(Q_LOG_ERROR,
+		"CUDA: the result of message %" PRIu64 " has not been whole for %" PRIu64
+		" s, and all completions behind it wait: has a result been written to that was "
+		"released?",
+		id, ns / 1000000000);
+}
+
+static void describe(GpuQueue *q, QueueInfo *out)
 {
 	const struct gq_cuda *c = state_of(q);
 	const uint64_t now_ns = gq__now_ns();
+	uint64_t torn_ns, torn_id = 0;
 	struct hung hung;
 
 	out->flag_ns = gq_load_relaxed_u64(&c->measured.flag);
@@ -1354,6 +1371,14 @@ static void describe(const GpuQueue *q, QueueInfo *out)
 	out->hung = hung.n;
 	out->hung_msg_id = hung.id;
 	out->hung_ns = hung.n != 0 ? now_ns - hung.since_ns : 0;
+	torn_ns = gq__torn_ns(q, now_ns, &torn_id);
+	if (torn_ns >= HUNG_AFTER_NS) {
+		out->hung++;
+		if (torn_ns > out->hung_ns) {
+			out->hung_msg_id = torn_id;
+			out->hung_ns = torn_ns;
+		}
+	}
 	out->stalls = gq_load_relaxed_u64(&c->link->report.stalls);
 }
 
@@ -1371,10 +1396,11 @@ static void tend(GpuQueue *q)
 	} else if (!has_left(c)) {
 		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
 			ask_clock(c, 20000);
-		if (now_ns - c->watched_ns > HUNG_NS) {
-			watch_journal(c, now_ns);
-			c->watched_ns = now_ns;
-		}
+	}
+	if (!c->gone_for_good && now_ns - c->watched_ns > HUNG_NS) {
+		watch_journal(c, now_ns);
+		watch_results(c, now_ns);
+		c->watched_ns = now_ns;
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (is_cancelling(q))
