@@ -62,8 +62,8 @@ struct gq_device {
 	void (*resumed)(GpuQueue *q);
 	/* Called now and then by whoever waits or finds nothing. */
 	void (*tend)(GpuQueue *q);
-	/* By how much the times that consumers give may be off from now on, but for drift; NULL:
-	 * their clock is the host's. */
+	/* By how much the times that consumers have given may be off, but for drift; never less
+	 * than before. NULL: their clock is the host's. */
 	uint64_t (*clock_error_ns)(GpuQueue *q);
 };
 

@@ -76,9 +76,9 @@ static const struct gq_trace_record *record_of(const GpuQueue *q, uint64_t id)
 }
 
 /* As recorded, before anything is moved. */
-static void expect_order(const GpuQueue *q, const struct gq_trace_record *r)
+static void expect_order(GpuQueue *q, const struct gq_trace_record *r)
 {
-	const uint64_t error_ns = q->trace->clock_error_ns;
+	const uint64_t error_ns = summary_of(q).clock_error_ns;
 
 	assert_int_equal(on_cuda(), error_ns != 0);
 	assert_true(r->enqueued_ns != 0 && r->enqueued_ns <= r->visible_ns);

@@ -2,7 +2,7 @@
 /*
  * test_watch.c - what the host of a CUDA queue notices while nobody asks, through the stand-in
  * driver: messages that take long, times in which the grid stood still, results that do not arrive;
- * and what becomes of these when the device fails.
+ * and what becomes of these when the device fails; that the clocks stay aligned.
  */
 #include "device/cuda/cuda.h"
 #include "standin.h"
@@ -294,6 +294,44 @@ static void what_is_whole_behind_what_is_not_outlives_the_device(void **state)
 	}
 }
 
+/* ---- clocks ------------------------------------------------------------------------------------
+ */
+
+static void one_lucky_trip_does_not_end_the_alignment_of_clocks(void **state)
+{
+	const uint64_t patience_ns = LONG_MS * UINT64_C(1000000);
+	QueueConfig cfg = config(8, 64);
+	uint64_t before, error;
+	const uint64_t *ahead;
+	struct gq_cuda *c;
+	GpuQueue *q;
+	bool answered;
+	unsigned asked = 1;
+
+	(void)state;
+	cfg.idle_park_ms = UINT32_MAX;
+	q = make_queue_from(&cfg);
+	c = q->device_state;
+	ahead = &c->link->orders.ahead_ns;
+	pthread_mutex_lock(&c->lock);
+	c->trip_ns = 1;
+	before = gq_load_relaxed_u64(ahead);
+	standin->stop_clock(gq__now_ns() - 3600 * SECOND); /* the device's drifts off */
+	answered = gq__cuda_ask_clock(c, patience_ns);
+	error = gq_load_relaxed_u64(ahead) - before; /* a trip so much longer is not used */
+	while (answered && asked < 1000 && gq_load_relaxed_u64(ahead) == before) {
+		answered = gq__cuda_ask_clock(c, patience_ns);
+		asked++;
+	}
+	pthread_mutex_unlock(&c->lock);
+	assert_true(answered);
+	assert_int_equal(error, 0);
+	assert_true(asked > 2 && asked < 1000);
+	assert_true(gq_load_relaxed_u64(ahead) - before > 3599 * SECOND);
+	standin->stop_clock(0);
+	q_shutdown(q);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +339,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
 		cmocka_unit_test(a_result_that_others_have_written_to_is_reported),
 		cmocka_unit_test(what_is_whole_behind_what_is_not_outlives_the_device),
+		cmocka_unit_test(one_lucky_trip_does_not_end_the_alignment_of_clocks),
 	};
 
 	standin = begin_on_standin(argc, argv);

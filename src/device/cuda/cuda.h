@@ -47,7 +47,9 @@ struct gq_cuda {
 	struct gq_journal *journal; /* in link */
 	uint64_t *ack;              /* in link */
 	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first ... */
-	uint64_t ahead_error_ns;    /* ... and by how much that may be wrong */
+	uint64_t ahead_error_ns;    /* ... and by how much orders.ahead_ns may have been wrong */
+	uint64_t
+		trip_ns; /* of the clock's questions: the shortest, forgotten slowly; 0: none yet */
 	struct gq_primitives measured;
 	bool is_being_measured;
 
@@ -93,6 +95,11 @@ bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const 
 void gq__cuda_fail(struct gq_cuda *c, const char *call, int result);
 /* Ask the grid's first unit something; under the lock. @return false: no answer in time. */
 bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, uint64_t *answer);
+/*
+ * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
+ * time of the answer, unless the trip was long. Under the lock. @return false: no answer in time.
+ */
+bool gq__cuda_ask_clock(struct gq_cuda *c, uint64_t patience_ns);
 /* A question that somebody else awaits: @return its number. */
 uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what);
 bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns);

@@ -916,11 +916,7 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 	return true;
 }
 
-/*
- * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
- * time of the answer. Under the lock. @return false when no answer came in time.
- */
-static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
+bool gq__cuda_ask_clock(struct gq_cuda *c, uint64_t patience_ns)
 {
 	const uint64_t asked = gq__now_ns(), ping = gq__cuda_post_ping(c, GQ_PING_CLOCK);
 	uint64_t trip;
@@ -929,13 +925,20 @@ static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
 		return false;
 	c->aligned_ns = gq__now_ns();
 	trip = c->aligned_ns - asked;
-	/* A long trip says little of when the answer was given. */
-	if (c->measured.flag == 0 || trip < 2 * c->measured.flag)
-		gq_store_relaxed_u64(&c->link->orders.ahead_ns,
-				     asked + trip / 2 -
-					     gq_load_relaxed_u64(&c->link->report.pong_ns));
+	/* A long trip says little of when the answer was given. But if the shortest was luck, none
+	 * would be short beside it ever again. */
+	if (c->trip_ns != 0 && trip >= 2 * c->trip_ns) {
+		c->trip_ns += c->trip_ns / 8 + 1;
+		return true;
+	}
+	gq_store_relaxed_u64(&c->link->orders.ahead_ns,
+			     asked + trip / 2 - gq_load_relaxed_u64(&c->link->report.pong_ns));
+	if (trip / 2 > c->ahead_error_ns) /* others may be reading this, and the next one */
+		gq_store_relaxed_u64(&c->ahead_error_ns, trip / 2);
 	if (c->measured.flag == 0 || trip < c->measured.flag)
-		gq_store_relaxed_u64(&c->measured.flag, trip); /* describe() may be reading it */
+		gq_store_relaxed_u64(&c->measured.flag, trip);
+	if (c->trip_ns == 0 || trip < c->trip_ns)
+		c->trip_ns = trip;
 	return true;
 }
 
@@ -945,7 +948,8 @@ static bool align_clocks(struct gq_cuda *c)
 	unsigned answers = 0;
 
 	for (unsigned i = 0; answers < 8 && i < 100; i++)
-		answers += ask_clock(c, START_TIMEOUT_NS / 1000);
+		answers += gq__cuda_ask_clock(c, START_TIMEOUT_NS / 1000);
+	c->ahead_error_ns = c->measured.flag; /* half of twice that: longer trips did not count */
 	if (answers == 0)
 		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
 	return answers != 0;
@@ -1395,7 +1399,7 @@ static void tend(GpuQueue *q)
 		wake_grid(c, true);
 	} else if (!has_left(c)) {
 		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
-			ask_clock(c, 20000);
+			gq__cuda_ask_clock(c, 20000 + 2 * c->trip_ns);
 	}
 	if (!c->gone_for_good && now_ns - c->watched_ns > HUNG_NS) {
 		watch_journal(c, now_ns);
@@ -1407,18 +1411,11 @@ static void tend(GpuQueue *q)
 		cancel_unstarted(q);
 }
 
-/* The offset is the middle of a round trip: off by half of it at most, and a trip of less than
- * twice the shortest was taken for good. What the clocks drift apart until the next one comes on
- * top. */
+/* The offset is the middle of a round trip: off by half of it at most. What the clocks drift apart
+ * until the next one comes on top. */
 static uint64_t clock_error_ns(GpuQueue *q)
 {
-	struct gq_cuda *c = state_of(q);
-	uint64_t error_ns;
-
-	pthread_mutex_lock(&c->lock);
-	error_ns = c->measured.flag != 0 ? c->measured.flag : c->ahead_error_ns;
-	pthread_mutex_unlock(&c->lock);
-	return error_ns;
+	return gq_load_relaxed_u64(&state_of(q)->ahead_error_ns);
 }
 
 const struct gq_device gq__cuda_device = {
