@@ -317,10 +317,10 @@ static void one_lucky_trip_does_not_end_the_alignment_of_clocks(void **state)
 	c->trip_ns = 1;
 	before = gq_load_relaxed_u64(ahead);
 	standin->stop_clock(gq__now_ns() - 3600 * SECOND); /* the device's drifts off */
-	answered = gq__cuda_ask_clock(c, patience_ns);
+	answered = gq__watch_ask_clock(c, patience_ns);
 	error = gq_load_relaxed_u64(ahead) - before; /* a trip so much longer is not used */
 	while (answered && asked < 1000 && gq_load_relaxed_u64(ahead) == before) {
-		answered = gq__cuda_ask_clock(c, patience_ns);
+		answered = gq__watch_ask_clock(c, patience_ns);
 		asked++;
 	}
 	pthread_mutex_unlock(&c->lock);

@@ -3,6 +3,7 @@
  * cuda.h - the CUDA device's state, for its source files.
  *
  *   cuda_device.c  opening, launching, pausing, failing, ending
+ *   watch.c        what is noticed meanwhile: clocks, messages that take long; q_info()
  *   transport.c    how messages get to the grid: seals, the copy engine, calibration
  *   regions.c      descriptors to data that the GPU can reach
  */
@@ -95,11 +96,6 @@ bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const 
 void gq__cuda_fail(struct gq_cuda *c, const char *call, int result);
 /* Ask the grid's first unit something; under the lock. @return false: no answer in time. */
 bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, uint64_t *answer);
-/*
- * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
- * time of the answer, unless the trip was long. Under the lock. @return false: no answer in time.
- */
-bool gq__cuda_ask_clock(struct gq_cuda *c, uint64_t patience_ns);
 /* A question that somebody else awaits: @return its number. */
 uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what);
 bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns);
@@ -107,6 +103,25 @@ bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
  * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);
 void gq__cuda_quiet_end(struct gq_cuda *c);
+
+/* watch.c */
+
+/*
+ * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
+ * time of the answer, unless the trip was long. Under the lock. @return false: no answer in time.
+ */
+bool gq__watch_ask_clock(struct gq_cuda *c, uint64_t patience_ns);
+/* Eight answers, of which at least one must come through: deadlines depend on it. */
+bool gq__watch_align(struct gq_cuda *c);
+/* Now and then, under the lock, while the grid is resident. */
+void gq__watch_realign(struct gq_cuda *c, uint64_t now_ns);
+/* Now and then, under the lock: say in the log what takes long. */
+void gq__watch(struct gq_cuda *c, uint64_t now_ns);
+/* The messages inside since before then, as many as there is room for. @return how many. */
+size_t gq__watch_list(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room);
+/* As struct gq_device says. */
+void gq__watch_describe(GpuQueue *q, QueueInfo *out);
+uint64_t gq__watch_clock_error_ns(GpuQueue *q);
 
 /* transport.c */
 

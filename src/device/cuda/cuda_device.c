@@ -22,12 +22,9 @@ enum {
 	DEFAULT_SCOUTS = 16,
 	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
 	TEND_NS = 1000000,          /* how often the driver is asked */
-	HUNG_NS = 1000000000,       /* how often the journal is looked through */
 };
 #define START_TIMEOUT_NS UINT64_C(10000000000)
 #define QUIET_TIMEOUT_NS UINT64_C(2000000000)
-#define HUNG_AFTER_NS    UINT64_C(5000000000)
-#define ALIGN_EVERY_NS   UINT64_C(1000000000)
 
 /* Queues with a grid: allocating and freeing waits for every kernel of the context, so their grids
  * have to leave for a moment. */
@@ -85,35 +82,6 @@ static struct gq_cuda *state_of(const GpuQueue *q)
 /* ---- failure
  * ---------------------------------------------------------------------------------------- */
 
-/* @return the message inside a place, 0: none; and since when, on the host's clock. */
-static uint64_t inside(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
-{
-	const struct gq_journal *j = &c->journal[place];
-	const uint64_t id = gq_load_relaxed_u64(&j->msg_id);
-
-	*since_ns =
-		gq_load_relaxed_u64(&j->since_ns) + gq_load_relaxed_u64(&c->link->orders.ahead_ns);
-	return id == gq_load_relaxed_u64(&j->msg_id) ? id : 0;
-}
-
-/* The messages that are inside since before then, as many as there is room for. */
-static size_t list_suspects(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room)
-{
-	size_t used = 0;
-	unsigned n = 0;
-
-	text[0] = '\0';
-	for (uint32_t i = 0; i < c->places && used + 24 < room; i++) {
-		uint64_t since_ns;
-		const uint64_t id = inside(c, i, &since_ns);
-
-		if (id != 0 && since_ns <= before_ns)
-			used += (size_t)snprintf(text + used, room - used, "%s%" PRIu64,
-						 n++ == 0 ? "" : ", ", id);
-	}
-	return n;
-}
-
 /*
  * The driver has reported an error: the context is dead, and with it the grid. Under the lock.
  */
@@ -131,7 +99,7 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 		gq_store_release_u64(&c->link->orders.depart, c->launch);
 	}
 	gq__cuda_describe(c->cu, result, what, sizeof(what));
-	if (list_suspects(c, UINT64_MAX, ids, sizeof(ids)) != 0)
+	if (gq__watch_list(c, UINT64_MAX, ids, sizeof(ids)) != 0)
 		snprintf(q->failure, sizeof(q->failure), "CUDA: %s: %s; being processed: msg_id %s",
 			 call, what, ids);
 	else
@@ -916,45 +884,6 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 	return true;
 }
 
-bool gq__cuda_ask_clock(struct gq_cuda *c, uint64_t patience_ns)
-{
-	const uint64_t asked = gq__now_ns(), ping = gq__cuda_post_ping(c, GQ_PING_CLOCK);
-	uint64_t trip;
-
-	if (!gq__cuda_await_pong(c, ping, patience_ns))
-		return false;
-	c->aligned_ns = gq__now_ns();
-	trip = c->aligned_ns - asked;
-	/* A long trip says little of when the answer was given. But if the shortest was luck, none
-	 * would be short beside it ever again. */
-	if (c->trip_ns != 0 && trip >= 2 * c->trip_ns) {
-		c->trip_ns += c->trip_ns / 8 + 1;
-		return true;
-	}
-	gq_store_relaxed_u64(&c->link->orders.ahead_ns,
-			     asked + trip / 2 - gq_load_relaxed_u64(&c->link->report.pong_ns));
-	if (trip / 2 > c->ahead_error_ns) /* others may be reading this, and the next one */
-		gq_store_relaxed_u64(&c->ahead_error_ns, trip / 2);
-	if (c->measured.flag == 0 || trip < c->measured.flag)
-		gq_store_relaxed_u64(&c->measured.flag, trip);
-	if (c->trip_ns == 0 || trip < c->trip_ns)
-		c->trip_ns = trip;
-	return true;
-}
-
-/* Eight answers, of which at least one must come through: deadlines depend on it. */
-static bool align_clocks(struct gq_cuda *c)
-{
-	unsigned answers = 0;
-
-	for (unsigned i = 0; answers < 8 && i < 100; i++)
-		answers += gq__cuda_ask_clock(c, START_TIMEOUT_NS / 1000);
-	c->ahead_error_ns = c->measured.flag; /* half of twice that: longer trips did not count */
-	if (answers == 0)
-		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
-	return answers != 0;
-}
-
 /* A one-thread kernel in another stream must come through beside the grid. */
 static bool run_canary(struct gq_cuda *c)
 {
@@ -1091,7 +1020,7 @@ static bool launch_first(struct gq_cuda *c)
 	gq__cuda_post_ping(c, GQ_PING_CLOCK); /* it stays until this is over */
 	if (!launch(c) || !await_residence(c) || !begin(c))
 		return false;
-	ok = align_clocks(c) && run_canary(c) && gq__transport_choose(c);
+	ok = gq__watch_align(c) && run_canary(c) && gq__transport_choose(c);
 	c->is_being_measured = false;
 	gq__cuda_post_ping(c, GQ_PING_CLOCK);
 	end(c);
@@ -1296,96 +1225,6 @@ static void published(GpuQueue *q)
 		gq__event_wake(&q->any, UINT32_MAX);
 }
 
-/* Messages that have been inside for long. */
-struct hung {
-	uint64_t n, id, since_ns; /* id, since_ns: of the longest */
-	uint64_t last_ns;         /* since when the one is that came last */
-};
-
-static struct hung find_hung(const struct gq_cuda *c, uint64_t now_ns)
-{
-	struct hung h = { 0, 0, UINT64_MAX, 0 };
-
-	for (uint32_t i = 0; i < c->places; i++) {
-		uint64_t since_ns;
-		const uint64_t id = inside(c, i, &since_ns);
-
-		if (id == 0 || since_ns + HUNG_AFTER_NS > now_ns)
-			continue;
-		h.n++;
-		if (since_ns < h.since_ns) {
-			h.id = id;
-			h.since_ns = since_ns;
-		}
-		if (since_ns > h.last_ns)
-			h.last_ns = since_ns;
-	}
-	return h;
-}
-
-/* Say so when messages have come to take long since this was last looked at. Under the lock. */
-static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
-{
-	const struct hung h = find_hung(c, now_ns);
-	char others[224] = "", ids[160];
-
-	if (h.n == 0 || h.last_ns + HUNG_AFTER_NS <= c->watched_ns)
-		return;
-	if (h.n > 1) {
-		list_suspects(c, h.last_ns, ids, sizeof(ids));
-		snprintf(others, sizeof(others), ", the longest of %" PRIu64 ": msg_id %s", h.n,
-			 ids);
-	}
-	gq__log(Q_LOG_WARNING, "CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s%s",
-		h.id, (now_ns - h.since_ns) / 1000000000, others);
-}
-
-/* Say so when a result does not arrive: everything behind it waits. Under the lock. */
-static void watch_results(struct gq_cuda *c, uint64_t now_ns)
-{
-	uint64_t id = 0;
-	const uint64_t ns = gq__torn_ns(c->q, now_ns, &id);
-
-	if (ns < HUNG_AFTER_NS || id == c->torn_id)
-		return;
-	c->torn_id = id;
-	gq__log(Q_LOG_ERROR,
-		"CUDA: the result of message %" PRIu64 " has not been whole for %" PRIu64
-		" s, and all completions behind it wait: has a result been written to that was "
-		"released?",
-		id, ns / 1000000000);
-}
-
-static void describe(GpuQueue *q, QueueInfo *out)
-{
-	const struct gq_cuda *c = state_of(q);
-	const uint64_t now_ns = gq__now_ns();
-	uint64_t torn_ns, torn_id = 0;
-	struct hung hung;
-
-	out->flag_ns = gq_load_relaxed_u64(&c->measured.flag);
-	out->read_ns = c->measured.read;
-	out->release_ns = c->measured.release;
-	out->pull_ns = c->measured.pull;
-	out->copy_ns = c->measured.copy;
-	out->copy_small_ns = c->measured.copy_small;
-	out->canary_ns = c->measured.canary;
-	out->copy_from = c->copy_from == UINT32_MAX ? UINT64_MAX : c->copy_from;
-	hung = find_hung(c, now_ns);
-	out->hung = hung.n;
-	out->hung_msg_id = hung.id;
-	out->hung_ns = hung.n != 0 ? now_ns - hung.since_ns : 0;
-	torn_ns = gq__torn_ns(q, now_ns, &torn_id);
-	if (torn_ns >= HUNG_AFTER_NS) {
-		out->hung++;
-		if (torn_ns > out->hung_ns) {
-			out->hung_msg_id = torn_id;
-			out->hung_ns = torn_ns;
-		}
-	}
-	out->stalls = gq_load_relaxed_u64(&c->link->report.stalls);
-}
-
 static void tend(GpuQueue *q)
 {
 	struct gq_cuda *c = state_of(q);
@@ -1395,27 +1234,15 @@ static void tend(GpuQueue *q)
 	    pthread_mutex_trylock(&c->lock) != 0)
 		return;
 	gq_store_relaxed_u64(&c->tended_ns, now_ns);
-	if (is_bounded(c)) {
+	if (is_bounded(c))
 		wake_grid(c, true);
-	} else if (!has_left(c)) {
-		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
-			gq__cuda_ask_clock(c, 20000 + 2 * c->trip_ns);
-	}
-	if (!c->gone_for_good && now_ns - c->watched_ns > HUNG_NS) {
-		watch_journal(c, now_ns);
-		watch_results(c, now_ns);
-		c->watched_ns = now_ns;
-	}
+	else if (!has_left(c))
+		gq__watch_realign(c, now_ns);
+	if (!c->gone_for_good)
+		gq__watch(c, now_ns);
 	pthread_mutex_unlock(&c->lock);
 	if (is_cancelling(q))
 		cancel_unstarted(q);
-}
-
-/* The offset is the middle of a round trip: off by half of it at most. What the clocks drift apart
- * until the next one comes on top. */
-static uint64_t clock_error_ns(GpuQueue *q)
-{
-	return gq_load_relaxed_u64(&state_of(q)->ahead_error_ns);
 }
 
 const struct gq_device gq__cuda_device = {
@@ -1432,10 +1259,10 @@ const struct gq_device gq__cuda_device = {
 	.hand_over = gq__transport_hand_over,
 	.bind = gq__regions_bind,
 	.locate = gq__regions_locate,
-	.describe = describe,
+	.describe = gq__watch_describe,
 	.published = published,
 	.paused = paused,
 	.resumed = resumed,
 	.tend = tend,
-	.clock_error_ns = clock_error_ns,
+	.clock_error_ns = gq__watch_clock_error_ns,
 };
