@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const struct standin_control *standin;
 
@@ -512,6 +514,67 @@ static void a_departure_that_times_out_costs_no_unit(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+static void *init_in_vain(void *cfg)
+{
+	assert_null(q_init(cfg));
+	return NULL;
+}
+
+/* In the child of a process that uses the GPU; no cmocka there. @return 0, or what went wrong. */
+static int use_queues_in_a_child(QueueConfig cfg)
+{
+	GpuQueue *q;
+
+	alarm(60); /* a child that blocks */
+	if (q_init(&cfg) != NULL || strstr(q_last_error(), "before fork()") == NULL)
+		return 1;
+#if !defined(__SANITIZE_THREAD__)
+	/* ThreadSanitizer does not allow threads in the child of a threaded process. */
+	cfg.device = Q_DEVICE_AUTO;
+	q = q_init(&cfg);
+	if (q == NULL || q->cfg.device != Q_DEVICE_CPU)
+		return 2;
+	q_shutdown(q);
+	cfg.device = Q_DEVICE_CPU;
+	q = q_init(&cfg);
+	if (q == NULL)
+		return 3;
+	q_shutdown(q);
+#else
+	(void)q;
+#endif
+	return 0;
+}
+
+/* The other thread holds what q_init() locks for two seconds, and is not there in the child. */
+static void a_child_forked_during_an_init_does_not_block(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	pthread_t thread;
+	int how = -1;
+	GpuQueue *q;
+	pid_t child;
+	uint64_t id;
+
+	(void)state;
+	q = make_queue_from(&cfg);
+	close_gate();
+	id = send_op(q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	assert_int_equal(pthread_create(&thread, NULL, init_in_vain, &cfg), 0);
+	nap_ms(300);
+	child = fork();
+	if (child == 0)
+		_exit(use_queues_in_a_child(cfg));
+	assert_int_equal(waitpid(child, &how, 0), child);
+	assert_int_equal(how, 0);
+	pthread_join(thread, NULL);
+	open_gate();
+	expect_echo(q, id, "s", 1);
+	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* A stand-in image is addresses of this process, so a copy of it in a file is one too. */
 static void an_image_is_loaded_by_path(void **state)
 {
@@ -604,6 +667,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
+		cmocka_unit_test(a_child_forked_during_an_init_does_not_block),
 		cmocka_unit_test(an_image_is_loaded_by_path),
 		cmocka_unit_test(a_hung_message_is_reported_once),
 	};
