@@ -457,9 +457,9 @@ Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
  * grid leaves for the moment, so this waits for the messages being processed, at most 2 s.
  *
  * @param table  must outlive the queue, or the binding
- * @return Q_OK; Q_ERR_NOT_READY: a message by descriptor has not finished, or is just being
- *         enqueued: the binding is as it was. On the CUDA device, and then nothing is bound:
- *         Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
+ * @return Q_OK. Else the binding is as it was: Q_ERR_NOT_READY: a message by descriptor has not
+ *         finished, or is just being enqueued, or another thread is binding. On the CUDA device,
+ *         further: Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
  */
 Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
 
@@ -473,13 +473,19 @@ Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
  * q_shutdown() gives up on a processor, the reference of its message is never dropped, and the
  * region's memory must outlive the processor.
  *
+ * While another thread binds regions on the CUDA device this waits for that, too.
+ *
  * @param descriptor  not kept
- * @return as q_enqueue_ex(). Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
+ * @param timeout_ms  how long to wait for a free slot, and for that
+ * @return as q_enqueue_ex(), Q_ERR_TIMEOUT also for that. Q_ERR_NOT_READY: regions are being bound,
+ *         and timeout_ms is 0. Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
  *         flags not 0, it ends beyond the region (append-only: beyond what has been appended), or
  *         its bytes do not begin at a multiple of 16 in memory; Q_ERR_STALE: the region has been
  *         retired, or never was; Q_ERR_POLICY: a slab; Q_ERR_UNSUPPORTED: no regions bound, the
- * region is not mapped in this process, or the queue's device is a GPU; Q_ERR_LIMIT: 2^28 - 1 of
- * its descriptors are outstanding; Q_ERR_FAILED: the table's memory is damaged.
+ *         region is not mapped in this process, or the device cannot reach it (on a GPU: it was
+ *         registered after the binding, could not be pinned, or is pinned only in part; on the CPU:
+ *         it is memory of a GPU); Q_ERR_LIMIT: 2^28 - 1 of its descriptors are outstanding;
+ *         Q_ERR_FAILED: the table's memory is damaged.
  */
 Q_API QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descriptor,
 				       const EnqueueOptions *options, uint64_t *out_msg_id,

@@ -70,11 +70,9 @@ struct gq_cuda {
 	/* A bounded grid; under the lock. */
 	uint64_t covered; /* positions, of all classes, up to which launches serve */
 
-	/* The regions bound, by address; written while none is in use. */
+	/* The regions bound, by id; written while none is in use. */
 	struct gq_cuda_region *region;
 	size_t regions;
-	RegionHandle *bound; /* the regions there were, by id */
-	size_t n_bound;
 
 	struct gq_cuda *next; /* among those that have a grid */
 };
