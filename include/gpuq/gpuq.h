@@ -227,7 +227,7 @@ typedef struct QueueInfo {
 	uint32_t shutdown_timeout_ms;
 	uint32_t state;            /* Q_STATE_* */
 	uint32_t protocol_version; /* of queue and processor image */
-	uint64_t memory_bytes;     /* slots, results and rings */
+	uint64_t memory_bytes;     /* of the host: slots, results and rings */
 	char processor[64];        /* its name */
 	char device_name[64];
 	char transport[32]; /* how messages reach the consumer */
@@ -244,7 +244,8 @@ typedef struct QueueInfo {
 	uint64_t hung_msg_id; /* with hung_ns not 0: the message that has been processed longest */
 	uint64_t hung_ns;     /* for how long; 0: none for 5 s or more */
 	uint64_t stalls;      /* times the idle grid stood still for 1 ms or more */
-	uint64_t reserved[5];
+	uint64_t device_bytes; /* of the GPU's memory, allocated by the queue */
+	uint64_t reserved[4];
 } QueueInfo;
 
 /* The stages of a message's way, by which a trace divides its time. */

@@ -327,6 +327,65 @@ static void the_transport_is_measured_and_can_be_chosen(void **state)
 	unsetenv("GPUQ_TRANSPORT");
 }
 
+static void memory_for_copies_is_given_back_where_all_is_pulled(void **state)
+{
+	enum { CAPACITY = 64, SLOT = 2048 };
+	QueueConfig cfg = cuda_config(CAPACITY, SLOT);
+	uint32_t live;
+	uint64_t bytes;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_PULL;
+	q = make_queue_from(&cfg);
+	live = standin->live();
+	bytes = info_of(q).device_bytes;
+	assert_true(bytes != 0);
+	q_shutdown(q);
+	cfg.transport = Q_TRANSPORT_COPY;
+	q = make_queue_from(&cfg);
+	assert_true(info_of(q).device_bytes >= bytes + CAPACITY * SLOT);
+	q_shutdown(q);
+	cfg.transport = Q_TRANSPORT_AUTO;
+	q = make_queue_from(&cfg);
+	for (unsigned i = 0; info_of(q).copy_from != UINT64_MAX; i++) { /* as it is measured */
+		assert_true(i < 1000);
+		q_shutdown(q);
+		q = make_queue_from(&cfg);
+	}
+	assert_true(info_of(q).copy_ns != 0);
+	assert_int_equal(standin->live(), live);
+	assert_int_equal(info_of(q).device_bytes, bytes);
+	for (uint32_t i = 0; i < 10; i++)
+		echoes(q, SLOT - i, i);
+	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void *come_and_go(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < 20; i++) {
+		GpuQueue *q = make_queue(2, 2048);
+
+		echoes(q, 2000, i);
+		q_shutdown(q);
+	}
+	return NULL;
+}
+
+/* The stand-in ends the process if one allocates while the other's grid is resident. */
+static void queues_are_made_at_the_same_time(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, come_and_go, NULL), 0);
+	come_and_go(NULL);
+	pthread_join(thread, NULL);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* ---- bounded --------------------------------------------------------------------------------- */
 
 static void a_bounded_grid_serves_so_many_and_leaves(void **state)
@@ -825,6 +884,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reservations_are_copied_when_committed),
 		cmocka_unit_test(where_nothing_can_be_copied_it_is_pulled_or_refused),
 		cmocka_unit_test(the_transport_is_measured_and_can_be_chosen),
+		cmocka_unit_test(memory_for_copies_is_given_back_where_all_is_pulled),
+		cmocka_unit_test(queues_are_made_at_the_same_time),
 		cmocka_unit_test(a_bounded_grid_serves_so_many_and_leaves),
 		cmocka_unit_test(a_bounded_launch_ends_when_its_time_is_over),
 		cmocka_unit_test(what_is_in_device_memory_is_processed_there),

@@ -40,8 +40,9 @@ struct gq_cuda {
 	struct gq_image_info info;
 	uint32_t blocks, units, places;
 	CUdeviceptr grid, counters, staging, user;
-	CUstream copy_stream; /* NULL: nothing is copied */
-	CUdeviceptr copied;   /* as large as the slots, which it holds the payloads of */
+	CUstream copy_stream;  /* NULL: nothing is copied */
+	CUdeviceptr copied;    /* as large as the slots, which it holds the payloads of */
+	uint64_t device_bytes; /* allocated; constant after start() */
 	struct gq_link *link;
 	size_t link_bytes;
 	struct gq_journal *journal; /* in link */
@@ -105,11 +106,15 @@ void gq__cuda_quiet_end(struct gq_cuda *c);
 void gq__transport_plan(struct gq_cuda *c);
 /* What copying needs, if it may be wanted; in the current context, no grid resident. */
 bool gq__transport_prepare(struct gq_cuda *c);
+/* In the current context, no grid resident. */
 void gq__transport_free(struct gq_cuda *c);
 /* Wait until no copy is under way, which takes microseconds; in the current context. */
 void gq__transport_settle(struct gq_cuda *c);
 /* Measure and choose; the first grid is resident and idle. Under the lock, in our context. */
 bool gq__transport_choose(struct gq_cuda *c);
+/* After choosing, without the lock: give back what copying needs if nothing will be copied. The
+ * grid leaves for the moment. @return false: it does not come back. */
+bool gq__transport_trim(struct gq_cuda *c);
 /* Choose without measuring. */
 void gq__transport_assume(struct gq_cuda *c);
 /* Filled slots are about to be published. */

@@ -436,8 +436,10 @@ bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const 
 {
 	int result = c->cu->cuMemAlloc(out, bytes);
 
-	if (result == GQ_CU_SUCCESS)
+	if (result == GQ_CU_SUCCESS) {
+		c->device_bytes += bytes;
 		return true;
+	}
 	*out = 0;
 	if (result == GQ_CU_OUT_OF_MEMORY)
 		gq__failf(Q_ERR_NO_MEMORY,
@@ -1105,7 +1107,7 @@ static bool start(GpuQueue *q)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct gq_cuda *c = state_of(q);
-	bool ok = false;
+	bool ok = false, left;
 
 	pthread_once(&once, watch_exit);
 	/* Whoever has published looks: see published(). */
@@ -1123,24 +1125,31 @@ static bool start(GpuQueue *q)
 	if (!ok)
 		return false;
 	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
+	/* From before its launch on, others who allocate send it away. */
+	pthread_mutex_lock(&live_lock);
+	c->next = live;
+	live = c;
 	pthread_mutex_lock(&c->lock);
+	pthread_mutex_unlock(&live_lock);
 	if (is_bounded(c))
 		begin_bounded(c);
 	else
 		ok = launch_first(c);
-	if (!ok && (c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS)))
-		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
-	else if (!ok)
-		leave_to_itself(c);
 	c->started = ok;
 	pthread_mutex_unlock(&c->lock);
-	if (!ok)
-		return false;
-	pthread_mutex_lock(&live_lock);
-	c->next = live;
-	live = c;
-	pthread_mutex_unlock(&live_lock);
-	return true;
+	if (ok && gq__transport_trim(c))
+		return true;
+	pthread_mutex_lock(&c->lock);
+	c->started = false;
+	left = c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
+	if (!left)
+		leave_to_itself(c); /* stays listed, as in join() */
+	pthread_mutex_unlock(&c->lock);
+	if (left) {
+		unlist(c);
+		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
+	}
+	return false;
 }
 
 static void join(GpuQueue *q, bool abandon)
@@ -1327,6 +1336,7 @@ static void describe(const GpuQueue *q, QueueInfo *out)
 	out->copy_from = c->copy_from == UINT32_MAX ? UINT64_MAX : c->copy_from;
 	out->hung_ns = find_hung(c, gq__now_ns(), &out->hung_msg_id);
 	out->stalls = gq_load_relaxed_u64(&c->link->report.stalls);
+	out->device_bytes = c->device_bytes;
 }
 
 static void tend(GpuQueue *q)

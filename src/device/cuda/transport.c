@@ -92,8 +92,12 @@ void gq__transport_free(struct gq_cuda *c)
 	gq__transport_settle(c);
 	if (c->copy_stream != NULL)
 		c->cu->cuStreamDestroy(c->copy_stream);
-	if (c->copied != 0)
+	c->copy_stream = NULL;
+	if (c->copied != 0) {
 		c->cu->cuMemFree(c->copied);
+		c->device_bytes -= c->q->slots_bytes;
+	}
+	c->copied = 0;
 }
 
 /* ---- handing over ------------------------------------------------------------------------------
@@ -324,4 +328,21 @@ bool gq__transport_choose(struct gq_cuda *c)
 		say(c);
 	}
 	return true;
+}
+
+bool gq__transport_trim(struct gq_cuda *c)
+{
+	QueueStatus status;
+	CUcontext ours;
+
+	if (c->copied == 0 || c->copy_from != UINT32_MAX)
+		return true;
+	status = gq__cuda_quiet_begin(c, "freeing memory");
+	/* If another queue is inside a long message it is kept. */
+	if (status == Q_OK && CU(c, cuCtxPushCurrent, c->context)) {
+		gq__transport_free(c);
+		c->cu->cuCtxPopCurrent(&ours);
+	}
+	gq__cuda_quiet_end(c);
+	return !c->departed && !c->gone_for_good;
 }
