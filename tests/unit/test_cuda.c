@@ -422,13 +422,18 @@ static void doze_for(GpuQueue *q, uint64_t ms, unsigned times)
 		send_op(q, 0, ms, NULL, 0);
 }
 
-/* With all four units inside a message. */
-static void expect_pause_and_drain(GpuQueue *q)
+static void await_dozed(unsigned n)
 {
-	for (unsigned i = 0; __atomic_load_n(&dozed, __ATOMIC_RELAXED) < 4; i++) {
+	for (unsigned i = 0; __atomic_load_n(&dozed, __ATOMIC_RELAXED) < n; i++) {
 		assert_true(i < LONG_MS);
 		nap_ms(1);
 	}
+}
+
+/* With all four units inside a message. */
+static void expect_pause_and_drain(GpuQueue *q)
+{
+	await_dozed(4);
 	assert_status(q_pause(q, 20000), Q_OK);
 	assert_int_equal(standin->resident(), 0);
 	assert_status(q_resume(q), Q_OK);
@@ -455,6 +460,24 @@ static void a_launch_that_ends_in_a_pause_acknowledges_it(void **state)
 	doze_for(q, 500, 1);
 	doze_for(q, 20, 15);
 	expect_pause_and_drain(q);
+}
+
+/* Enough wait, and nobody looks for them. */
+static void what_a_bounded_launch_left_is_launched_for_after_the_pause(void **state)
+{
+	GpuQueue *q = make_bounded_queue(8, 60000);
+	uint32_t launches;
+
+	(void)state;
+	doze_for(q, 50, 24);
+	await_dozed(4);
+	assert_status(q_pause(q, LONG_MS), Q_OK);
+	assert_true(dozed <= 16);
+	launches = standin->launches();
+	assert_status(q_resume(q), Q_OK);
+	assert_int_equal(standin->launches(), launches + 1);
+	await_dozed(24);
+	q_shutdown(q);
 }
 
 /* The stand-in ends the process if anything is allocated while a kernel is resident. */
@@ -665,6 +688,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_paused_queue_has_no_kernel_resident),
 		cmocka_unit_test(a_pause_sends_every_bounded_launch_away),
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
+		cmocka_unit_test(what_a_bounded_launch_left_is_launched_for_after_the_pause),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
 		cmocka_unit_test(a_child_forked_during_an_init_does_not_block),

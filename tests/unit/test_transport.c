@@ -462,6 +462,35 @@ static void a_bounded_launch_ends_when_its_time_is_over(void **state)
 	unsetenv("GPUQ_BOUNDED");
 }
 
+static void who_waits_adds_no_bounded_launch_to_one_that_is_there(void **state)
+{
+	QueueConfig cfg = cuda_config(8, 64);
+	uint32_t launches;
+	uint64_t id[4];
+	GpuQueue *q;
+
+	(void)state;
+	cfg.bounded_messages = 8;
+	cfg.bounded_ms = 60000;
+	q = make_queue_from(&cfg);
+	launches = standin->launches();
+	close_gate();
+	id[0] = send_op(q, OP_GATE, 0, "0", 1);
+	while (gate_waiters() == 0)
+		assert_status(q_wait(q, id[0], 20), Q_ERR_TIMEOUT);
+	for (int i = 1; i < 4; i++) {
+		id[i] = send(q, "m", 1);
+		assert_status(q_wait(q, id[i], 20), Q_ERR_TIMEOUT);
+	}
+	assert_int_equal(standin->launches(), launches + 1);
+	open_gate();
+	expect_echo(q, id[0], "0", 1);
+	for (int i = 1; i < 4; i++)
+		expect_echo(q, id[i], "m", 1);
+	assert_int_equal(standin->launches(), launches + 2);
+	q_shutdown(q);
+}
+
 /* ---- described ------------------------------------------------------------------------------- */
 
 static uint8_t *device_memory(const struct gq_cu *cu, CUcontext *context, size_t bytes)
@@ -888,6 +917,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(queues_are_made_at_the_same_time),
 		cmocka_unit_test(a_bounded_grid_serves_so_many_and_leaves),
 		cmocka_unit_test(a_bounded_launch_ends_when_its_time_is_over),
+		cmocka_unit_test(who_waits_adds_no_bounded_launch_to_one_that_is_there),
 		cmocka_unit_test(what_is_in_device_memory_is_processed_there),
 		cmocka_unit_test(regions_of_one_page_are_pinned_together),
 		cmocka_unit_test(regions_of_device_memory_may_overlap),

@@ -245,17 +245,28 @@ static bool nothing_under_way(const GpuQueue *q)
 	return gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
 }
 
+/* Under the lock, all bounded launches having left: what they covered and have not claimed, as
+ * their time was over or they were sent away, waits again. What they have claimed has completed. */
+static void cover_what_is_done(struct gq_cuda *c)
+{
+	gq__reap_all(c->q, true);
+	c->covered = gq_load_relaxed_u64(&c->q->reaped.finished);
+}
+
 /*
- * Under the lock: launch a bounded grid if enough messages wait that no launch covers, or any and
- * somebody waits for them. A launch that its time has ended may have left some of what it covered.
+ * Under the lock: launch a bounded grid if enough messages wait that no launch covers; or any, none
+ * being there, and somebody waits for them. While one is there he waits for its end: it may be what
+ * his message is in, and else each look would add a launch behind it.
  */
 static void launch_bounded(struct gq_cuda *c, bool awaited)
 {
-	const uint64_t waiting = gq__accepted(c->q) - c->covered;
+	const bool serve_all = awaited && has_left(c);
 
-	if (waiting >= c->q->cfg.bounded_messages ||
-	    (awaited && (waiting != 0 ||
-			 (!nothing_under_way(c->q) && has_left(c) && !gq_done_waits(&c->q->ch)))))
+	if (c->gone_for_good)
+		return;
+	if (serve_all)
+		cover_what_is_done(c);
+	if (gq__accepted(c->q) - c->covered >= (serve_all ? 1 : c->q->cfg.bounded_messages))
 		launch(c);
 }
 
@@ -297,11 +308,12 @@ static bool is_away(struct gq_cuda *c)
 /* Under the lock: a grid that was sent away comes back. */
 static void bring_back(struct gq_cuda *c)
 {
-	if (is_bounded(c)) {
-		c->departed = false;
-		launch_bounded(c, false);
-	} else {
+	if (!is_bounded(c) || !has_left(c)) { /* what that one leaves behind is not known yet */
 		launch(c);
+	} else if (!c->gone_for_good) {
+		c->departed = false;
+		cover_what_is_done(c);
+		launch_bounded(c, false);
 	}
 }
 
