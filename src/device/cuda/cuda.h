@@ -98,7 +98,7 @@ bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 /* Send this grid and all others of the process away, so that the driver can be asked for `what`,
  * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);
-void gq__cuda_quiet_end(struct gq_cuda *c);
+void gq__cuda_quiet_end(void);
 
 /* transport.c */
 

@@ -240,6 +240,12 @@ static bool is_paused(const GpuQueue *q)
 	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_PAUSE) != 0; /* X2 */
 }
 
+/* Under the lock: its stop is at its end, and has perhaps seen that the grid has left. */
+static bool is_leaving(const GpuQueue *q)
+{
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_LEAVE) != 0; /* X2 */
+}
+
 static bool nothing_under_way(const GpuQueue *q)
 {
 	return gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
@@ -320,7 +326,7 @@ static void bring_back(struct gq_cuda *c)
 /* ---- the others' grids --------------------------------------------------------------------------
  */
 
-/* Not those of the process that this one was forked from, nor one's own. */
+/* Not those of the process that this one was forked from, nor one's own (`self`, or NULL). */
 static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
 {
 	return c != self && c->generation == gq__generation;
@@ -329,17 +335,17 @@ static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
 /* Send all other grids of the process away. @return whether all have left. */
 static bool quiet_begin(const struct gq_cuda *self)
 {
-	const uint64_t deadline_ns = gq__now_ns() + QUIET_TIMEOUT_NS;
+	uint64_t deadline_ns;
 	bool all = true;
 
 	pthread_mutex_lock(&live_lock);
-	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
-		if (!is_another(c, self))
-			continue;
-		pthread_mutex_lock(&c->lock);
-		if (!c->gone_for_good && !is_away(c))
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (is_another(c, self))
+			pthread_mutex_lock(&c->lock); /* one may just be calibrating */
+	deadline_ns = gq__now_ns() + QUIET_TIMEOUT_NS;
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (is_another(c, self) && !c->gone_for_good && !is_away(c))
 			all = send_away(c, deadline_ns) && all;
-	}
 	return all;
 }
 
@@ -349,7 +355,7 @@ static void quiet_end(const struct gq_cuda *self)
 		if (!is_another(c, self))
 			continue;
 		if (c->departed && !c->gone_for_good && !c->taken_over && !c->abandoned &&
-		    !is_paused(c->q))
+		    !is_paused(c->q) && !is_leaving(c->q))
 			bring_back(c);
 		pthread_mutex_unlock(&c->lock);
 	}
@@ -366,22 +372,16 @@ static QueueStatus refuse_noise(const char *what)
 
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what)
 {
-	bool quiet = quiet_begin(c);
+	const bool quiet = quiet_begin(NULL); /* and locked, in the order of the list */
 
-	pthread_mutex_lock(&c->lock);
-	if (quiet && !c->gone_for_good && !is_away(c))
-		quiet = send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
 	if (c->gone_for_good)
 		return gq__device_failed(c->q);
 	return quiet ? Q_OK : refuse_noise(what);
 }
 
-void gq__cuda_quiet_end(struct gq_cuda *c)
+void gq__cuda_quiet_end(void)
 {
-	if (c->departed && !c->gone_for_good && !c->taken_over && !is_paused(c->q))
-		bring_back(c);
-	pthread_mutex_unlock(&c->lock);
-	quiet_end(c);
+	quiet_end(NULL);
 }
 
 /* ---- memory

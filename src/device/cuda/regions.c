@@ -300,7 +300,7 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 			status = gq__cuda_error(c->cu, "cuCtxPushCurrent", result);
 		}
 	}
-	gq__cuda_quiet_end(c);
+	gq__cuda_quiet_end();
 	return status;
 }
 

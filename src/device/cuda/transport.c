@@ -334,6 +334,7 @@ bool gq__transport_trim(struct gq_cuda *c)
 {
 	QueueStatus status;
 	CUcontext ours;
+	bool back;
 
 	if (c->copied == 0 || c->copy_from != UINT32_MAX)
 		return true;
@@ -343,6 +344,9 @@ bool gq__transport_trim(struct gq_cuda *c)
 		gq__transport_free(c);
 		c->cu->cuCtxPopCurrent(&ours);
 	}
-	gq__cuda_quiet_end(c);
-	return !c->departed && !c->gone_for_good;
+	gq__cuda_quiet_end();
+	pthread_mutex_lock(&c->lock);
+	back = !c->gone_for_good;
+	pthread_mutex_unlock(&c->lock);
+	return back;
 }
