@@ -231,7 +231,7 @@ typedef struct QueueInfo {
 	uint32_t shutdown_timeout_ms;
 	uint32_t state;            /* Q_STATE_* */
 	uint32_t protocol_version; /* of queue and processor image */
-	uint64_t memory_bytes;     /* slots, results and rings */
+	uint64_t memory_bytes;     /* of the host: slots, results and rings */
 	char processor[64];        /* its name */
 	char device_name[64];
 	char transport[32]; /* how messages reach the consumer */
@@ -248,10 +248,11 @@ typedef struct QueueInfo {
 	/* With hung_ns not 0: the message that has been processed, or completed without all of its
 	 * result to be seen, longest. */
 	uint64_t hung_msg_id;
-	uint64_t hung_ns; /* for how long; 0: none for 5 s or more */
-	uint64_t stalls;  /* times the idle grid stood still for 1 ms or more */
-	uint64_t hung;    /* how many there are for 5 s or more */
-	uint64_t reserved[4];
+	uint64_t hung_ns;      /* for how long; 0: none for 5 s or more */
+	uint64_t stalls;       /* times the idle grid stood still for 1 ms or more */
+	uint64_t hung;         /* how many there are for 5 s or more */
+	uint64_t device_bytes; /* of the GPU's memory, allocated by the queue */
+	uint64_t reserved[3];
 } QueueInfo;
 
 /* The stages of a message's way, by which a trace divides its time. */
@@ -465,9 +466,9 @@ Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
  * grid leaves for the moment, so this waits for the messages being processed, at most 2 s.
  *
  * @param table  must outlive the queue, or the binding
- * @return Q_OK; Q_ERR_NOT_READY: a message by descriptor has not finished, or is just being
- *         enqueued: the binding is as it was. On the CUDA device, and then nothing is bound:
- *         Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
+ * @return Q_OK. Else the binding is as it was: Q_ERR_NOT_READY: a message by descriptor has not
+ *         finished, or is just being enqueued, or another thread is binding. On the CUDA device,
+ *         further: Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
  */
 Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
 
@@ -481,13 +482,19 @@ Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
  * q_shutdown() gives up on a processor, the reference of its message is never dropped, and the
  * region's memory must outlive the processor.
  *
+ * While another thread binds regions on the CUDA device this waits for that, too.
+ *
  * @param descriptor  not kept
- * @return as q_enqueue_ex(). Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
+ * @param timeout_ms  how long to wait for a free slot, and for that
+ * @return as q_enqueue_ex(), Q_ERR_TIMEOUT also for that. Q_ERR_NOT_READY: regions are being bound,
+ *         and timeout_ms is 0. Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
  *         flags not 0, it ends beyond the region (append-only: beyond what has been appended), or
  *         its bytes do not begin at a multiple of 16 in memory; Q_ERR_STALE: the region has been
  *         retired, or never was; Q_ERR_POLICY: a slab; Q_ERR_UNSUPPORTED: no regions bound, the
- * region is not mapped in this process, or the queue's device is a GPU; Q_ERR_LIMIT: 2^28 - 1 of
- * its descriptors are outstanding; Q_ERR_FAILED: the table's memory is damaged.
+ *         region is not mapped in this process, or the device cannot reach it (on a GPU: it was
+ *         registered after the binding, could not be pinned, or is pinned only in part; on the CPU:
+ *         it is memory of a GPU); Q_ERR_LIMIT: 2^28 - 1 of its descriptors are outstanding;
+ *         Q_ERR_FAILED: the table's memory is damaged.
  */
 Q_API QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descriptor,
 				       const EnqueueOptions *options, uint64_t *out_msg_id,

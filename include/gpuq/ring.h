@@ -402,7 +402,7 @@ Q_API QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, R
  * Register memory of a GPU (cudaMalloc(), ...), immutable at the caller's word, for
  * q_enqueue_descriptor() on a queue of the CUDA device that has it. The host never touches it:
  * q_region_resolve() gives the device's address, in this process only; a ring's schema is not
- * checked against it.
+ * checked against it. Regions may overlap.
  *
  * @param address  kept by the caller until q_region_info() says Q_ERR_STALE, and written before
  * @param size     bytes, not 0

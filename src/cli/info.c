@@ -136,6 +136,9 @@ static bool print_queue(void)
 	printf("  protocol    %u\n", info.protocol_version);
 	printf("  memory      %s\n",
 	       format_bytes(amount, sizeof(amount), (double)info.memory_bytes));
+	if (info.device_bytes != 0)
+		printf("  on the GPU  %s\n",
+		       format_bytes(amount, sizeof(amount), (double)info.device_bytes));
 	print_measurements(&info);
 	q_shutdown(queue);
 	return true;

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 static const EnqueueOptions no_options;
 
@@ -335,14 +336,39 @@ QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
 
 /* ---- descriptors ----------------------------------------------------------------------------- */
 
-/* A call that will use the bound table, or a message that does, comes or goes. */
-static void enter_described(GpuQueue *q)
+/* Another thread is binding a table: some instructions, but on a GPU what q_bind_regions() says.
+ * @return Q_OK: look again. */
+static QueueStatus await_binding(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
 {
-	/* B2 acquire: the table that was bound last; pairs with B1. */
-	while ((gq_fetch_add_seq_cst_u64(&q->described, 1) & GQ_REBINDING) != 0) {
-		gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
-		sched_yield(); /* another thread is some instructions away from having bound one */
+	const struct timespec nap = { 0, 50000 };
+
+	if (q->device->bind == NULL) {
+		sched_yield();
+		return Q_OK;
 	}
+	if (timeout_ms == 0)
+		return gq__fail(Q_ERR_NOT_READY, "regions are just being bound");
+	if (*deadline_ns == 0)
+		*deadline_ns = gq__deadline_ns(timeout_ms);
+	if (gq__now_ns() >= *deadline_ns) {
+		gq_fetch_add_relaxed_u64(&q->count.timed_out, 1);
+		return gq__fail(Q_ERR_TIMEOUT, "regions were still being bound after timeout_ms");
+	}
+	nanosleep(&nap, NULL);
+	return Q_OK;
+}
+
+/* A call that will use the bound table, or a message that does, comes or goes. */
+static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
+{
+	QueueStatus status = Q_OK;
+
+	/* B2 acquire: the table that was bound last; pairs with B1. */
+	while (status == Q_OK && (gq_fetch_add_seq_cst_u64(&q->described, 1) & GQ_REBINDING) != 0) {
+		gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
+		status = await_binding(q, timeout_ms, deadline_ns);
+	}
+	return status;
 }
 
 static void leave_described(GpuQueue *q)
@@ -361,11 +387,10 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
 						 "being enqueued");
-	q->regions = table;
 	if (q->device->bind != NULL)
 		status = q->device->bind(q, table);
-	if (status != Q_OK)
-		q->regions = NULL;
+	if (status == Q_OK)
+		q->regions = table;
 	/* B1 release: the table; pairs with B2. Not a store: others may have counted themselves. */
 	gq_fetch_add_seq_cst_u64(&q->described, GQ_REBINDING);
 	return status;
@@ -398,9 +423,9 @@ static QueueStatus find_bytes(GpuQueue *q, const MessageDescriptor *d, const voi
 /* The region is referenced, and stays so if this succeeds. */
 static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, const void *bytes,
 				      const EnqueueOptions *o, uint64_t *out_msg_id,
-				      uint32_t timeout_ms)
+				      uint32_t timeout_ms, uint64_t deadline_ns)
 {
-	uint64_t id = 0, deadline_ns = 0;
+	uint64_t id = 0;
 	uint32_t n;
 	QueueStatus status = take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
 
@@ -417,7 +442,7 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 
 static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
 				      const EnqueueOptions *o, uint64_t *out_msg_id,
-				      uint32_t timeout_ms)
+				      uint32_t timeout_ms, uint64_t deadline_ns)
 {
 	const void *bytes;
 	QueueStatus status;
@@ -432,7 +457,7 @@ static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
 	if (status == Q_OK)
 		status = find_bytes(q, d, &bytes);
 	if (status == Q_OK)
-		status = enqueue_referenced(q, d, bytes, o, out_msg_id, timeout_ms);
+		status = enqueue_referenced(q, d, bytes, o, out_msg_id, timeout_ms, deadline_ns);
 	if (status != Q_OK)
 		gq__region_drop(q->regions, d);
 	return status;
@@ -444,6 +469,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 {
 	const EnqueueOptions *o = options != NULL ? options : &no_options;
 	MessageDescriptor d; /* what is checked is what is referenced */
+	uint64_t deadline_ns = 0;
 	QueueStatus status;
 
 	GQ_ENTER(q);
@@ -454,8 +480,10 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 	status = check_options(o);
 	if (status != Q_OK)
 		return status;
-	enter_described(q);
-	status = enqueue_descriptor(q, &d, o, out_msg_id, timeout_ms);
+	status = enter_described(q, timeout_ms, &deadline_ns);
+	if (status != Q_OK)
+		return status;
+	status = enqueue_descriptor(q, &d, o, out_msg_id, timeout_ms, deadline_ns);
 	if (status != Q_OK) /* else the message itself counts, until it has been reaped */
 		leave_described(q);
 	return status;

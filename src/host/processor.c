@@ -37,6 +37,16 @@ static const QProcessorImage *linked[MAX_LINKED];
 static unsigned n_linked;
 static bool overflowed;
 
+void gq__lock_processors(void)
+{
+	pthread_mutex_lock(&registry_lock);
+}
+
+void gq__unlock_processors(void)
+{
+	pthread_mutex_unlock(&registry_lock);
+}
+
 void q_register_processor(const QProcessorImage *image)
 {
 	pthread_mutex_lock(&registry_lock);

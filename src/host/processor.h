@@ -28,4 +28,8 @@ struct gq_processor {
 bool gq__find_processor(const char *name, struct gq_processor *out);
 void gq__close_processor(struct gq_processor *processor);
 
+/* fork() waits until nobody is at the list of processors, so that the child can use it. */
+void gq__lock_processors(void);
+void gq__unlock_processors(void);
+
 #endif /* GPUQ_HOST_PROCESSOR_H */

@@ -9,14 +9,16 @@
 uint64_t gq__generation;
 uint64_t gq__start_pos = 1; /* so that no message has id 0 */
 
+/* In the child, which has one thread. */
 static void count_fork(void)
 {
-	gq__generation++; /* in the child, which has one thread */
+	gq__generation++;
+	gq__unlock_processors();
 }
 
 static void register_count_fork(void)
 {
-	pthread_atfork(NULL, NULL, count_fork);
+	pthread_atfork(gq__lock_processors, gq__unlock_processors, count_fork);
 }
 
 void gq__watch_forks(void)

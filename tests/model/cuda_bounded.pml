@@ -9,12 +9,13 @@
  * to TIMES launches, and each unit notices at a moment of its own. A stream runs launches one after
  * the other, so several may wait in it. One thread waits for all the messages (WAITER) and tends.
  * Another pauses PAUSES times, which ends with the grid's departure, and QUIETS times sends it away
- * without a pause, as who allocates does. Reads and writes are sequentially consistent, one a step;
+ * without a pause, as who allocates does; with IMPATIENT he may give up, as when a message is long,
+ * and bring the grid back before it has left. Reads and writes are sequentially consistent, one a step;
  * a look is two (the cursor, then entries and orders).
  *
- * Holds: with a waiter every message is run and the waiter returns; without one, and with nothing
- * that ends a launch early, fewer than THRESHOLD messages wait at the end; every launch ends; there
- * are no more launches than there is cause for; a pause is acknowledged, and stays so, only with no
+ * Holds: with a waiter every message is run and the waiter returns; without one, and with no launch
+ * whose time ends, fewer than THRESHOLD messages wait at the end; every launch ends; there are no
+ * more launches than there is cause for; a pause is acknowledged, and stays so, only with no
  * unit inside a message and no claim; a departure ends, after at most one more message a unit.
  *
  *   BREAK_LATE_COVER   what a launch covers is counted once more when it has been launched
@@ -22,6 +23,9 @@
  *   BREAK_EARLY_LOOK   who publishes looks before its message counts
  *   BREAK_NO_FOLLOW_UP the waiter goes by what no launch covers, and not by what time has ended
  *   BREAK_NOT_LEFT     what time may have left is launched for while a grid is there
+ *   BREAK_NO_REAP      the waiter goes by the messages that had been reaped before
+ *   BREAK_KEEP_COVER   what a launch covered when it was sent away stays covered
+ *   BREAK_NOT_BEHIND   who gave up brings back only what no launch covers
  *   BREAK_WAKE_PAUSED  a grid is launched on a paused queue
  *   BREAK_STAND_STILL  who stands still for a pause stays when the launch's time is over
  *   BREAK_DEPART_LAST  the order to depart is for the last launch, not for those before it too
@@ -53,9 +57,8 @@
 #define WAITERS 0
 #endif
 #define MESSAGES (PUBLISHERS * ROUNDS)
-/* Each covers a message more, or follows one whose time was over, or a departure; or is in vain, as
- * the waiter found a message that was done and not yet reaped. */
-#define LAUNCHES (MESSAGES * (1 + WAITERS) + TIMES + PAUSES + QUIETS)
+/* Each covers a message more, or follows one whose time was over, or a departure. */
+#define LAUNCHES (MESSAGES + TIMES + PAUSES + QUIETS)
 
 /* Shared by host and grid. */
 byte published, control, depart;
@@ -84,15 +87,16 @@ byte since_depart[UNITS]; /* messages claimed after the order */
 #else
 #define MUST_DEPART (depart >= mine)
 #endif
-/* For who waits: time may have left some of what was covered. */
-#ifdef BREAK_NO_FOLLOW_UP
-#define FOLLOWED_UP false
-#else
+/* For who waits: nothing is there that would serve what is not finished. */
 #ifdef BREAK_NOT_LEFT
-#define FOLLOWED_UP (published != finished)
+#define SERVED_BY_NONE true
 #else
-#define FOLLOWED_UP (published != finished && LEFT)
+#define SERVED_BY_NONE LEFT
 #endif
+#ifdef BREAK_NO_FOLLOW_UP
+#define SEEN covered
+#else
+#define SEEN finished
 #endif
 /* A unit that finds its launch over by the clock. */
 #define TIME_IS_OVER (late && current == mine)
@@ -192,7 +196,7 @@ inline launch()
 	all = published;
 	atomic {
 		assert(!quiet);
-		assert(launched <= LAUNCHES);
+		assert(launched < LAUNCHES);
 		launched++;
 		until[launched] = all;
 		departed = false;
@@ -205,20 +209,36 @@ inline launch()
 #endif
 }
 
+/* Under the lock: what has been claimed has completed. */
+inline cover_what_is_done()
+{
+#ifndef BREAK_NO_REAP
+	finished = done;
+#endif
+	covered = finished
+}
+
 /* Under the lock. */
 inline launch_bounded(awaited)
 {
+	serve_all = (awaited && SERVED_BY_NONE);
+#ifndef BREAK_NO_FOLLOW_UP
+	if
+	:: serve_all -> cover_what_is_done()
+	:: else
+	fi;
+#endif
 #ifndef BREAK_EARLY_COUNT
 	all = published;
 #endif
 	if
-	:: ((all - covered) & 255) >= THRESHOLD /* unsigned */ || (awaited && all != covered) ->
+	:: ((all - covered) & 255) >= (serve_all -> 1 : THRESHOLD) /* unsigned */ ->
 		assert(all > covered);
 		launch()
-	:: all == covered && awaited && FOLLOWED_UP -> launch()
 	:: else
 	fi;
-	all = 0
+	all = 0;
+	serve_all = false
 }
 
 inline wake_grid(awaited)
@@ -234,6 +254,7 @@ inline wake_grid(awaited)
 proctype publisher()
 {
 	byte round, all;
+	bool serve_all;
 
 	do
 	:: round < ROUNDS ->
@@ -261,12 +282,13 @@ proctype publisher()
 proctype waiter()
 {
 	byte all;
+	bool serve_all;
 
 	do
 	:: finished == MESSAGES -> break
 	:: finished != done -> finished = done
 	:: finished == done && finished != MESSAGES ->
-		(finished != done || (!PAUSED && (published != covered || FOLLOWED_UP)));
+		(finished != done || finished == MESSAGES || (!PAUSED && published != SEEN && SERVED_BY_NONE));
 		lock();
 		wake_grid(true);
 		locked = false
@@ -278,20 +300,36 @@ proctype waiter()
 inline send_away()
 {
 	depart = launched;
-	LEFT -> departed = true;
-	assert(inside == 0)
+	if
+	:: LEFT
+#ifdef IMPATIENT
+	:: !PAUSED
+#endif
+	fi;
+	departed = true
 }
 
 inline bring_back()
 {
-	departed = false;
-	launch_bounded(false)
+	if
+	:: LEFT ->
+		departed = false;
+#ifndef BREAK_KEEP_COVER
+		cover_what_is_done();
+#endif
+		launch_bounded(false)
+#ifdef BREAK_NOT_BEHIND
+	:: else -> launch_bounded(false)
+#else
+	:: else -> launch()
+#endif
+	fi
 }
 
 proctype pauser()
 {
 	byte pauses, quiets, all;
-	bool acked;
+	bool acked, serve_all;
 
 	do
 	:: pauses < PAUSES ->
@@ -367,6 +405,6 @@ init
 #if WAITERS
 	assert(finished == MESSAGES)
 #else
-	assert(TIMES + PAUSES + QUIETS > 0 || published - cursor < THRESHOLD)
+	assert(TIMES > 0 || published - cursor < THRESHOLD)
 #endif
 }

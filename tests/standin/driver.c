@@ -37,7 +37,6 @@ static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, coo
 static enum standin_bar1 bar1;
 
 static char context_object; /* the primary context */
-static bool canary_loaded;  /* the library's locks order this */
 static _Thread_local CUcontext stack[MAX_DEPTH];
 static _Thread_local uint32_t depth;
 
@@ -349,26 +348,35 @@ static int cuCtxPopCurrent(CUcontext *context)
 /* ---- modules
  * ------------------------------------------------------------------------------------- */
 
+/* An image that is loaded. A function is its address, the canary's one more. */
+struct module {
+	const struct standin_image *image;
+	bool canary_loaded; /* the library's locks order this */
+};
+
 static int cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int n, int *options,
 			      void **values)
 {
+	struct module *m;
+
 	(void)n, (void)options, (void)values;
 	needs_context(__func__);
 	ENTER();
 	would_wait(__func__);
 	if (memcmp(image, STANDIN_MAGIC, sizeof(STANDIN_MAGIC)) != 0)
 		return GQ_CU_NO_BINARY_FOR_GPU;
-	*module = (CUmodule)(uintptr_t)image;
+	m = calloc(1, sizeof(*m));
+	m->image = image;
+	*module = (CUmodule)(void *)m;
 	count(1);
 	return 0;
 }
 
 static int cuModuleUnload(CUmodule module)
 {
-	(void)module;
 	needs_context(__func__);
 	would_wait(__func__);
-	canary_loaded = false;
+	free(module);
 	count(-1);
 	LEAVE();
 }
@@ -379,7 +387,7 @@ static int cuModuleGetFunction(CUfunction *function, CUmodule module, const char
 	ENTER();
 	if (strcmp(name, "gpuq_grid") == 0)
 		*function = (CUfunction)(void *)module;
-	else if (strcmp(name, "gpuq_canary") == 0) /* an image's address is even */
+	else if (strcmp(name, "gpuq_canary") == 0)
 		*function = (CUfunction)(void *)((char *)(void *)module + 1);
 	else
 		return GQ_CU_NOT_FOUND;
@@ -687,21 +695,21 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 			  unsigned int block_z, unsigned int shared_bytes, CUstream stream,
 			  void **parameters, void **extra)
 {
-	const struct standin_image *image;
 	struct gq_image_info *info;
+	struct module *m;
 
 	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes, (void)extra;
 	needs_context(__func__);
 	ENTER();
 	if ((uintptr_t)function % 2 == 0)
 		misuse(__func__, "the grid needs a cooperative launch");
-	if (!canary_loaded)
+	m = (struct module *)(void *)((char *)(void *)function - 1);
+	if (!m->canary_loaded)
 		would_wait(__func__); /* as lazy loading may */
-	canary_loaded = true;
-	image = (const void *)((uintptr_t)function - 1);
+	m->canary_loaded = true;
 	memcpy(&info, parameters[0], sizeof(info));
 	if (info != NULL) {
-		*info = image->info;
+		*info = m->image->info;
 		info->clock_ns = device_clock_ns();
 	}
 	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
@@ -712,7 +720,7 @@ static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, u
 				     unsigned int block_y, unsigned int block_z,
 				     unsigned int shared_bytes, CUstream stream, void **parameters)
 {
-	const struct standin_image *image = (const void *)function;
+	const struct standin_image *image = ((const struct module *)(const void *)function)->image;
 
 	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes;
 	needs_context(__func__);

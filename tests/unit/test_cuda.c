@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const struct standin_control *standin;
 
@@ -417,13 +419,18 @@ static void doze_for(GpuQueue *q, uint64_t ms, unsigned times)
 		send_op(q, 0, ms, NULL, 0);
 }
 
-/* With all four units inside a message. */
-static void expect_pause_and_drain(GpuQueue *q)
+static void await_dozed(unsigned n)
 {
-	for (unsigned i = 0; __atomic_load_n(&dozed, __ATOMIC_RELAXED) < 4; i++) {
+	for (unsigned i = 0; __atomic_load_n(&dozed, __ATOMIC_RELAXED) < n; i++) {
 		assert_true(i < LONG_MS);
 		nap_ms(1);
 	}
+}
+
+/* With all four units inside a message. */
+static void expect_pause_and_drain(GpuQueue *q)
+{
+	await_dozed(4);
 	assert_status(q_pause(q, 20000), Q_OK);
 	assert_int_equal(standin->resident(), 0);
 	assert_status(q_resume(q), Q_OK);
@@ -450,6 +457,24 @@ static void a_launch_that_ends_in_a_pause_acknowledges_it(void **state)
 	doze_for(q, 500, 1);
 	doze_for(q, 20, 15);
 	expect_pause_and_drain(q);
+}
+
+/* Enough wait, and nobody looks for them. */
+static void what_a_bounded_launch_left_is_launched_for_after_the_pause(void **state)
+{
+	GpuQueue *q = make_bounded_queue(8, 60000);
+	uint32_t launches;
+
+	(void)state;
+	doze_for(q, 50, 24);
+	await_dozed(4);
+	assert_status(q_pause(q, LONG_MS), Q_OK);
+	assert_true(dozed <= 16);
+	launches = standin->launches();
+	assert_status(q_resume(q), Q_OK);
+	assert_int_equal(standin->launches(), launches + 1);
+	await_dozed(24);
+	q_shutdown(q);
 }
 
 /* The stand-in ends the process if anything is allocated while a kernel is resident. */
@@ -505,6 +530,67 @@ static void a_departure_that_times_out_costs_no_unit(void **state)
 	open_gate();
 	for (int i = 0; i < 4; i++)
 		expect_echo(q, id[i], "g", 1);
+	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void *init_in_vain(void *cfg)
+{
+	assert_null(q_init(cfg));
+	return NULL;
+}
+
+/* In the child of a process that uses the GPU; no cmocka there. @return 0, or what went wrong. */
+static int use_queues_in_a_child(QueueConfig cfg)
+{
+	GpuQueue *q;
+
+	alarm(60); /* a child that blocks */
+	if (q_init(&cfg) != NULL || strstr(q_last_error(), "before fork()") == NULL)
+		return 1;
+#if !defined(__SANITIZE_THREAD__)
+	/* ThreadSanitizer does not allow threads in the child of a threaded process. */
+	cfg.device = Q_DEVICE_AUTO;
+	q = q_init(&cfg);
+	if (q == NULL || q->cfg.device != Q_DEVICE_CPU)
+		return 2;
+	q_shutdown(q);
+	cfg.device = Q_DEVICE_CPU;
+	q = q_init(&cfg);
+	if (q == NULL)
+		return 3;
+	q_shutdown(q);
+#else
+	(void)q;
+#endif
+	return 0;
+}
+
+/* The other thread holds what q_init() locks for two seconds, and is not there in the child. */
+static void a_child_forked_during_an_init_does_not_block(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	pthread_t thread;
+	int how = -1;
+	GpuQueue *q;
+	pid_t child;
+	uint64_t id;
+
+	(void)state;
+	q = make_queue_from(&cfg);
+	close_gate();
+	id = send_op(q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	assert_int_equal(pthread_create(&thread, NULL, init_in_vain, &cfg), 0);
+	nap_ms(300);
+	child = fork();
+	if (child == 0)
+		_exit(use_queues_in_a_child(cfg));
+	assert_int_equal(waitpid(child, &how, 0), child);
+	assert_int_equal(how, 0);
+	pthread_join(thread, NULL);
+	open_gate();
+	expect_echo(q, id, "s", 1);
 	q_shutdown(q);
 	assert_int_equal(standin->live(), 0);
 }
@@ -570,8 +656,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_paused_queue_has_no_kernel_resident),
 		cmocka_unit_test(a_pause_sends_every_bounded_launch_away),
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
+		cmocka_unit_test(what_a_bounded_launch_left_is_launched_for_after_the_pause),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
+		cmocka_unit_test(a_child_forked_during_an_init_does_not_block),
 		cmocka_unit_test(an_image_is_loaded_by_path),
 	};
 

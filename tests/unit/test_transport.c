@@ -314,6 +314,65 @@ static void the_transport_is_measured_and_can_be_chosen(void **state)
 	unsetenv("GPUQ_TRANSPORT");
 }
 
+static void memory_for_copies_is_given_back_where_all_is_pulled(void **state)
+{
+	enum { CAPACITY = 64, SLOT = 2048 };
+	QueueConfig cfg = cuda_config(CAPACITY, SLOT);
+	uint32_t live;
+	uint64_t bytes;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_PULL;
+	q = make_queue_from(&cfg);
+	live = standin->live();
+	bytes = queue_info(q).device_bytes;
+	assert_true(bytes != 0);
+	q_shutdown(q);
+	cfg.transport = Q_TRANSPORT_COPY;
+	q = make_queue_from(&cfg);
+	assert_true(queue_info(q).device_bytes >= bytes + CAPACITY * SLOT);
+	q_shutdown(q);
+	cfg.transport = Q_TRANSPORT_AUTO;
+	q = make_queue_from(&cfg);
+	for (unsigned i = 0; queue_info(q).copy_from != UINT64_MAX; i++) { /* as it is measured */
+		assert_true(i < 1000);
+		q_shutdown(q);
+		q = make_queue_from(&cfg);
+	}
+	assert_true(queue_info(q).copy_ns != 0);
+	assert_int_equal(standin->live(), live);
+	assert_int_equal(queue_info(q).device_bytes, bytes);
+	for (uint32_t i = 0; i < 10; i++)
+		echoes(q, SLOT - i, i);
+	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void *come_and_go(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < 20; i++) {
+		GpuQueue *q = make_queue(2, 2048);
+
+		echoes(q, 2000, i);
+		q_shutdown(q);
+	}
+	return NULL;
+}
+
+/* The stand-in ends the process if one allocates while the other's grid is resident. */
+static void queues_are_made_at_the_same_time(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, come_and_go, NULL), 0);
+	come_and_go(NULL);
+	pthread_join(thread, NULL);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* ---- bounded --------------------------------------------------------------------------------- */
 
 static void a_bounded_grid_serves_so_many_and_leaves(void **state)
@@ -389,6 +448,35 @@ static void a_bounded_launch_ends_when_its_time_is_over(void **state)
 	setenv("GPUQ_BOUNDED", "4:x", 1);
 	refused(&cfg, "GPUQ_BOUNDED is '4:x'");
 	unsetenv("GPUQ_BOUNDED");
+}
+
+static void who_waits_adds_no_bounded_launch_to_one_that_is_there(void **state)
+{
+	QueueConfig cfg = cuda_config(8, 64);
+	uint32_t launches;
+	uint64_t id[4];
+	GpuQueue *q;
+
+	(void)state;
+	cfg.bounded_messages = 8;
+	cfg.bounded_ms = 60000;
+	q = make_queue_from(&cfg);
+	launches = standin->launches();
+	close_gate();
+	id[0] = send_op(q, OP_GATE, 0, "0", 1);
+	while (gate_waiters() == 0)
+		assert_status(q_wait(q, id[0], 20), Q_ERR_TIMEOUT);
+	for (int i = 1; i < 4; i++) {
+		id[i] = send(q, "m", 1);
+		assert_status(q_wait(q, id[i], 20), Q_ERR_TIMEOUT);
+	}
+	assert_int_equal(standin->launches(), launches + 1);
+	open_gate();
+	expect_echo(q, id[0], "0", 1);
+	for (int i = 1; i < 4; i++)
+		expect_echo(q, id[i], "m", 1);
+	assert_int_equal(standin->launches(), launches + 2);
+	q_shutdown(q);
 }
 
 /* ---- described ------------------------------------------------------------------------------- */
@@ -567,6 +655,212 @@ static void a_binding_that_fails_leaves_nothing_bound(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* A table with one region of these bytes. */
+static RegionTable *table_of(uint8_t *bytes, size_t size, RegionHandle *region)
+{
+	RegionTable *table;
+
+	fill(bytes, size, 3);
+	assert_status(q_region_table_create(4, &table), Q_OK);
+	assert_status(q_region_register(table, bytes, size, Q_REGION_IMMUTABLE, region), Q_OK);
+	return table;
+}
+
+static void is_processed(GpuQueue *q, const MessageDescriptor *d, const uint8_t *bytes)
+{
+	uint64_t id;
+
+	assert_status(q_enqueue_descriptor(q, d, NULL, &id, 0), Q_OK);
+	expect_echo(q, id, bytes + d->offset, d->length);
+}
+
+static void is_out_of_reach(GpuQueue *q, const MessageDescriptor *d, const char *words)
+{
+	assert_status(q_enqueue_descriptor(q, d, NULL, NULL, 0), Q_ERR_UNSUPPORTED);
+	assert_non_null(strstr(q_last_error(), words));
+}
+
+static void regions_of_device_memory_may_overlap(void **state)
+{
+	const struct gq_cu *cu = gq__cuda_driver();
+	MessageDescriptor d = { .offset = 176, .length = 32 };
+	RegionHandle region[3];
+	RegionTable *table;
+	CUcontext context;
+	uint8_t *bytes;
+	GpuQueue *q;
+
+	(void)state;
+	bytes = device_memory(cu, &context, 4096);
+	fill(bytes, 4096, 5);
+	assert_status(q_region_table_create(4, &table), Q_OK);
+	/* The second lies inside the first; the third begins there, and ends far beyond what there
+	 * is.
+	 */
+	assert_status(q_region_register_device(table, bytes, 4096, &region[0]), Q_OK);
+	assert_status(q_region_register_device(table, bytes + 128, 64, &region[1]), Q_OK);
+	assert_status(q_region_register_device(table, bytes + 192, UINT64_C(1) << 40, &region[2]),
+		      Q_OK);
+	q = make_queue(4, 64);
+	assert_status(q_bind_regions(q, table), Q_OK);
+	d.region = region[0];
+	is_processed(q, &d, bytes);
+	d.region = region[1];
+	d.offset = 16;
+	is_processed(q, &d, bytes + 128);
+	d.region = region[2];
+	is_out_of_reach(q, &d, "only part of it is pinned");
+	q_shutdown(q);
+	q_region_table_destroy(table);
+	assert_int_equal(cu->cuMemFree((CUdeviceptr)(uintptr_t)bytes), 0);
+	assert_int_equal(cu->cuCtxPopCurrent(&context), 0);
+	assert_int_equal(cu->cuDevicePrimaryCtxRelease(0), 0);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* By the application, or for another queue. */
+static void what_is_pinned_in_part_is_refused(void **state)
+{
+	const unsigned flags = GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP;
+	const struct gq_cu *cu = gq__cuda_driver();
+	uint8_t *bytes = aligned_alloc(4096, 3 * 4096);
+	MessageDescriptor d = { .length = 32 }, inner = d;
+	RegionTable *table, *inners;
+	CUcontext context;
+	GpuQueue *q, *other;
+
+	(void)state;
+	table = table_of(bytes, 3 * 4096, &d.region);
+	inners = table_of(bytes + 4096, 4096, &inner.region);
+	assert_int_equal(cu->cuDevicePrimaryCtxRetain(&context, 0), 0);
+	assert_int_equal(cu->cuCtxPushCurrent(context), 0);
+	q = make_queue(4, 64);
+	for (size_t page = 0; page < 3; page++) {
+		uint8_t *pinned = bytes + page * 4096;
+
+		assert_status(q_pause(q, LONG_MS), Q_OK);
+		assert_int_equal(cu->cuMemHostRegister(pinned, 4096, flags), 0);
+		assert_status(q_bind_regions(q, table), Q_OK);
+		assert_status(q_resume(q), Q_OK);
+		is_out_of_reach(q, &d,
+				page == 1 ? "cuMemHostRegister" : "only part of it is pinned");
+		assert_status(q_bind_regions(q, inners), Q_OK);
+		is_processed(q, &inner, bytes + 4096);
+		assert_status(q_bind_regions(q, NULL), Q_OK);
+		assert_status(q_pause(q, LONG_MS), Q_OK);
+		assert_int_equal(cu->cuMemHostUnregister(pinned), 0);
+		assert_status(q_resume(q), Q_OK);
+	}
+	other = make_queue(4, 64);
+	assert_status(q_bind_regions(other, inners), Q_OK);
+	assert_status(q_bind_regions(q, table), Q_OK);
+	is_out_of_reach(q, &d, "only part of it is pinned");
+	is_processed(other, &inner, bytes + 4096);
+	q_shutdown(other);
+	assert_status(q_bind_regions(q, table), Q_OK);
+	is_processed(q, &d, bytes);
+	q_shutdown(q);
+	assert_int_equal(cu->cuCtxPopCurrent(&context), 0);
+	assert_int_equal(cu->cuDevicePrimaryCtxRelease(0), 0);
+	q_region_table_destroy(inners);
+	q_region_table_destroy(table);
+	free(bytes);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void a_binding_that_fails_leaves_the_last_one(void **state)
+{
+	static uint8_t bytes[4096] __attribute__((aligned(16)));
+	static uint8_t others[4096] __attribute__((aligned(16)));
+	MessageDescriptor d = { .length = 32 }, other = d;
+	RegionTable *table, *next;
+	unsigned refusals = 0;
+	bool refused = true;
+
+	(void)state;
+	table = table_of(bytes, sizeof(bytes), &d.region);
+	next = table_of(others, sizeof(others), &other.region);
+	for (uint32_t n = 1; refused; n++) {
+		GpuQueue *q = make_queue(4, 64);
+		QueueStatus status;
+
+		assert_status(q_bind_regions(q, table), Q_OK);
+		assert_status(q_pause(q, LONG_MS), Q_OK); /* nobody else calls the driver */
+		standin->fail_nth(n, GQ_CU_OUT_OF_MEMORY);
+		status = q_bind_regions(q, next);
+		refused = standin->failed_call() != NULL;
+		standin->fail_nth(0, 0);
+		if (status != Q_ERR_CUDA)
+			assert_status(q_resume(q), Q_OK);
+		if (status == Q_ERR_NO_MEMORY) {
+			refusals++;
+			is_processed(q, &d, bytes);
+		}
+		if (!refused)
+			is_processed(q, &other, others);
+		q_shutdown(q);
+		assert_int_equal(standin->live(), 0);
+		assert_true(n < 1000);
+	}
+	assert_true(refusals != 0);
+	q_region_table_destroy(next);
+	q_region_table_destroy(table);
+}
+
+struct binding {
+	GpuQueue *q;
+	RegionTable *table;
+	QueueStatus status;
+};
+
+static void *bind_in_vain(void *arg)
+{
+	struct binding *b = arg;
+
+	do
+		b->status = q_bind_regions(b->q, b->table);
+	while (b->status == Q_ERR_NOT_READY); /* a call of the other thread */
+	return NULL;
+}
+
+/* The grid does not leave for two seconds; who sends by descriptor does not wait for it. */
+static void a_binding_that_times_out_leaves_the_last_one(void **state)
+{
+	static uint8_t bytes[4096] __attribute__((aligned(16)));
+	MessageDescriptor d = { .length = 32 };
+	struct binding b = { 0 };
+	QueueStatus status;
+	RegionTable *table;
+	pthread_t thread;
+	uint64_t slow, behind;
+
+	(void)state;
+	table = table_of(bytes, sizeof(bytes), &d.region);
+	b.q = make_queue(2, 64);
+	assert_status(q_bind_regions(b.q, table), Q_OK);
+	close_gate();
+	slow = send_op(b.q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	behind = send(b.q, "b", 1);
+	assert_int_equal(pthread_create(&thread, NULL, bind_in_vain, &b), 0); /* to nothing */
+	for (unsigned i = 0; (status = q_enqueue_descriptor(b.q, &d, NULL, NULL, 0)) == Q_ERR_FULL;
+	     i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_status(status, Q_ERR_NOT_READY);
+	assert_status(q_enqueue_descriptor(b.q, &d, NULL, NULL, 20), Q_ERR_TIMEOUT);
+	pthread_join(thread, NULL);
+	assert_status(b.status, Q_ERR_TIMEOUT);
+	open_gate();
+	expect_echo(b.q, slow, "s", 1);
+	expect_echo(b.q, behind, "b", 1);
+	is_processed(b.q, &d, bytes);
+	q_shutdown(b.q);
+	q_region_table_destroy(table);
+	assert_int_equal(standin->live(), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -580,11 +874,18 @@ int main(int argc, char **argv)
 		cmocka_unit_test(reservations_are_copied_when_committed),
 		cmocka_unit_test(where_nothing_can_be_copied_it_is_pulled_or_refused),
 		cmocka_unit_test(the_transport_is_measured_and_can_be_chosen),
+		cmocka_unit_test(memory_for_copies_is_given_back_where_all_is_pulled),
+		cmocka_unit_test(queues_are_made_at_the_same_time),
 		cmocka_unit_test(a_bounded_grid_serves_so_many_and_leaves),
 		cmocka_unit_test(a_bounded_launch_ends_when_its_time_is_over),
+		cmocka_unit_test(who_waits_adds_no_bounded_launch_to_one_that_is_there),
 		cmocka_unit_test(what_is_in_device_memory_is_processed_there),
 		cmocka_unit_test(regions_of_one_page_are_pinned_together),
+		cmocka_unit_test(regions_of_device_memory_may_overlap),
+		cmocka_unit_test(what_is_pinned_in_part_is_refused),
 		cmocka_unit_test(a_binding_that_fails_leaves_nothing_bound),
+		cmocka_unit_test(a_binding_that_fails_leaves_the_last_one),
+		cmocka_unit_test(a_binding_that_times_out_leaves_the_last_one),
 	};
 
 	standin = begin_on_standin(argc, argv);

@@ -48,6 +48,7 @@ struct gq_cuda {
 	CUdeviceptr mirrored, hints, mirror; /* as allocated; as the grid's channel has them */
 	void *mapped;
 	size_t mapped_bytes;
+	uint64_t device_bytes; /* allocated; constant after start() */
 	struct gq_link *link;
 	size_t link_bytes;
 	struct gq_journal *journal; /* in link */
@@ -78,11 +79,9 @@ struct gq_cuda {
 	/* A bounded grid; under the lock. */
 	uint64_t covered; /* positions, of all classes, up to which launches serve */
 
-	/* The regions bound, by address; written while none is in use. */
+	/* The regions bound, by id; written while none is in use. */
 	struct gq_cuda_region *region;
 	size_t regions;
-	RegionHandle *bound; /* the regions there were, by id */
-	size_t n_bound;
 
 	struct gq_cuda *next; /* among those that have a grid */
 };
@@ -107,7 +106,7 @@ bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 /* Send this grid and all others of the process away, so that the driver can be asked for `what`,
  * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);
-void gq__cuda_quiet_end(struct gq_cuda *c);
+void gq__cuda_quiet_end(void);
 
 /* watch.c */
 
@@ -134,11 +133,15 @@ uint64_t gq__watch_clock_error_ns(GpuQueue *q);
 void gq__transport_plan(struct gq_cuda *c);
 /* What copying needs, if it may be wanted; in the current context, no grid resident. */
 bool gq__transport_prepare(struct gq_cuda *c);
+/* In the current context, no grid resident. */
 void gq__transport_free(struct gq_cuda *c);
 /* Wait until no copy is under way, which takes microseconds; in the current context. */
 void gq__transport_settle(struct gq_cuda *c);
 /* Measure and choose; the first grid is resident and idle. Under the lock, in our context. */
 bool gq__transport_choose(struct gq_cuda *c);
+/* After choosing, without the lock: give back what copying needs if nothing will be copied. The
+ * grid leaves for the moment. @return false: it does not come back. */
+bool gq__transport_trim(struct gq_cuda *c);
 /* Choose without measuring. */
 void gq__transport_assume(struct gq_cuda *c);
 /* Filled slots are about to be published. */

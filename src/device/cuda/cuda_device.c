@@ -221,22 +221,39 @@ static bool is_paused(const GpuQueue *q)
 	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_PAUSE) != 0; /* X2 */
 }
 
+/* Under the lock: its stop is at its end, and has perhaps seen that the grid has left. */
+static bool is_leaving(const GpuQueue *q)
+{
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_LEAVE) != 0; /* X2 */
+}
+
 static bool nothing_under_way(const GpuQueue *q)
 {
 	return gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
 }
 
+/* Under the lock, all bounded launches having left: what they covered and have not claimed, as
+ * their time was over or they were sent away, waits again. What they have claimed has completed. */
+static void cover_what_is_done(struct gq_cuda *c)
+{
+	gq__reap_all(c->q, true);
+	c->covered = gq_load_relaxed_u64(&c->q->reaped.finished);
+}
+
 /*
- * Under the lock: launch a bounded grid if enough messages wait that no launch covers, or any and
- * somebody waits for them. A launch that its time has ended may have left some of what it covered.
+ * Under the lock: launch a bounded grid if enough messages wait that no launch covers; or any, none
+ * being there, and somebody waits for them. While one is there he waits for its end: it may be what
+ * his message is in, and else each look would add a launch behind it.
  */
 static void launch_bounded(struct gq_cuda *c, bool awaited)
 {
-	const uint64_t waiting = gq__accepted(c->q) - c->covered;
+	const bool serve_all = awaited && has_left(c);
 
-	if (waiting >= c->q->cfg.bounded_messages ||
-	    (awaited && (waiting != 0 ||
-			 (!nothing_under_way(c->q) && has_left(c) && !gq_done_waits(&c->q->ch)))))
+	if (c->gone_for_good)
+		return;
+	if (serve_all)
+		cover_what_is_done(c);
+	if (gq__accepted(c->q) - c->covered >= (serve_all ? 1 : c->q->cfg.bounded_messages))
 		launch(c);
 }
 
@@ -278,18 +295,19 @@ static bool is_away(struct gq_cuda *c)
 /* Under the lock: a grid that was sent away comes back. */
 static void bring_back(struct gq_cuda *c)
 {
-	if (is_bounded(c)) {
-		c->departed = false;
-		launch_bounded(c, false);
-	} else {
+	if (!is_bounded(c) || !has_left(c)) { /* what that one leaves behind is not known yet */
 		launch(c);
+	} else if (!c->gone_for_good) {
+		c->departed = false;
+		cover_what_is_done(c);
+		launch_bounded(c, false);
 	}
 }
 
 /* ---- the others' grids --------------------------------------------------------------------------
  */
 
-/* Not those of the process that this one was forked from, nor one's own. */
+/* Not those of the process that this one was forked from, nor one's own (`self`, or NULL). */
 static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
 {
 	return c != self && c->generation == gq__generation;
@@ -298,17 +316,17 @@ static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
 /* Send all other grids of the process away. @return whether all have left. */
 static bool quiet_begin(const struct gq_cuda *self)
 {
-	const uint64_t deadline_ns = gq__now_ns() + QUIET_TIMEOUT_NS;
+	uint64_t deadline_ns;
 	bool all = true;
 
 	pthread_mutex_lock(&live_lock);
-	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
-		if (!is_another(c, self))
-			continue;
-		pthread_mutex_lock(&c->lock);
-		if (!c->gone_for_good && !is_away(c))
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (is_another(c, self))
+			pthread_mutex_lock(&c->lock); /* one may just be calibrating */
+	deadline_ns = gq__now_ns() + QUIET_TIMEOUT_NS;
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (is_another(c, self) && !c->gone_for_good && !is_away(c))
 			all = send_away(c, deadline_ns) && all;
-	}
 	return all;
 }
 
@@ -318,7 +336,7 @@ static void quiet_end(const struct gq_cuda *self)
 		if (!is_another(c, self))
 			continue;
 		if (c->departed && !c->gone_for_good && !c->taken_over && !c->abandoned &&
-		    !is_paused(c->q))
+		    !is_paused(c->q) && !is_leaving(c->q))
 			bring_back(c);
 		pthread_mutex_unlock(&c->lock);
 	}
@@ -335,22 +353,16 @@ static QueueStatus refuse_noise(const char *what)
 
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what)
 {
-	bool quiet = quiet_begin(c);
+	const bool quiet = quiet_begin(NULL); /* and locked, in the order of the list */
 
-	pthread_mutex_lock(&c->lock);
-	if (quiet && !c->gone_for_good && !is_away(c))
-		quiet = send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
 	if (c->gone_for_good)
 		return gq__device_failed(c->q);
 	return quiet ? Q_OK : refuse_noise(what);
 }
 
-void gq__cuda_quiet_end(struct gq_cuda *c)
+void gq__cuda_quiet_end(void)
 {
-	if (c->departed && !c->gone_for_good && !c->taken_over && !is_paused(c->q))
-		bring_back(c);
-	pthread_mutex_unlock(&c->lock);
-	quiet_end(c);
+	quiet_end(NULL);
 }
 
 /* ---- memory
@@ -417,8 +429,10 @@ bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const 
 {
 	int result = c->cu->cuMemAlloc(out, bytes);
 
-	if (result == GQ_CU_SUCCESS)
+	if (result == GQ_CU_SUCCESS) {
+		c->device_bytes += bytes;
 		return true;
+	}
 	*out = 0;
 	if (result == GQ_CU_OUT_OF_MEMORY)
 		gq__failf(Q_ERR_NO_MEMORY,
@@ -1054,7 +1068,7 @@ static bool start(GpuQueue *q)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct gq_cuda *c = state_of(q);
-	bool ok = false;
+	bool ok = false, left;
 
 	pthread_once(&once, watch_exit);
 	/* Whoever has published looks: see published(). */
@@ -1072,24 +1086,31 @@ static bool start(GpuQueue *q)
 	if (!ok)
 		return false;
 	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
+	/* From before its launch on, others who allocate send it away. */
+	pthread_mutex_lock(&live_lock);
+	c->next = live;
+	live = c;
 	pthread_mutex_lock(&c->lock);
+	pthread_mutex_unlock(&live_lock);
 	if (is_bounded(c))
 		begin_bounded(c);
 	else
 		ok = launch_first(c);
-	if (!ok && (c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS)))
-		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
-	else if (!ok)
-		leave_to_itself(c);
 	c->started = ok;
 	pthread_mutex_unlock(&c->lock);
-	if (!ok)
-		return false;
-	pthread_mutex_lock(&live_lock);
-	c->next = live;
-	live = c;
-	pthread_mutex_unlock(&live_lock);
-	return true;
+	if (ok && gq__transport_trim(c))
+		return true;
+	pthread_mutex_lock(&c->lock);
+	c->started = false;
+	left = c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
+	if (!left)
+		leave_to_itself(c); /* stays listed, as in join() */
+	pthread_mutex_unlock(&c->lock);
+	if (left) {
+		unlist(c);
+		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
+	}
+	return false;
 }
 
 static void join(GpuQueue *q, bool abandon)

@@ -14,7 +14,8 @@ enum { OLDEST_DRIVER = 12000 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gq_cu table;
-static bool ready; /* under the lock */
+static bool ready;      /* under the lock */
+static bool is_parents; /* a process that this one was forked from has opened it, or was about to */
 
 void gq__cuda_describe(const struct gq_cu *cu, int result, char *text, size_t room)
 {
@@ -117,8 +118,35 @@ static bool open_driver(void)
 	return false;
 }
 
+/* In the child, whose only thread this is. Who held the lock will never let go of it there, nor of
+ * any other that belongs to a device: so nothing of a device may be touched. */
+static void after_fork(void)
+{
+	if (pthread_mutex_trylock(&lock) != 0) {
+		is_parents = true;
+		return;
+	}
+	is_parents = is_parents || ready;
+	pthread_mutex_unlock(&lock);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, after_fork);
+}
+
 const struct gq_cu *gq__cuda_driver(void)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, watch_forks);
+	if (is_parents) {
+		gq__fail(
+			Q_ERR_UNSUPPORTED,
+			"CUDA: the parent process had opened the driver before fork(), so this one "
+			"cannot use it; allowed: fork before the first queue on a GPU, or exec");
+		return NULL;
+	}
 	pthread_mutex_lock(&lock);
 	if (!ready)
 		ready = open_driver();

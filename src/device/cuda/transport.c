@@ -95,8 +95,12 @@ void gq__transport_free(struct gq_cuda *c)
 	gq__transport_settle(c);
 	if (c->copy_stream != NULL)
 		c->cu->cuStreamDestroy(c->copy_stream);
-	if (c->copied != 0)
+	c->copy_stream = NULL;
+	if (c->copied != 0) {
 		c->cu->cuMemFree(c->copied);
+		c->device_bytes -= c->q->slots_bytes;
+	}
+	c->copied = 0;
 	gq__bar1_free(c);
 }
 
@@ -337,4 +341,25 @@ bool gq__transport_choose(struct gq_cuda *c)
 		say(c);
 	}
 	return true;
+}
+
+bool gq__transport_trim(struct gq_cuda *c)
+{
+	QueueStatus status;
+	CUcontext ours;
+	bool back;
+
+	if (c->copied == 0 || c->copy_from != UINT32_MAX)
+		return true;
+	status = gq__cuda_quiet_begin(c, "freeing memory");
+	/* If another queue is inside a long message it is kept. */
+	if (status == Q_OK && CU(c, cuCtxPushCurrent, c->context)) {
+		gq__transport_free(c);
+		c->cu->cuCtxPopCurrent(&ours);
+	}
+	gq__cuda_quiet_end();
+	pthread_mutex_lock(&c->lock);
+	back = !c->gone_for_good;
+	pthread_mutex_unlock(&c->lock);
+	return back;
 }

@@ -182,6 +182,7 @@ void gq__watch_describe(GpuQueue *q, QueueInfo *out)
 	out->copy_small_ns = c->measured.copy_small;
 	out->canary_ns = c->measured.canary;
 	out->copy_from = c->copy_from == UINT32_MAX ? UINT64_MAX : c->copy_from;
+	out->device_bytes = c->device_bytes;
 	hung = find_hung(c, now_ns);
 	out->hung = hung.n;
 	out->hung_msg_id = hung.id;
