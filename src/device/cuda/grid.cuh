@@ -678,9 +678,13 @@ enum { GQ_NAPS_A_LOOK = 32 };
 /* Whether it is time to look. */
 GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
 {
-	if (!u->scout)
+	/* The first unit answers the host, which takes the time of that: a scout beside the others.
+	 */
+	const bool first = u->number == 0;
+
+	if (!u->scout && !first)
 		gq_start_scouting(g, u);
-	if (!u->scout) {
+	if (!u->scout && !first) {
 		gq_nap(1000);
 		if (++u->naps < GQ_NAPS_A_LOOK)
 			return false;
@@ -948,6 +952,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 				const struct gq_look *look, uint64_t launch)
 {
 	const uint64_t now = gq_clock_ns();
+	uint64_t idle_ns;
 	bool gone = false;
 
 	gq_count_idle(u, look, now);
@@ -965,7 +970,9 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		gone = gq_try_park(g, look, launch);
 	if (gq_from_lane_0(gone) != 0)
 		return GQ_LEAVE;
-	while (!gq_idle(g, u, now - u->idle_since))
+	/* A nap would be measured, too. */
+	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since;
+	while (!gq_idle(g, u, idle_ns))
 		;
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	u->hints = gq_hints_until_look(g, u, look);
@@ -1140,7 +1147,8 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	u->control = look.control;
 	*n = 0;
 	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
-	    gq_is_over(g, u, look.passed, launch->until))
+	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) !=
+		    0) /* one clock for all */
 		return GQ_LEAVE;
 	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
 		gq_stop_scouting(g, u);
