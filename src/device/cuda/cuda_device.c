@@ -906,6 +906,22 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 	return true;
 }
 
+/* What is wrong, and what grid and host have said to each other so far. */
+static void fail_with_state(struct gq_cuda *c, const char *what)
+{
+	const struct gq_report *r = &c->link->report;
+
+	gq__failf(Q_ERR_CUDA,
+		  "CUDA: %s (launch %" PRIu64 " of %" PRIu32 " x %" PRIu32
+		  " threads; reported: resident %" PRIu64 ", park %" PRIu64 ", pong %" PRIu64
+		  "; ordered: control %" PRIu64 ", depart %" PRIu64 ", ping %" PRIu64 ")",
+		  what, c->launch, c->blocks, c->info.block_threads,
+		  gq_load_relaxed_u64(&r->resident), gq_load_relaxed_u64(&r->park),
+		  gq_load_relaxed_u64(&r->pong), gq_load_relaxed_u64(&c->link->orders.control),
+		  gq_load_relaxed_u64(&c->link->orders.depart),
+		  gq_load_relaxed_u64(&c->link->orders.ping));
+}
+
 /*
  * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
  * time of the answer. Under the lock. @return false when no answer came in time.
@@ -937,7 +953,7 @@ static bool align_clocks(struct gq_cuda *c)
 	for (unsigned i = 0; answers < 8 && i < 100; i++)
 		answers += ask_clock(c, START_TIMEOUT_NS / 1000);
 	if (answers == 0)
-		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
+		fail_with_state(c, "the resident grid does not answer");
 	return answers != 0;
 }
 
@@ -979,15 +995,13 @@ static bool await_residence(struct gq_cuda *c)
 			if (c->gone_for_good)
 				gq__device_failed(c->q);
 			else
-				gq__fail(Q_ERR_CUDA, "CUDA: the resident grid left at once");
+				fail_with_state(c, "the resident grid left at once");
 			return false;
 		}
 		if (gq__now_ns() >= deadline_ns) {
-			gq__failf(Q_ERR_CUDA,
-				  "CUDA: not all of the %" PRIu32 " blocks run after %" PRIu64
-				  " s: is another resident kernel on %s? Fewer consumers, or "
-				  "reserve_sms, leave room for both",
-				  c->blocks, START_TIMEOUT_NS / 1000000000, c->q->device_name);
+			fail_with_state(c, "not all blocks run after 10 s: is another resident "
+					   "kernel on the GPU? Fewer consumers, or reserve_sms, "
+					   "leave room for both");
 			return false;
 		}
 		sched_yield();
@@ -1065,7 +1079,30 @@ static void watch_exit(void)
 	atexit(at_exit);
 }
 
-/* The first launch, and what is learnt from it. */
+/*
+ * The kernel's first launch, for which the driver may load code or enlarge local memory, and so
+ * wait for every kernel: while the others' grids are gone, with the order to leave at once.
+ */
+static bool launch_and_leave(struct gq_cuda *c)
+{
+	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
+
+	gq_store_release_u64(&c->link->orders.depart, c->launch + 1); /* X1: pairs with X2 */
+	if (!launch(c))
+		return false;
+	while (!has_left(c)) {
+		if (gq__now_ns() >= deadline_ns) {
+			fail_with_state(c, "the grid was told to leave at once, and has not");
+			return false;
+		}
+		sched_yield();
+	}
+	if (c->gone_for_good)
+		gq__device_failed(c->q);
+	return !c->gone_for_good;
+}
+
+/* The first launch that stays, and what is learnt from it. */
 static bool launch_first(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
@@ -1104,6 +1141,15 @@ static void begin_bounded(struct gq_cuda *c)
 		 q->cfg.bounded_messages, q->cfg.bounded_ms);
 }
 
+/* Under the lock: q_init() fails. */
+static void give_up(struct gq_cuda *c)
+{
+	if (c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS))
+		gq_fetch_add_seq_cst_u64(&c->q->refs, 0 - UINT64_C(1));
+	else
+		leave_to_itself(c);
+}
+
 static bool start(GpuQueue *q)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -1119,22 +1165,28 @@ static bool start(GpuQueue *q)
 			ok = prepare(c);
 			end(c);
 		}
+		if (ok) {
+			gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
+			pthread_mutex_lock(&c->lock);
+			/* A profiler is to see a bounded grid's launches for messages only. */
+			ok = is_bounded(c) || launch_and_leave(c);
+			if (!ok)
+				give_up(c);
+			pthread_mutex_unlock(&c->lock);
+		}
 	} else {
 		refuse_noise("allocating");
 	}
 	quiet_end(c);
 	if (!ok)
 		return false;
-	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
 	pthread_mutex_lock(&c->lock);
 	if (is_bounded(c))
 		begin_bounded(c);
 	else
 		ok = launch_first(c);
-	if (!ok && (c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS)))
-		gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
-	else if (!ok)
-		leave_to_itself(c);
+	if (!ok)
+		give_up(c);
 	c->started = ok;
 	pthread_mutex_unlock(&c->lock);
 	if (!ok)

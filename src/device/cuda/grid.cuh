@@ -678,8 +678,7 @@ enum { GQ_NAPS_A_LOOK = 32 };
 /* Whether it is time to look. */
 GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
 {
-	/* The first unit answers the host, which takes the time of that: a scout beside the others.
-	 */
+	/* The first unit answers the host, which measures it: one more scout. */
 	const bool first = u->number == 0;
 
 	if (!u->scout && !first)
@@ -1146,9 +1145,9 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	u->ahead_ns = look.ahead_ns;
 	u->control = look.control;
 	*n = 0;
+	/* Lanes may read different clocks: lane 0's counts. */
 	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
-	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) !=
-		    0) /* one clock for all */
+	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) != 0)
 		return GQ_LEAVE;
 	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
 		gq_stop_scouting(g, u);
