@@ -654,7 +654,7 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
  */
 GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
-	if (u->scout && GQ_IS_LANE_0)
+	if (u->scout && u->number != 0 && GQ_IS_LANE_0)
 		gq_fetch_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
 	u->scout = false;
 	u->naps = 0;
@@ -663,9 +663,12 @@ GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
 	uint64_t *scouts = &g->counters->scouts;
-	bool in = false;
+	/* The first unit answers the host, which measures it: a scout beside those that are
+	 * counted. It is hardly ever among the first to find nothing, as block 0 opens the cursors.
+	 */
+	bool in = u->number == 0;
 
-	if (GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
+	if (!in && GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
 		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < g->scouts;
 		if (!in)
 			gq_fetch_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
@@ -678,12 +681,9 @@ enum { GQ_NAPS_A_LOOK = 32 };
 /* Whether it is time to look. */
 GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
 {
-	/* The first unit answers the host, which measures it: one more scout. */
-	const bool first = u->number == 0;
-
-	if (!u->scout && !first)
+	if (!u->scout)
 		gq_start_scouting(g, u);
-	if (!u->scout && !first) {
+	if (!u->scout) {
 		gq_nap(1000);
 		if (++u->naps < GQ_NAPS_A_LOOK)
 			return false;
