@@ -256,6 +256,9 @@ static const char *use_memory(void)
 		return "pinned memory has another address on the GPU than on the host";
 	if ((uintptr_t)host % GQ_LINE != 0)
 		return "pinned memory is not aligned to a line of the GPU's";
+	printf("  cuPointerGetAttribute of ordinary memory: CUDA error %d\n",
+	       cu->cuPointerGetAttribute(&seen, GQ_CU_POINTER_DEVICE_ADDRESS,
+					 (CUdeviceptr)(uintptr_t)&on_device));
 	TRY(cuMemAlloc, &on_device, BYTES);
 	memset(host, 0x5a, BYTES);
 	TRY(cuMemcpyHtoDAsync, on_device, host, BYTES, stream);
@@ -631,6 +634,10 @@ int smoke(void)
 	if (all) {
 		by("smoke: a thread each, pulled", 0, Q_TRANSPORT_PULL);
 		by("smoke: a block each, pulled", 2, Q_TRANSPORT_PULL);
+	}
+	if (came_back == 0) { /* each of the others may take its whole patience to say the same */
+		printf("smoke: not one message came back\n");
+		return SMOKE_NOTHING;
 	}
 	by("smoke: a warp each, copied", 1, Q_TRANSPORT_COPY);
 	if (all) {
