@@ -48,19 +48,18 @@ unsigned long long begin(const char *name)
 }
 
 /* The same call again and again is one line. */
-bool join_previous(unsigned long long number)
+void join_previous(unsigned long long number)
 {
 	const Call &call = kept[number % KEPT];
 	Call &before = kept[(number + KEPT - 1) % KEPT];
 
 	if (number == 0 || number + 1 != n_calls || strcmp(before.name, call.name) != 0 ||
 	    before.result != call.result || pthread_equal(before.thread, call.thread) == 0)
-		return false;
+		return;
 	before.times++;
 	if (call.took_ns > before.took_ns)
 		before.took_ns = call.took_ns;
 	n_calls--;
-	return true;
 }
 
 void end(unsigned long long number, int result)
@@ -78,7 +77,13 @@ void end(unsigned long long number, int result)
 				failures[n_failures] = call;
 			n_failures++;
 		}
-		join_previous(number);
+		/* Making a context current is worth a line only if it goes wrong or does not
+		 * return. */
+		if (result == GQ_CU_SUCCESS && number + 1 == n_calls &&
+		    strncmp(call.name, "cuCtxP", 6) == 0)
+			n_calls--;
+		else
+			join_previous(number);
 	}
 	pthread_mutex_unlock(&lock);
 }
