@@ -2,6 +2,7 @@
 /* abi_check.cc - src/device/cuda/api.h says of the driver what cuda.h says, and nvrtc.h there of
  * NVRTC what nvrtc.h of the toolkit says. Compiling it is the test. */
 #include <cuda.h>
+#include <cudaTypedefs.h>
 #include <nvrtc.h>
 
 #include "device/cuda/api.h"
@@ -35,6 +36,11 @@ template <typename Ours, typename Theirs> constexpr bool same()
 #define SAME(name, version, parameters)                                                            \
 	static_assert(same<decltype(gq_cu::name), decltype(&::name)>(), #name);
 GQ_CU_ENTRIES(SAME)
+/* And the driver hands out this very prototype for the version that it is asked for. */
+#define SAME_VERSION(name, version, parameters)                                                    \
+	static_assert(same<decltype(gq_cu::name), PFN_##name##_v##version>(), #name " " #version);
+GQ_CU_ENTRIES(SAME_VERSION)
+static_assert(same<gq_cu_get_proc_address_fn, PFN_cuGetProcAddress_v12000>(), "cuGetProcAddress");
 #define SAME_NVRTC(type, name, parameters)                                                         \
 	static_assert(same<decltype(gq_nvrtc::name), decltype(&::name)>(), #name);
 GQ_NVRTC_ENTRIES(SAME_NVRTC)

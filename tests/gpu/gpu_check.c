@@ -3,14 +3,15 @@
  * gpu_check.c - what only a GPU can prove, for scripts/gpu-check: contents, chaos, times.
  *
  *   gpu_check [--processor NAME] [--messages N] [--seconds N] [--repeat N]
- *             [probe|content|chaos|times]...
+ *             [smoke] [probe|content|chaos|times]...
+ *   gpu_check starts
  *
- * Says what the device is, which is all of `probe`. Prints PASS or FAIL a check, and one JSON line
- * a measurement. --messages and --seconds are for all of `content`: whichever comes first; it says
- * how many there were. --repeat is the number that the lines of `times` carry. The processor
- * echoes: "echo" is the one we ship; "test" runs through the stand-in driver, where the times mean
- * nothing. Exit status: 0 all passed, 1 not, 4 something hung, 77 there is no CUDA device, or no
- * NVRTC for a processor's source.
+ * Says what the device is, which is all of `probe`; smoke is for a first look: smoke.c. Prints PASS
+ * or FAIL a check, and one JSON line a measurement. --messages and --seconds are for all of
+ * `content`: whichever comes first; it says how many there were. --repeat is the number that the
+ * lines of `times` carry. The processor echoes: "echo" is the one we ship; "test" runs through the
+ * stand-in driver, where the times mean nothing. Exit status: 0 all passed, 1 not, 4 something
+ * hung, 5 no message came back, 77 there is no CUDA device, or no NVRTC for a processor's source.
  */
 #include "gpu_check.h"
 
@@ -28,6 +29,7 @@ static unsigned seconds = 120, repeat;
 static unsigned failures;
 static uint64_t alive_ns;
 static const char *doing = "start";
+void (*on_hang)(void);
 
 void verdict(bool good, const char *what, const char *detail)
 {
@@ -56,6 +58,8 @@ static void *watch(void *arg)
 		printf("FAIL hung for %d s: %s\n", HUNG_S,
 		       __atomic_load_n(&doing, __ATOMIC_RELAXED));
 		fflush(stdout);
+		if (on_hang != NULL)
+			on_hang();
 		_exit(4);
 	}
 	return NULL;
@@ -313,9 +317,19 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--repeat") == 0)
 			repeat = (unsigned)strtoul(argv[i + 1], NULL, 10);
 	}
+	if (argc > 1 && strcmp(argv[1], "starts") == 0) /* on this system */
+		return 0;
 	alive("q_init");
 	if (pthread_create(&watcher, NULL, watch, NULL) == 0)
 		pthread_detach(watcher);
+	if (i < argc && strcmp(argv[i], "smoke") == 0) {
+		const int found = smoke();
+
+		if (found != SMOKE_WORKS || ++i == argc)
+			return found == SMOKE_NO_DEVICE ? 77
+			       : found == SMOKE_NOTHING ? 5
+							: failures != 0;
+	}
 	q = open_queue(1, 8, 64, 0);
 	if (q == NULL) {
 		const char *why = q_last_error();
@@ -345,7 +359,8 @@ int main(int argc, char **argv)
 		else if (strcmp(what, "times") == 0)
 			times();
 		else
-			verdict(false, what, "no such stage: probe, content, chaos, times");
+			verdict(false, what,
+				"no such stage: probe, content, chaos, times; smoke comes first");
 	}
 	return failures != 0;
 }

@@ -18,4 +18,10 @@ GpuQueue *open_queue(uint32_t granularity, uint32_t capacity, uint32_t slot_byte
 
 void chaos(void);
 
+/* What else to say when something hangs; NULL: nothing. */
+extern void (*on_hang)(void);
+/* What smoke() has found: messages came back; there is no device; none came back. */
+enum { SMOKE_WORKS, SMOKE_NO_DEVICE, SMOKE_NOTHING };
+int smoke(void); /* before any queue of the process */
+
 #endif /* GPUQ_GPU_CHECK_H */

@@ -54,7 +54,7 @@ function bar(what, measured, limit, met) {
 function at_most(value, limit) { return value <= limit ? "met" : "**not met**" }
 function at_least(value, limit) { return value >= limit ? "met" : "**not met**" }
 
-/^(commit|date|host|gpu|driver|command): / {
+/^(commit|date|host|gpu|state|driver|command): / {
 	at = index($0, ": ")
 	name = substr($0, 1, at - 1)
 	value = substr($0, at + 2)
@@ -69,6 +69,8 @@ function at_least(value, limit) { return value >= limit ? "met" : "**not met**" 
 	size = member($0, "size_bytes")
 	if (c ~ /^c[0-9]+_/) {
 		calibrations[++n_calibrations] = $0
+	} else if (c == "smoke_queue") {
+		primitives[++n_primitives] = $0
 	} else if (c == "throughput") {
 		remember("ours_rate" member($0, "granularity") "/" size, member($0, "value"))
 	} else if (c == "copy_engine") {
@@ -89,6 +91,10 @@ END {
 	print "date " head["date"] ", commit " head["commit"]
 	print "host " head["host"]
 	print "gpu " (head["gpu"] == "" ? "-" : head["gpu"])
+	if (head["driver"] != "")
+		print "driver " head["driver"]
+	if (head["state"] != "")
+		print "state " head["state"]
 	print "command " head["command"]
 	print ""
 	print "| stage | result | time |"
@@ -174,6 +180,22 @@ END {
 		print "\n## Checks\n"
 	for (i = 1; i <= n_checks; i++)
 		print "- " checks[i]
+	if (n_primitives != 0) {
+		print "\n## What q_init measured\n"
+		print "Nanoseconds; of the queues that `smoke` opened. 0: not measured.\n"
+		print "| granularity | flag | read | release | pull | copy | copy, 16 B | canary | copies from |"
+		print "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+	}
+	split("thread warp block", granularities, " ")
+	for (i = 1; i <= n_primitives; i++) {
+		text = primitives[i]
+		copies = member(text, "copy_from")
+		printf "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+			granularities[member(text, "granularity") + 1], member(text, "flag_ns"),
+			member(text, "read_ns"), member(text, "release_ns"), member(text, "pull_ns"),
+			member(text, "copy_ns"), member(text, "copy_small_ns"), member(text, "canary_ns"),
+			copies == "-1" ? "-" : copies
+	}
 	if (n_left != 0)
 		print "\n## Left out\n"
 	for (i = 1; i <= n_left; i++)

@@ -348,16 +348,25 @@ static int cuCtxPopCurrent(CUcontext *context)
 /* ---- modules
  * ------------------------------------------------------------------------------------- */
 
-/* An image that is loaded. A function is its address, the canary's one more. */
+/* A function is the address of its own member: whether it has been launched. The library's locks
+ * order these. */
 struct module {
 	const struct standin_image *image;
-	bool canary_loaded; /* the library's locks order this */
+	bool grid, canary;
 };
+
+/* The first launch of a function may load code and enlarge local memory. */
+static void launches(bool *function, const char *call)
+{
+	if (!*function)
+		would_wait(call);
+	*function = true;
+}
 
 static int cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int n, int *options,
 			      void **values)
 {
-	struct module *m;
+	struct module *loaded;
 
 	(void)n, (void)options, (void)values;
 	needs_context(__func__);
@@ -365,9 +374,9 @@ static int cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int 
 	would_wait(__func__);
 	if (memcmp(image, STANDIN_MAGIC, sizeof(STANDIN_MAGIC)) != 0)
 		return GQ_CU_NO_BINARY_FOR_GPU;
-	m = calloc(1, sizeof(*m));
-	m->image = image;
-	*module = (CUmodule)(void *)m;
+	loaded = calloc(1, sizeof(*loaded));
+	memcpy(&loaded->image, &image, sizeof(image));
+	*module = (CUmodule)(void *)loaded;
 	count(1);
 	return 0;
 }
@@ -383,12 +392,14 @@ static int cuModuleUnload(CUmodule module)
 
 static int cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
+	struct module *m = (struct module *)(void *)module;
+
 	needs_context(__func__);
 	ENTER();
 	if (strcmp(name, "gpuq_grid") == 0)
-		*function = (CUfunction)(void *)module;
+		*function = (CUfunction)(void *)&m->grid;
 	else if (strcmp(name, "gpuq_canary") == 0)
-		*function = (CUfunction)(void *)((char *)(void *)module + 1);
+		*function = (CUfunction)(void *)&m->canary;
 	else
 		return GQ_CU_NOT_FOUND;
 	return 0;
@@ -695,21 +706,20 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 			  unsigned int block_z, unsigned int shared_bytes, CUstream stream,
 			  void **parameters, void **extra)
 {
+	struct module *module = (struct module *)(void *)((char *)(void *)function -
+							  offsetof(struct module, canary));
+	const struct standin_image *image = module->image;
 	struct gq_image_info *info;
-	struct module *m;
 
 	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes, (void)extra;
 	needs_context(__func__);
 	ENTER();
-	if ((uintptr_t)function % 2 == 0)
+	if ((uintptr_t)function % 16 != offsetof(struct module, canary)) /* as calloc() aligns */
 		misuse(__func__, "the grid needs a cooperative launch");
-	m = (struct module *)(void *)((char *)(void *)function - 1);
-	if (!m->canary_loaded)
-		would_wait(__func__); /* as lazy loading may */
-	m->canary_loaded = true;
+	launches(&module->canary, __func__);
 	memcpy(&info, parameters[0], sizeof(info));
 	if (info != NULL) {
-		*info = m->image->info;
+		*info = image->info;
 		info->clock_ns = device_clock_ns();
 	}
 	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
@@ -720,13 +730,16 @@ static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, u
 				     unsigned int block_y, unsigned int block_z,
 				     unsigned int shared_bytes, CUstream stream, void **parameters)
 {
-	const struct standin_image *image = ((const struct module *)(const void *)function)->image;
+	struct module *module =
+		(struct module *)(void *)((char *)(void *)function - offsetof(struct module, grid));
+	const struct standin_image *image = module->image;
 
 	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes;
 	needs_context(__func__);
 	ENTER();
 	if (grid_x > (unsigned int)sms * 2 || block_x != image->info.block_threads)
 		return GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE;
+	launches(&module->grid, __func__);
 	return launch_on(stream_of(stream), image, grid_x, block_x, parameters);
 }
 

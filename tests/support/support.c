@@ -53,6 +53,7 @@ __attribute__((constructor)) static void announce(void)
 					 .name = "test",
 					 .cpu = test_processor };
 
+	setvbuf(stdout, NULL, _IOLBF, 0); /* who is killed has said all it had to */
 	image.device_image = test_device_image();
 	if (on_gpu()) {
 		if (image.device_image == NULL) {

@@ -81,6 +81,30 @@ static void a_message_to_an_idle_grid_takes_one_read(void **state)
 	gq__start_pos = 1;
 }
 
+/* It answers what the host measures, so it must not nap as units do that are no scouts. */
+static void the_first_unit_scouts_beside_those_that_are_counted(void **state)
+{
+	QueueConfig cfg = cuda_config(4, 64);
+	const struct gq_counters *counters;
+	const struct gq_cuda *c;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.consumers = 4;
+	cfg.idle_park_ms = UINT32_MAX;
+	q = make_queue_from(&cfg);
+	c = q->device_state;
+	assert_int_equal(c->units, 4);
+	memcpy(&counters, &c->counters, sizeof(counters)); /* the stand-in's is the host's */
+	for (unsigned i = 0; gq_load_relaxed_u64(&counters->scouts) != 3; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	nap_ms(20); /* all are idle by now */
+	assert_int_equal(gq_load_relaxed_u64(&counters->scouts), 3);
+	q_shutdown(q);
+}
+
 /* Ids go on when a reservation is given up, and the guess with them. */
 static void the_guess_follows_ids_that_skip(void **state)
 {
@@ -865,6 +889,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_message_to_an_idle_grid_takes_one_read),
+		cmocka_unit_test(the_first_unit_scouts_beside_those_that_are_counted),
 		cmocka_unit_test(the_guess_follows_ids_that_skip),
 		cmocka_unit_test(every_length_comes_and_goes_whole),
 		cmocka_unit_test(reserved_messages_are_sealed_when_committed),

@@ -96,6 +96,8 @@ bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result);
 void *gq__cuda_allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what);
 /* In the current context. */
 bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const char *what);
+/* q_init() fails: what is wrong, and what grid and host have said to each other so far. */
+void gq__cuda_fail_with_state(struct gq_cuda *c, const char *what);
 /* The driver has reported an error on the way of a message: the queue has failed. */
 void gq__cuda_fail(struct gq_cuda *c, const char *call, int result);
 /* Ask the grid's first unit something; under the lock. @return false: no answer in time. */

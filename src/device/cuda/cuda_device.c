@@ -901,6 +901,21 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 	return true;
 }
 
+void gq__cuda_fail_with_state(struct gq_cuda *c, const char *what)
+{
+	const struct gq_report *r = &c->link->report;
+
+	gq__failf(Q_ERR_CUDA,
+		  "CUDA: %s (launch %" PRIu64 " of %" PRIu32 " x %" PRIu32
+		  " threads; reported: resident %" PRIu64 ", park %" PRIu64 ", pong %" PRIu64
+		  "; ordered: control %" PRIu64 ", depart %" PRIu64 ", ping %" PRIu64 ")",
+		  what, c->launch, c->blocks, c->info.block_threads,
+		  gq_load_relaxed_u64(&r->resident), gq_load_relaxed_u64(&r->park),
+		  gq_load_relaxed_u64(&r->pong), gq_load_relaxed_u64(&c->link->orders.control),
+		  gq_load_relaxed_u64(&c->link->orders.depart),
+		  gq_load_relaxed_u64(&c->link->orders.ping));
+}
+
 /* A one-thread kernel in another stream must come through beside the grid. */
 static bool run_canary(struct gq_cuda *c)
 {
@@ -939,15 +954,14 @@ static bool await_residence(struct gq_cuda *c)
 			if (c->gone_for_good)
 				gq__device_failed(c->q);
 			else
-				gq__fail(Q_ERR_CUDA, "CUDA: the resident grid left at once");
+				gq__cuda_fail_with_state(c, "the resident grid left at once");
 			return false;
 		}
 		if (gq__now_ns() >= deadline_ns) {
-			gq__failf(Q_ERR_CUDA,
-				  "CUDA: not all of the %" PRIu32 " blocks run after %" PRIu64
-				  " s: is another resident kernel on %s? Fewer consumers, or "
-				  "reserve_sms, leave room for both",
-				  c->blocks, START_TIMEOUT_NS / 1000000000, c->q->device_name);
+			gq__cuda_fail_with_state(
+				c, "not all blocks run after 10 s: is another resident "
+				   "kernel on the GPU? Fewer consumers, or reserve_sms, "
+				   "leave room for both");
 			return false;
 		}
 		sched_yield();
@@ -1025,7 +1039,31 @@ static void watch_exit(void)
 	atexit(at_exit);
 }
 
-/* The first launch, and what is learnt from it. */
+/*
+ * The kernel's first launch, for which the driver may load code or enlarge local memory, and so
+ * wait for every kernel: while the others' grids are gone, with the order to leave at once.
+ */
+static bool launch_and_leave(struct gq_cuda *c)
+{
+	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
+
+	gq_store_release_u64(&c->link->orders.depart, c->launch + 1); /* X1: pairs with X2 */
+	if (!launch(c))
+		return false;
+	while (!has_left(c)) {
+		if (gq__now_ns() >= deadline_ns) {
+			gq__cuda_fail_with_state(c,
+						 "the grid was told to leave at once, and has not");
+			return false;
+		}
+		sched_yield();
+	}
+	if (c->gone_for_good)
+		gq__device_failed(c->q);
+	return !c->gone_for_good;
+}
+
+/* The first launch that stays, and what is learnt from it. */
 static bool launch_first(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
@@ -1073,28 +1111,27 @@ static bool start(GpuQueue *q)
 	pthread_once(&once, watch_exit);
 	/* Whoever has published looks: see published(). */
 	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY);
-	if (quiet_begin(c)) {
-		ok = begin(c);
-		if (ok) {
-			ok = prepare(c);
-			end(c);
-		}
-	} else {
+	if (!quiet_begin(c)) {
 		refuse_noise("allocating");
+	} else if (begin(c)) {
+		ok = prepare(c);
+		end(c);
 	}
-	quiet_end(c);
-	if (!ok)
+	if (!ok) {
+		quiet_end(c);
 		return false;
+	}
 	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
 	/* From before its launch on, others who allocate send it away. */
-	pthread_mutex_lock(&live_lock);
 	c->next = live;
 	live = c;
 	pthread_mutex_lock(&c->lock);
-	pthread_mutex_unlock(&live_lock);
-	if (is_bounded(c))
+	/* A profiler is to see a bounded grid's launches for messages only. */
+	ok = is_bounded(c) || launch_and_leave(c);
+	quiet_end(c);
+	if (ok && is_bounded(c))
 		begin_bounded(c);
-	else
+	else if (ok)
 		ok = launch_first(c);
 	c->started = ok;
 	pthread_mutex_unlock(&c->lock);

@@ -654,7 +654,7 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
  */
 GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
-	if (u->scout && GQ_IS_LANE_0)
+	if (u->scout && u->number != 0 && GQ_IS_LANE_0)
 		gq_fetch_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
 	u->scout = false;
 	u->naps = 0;
@@ -663,9 +663,12 @@ GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
 	uint64_t *scouts = &g->counters->scouts;
-	bool in = false;
+	/* The first unit answers the host, which measures it: a scout beside those that are
+	 * counted. It is hardly ever among the first to find nothing, as block 0 opens the cursors.
+	 */
+	bool in = u->number == 0;
 
-	if (GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
+	if (!in && GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
 		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < g->scouts;
 		if (!in)
 			gq_fetch_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
@@ -948,6 +951,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 				const struct gq_look *look, uint64_t launch)
 {
 	const uint64_t now = gq_clock_ns();
+	uint64_t idle_ns;
 	bool gone = false;
 
 	gq_count_idle(u, look, now);
@@ -967,7 +971,9 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		return GQ_LEAVE;
 	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
-	while (!gq_idle(g, u, now - u->idle_since))
+	/* But one would be measured, too. */
+	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since;
+	while (!gq_idle(g, u, idle_ns))
 		;
 	u->hints = gq_hints_until_look(g, u, look);
 	return GQ_NOTHING;
@@ -1140,8 +1146,9 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	u->ahead_ns = look.ahead_ns;
 	u->control = look.control;
 	*n = 0;
+	/* Lanes may read different clocks: lane 0's counts. */
 	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
-	    gq_is_over(g, u, look.passed, launch->until))
+	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) != 0)
 		return GQ_LEAVE;
 	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
 		gq_stop_scouting(g, u);

@@ -49,7 +49,7 @@ bool gq__watch_align(struct gq_cuda *c)
 		answers += gq__watch_ask_clock(c, ANSWER_TIMEOUT_NS);
 	c->ahead_error_ns = c->measured.flag; /* half of twice that: longer trips did not count */
 	if (answers == 0)
-		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
+		gq__cuda_fail_with_state(c, "the resident grid does not answer");
 	return answers != 0;
 }
 
