@@ -57,7 +57,12 @@ struct standin_control {
 	/* Messages so far that needed one read across PCIe. */
 	uint64_t (*wholes)(void);
 };
-enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2 }; /* others as the driver's */
+/* Others as the driver's. */
+enum standin_attribute {
+	STANDIN_VERSION = -1,
+	STANDIN_DEVICES = -2,
+	STANDIN_COPIES_HELD = -4, /* not 0: no copy, and no value behind it, arrives */
+};
 
 #ifdef __cplusplus
 }

@@ -1046,9 +1046,9 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		} else if (mine->lies_there) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-			/* What has not come must not be run. The message has ended FAILED already.
-			 */
-			if (outcome == 0 && !gq_await_arrival(g, arrival) && GQ_SEES_TO(l, n))
+			/* The others get it from the unit's barrier. What has not come must not be
+			 * run: the message has ended FAILED already. */
+			if (GQ_SEES_TO(l, n) && outcome == 0 && !gq_await_arrival(g, arrival))
 				s->decided[unit_in_block * 32 + GQ_PLACE(l)] = GQ_OUTCOME_FAILED;
 		}
 	}
