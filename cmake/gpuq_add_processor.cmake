@@ -120,9 +120,10 @@ function(_gpuq_make_fatbin)
 		list(APPEND source_directories "-I${source_directory}")
 	endforeach()
 	list(REMOVE_DUPLICATES source_directories)
-	set(interface "$<TARGET_PROPERTY:gpuq::gpuq,INTERFACE_INCLUDE_DIRECTORIES>")
-	set(own "$<TARGET_PROPERTY:${arg_TARGET},INCLUDE_DIRECTORIES>")
-	set(definitions "$<TARGET_PROPERTY:${arg_TARGET},COMPILE_DEFINITIONS>")
+	# Generator expressions among a target's properties leave empty elements behind.
+	set(interface "$<FILTER:$<TARGET_PROPERTY:gpuq::gpuq,INTERFACE_INCLUDE_DIRECTORIES>,INCLUDE,.>")
+	set(own "$<FILTER:$<TARGET_PROPERTY:${arg_TARGET},INCLUDE_DIRECTORIES>,INCLUDE,.>")
+	set(definitions "$<FILTER:$<TARGET_PROPERTY:${arg_TARGET},COMPILE_DEFINITIONS>,INCLUDE,.>")
 	add_custom_command(OUTPUT "${arg_OUTPUT}"
 		COMMAND "${arg_NVCC}" -std=c++17 -fatbin ${codes}
 			${source_directories} "-I${_gpuq_device_include}"

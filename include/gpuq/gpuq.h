@@ -113,9 +113,13 @@ typedef struct MessageDescriptor MessageDescriptor; /* ring.h */
 
 enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2 };
 enum { Q_PER_THREAD = 0, Q_PER_WARP = 1, Q_PER_BLOCK = 2 };
-/* How messages get to a GPU: the grid reads them across PCIe; or the copy engine brings those of
- * `copy_from` bytes and more, which costs the sender a driver call. AUTO chooses by calibration. */
-enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2 };
+/*
+ * How messages get to a GPU: the grid reads them across PCIe; or the copy engine brings those of
+ * `copy_from` bytes and more, which costs the sender a driver call; or (BAR1) the CPU writes the
+ * short ones into device memory, where the library was built with GPUQ_BAR1 and driver and GPU let
+ * it. AUTO chooses between the first two by calibration.
+ */
+enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2, Q_TRANSPORT_BAR1 = 3 };
 
 #define Q_MAX_CAPACITY                (1u << 20) /* messages */
 #define Q_MAX_SLOT_BYTES              (1u << 24)
@@ -292,7 +296,7 @@ Q_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
  *
  * Environment variables override defaults, never explicit settings; empty means unset:
  * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG, GPUQ_TRANSPORT (auto,
- * pull, copy), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon bounded_ms behind it).
+ * pull, copy, bar1), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon bounded_ms behind it).
  * GPUQ_TRACE=FILE sets Q_TRACE, GPUQ_TRACE_RECORDS its size, and q_shutdown() writes the file: see
  * q_trace_write().
  *
@@ -440,7 +444,8 @@ Q_API QueueStatus q_abort(GpuQueue *q, uint64_t msg_id);
 
 /**
  * Ask that a message not be started. Decided when a consumer claims it (on a GPU by what it read
- * just before): a message already claimed runs to its end.
+ * just before; with transport BAR1 up to some tens of microseconds before): a message already
+ * claimed runs to its end.
  * @return Q_OK: recorded (without effect on a finished message); the completion says what came of
  *         it; Q_ERR_NOT_FOUND: never issued, aborted or taken.
  */

@@ -200,6 +200,17 @@ GQ_FN void gq_cpu_relax(void)
 #endif
 }
 
+/* Host only: what has been stored to write-combining memory leaves the core. */
+GQ_FN void gq_push_stores(void)
+{
+#if defined(__CUDA_ARCH__)
+#elif defined(__x86_64__)
+	__asm__ volatile("sfence" ::: "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("dsb st" ::: "memory");
+#endif
+}
+
 /*
  * A window in which another thread may do its worst. Stress builds (GPUQ_CHAOS) put a random
  * delay there; everywhere else it is nothing.

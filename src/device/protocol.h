@@ -329,6 +329,10 @@ struct gq_channel {
 	uint32_t ahead_bytes;  /* slot bytes that a consumer may read ahead of the entry: sealed */
 	uint32_t sealed_bytes; /* results up to so long carry a seal; 0: none */
 	uint32_t reserved;
+	/* The mirror, at its own address for each side; NULL: there is none. */
+	uint64_t *hints;
+	uint8_t *mirror;
+	uint64_t mirror_stride;
 };
 
 GQ_FN struct gq_slot *gq_slot_at(const struct gq_channel *ch, uint32_t slot)
@@ -397,6 +401,47 @@ GQ_FN void gq_note_times(const struct gq_channel *ch, uint32_t slot, uint64_t cl
 	stamp->consumer = consumer;
 }
 
+/* ---- mirror ---------------------------------------------------------------------------------- */
+
+/*
+ * With transport BAR1 the host writes a second copy of class entries and short messages into device
+ * memory, where looking is cheap. The copy is made of hints: it may be late, torn, old, or never
+ * come, and nothing orders it with what it is a copy of. Believed is an entry's word, as its tag
+ * names the position, and a slot whose seal fits; see docs/memory-model.md.
+ */
+#if defined(GPUQ_BAR1)
+#define GQ_HAS_BAR1 true
+#else
+#define GQ_HAS_BAR1 false
+#endif
+
+#define GQ_MIRROR_LINE 64u /* bytes that the CPU writes at once */
+
+/* Before the hints is a line for the test at the start. */
+#define GQ_MIRROR_HEAD GQ_LINE
+
+GQ_FN uint64_t *gq_hint_at(const struct gq_channel *ch, uint32_t priority, uint64_t pos)
+{
+	const struct gq_ring *r = &ch->ready[priority];
+
+	return &ch->hints[priority * gq_ring_size(r) + (pos & r->mask)];
+}
+
+GQ_FN uint8_t *gq_mirror_at(const struct gq_channel *ch, uint32_t slot)
+{
+	return ch->mirror + slot * ch->mirror_stride;
+}
+
+/* Of a line of four pieces, whose last word is this. */
+GQ_FN uint64_t gq_seal_of_line(uint64_t key, const uint64_t *word)
+{
+	uint64_t seal = gq_seal_id(key, word[0]);
+
+	for (uint32_t i = 0; i < 3; i++)
+		seal += gq_seal_piece(key, i, word[2 * i], word[2 * i + 1]);
+	return seal + gq_seal_piece(key, 3, word[6], 0);
+}
+
 /* ---- pool: host only ---------------------------------------------------------------------- */
 
 #define GQ_POOL_CLOSED UINT64_C(1) /* in the pool's head, which holds position << 1 */
@@ -459,8 +504,18 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
 	const struct gq_ring *r = &ch->ready[priority];
 	uint64_t pos = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
 
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
 		gq_ring_put(r, &pos, ids[i] & r->value_mask);
+		if (GQ_HAS_BAR1 && ch->hints != NULL) {
+			GQ_WINDOW(); /* the next lap's may come first: then that one is overwritten
+				      */
+			/* J1 release: what the slot's producer has seen; pairs with J2. */
+			gq_store_release_u64(gq_hint_at(ch, priority, pos - 1),
+					     gq_ring_tag(r, pos - 1) | (ids[i] & r->value_mask));
+		}
+	}
+	if (GQ_HAS_BAR1 && ch->hints != NULL)
+		gq_push_stores();
 	GQ_WINDOW();
 	gq_ring_raise_tail(r, pos);
 }
@@ -471,7 +526,7 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
  * Starvation guard: a waiting class that one consumer has passed over this often, each time for a
  * higher one, gets that consumer's next claim. Below that, order between classes is strict. The
  * guard's own claims are not counted: with n consumers a message at the front of its class is
- * passed over at most n * (GQ_PASS_LIMIT + 2) times.
+ * passed over at most n * (GQ_PASS_LIMIT + 2) times; once more each where hints can be missed.
  */
 #define GQ_PASS_LIMIT 256u
 

@@ -34,21 +34,22 @@ static bool from_environment(const char *name, uint32_t min, uint32_t max, uint3
 	return true;
 }
 
-/* One of three names for 0, 1, 2; false only when it is set and none of them. */
-static bool name_from_environment(const char *variable, const char *const names[3], uint32_t *value)
+/* One of up to four names for 0, 1, ...; false only when it is set and none of them. */
+static bool name_from_environment(const char *variable, const char *const names[4], uint32_t *value)
 {
 	const char *text = getenv(variable);
 
 	if (text == NULL || text[0] == '\0')
 		return true;
-	for (uint32_t i = 0; i < 3; i++) {
+	for (uint32_t i = 0; i < 4 && names[i] != NULL; i++) {
 		if (strcmp(text, names[i]) == 0) {
 			*value = i;
 			return true;
 		}
 	}
-	gq__failf(Q_ERR_INVALID_ARG, "environment variable %s is '%.64s'; allowed: %s, %s, %s",
-		  variable, text, names[0], names[1], names[2]);
+	gq__failf(Q_ERR_INVALID_ARG, "environment variable %s is '%.64s'; allowed: %s, %s, %s%s%s",
+		  variable, text, names[0], names[1], names[2], names[3] != NULL ? ", " : "",
+		  names[3] != NULL ? names[3] : "");
 	return false;
 }
 
@@ -95,8 +96,9 @@ static bool check_ranges(const QueueConfig *cfg)
 		return refuse("granularity", cfg->granularity, "0 (thread), 1 (warp), 2 (block)");
 	if (cfg->consumers > Q_MAX_CONSUMERS)
 		return refuse("consumers", cfg->consumers, "0 (device's default) to 1024");
-	if (cfg->transport > Q_TRANSPORT_COPY)
-		return refuse("transport", cfg->transport, "0 (auto), 1 (pull), 2 (copy)");
+	if (cfg->transport > Q_TRANSPORT_BAR1)
+		return refuse("transport", cfg->transport,
+			      "0 (auto), 1 (pull), 2 (copy), 3 (bar1)");
 	if (cfg->copy_from != 0 && cfg->transport != Q_TRANSPORT_COPY)
 		return refuse("copy_from", cfg->copy_from, "0 unless transport is 2 (copy)");
 	if (cfg->bounded_messages > Q_MAX_CAPACITY)
@@ -127,8 +129,8 @@ static bool check_ranges(const QueueConfig *cfg)
 
 static bool resolve_device(QueueConfig *cfg)
 {
-	static const char *const devices[] = { "auto", "cpu", "cuda" };
-	static const char *const transports[] = { "auto", "pull", "copy" };
+	static const char *const devices[4] = { "auto", "cpu", "cuda" };
+	static const char *const transports[4] = { "auto", "pull", "copy", "bar1" };
 
 	if (cfg->device == Q_DEVICE_AUTO &&
 	    !name_from_environment("GPUQ_DEVICE", devices, &cfg->device))

@@ -17,6 +17,11 @@
  *
  * ANY_GUESS: a unit guesses any id at all; what follows holds whatever the guess.
  *
+ * MIRROR: transport BAR1 (gq_take_hint, gq_turn_by_hint; "Hints" in docs/memory-model.md). A unit that
+ * has found nothing may look at a copy of slots and entries instead, to which producers' stores come
+ * in any order, late, or not at all: a word of the copy reads as what was stored there for the
+ * message looked for, if it was, or as something else. Such a look can only claim.
+ *
  * Holds: what a unit runs is all of the message it has claimed; each runs once; when nothing can
  * move any more, all have run and all slots are free.
  *
@@ -25,6 +30,9 @@
  *   BREAK_NO_SEAL       the payload is believed by the header's id: half a message
  *   BREAK_FRESH_CURSOR  the claim swaps the cursor as it is then, not as the look found it
  *   BREAK_EARLY_RETURN  the slot is free with the claim, before it has been read again
+ *   BREAK_HINT_POS      MIRROR: an entry's copy is believed whatever position it names
+ *   BREAK_HALF_HINT     MIRROR: the message is claimed before it has been judged, and what does not
+ *                       fit is not read again
  */
 #ifndef CAP
 #define CAP 2
@@ -55,6 +63,10 @@ byte pool[CAP], pool_head = CAP, pool_tail = CAP + CAP;
 byte payload[CAP], header[CAP], seal[CAP];
 byte entry[CAP], entry_pos[CAP], tail; /* one word: the id, and the position + 1 */
 byte cursor, uses = CAP;
+#ifdef MIRROR
+bool mirrored[CAP * POSITIONS]; /* by id: the stores to the copy of its slot have begun */
+byte published[MESSAGES];       /* by position */
+#endif
 bool ran[POSITIONS];
 byte unsent = MESSAGES, holding, aborts = ABORTS;
 
@@ -94,6 +106,10 @@ end:
 		}
 		:: seal[SLOT_OF(id)] = id;
 		   d_step {
+#ifdef MIRROR
+			   mirrored[id] = true;
+			   published[tail] = id;
+#endif
 			   assert(tail - cursor < CAP);
 			   entry[tail % CAP] = id;
 			   entry_pos[tail % CAP] = tail + 1;
@@ -130,7 +146,7 @@ end:
 #define ENTRY 8
 
 #define READ_AHEAD(to, from, bit) \
-	:: (got & bit) == 0 -> \
+	:: !by_hint && (got & bit) == 0 -> \
 		d_step { \
 			to = from[SLOT_OF(guess)]; \
 			got = got | bit; \
@@ -138,6 +154,19 @@ end:
 			:: IN_VAIN(to) -> guess = 0; got = got | WORDS; p = 0; h = 0; s = 0 \
 			:: else \
 			fi \
+		}
+
+/* What has come of the copy's word, for message `guess`; else something that is of none. */
+#define READ_MIRROR(to, bit) \
+	:: by_hint && (got & bit) == 0 -> \
+		d_step { \
+			to = 0; \
+			got = got | bit \
+		} \
+	:: by_hint && (got & bit) == 0 && mirrored[guess] -> \
+		d_step { \
+			to = guess; \
+			got = got | bit \
 		}
 
 inline forget()
@@ -151,6 +180,7 @@ inline forget()
 	at = 0;
 	my_uses = 0;
 	seen = false;
+	by_hint = false;
 	ours = false
 }
 
@@ -158,7 +188,7 @@ proctype unit()
 {
 	byte at, guess, p, h, s, id, my_uses, got, k;
 	byte known[POOLS], known_pos;
-	bool idle, seen, ours;
+	bool idle, seen, ours, by_hint;
 
 turn:
 	atomic {
@@ -166,6 +196,12 @@ turn:
 		my_uses = uses;
 		k = at + my_uses; /* of the pool; what is known of it is from the last look */
 		guess = 0;
+#ifdef MIRROR
+		if
+		:: idle -> by_hint = true
+		:: true
+		fi;
+#endif
 #ifdef ANY_GUESS
 		if
 		:: idle -> select(guess : CAP * CAP .. CAP * POSITIONS - 1)
@@ -178,11 +214,14 @@ turn:
 			guess = known[k - known_pos]
 		:: else
 		fi;
-		known_pos = k;
+		if
+		:: !by_hint -> known_pos = k /* what is known is of the looks across PCIe */
+		:: else
+		fi;
 #endif
 		k = 0;
 		if
-		:: guess == 0 -> got = WORDS
+		:: guess == 0 -> got = WORDS; by_hint = false
 		:: else
 		fi
 	};
@@ -190,7 +229,28 @@ turn:
 	READ_AHEAD(p, payload, 1)
 	READ_AHEAD(h, header, 2)
 	READ_AHEAD(s, seal, 4)
-	:: (got & ENTRY) == 0 ->
+#ifdef MIRROR
+	READ_MIRROR(p, 1)
+	READ_MIRROR(h, 2)
+	READ_MIRROR(s, 4)
+	:: by_hint && (got & ENTRY) == 0 ->
+		got = got | ENTRY /* nothing has come, or of another position */
+	:: by_hint && (got & ENTRY) == 0 && tail > at ->
+		d_step {
+			id = published[at];
+			seen = true;
+			got = got | ENTRY
+		}
+#ifdef BREAK_HINT_POS
+	:: by_hint && (got & ENTRY) == 0 && at >= CAP && tail > at - CAP ->
+		d_step {
+			id = published[at - CAP];
+			seen = true;
+			got = got | ENTRY
+		}
+#endif
+#endif
+	:: !by_hint && (got & ENTRY) == 0 ->
 		d_step {
 			id = entry[at % CAP];
 			seen = (entry_pos[at % CAP] == at + 1);
@@ -208,6 +268,21 @@ turn:
 		}
 	:: got == (WORDS | ENTRY) -> break
 	od;
+#ifdef MIRROR
+	if
+#ifdef BREAK_HALF_HINT
+	:: by_hint && !seen ->
+#else
+	:: by_hint && !(seen && ENTRY_FITS && WHOLE) ->
+#endif
+		d_step { /* the next look is one across PCIe */
+			forget();
+			idle = false
+		};
+		goto turn
+	:: else
+	fi;
+#endif
 	if
 	:: !seen ->
 end_idle:
@@ -235,12 +310,18 @@ end_idle:
 	};
 	if
 	:: guess != 0 && ENTRY_FITS && WHOLE
+#ifdef BREAK_HALF_HINT
+	:: by_hint && !(ENTRY_FITS && WHOLE)
+#endif
 	:: else -> /* again, after T2 */
 		h = header[SLOT_OF(id)];
 		p = payload[SLOT_OF(id)]
 	fi;
 	atomic {
 		assert(p == id && h == id); /* all of it, and of none but the one claimed */
+#ifdef MIRROR
+		assert(id == published[at]);
+#endif
 		assert(!ran[POS_OF(id)]);
 		ran[POS_OF(id)] = true;
 		/* gq_learn_uses() */

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,14 +26,15 @@
 enum { MAX_DEPTH = 16 };
 
 static uint32_t n_live, n_launches, n_resident;
-static uint64_t n_wholes;
+static uint64_t n_wholes, n_hints;
 static uint32_t countdown; /* under fault_lock */
 static int countdown_error, broken, copies_held;
 static const char *failed_call;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, cooperative = 1,
-	   mem_ops = 1;
+	   mem_ops = 1, dma_buf = 1;
+static enum standin_bar1 bar1;
 
 static char context_object; /* the primary context */
 static bool canary_loaded;  /* the library's locks order this */
@@ -170,6 +173,12 @@ static void set_attribute(int attribute, int value)
 	case GQ_CU_64_BIT_STREAM_MEM_OPS:
 		mem_ops = value;
 		break;
+	case GQ_CU_DMA_BUF_SUPPORTED:
+		dma_buf = value;
+		break;
+	case STANDIN_BAR1:
+		set(bar1, (enum standin_bar1)value);
+		break;
 	default:
 		misuse("set", "no such attribute");
 	}
@@ -180,9 +189,15 @@ static uint64_t count_wholes(void)
 	return get(n_wholes);
 }
 
+static uint64_t count_hints(void)
+{
+	return get(n_hints);
+}
+
 EXPORT const struct standin_control standin = { fail_nth,    which_failed,   break_context,
 						count_live,  count_launches, count_resident,
-						stack_depth, set_attribute,  count_wholes };
+						stack_depth, set_attribute,  count_wholes,
+						count_hints };
 
 static void count(int by)
 {
@@ -194,8 +209,12 @@ static void count(int by)
 
 static int cuInit(unsigned int flags)
 {
+	const char *how = getenv("GPUQ_STANDIN_BAR1");
+
 	ENTER();
 	(void)flags;
+	if (how != NULL)
+		set(bar1, (enum standin_bar1)atoi(how));
 	pid = getpid();
 	return devices == 0 ? GQ_CU_NO_DEVICE : 0;
 }
@@ -268,6 +287,9 @@ static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 		return 0;
 	case GQ_CU_64_BIT_STREAM_MEM_OPS:
 		*value = mem_ops;
+		return 0;
+	case GQ_CU_DMA_BUF_SUPPORTED:
+		*value = dma_buf;
 		return 0;
 	case GQ_CU_READ_ONLY_HOST_REGISTER:
 		*value = 1;
@@ -437,6 +459,12 @@ static void warp_took_whole(struct standin_warp *w)
 	__atomic_add_fetch(&n_wholes, 1, __ATOMIC_RELAXED);
 }
 
+static void warp_took_hint(struct standin_warp *w)
+{
+	(void)w;
+	__atomic_add_fetch(&n_hints, 1, __ATOMIC_RELAXED);
+}
+
 static void warp_nap(struct standin_warp *w, uint32_t ns)
 {
 	(void)w;
@@ -533,6 +561,7 @@ static void *run_launch(void *arg)
 							 .clock_ns = warp_clock_ns,
 							 .nap = warp_nap,
 							 .took_whole = warp_took_whole,
+							 .took_hint = warp_took_hint,
 							 .launch = l };
 			if (pthread_create(&t->id, NULL, run_warp, t) != 0)
 				misuse("launch", "no thread");
@@ -776,6 +805,169 @@ static int allocate(void **out, size_t bytes)
 	return 0;
 }
 
+/* ---- device memory that the CPU can map
+ * ---------------------------------------------------------------- */
+
+/* An allocation of whole GPU pages: a file, which the CPU may map. */
+struct mappable {
+	struct mappable *next;
+	uint64_t *memory; /* the device's */
+	size_t bytes;
+	int fd;
+	/* What lies between the CPU's mapping and the device, unless words arrive at once. */
+	uint64_t *shadow, *sent;
+	pthread_t bus;
+	bool has_bus, end;
+};
+static struct mappable *mappable; /* under known_lock */
+
+enum { GPU_PAGE = 65536 };
+
+/* Of a multiple of the GPU's page, where one begins. */
+static int allocate_mappable(void **out, size_t bytes)
+{
+	struct mappable *m = calloc(1, sizeof(*m));
+	char *room = mmap(NULL, bytes + GPU_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *base = room + (GPU_PAGE - (uintptr_t)room % GPU_PAGE) % GPU_PAGE;
+
+	m->bytes = bytes;
+	m->fd = memfd_create("stand-in GPU", MFD_CLOEXEC);
+	if (room == MAP_FAILED || m->fd < 0 || ftruncate(m->fd, (off_t)bytes) != 0 ||
+	    mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, m->fd, 0) != base)
+		misuse("cuMemAlloc", "no memory file");
+	if (base != room)
+		munmap(room, (size_t)(base - room));
+	munmap(base + bytes, (size_t)(room + GPU_PAGE - base));
+	m->memory = (uint64_t *)(void *)base;
+	memset(base, 0xa5, bytes);
+	remember((uintptr_t)base, bytes, false);
+	pthread_mutex_lock(&known_lock);
+	m->next = mappable;
+	mappable = m;
+	pthread_mutex_unlock(&known_lock);
+	count(1);
+	*out = base;
+	return 0;
+}
+
+/* Under known_lock. */
+static struct mappable **find_mappable(uintptr_t base)
+{
+	struct mappable **at = &mappable;
+
+	while (*at != NULL && (uintptr_t)(*at)->memory != base)
+		at = &(*at)->next;
+	return at;
+}
+
+/* @return whether it was one. */
+static bool free_mappable(uintptr_t base)
+{
+	struct mappable **at, *m;
+
+	pthread_mutex_lock(&known_lock);
+	at = find_mappable(base);
+	m = *at;
+	if (m != NULL)
+		*at = m->next;
+	pthread_mutex_unlock(&known_lock);
+	if (m == NULL)
+		return false;
+	if (m->has_bus) {
+		set(m->end, true);
+		pthread_join(m->bus, NULL);
+		munmap(m->shadow, m->bytes);
+		free(m->sent);
+	}
+	munmap(m->memory, m->bytes);
+	close(m->fd);
+	free(m);
+	return true;
+}
+
+static void carry(struct mappable *m, size_t i, uint32_t chance)
+{
+	const uint64_t word = __atomic_load_n(&m->shadow[i], __ATOMIC_RELAXED);
+	const enum standin_bar1 how = get(bar1);
+
+	if (word == m->sent[i] || how == STANDIN_BAR1_LOST || chance % 4 == 0)
+		return; /* not yet */
+	m->sent[i] = word;
+	/* Who tests the mapping may be told that it is of no use only by one that is. */
+	if (how != STANDIN_BAR1_LOSSY || i * sizeof(word) < GQ_MIRROR_HEAD || chance / 4 % 8 != 0)
+		__atomic_store_n(&m->memory[i], word, __ATOMIC_RELAXED);
+}
+
+static uint32_t xorshift(uint32_t *random)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 17;
+	return *random ^= *random << 5;
+}
+
+/* Words on their way, in no order; those of the line that is tested, thousands of times, sooner. */
+static void *run_bus(void *arg)
+{
+	struct mappable *m = arg;
+	const size_t n = m->bytes / sizeof(uint64_t) - GPU_PAGE / sizeof(uint64_t),
+		     head = GQ_MIRROR_HEAD / sizeof(uint64_t);
+	uint32_t random = 1;
+
+	while (!get(m->end)) {
+		const size_t from = random % n;
+
+		for (size_t i = 0; i < n; i++) {
+			carry(m, (from + i) % n, xorshift(&random));
+			if (i % 256 < head)
+				carry(m, i % 256, xorshift(&random));
+		}
+		nap_ns(20000);
+	}
+	return NULL;
+}
+
+/* @return the file that the CPU is to map instead. */
+static int start_bus(struct mappable *m)
+{
+	const int fd = memfd_create("stand-in bus", MFD_CLOEXEC);
+
+	if (fd < 0 || m->has_bus || ftruncate(fd, (off_t)m->bytes) != 0)
+		misuse("cuMemGetHandleForAddressRange", "no bus");
+	m->shadow = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	m->sent = calloc(1, m->bytes);
+	if (pthread_create(&m->bus, NULL, run_bus, m) != 0)
+		misuse("cuMemGetHandleForAddressRange", "no thread");
+	m->has_bus = true;
+	return fd;
+}
+
+static int cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address, size_t bytes, int type,
+					 unsigned long long flags)
+{
+	const enum standin_bar1 how = get(bar1);
+	struct mappable *m;
+
+	needs_context(__func__);
+	ENTER();
+	would_wait(__func__);
+	if (type != GQ_CU_RANGE_DMA_BUF_FD || address % GPU_PAGE != 0 || bytes % GPU_PAGE != 0)
+		misuse(__func__, "not whole pages");
+	if (how == STANDIN_BAR1_NO_FILE)
+		return GQ_CU_NOT_SUPPORTED;
+	if (how == STANDIN_BAR1_OLD_DRIVER && flags != 0)
+		return GQ_CU_INVALID_VALUE;
+	pthread_mutex_lock(&known_lock);
+	m = *find_mappable(address);
+	pthread_mutex_unlock(&known_lock);
+	if (m == NULL || bytes > m->bytes)
+		misuse(__func__, "not what was allocated");
+	*(int *)handle = how == STANDIN_BAR1_NO_MAPPING ? eventfd(0, EFD_CLOEXEC)
+			 : how == STANDIN_BAR1_AT_ONCE || how == STANDIN_BAR1_OLD_DRIVER
+				 ? dup(m->fd)
+				 : start_bus(m);
+	return *(int *)handle >= 0 ? 0 : GQ_CU_UNKNOWN;
+}
+
 static int cuMemAlloc(CUdeviceptr *address, size_t bytes)
 {
 	void *memory;
@@ -784,7 +976,8 @@ static int cuMemAlloc(CUdeviceptr *address, size_t bytes)
 	needs_context(__func__);
 	ENTER();
 	would_wait(__func__);
-	result = allocate(&memory, bytes);
+	result = bytes != 0 && bytes % GPU_PAGE == 0 ? allocate_mappable(&memory, bytes)
+						     : allocate(&memory, bytes);
 	*address = (CUdeviceptr)(uintptr_t)memory;
 	return result;
 }
@@ -794,7 +987,8 @@ static int cuMemFree(CUdeviceptr address)
 	needs_context(__func__);
 	would_wait(__func__);
 	forget(address);
-	free((void *)(uintptr_t)address);
+	if (!free_mappable(address))
+		free((void *)(uintptr_t)address);
 	count(-1);
 	LEAVE();
 }

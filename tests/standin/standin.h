@@ -24,6 +24,7 @@ struct standin_warp {
 	uint64_t (*clock_ns)(struct standin_warp *); /* neither returns in a broken context */
 	void (*nap)(struct standin_warp *, uint32_t ns);
 	void (*took_whole)(struct standin_warp *); /* a message came with the look */
+	void (*took_hint)(struct standin_warp *);  /* ... at the mirror */
 	void *launch;
 };
 
@@ -54,14 +55,32 @@ struct standin_control {
 	uint32_t (*depth)(void);
 	/* What the device says of itself: standin_attribute. */
 	void (*set)(int attribute, int value);
-	/* Messages so far that needed one read across PCIe. */
+	/* Messages so far that needed one read across PCIe, or none. */
 	uint64_t (*wholes)(void);
+	/* Of these, those that needed none: found in device memory that the CPU writes. */
+	uint64_t (*hints)(void);
 };
 /* Others as the driver's. */
 enum standin_attribute {
 	STANDIN_VERSION = -1,
 	STANDIN_DEVICES = -2,
+	STANDIN_BAR1 = -3,
 	STANDIN_COPIES_HELD = -4, /* not 0: no copy, and no value behind it, arrives */
+};
+
+/*
+ * How device memory behaves that the CPU has mapped: STANDIN_BAR1's values, also those of the
+ * environment variable GPUQ_STANDIN_BAR1. It is looked at when memory is mapped; LATE, LOSSY and
+ * LOST can also be changed for one another later.
+ */
+enum standin_bar1 {
+	STANDIN_BAR1_AT_ONCE,
+	STANDIN_BAR1_LATE,  /* words arrive after a while, in any order */
+	STANDIN_BAR1_LOSSY, /* ... and one in eight does not, but for the line that is tested */
+	STANDIN_BAR1_LOST,  /* nothing arrives */
+	STANDIN_BAR1_NO_FILE,
+	STANDIN_BAR1_NO_MAPPING,
+	STANDIN_BAR1_OLD_DRIVER, /* which does not know the flag; otherwise AT_ONCE */
 };
 
 #ifdef __cplusplus

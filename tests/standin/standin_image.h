@@ -51,6 +51,11 @@ static inline void gq_standin_took_whole(void)
 	standin_self->took_whole(standin_self);
 }
 
+static inline void gq_standin_took_hint(void)
+{
+	standin_self->took_hint(standin_self);
+}
+
 /* Every other time. */
 static inline bool gq_standin_coin(void)
 {

@@ -42,7 +42,7 @@ SPOIL(size_without_data, c->processor_data = NULL; c->processor_data_bytes = 1)
 SPOIL(reserved_0, c->reserved[0] = 1)
 SPOIL(reserved_7, c->reserved[7] = UINT64_MAX)
 SPOIL(reserved_12, c->reserved[12] = 1)
-SPOIL(transport_3, c->transport = 3)
+SPOIL(transport_4, c->transport = 4)
 SPOIL(copy_from_only, c->copy_from = 4096)
 SPOIL(bounded_over, c->bounded_messages = (1u << 20) + 1)
 SPOIL(bounded_ms_only, c->bounded_ms = 5)
@@ -75,7 +75,8 @@ static const struct bad_config bad_configs[] = {
 	{ "reserved[0] = 1", reserved_0, "reserved[0] is 1; allowed: 0" },
 	{ "reserved[7] = max", reserved_7, "reserved[7] is 18446744073709551615; allowed: 0" },
 	{ "reserved[12] = 1", reserved_12, "reserved[12] is 1; allowed: 0" },
-	{ "transport = 3", transport_3, "transport is 3; allowed: 0 (auto), 1 (pull), 2 (copy)" },
+	{ "transport = 4", transport_4,
+	  "transport is 4; allowed: 0 (auto), 1 (pull), 2 (copy), 3 (bar1)" },
 	{ "copy_from alone", copy_from_only, "copy_from is 4096; allowed: 0 unless transport" },
 	{ "bounded_messages = 2^20 + 1", bounded_over, "bounded_messages is 1048577; allowed" },
 	{ "bounded_ms alone", bounded_ms_only, "bounded_ms is 5; allowed: 0 unless" },

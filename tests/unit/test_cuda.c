@@ -146,7 +146,8 @@ static void every_driver_call_fails_in_turn(void **state)
 	unsigned at_init = 0, at_work = 0;
 
 	(void)state;
-	for (int e = NO_MEMORY; e <= UNKNOWN + 1; e++) { /* the third: with the copy engine */
+	/* The third: with the copy engine; the fourth: with device memory that the CPU writes. */
+	for (int e = NO_MEMORY; e <= (GQ_HAS_BAR1 ? UNKNOWN + 2 : UNKNOWN + 1); e++) {
 		for (unsigned n = 1;; n++) {
 			QueueConfig cfg = cuda_config();
 			const char *call;
@@ -155,7 +156,9 @@ static void every_driver_call_fails_in_turn(void **state)
 			assert_true(n < 100000);
 			cfg.idle_park_ms = 2;
 			cfg.flags = Q_TRACE;
-			cfg.transport = e > UNKNOWN ? Q_TRANSPORT_COPY : Q_TRANSPORT_AUTO;
+			cfg.transport = e > UNKNOWN + 1 ? Q_TRANSPORT_BAR1
+					: e > UNKNOWN   ? Q_TRANSPORT_COPY
+							: Q_TRANSPORT_AUTO;
 			standin->fail_nth(n, errors[e > UNKNOWN ? UNKNOWN : e]);
 			q = q_init(&cfg);
 			call = standin->failed_call();

@@ -343,7 +343,8 @@ static void the_transport_is_measured_and_can_be_chosen(void **state)
 	q_shutdown(q);
 	cfg.transport = Q_TRANSPORT_AUTO;
 	setenv("GPUQ_TRANSPORT", "bar", 1);
-	refused(&cfg, "environment variable GPUQ_TRANSPORT is 'bar'; allowed: auto, pull, copy");
+	refused(&cfg,
+		"environment variable GPUQ_TRANSPORT is 'bar'; allowed: auto, pull, copy, bar1");
 	unsetenv("GPUQ_TRANSPORT");
 }
 

@@ -32,6 +32,7 @@ enum gq_cu_result {
 	GQ_CU_NOT_FOUND = 500,
 	GQ_CU_NOT_READY = 600,
 	GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE = 720,
+	GQ_CU_NOT_SUPPORTED = 801,
 	GQ_CU_UNKNOWN = 999,
 };
 
@@ -44,6 +45,7 @@ enum gq_cu_device_attribute {
 	GQ_CU_COOPERATIVE_LAUNCH = 95,
 	GQ_CU_READ_ONLY_HOST_REGISTER = 113,
 	GQ_CU_64_BIT_STREAM_MEM_OPS = 122,
+	GQ_CU_DMA_BUF_SUPPORTED = 124,
 };
 
 enum gq_cu_pointer_attribute {
@@ -58,6 +60,8 @@ enum gq_cu_flags {
 	GQ_CU_MEMHOSTREGISTER_PORTABLE = 1,
 	GQ_CU_MEMHOSTREGISTER_DEVICEMAP = 2,
 	GQ_CU_MEMHOSTREGISTER_READ_ONLY = 8,
+	GQ_CU_RANGE_DMA_BUF_FD = 1,
+	GQ_CU_RANGE_MAPPED_BY_PCIE = 1,
 	GQ_CU_JIT_ERROR_LOG_BUFFER = 5,
 	GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6,
 };
@@ -103,6 +107,8 @@ enum gq_cu_flags {
 	X(cuMemFreeHost, 2000, (void *address))                                                    \
 	X(cuMemHostRegister, 6050, (void *address, size_t bytes, unsigned int flags))              \
 	X(cuMemHostUnregister, 4000, (void *address))                                              \
+	X(cuMemGetHandleForAddressRange, 11070,                                                    \
+	  (void *handle, CUdeviceptr address, size_t bytes, int type, unsigned long long flags))   \
 	X(cuPointerGetAttribute, 4000, (void *data, int attribute, CUdeviceptr address))           \
 	X(cuStreamWriteValue64, 11070,                                                             \
 	  (CUstream stream, CUdeviceptr address, uint64_t value, unsigned int flags))              \

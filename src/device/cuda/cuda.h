@@ -4,6 +4,7 @@
  *
  *   cuda_device.c  opening, launching, pausing, failing, ending
  *   transport.c    how messages get to the grid: seals, the copy engine, calibration
+ *   bar1.c         device memory that the CPU writes: the mirror
  *   regions.c      descriptors to data that the GPU can reach
  */
 #ifndef GPUQ_DEVICE_CUDA_CUDA_H
@@ -42,6 +43,10 @@ struct gq_cuda {
 	CUdeviceptr grid, counters, staging, user;
 	CUstream copy_stream; /* NULL: nothing is copied */
 	CUdeviceptr copied;   /* as large as the slots, which it holds the payloads of */
+	/* Transport BAR1: device memory and the CPU's mapping of it; 0: not used. */
+	CUdeviceptr mirrored, hints, mirror; /* as allocated; as the grid's channel has them */
+	void *mapped;
+	size_t mapped_bytes;
 	struct gq_link *link;
 	size_t link_bytes;
 	struct gq_journal *journal; /* in link */
@@ -116,6 +121,18 @@ bool gq__transport_choose(struct gq_cuda *c);
 void gq__transport_assume(struct gq_cuda *c);
 /* Filled slots are about to be published. */
 void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n);
+
+/* bar1.c */
+
+/* Allocate and map the mirror, if it is asked for; in the current context, no grid resident. */
+bool gq__bar1_prepare(struct gq_cuda *c);
+/* In the current context, the grid having left. */
+void gq__bar1_free(struct gq_cuda *c);
+/* Whether the running grid sees what is written; under the lock. @return false with
+ * q_last_error(). */
+bool gq__bar1_test(struct gq_cuda *c);
+/* A sealed slot is about to be published: its mirror. */
+void gq__bar1_write(const struct gq_channel *ch, uint32_t index);
 
 /* regions.c */
 

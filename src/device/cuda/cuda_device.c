@@ -853,6 +853,9 @@ static bool prepare(struct gq_cuda *c)
 	grid.journal = c->journal;
 	grid.staging = at_address(c->staging);
 	grid.copied = at_address(c->copied);
+	grid.ch.hints = at_address(c->hints);
+	grid.ch.mirror = at_address(c->mirror);
+	grid.ch.mirror_stride = q->ch.mirror_stride;
 	grid.ch.control = &c->link->orders.control;
 	grid.ch.done.tail = &grid.counters->done_tail;
 	grid.ch.user = at_address(c->user);

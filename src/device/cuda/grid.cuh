@@ -54,6 +54,7 @@
 #define gq_fetch_wide(at) (*(at))
 #define gq_result_first() gq_standin_coin()
 #define gq_took_whole()   gq_standin_took_whole()
+#define gq_took_hint()    gq_standin_took_hint()
 
 struct alignas(16) gq_wide {
 	uint64_t a, b;
@@ -67,6 +68,18 @@ __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(co
 	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
 	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
 	return v;
+}
+
+__attribute__((noinline, no_sanitize("thread"))) static uint64_t gq_read_hint(const uint64_t *at)
+{
+	return __atomic_load_n(at, __ATOMIC_ACQUIRE); /* J2: pairs with J1 */
+}
+
+/* A hint has been believed: it must be true, and ThreadSanitizer may know what it has shown. */
+GQ_DEV void gq_witness(const uint64_t *entry, uint64_t word)
+{
+	if (gq_load_acquire_u64(entry) != word) /* T2: T1 */
+		__builtin_trap();
 }
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
@@ -130,6 +143,8 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 /* Posted stores cross PCIe in any order; the stand-in tries both. */
 #define gq_result_first() true
 #define gq_took_whole()   ((void)0)
+#define gq_took_hint()    ((void)0)
+#define gq_witness(e, w)  ((void)(e), (void)(w))
 
 struct __align__(16) gq_wide
 {
@@ -166,6 +181,11 @@ GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
 		     : "l"(at)
 		     : "memory");
 	return v;
+}
+
+GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
+{
+	return gq_load_acquire_u64(at); /* J2: pairs with J1 */
 }
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
@@ -237,13 +257,15 @@ struct gq_unit {
 	uint64_t claimed;      /* positions passed by all classes, when it last looked */
 	uint64_t uses;         /* counters.uses, then */
 	uint64_t idle_since;   /* since when that has not changed; 0: not idle */
-	uint64_t ahead_ns;     /* orders.ahead_ns, when it last looked */
+	uint64_t ahead_ns;     /* orders.ahead_ns, when it last looked across PCIe */
+	uint64_t control;      /* orders.control, then */
 	uint64_t begun_ns;     /* when the launch began */
 	uint64_t looked_ns;    /* when it last found nothing */
 	uint64_t pool_pos;     /* where it last looked into the pool ... */
 	uint64_t pool[GQ_OWN]; /* ... and what it found: lane GQ_LANE_POOL + k, k behind it */
 	uint32_t number;       /* in the grid */
 	uint32_t naps;         /* since the last look of a unit that is no scout */
+	uint32_t hints;        /* so many turns look at the mirror before one looks across PCIe */
 	bool scout;
 };
 
@@ -290,11 +312,10 @@ GQ_DEV uint64_t gq_guess(const struct gq_grid *g, const struct gq_unit *u, uint6
 	return k < GQ_POOLS && gq_ring_is_at(&g->pool, word, pos) ? word : 0;
 }
 
-/* Read the slot of message `look->guess`, which may just be being written. */
-GQ_DEV void gq_look_ahead(const struct gq_grid *g, struct gq_look *look)
+/* Read the slot of message `look->guess`, or its mirror, which may just be being written. */
+GQ_DEV void gq_look_ahead(const struct gq_grid *g, struct gq_look *look, const void *at)
 {
-	const gq_wide *piece = (const gq_wide *)(const void *)gq_slot_at(
-		&g->ch, (uint32_t)(look->guess & g->ch.slot_mask));
+	const gq_wide *piece = (const gq_wide *)at;
 
 	GQ_EACH_LANE(l)
 	{
@@ -305,10 +326,15 @@ GQ_DEV void gq_look_ahead(const struct gq_grid *g, struct gq_look *look)
 	}
 }
 
-GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look)
+GQ_DEV uint32_t gq_guessed_slot(const struct gq_grid *g, const struct gq_look *look)
 {
-	uint64_t cursor[GQ_OWN], pos;
-	bool there[GQ_OWN];
+	return (uint32_t)(look->guess & g->ch.slot_mask);
+}
+
+/* What the look reads in device memory. */
+GQ_DEV void gq_look_at_cursors(const struct gq_grid *g, struct gq_look *look)
+{
+	uint64_t cursor[GQ_OWN];
 
 	GQ_EACH_LANE(l)
 	cursor[GQ_AT(l)] = gq_load_relaxed_device_u64(
@@ -325,10 +351,18 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 		look->closed = look->closed || (look->cursor[c] & GQ_CURSOR_CLOSED) != 0;
 		look->passed += (look->cursor[c] >> 1) - g->start_pos;
 	}
+}
+
+GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look)
+{
+	bool there[GQ_OWN];
+	uint64_t pos;
+
+	gq_look_at_cursors(g, look);
 	pos = look->passed + look->uses;
 	look->guess = u->idle_since != 0 && g->ch.ahead_bytes != 0 ? gq_guess(g, u, pos) : 0;
 	if (look->guess != 0) /* before the entries, whose acquire nothing that follows overtakes */
-		gq_look_ahead(g, look);
+		gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)));
 	GQ_EACH_LANE(l)
 	{
 		const struct gq_ring *r = &g->ch.ready[l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0];
@@ -356,6 +390,38 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 	look->depart = gq_from(look->word, GQ_LANE_DEPART);
 	look->ping = gq_from(look->word, GQ_LANE_PING);
 	look->ahead_ns = gq_from(look->word, GQ_LANE_AHEAD);
+}
+
+/*
+ * The same of the mirror, all of it in device memory: what is published, if no hint has been
+ * missed, and the next message. The orders are those of the unit's last look across PCIe.
+ */
+GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struct gq_look *look)
+{
+	bool there[GQ_OWN];
+
+	gq_look_at_cursors(g, look);
+	look->guess = gq_guess(g, u, look->passed + look->uses);
+	if (look->guess != 0)
+		gq_look_ahead(g, look, gq_mirror_at(&g->ch, gq_guessed_slot(g, look)));
+	GQ_EACH_LANE(l)
+	{
+		const uint32_t c = l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0;
+		uint64_t at = look->cursor[0] >> 1;
+
+		GQ_UNROLL
+		for (uint32_t d = 1; d < GQ_CLASSES; d++)
+			if (c == d)
+				at = look->cursor[d] >> 1;
+		look->word[GQ_AT(l)] = gq_read_hint(gq_hint_at(&g->ch, c, at));
+		there[GQ_AT(l)] = l < GQ_LANE_CONTROL && l % GQ_FRONT == 0 &&
+				  gq_ring_is_at(&g->ch.ready[c], look->word[GQ_AT(l)], at);
+	}
+	look->published = gq_vote(there);
+	look->control = u->control;
+	look->ahead_ns = u->ahead_ns;
+	look->depart = 0;
+	look->ping = 0;
 }
 
 GQ_DEV uint32_t gq_leading(uint32_t votes, uint32_t max)
@@ -786,6 +852,41 @@ GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
 			     gq_load_relaxed_u64(&word[1]));
 }
 
+enum { GQ_MIRROR_NS = 2000000000 }; /* the host has less patience, and posts another ping */
+
+/* Lane 0's: echo what comes through the CPU's mapping, line by line. @return how many lines did. */
+GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g, uint64_t ping)
+{
+	const gq_wide *line =
+		(const gq_wide *)(const void *)((const uint8_t *)g->ch.hints - GQ_MIRROR_HEAD);
+	uint64_t since = gq_clock_ns(), last = 0, n = 0;
+
+	for (uint32_t turns = 1; n < GQ_MIRROR_TAGS; turns++) {
+		uint64_t word[8];
+
+		if (gq_clock_ns() - since > GQ_MIRROR_NS ||
+		    (turns % 256 == 0 && gq_load_relaxed_u64(&g->orders->ping) != ping))
+			break;
+
+		GQ_UNROLL
+		for (uint32_t i = 0; i < 4; i++) {
+			const gq_wide v = gq_read_ahead(&line[i]);
+
+			word[2 * i] = v.a;
+			word[2 * i + 1] = v.b;
+		}
+		if (word[0] == last || gq_seal_of_line(g->ch.seal_key, word) != word[7]) {
+			gq_nap(32);
+			continue;
+		}
+		last = word[0];
+		n++;
+		since = gq_clock_ns();
+		gq_store_relaxed_u64(&g->report->scratch, last);
+	}
+	return n;
+}
+
 /* The grid's first unit: say what time it is, and what else the ping asks for. */
 GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t ping)
 {
@@ -800,6 +901,8 @@ GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t
 		measured = gq_measure_releases(g);
 	else if (what == GQ_PING_ARRIVAL)
 		measured = gq_measure_arrival(g);
+	else if (what == GQ_PING_MIRROR)
+		measured = gq_measure_mirror(g, ping);
 	gq_store_relaxed_u64(&g->report->measured_ns, measured);
 	gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
 	gq_store_release_u64(&g->report->pong, ping); /* G1: pairs with G2 */
@@ -816,6 +919,30 @@ GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, ui
 				     gq_load_relaxed_u64(&g->report->stalls) + 1);
 }
 
+/*
+ * How many looks at the mirror a unit may take after one across PCIe that has found nothing. It is
+ * how old orders can get, and how late a message is whose hint was missed: 16 looks of about a
+ * microsecond and as many naps of at most one. The first unit answers pings, which time it.
+ */
+enum { GQ_HINTS = 16 };
+
+GQ_DEV uint32_t gq_hints_until_look(const struct gq_grid *g, const struct gq_unit *u,
+				    const struct gq_look *look)
+{
+	if (g->ch.hints == nullptr || !u->scout || (look->ping & GQ_PING_STAY) != 0)
+		return 0;
+	return u->number == 0 ? 1 : GQ_HINTS;
+}
+
+/* Since when the unit has been idle; others' messages count, too. */
+GQ_DEV void gq_count_idle(struct gq_unit *u, const struct gq_look *look, uint64_t now)
+{
+	if (u->idle_since == 0 || look->passed != u->claimed) {
+		u->idle_since = now;
+		u->claimed = look->passed;
+	}
+}
+
 /* Nothing waits: answer, and leave or find out when to look again. */
 GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 				const struct gq_look *look, uint64_t launch)
@@ -823,10 +950,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	const uint64_t now = gq_clock_ns();
 	bool gone = false;
 
-	if (u->idle_since == 0 || look->passed != u->claimed) {
-		u->idle_since = now;
-		u->claimed = look->passed;
-	}
+	gq_count_idle(u, look, now);
 	if (u->number == 0) {
 		bool asked = false;
 
@@ -844,38 +968,41 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	while (!gq_idle(g, u, now - u->idle_since))
 		;
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
+	u->hints = gq_hints_until_look(g, u, look);
 	return GQ_NOTHING;
 }
 
 /* ---- a message that came with the look
  * ------------------------------------------------------------------ */
 
+/* Word k of a slot's header, among what the look has read ahead. */
+GQ_DEV uint64_t gq_ahead_word(const struct gq_look *look, uint32_t k)
+{
+	uint64_t word[GQ_OWN];
+
+	GQ_EACH_LANE(l)
+	word[GQ_AT(l)] = k % 2 == 0 ? look->ahead[0][GQ_AT(l)].a : look->ahead[0][GQ_AT(l)].b;
+	return gq_from(word, k / 2);
+}
+
 /*
- * Whether what the look has read ahead is the message claimed, all of it; then it is staged and
- * decided on.
- * @param use  what its entry says
+ * Whether what the look has read ahead is the message of a published entry, all of it.
+ * @param use  what the entry says
  */
-GQ_DEV bool gq_take_whole(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
-			  uint32_t unit_in_block, const struct gq_look *look, uint64_t use)
+GQ_DEV bool gq_is_whole(const struct gq_grid *g, const struct gq_look *look, uint64_t use)
 {
 	const struct gq_channel *ch = &g->ch;
-	const uint32_t first = GQ_PAYLOAD_OFFSET / GQ_PIECE, place = u->number * g->batch;
-	uint64_t a[GQ_OWN], b[GQ_OWN], part[GQ_OWN];
+	const uint32_t first = GQ_PAYLOAD_OFFSET / GQ_PIECE;
+	uint64_t part[GQ_OWN];
 	uint32_t last;
 
 	if (look->guess == 0 || use != (look->guess & ch->ready[0].value_mask))
 		return false;
-	GQ_EACH_LANE(l)
-	{
-		a[GQ_AT(l)] = look->ahead[0][GQ_AT(l)].a;
-		b[GQ_AT(l)] = look->ahead[0][GQ_AT(l)].b;
-	}
 
 	/* As struct gq_slot lays them out. */
-	const uint64_t id = gq_from(a, 0), tag = gq_from(b, 0), deadline_ns = gq_from(a, 1),
-		       cancel = gq_from(b, 1), len_opcode = gq_from(a, 2),
-		       flags_class = gq_from(b, 2), seal = gq_from(b, 3);
-	const uint32_t len = (uint32_t)len_opcode;
+	const uint64_t id = gq_ahead_word(look, 0), flags_class = gq_ahead_word(look, 5),
+		       seal = gq_ahead_word(look, 7);
+	const uint32_t len = (uint32_t)gq_ahead_word(look, 4);
 
 	if (id != look->guess || !gq_is_readable_ahead(ch, len) ||
 	    ((uint32_t)flags_class & (GQ_SLOT_DESCRIBED | GQ_SLOT_COPIED)) != 0)
@@ -895,8 +1022,19 @@ GQ_DEV bool gq_take_whole(const struct gq_grid *g, struct gq_shared *s, const st
 				part[GQ_AT(l)] += gq_seal_piece(ch->seal_key, i, v.a, v.b);
 		}
 	}
-	if (gq_sum(part) + gq_seal_id(ch->seal_key, id) != seal)
-		return false;
+	return gq_sum(part) + gq_seal_id(ch->seal_key, id) == seal;
+}
+
+/* The message read ahead has been claimed and is whole: stage it and decide on it. */
+GQ_DEV void gq_stage_whole(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
+			   uint32_t unit_in_block, const struct gq_look *look)
+{
+	const uint32_t first = GQ_PAYLOAD_OFFSET / GQ_PIECE, place = u->number * g->batch;
+	const uint64_t id = gq_ahead_word(look, 0), tag = gq_ahead_word(look, 1),
+		       deadline_ns = gq_ahead_word(look, 2), cancel = gq_ahead_word(look, 3),
+		       len_opcode = gq_ahead_word(look, 4);
+	const uint32_t len = (uint32_t)len_opcode, last = first + gq_pieces(len);
+
 	GQ_EACH_LANE(l)
 	{
 		gq_wide *stage = (gq_wide *)(void *)gq_stage(g, place);
@@ -915,11 +1053,72 @@ GQ_DEV bool gq_take_whole(const struct gq_grid *g, struct gq_shared *s, const st
 		s->decided[unit_in_block * 32] =
 			gq_decide_on(id, cancel, deadline_ns, look->control, now + u->ahead_ns);
 	}
-	return true;
 }
 
 /* ---- a turn
  * ------------------------------------------------------------------------------------------- */
+
+/* What a unit remembers of the look that made it claim. */
+GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
+{
+	gq_stop_scouting(g, u);
+	u->idle_since = 0;
+	u->looked_ns = 0;
+	u->claimed = look->passed;
+	u->uses = look->uses;
+	u->hints = 0;
+}
+
+/*
+ * A turn that looks at the mirror. It can only claim one message, which is there as a whole, while
+ * nothing else seems to wait; all else is for a look across PCIe, which comes after so many of
+ * these, or next.
+ */
+GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+				uint32_t unit_in_block, const struct gq_launch *launch,
+				uint32_t (&slot)[GQ_OWN], uint32_t *n)
+{
+	const uint64_t *entry = nullptr;
+	struct gq_look look;
+	uint64_t word = 0, use = 0;
+
+	*n = 0;
+	u->hints--;
+	gq_take_hint(g, u, &look);
+	if (look.closed || look.gone == launch->number) {
+		u->hints = 0;
+		return GQ_NOTHING;
+	}
+	if (look.published == 0) {
+		const uint64_t now = gq_clock_ns();
+
+		gq_count_idle(u, &look, now);
+		while (!gq_idle(g, u, now - u->idle_since))
+			;
+		return GQ_NOTHING;
+	}
+	GQ_UNROLL
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		if (look.published != 1u << (c * GQ_FRONT))
+			continue;
+		entry = gq_ring_entry(&g->ch.ready[c], look.cursor[c] >> 1);
+		word = gq_from(look.word, c * GQ_FRONT);
+		use = gq_ring_value(&g->ch.ready[c], word);
+	}
+	if (entry == nullptr || !gq_is_whole(g, &look, use)) {
+		u->hints = 0;
+		return GQ_NOTHING;
+	}
+	*n = gq_grid_claim(g, &look, &s->turn[unit_in_block], slot, &use);
+	if (*n == 0)
+		return GQ_NOTHING;
+	gq_witness(entry, word);
+	if (GQ_IS_LANE_0)
+		gq_took_hint();
+	gq_begin_work(g, u, &look);
+	gq_stage_whole(g, s, u, unit_in_block, &look);
+	return GQ_CLAIMED_WHOLE;
+}
 
 /*
  * One turn of a unit's first warp: look; then claim, nap, stand still, or find that it has to go.
@@ -934,8 +1133,11 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	struct gq_look look;
 	uint64_t use;
 
+	if (u->hints != 0)
+		return gq_turn_by_hint(g, s, u, unit_in_block, launch, slot, n);
 	gq_take_look(g, u, &look);
 	u->ahead_ns = look.ahead_ns;
+	u->control = look.control;
 	*n = 0;
 	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
 	    gq_is_over(g, u, look.passed, launch->until))
@@ -956,14 +1158,11 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		*n = gq_grid_claim(g, &look, turn, slot, &use);
 		if (*n == 0)
 			return GQ_NOTHING;
-		gq_stop_scouting(g, u);
-		u->idle_since = 0;
-		u->looked_ns = 0;
-		u->claimed = look.passed;
-		u->uses = look.uses;
-		if (*n == 1 && gq_take_whole(g, s, u, unit_in_block, &look, use))
-			return GQ_CLAIMED_WHOLE;
-		return GQ_CLAIMED;
+		gq_begin_work(g, u, &look);
+		if (*n != 1 || !gq_is_whole(g, &look, use))
+			return GQ_CLAIMED;
+		gq_stage_whole(g, s, u, unit_in_block, &look);
+		return GQ_CLAIMED_WHOLE;
 	}
 	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* what was there comes first: CANCEL ends it */
 		return GQ_LEAVE;

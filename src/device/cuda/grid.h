@@ -29,10 +29,12 @@ enum gq_ping {
 	GQ_PING_RELEASE, /* a system-scope release behind a store to pinned memory */
 	GQ_PING_PULL,    /* bringing the largest message from slot 0 over, by one warp */
 	GQ_PING_ARRIVAL, /* answer when `arrived` has reached `ping_arrival` */
+	GQ_PING_MIRROR,  /* echo GQ_MIRROR_TAGS lines of the mirror in `scratch` */
 };
-#define GQ_PULL_BYTES 65536u /* of it at most */
-#define GQ_PING_STAY  8u     /* beside it: do not park before the next ping */
-#define GQ_PING_BITS  4u
+#define GQ_MIRROR_TAGS 256u
+#define GQ_PULL_BYTES  65536u /* of it at most */
+#define GQ_PING_STAY   8u     /* beside it: do not park before the next ping */
+#define GQ_PING_BITS   4u
 
 /* What the grid says of itself, beside the number of its launch. */
 enum gq_park {
@@ -50,7 +52,7 @@ struct gq_report {
 	uint64_t pong_ns;     /* ... and the device's clock then */
 	uint64_t measured_ns; /* ... and what it asked for */
 	uint64_t stalls;      /* times the first unit, with nothing to do, stood still for long */
-	uint64_t scratch;     /* to measure stores with */
+	uint64_t scratch;     /* to measure stores with; echoes */
 	uint64_t reserved[9];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");

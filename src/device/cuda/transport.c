@@ -6,7 +6,8 @@
  * message reads its slot along with the ring entry, and needs no second round trip if the seal is
  * right. Longer ones it pulls once it has claimed them. Those of `copy_from` bytes and more the
  * copy engine brings into device memory meanwhile: the message says behind which batch of copies it
- * is, and the unit waits until the copy stream has written that number. docs/design.md has the
+ * is, and the unit waits until the copy stream has written that number. With transport BAR1 the CPU
+ * also writes entries and short messages into device memory: see bar1.c. docs/design.md has the
  * argument.
  */
 #include "device/cuda/cuda.h"
@@ -58,6 +59,8 @@ bool gq__transport_prepare(struct gq_cuda *c)
 	GpuQueue *q = c->q;
 	int able = 0;
 
+	if (q->cfg.transport == Q_TRANSPORT_BAR1)
+		return gq__bar1_prepare(c);
 	if (!may_copy(q))
 		return true;
 	if (!CU(c, cuDeviceGetAttribute, &able, GQ_CU_64_BIT_STREAM_MEM_OPS, c->device))
@@ -94,6 +97,7 @@ void gq__transport_free(struct gq_cuda *c)
 		c->cu->cuStreamDestroy(c->copy_stream);
 	if (c->copied != 0)
 		c->cu->cuMemFree(c->copied);
+	gq__bar1_free(c);
 }
 
 /* ---- handing over ------------------------------------------------------------------------------
@@ -184,13 +188,17 @@ void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n)
 	bool copied = false;
 
 	for (uint32_t i = 0; i < n; i++) {
-		struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(ids[i] & q->slot_mask));
+		const uint32_t index = (uint32_t)(ids[i] & q->slot_mask);
+		struct gq_slot *slot = gq_slot_at(&q->ch, index);
 
-		if ((slot->flags & GQ_SLOT_COPIED) != 0)
+		if ((slot->flags & GQ_SLOT_COPIED) != 0) {
 			copied = true;
-		else if ((slot->flags & GQ_SLOT_DESCRIBED) == 0 &&
-			 gq_is_readable_ahead(&q->ch, slot->len))
+		} else if ((slot->flags & GQ_SLOT_DESCRIBED) == 0 &&
+			   gq_is_readable_ahead(&q->ch, slot->len)) {
 			slot->seal = gq_seal_of_message(&q->ch, slot);
+			if (GQ_HAS_BAR1 && q->ch.mirror != NULL)
+				gq__bar1_write(&q->ch, index);
+		}
 	}
 	if (copied)
 		copy_over(q->device_state, ids, n);
@@ -289,7 +297,10 @@ static void say(struct gq_cuda *c)
 
 	if (c->copy_from > q->cfg.slot_bytes)
 		c->copy_from = UINT32_MAX;
-	if (c->copy_from == UINT32_MAX)
+	if (q->ch.mirror != NULL)
+		snprintf(q->transport, sizeof(q->transport), "bar1 to %" PRIu32 " B, else pull",
+			 q->ch.ahead_bytes - GQ_PAYLOAD_OFFSET);
+	else if (c->copy_from == UINT32_MAX)
 		snprintf(q->transport, sizeof(q->transport), "pull");
 	else
 		snprintf(q->transport, sizeof(q->transport), "pull, copy from %" PRIu32 " B",
@@ -318,6 +329,8 @@ bool gq__transport_choose(struct gq_cuda *c)
 					    "not seen by the running grid");
 		return false;
 	}
+	if (cfg->transport == Q_TRANSPORT_BAR1 && !gq__bar1_test(c))
+		return false;
 	gq__transport_assume(c);
 	if (cfg->transport == Q_TRANSPORT_AUTO) {
 		c->copy_from = break_even(&c->measured, bytes);
