@@ -191,7 +191,7 @@ typedef struct Completion {
 	uint64_t tag;        /* from EnqueueOptions */
 	QueueStatus status;  /* Q_OK, Q_ERR_FAILED, Q_ERR_EXPIRED or Q_ERR_CANCELLED */
 	uint32_t result_len; /* bytes; 0 unless Q_OK */
-	const void *result;  /* valid until the message is taken or released; 16-byte aligned */
+	const void *result; /* read-only, until the message is taken or released; 16-byte aligned */
 } Completion;
 
 /*
@@ -243,12 +243,15 @@ typedef struct QueueInfo {
 	uint64_t pull_ns;       /* a warp pulls a message of slot_bytes, at most 65536 */
 	uint64_t copy_ns;       /* the copy engine brings it: call to seen by the grid */
 	uint64_t copy_small_ns; /* the same for 16 bytes */
-	uint64_t canary_ns;   /* a kernel of another stream beside the grid; UINT64_MAX: none ran */
-	uint64_t copy_from;   /* bytes from which messages are copied; UINT64_MAX: none */
-	uint64_t hung_msg_id; /* with hung_ns not 0: the message that has been processed longest */
-	uint64_t hung_ns;     /* for how long; 0: none for 5 s or more */
-	uint64_t stalls;      /* times the idle grid stood still for 1 ms or more */
-	uint64_t reserved[5];
+	uint64_t canary_ns; /* a kernel of another stream beside the grid; UINT64_MAX: none ran */
+	uint64_t copy_from; /* bytes from which messages are copied; UINT64_MAX: none */
+	/* With hung_ns not 0: the message that has been processed, or completed without all of its
+	 * result to be seen, longest. */
+	uint64_t hung_msg_id;
+	uint64_t hung_ns; /* for how long; 0: none for 5 s or more */
+	uint64_t stalls;  /* times the idle grid stood still for 1 ms or more */
+	uint64_t hung;    /* how many there are for 5 s or more */
+	uint64_t reserved[4];
 } QueueInfo;
 
 /* The stages of a message's way, by which a trace divides its time. */
@@ -519,13 +522,20 @@ Q_API QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_b
 Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
 				     size_t *out_count);
 
-/** q_poll_completions() with outcome, tag and result in place; release each when done with it. */
+/**
+ * q_poll_completions() with outcome, tag and result in place; release each when done with it.
+ *
+ * The bytes are the library's: never write to them, and do not read them once the message is taken
+ * or released. From then on they are another message's. On a GPU, one whose result was written to
+ * may never finish, and hold up all that complete after it: the log and q_info() (`hung`) say so.
+ */
 Q_API QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count);
 
 /**
  * Look at a finished message's result in place.
  *
- * @param out         the result, 16-byte aligned, valid until the message is taken or released
+ * @param out         the result, 16-byte aligned, until the message is taken or released;
+ *                    read-only, as that of q_poll_results()
  * @param out_len     its length, bytes; 0 unless *out_status is Q_OK
  * @param out_status  how the message ended; each of the three may be NULL
  * @return Q_OK; Q_ERR_NOT_READY; Q_ERR_NOT_FOUND.

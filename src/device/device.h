@@ -54,7 +54,7 @@ struct gq_device {
 	/* Where a consumer finds the bytes that a descriptor refers to; NULL: it cannot. */
 	const void *(*locate)(GpuQueue *q, const MessageDescriptor *d, const void *bytes);
 	/* What only the device knows, for q_info(). */
-	void (*describe)(const GpuQueue *q, QueueInfo *out);
+	void (*describe)(GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */
 	void (*published)(GpuQueue *q);
 	/* A pause is complete; a pause is over. Outside the control lock. */
@@ -62,8 +62,8 @@ struct gq_device {
 	void (*resumed)(GpuQueue *q);
 	/* Called now and then by whoever waits or finds nothing. */
 	void (*tend)(GpuQueue *q);
-	/* By how much the times that consumers give may be off from now on, but for drift; NULL:
-	 * their clock is the host's. */
+	/* By how much the times that consumers have given may be off, but for drift; never less
+	 * than before. NULL: their clock is the host's. */
 	uint64_t (*clock_error_ns)(GpuQueue *q);
 };
 

@@ -690,25 +690,39 @@ GQ_FN bool gq_result_is_whole(const struct gq_channel *ch, uint32_t slot, uint32
 	return seal == found;
 }
 
-/* The next completion in order, if there is one. One reaper at a time, under the queue's lock. */
-GQ_FN bool gq_reap(const struct gq_channel *ch, uint32_t *slot, uint32_t *outcome)
+enum gq_arrival {
+	GQ_NOT_THERE,
+	GQ_TORN, /* the entry has overtaken its result */
+	GQ_WHOLE,
+};
+
+/* What has arrived of the completion at `pos`; host only, under the queue's reap lock. */
+GQ_FN enum gq_arrival gq_look_at_done(const struct gq_channel *ch, uint64_t pos, uint32_t *slot,
+				      uint32_t *outcome)
 {
 	const struct gq_ring *r = &ch->done;
-	uint64_t pos = gq_load_relaxed_u64(r->head);
 	/* C2 acquire: the result; pairs with C1. Sequentially consistent: also K2's look. */
 	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
 	uint64_t value = gq_ring_value(r, word);
 
 	if (!gq_ring_is_at(r, word, pos))
-		return false;
+		return GQ_NOT_THERE;
 	*slot = (uint32_t)(value & (gq_ring_size(r) - 1));
 	*outcome = (uint32_t)(value >> r->order);
-	if ((*outcome & GQ_OUTCOME_SEALED) != 0) {
-		*outcome &= ~GQ_OUTCOME_SEALED;
-		if (!gq_result_is_whole(ch, *slot, *outcome))
-			return false; /* the entry has overtaken its result */
-	}
-	gq_store_relaxed_u64(r->head, pos + 1);
+	if ((*outcome & GQ_OUTCOME_SEALED) == 0)
+		return GQ_WHOLE;
+	*outcome &= ~GQ_OUTCOME_SEALED;
+	return gq_result_is_whole(ch, *slot, *outcome) ? GQ_WHOLE : GQ_TORN;
+}
+
+/* The next completion in order, if there is one. One reaper at a time, under the queue's lock. */
+GQ_FN bool gq_reap(const struct gq_channel *ch, uint32_t *slot, uint32_t *outcome)
+{
+	uint64_t pos = gq_load_relaxed_u64(ch->done.head);
+
+	if (gq_look_at_done(ch, pos, slot, outcome) != GQ_WHOLE)
+		return false;
+	gq_store_relaxed_u64(ch->done.head, pos + 1);
 	return true;
 }
 

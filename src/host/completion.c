@@ -110,6 +110,13 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
 }
 
+static void reap_one(GpuQueue *q, uint32_t slot, uint32_t outcome)
+{
+	if (__builtin_expect(q->trace != NULL, 0))
+		gq__trace_finish(q, slot, outcome, false);
+	finish(q, slot, outcome);
+}
+
 enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time under the lock */
 
 static unsigned reap_some(GpuQueue *q)
@@ -120,9 +127,7 @@ static unsigned reap_some(GpuQueue *q)
 	if (q->given_up) /* what a dead device still completes has ended FAILED already */
 		return 0;
 	while (n < REAP_CHUNK && gq_reap(&q->ch, &slot, &outcome)) {
-		if (__builtin_expect(q->trace != NULL, 0))
-			gq__trace_finish(q, slot, outcome, false);
-		finish(q, slot, outcome);
+		reap_one(q, slot, outcome);
 		n++;
 	}
 	return n;
@@ -162,12 +167,22 @@ uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed)
 	return n;
 }
 
-/* The device has failed: what it has completed stands, every other accepted message ends FAILED. */
+/*
+ * The device has failed: what it has completed stands, every other accepted message ends FAILED.
+ * A completion that has not arrived, or whose result has not, hides none behind it.
+ */
 void gq__fail_all(GpuQueue *q)
 {
+	uint64_t pos;
+
 	pthread_mutex_lock(&q->reap_lock);
-	while (reap_some(q) == REAP_CHUNK)
-		;
+	pos = gq_load_relaxed_u64(q->ch.done.head);
+	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
+		uint32_t slot, outcome;
+
+		if (gq_look_at_done(&q->ch, pos + i, &slot, &outcome) == GQ_WHOLE)
+			reap_one(q, slot, outcome);
+	}
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
 		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) != GQ_QUEUED) /* S2 */
 			continue;
@@ -180,6 +195,32 @@ void gq__fail_all(GpuQueue *q)
 	gq__wake_everybody(q);
 	for (uint32_t i = 0; i < q->cfg.capacity; i++)
 		gq__wake_slot(q, i);
+}
+
+/*
+ * How long the next completion has been without all of its result, as far as this has been asked.
+ * Everything behind it waits, and for ever if its bytes were written to by others.
+ * @param id  whose it is
+ * @return 0: it is whole, or there is none
+ */
+uint64_t gq__torn_ns(GpuQueue *q, uint64_t now_ns, uint64_t *id)
+{
+	uint32_t slot, outcome;
+	uint64_t pos, ns = 0;
+
+	pthread_mutex_lock(&q->reap_lock);
+	pos = gq_load_relaxed_u64(q->ch.done.head);
+	if (q->given_up || gq_look_at_done(&q->ch, pos, &slot, &outcome) != GQ_TORN) {
+		q->torn_since_ns = 0;
+	} else {
+		if (q->torn_since_ns == 0 || q->torn_pos != pos)
+			q->torn_since_ns = now_ns;
+		q->torn_pos = pos;
+		ns = now_ns > q->torn_since_ns ? now_ns - q->torn_since_ns : 0;
+		*id = gq_slot_at(&q->ch, slot)->msg_id;
+	}
+	pthread_mutex_unlock(&q->reap_lock);
+	return ns;
 }
 
 /* Whether polling would return something. */

@@ -107,6 +107,8 @@ struct GpuQueue {
 	uint64_t finished_head; /* written under the lock, read relaxed without */
 	uint64_t finished_tail; /* likewise */
 	struct gq_reaped reaped;
+	/* The completion that was next when gq__torn_ns() looked, and not whole; 0: it was. */
+	uint64_t torn_pos, torn_since_ns;
 	bool given_up; /* gq__fail_all() has been here */
 	uint32_t
 		fd_readable; /* completion_fd has been written; under the lock, read without (K1) */
@@ -251,6 +253,7 @@ static inline void gq_wait_begin(GpuQueue *q, struct gq_wait *w, struct gq_event
 /* completion.c */
 void gq__fail_all(GpuQueue *q);
 void gq__reap_all(GpuQueue *q, bool force);
+uint64_t gq__torn_ns(GpuQueue *q, uint64_t now_ns, uint64_t *id);
 uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed);
 void gq__free_slot(GpuQueue *q, uint64_t id);
 void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome);

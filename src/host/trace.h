@@ -32,7 +32,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_trace_record) == 72, "docs/profiling.md says h
 struct gq_trace {
 	struct gq_trace_entry *entry;
 	size_t entry_bytes, stamps_bytes, record_bytes;
-	uint64_t clock_error_ns; /* of the device when it had started; not more later */
+	uint64_t clock_error_ns; /* of the device when it had started */
 	/* Under the reap lock; records before `used` do not change any more. */
 	struct gq_trace_record *record;
 	uint64_t room, used, dropped;

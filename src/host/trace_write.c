@@ -36,6 +36,12 @@ static QueueStatus begin(GpuQueue *q, struct view *v)
 	v->dropped = q->trace->dropped;
 	pthread_mutex_unlock(&q->reap_lock);
 	v->clock_error_ns = q->trace->clock_error_ns;
+	if (q->device->clock_error_ns != NULL) {
+		const uint64_t since_ns = q->device->clock_error_ns(q);
+
+		if (since_ns > v->clock_error_ns)
+			v->clock_error_ns = since_ns;
+	}
 	return Q_OK;
 }
 

@@ -26,7 +26,7 @@
 enum { MAX_DEPTH = 16 };
 
 static uint32_t n_live, n_launches, n_resident;
-static uint64_t n_wholes, n_hints;
+static uint64_t n_wholes, n_hints, clock_stands;
 static uint32_t countdown; /* under fault_lock */
 static int countdown_error, broken, copies_held;
 static const char *failed_call;
@@ -194,10 +194,15 @@ static uint64_t count_hints(void)
 	return get(n_hints);
 }
 
+static void stop_clock(uint64_t host_ns)
+{
+	set(clock_stands, host_ns);
+}
+
 EXPORT const struct standin_control standin = { fail_nth,    which_failed,   break_context,
 						count_live,  count_launches, count_resident,
 						stack_depth, set_attribute,  count_wholes,
-						count_hints };
+						count_hints, stop_clock };
 
 static void count(int by)
 {
@@ -446,11 +451,18 @@ static uint64_t host_clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t device_clock_ns(void)
+{
+	const uint64_t stands = get(clock_stands);
+
+	return (stands != 0 ? stands : host_clock_ns()) - CLOCK_BEHIND_NS;
+}
+
 static uint64_t warp_clock_ns(struct standin_warp *w)
 {
 	(void)w;
 	end_if_broken();
-	return host_clock_ns() - CLOCK_BEHIND_NS;
+	return device_clock_ns();
 }
 
 static void warp_took_whole(struct standin_warp *w)
@@ -695,7 +707,7 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 	memcpy(&info, parameters[0], sizeof(info));
 	if (info != NULL) {
 		*info = image->info;
-		info->clock_ns = host_clock_ns() - CLOCK_BEHIND_NS;
+		info->clock_ns = device_clock_ns();
 	}
 	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
 }

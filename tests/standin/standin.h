@@ -59,6 +59,9 @@ struct standin_control {
 	uint64_t (*wholes)(void);
 	/* Of these, those that needed none: found in device memory that the CPU writes. */
 	uint64_t (*hints)(void);
+	/* The device's clock stands still, at what it shows at `host_ns` of CLOCK_MONOTONIC; 0: it
+	 * runs. */
+	void (*stop_clock)(uint64_t host_ns);
 };
 /* Others as the driver's. */
 enum standin_attribute {

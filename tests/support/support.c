@@ -5,6 +5,7 @@
 #include "standin.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +70,25 @@ __attribute__((constructor)) static void announce(void)
 		q_shutdown(make_queue(1, 16));
 }
 
+const void *find_standin(const char *variable, const char *symbol)
+{
+	const char *path = getenv(variable);
+	void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+
+	return library != NULL ? dlsym(library, symbol) : NULL;
+}
+
+const struct standin_control *begin_on_standin(int argc, char **argv)
+{
+	const struct standin_control *standin = find_standin("GPUQ_LIBCUDA", "standin");
+
+	if (standin == NULL)
+		print_message("skipped: GPUQ_LIBCUDA does not name the stand-in driver\n");
+	else if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return standin;
+}
+
 QueueConfig config(uint32_t capacity, uint32_t slot_bytes)
 {
 	return (QueueConfig){ .capacity = capacity,
@@ -87,6 +107,16 @@ GpuQueue *make_queue_from(const QueueConfig *cfg)
 	if (q == NULL)
 		fail_msg("q_init: %s", q_last_error());
 	return q;
+}
+
+void expect_no_queue(const QueueConfig *cfg, const char *words)
+{
+	GpuQueue *q = q_init(cfg);
+
+	if (q != NULL)
+		fail_msg("accepted, though '%s'", words);
+	if (strstr(q_last_error(), words) == NULL)
+		fail_msg("'%s' does not say '%s'", q_last_error(), words);
 }
 
 GpuQueue *make_queue(uint32_t capacity, uint32_t slot_bytes)
@@ -204,6 +234,14 @@ QueueStats stats_of(GpuQueue *q)
 
 	assert_status(q_stats(q, &stats), Q_OK);
 	return stats;
+}
+
+QueueInfo queue_info(GpuQueue *q)
+{
+	QueueInfo info;
+
+	assert_status(q_info(q, &info), Q_OK);
+	return info;
 }
 
 static unsigned count_entries(const char *path)

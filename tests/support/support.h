@@ -33,6 +33,7 @@
 void test_processor(const MsgView *in, ResultView *out);
 const void *test_device_image(void);
 struct standin_image;
+struct standin_control;
 extern const struct standin_image standin_test_image;
 struct test_data *test_data(void); /* what config() passes; constant */
 /* A function of the test's own as a processor for the stand-in driver: the image calls what
@@ -40,9 +41,17 @@ struct test_data *test_data(void); /* what config() passes; constant */
 extern const struct standin_image standin_call_image;
 extern QProcessorFn standin_called;
 
+/* What the stand-in that the environment variable names calls its controls: see standin.h; NULL:
+ * none is named. */
+const void *find_standin(const char *variable, const char *symbol);
+/* For a program whose tests are all of the stand-in driver: its controls, having made argv[1] the
+ * names of the tests to run; NULL: exit with 77, the reason has been said. */
+const struct standin_control *begin_on_standin(int argc, char **argv);
+
 QueueConfig config(uint32_t capacity, uint32_t slot_bytes); /* processor "test", one consumer */
 GpuQueue *make_queue(uint32_t capacity, uint32_t slot_bytes);
 GpuQueue *make_queue_from(const QueueConfig *cfg); /* fails the test with q_last_error() */
+void expect_no_queue(const QueueConfig *cfg, const char *words); /* which q_last_error() has */
 
 void close_gate(void); /* also forgets what started */
 void open_gate(void);
@@ -66,6 +75,7 @@ void expect_echo(GpuQueue *q, uint64_t id, const void *data, size_t len);
 /* Of tests/modules or tests/unit/broken_modules, built; one of the last eight paths asked for. */
 const char *module_path(const char *name);
 QueueStats stats_of(GpuQueue *q);
+QueueInfo queue_info(GpuQueue *q);
 unsigned threads_now(void); /* of this process */
 unsigned files_now(void);   /* open descriptors of this process */
 void nap_ms(unsigned ms);

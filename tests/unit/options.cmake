@@ -43,7 +43,7 @@ set(gpuq_test_result_only
 gpuq_add_opcode_module(by_opcode_c unit/opcodes/length.c OPCODES
 	1=unit/opcodes/first.c 2=unit/opcodes/last.c)
 
-# Minutes under a sanitizer: every driver call fails once, and a hung message has to take its time.
+# Minutes under a sanitizer: every driver call fails once.
 set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;standin" TIMEOUT 600)
 
 target_compile_definitions(test_trace PRIVATE

@@ -8,7 +8,6 @@
 #include "standin.h"
 #include "support.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,12 +24,7 @@ static QueueConfig cuda_config(void)
 
 static void expect_refusal(const QueueConfig *cfg, const char *words)
 {
-	GpuQueue *q = q_init(cfg);
-
-	if (q != NULL)
-		fail_msg("accepted, though '%s'", words);
-	if (strstr(q_last_error(), words) == NULL)
-		fail_msg("'%s' does not say '%s'", q_last_error(), words);
+	expect_no_queue(cfg, words);
 	assert_int_equal(standin->live(), 0);
 	assert_int_equal(standin->depth(), 0);
 }
@@ -563,35 +557,6 @@ static void an_image_is_loaded_by_path(void **state)
 	assert_int_equal(gq__alloc_live_bytes(), memory);
 }
 
-static uint32_t hung_lines;
-
-static void count_hung(int level, const char *text, void *user)
-{
-	(void)level, (void)user;
-	if (strstr(text, "has been processed for") != NULL)
-		__atomic_add_fetch(&hung_lines, 1, __ATOMIC_RELAXED);
-}
-
-static void a_hung_message_is_reported_once(void **state)
-{
-	QueueConfig cfg = cuda_config();
-	GpuQueue *q;
-	uint64_t id;
-
-	(void)state;
-	q_set_log(count_hung, NULL);
-	q = make_queue_from(&cfg);
-	close_gate();
-	id = send_op(q, OP_GATE, 0, "s", 1);
-	await_gate_waiters(1);
-	assert_status(q_wait(q, id, 7500), Q_ERR_TIMEOUT);
-	assert_int_equal(hung_lines, 1);
-	open_gate();
-	expect_echo(q, id, "s", 1);
-	q_shutdown(q);
-	q_set_log(NULL, NULL);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -608,17 +573,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
 		cmocka_unit_test(an_image_is_loaded_by_path),
-		cmocka_unit_test(a_hung_message_is_reported_once),
 	};
-	const char *path = getenv("GPUQ_LIBCUDA");
-	void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
 
-	standin = library != NULL ? dlsym(library, "standin") : NULL;
-	if (standin == NULL) {
-		print_message("skipped: GPUQ_LIBCUDA does not name the stand-in driver\n");
+	standin = begin_on_standin(argc, argv);
+	if (standin == NULL)
 		return 77;
-	}
-	if (argc > 1) /* only the tests whose name matches */
-		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
 }

@@ -3,7 +3,6 @@
 #include "standin.h"
 #include "support.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -77,9 +76,9 @@ static const struct gq_trace_record *record_of(const GpuQueue *q, uint64_t id)
 }
 
 /* As recorded, before anything is moved. */
-static void expect_order(const GpuQueue *q, const struct gq_trace_record *r)
+static void expect_order(GpuQueue *q, const struct gq_trace_record *r)
 {
-	const uint64_t error_ns = q->trace->clock_error_ns;
+	const uint64_t error_ns = summary_of(q).clock_error_ns;
 
 	assert_int_equal(on_cuda(), error_ns != 0);
 	assert_true(r->enqueued_ns != 0 && r->enqueued_ns <= r->visible_ns);
@@ -478,16 +477,14 @@ static void the_environment_asks_for_it(void **state)
 
 static void a_dead_device_leaves_a_trace(void **state)
 {
-	const struct standin_control *standin;
+	const struct standin_control *standin = find_standin("GPUQ_LIBCUDA", "standin");
 	QueueConfig cfg = traced(16);
 	uint64_t done, lost;
 	GpuQueue *q;
 
 	(void)state;
-	if (!on_cuda())
-		skip(); /* the stand-in driver's */
-	standin = dlsym(dlopen(getenv("GPUQ_LIBCUDA"), RTLD_NOW), "standin");
-	assert_non_null(standin);
+	if (!on_cuda() || standin == NULL)
+		skip();
 	q = make_queue_from(&cfg);
 	done = send(q, "x", 1);
 	assert_status(q_wait(q, done, LONG_MS), Q_OK);

@@ -7,7 +7,6 @@
 #include "standin.h"
 #include "support.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,22 +21,9 @@ static QueueConfig cuda_config(uint32_t capacity, uint32_t slot_bytes)
 	return cfg;
 }
 
-static QueueInfo info_of(GpuQueue *q)
-{
-	QueueInfo info;
-
-	assert_status(q_info(q, &info), Q_OK);
-	return info;
-}
-
 static void refused(const QueueConfig *cfg, const char *words)
 {
-	GpuQueue *q = q_init(cfg);
-
-	if (q != NULL)
-		fail_msg("accepted, though '%s'", words);
-	if (strstr(q_last_error(), words) == NULL)
-		fail_msg("'%s' does not say '%s'", q_last_error(), words);
+	expect_no_queue(cfg, words);
 	assert_int_equal(standin->live(), 0);
 }
 
@@ -209,7 +195,7 @@ static void long_messages_come_by_the_copy_engine(void **state)
 	cfg.transport = Q_TRANSPORT_COPY;
 	cfg.copy_from = 100;
 	q = make_queue_from(&cfg);
-	info = info_of(q);
+	info = queue_info(q);
 	assert_int_equal(info.copy_from, 100);
 	assert_string_equal(info.transport, "pull, copy from 100 B");
 	assert_true(info.copy_ns > 0 && info.copy_small_ns > 0 && info.pull_ns > 0);
@@ -312,8 +298,8 @@ static void where_nothing_can_be_copied_it_is_pulled_or_refused(void **state)
 	refused(&cfg, "transport is 2 (copy); allowed: 0 (auto), 1 (pull) on Stand-in GPU");
 	cfg.transport = Q_TRANSPORT_AUTO;
 	q = make_queue_from(&cfg);
-	assert_string_equal(info_of(q).transport, "pull");
-	assert_true(info_of(q).copy_from == UINT64_MAX);
+	assert_string_equal(queue_info(q).transport, "pull");
+	assert_true(queue_info(q).copy_from == UINT64_MAX);
 	echoes(q, 65536, 3);
 	q_shutdown(q);
 	standin->set(GQ_CU_64_BIT_STREAM_MEM_OPS, 1);
@@ -327,7 +313,7 @@ static void the_transport_is_measured_and_can_be_chosen(void **state)
 
 	(void)state;
 	q = make_queue_from(&cfg);
-	info = info_of(q);
+	info = queue_info(q);
 	assert_true(info.flag_ns > 0 && info.read_ns > 0 && info.release_ns > 0);
 	assert_true(info.pull_ns > 0 && info.copy_ns > 0 && info.canary_ns > 0);
 	assert_true(info.copy_from == UINT64_MAX || info.copy_from <= 65536);
@@ -335,11 +321,11 @@ static void the_transport_is_measured_and_can_be_chosen(void **state)
 	q_shutdown(q);
 	setenv("GPUQ_TRANSPORT", "copy", 1);
 	q = make_queue_from(&cfg);
-	assert_int_equal(info_of(q).copy_from, 1);
+	assert_int_equal(queue_info(q).copy_from, 1);
 	q_shutdown(q);
 	cfg.transport = Q_TRANSPORT_PULL; /* said, and so not overridden */
 	q = make_queue_from(&cfg);
-	assert_true(info_of(q).copy_from == UINT64_MAX);
+	assert_true(queue_info(q).copy_from == UINT64_MAX);
 	q_shutdown(q);
 	cfg.transport = Q_TRANSPORT_AUTO;
 	setenv("GPUQ_TRANSPORT", "bar", 1);
@@ -362,7 +348,8 @@ static void a_bounded_grid_serves_so_many_and_leaves(void **state)
 	cfg.bounded_ms = 60000;
 	launches = standin->launches();
 	q = make_queue_from(&cfg);
-	assert_non_null(strstr(info_of(q).reason, "bounded: launches of 8 messages or 60000 ms"));
+	assert_non_null(
+		strstr(queue_info(q).reason, "bounded: launches of 8 messages or 60000 ms"));
 	for (int i = 0; i < 7; i++)
 		id[i] = send(q, &i, sizeof(i));
 	nap_ms(20);
@@ -600,33 +587,6 @@ static void a_binding_that_fails_leaves_nothing_bound(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
-/* ---- noticed --------------------------------------------------------------------------------- */
-
-static void what_hangs_is_in_the_information(void **state)
-{
-	GpuQueue *q = make_queue(4, 64);
-	QueueInfo info;
-	uint64_t id;
-
-	(void)state;
-	close_gate();
-	id = send_op(q, OP_GATE, 0, "s", 1);
-	await_gate_waiters(1);
-	info = info_of(q);
-	assert_int_equal(info.hung_ns, 0); /* not for long */
-	for (unsigned i = 0; info.hung_ns == 0; i++) {
-		assert_true(i < LONG_MS);
-		nap_ms(10);
-		info = info_of(q);
-	}
-	assert_int_equal(info.hung_msg_id, id);
-	assert_true(info.hung_ns >= 5000000000u);
-	open_gate();
-	expect_echo(q, id, "s", 1);
-	assert_int_equal(info_of(q).hung_ns, 0);
-	q_shutdown(q);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -646,17 +606,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_is_in_device_memory_is_processed_there),
 		cmocka_unit_test(regions_of_one_page_are_pinned_together),
 		cmocka_unit_test(a_binding_that_fails_leaves_nothing_bound),
-		cmocka_unit_test(what_hangs_is_in_the_information),
 	};
-	const char *path = getenv("GPUQ_LIBCUDA");
-	void *library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
 
-	standin = library != NULL ? dlsym(library, "standin") : NULL;
-	if (standin == NULL) {
-		print_message("skipped: GPUQ_LIBCUDA does not name the stand-in driver\n");
+	standin = begin_on_standin(argc, argv);
+	if (standin == NULL)
 		return 77;
-	}
-	if (argc > 1) /* only the tests whose name matches */
-		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
 }

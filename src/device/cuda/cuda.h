@@ -3,6 +3,7 @@
  * cuda.h - the CUDA device's state, for its source files.
  *
  *   cuda_device.c  opening, launching, pausing, failing, ending
+ *   watch.c        what is noticed meanwhile: clocks, messages that take long; q_info()
  *   transport.c    how messages get to the grid: seals, the copy engine, calibration
  *   bar1.c         device memory that the CPU writes: the mirror
  *   regions.c      descriptors to data that the GPU can reach
@@ -52,7 +53,9 @@ struct gq_cuda {
 	struct gq_journal *journal; /* in link */
 	uint64_t *ack;              /* in link */
 	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first ... */
-	uint64_t ahead_error_ns;    /* ... and by how much that may be wrong */
+	uint64_t ahead_error_ns;    /* ... and by how much orders.ahead_ns may have been wrong */
+	uint64_t
+		trip_ns; /* of the clock's questions: the shortest, forgotten slowly; 0: none yet */
 	struct gq_primitives measured;
 	bool is_being_measured;
 
@@ -65,7 +68,7 @@ struct gq_cuda {
 	bool gone_for_good; /* the driver has reported an error */
 	bool abandoned;     /* the handle is gone; a thread waits for the grid */
 	uint64_t tended_ns, watched_ns, aligned_ns;
-	uint64_t hung_id; /* the last that was reported */
+	uint64_t torn_id; /* the last result that was reported not to arrive */
 
 	/* The copy engine. */
 	uint32_t copy_from; /* bytes from which messages are copied; UINT32_MAX: none */
@@ -105,6 +108,25 @@ bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
  * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);
 void gq__cuda_quiet_end(struct gq_cuda *c);
+
+/* watch.c */
+
+/*
+ * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
+ * time of the answer, unless the trip was long. Under the lock. @return false: no answer in time.
+ */
+bool gq__watch_ask_clock(struct gq_cuda *c, uint64_t patience_ns);
+/* Eight answers, of which at least one must come through: deadlines depend on it. */
+bool gq__watch_align(struct gq_cuda *c);
+/* Now and then, under the lock, while the grid is resident. */
+void gq__watch_realign(struct gq_cuda *c, uint64_t now_ns);
+/* Now and then, under the lock: say in the log what takes long. */
+void gq__watch(struct gq_cuda *c, uint64_t now_ns);
+/* The messages inside since before then, as many as there is room for. @return how many. */
+size_t gq__watch_list(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room);
+/* As struct gq_device says. */
+void gq__watch_describe(GpuQueue *q, QueueInfo *out);
+uint64_t gq__watch_clock_error_ns(GpuQueue *q);
 
 /* transport.c */
 

@@ -22,12 +22,9 @@ enum {
 	DEFAULT_SCOUTS = 16,
 	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
 	TEND_NS = 1000000,          /* how often the driver is asked */
-	HUNG_NS = 1000000000,       /* how often the journal is looked through */
 };
 #define START_TIMEOUT_NS UINT64_C(10000000000)
 #define QUIET_TIMEOUT_NS UINT64_C(2000000000)
-#define HUNG_AFTER_NS    UINT64_C(5000000000)
-#define ALIGN_EVERY_NS   UINT64_C(1000000000)
 
 /* Queues with a grid: allocating and freeing waits for every kernel of the context, so their grids
  * have to leave for a moment. */
@@ -85,22 +82,6 @@ static struct gq_cuda *state_of(const GpuQueue *q)
 /* ---- failure
  * ---------------------------------------------------------------------------------------- */
 
-static size_t list_suspects(const struct gq_cuda *c, char *text, size_t room)
-{
-	size_t used = 0;
-	unsigned n = 0;
-
-	text[0] = '\0';
-	for (uint32_t i = 0; i < c->places && used + 24 < room; i++) {
-		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
-
-		if (id != 0)
-			used += (size_t)snprintf(text + used, room - used, "%s%" PRIu64,
-						 n++ == 0 ? "" : ", ", id);
-	}
-	return n;
-}
-
 /*
  * The driver has reported an error: the context is dead, and with it the grid. Under the lock.
  */
@@ -118,7 +99,7 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 		gq_store_release_u64(&c->link->orders.depart, c->launch);
 	}
 	gq__cuda_describe(c->cu, result, what, sizeof(what));
-	if (list_suspects(c, ids, sizeof(ids)) != 0)
+	if (gq__watch_list(c, UINT64_MAX, ids, sizeof(ids)) != 0)
 		snprintf(q->failure, sizeof(q->failure), "CUDA: %s: %s; being processed: msg_id %s",
 			 call, what, ids);
 	else
@@ -906,41 +887,6 @@ bool gq__cuda_ask(struct gq_cuda *c, enum gq_ping what, uint64_t patience_ns, ui
 	return true;
 }
 
-/*
- * Ask the grid's first unit for its clock, and take the middle of the question's round trip for the
- * time of the answer. Under the lock. @return false when no answer came in time.
- */
-static bool ask_clock(struct gq_cuda *c, uint64_t patience_ns)
-{
-	const uint64_t asked = gq__now_ns(), ping = gq__cuda_post_ping(c, GQ_PING_CLOCK);
-	uint64_t trip;
-
-	if (!gq__cuda_await_pong(c, ping, patience_ns))
-		return false;
-	c->aligned_ns = gq__now_ns();
-	trip = c->aligned_ns - asked;
-	/* A long trip says little of when the answer was given. */
-	if (c->measured.flag == 0 || trip < 2 * c->measured.flag)
-		gq_store_relaxed_u64(&c->link->orders.ahead_ns,
-				     asked + trip / 2 -
-					     gq_load_relaxed_u64(&c->link->report.pong_ns));
-	if (c->measured.flag == 0 || trip < c->measured.flag)
-		gq_store_relaxed_u64(&c->measured.flag, trip); /* describe() may be reading it */
-	return true;
-}
-
-/* Eight answers, of which at least one must come through: deadlines depend on it. */
-static bool align_clocks(struct gq_cuda *c)
-{
-	unsigned answers = 0;
-
-	for (unsigned i = 0; answers < 8 && i < 100; i++)
-		answers += ask_clock(c, START_TIMEOUT_NS / 1000);
-	if (answers == 0)
-		gq__fail(Q_ERR_CUDA, "CUDA: the resident grid does not answer");
-	return answers != 0;
-}
-
 /* A one-thread kernel in another stream must come through beside the grid. */
 static bool run_canary(struct gq_cuda *c)
 {
@@ -1077,7 +1023,7 @@ static bool launch_first(struct gq_cuda *c)
 	gq__cuda_post_ping(c, GQ_PING_CLOCK); /* it stays until this is over */
 	if (!launch(c) || !await_residence(c) || !begin(c))
 		return false;
-	ok = align_clocks(c) && run_canary(c) && gq__transport_choose(c);
+	ok = gq__watch_align(c) && run_canary(c) && gq__transport_choose(c);
 	c->is_being_measured = false;
 	gq__cuda_post_ping(c, GQ_PING_CLOCK);
 	end(c);
@@ -1282,56 +1228,6 @@ static void published(GpuQueue *q)
 		gq__event_wake(&q->any, UINT32_MAX);
 }
 
-/*
- * The message that has been inside a unit longest.
- * @return for how long, if that is long; 0: none
- */
-static uint64_t find_hung(const struct gq_cuda *c, uint64_t now_ns, uint64_t *hung_id)
-{
-	const uint64_t ahead_ns = gq_load_relaxed_u64(&c->link->orders.ahead_ns);
-	uint64_t longest = 0;
-
-	for (uint32_t i = 0; i < c->places; i++) {
-		const uint64_t id = gq_load_relaxed_u64(&c->journal[i].msg_id);
-		const uint64_t since = gq_load_relaxed_u64(&c->journal[i].since_ns) + ahead_ns;
-
-		if (id == 0 || now_ns < since || now_ns - since < HUNG_AFTER_NS ||
-		    now_ns - since <= longest || id != gq_load_relaxed_u64(&c->journal[i].msg_id))
-			continue;
-		longest = now_ns - since;
-		*hung_id = id;
-	}
-	return longest;
-}
-
-/* Say so when a message takes long. Under the lock. */
-static void watch_journal(struct gq_cuda *c, uint64_t now_ns)
-{
-	uint64_t id = 0, ns = find_hung(c, now_ns, &id);
-
-	if (ns == 0 || id == c->hung_id)
-		return;
-	c->hung_id = id;
-	gq__log(Q_LOG_WARNING, "CUDA: message %" PRIu64 " has been processed for %" PRIu64 " s", id,
-		ns / 1000000000);
-}
-
-static void describe(const GpuQueue *q, QueueInfo *out)
-{
-	const struct gq_cuda *c = state_of(q);
-
-	out->flag_ns = gq_load_relaxed_u64(&c->measured.flag);
-	out->read_ns = c->measured.read;
-	out->release_ns = c->measured.release;
-	out->pull_ns = c->measured.pull;
-	out->copy_ns = c->measured.copy;
-	out->copy_small_ns = c->measured.copy_small;
-	out->canary_ns = c->measured.canary;
-	out->copy_from = c->copy_from == UINT32_MAX ? UINT64_MAX : c->copy_from;
-	out->hung_ns = find_hung(c, gq__now_ns(), &out->hung_msg_id);
-	out->stalls = gq_load_relaxed_u64(&c->link->report.stalls);
-}
-
 static void tend(GpuQueue *q)
 {
 	struct gq_cuda *c = state_of(q);
@@ -1341,33 +1237,15 @@ static void tend(GpuQueue *q)
 	    pthread_mutex_trylock(&c->lock) != 0)
 		return;
 	gq_store_relaxed_u64(&c->tended_ns, now_ns);
-	if (is_bounded(c)) {
+	if (is_bounded(c))
 		wake_grid(c, true);
-	} else if (!has_left(c)) {
-		if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
-			ask_clock(c, 20000);
-		if (now_ns - c->watched_ns > HUNG_NS) {
-			c->watched_ns = now_ns;
-			watch_journal(c, now_ns);
-		}
-	}
+	else if (!has_left(c))
+		gq__watch_realign(c, now_ns);
+	if (!c->gone_for_good)
+		gq__watch(c, now_ns);
 	pthread_mutex_unlock(&c->lock);
 	if (is_cancelling(q))
 		cancel_unstarted(q);
-}
-
-/* The offset is the middle of a round trip: off by half of it at most, and a trip of less than
- * twice the shortest was taken for good. What the clocks drift apart until the next one comes on
- * top. */
-static uint64_t clock_error_ns(GpuQueue *q)
-{
-	struct gq_cuda *c = state_of(q);
-	uint64_t error_ns;
-
-	pthread_mutex_lock(&c->lock);
-	error_ns = c->measured.flag != 0 ? c->measured.flag : c->ahead_error_ns;
-	pthread_mutex_unlock(&c->lock);
-	return error_ns;
 }
 
 const struct gq_device gq__cuda_device = {
@@ -1384,10 +1262,10 @@ const struct gq_device gq__cuda_device = {
 	.hand_over = gq__transport_hand_over,
 	.bind = gq__regions_bind,
 	.locate = gq__regions_locate,
-	.describe = describe,
+	.describe = gq__watch_describe,
 	.published = published,
 	.paused = paused,
 	.resumed = resumed,
 	.tend = tend,
-	.clock_error_ns = clock_error_ns,
+	.clock_error_ns = gq__watch_clock_error_ns,
 };

@@ -965,9 +965,10 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		gone = gq_try_park(g, look, launch);
 	if (gq_from_lane_0(gone) != 0)
 		return GQ_LEAVE;
+	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
+	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	while (!gq_idle(g, u, now - u->idle_since))
 		;
-	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	u->hints = gq_hints_until_look(g, u, look);
 	return GQ_NOTHING;
 }
@@ -1147,6 +1148,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
 		if (GQ_IS_LANE_0)
 			gq_stand_still(g, u, look.control, launch);
+		u->looked_ns = 0; /* to have been paused is no stall */
 		gq_sync_warp();
 		return GQ_NOTHING;
 	}
