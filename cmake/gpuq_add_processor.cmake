@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #[[
 gpuq_add_processor(<target> <source> [NAME name] [GRANULARITY THREAD|WARP|BLOCK]
-                   [CPU_ONLY|CUDA_ONLY] [FATBIN path] [OPCODES <opcode>=<source>...])
+                   [CPU_ONLY|CUDA_ONLY] [RESULT_ONLY] [FATBIN path]
+                   [OPCODES <opcode>=<source>...])
 
 Builds a processor source (a file that defines process_message(), see gpuq/processor.h) into
 <target>. The source may be C (.c), C++ (.cc, .cpp, .cxx) or CUDA C++ (.cu). For the CPU device it
@@ -25,13 +26,16 @@ GRANULARITY  the unit that works on one message on a GPU; default THREAD. The CP
              one thread.
 CPU_ONLY     never for a GPU.
 CUDA_ONLY    never for the CPU device; needs nvcc.
+RESULT_ONLY  the processor writes nothing but its result: on a GPU a completion then publishes nothing
+             else, and waits for less. As Q_RESULT_ONLY, see gpuq/processor.h, of every source.
 FATBIN       also write the GPU image to this file (relative to the current binary directory), for
              cfg.processor; needs nvcc.
 OPCODES      a message of a listed opcode (0 to 4294967295, decimal or 0x...) goes to that source's
              process_message(), any other to <source>'s. All of them become one processor, and one
              GPU image: a generated switch includes them one after the other, so what they define at
              file scope, macros too, needs different names. All are .c, or none; all are .cu, or
-             none, unless CPU_ONLY. A source may be listed for several opcodes.
+             none, unless CPU_ONLY. A source may be listed for several opcodes. Q_RESULT_ONLY counts
+             if every source defines it.
 
 GPUQ_IMAGE_ARCHITECTURES lists the compute capabilities there is machine code for, default 90; PTX of
 7.5 comes with them, and the driver compiles it for every other GPU.
@@ -89,7 +93,12 @@ endif()
 # Internal: a rule that makes a fatbin of the source, which may include others, with the grid around
 # it.
 function(_gpuq_make_fatbin)
-	cmake_parse_arguments(PARSE_ARGV 0 arg "" "TARGET;NVCC;OUTPUT;SOURCE;GRANULARITY" "INCLUDED")
+	cmake_parse_arguments(PARSE_ARGV 0 arg "RESULT_ONLY" "TARGET;NVCC;OUTPUT;SOURCE;GRANULARITY"
+		"INCLUDED")
+	set(result_only "")
+	if(arg_RESULT_ONLY)
+		set(result_only "#undef Q_RESULT_ONLY\n#define Q_RESULT_ONLY\n")
+	endif()
 	if(NOT DEFINED GPUQ_IMAGE_ARCHITECTURES OR GPUQ_IMAGE_ARCHITECTURES STREQUAL "")
 		set(GPUQ_IMAGE_ARCHITECTURES 90)
 	endif()
@@ -103,7 +112,7 @@ function(_gpuq_make_fatbin)
 #define Q_GRANULARITY @arg_GRANULARITY@
 #include <gpuq/processor.h>
 #include \"@arg_SOURCE@\"
-#include \"device/cuda/grid.cuh\"
+@result_only@#include \"device/cuda/grid.cuh\"
 ")
 	set(source_directories "")
 	foreach(source IN LISTS arg_SOURCE arg_INCLUDED)
@@ -222,7 +231,11 @@ function(_gpuq_write_switch)
 static ${qualifier}void ${function}(${parameters});
 #undef process_message
 #define process_message ${function}
+#undef Q_RESULT_ONLY
 #include \"${source}\"
+#if !defined(Q_RESULT_ONLY)
+#define Q_NOT_RESULT_ONLY
+#endif
 ")
 		set(labels "")
 		foreach(case IN LISTS arg_CASES)
@@ -242,6 +255,9 @@ static ${qualifier}void ${function}(${parameters});
 #pragma push_macro(\"process_message\")
 @included@
 #pragma pop_macro(\"process_message\")
+#if defined(Q_NOT_RESULT_ONLY)
+#undef Q_RESULT_ONLY
+#endif
 
 @qualifier@void process_message(@parameters@)
 {
@@ -261,8 +277,8 @@ function(gpuq_add_processor)
 	set(target "${ARGV0}")
 	set(source "${ARGV1}")
 	set(who "gpuq_add_processor(${target} ${source}):")
-	cmake_parse_arguments(PARSE_ARGV 2 arg "CPU_ONLY;CUDA_ONLY" "NAME;GRANULARITY;FATBIN"
-		"OPCODES")
+	cmake_parse_arguments(PARSE_ARGV 2 arg "CPU_ONLY;CUDA_ONLY;RESULT_ONLY"
+		"NAME;GRANULARITY;FATBIN" "OPCODES")
 
 	if(DEFINED arg_UNPARSED_ARGUMENTS)
 		message(FATAL_ERROR "${who} unknown argument: ${arg_UNPARSED_ARGUMENTS}")
@@ -414,7 +430,11 @@ function(gpuq_add_processor)
 	set(fatbin "")
 	if(nvcc AND extension STREQUAL ".cu" AND NOT arg_CPU_ONLY)
 		set(fatbin "${folder}/${identifier}.fatbin")
-		_gpuq_make_fatbin(TARGET ${target} NVCC "${nvcc}" OUTPUT "${fatbin}"
+		set(result_only "")
+		if(arg_RESULT_ONLY)
+			set(result_only RESULT_ONLY)
+		endif()
+		_gpuq_make_fatbin(TARGET ${target} NVCC "${nvcc}" OUTPUT "${fatbin}" ${result_only}
 			SOURCE "${source}" INCLUDED ${included} GRANULARITY ${granularity})
 		_gpuq_embed(head "gpuq_fatbin_${identifier}" "${fatbin}")
 		string(APPEND head "#define Q_PROCESSOR_DEVICE_IMAGE gpuq_fatbin_${identifier}\n")

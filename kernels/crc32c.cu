@@ -8,6 +8,7 @@
  * On a GPU the threads of a unit take equal shares of a long message and join the registers. On
  * x86-64 the crc32 instruction is used where the CPU has it. Little-endian machines only.
  */
+#define Q_RESULT_ONLY
 #include <gpuq/processor.h>
 
 #if !defined(__CUDACC__)

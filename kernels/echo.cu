@@ -5,6 +5,7 @@
  * A message longer than the result area ends FAILED, which is what the library makes of an
  * *out_len above cap; nothing is written then.
  */
+#define Q_RESULT_ONLY
 #include <gpuq/processor.h>
 
 #if !defined(__CUDACC__)

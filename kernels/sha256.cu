@@ -7,6 +7,7 @@
  * SHA-256 is sequential: on a GPU the thread of rank 0 does all the work, so Q_PER_THREAD is the
  * granularity that fits. On x86-64 the SHA instructions are used where the CPU has them.
  */
+#define Q_RESULT_ONLY
 #include <gpuq/processor.h>
 
 #if !defined(__CUDACC__)

@@ -9,6 +9,7 @@
  * lies across their registers. At block granularity each warp takes part of the rows, and the first
  * warp merges the lists. A block must be a multiple of 32 threads.
  */
+#define Q_RESULT_ONLY
 #include <gpuq/processor.h>
 
 #include "vecdot.h"

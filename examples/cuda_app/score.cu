@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* score.cu - a processor: the dot product of a message of floats with the application's weights. */
+#define Q_RESULT_ONLY
 #define Q_WITH_TILE
 #include <gpuq/processor.h>
 #if defined(Q_HAS_TILE)

@@ -14,9 +14,16 @@
  * All threads of the unit (thread, warp or block, see QueueConfig.granularity) call the function; a
  * block is a multiple of 32 threads. After the last has returned, the unit's barrier stands between
  * what they wrote and the library's reading it. On the CPU device the unit is one thread of size 1.
- * A completion publishes the result, and on a GPU nothing else: who writes elsewhere, through a
- * pointer in `in.user` for instance, ends with __threadfence_system() if whoever sees the message
- * finished is to find it there.
+ *
+ * A completion publishes all that the unit's threads have written, wherever it lies (through a
+ * pointer in `in.user`, say), to who sees the message finished, and to every message, kernel and
+ * copy that it starts then. On a GPU that takes a fence, which a processor that writes nothing but
+ * its result can do without: it says so by
+ *
+ *     #define Q_RESULT_ONLY
+ *
+ * before it includes this header (or by gpuq_add_processor(... RESULT_ONLY)). What such a processor
+ * writes elsewhere all the same, others may not see. On the CPU device that changes nothing.
  *
  * It must not throw, exit the thread, or keep `in.payload` or `out->out` beyond its return.
  * Functions that other functions of the source call on the GPU are marked Q_DEVICE.

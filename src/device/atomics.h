@@ -11,8 +11,10 @@
  * as a release waits for all earlier stores to have crossed PCIe; on the host a release, which is
  * free there and tells ThreadSanitizer what the validation has shown.
  *
- * There are no fences: ThreadSanitizer cannot model them, and the one protocol that needs
- * sequential consistency (publish and park, edges K1/K2) gets it from _seq_cst operations.
+ * On the host there are no fences: ThreadSanitizer cannot model them, and the one protocol that
+ * needs sequential consistency (publish and park, edges K1/K2) gets it from _seq_cst operations. A
+ * GPU has one, gq_fence_system(), to release early what later posted stores announce. On the host
+ * it is nothing, and the last of those stores, which ends in _fenced, is the release.
  */
 #ifndef GPUQ_DEVICE_ATOMICS_H
 #define GPUQ_DEVICE_ATOMICS_H
@@ -65,12 +67,19 @@ GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, "l", "ld.relaxed.gpu.u64 %
 GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, "l", "st.release.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_fenced_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_seq_cst_u64, uint64_t, "l", "fence.sc.sys; st.relaxed.sys.u64 [%0], %1;")
 GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, "l", "st.relaxed.gpu.u64 [%0], %1;")
 GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, "atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;")
 GQ_DEFINE_CAS_(gq_cas_acq_rel_device_u64, "atom.acq_rel.gpu.cas.b64 %0, [%1], %2, %3;")
 GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, "atom.relaxed.gpu.add.u64 %0, [%1], %2;")
 GQ_DEFINE_RMW_(gq_fetch_add_acq_rel_device_u64, "atom.acq_rel.gpu.add.u64 %0, [%1], %2;")
+
+/* Waits for what the caller has stored, and what has happened before as far as the caller knows. */
+static __device__ __forceinline__ void gq_fence_system(void)
+{
+	asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
 
 /* The remaining operations are the host's: nothing is read-modified-written across PCIe. They
  * exist here only so that the header compiles unchanged, and trap if a kernel ever reaches one. */
@@ -137,6 +146,11 @@ static __device__ __forceinline__ bool gq_cas_seq_cst_u32(uint32_t *, uint32_t, 
 		return builtin(word, value, order);                                                \
 	}
 
+/* A test makes it relaxed, as it is on a GPU, to see what is published without it. */
+#ifndef GQ_POSTED_ORDER
+#define GQ_POSTED_ORDER __ATOMIC_RELEASE
+#endif
+
 GQ_DEFINE_LOAD_(gq_load_relaxed_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_LOAD_(gq_load_acquire_u64, uint64_t, __ATOMIC_ACQUIRE)
 GQ_DEFINE_LOAD_(gq_load_seq_cst_u64, uint64_t, __ATOMIC_SEQ_CST)
@@ -145,7 +159,8 @@ GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST)
 GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, __ATOMIC_RELEASE)
-GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, __ATOMIC_RELEASE)
+GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, GQ_POSTED_ORDER)
+GQ_DEFINE_STORE_(gq_store_fenced_u64, uint64_t, __ATOMIC_RELEASE)
 GQ_DEFINE_STORE_(gq_store_seq_cst_u64, uint64_t, __ATOMIC_SEQ_CST)
 GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, __ATOMIC_RELAXED)
 GQ_DEFINE_CAS_(gq_cas_acq_rel_u64, uint64_t, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
@@ -161,6 +176,10 @@ GQ_DEFINE_RMW_(gq_exchange_seq_cst_u64, uint64_t, __atomic_exchange_n, __ATOMIC_
 GQ_DEFINE_RMW_(gq_exchange_seq_cst_u32, uint32_t, __atomic_exchange_n, __ATOMIC_SEQ_CST)
 GQ_DEFINE_RMW_(gq_fetch_or_seq_cst_u32, uint32_t, __atomic_fetch_or, __ATOMIC_SEQ_CST)
 GQ_DEFINE_CAS_(gq_cas_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
+
+GQ_FN void gq_fence_system(void)
+{
+}
 
 #endif
 

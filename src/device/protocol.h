@@ -643,20 +643,27 @@ GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outc
 
 /*
  * Completion across PCIe: a ticket among the consumers (device memory), then one posted store.
- * @param outcome  with GQ_OUTCOME_SEALED, or one without a result: nothing has to arrive before
+ * @param outcome  with GQ_OUTCOME_SEALED, or one without a result: nothing of it has to arrive
+ * before
+ * @param fenced   then: the caller's gq_fence_system() has released what the processor wrote
+ * elsewhere
  */
-GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome)
+GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome,
+			      bool fenced)
 {
 	const struct gq_ring *r = &ch->done;
 	uint64_t pos = gq_fetch_add_relaxed_device_u64(r->tail, 1);
 	const uint64_t word = gq_ring_tag(r, pos) | gq_done_value(ch, slot, outcome);
 
 	GQ_WINDOW();
-	if ((outcome > GQ_OUTCOME_MAX_LEN || outcome == 0) && ch->stamps == NULL)
-		gq_store_posted_u64(gq_ring_entry(r, pos), word);
-	else
-		/* C1 release: publishes the result, and the stamp; pairs with C2. */
+	if ((outcome <= GQ_OUTCOME_MAX_LEN && outcome != 0) || ch->stamps != NULL)
+		/* C1 release: publishes the result, the stamp, and all that the processor wrote;
+		 * pairs with C2. */
 		gq_store_release_u64(gq_ring_entry(r, pos), word);
+	else if (fenced)
+		gq_store_fenced_u64(gq_ring_entry(r, pos), word); /* C1: with the fence */
+	else
+		gq_store_posted_u64(gq_ring_entry(r, pos), word);
 }
 
 /* Whether a completion waits to be reaped. Sequentially consistent, as a waiter's second look. */

@@ -2,19 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile the GPU code with nvcc for every architecture and read the PTX; needs no GPU.
 
-check_device_code.py processors|protocol|grid|opcodes|tile|abi|self --nvcc PATH --source REPOSITORY
-                     --build FOLDER [--switch FILE] [--architectures 75,80,...]
+check_device_code.py processors|protocol|grid|opcodes|tile|result_only|abi|self --nvcc PATH
+                     --source REPOSITORY --build FOLDER [--switch FILE] [--mixed FILE] [--said FILE]
+                     [--architectures 75,80,...]
 
 processors  every kernel of kernels/ at every granularity: compiles without a warning, and no
             payload is loaded through the non-coherent path (nvcc keeps such a load for ever)
 protocol    src/device/protocol.h: acquire and release at system scope, read-modify-write at
             device scope, no local memory, no spills, nothing that belongs to the host
 grid        the resident grid around every kernel at every granularity: the same as for protocol,
-            but that the kernel may have tables; spills and stack frames nowhere
+            but that the kernel may have tables; spills and stack frames nowhere. No fence before a
+            completion is posted, as these kernels say Q_RESULT_ONLY
 opcodes     the same around --switch, what gpuq_add_processor(... OPCODES ...) made of echo, crc32c
             and sha256: all three are in the one grid, inlined
-tile        the same around tests/modules/tile.cu, which uses q_tile(); and asking for q_tile()
-            without using it changes nothing
+tile        the same around tests/modules/tile.cu, which uses q_tile() and does not say Q_RESULT_ONLY:
+            the fence is there, ahead of all that is posted; and asking for q_tile() without using
+            it changes nothing
+result_only --mixed, a switch of sources of which not all say Q_RESULT_ONLY, has the fence; --said, the
+            generated source of an image whose gpuq_add_processor() says RESULT_ONLY, has not
 abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
             there with the toolkit's
 self        the checks find what wrong_probe.cu does wrong
@@ -228,13 +233,32 @@ GRID_NEEDS = (
 )
 
 
-def grid_offences(kernel):
+def grid_offences(kernel, fenced):
     def find(text):
         for offence in protocol_offences(text):
             # sha256's schedule is indexed by the round; ptxas says below that it spills nothing
-            if not (offence == "local memory" and kernel not in ("echo", "tile")):
-                yield offence
+            if offence == "local memory" and kernel not in ("echo", "tile"):
+                continue
+            if fenced and text.startswith("fence.acq_rel.sys"): # counted by fence_problems()
+                continue
+            yield offence
     return find
+
+
+FENCES = 2  # of a message without a result, and of one whose result is sealed
+
+
+def fence_problems(name, texts, fenced):
+    """What the processor wrote is released before the sealed result is posted, or not at all."""
+    fences = [i for i, text in enumerate(texts) if text.startswith("fence.acq_rel.sys")]
+    posted = [i for i, text in enumerate(texts) if text.startswith("st.relaxed.sys.v2")]
+    if len(fences) != (FENCES if fenced else 0):
+        return [f"{name}: {len(fences)} times fence.acq_rel.sys"]
+    if not posted:
+        return [f"{name}: no result is posted"]
+    if fenced and (not any(i < posted[0] for i in fences) or any(i > posted[0] for i in fences)):
+        return [f"{name}: a fence behind a result that is posted"]
+    return []
 
 
 def check_grid(args):
@@ -253,8 +277,20 @@ def check_opcodes(args):
     return check_grids(args, {"opcodes": args.switch})
 
 
+def check_result_only(args):
+    probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
+    mixed, _ = compile_one(args, probe, "mixed",
+                           [f'KERNEL_SOURCE="{args.mixed}"', "Q_GRANULARITY=1"], "-ptx",
+                           ["-arch=compute_90"])
+    said, _ = compile_one(args, args.said, "said", [], "-ptx", ["-arch=compute_90",
+                          "-I" + os.path.join(args.source, "tests/modules")])
+    return (fence_problems("mixed", instructions(mixed)["gpuq_grid"], True) +
+            fence_problems("said", instructions(said)["gpuq_grid"], False))
+
+
 def check_tile(args):
-    problems = check_grids(args, {"tile": os.path.join(args.source, "tests/modules/tile.cu")})
+    problems = check_grids(args, {"tile": os.path.join(args.source, "tests/modules/tile.cu")},
+                           fenced=True)
     probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
     echo = f'KERNEL_SOURCE="{os.path.join(args.source, "kernels/echo.cu")}"'
     jobs = [(compile_one, args, probe, f"grid.unused.{granularity}.{len(tile)}",
@@ -270,7 +306,7 @@ def check_tile(args):
     return problems
 
 
-def check_grids(args, sources):
+def check_grids(args, sources, fenced=False):
     probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
     cases = [(kernel, granularity) for kernel in sources for granularity in (0, 1, 2)]
     jobs = [(compile_all, args, probe, f"grid.{kernel}.{granularity}",
@@ -284,7 +320,8 @@ def check_grids(args, sources):
                          if re.search(r"\b[1-9]\d* bytes stack frame", line)]
         for path in ptx:
             kernels = instructions(path)
-            problems += report(path, kernels, grid_offences(kernel))
+            problems += report(path, kernels, grid_offences(kernel, fenced))
+            problems += fence_problems(os.path.basename(path), kernels["gpuq_grid"], fenced)
             with open(path, encoding="ascii") as lines:
                 text = lines.read()
             names = set(re.findall(r"^\.visible .*?\b(gpuq_\w+)", text, re.M))
@@ -346,11 +383,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("check", choices=("processors", "protocol", "grid", "opcodes", "tile",
-                                          "abi", "self"))
+                                          "result_only", "abi", "self"))
     parser.add_argument("--nvcc", default="")
     parser.add_argument("--source", required=True)
     parser.add_argument("--build", required=True)
     parser.add_argument("--switch")
+    parser.add_argument("--mixed")
+    parser.add_argument("--said")
     parser.add_argument("--architectures", default="75,80,89,90", type=lambda s: s.split(","))
     args = parser.parse_args()
     if not args.nvcc:
@@ -358,8 +397,8 @@ def main():
         return 77
     os.makedirs(args.build, exist_ok=True)
     checks = {"processors": check_processors, "protocol": check_protocol, "grid": check_grid,
-              "opcodes": check_opcodes, "tile": check_tile, "abi": check_abi,
-              "self": check_self}
+              "opcodes": check_opcodes, "tile": check_tile, "result_only": check_result_only,
+              "abi": check_abi, "self": check_self}
     try:
         problems = checks[args.check](args)
     except Failure as failure:

@@ -181,6 +181,27 @@ static void headers_beside_the_source_and_further_options_are_used(void **state)
 	unsetenv("GPUQ_NVRTC_OPTIONS");
 }
 
+/* A line of the source is enough; so is an option. */
+static void a_processor_of_results_only_has_no_fence(void **state)
+{
+	char source[512];
+	size_t bytes;
+	void *image;
+
+	(void)state;
+	for (int said_so = 0; said_so < 3; said_so++) {
+		snprintf(source, sizeof(source), "%s%s{\n\t*out->out_len = in.len;\n}\n",
+			 said_so == 1 ? "#define Q_RESULT_ONLY\n" : "", head);
+		if (said_so == 2)
+			setenv("GPUQ_NVRTC_OPTIONS", "-DQ_RESULT_ONLY", 1);
+		if (compile("len.cu", source, 99, &image, &bytes) != Q_OK) /* as PTX */
+			fail_msg("%s", q_last_error());
+		unsetenv("GPUQ_NVRTC_OPTIONS");
+		assert_int_equal(holds(image, bytes, "fence.acq_rel.sys"), said_so == 0);
+		gq__free(image, bytes);
+	}
+}
+
 static void a_gpu_that_is_too_old_is_refused(void **state)
 {
 	size_t bytes;
@@ -201,6 +222,7 @@ int main(void)
 		cmocka_unit_test_setup(a_warning_is_logged_as_one, forget),
 		cmocka_unit_test_setup(headers_beside_the_source_and_further_options_are_used,
 				       forget),
+		cmocka_unit_test_setup(a_processor_of_results_only_has_no_fence, forget),
 		cmocka_unit_test_setup(a_gpu_that_is_too_old_is_refused, forget),
 	};
 	size_t bytes;

@@ -33,7 +33,7 @@ extern "C" __global__ void probe_decide(const gq_channel *ch, uint32_t slot, uin
 extern "C" __global__ void probe_complete(const gq_channel *ch, uint32_t slot, uint32_t status,
 					  uint32_t out_len)
 {
-	gq_complete_posted(ch, slot, gq_outcome_of(status, out_len, ch->result_bytes));
+	gq_complete_posted(ch, slot, gq_outcome_of(status, out_len, ch->result_bytes), false);
 }
 
 extern "C" __global__ void probe_idle(const gq_channel *ch, uint64_t control, uint32_t *out)
@@ -73,6 +73,6 @@ extern "C" __global__ void probe_loop(const gq_channel *ch)
 				result[i] = payload[i];
 			outcome = gq_outcome_of(0, message->len, ch->result_bytes);
 		}
-		gq_complete_posted(ch, slot, outcome);
+		gq_complete_posted(ch, slot, outcome, false);
 	}
 }

@@ -193,7 +193,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* One message at a time, from before q_enqueue() until q_poll_results() has shown its result. */
-static void time_round_trips(uint32_t size)
+static void time_round_trips(const char *name, uint32_t size)
 {
 	enum { N = 20000, WARM = 1000 };
 	GpuQueue *q = open_queue(1, 64, size == 0 ? 1 : size, UINT32_MAX);
@@ -217,13 +217,14 @@ static void time_round_trips(uint32_t size)
 		q_release(q, done.msg_id);
 	}
 	if (q == NULL || stats_of(q).finished != N + WARM) {
-		verdict(false, "round trip", q_last_error());
+		verdict(false, name, q_last_error());
 	} else {
 		qsort(ns, N, sizeof(*ns), compare);
-		printf("{\"case\":\"round_trip\",\"size_bytes\":%" PRIu32
+		printf("{\"case\":\"%s\",\"size_bytes\":%" PRIu32
 		       ",\"repeat\":%u,\"runs\":%d,\"unit\":\"ns\",\"p50\":%" PRIu64
 		       ",\"p99\":%" PRIu64 ",\"p999\":%" PRIu64 ",\"max\":%" PRIu64 "}\n",
-		       size, repeat, N, ns[N / 2], ns[N - N / 100], ns[N - N / 1000], ns[N - 1]);
+		       name, size, repeat, N, ns[N / 2], ns[N - N / 100], ns[N - N / 1000],
+		       ns[N - 1]);
 	}
 	q_shutdown(q);
 	free(payload);
@@ -291,7 +292,13 @@ static void times(void)
 	static const uint32_t sizes[] = { 0, 64, 512, 2048, 65536 };
 
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-		time_round_trips(sizes[i]);
+		time_round_trips("round_trip", sizes[i]);
+	if (strcmp(processor, "echo") == 0) { /* the same without Q_RESULT_ONLY */
+		processor = "echo_all";
+		for (unsigned i = 0; i < 3; i++)
+			time_round_trips("round_trip_all", sizes[i]);
+		processor = "echo";
+	}
 	time_throughput(1, 64, 4096);
 	time_throughput(1, 512, 4096);
 	time_throughput(1, 65536, 256);

@@ -147,16 +147,18 @@ END {
 	if (n["round_trip/64"] != 0 || n["launch/64"] != 0) {
 		print "\n## One message at a time\n"
 		print "Microseconds from before the first call until the host has the result; the bare flag " \
-		      "carries no message. Cells are medians of the repeats, ~ is their spread: largest less " \
+		      "carries no message. All published: without `Q_RESULT_ONLY`. Cells are medians of the repeats, ~ is their spread: largest less " \
 		      "smallest, over the median.\n"
-		print "| bytes | | gpuq | bare flag | launch | graph | launch on pinned memory |"
-		print "|---:|---|---:|---:|---:|---:|---:|"
+		print "| bytes | | gpuq | gpuq, all published | bare flag | launch | graph | launch on " \
+		      "pinned memory |"
+		print "|---:|---|---:|---:|---:|---:|---:|---:|"
 		for (i = 1; i <= 5; i++)
 			for (k = 1; k <= 2; k++) {
 				p = k == 1 ? "" : "99"
 				s = sizes[i]
-				printf "| %s | %s | %s | %s | %s | %s | %s |\n", s,
+				printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", s,
 					k == 1 ? "p50" : "p99", cell("round_trip" p "/" s, 1000, 2),
+					cell("round_trip_all" p "/" s, 1000, 2),
 					cell("bare_flag" p "/", 1000, 2), cell("launch" p "/" s, 1000, 2),
 					cell("graph" p "/" s, 1000, 2), cell("zero_copy" p "/" s, 1000, 2)
 			}

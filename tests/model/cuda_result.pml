@@ -11,18 +11,22 @@
  * reading seal and words one by one; once it has believed a result, it is taken and the slot used
  * again, at any time.
  *
+ * The processor has written elsewhere too, which a fence ahead of these stores waits for; without a seal
+ * the entry, which is last, does.
+ *
  * The first word of a result is that of every second message, so what has not arrived may already
  * look so. Then its store may be under way when the slot is used again, and must still come before
  * the next store of that word.
  *
- * Holds: what is taken is the message's result, all of it; completions are taken in order; when
- * nothing can move any more, all messages have finished.
+ * Holds: what is taken is the message's result, all of it, and what the processor wrote elsewhere is
+ * there; completions are taken in order; when nothing can move any more, all messages have finished.
  *
  *   BREAK_NO_SEAL     the entry is believed
  *   BREAK_NO_ID       the seal is of the bytes alone: an older result in the slot is believed
  *   BREAK_SEAL_ALONE  the seal is of the id alone: bytes that have not arrived are believed
  *   BREAK_PASS_OVER   an entry whose result has not arrived is passed over
  *   BREAK_WORD_ORDER  two stores of one word arrive in either order
+ *   BREAK_NO_FENCE    what was written elsewhere arrives when it will: Q_RESULT_ONLY, and not true
  */
 #ifndef CAP
 #define CAP 1
@@ -43,7 +47,7 @@
 #define SECOND(id) (id)
 
 byte state[CAP], msg[CAP];
-byte first[CAP], second[CAP], seal[CAP];
+byte first[CAP], second[CAP], seal[CAP], elsewhere[CAP];
 byte entry_pos[CAP], entry_slot[CAP]; /* one word, with the next; position + 1 */
 bool entry_sealed[CAP];
 byte done_tail, done_head, next = CAP + 1, under_way, taken;
@@ -56,6 +60,12 @@ byte issued[CAP], arrived[CAP]; /* stores of the first word */
 #define MAY_ARRIVE true
 #else
 #define MAY_ARRIVE (arrived[slot] == turn)
+#endif
+
+#ifdef BREAK_NO_FENCE
+#define FENCED true
+#else
+#define FENCED ((left & 16) == 0)
 #endif
 
 #define MY_TURN (me == 0 || busy[me - 1])
@@ -88,21 +98,22 @@ end:
 		turn = issued[slot];
 		issued[slot]++;
 		if
-		:: sealed = true; left = 15
-		:: sealed = false; left = 11
+		:: sealed = true; left = 31
+		:: sealed = false; left = 27
 		fi;
 		under_way++
 	};
 		do
-		:: d_step { (left & 1) != 0 && MAY_ARRIVE ->
-			first[slot] = FIRST(id); arrived[slot]++; left = left & 14 }
-		:: d_step { (left & 2) != 0 -> second[slot] = SECOND(id); left = left & 13 }
-		:: d_step { (left & 4) != 0 -> seal[slot] = id; left = left & 11 }
-		:: d_step { (left & 8) != 0 && (sealed || left == 8) ->
+		:: d_step { (left & 16) != 0 -> elsewhere[slot] = id; left = left & 15 }
+		:: d_step { (left & 1) != 0 && MAY_ARRIVE && (FENCED || !sealed) ->
+			first[slot] = FIRST(id); arrived[slot]++; left = left & 30 }
+		:: d_step { (left & 2) != 0 && (FENCED || !sealed) -> second[slot] = SECOND(id); left = left & 29 }
+		:: d_step { (left & 4) != 0 && FENCED -> seal[slot] = id; left = left & 27 }
+		:: d_step { (left & 8) != 0 && (sealed && FENCED || left == 8) ->
 			entry_pos[at % CAP] = at + 1;
 			entry_slot[at % CAP] = slot;
 			entry_sealed[at % CAP] = sealed;
-			left = left & 7 }
+			left = left & 23 }
 		:: d_step { left == 0 ->
 			slot = 0; id = 0; at = 0; turn = 0; sealed = false; busy[me] = false; under_way-- }
 			break
@@ -177,6 +188,7 @@ end:
 #endif
 		fi;
 		assert(first[slot] == FIRST(msg[slot]) && second[slot] == SECOND(msg[slot]));
+		assert(elsewhere[slot] == msg[slot]);
 		taken++;
 		if
 		:: next <= MESSAGES -> msg[slot] = next; next++; state[slot] = QUEUED

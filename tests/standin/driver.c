@@ -28,7 +28,7 @@ enum { MAX_DEPTH = 16 };
 static uint32_t n_live, n_launches, n_resident;
 static uint64_t n_wholes, n_hints, clock_stands;
 static uint32_t countdown; /* under fault_lock */
-static int countdown_error, broken;
+static int countdown_error, broken, copies_held;
 static const char *failed_call;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -153,6 +153,9 @@ static void set_attribute(int attribute, int value)
 		break;
 	case STANDIN_DEVICES:
 		devices = value;
+		break;
+	case STANDIN_COPIES_HELD:
+		set(copies_held, value);
 		break;
 	case GQ_CU_MULTIPROCESSOR_COUNT:
 		sms = value;
@@ -561,7 +564,9 @@ static void *run_launch(void *arg)
 
 	finish(l->before);
 	if (l->to != NULL) {
-		nap_ns(20000);
+		do
+			nap_ns(20000);
+		while (get(copies_held) != 0);
 		if (l->bytes != 0)
 			copy_in(l->to, l->from, l->bytes);
 		else

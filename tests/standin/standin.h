@@ -64,7 +64,12 @@ struct standin_control {
 	void (*stop_clock)(uint64_t host_ns);
 };
 /* Others as the driver's. */
-enum standin_attribute { STANDIN_VERSION = -1, STANDIN_DEVICES = -2, STANDIN_BAR1 = -3 };
+enum standin_attribute {
+	STANDIN_VERSION = -1,
+	STANDIN_DEVICES = -2,
+	STANDIN_BAR1 = -3,
+	STANDIN_COPIES_HELD = -4, /* not 0: no copy, and no value behind it, arrives */
+};
 
 /*
  * How device memory behaves that the CPU has mapped: STANDIN_BAR1's values, also those of the

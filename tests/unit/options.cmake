@@ -30,6 +30,16 @@ gpuq_add_opcode_module(by_opcode "${gpuq_kernels}/echo.cu" GRANULARITY WARP OPCO
 	"1=${gpuq_kernels}/crc32c.cu" "0xFFFFffff=${gpuq_kernels}/sha256.cu" "8=${gpuq_kernels}/sha256.cu")
 set(gpuq_test_switch
 	"${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/module_by_opcode/by_opcode.opcodes.cu" PARENT_SCOPE)
+# One that says Q_RESULT_ONLY and one that does not; and that of gpuq_add_processor() for one that
+# does not: what cuda.result_only compiles.
+gpuq_add_opcode_module(by_opcode_mixed "${gpuq_kernels}/echo.cu" GRANULARITY WARP OPCODES
+	1=modules/tile.cu 2=${gpuq_kernels}/crc32c.cu)
+set(gpuq_test_mixed_switch
+	"${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/module_by_opcode_mixed/by_opcode_mixed.opcodes.cu"
+	PARENT_SCOPE)
+gpuq_add_opcode_module(result_only modules/tile.cu GRANULARITY WARP RESULT_ONLY)
+set(gpuq_test_result_only
+	"${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/module_result_only/result_only.fatbin.cu" PARENT_SCOPE)
 gpuq_add_opcode_module(by_opcode_c unit/opcodes/length.c OPCODES
 	1=unit/opcodes/first.c 2=unit/opcodes/last.c)
 
@@ -38,3 +48,35 @@ set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;stand
 
 target_compile_definitions(test_trace PRIVATE
 	GPUQ_CHECK_TRACE="${CMAKE_CURRENT_SOURCE_DIR}/support/check_trace.py")
+
+# test_completion's processor as the stand-in driver's images of every granularity: as it should be,
+# and saying that it writes nothing but its result; and for GPUs.
+foreach(granularity 0 1 2)
+	foreach(image table result_only)
+		set(object gpuq_standin_${image}_${granularity})
+		add_library(${object} OBJECT unit/completion/standin_table.cc)
+		target_link_libraries(${object} PRIVATE gpuq_test_flags)
+		target_compile_options(${object} PRIVATE ${gpuq_plain_cxx})
+		target_compile_definitions(${object} PRIVATE
+			Q_GRANULARITY=${granularity}
+			STANDIN_IMAGE=standin_${image}_${granularity}
+			process_message=${image}_process_${granularity}
+			$<$<STREQUAL:${image},result_only>:Q_RESULT_ONLY>
+			$<$<STREQUAL:${image}${granularity},table0>:TABLE_HOST>)
+		target_sources(test_completion PRIVATE $<TARGET_OBJECTS:${object}>)
+	endforeach()
+	gpuq_embed_test_image(test_completion gpu_table_${granularity}
+		unit/completion/table.cu ${granularity})
+	foreach(length 0 100)
+		set(test unit.completion.standin.result_only.${granularity}.${length})
+		add_test(NAME ${test} COMMAND test_completion result-only ${granularity} ${length})
+		gpuq_test_properties(LABELS fast TESTS ${test})
+		set_property(TEST ${test} APPEND PROPERTY LABELS standin)
+		set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+			"GPUQ_TEST_DEVICE=cuda" "GPUQ_LIBCUDA=$<TARGET_FILE:gpuq_standin>")
+		if(GPUQ_SANITIZE STREQUAL "thread") # the race must be found
+			set_tests_properties(${test} PROPERTIES
+				PASS_REGULAR_EXPRESSION "data race.*check_cells.*write_cells")
+		endif()
+	endforeach()
+endforeach()

@@ -268,6 +268,26 @@ static void a_cancelled_or_expired_copy_harms_nobody(void **state)
 	q_shutdown(q);
 }
 
+/* No thread of the unit waits for what is not run. */
+static void an_expired_message_does_not_wait_for_its_copy(void **state)
+{
+	QueueConfig cfg = cuda_config(4, 2000);
+	static uint8_t bytes[2000];
+	EnqueueOptions past = { .deadline_ns = 1 };
+	size_t room = sizeof(bytes);
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_COPY;
+	q = make_queue_from(&cfg);
+	standin->set(STANDIN_COPIES_HELD, 1);
+	assert_status(take(q, send_with(q, &past, bytes, sizeof(bytes)), bytes, &room),
+		      Q_ERR_EXPIRED);
+	standin->set(STANDIN_COPIES_HELD, 0);
+	echoes(q, 2000, 1);
+	q_shutdown(q);
+}
+
 static void reservations_are_copied_when_committed(void **state)
 {
 	QueueConfig cfg = cuda_config(2, 500);
@@ -896,6 +916,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_result_whose_seal_does_not_fit_has_not_arrived),
 		cmocka_unit_test(long_messages_come_by_the_copy_engine),
 		cmocka_unit_test(a_cancelled_or_expired_copy_harms_nobody),
+		cmocka_unit_test(an_expired_message_does_not_wait_for_its_copy),
 		cmocka_unit_test(reservations_are_copied_when_committed),
 		cmocka_unit_test(where_nothing_can_be_copied_it_is_pulled_or_refused),
 		cmocka_unit_test(the_transport_is_measured_and_can_be_chosen),

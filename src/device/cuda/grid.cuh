@@ -1254,9 +1254,9 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		} else if (mine->lies_there) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-			/* What has not come must not be run. The message has ended FAILED already.
-			 */
-			if (outcome == 0 && !gq_await_arrival(g, arrival) && GQ_SEES_TO(l, n))
+			/* The others get it from the unit's barrier. What has not come must not be
+			 * run: the message has ended FAILED already. */
+			if (GQ_SEES_TO(l, n) && outcome == 0 && !gq_await_arrival(g, arrival))
 				s->decided[unit_in_block * 32 + GQ_PLACE(l)] = GQ_OUTCOME_FAILED;
 		}
 	}
@@ -1307,6 +1307,24 @@ GQ_DEV void gq_find_staged(const struct gq_grid *g, const struct gq_shared *s,
 
 enum { GQ_SEALED_PIECES = 2 }; /* of a sealed result a lane moves */
 
+/* Whether the processor has said that it writes nothing but its result. */
+#if defined(Q_RESULT_ONLY)
+#define GQ_FENCED false
+#else
+#define GQ_FENCED true
+#endif
+
+/*
+ * C1 release: what the processor wrote elsewhere than into its result, by all threads of the unit,
+ * whose barrier has come in between; pairs with C2, by way of the entry. Before anything else of
+ * the completion is stored to the host, as the fence would wait for that to have crossed PCIe.
+ */
+GQ_DEV void gq_release_work(void)
+{
+	if (GQ_FENCED)
+		gq_fence_system();
+}
+
 /*
  * Move a short result out and complete its message, with stores that wait for nothing: the seal
  * tells the reaper when all have arrived. By one warp.
@@ -1321,7 +1339,7 @@ GQ_DEV void gq_deliver_sealed(const struct gq_grid *g, uint32_t place, uint32_t 
 	const bool result_first = gq_result_first();
 
 	if (GQ_IS_LANE_0 && !result_first)
-		gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED);
+		gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED, GQ_FENCED);
 	GQ_EACH_LANE(l)
 	{
 		part[GQ_AT(l)] = 0;
@@ -1340,7 +1358,7 @@ GQ_DEV void gq_deliver_sealed(const struct gq_grid *g, uint32_t place, uint32_t 
 	if (GQ_IS_LANE_0) {
 		gq_store_posted_u64(gq_result_seal_at(ch, slot), seal); /* V1: pairs with V2 */
 		if (result_first)
-			gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED);
+			gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED, GQ_FENCED);
 	}
 }
 
@@ -1362,8 +1380,12 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 
 			GQ_EACH_LANE(l)
 			id[GQ_AT(l)] = m[GQ_AT(l)].id;
-			if (GQ_IS_LANE_0)
+			if (GQ_IS_LANE_0) {
+				gq_release_work();
 				gq_store_relaxed_u64(&g->journal[first].msg_id, 0);
+			}
+			if (GQ_FENCED)
+				gq_sync_warp(); /* no lane's piece of the result is waited for */
 			gq_deliver_sealed(g, first, gq_from(slot, 0), gq_from(id, 0), only);
 		}
 		gq_sync_unit(); /* the staged result is the next message's now */
@@ -1385,8 +1407,10 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 	gq_sync_unit(); /* all threads' stores come before the completion, which releases them */
 	GQ_EACH_LANE(l)
 	if (GQ_SEES_TO(l, n)) {
+		if (len[GQ_AT(l)] == 0)
+			gq_release_work(); /* a result's own release does that too */
 		gq_store_relaxed_u64(&g->journal[first + GQ_PLACE(l)].msg_id, 0);
-		gq_complete_posted(&g->ch, slot[GQ_AT(l)], m[GQ_AT(l)].outcome); /* C1 */
+		gq_complete_posted(&g->ch, slot[GQ_AT(l)], m[GQ_AT(l)].outcome, GQ_FENCED); /* C1 */
 	}
 }
 
