@@ -216,8 +216,7 @@ RING_BODIES(described, 8, 1, PUSH_DESCRIBED, POP_DESCRIBED)
 static const struct ring_case single_described[] = { DESCRIBED_CASES("single", SINGLE_DESCRIBED) };
 static const struct ring_case many_described[] = { DESCRIBED_CASES("many", MANY_DESCRIBED) };
 
-/* ---- submit, complete, poll -------------------------------------------------------------------
- */
+/* ---- submit, complete, poll ------------------------------------------------------------------ */
 
 enum { SUBMIT_BYTES = 64 };
 

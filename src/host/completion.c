@@ -242,8 +242,7 @@ static bool find_unpolled(GpuQueue *q)
 	return true;
 }
 
-/* ---- the completion descriptor ------------------------------------------------------------------
- */
+/* ---- the completion descriptor --------------------------------------------------------------- */
 
 /* Under the reap lock: nothing is left to poll, so the descriptor must not be readable. */
 static void clear_fd(GpuQueue *q)

@@ -37,8 +37,7 @@ static QueueStatus stopped_error(void)
 	return gq__fail(Q_ERR_SHUTDOWN, "the queue has been, or is being, stopped");
 }
 
-/* ---- pause, resume -----------------------------------------------------------------------------
- */
+/* ---- pause, resume --------------------------------------------------------------------------- */
 
 QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 {
@@ -126,8 +125,7 @@ QueueStatus q_resume(GpuQueue *q)
 	return Q_OK;
 }
 
-/* ---- drain --------------------------------------------------------------------------------------
- */
+/* ---- drain ----------------------------------------------------------------------------------- */
 
 /*
  * Wait, slot by slot, until every message accepted before the call has finished. A slot is waited
@@ -156,8 +154,7 @@ QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
 	return gq__fail(Q_ERR_TIMEOUT, "messages were still unfinished after timeout_ms");
 }
 
-/* ---- stop ---------------------------------------------------------------------------------------
- */
+/* ---- stop ------------------------------------------------------------------------------------ */
 
 /*
  * On a closed queue: whether every slot is free or holds a finished message or a revoked

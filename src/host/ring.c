@@ -59,8 +59,7 @@ static bool resolve_config(const RingConfig *cfg, RingConfig *out)
 	return check_config(out);
 }
 
-/* ---- layout: computed from a checked configuration, never read from shared memory ---------------
- */
+/* ---- layout: computed from a checked configuration, never read from shared memory ------------ */
 
 enum { COMPLETION_STRIDE = 64 };
 
@@ -176,8 +175,7 @@ static void fill_box(struct gq_box *b, uint64_t start)
 		*b->ready[c].head = *b->ready[c].tail = start;
 }
 
-/* ---- handles ------------------------------------------------------------------------------------
- */
+/* ---- handles --------------------------------------------------------------------------------- */
 
 static bool check_alignment(const void *memory)
 {

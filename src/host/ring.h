@@ -224,8 +224,7 @@ static inline QueueStatus gq_ring_enter(const RingQueue *r)
 			return entered_;                                                           \
 	} while (0)
 
-/* ---- ring_bind.c: threads and their records ---------------------------------------------------
- */
+/* ---- ring_bind.c: threads and their records -------------------------------------------------- */
 
 /* The calling thread's record, bound at its first use of the ring. NULL: q_last_error() is set. */
 struct gq_ring_record *gq__ring_bind(RingQueue *r);
@@ -254,8 +253,7 @@ static inline uint64_t gq_ring_record_index(const RingQueue *r, const struct gq_
 	return (uint64_t)(record - r->head->record);
 }
 
-/* ---- ring_repair.c: peers that die -------------------------------------------------------------
- */
+/* ---- ring_repair.c: peers that die ----------------------------------------------------------- */
 
 /*
  * The expensive half of an asymmetric fence: when it returns, every thread of every process that

@@ -752,8 +752,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	return Q_OK;
 }
 
-/* ---- each compiled for its mode, and for the case that most calls are -------------------------
- */
+/* ---- each compiled for its mode, and for the case that most calls are ------------------------ */
 
 QueueStatus gq__ring_send_many(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
 			       const EnqueueItem *items, uint32_t n, uint32_t parts,

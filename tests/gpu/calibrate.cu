@@ -77,8 +77,7 @@ template <typename F> static double seconds_of(cudaStream_t stream, F launch)
 	return ms / 1e3;
 }
 
-/* ---- c1: T, one thread's dependent loads ------------------------------------------------------
- */
+/* ---- c1: T, one thread's dependent loads ----------------------------------------------------- */
 
 static __global__ void chase(const uint64_t *from, uint32_t n, uint64_t *ns)
 {
@@ -117,8 +116,7 @@ static void c1_load_latency()
 	}
 }
 
-/* ---- c2, c9: flag ping-pong, alone and beside pollers ------------------------------------------
- */
+/* ---- c2, c9: flag ping-pong, alone and beside pollers ---------------------------------------- */
 
 typedef int (*WriteValue64)(cudaStream_t, unsigned long long address, uint64_t value,
 			    unsigned int flags);
@@ -230,8 +228,7 @@ static void c9_pollers()
 					 BY_STORE, n, on_host == 0);
 }
 
-/* ---- c3: R, a release with stores to the host outstanding
- * ---------------------------------------- */
+/* ---- c3: R, a release with stores to the host outstanding ------------------------------------ */
 
 /* In cycles, as the nanosecond clock ticks coarsely; it says how long a cycle is. */
 static __global__ void release(uint64_t *host, uint32_t outstanding, uint32_t rounds, uint64_t *ns)
@@ -327,8 +324,7 @@ static void c3_release()
 	CHECK(cudaFree(memory));
 }
 
-/* ---- c4, c5: stores to the host, loads from it
- * ---------------------------------------------------- */
+/* ---- c4, c5: stores to the host, loads from it ----------------------------------------------- */
 
 /* Each group of bytes/16 threads writes one run of `bytes`, runs 128 bytes apart. Sizes of memory
  * are powers of two, here and below. */
@@ -482,8 +478,7 @@ static void c4_c5_bandwidth(bool stores, bool loads)
 	}
 }
 
-/* ---- c6: the copy engine's latency -------------------------------------------------------------
- */
+/* ---- c6: the copy engine's latency ----------------------------------------------------------- */
 
 static void c6_copy_latency()
 {
@@ -531,8 +526,7 @@ static void c6_copy_latency()
 		}
 }
 
-/* ---- c8: attributes
- * ------------------------------------------------------------------------------ */
+/* ---- c8: attributes -------------------------------------------------------------------------- */
 
 static void c8_attributes()
 {
@@ -578,8 +572,7 @@ static void c8_attributes()
 	}
 }
 
-/* ---- c10: power and clocks
- * ------------------------------------------------------------------------ */
+/* ---- c10: power and clocks ------------------------------------------------------------------- */
 
 /* Polls the host as the grid's units do; back-off in nanoseconds, 0: none. */
 static __global__ void spin(const uint64_t *stop, uint64_t *running, uint32_t nap_ns)
@@ -634,8 +627,7 @@ static void c10_power()
 	}
 }
 
-/* ---- c11: what waits for a resident kernel
- * -------------------------------------------------------- */
+/* ---- c11: what waits for a resident kernel --------------------------------------------------- */
 
 static __global__ void never_used_before(uint64_t *word)
 {

@@ -93,8 +93,7 @@ static void conclude(const char *what, const char *of, uint64_t done, uint64_t p
 	verdict(detail[0] == '\0' && done != 0 && passed != 0, what, text);
 }
 
-/* ---- the queue's own calls
- * ------------------------------------------------------------------------ */
+/* ---- the queue's own calls ------------------------------------------------------------------- */
 
 static void queues_come_and_go(void)
 {
@@ -189,8 +188,7 @@ static void the_consumer_of_results_is_slow(void)
 	q_shutdown(q);
 }
 
-/* ---- the driver, in other threads
- * ---------------------------------------------------------------- */
+/* ---- the driver, in other threads ------------------------------------------------------------ */
 
 static struct {
 	const struct gq_cu *cu;

@@ -158,8 +158,7 @@ class Watchdog
 	}
 };
 
-/* ---- memory ------------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Pinned, mapped, zeroes; one address for both sides. */
 template <typename T> static T *pinned(size_t n)
@@ -188,8 +187,7 @@ static inline cudaStream_t new_stream()
 	return stream;
 }
 
-/* ---- figures ------------------------------------------------------------------------------------
- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 struct Times {
 	uint64_t p50, p99, max;
@@ -235,9 +233,7 @@ static inline cudaDeviceProp begin_on_gpu()
 	return properties;
 }
 
-/* ---- the bare flag
- * -------------------------------------------------------------------------------
- */
+/* ---- the bare flag --------------------------------------------------------------------------- */
 
 /* Block 0 answers each number in `ping` with the same one in `pong`, up to `last`; the other blocks
  * poll `idle` meanwhile, without a pause. */

@@ -30,8 +30,7 @@ static uint64_t begun_ns; /* of the step */
 static unsigned came_back;
 static bool told;
 
-/* ---- what is known ------------------------------------------------------------------------------
- */
+/* ---- what is known --------------------------------------------------------------------------- */
 
 static void tell_counters(const struct gq_cuda *c)
 {
@@ -158,8 +157,7 @@ static const char *error_of(const char *call, int result)
 	return text;
 }
 
-/* ---- driver, device, memory ---------------------------------------------------------------------
- */
+/* ---- driver, device, memory ------------------------------------------------------------------ */
 
 static void tell_attributes(void)
 {
@@ -297,8 +295,7 @@ static bool use_device(void)
 	return end_step(what, why);
 }
 
-/* ---- queues ------------------------------------------------------------------------------------
- */
+/* ---- queues ---------------------------------------------------------------------------------- */
 
 static QueueConfig smoke_config(uint32_t granularity)
 {

@@ -208,8 +208,7 @@ static void count(int by)
 	__atomic_fetch_add(&n_live, (uint32_t)by, __ATOMIC_ACQ_REL);
 }
 
-/* ---- what the driver says of itself ------------------------------------------------------------
- */
+/* ---- what the driver says of itself ---------------------------------------------------------- */
 
 static int cuInit(unsigned int flags)
 {
@@ -309,8 +308,7 @@ static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 	}
 }
 
-/* ---- contexts
- * ------------------------------------------------------------------------------------ */
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 static int cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
@@ -348,8 +346,7 @@ static int cuCtxPopCurrent(CUcontext *context)
 	return 0;
 }
 
-/* ---- modules
- * ------------------------------------------------------------------------------------- */
+/* ---- modules --------------------------------------------------------------------------------- */
 
 /* A function is the address of its own member: whether it has been launched. The library's locks
  * order these. */
@@ -418,8 +415,7 @@ static int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction f
 	return 0;
 }
 
-/* ---- streams and launches
- * ---------------------------------------------------------------------------- */
+/* ---- streams and launches -------------------------------------------------------------------- */
 
 /* What a stream holds: a grid; or a copy or the writing of a value, which take their time; or the
  * canary, which is nothing. */
@@ -748,8 +744,7 @@ static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, u
 	return launch_on(stream_of(stream), image, grid_x, block_x, parameters);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Memory that the driver knows: allocated or registered. */
 struct known {
@@ -838,8 +833,7 @@ static int allocate(void **out, size_t bytes)
 	return 0;
 }
 
-/* ---- device memory that the CPU can map
- * ---------------------------------------------------------------- */
+/* ---- device memory that the CPU can map ------------------------------------------------------ */
 
 /* An allocation of whole GPU pages: a file, which the CPU may map. */
 struct mappable {
@@ -1148,8 +1142,7 @@ static int cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CU
 	return 0;
 }
 
-/* ---- the table
- * ------------------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 EXPORT int cuGetProcAddress_v2(const char *name, void **out, int cuda_version, uint64_t flags,
 			       int *found);

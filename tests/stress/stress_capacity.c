@@ -6,8 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-/* ---- a released slot is free -------------------------------------------------------------------
- */
+/* ---- a released slot is free ----------------------------------------------------------------- */
 
 struct holder {
 	GpuQueue *q;
@@ -90,8 +89,7 @@ static void a_thread_that_holds_no_slot_never_finds_the_queue_full(void **state)
 	}
 }
 
-/* ---- a result that nobody takes
- * ------------------------------------------------------------------ */
+/* ---- a result that nobody takes -------------------------------------------------------------- */
 
 static void a_million_others_pass_a_result_that_is_never_taken(void **state)
 {

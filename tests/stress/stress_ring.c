@@ -207,8 +207,7 @@ static void send_all(struct arena *a, uint32_t index)
 	put(w->done, 1);
 }
 
-/* ---- receivers --------------------------------------------------------------------------------
- */
+/* ---- receivers ------------------------------------------------------------------------------- */
 
 struct order {
 	uint32_t next[MAX_WORKERS][CLASSES]; /* a sender's numbers come in order within a class */

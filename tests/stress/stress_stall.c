@@ -15,8 +15,7 @@
 #include <inttypes.h>
 #include <sched.h>
 
-/* ---- rings alone
- * --------------------------------------------------------------------------------- */
+/* ---- rings alone ----------------------------------------------------------------------------- */
 
 static _Thread_local uint32_t windows_left;
 static uint32_t still, go_on; /* atomic */
@@ -124,8 +123,7 @@ static void putters_that_stand_still_before_the_tail_delay_nobody(void **state)
 				putters_get_past(order, starts[s], BEFORE_TAIL, stalled);
 }
 
-/* ---- a whole queue
- * -------------------------------------------------------------------------------- */
+/* ---- a whole queue --------------------------------------------------------------------------- */
 
 enum call {
 	CALL_ENQUEUE,

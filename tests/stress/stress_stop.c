@@ -5,8 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* ---- a processor that hangs --------------------------------------------------------------------
- */
+/* ---- a processor that hangs ------------------------------------------------------------------ */
 
 static void expect_cancelled(GpuQueue *q, const uint64_t *ids, uint32_t n)
 {
@@ -132,8 +131,7 @@ static void a_shutdown_that_times_out_leaves_the_memory_to_the_last_consumer(voi
 	}
 }
 
-/* ---- who waits
- * ----------------------------------------------------------------------------------- */
+/* ---- who waits ------------------------------------------------------------------------------- */
 
 enum wait_kind {
 	WAIT_ENQUEUE,
@@ -281,8 +279,7 @@ static void a_stop_ends_a_pause_that_waits(void **state)
 	}
 }
 
-/* ---- many queues
- * ---------------------------------------------------------------------------------- */
+/* ---- many queues ----------------------------------------------------------------------------- */
 
 static void a_shutdown_processes_what_was_accepted_and_frees_everything(void **state)
 {

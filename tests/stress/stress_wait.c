@@ -6,8 +6,7 @@
 #include <poll.h>
 #include <sched.h>
 
-/* ---- q_wait() and slots that are used again ----------------------------------------------------
- */
+/* ---- q_wait() and slots that are used again -------------------------------------------------- */
 
 enum { WAITERS = 4 };
 
@@ -163,8 +162,7 @@ static void all_who_wait_for_one_message_are_woken(void **state)
 	ledger_end(&l);
 }
 
-/* ---- waiting, then polling ----------------------------------------------------------------------
- */
+/* ---- waiting, then polling ------------------------------------------------------------------- */
 
 struct reaper {
 	GpuQueue *q;
@@ -266,8 +264,7 @@ static void what_q_stop_has_seen_finished_can_be_polled(void **state)
 	what_has_been_waited_for_can_be_polled(UNTIL_STOP, stress_scaled(300), 8);
 }
 
-/* ---- the descriptor
- * ------------------------------------------------------------------------------ */
+/* ---- the descriptor -------------------------------------------------------------------------- */
 
 static void the_descriptor_announces_a_result_behind_many_discarded_ones(void **state)
 {
@@ -350,8 +347,7 @@ static void an_event_loop_that_only_sleeps_on_the_descriptor_gets_every_result(v
 	ledger_end(&l);
 }
 
-/* ---- park and wake
- * --------------------------------------------------------------------------------- */
+/* ---- park and wake --------------------------------------------------------------------------- */
 
 /* Every message finds the consumers asleep, or just falling asleep. */
 static void a_message_wakes_consumers_that_sleep(void **state)

@@ -179,8 +179,7 @@ static void the_environment_overrides_defaults_but_nothing_explicit(void **state
 	unsetenv("GPUQ_IDLE_PARK_MS");
 }
 
-/* ---- calls ------------------------------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static GpuQueue *q, *stopped;
 static uint64_t live, taken, aborted, reserved, revoked; /* ids; `live` is finished */

@@ -93,8 +93,7 @@ static void what_is_wrong_with_the_device_is_said(void **state)
 	unsetenv("CUDA_LAUNCH_BLOCKING");
 }
 
-/* ---- every driver call fails in turn -----------------------------------------------------------
- */
+/* ---- every driver call fails in turn --------------------------------------------------------- */
 
 /* The calls whose failure nobody could act on: what they give back is gone anyway. */
 static bool gives_back(const char *call)
@@ -197,8 +196,7 @@ static void every_driver_call_fails_in_turn(void **state)
 	assert_true(at_init > 40 && at_work > 4);
 }
 
-/* ---- a dead context
- * -------------------------------------------------------------------------------- */
+/* ---- a dead context -------------------------------------------------------------------------- */
 
 static void *wait_for_ever(void *q)
 {
@@ -295,8 +293,7 @@ static void a_context_that_dies_while_the_queue_is_idle_is_noticed(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
-/* ---- residence
- * ----------------------------------------------------------------------------------------- */
+/* ---- residence ------------------------------------------------------------------------------- */
 
 static void await_resident(uint32_t n)
 {
@@ -375,9 +372,7 @@ static void a_paused_queue_has_no_kernel_resident(void **state)
 	q_shutdown(q);
 }
 
-/* ---- bounded launches
- * -----------------------------------------------------------------------------------------
- */
+/* ---- bounded launches ------------------------------------------------------------------------ */
 
 static uint32_t dozed;
 

@@ -88,8 +88,7 @@ static void expect_work(const QueueConfig *cfg)
 	assert_int_equal(driver->live(), 0);
 }
 
-/* ---- the file ---------------------------------------------------------------------------------
- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void a_source_that_cannot_be_read_is_refused(void **state)
 {
@@ -138,8 +137,7 @@ static void the_cpu_device_does_not_compile(void **state)
 	free(kept);
 }
 
-/* ---- finding NVRTC: before it has been found, as it stays -------------------------------------
- */
+/* ---- finding NVRTC: before it has been found, as it stays ------------------------------------ */
 
 static void what_is_wrong_with_nvrtc_is_said(void **state)
 {
@@ -164,8 +162,7 @@ static void what_is_wrong_with_nvrtc_is_said(void **state)
 	free(kept);
 }
 
-/* ---- every call fails in turn -----------------------------------------------------------------
- */
+/* ---- every call fails in turn ---------------------------------------------------------------- */
 
 static char seen[1024]; /* names of calls that have failed, each followed by a space */
 
@@ -269,8 +266,7 @@ static void every_resource_of_q_init_fails_in_turn(void **state)
 	expect_work(&cfg);
 }
 
-/* ---- compiling --------------------------------------------------------------------------------
- */
+/* ---- compiling ------------------------------------------------------------------------------- */
 
 static void a_source_becomes_a_queue(void **state)
 {
@@ -366,8 +362,7 @@ static void a_gpu_that_nvrtc_does_not_know_gets_ptx(void **state)
 	expect_refusal(&cfg, "compiles for no GPU at all");
 }
 
-/* ---- what the compiler says -------------------------------------------------------------------
- */
+/* ---- what the compiler says ------------------------------------------------------------------ */
 
 static char logged[4096];
 static int worst;
@@ -440,8 +435,7 @@ static void warnings_are_logged_and_no_obstacle(void **state)
 	q_set_log(NULL, NULL);
 }
 
-/* ---- beside another queue ---------------------------------------------------------------------
- */
+/* ---- beside another queue -------------------------------------------------------------------- */
 
 static uint32_t resident_meanwhile;
 

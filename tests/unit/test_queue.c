@@ -203,8 +203,7 @@ static void a_thousand_messages_pass_with_retries_on_full(void **state)
 	q_shutdown(q);
 }
 
-/* ---- batch (G-F12) ----------------------------------------------------------------------------
- */
+/* ---- batch (G-F12) --------------------------------------------------------------------------- */
 
 static void a_batch_is_accepted_in_order(void **state)
 {
@@ -263,8 +262,7 @@ static void a_batch_with_one_bad_item_enqueues_nothing(void **state)
 	q_shutdown(q);
 }
 
-/* ---- results (G-F14..G-F18, G-D03..G-D06) -------------------------------------------------------
- */
+/* ---- results (G-F14..G-F18, G-D03..G-D06) ---------------------------------------------------- */
 
 static void out_of_order_dequeues_overwrite_nothing(void **state)
 {

@@ -191,8 +191,7 @@ static void a_queue_that_never_parks_still_works(void **state)
 	q_shutdown(q);
 }
 
-/* ---- fork -------------------------------------------------------------------------------------
- */
+/* ---- fork ------------------------------------------------------------------------------------ */
 
 /* In the child; no cmocka there. @return the number of the first call that did not refuse, or 0. */
 static int refusals(GpuQueue *q, uint64_t id)

@@ -16,8 +16,7 @@
 
 static const struct standin_control *standin;
 
-/* ---- messages that take long ------------------------------------------------------------------
- */
+/* ---- messages that take long ----------------------------------------------------------------- */
 
 static char logged[1024]; /* lines of the log that say `kept`, by this thread's calls */
 static unsigned lines;
@@ -196,8 +195,7 @@ static void a_pause_that_is_withdrawn_is_no_stall(void **state)
 	q_shutdown(q);
 }
 
-/* ---- results that do not arrive ---------------------------------------------------------------
- */
+/* ---- results that do not arrive -------------------------------------------------------------- */
 
 /* Until the device has completed messages, n of them, that nobody has reaped. */
 static void await_completed(const GpuQueue *q, uint32_t n)
@@ -294,8 +292,7 @@ static void what_is_whole_behind_what_is_not_outlives_the_device(void **state)
 	}
 }
 
-/* ---- clocks ------------------------------------------------------------------------------------
- */
+/* ---- clocks ---------------------------------------------------------------------------------- */
 
 static void one_lucky_trip_does_not_end_the_alignment_of_clocks(void **state)
 {

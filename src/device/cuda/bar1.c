@@ -30,8 +30,7 @@ static bool refuse(const char *why)
 	return false;
 }
 
-/* ---- the mapping -------------------------------------------------------------------------------
- */
+/* ---- the mapping ----------------------------------------------------------------------------- */
 
 /* The allocation as a file; -1 with q_last_error(). */
 static int export_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
@@ -145,8 +144,7 @@ void gq__bar1_free(struct gq_cuda *c)
 		c->cu->cuMemFree(c->mirrored);
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 void gq__bar1_write(const struct gq_channel *ch, uint32_t index)
 {
@@ -156,8 +154,7 @@ void gq__bar1_write(const struct gq_channel *ch, uint32_t index)
 		    gq_round_up(GQ_PAYLOAD_OFFSET + slot->len, GQ_MIRROR_LINE));
 }
 
-/* ---- the test ----------------------------------------------------------------------------------
- */
+/* ---- the test -------------------------------------------------------------------------------- */
 
 static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 {

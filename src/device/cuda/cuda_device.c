@@ -31,8 +31,7 @@ enum {
 static pthread_mutex_t live_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gq_cuda *live;
 
-/* ---- driver calls
- * -------------------------------------------------------------------------------- */
+/* ---- driver calls ---------------------------------------------------------------------------- */
 
 bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result)
 {
@@ -79,8 +78,7 @@ static struct gq_cuda *state_of(const GpuQueue *q)
 	return q->device_state;
 }
 
-/* ---- failure
- * ---------------------------------------------------------------------------------------- */
+/* ---- failure --------------------------------------------------------------------------------- */
 
 /*
  * The driver has reported an error: the context is dead, and with it the grid. Under the lock.
@@ -155,8 +153,7 @@ static bool has_left(struct gq_cuda *c)
 	return true;
 }
 
-/* ---- launch
- * ----------------------------------------------------------------------------------------- */
+/* ---- launch ---------------------------------------------------------------------------------- */
 
 /* Under the lock, the last grid having left or being about to: the stream orders them. */
 static bool launch(struct gq_cuda *c)
@@ -304,8 +301,7 @@ static void bring_back(struct gq_cuda *c)
 	}
 }
 
-/* ---- the others' grids --------------------------------------------------------------------------
- */
+/* ---- the others' grids ----------------------------------------------------------------------- */
 
 /* Not those of the process that this one was forked from, nor one's own (`self`, or NULL). */
 static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
@@ -365,8 +361,7 @@ void gq__cuda_quiet_end(void)
 	quiet_end(NULL);
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------ */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /*
  * Pinned, mapped, and visible to every context. The driver gives zeroed memory to processes, but
@@ -443,8 +438,7 @@ bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const 
 	return false;
 }
 
-/* ---- open
- * --------------------------------------------------------------------------------------------- */
+/* ---- open ------------------------------------------------------------------------------------ */
 
 static bool check_environment(void)
 {
@@ -790,8 +784,7 @@ static void close_cuda(GpuQueue *q)
 	q->device_state = NULL;
 }
 
-/* ---- start
- * ---------------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 static uint64_t park_ns_of(const QueueConfig *cfg)
 {
@@ -869,8 +862,7 @@ static bool has_parked(const struct gq_cuda *c)
 	       (c->launch << GQ_PARK_BITS | GQ_PARK_GONE);
 }
 
-/* ---- asking the grid
- * ------------------------------------------------------------------------------------ */
+/* ---- asking the grid ------------------------------------------------------------------------- */
 
 uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what)
 {
@@ -1166,8 +1158,7 @@ static void join(GpuQueue *q, bool abandon)
 	gq__drop_ref(q);
 }
 
-/* ---- while it runs
- * ------------------------------------------------------------------------------------ */
+/* ---- while it runs --------------------------------------------------------------------------- */
 
 static bool acknowledged(GpuQueue *q, uint64_t control)
 {

@@ -31,8 +31,7 @@
 #define GQ_UNITS (Q_GRANULARITY == 2 ? 1 : GQ_WARPS) /* in a block */
 #define GQ_DEV   static __device__ __forceinline__
 
-/* ---- lanes --------------------------------------------------------------------------------------
- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
 #if defined(GQ_STANDIN)
 
@@ -226,8 +225,7 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 
 #endif
 
-/* ---- shared memory of a block
- * ---------------------------------------------------------------------- */
+/* ---- shared memory of a block ---------------------------------------------------------------- */
 
 /* What a message's header says, in a message that came with the look. */
 struct gq_header {
@@ -269,8 +267,7 @@ struct gq_unit {
 	bool scout;
 };
 
-/* ---- look
- * ---------------------------------------------------------------------------------------- */
+/* ---- look ------------------------------------------------------------------------------------ */
 
 #define GQ_FRONTS 0x41041u /* the votes on the entries at the four cursors */
 
@@ -469,8 +466,7 @@ GQ_DEV void gq_count_turn(struct gq_turn *turn, uint32_t claimed, uint32_t waits
 		turn->passed[d] = (waits >> d & 1) != 0 ? turn->passed[d] + n : 0;
 }
 
-/* ---- claim
- * ----------------------------------------------------------------------------------------- */
+/* ---- claim ----------------------------------------------------------------------------------- */
 
 /*
  * Claim what the look has seen: up to `batch` consecutive messages of one class.
@@ -539,8 +535,7 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	return n;
 }
 
-/* ---- park
- * ------------------------------------------------------------------------------------------- */
+/* ---- park ------------------------------------------------------------------------------------ */
 
 GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
 {
@@ -616,8 +611,7 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	return true;
 }
 
-/* ---- over
- * ------------------------------------------------------------------------------------------- */
+/* ---- over ------------------------------------------------------------------------------------ */
 
 /* Whether a launch of a bounded grid has served what it was launched for, or its time is over. */
 GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_t passed,
@@ -644,8 +638,7 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
 	return gq_pos_diff(depart, launch) >= 0;
 }
 
-/* ---- idle
- * ------------------------------------------------------------------------------------------- */
+/* ---- idle ------------------------------------------------------------------------------------ */
 
 /*
  * Few units look across PCIe without a pause, or an idle grid would fill the link with reads; the
@@ -717,8 +710,7 @@ GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uin
 		gq_nap(1000);
 }
 
-/* ---- a message
- * ---------------------------------------------------------------------------------------- */
+/* ---- a message ------------------------------------------------------------------------------- */
 
 GQ_DEV uint8_t *gq_stage(const struct gq_grid *g, uint32_t place)
 {
@@ -798,8 +790,7 @@ GQ_DEV void gq_learn_uses(const struct gq_grid *g, const struct gq_unit *u, uint
 		gq_store_relaxed_device_u64(&g->counters->uses, uses);
 }
 
-/* ---- answers
- * ----------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 enum { GQ_MEASURED = 16 }; /* loads or stores that a measurement takes the mean of */
 
@@ -979,8 +970,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	return GQ_NOTHING;
 }
 
-/* ---- a message that came with the look
- * ------------------------------------------------------------------ */
+/* ---- a message that came with the look ------------------------------------------------------- */
 
 /* Word k of a slot's header, among what the look has read ahead. */
 GQ_DEV uint64_t gq_ahead_word(const struct gq_look *look, uint32_t k)
@@ -1062,8 +1052,7 @@ GQ_DEV void gq_stage_whole(const struct gq_grid *g, struct gq_shared *s, const s
 	}
 }
 
-/* ---- a turn
- * ------------------------------------------------------------------------------------------- */
+/* ---- a turn ---------------------------------------------------------------------------------- */
 
 /* What a unit remembers of the look that made it claim. */
 GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
@@ -1178,8 +1167,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	return gq_have_nothing(g, u, &look, launch->number);
 }
 
-/* ---- messages claimed
- * ----------------------------------------------------------------------------------------- */
+/* ---- messages claimed ------------------------------------------------------------------------ */
 
 /* Wait until the copy engine has brought the message: soon. @return false: the device has failed.
  */
@@ -1301,9 +1289,7 @@ GQ_DEV void gq_find_staged(const struct gq_grid *g, const struct gq_shared *s,
 	}
 }
 
-/* ---- results
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 enum { GQ_SEALED_PIECES = 2 }; /* of a sealed result a lane moves */
 
@@ -1479,8 +1465,7 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct 
 	gq_deliver(g, u, slot, n, m);
 }
 
-/* ---- the kernel
- * ------------------------------------------------------------------------------------------ */
+/* ---- the kernel ------------------------------------------------------------------------------ */
 
 /* Say that the block runs; the grid's last one says so to the host. */
 GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)

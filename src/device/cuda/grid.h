@@ -63,8 +63,7 @@ struct gq_journal {
 	uint64_t since_ns; /* device's clock */
 };
 
-/* ---- in device memory -------------------------------------------------------------------------
- */
+/* ---- in device memory ------------------------------------------------------------------------ */
 
 /* Touched by the grid only while one is there; survives from launch to launch. */
 struct gq_counters {

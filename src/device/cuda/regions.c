@@ -43,8 +43,7 @@ static void *at(uintptr_t address)
 	return (void *)address; // NOLINT(performance-no-int-to-ptr)
 }
 
-/* ---- what the driver knows -------------------------------------------------------------------
- */
+/* ---- what the driver knows ------------------------------------------------------------------- */
 
 /* Where the GPU finds the byte. @return the driver's error. */
 static int ask_for(struct gq_cuda *c, uintptr_t byte, bool on_device, CUdeviceptr *address)
@@ -83,8 +82,7 @@ static bool is_known(struct gq_cuda *c, struct gq_cuda_region *r)
 	return r->address != 0;
 }
 
-/* ---- pinning ---------------------------------------------------------------------------------
- */
+/* ---- pinning --------------------------------------------------------------------------------- */
 
 /* What we have pinned and holds all of it. */
 static struct pinned *find_pinned(const struct gq_cuda_region *r)
@@ -160,8 +158,7 @@ static void use(struct gq_cuda *c, struct gq_cuda_region *r, struct pinned *p)
 	p->users++;
 }
 
-/* ---- binding ---------------------------------------------------------------------------------
- */
+/* ---- binding --------------------------------------------------------------------------------- */
 
 static void find(void *arg, RegionHandle handle, const void *base, uint64_t size, bool on_device)
 {
@@ -304,8 +301,7 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 	return status;
 }
 
-/* ---- locating -------------------------------------------------------------------------------
- */
+/* ---- locating -------------------------------------------------------------------------------- */
 
 const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const void *bytes)
 {

@@ -104,8 +104,7 @@ void gq__transport_free(struct gq_cuda *c)
 	gq__bar1_free(c);
 }
 
-/* ---- handing over ------------------------------------------------------------------------------
- */
+/* ---- handing over ---------------------------------------------------------------------------- */
 
 /* Where slot `index` is in the copy engine's destination. */
 static CUdeviceptr copied_at(const struct gq_cuda *c, uint32_t index)
@@ -208,8 +207,7 @@ void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n)
 		copy_over(q->device_state, ids, n);
 }
 
-/* ---- choosing ----------------------------------------------------------------------------------
- */
+/* ---- choosing -------------------------------------------------------------------------------- */
 
 /* 0 is no measurement. */
 static void keep_least(uint64_t *least, uint64_t value)
