@@ -210,7 +210,7 @@ struct gq_slot {
 	union {
 		uint64_t seal;            /* gq_seal_of_message(); of a long one anything */
 		const uint8_t *described; /* with GQ_SLOT_DESCRIBED: the payload */
-		uint64_t arrival;         /* with GQ_SLOT_COPIED: gq_grid.arrived by then */
+		uint64_t arrival;         /* with GQ_SLOT_COPIED: gq_counters.arrived by then */
 	};
 };
 
@@ -642,11 +642,9 @@ GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outc
 }
 
 /*
- * Completion across PCIe: a ticket among the consumers (device memory), then one posted store.
- * @param outcome  with GQ_OUTCOME_SEALED, or one without a result: nothing of it has to arrive
- * before
- * @param fenced   then: the caller's gq_fence_system() has released what the processor wrote
- * elsewhere
+ * Completion across PCIe: a ticket among the consumers (device memory), then one posted store. It
+ * waits for nothing if there is no result, or a sealed one, which need not arrive first.
+ * @param fenced  then: gq_fence_system() has released what the processor wrote elsewhere
  */
 GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome,
 			      bool fenced)

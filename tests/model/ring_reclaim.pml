@@ -16,7 +16,7 @@
  * it was noted is kept: changed[]. A thread's beginning and its taking of a cell are one step, and so
  * are its giving the cell away and its end: between them it is awaited, but has nothing in its hands.
  *
- * Abstracted: the rings are sets, so cells come in any order. mark_ring() reads the head, then the
+ * Abstracted: the rings are sets, so cells come in any order. mark_class() reads the head, then the
  * entries one by one: a cell that was in the ring at the first and still is at the second is found,
  * one that came meanwhile (late[]) may lie outside of the positions looked at: found or not. One cell
  * an operation; the argument is about each cell alone. The kernel's word on who is dead is true.

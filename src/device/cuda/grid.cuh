@@ -962,7 +962,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		return GQ_LEAVE;
 	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
-	/* But one would be measured, too. */
+	/* Who measures the unit would measure a nap, too. */
 	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since;
 	while (!gq_idle(g, u, idle_ns))
 		;
@@ -1242,8 +1242,8 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		} else if (mine->lies_there) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-			/* The others get it from the unit's barrier. What has not come must not be
-			 * run: the message has ended FAILED already. */
+			/* The others wait at the unit's barrier. What has not come must not be run:
+			 * the message has ended FAILED already. */
 			if (GQ_SEES_TO(l, n) && outcome == 0 && !gq_await_arrival(g, arrival))
 				s->decided[unit_in_block * 32 + GQ_PLACE(l)] = GQ_OUTCOME_FAILED;
 		}
@@ -1359,7 +1359,7 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 	len[GQ_AT(l)] = GQ_IS_MINE(l, n) && m[GQ_AT(l)].outcome <= GQ_OUTCOME_MAX_LEN
 				? m[GQ_AT(l)].outcome
 				: 0;
-	only = n == 1 ? gq_from(len, 0) : 0; /* of several, one release for each is cheaper */
+	only = n == 1 ? gq_from(len, 0) : 0; /* of several, all releases at once are cheaper */
 	if (only != 0 && only <= g->ch.sealed_bytes) {
 		if (Q_GRANULARITY != 2 || gq_warp_in_block == 0) {
 			uint64_t id[GQ_OWN];

@@ -71,7 +71,7 @@ struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
 	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
 	uint64_t gone;                         /* the launch that has parked */
-	GQ_ALIGNED(GQ_LINE) uint64_t scouts;   /* units that look across PCIe without a pause */
+	GQ_ALIGNED(GQ_LINE) uint64_t scouts;   /* units that look without a pause, but the first */
 	/* The pool position of the next message less the positions passed: by it a unit guesses
 	 * which slot the next message will be in. Wrong now and then, at the cost of a round trip.
 	 */
@@ -102,7 +102,7 @@ struct gq_grid {
 	uint64_t bounded_ns; /* time after which a launch ends; 0: the grid is not bounded */
 	uint32_t slot_bytes; /* rounded up to 16 */
 	uint32_t batch;      /* messages a warp claims at once: places a unit */
-	uint32_t scouts;     /* so many units look without a pause */
+	uint32_t scouts;     /* so many units look without a pause, beside the first */
 	uint32_t reserved;
 };
 
