@@ -2,7 +2,8 @@
 /*
  * cuda.h - the CUDA device's state, for its source files.
  *
- *   cuda_device.c  opening, launching, pausing, failing, ending
+ *   cuda_device.c  memory; launching, pausing, failing, ending; what the queue calls
+ *   open.c         finding the device, loading the processor's image
  *   watch.c        what is noticed meanwhile: clocks, messages that take long; q_info()
  *   transport.c    how messages get to the grid: seals, the copy engine, calibration
  *   bar1.c         device memory that the CPU writes: the mirror
@@ -14,6 +15,8 @@
 #include "device/cuda/grid.h"
 #include "device/cuda/loader.h"
 #include "host/queue.h"
+
+#include <string.h>
 
 /* Pinned host memory that host and grid share, but for rings, slots and results. */
 struct gq_link {
@@ -92,6 +95,30 @@ struct gq_cuda {
 /* cuda_device.c */
 
 bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result);
+
+/* Our context becomes the thread's; the caller's comes back with gq_cuda_end(). */
+static inline bool gq_cuda_begin(const struct gq_cuda *c)
+{
+	return CU(c, cuCtxPushCurrent, c->context);
+}
+
+static inline void gq_cuda_end(const struct gq_cuda *c)
+{
+	CUcontext ours;
+
+	c->cu->cuCtxPopCurrent(&ours);
+}
+
+/* What the driver calls an address, or passes where a pointer is expected. */
+static inline void *gq_cuda_at(uint64_t address)
+{
+	void *p;
+
+	GQ_STATIC_ASSERT(sizeof(p) == sizeof(address), "an address is a word");
+	memcpy(&p, &address, sizeof(p));
+	return p;
+}
+
 /* Pinned and zeroed, in the current context or not; NULL with q_last_error(). */
 void *gq__cuda_allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what);
 /* In the current context. */
@@ -109,6 +136,19 @@ bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
  * which waits for every kernel. If not Q_OK, one does not leave. End it all the same. */
 QueueStatus gq__cuda_quiet_begin(struct gq_cuda *c, const char *what);
 void gq__cuda_quiet_end(void);
+
+/* open.c */
+
+/* Whether a grid could stay, by the process's environment. */
+bool gq__open_check_environment(void);
+/* Find the device, and compile the processor if it is source, which takes seconds. */
+bool gq__open_find(struct gq_cuda *c);
+/* Context, streams and image, and how many blocks there are to be; no grid resident. What is there
+ * after a failure is closed with the rest. */
+bool gq__open_load(struct gq_cuda *c);
+/* Launch the image's other kernel, in a stream of its own, in the current context.
+ * @param info  where it writes what the image is, or NULL */
+bool gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info);
 
 /* watch.c */
 

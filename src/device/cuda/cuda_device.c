@@ -8,7 +8,6 @@
  * left. docs/design.md has the argument.
  */
 #include "device/cuda/cuda.h"
-#include "device/cuda/nvrtc.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -41,22 +40,6 @@ bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result)
 	return false;
 }
 
-/* Our context becomes the thread's; the caller's comes back with end(). */
-static bool begin(struct gq_cuda *c)
-{
-	return CU(c, cuCtxPushCurrent, c->context);
-}
-
-/* What the driver calls an address, or passes where a pointer is expected. */
-static void *at_address(uint64_t address)
-{
-	void *p;
-
-	GQ_STATIC_ASSERT(sizeof(p) == sizeof(address), "an address is a word");
-	memcpy(&p, &address, sizeof(p));
-	return p;
-}
-
 /* To give things back, which cannot be put off: a second attempt is all there is. */
 static bool begin_to_free(struct gq_cuda *c)
 {
@@ -64,13 +47,6 @@ static bool begin_to_free(struct gq_cuda *c)
 		if (c->cu->cuCtxPushCurrent(c->context) == GQ_CU_SUCCESS)
 			return true;
 	return false;
-}
-
-static void end(struct gq_cuda *c)
-{
-	CUcontext ours;
-
-	c->cu->cuCtxPopCurrent(&ours);
 }
 
 static struct gq_cuda *state_of(const GpuQueue *q)
@@ -124,7 +100,7 @@ static bool is_resident(struct gq_cuda *c)
 
 	if (result == GQ_CU_SUCCESS) {
 		result = c->cu->cuStreamQuery(c->stream);
-		end(c);
+		gq_cuda_end(c);
 	}
 	return result == GQ_CU_NOT_READY;
 }
@@ -144,7 +120,7 @@ static bool has_left(struct gq_cuda *c)
 	if (result == GQ_CU_SUCCESS) {
 		call = "cuStreamQuery";
 		result = c->cu->cuStreamQuery(c->stream);
-		end(c);
+		gq_cuda_end(c);
 	}
 	if (result == GQ_CU_NOT_READY)
 		return false;
@@ -172,7 +148,7 @@ static bool launch(struct gq_cuda *c)
 		result = c->cu->cuLaunchCooperativeKernel(c->kernel, c->blocks, 1, 1,
 							  c->info.block_threads, 1, 1, 0, c->stream,
 							  arguments);
-		end(c);
+		gq_cuda_end(c);
 	}
 	if (result != GQ_CU_SUCCESS) {
 		gq_store_relaxed_u64(&c->launch, number - 1);
@@ -372,11 +348,11 @@ void *gq__cuda_allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what
 	void *memory = NULL;
 	int result;
 
-	if (!begin(c))
+	if (!gq_cuda_begin(c))
 		return NULL;
 	result = c->cu->cuMemHostAlloc(&memory, bytes,
 				       GQ_CU_MEMHOSTALLOC_PORTABLE | GQ_CU_MEMHOSTALLOC_DEVICEMAP);
-	end(c);
+	gq_cuda_end(c);
 	if (result == GQ_CU_OUT_OF_MEMORY)
 		gq__failf(Q_ERR_NO_MEMORY,
 			  "out of memory: %zu bytes of pinned memory for %s (cuMemHostAlloc)",
@@ -415,7 +391,7 @@ static void free_memory(GpuQueue *q, void *memory, size_t bytes)
 	if (begin_to_free(c)) {
 		gq__transport_settle(c);
 		c->cu->cuMemFreeHost(memory);
-		end(c);
+		gq_cuda_end(c);
 	}
 	quiet_end(c);
 }
@@ -438,290 +414,14 @@ bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const 
 	return false;
 }
 
-/* ---- open ------------------------------------------------------------------------------------ */
-
-static bool check_environment(void)
-{
-	const char *blocking = getenv("CUDA_LAUNCH_BLOCKING");
-	const char *connections = getenv("CUDA_DEVICE_MAX_CONNECTIONS");
-
-	if (blocking != NULL && blocking[0] != '\0' && strcmp(blocking, "0") != 0) {
-		gq__failf(
-			Q_ERR_UNSUPPORTED,
-			"CUDA: environment variable CUDA_LAUNCH_BLOCKING is '%.32s': every launch "
-			"would wait for its kernel, and the queue's does not end; allowed: unset, "
-			"0",
-			blocking);
-		return false;
-	}
-	if (connections != NULL && strcmp(connections, "1") == 0)
-		gq__log(Q_LOG_WARNING, "CUDA_DEVICE_MAX_CONNECTIONS is 1: kernels of other streams "
-				       "may wait behind "
-				       "the queue's for ever; unset it, or make it 2 to 32");
-	return true;
-}
-
-static bool attribute(struct gq_cuda *c, int *value, int which)
-{
-	return CU(c, cuDeviceGetAttribute, value, which, c->device);
-}
-
-static bool find_device(struct gq_cuda *c)
-{
-	GpuQueue *q = c->q;
-	int count = 0, n, major, minor, timeout, unified, cooperative;
-	char name[40] = "";
-
-	if (!CU(c, cuDeviceGetCount, &count))
-		return false;
-	if (count == 0) {
-		gq__fail(Q_ERR_UNSUPPORTED, "CUDA: the driver finds no device");
-		return false;
-	}
-	if (q->cfg.ordinal >= (uint32_t)count) {
-		gq__failf(Q_ERR_INVALID_ARG, "ordinal is %" PRIu32 "; allowed: 0 to %d",
-			  q->cfg.ordinal, count - 1);
-		return false;
-	}
-	if (!CU(c, cuDeviceGet, &c->device, (int)q->cfg.ordinal) ||
-	    !CU(c, cuDeviceGetName, name, (int)sizeof(name), c->device) ||
-	    !attribute(c, &n, GQ_CU_MULTIPROCESSOR_COUNT) ||
-	    !attribute(c, &major, GQ_CU_COMPUTE_CAPABILITY_MAJOR) ||
-	    !attribute(c, &minor, GQ_CU_COMPUTE_CAPABILITY_MINOR) ||
-	    !attribute(c, &timeout, GQ_CU_KERNEL_EXEC_TIMEOUT) ||
-	    !attribute(c, &unified, GQ_CU_UNIFIED_ADDRESSING) ||
-	    !attribute(c, &cooperative, GQ_CU_COOPERATIVE_LAUNCH))
-		return false;
-	snprintf(q->device_name, sizeof(q->device_name), "%s (%d.%d)", name, major, minor);
-	c->sms = (uint32_t)n;
-	c->capability = (uint32_t)(10 * major + minor);
-	if (timeout != 0) {
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "CUDA: %s has a run-time limit for kernels (it drives a display), which "
-			  "would end the resident grid",
-			  q->device_name);
-		return false;
-	}
-	if (unified == 0 || cooperative == 0) {
-		gq__failf(Q_ERR_UNSUPPORTED, "CUDA: %s has no %s", q->device_name,
-			  unified == 0 ? "unified addressing" : "cooperative launch");
-		return false;
-	}
-	if (q->cfg.reserve_sms >= c->sms) {
-		gq__failf(Q_ERR_INVALID_ARG,
-			  "reserve_sms is %" PRIu32 "; allowed: 0 to %" PRIu32 " on %s",
-			  q->cfg.reserve_sms, c->sms - 1, q->device_name);
-		return false;
-	}
-	return true;
-}
-
-/* Source becomes an image. It takes seconds: not while others' grids are away. */
-static bool compile_source(struct gq_cuda *c)
-{
-	struct gq_processor *p = &c->q->processor;
-	struct gq_compilation job = { .path = c->q->cfg.processor,
-				      .source = p->file,
-				      .granularity = c->q->cfg.granularity,
-				      .capability = c->capability };
-	size_t bytes;
-	void *image;
-
-	if (!p->is_source)
-		return true;
-	if (!CU(c, cuDriverGetVersion, &job.driver) ||
-	    gq__nvrtc_compile(&job, &image, &bytes) != Q_OK)
-		return false;
-	gq__free(p->file, p->file_bytes);
-	p->file = image;
-	p->file_bytes = bytes;
-	p->is_source = false;
-	return true;
-}
-
-static const char *const granularity_names[] = { "thread", "warp", "block" };
-
-/* The image of the granularity asked for; zero means that of the image, if there is only one. */
-static const void *choose_image(GpuQueue *q)
-{
-	const struct gq_processor *p = &q->processor;
-
-	if (p->file != NULL)
-		return p->file;
-	if (q->cfg.granularity == 0 && p->device[0] == NULL)
-		q->cfg.granularity = p->device[1] != NULL ? 1 : p->device[2] != NULL ? 2 : 0;
-	if (p->device[q->cfg.granularity] != NULL)
-		return p->device[q->cfg.granularity];
-	if (p->device[0] == NULL && p->device[1] == NULL && p->device[2] == NULL)
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "processor: '%s' has no image for a GPU (it was built without nvcc, or "
-			  "CPU_ONLY)",
-			  p->name);
-	else
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "granularity is %" PRIu32 " (%s); allowed: what processor '%s' was built "
-			  "for: %s%s%s",
-			  q->cfg.granularity, granularity_names[q->cfg.granularity], p->name,
-			  p->device[0] != NULL ? "0 (thread) " : "",
-			  p->device[1] != NULL ? "1 (warp) " : "",
-			  p->device[2] != NULL ? "2 (block)" : "");
-	return NULL;
-}
-
-/* @param info  where it writes what the image is, or NULL */
-static bool launch_canary(struct gq_cuda *c, struct gq_image_info *info)
-{
-	CUdeviceptr at = (CUdeviceptr)(uintptr_t)info;
-	void *arguments[] = { &at };
-
-	return CU(c, cuLaunchKernel, c->canary, 1, 1, 1, 1, 1, 1, 0, c->canary_stream, arguments,
-		  NULL);
-}
-
-/* Ask the image what it is, and the device for its clock. Not beside a grid: lazy loading may make
- * a first launch wait for every kernel of the context. */
-static bool ask_image(struct gq_cuda *c, struct gq_image_info *info)
-{
-	uint64_t asked = 0;
-	bool ok = true;
-
-	for (int i = 0; ok && i < 2; i++) { /* the second is quick, and so says when it was */
-		asked = gq__now_ns();
-		ok = launch_canary(c, info) && CU(c, cuStreamSynchronize, c->canary_stream);
-	}
-	c->info = *info;
-	c->ahead_error_ns = gq__now_ns() - asked;
-	c->ahead_ns = asked + c->ahead_error_ns / 2 - info->clock_ns;
-	return ok;
-}
-
-static bool find_kernels(struct gq_cuda *c)
-{
-	struct gq_image_info *info;
-	bool ok;
-
-	if (c->cu->cuModuleGetFunction(&c->kernel, c->module, "gpuq_grid") != GQ_CU_SUCCESS ||
-	    c->cu->cuModuleGetFunction(&c->canary, c->module, "gpuq_canary") != GQ_CU_SUCCESS) {
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "processor: the image of '%s' has no kernel gpuq_grid or gpuq_canary "
-			  "(cuModuleGetFunction): it was not built by gpuq_add_processor()",
-			  c->q->processor.name);
-		return false;
-	}
-	info = gq__cuda_allocate_pinned(c, sizeof(*info), "what the processor's image is");
-	if (info == NULL)
-		return false;
-	ok = ask_image(c, info);
-	c->cu->cuMemFreeHost(info);
-	return ok;
-}
-
-static bool load_image(struct gq_cuda *c, const void *image)
-{
-	const char *name = c->q->processor.name;
-	static char log[1024]; /* under live_lock */
-	int options[] = { GQ_CU_JIT_ERROR_LOG_BUFFER, GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
-	void *values[] = { log, at_address(sizeof(log)) };
-	int result;
-
-	log[0] = '\0';
-	result = c->cu->cuModuleLoadDataEx(&c->module, image, 2, options, values);
-	if (result != GQ_CU_SUCCESS) {
-		char what[160];
-
-		c->module = NULL;
-		gq__cuda_describe(c->cu, result, what, sizeof(what));
-		gq__failf(result == GQ_CU_OUT_OF_MEMORY ? Q_ERR_NO_MEMORY : Q_ERR_UNSUPPORTED,
-			  "CUDA: cuModuleLoadDataEx: %s: processor '%s' on %s%s%s%.200s", what,
-			  name, c->q->device_name,
-			  result == GQ_CU_UNSUPPORTED_PTX_VERSION || result == GQ_CU_INVALID_PTX
-				  ? "; the image is newer than the driver"
-			  : result == GQ_CU_NO_BINARY_FOR_GPU
-				  ? "; the image has no code for this GPU, nor PTX for it"
-				  : "",
-			  log[0] != '\0' ? ": " : "", log);
-		return false;
-	}
-	if (!find_kernels(c))
-		return false;
-	if (c->info.magic != GQ_IMAGE_MAGIC || c->info.protocol_version != Q_PROTOCOL_VERSION ||
-	    c->info.grid_bytes != sizeof(struct gq_grid)) {
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "processor: the image of '%s' was compiled for protocol version %" PRIu32
-			  "; this libgpuq speaks version %u",
-			  name, c->info.protocol_version, Q_PROTOCOL_VERSION);
-		return false;
-	}
-	if (c->info.granularity > 2 ||
-	    (c->q->cfg.granularity != 0 && c->q->cfg.granularity != c->info.granularity)) {
-		gq__failf(Q_ERR_UNSUPPORTED,
-			  "granularity is %" PRIu32 "; allowed: what the image of '%s' was built "
-			  "for, %" PRIu32,
-			  c->q->cfg.granularity, name, c->info.granularity);
-		return false;
-	}
-	c->q->cfg.granularity = c->info.granularity;
-	return true;
-}
-
-/* How many blocks: one a multiprocessor unless configured, all of them resident at once. */
-static bool size_grid(struct gq_cuda *c)
-{
-	QueueConfig *cfg = &c->q->cfg;
-	const uint32_t usable = c->sms - cfg->reserve_sms;
-	int each = 0;
-
-	if (!CU(c, cuOccupancyMaxActiveBlocksPerMultiprocessor, &each, c->kernel,
-		(int)c->info.block_threads, 0))
-		return false;
-	if (cfg->consumers == 0)
-		cfg->consumers = usable < Q_MAX_CONSUMERS ? usable : Q_MAX_CONSUMERS;
-	if (each < 1 || cfg->consumers > usable * (uint32_t)each) {
-		gq__failf(Q_ERR_INVALID_ARG,
-			  "consumers is %" PRIu32 "; allowed: 0 (one a multiprocessor) to %" PRIu32
-			  ", the blocks of this processor that are resident at once on %" PRIu32
-			  " multiprocessors of %s",
-			  cfg->consumers, usable * (uint32_t)each, usable, c->q->device_name);
-		return false;
-	}
-	c->blocks = cfg->consumers;
-	c->units = c->info.granularity == 2 ? c->blocks : c->blocks * (c->info.block_threads / 32);
-	return true;
-}
-
-static bool open_device(struct gq_cuda *c)
-{
-	const void *image = choose_image(c->q);
-
-	if (image == NULL)
-		return false;
-	if (!CU(c, cuDevicePrimaryCtxRetain, &c->context, c->device)) {
-		c->context = NULL;
-		return false;
-	}
-	if (!begin(c))
-		return false;
-	if (!CU(c, cuStreamCreate, &c->stream, GQ_CU_STREAM_NON_BLOCKING))
-		c->stream = NULL;
-	if (c->stream != NULL &&
-	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
-		c->canary_stream = NULL;
-	gq__name_stream(c->stream, "gpuq grid");
-	gq__name_stream(c->canary_stream, "gpuq canary");
-	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c)) {
-		end(c);
-		return false;
-	}
-	end(c);
-	return true;
-}
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static bool open_cuda(GpuQueue *q)
 {
 	struct gq_cuda *c;
 	bool opened = false;
 
-	if (!check_environment())
+	if (!gq__open_check_environment())
 		return false;
 	c = gq__alloc(sizeof(*c), "the CUDA device");
 	if (c == NULL)
@@ -737,10 +437,10 @@ static bool open_cuda(GpuQueue *q)
 	pthread_mutex_init(&c->copy_lock, NULL);
 	c->copy_from = UINT32_MAX;
 	q->device_state = c;
-	if (!find_device(c) || !compile_source(c))
+	if (!gq__open_find(c))
 		return false;
 	if (quiet_begin(c)) /* loading a module allocates */
-		opened = open_device(c);
+		opened = gq__open_load(c);
 	else
 		refuse_noise("loading the processor");
 	quiet_end(c);
@@ -773,7 +473,7 @@ static void close_cuda(GpuQueue *q)
 			c->cu->cuStreamDestroy(c->stream);
 		if (c->module != NULL)
 			c->cu->cuModuleUnload(c->module);
-		end(c);
+		gq_cuda_end(c);
 	}
 	if (c->context != NULL)
 		c->cu->cuDevicePrimaryCtxRelease(c->device);
@@ -836,17 +536,17 @@ static bool prepare(struct gq_cuda *c)
 		return false;
 	grid.orders = &c->link->orders;
 	grid.report = &c->link->report;
-	grid.counters = at_address(c->counters);
+	grid.counters = gq_cuda_at(c->counters);
 	grid.ack = c->ack;
 	grid.journal = c->journal;
-	grid.staging = at_address(c->staging);
-	grid.copied = at_address(c->copied);
-	grid.ch.hints = at_address(c->hints);
-	grid.ch.mirror = at_address(c->mirror);
+	grid.staging = gq_cuda_at(c->staging);
+	grid.copied = gq_cuda_at(c->copied);
+	grid.ch.hints = gq_cuda_at(c->hints);
+	grid.ch.mirror = gq_cuda_at(c->mirror);
 	grid.ch.mirror_stride = q->ch.mirror_stride;
 	grid.ch.control = &c->link->orders.control;
 	grid.ch.done.tail = &grid.counters->done_tail;
-	grid.ch.user = at_address(c->user);
+	grid.ch.user = gq_cuda_at(c->user);
 	for (uint32_t i = 0; i < GQ_CLASSES; i++)
 		counters.cursor[i] = q->start_pos << 1;
 	q->ch.control = &c->link->orders.control;
@@ -914,7 +614,7 @@ static bool run_canary(struct gq_cuda *c)
 	const uint64_t begun = gq__now_ns();
 	int result;
 
-	if (!launch_canary(c, NULL))
+	if (!gq__open_launch_canary(c, NULL))
 		return false;
 	do {
 		result = c->cu->cuStreamQuery(c->canary_stream);
@@ -1065,12 +765,12 @@ static bool launch_first(struct gq_cuda *c)
 
 	c->is_being_measured = true;
 	gq__cuda_post_ping(c, GQ_PING_CLOCK); /* it stays until this is over */
-	if (!launch(c) || !await_residence(c) || !begin(c))
+	if (!launch(c) || !await_residence(c) || !gq_cuda_begin(c))
 		return false;
 	ok = gq__watch_align(c) && run_canary(c) && gq__transport_choose(c);
 	c->is_being_measured = false;
 	gq__cuda_post_ping(c, GQ_PING_CLOCK);
-	end(c);
+	gq_cuda_end(c);
 	if (!ok)
 		return false;
 	if (c->measured.canary != UINT64_MAX)
@@ -1105,9 +805,9 @@ static bool start(GpuQueue *q)
 	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY);
 	if (!quiet_begin(c)) {
 		refuse_noise("allocating");
-	} else if (begin(c)) {
+	} else if (gq_cuda_begin(c)) {
 		ok = prepare(c);
-		end(c);
+		gq_cuda_end(c);
 	}
 	if (!ok) {
 		quiet_end(c);
@@ -1220,11 +920,11 @@ static bool take_over(struct gq_cuda *c)
 	struct gq_counters counters;
 	bool ok;
 
-	if (!begin(c))
+	if (!gq_cuda_begin(c))
 		return false;
 	ok = CU(c, cuMemcpyDtoHAsync, &counters, c->counters, sizeof(counters), c->stream) &&
 	     CU(c, cuStreamSynchronize, c->stream);
-	end(c);
+	gq_cuda_end(c);
 	if (!ok)
 		return false;
 	for (uint32_t i = 0; i < GQ_CLASSES; i++) {

@@ -38,11 +38,6 @@ struct found {
 	bool out_of_memory;
 };
 
-static void *at(uintptr_t address)
-{
-	return (void *)address; // NOLINT(performance-no-int-to-ptr)
-}
-
 /* ---- what the driver knows ------------------------------------------------------------------- */
 
 /* Where the GPU finds the byte. @return the driver's error. */
@@ -113,7 +108,7 @@ static void unpin(struct gq_cuda *c, struct pinned *p)
 	while (*link != p)
 		link = &(*link)->next;
 	*link = p->next;
-	c->cu->cuMemHostUnregister(at(p->base));
+	c->cu->cuMemHostUnregister(gq_cuda_at(p->base));
 	gq__free(p, sizeof(*p));
 }
 
@@ -121,10 +116,10 @@ static void unpin(struct gq_cuda *c, struct pinned *p)
 static int register_memory(struct gq_cuda *c, struct pinned *p, bool may_read_only)
 {
 	const unsigned flags = GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP;
-	int error = c->cu->cuMemHostRegister(at(p->base), p->end - p->base, flags);
+	int error = c->cu->cuMemHostRegister(gq_cuda_at(p->base), p->end - p->base, flags);
 
 	if (error != GQ_CU_SUCCESS && may_read_only) /* sealed memory is */
-		error = c->cu->cuMemHostRegister(at(p->base), p->end - p->base,
+		error = c->cu->cuMemHostRegister(gq_cuda_at(p->base), p->end - p->base,
 						 flags | GQ_CU_MEMHOSTREGISTER_READ_ONLY);
 	return error;
 }
@@ -285,14 +280,13 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 {
 	struct gq_cuda *c = q->device_state;
 	QueueStatus status = gq__cuda_quiet_begin(c, "pinning memory");
-	CUcontext ours;
 
 	if (status == Q_OK) {
 		int result = c->cu->cuCtxPushCurrent(c->context);
 
 		if (result == GQ_CU_SUCCESS) {
 			status = bind(c, table);
-			c->cu->cuCtxPopCurrent(&ours);
+			gq_cuda_end(c);
 		} else {
 			status = gq__cuda_error(c->cu, "cuCtxPushCurrent", result);
 		}
@@ -330,5 +324,5 @@ const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const vo
 			  bytes, why);
 		return NULL;
 	}
-	return at(r->address + (begin - r->base));
+	return gq_cuda_at(r->address + (begin - r->base));
 }

@@ -170,7 +170,6 @@ static int copy_all(const struct gq_cuda *c, const uint64_t *ids, uint32_t n, co
 static void copy_over(struct gq_cuda *c, const uint64_t *ids, uint32_t n)
 {
 	const char *call = "cuCtxPushCurrent";
-	CUcontext ours;
 	int result;
 
 	/* Numbers are in the order of the stream. */
@@ -179,7 +178,7 @@ static void copy_over(struct gq_cuda *c, const uint64_t *ids, uint32_t n)
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
 		result = copy_all(c, ids, n, &call);
-		c->cu->cuCtxPopCurrent(&ours);
+		gq_cuda_end(c);
 	}
 	pthread_mutex_unlock(&c->copy_lock);
 	if (result != GQ_CU_SUCCESS)
@@ -344,16 +343,15 @@ bool gq__transport_choose(struct gq_cuda *c)
 bool gq__transport_trim(struct gq_cuda *c)
 {
 	QueueStatus status;
-	CUcontext ours;
 	bool back;
 
 	if (c->copied == 0 || c->copy_from != UINT32_MAX)
 		return true;
 	status = gq__cuda_quiet_begin(c, "freeing memory");
 	/* If another queue is inside a long message it is kept. */
-	if (status == Q_OK && CU(c, cuCtxPushCurrent, c->context)) {
+	if (status == Q_OK && gq_cuda_begin(c)) {
 		gq__transport_free(c);
-		c->cu->cuCtxPopCurrent(&ours);
+		gq_cuda_end(c);
 	}
 	gq__cuda_quiet_end();
 	pthread_mutex_lock(&c->lock);
