@@ -30,7 +30,8 @@ install(FILES
 # What gpuq_add_processor() compiles for GPUs: the grid's loop around the user's function.
 install(FILES src/device/atomics.h src/device/protocol.h
 	DESTINATION "${gpuq_package_dir}/include/device")
-install(FILES src/device/cuda/grid.h src/device/cuda/grid.cuh
+install(FILES src/device/cuda/grid.h src/device/cuda/grid.cuh src/device/cuda/lanes.cuh
+		src/device/cuda/look.cuh src/device/cuda/message.cuh
 	DESTINATION "${gpuq_package_dir}/include/device/cuda")
 
 # pkg-config: relative to the .pc file where it can be, so that the prefix may be moved.

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cuda_ahead.pml - a message that comes with the look: a unit reads the slot in which it expects the
- * next message before it has seen that one's entry. See grid.cuh (gq_guess, gq_look_ahead,
- * gq_take_look, gq_grid_claim, gq_is_whole, gq_stage_whole, gq_learn_uses) and the seals of protocol.h.
+ * next message before it has seen that one's entry. See look.cuh (gq_guess, gq_look_ahead,
+ * gq_take_look, gq_grid_claim), message.cuh (gq_is_whole, gq_stage_whole, gq_learn_uses) and the seals
+ * of protocol.h.
  *
  * PRODUCERS producers take slots of a pool of CAP, give ABORTS of them back unused, and publish
  * MESSAGES between them. A slot is three words, written one by one: payload, id in the header, seal.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cuda_result.pml - a result that validates itself: stores of which none waits for another. See
- * grid.cuh (gq_deliver_sealed, gq_deliver) and protocol.h (gq_complete_posted, gq_reap,
+ * message.cuh (gq_deliver_sealed, gq_deliver) and protocol.h (gq_complete_posted, gq_reap,
  * gq_result_is_whole).
  *
  * MESSAGES messages use CAP slots, one after the other. A delivery takes its place in the completion

@@ -43,7 +43,7 @@ struct gq_nvrtc {
 };
 
 /* The library's own headers, under the names by which they are included: nvrtc_headers.c. */
-enum { GQ_NVRTC_HEADERS = 8 };
+enum { GQ_NVRTC_HEADERS = 11 };
 extern const char *const gq__nvrtc_header_names[GQ_NVRTC_HEADERS];
 extern const char *const gq__nvrtc_header_texts[GQ_NVRTC_HEADERS];
 

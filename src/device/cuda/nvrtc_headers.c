@@ -25,14 +25,27 @@ EMBED(gq__header_processor, "include/gpuq/processor.h");
 EMBED(gq__header_atomics, "src/device/atomics.h");
 EMBED(gq__header_protocol, "src/device/protocol.h");
 EMBED(gq__header_grid_h, "src/device/cuda/grid.h");
-EMBED(gq__header_grid_cuh, "src/device/cuda/grid.cuh");
+EMBED(gq__header_lanes, "src/device/cuda/lanes.cuh");
+EMBED(gq__header_look, "src/device/cuda/look.cuh");
+EMBED(gq__header_message, "src/device/cuda/message.cuh");
+EMBED(gq__header_grid, "src/device/cuda/grid.cuh");
 
 const char *const gq__nvrtc_header_names[GQ_NVRTC_HEADERS] = {
-	"stddef.h",         "stdint.h",          "stdbool.h",          "gpuq/processor.h",
-	"device/atomics.h", "device/protocol.h", "device/cuda/grid.h", "device/cuda/grid.cuh",
+	"stddef.h",
+	"stdint.h",
+	"stdbool.h",
+	"gpuq/processor.h",
+	"device/atomics.h",
+	"device/protocol.h",
+	"device/cuda/grid.h",
+	"device/cuda/lanes.cuh",
+	"device/cuda/look.cuh",
+	"device/cuda/message.cuh",
+	"device/cuda/grid.cuh",
 };
 
 const char *const gq__nvrtc_header_texts[GQ_NVRTC_HEADERS] = {
 	gq__header_stddef,  gq__header_stdint,   gq__header_stdbool, gq__header_processor,
-	gq__header_atomics, gq__header_protocol, gq__header_grid_h,  gq__header_grid_cuh,
+	gq__header_atomics, gq__header_protocol, gq__header_grid_h,  gq__header_lanes,
+	gq__header_look,    gq__header_message,  gq__header_grid,
 };
