@@ -101,7 +101,7 @@ static void empty_hints(const struct gq_channel *ch)
 	gq_push_stores();
 }
 
-bool gq__bar1_prepare(struct gq_cuda *c)
+static bool make_mirror(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
 	const uint64_t capacity = q->cfg.capacity,
@@ -110,17 +110,7 @@ bool gq__bar1_prepare(struct gq_cuda *c)
 					 GQ_LINE),
 		     bytes = gq_round_up(slots + capacity * stride, BAR1_PAGE);
 	CUdeviceptr base;
-	int able = 0;
 
-	if (!GQ_HAS_BAR1)
-		return refuse("this libgpuq was built without GPUQ_BAR1");
-	if (q->cfg.bounded_messages != 0)
-		return refuse("with bounded_messages no grid is resident that could show that it "
-			      "works");
-	if (!CU(c, cuDeviceGetAttribute, &able, GQ_CU_DMA_BUF_SUPPORTED, c->device))
-		return false;
-	if (able == 0)
-		return refuse("the GPU or its kernel driver has no dma-buf support");
 	/* No driver promises where a page begins. */
 	if (!gq__cuda_allocate(c, &c->mirrored, bytes + BAR1_PAGE, "messages that the CPU writes"))
 		return false;
@@ -135,6 +125,22 @@ bool gq__bar1_prepare(struct gq_cuda *c)
 	q->ch.mirror_stride = stride;
 	empty_hints(&q->ch);
 	return true;
+}
+
+bool gq__bar1_prepare(struct gq_cuda *c)
+{
+	int able = 0;
+
+	if (!GQ_HAS_BAR1)
+		return refuse("this libgpuq was built without GPUQ_BAR1");
+	if (c->q->cfg.bounded_messages != 0)
+		return refuse("with bounded_messages no grid is resident that could show that it "
+			      "works");
+	if (!CU(c, cuDeviceGetAttribute, &able, GQ_CU_DMA_BUF_SUPPORTED, c->device))
+		return false;
+	if (able == 0)
+		return refuse("the GPU or its kernel driver has no dma-buf support");
+	return make_mirror(c);
 }
 
 void gq__bar1_free(struct gq_cuda *c)
