@@ -29,8 +29,7 @@ static bool result_only;
 
 static void make_table(void)
 {
-	if (on_gpu()) {
-		gpu_begin();
+	if (on_gpu()) { /* support.c has begun with it */
 		data.device = gpu_device_memory(CELLS * sizeof(*data.device));
 		data.pinned = gpu_pinned_memory(CELLS * sizeof(*data.pinned));
 		data.gate = gpu_pinned_memory(GATES * sizeof(*data.gate));
