@@ -649,6 +649,43 @@ static void a_child_forked_during_an_init_does_not_block(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* Least of all can it wait for the thread that served the descriptor. @return as above. */
+static int touch_in_a_child(GpuQueue *q)
+{
+	QueueStats stats;
+	QueueInfo info;
+
+	alarm(60);
+	if (q_stats(q, &stats) != Q_ERR_UNSUPPORTED || q_info(q, &info) != Q_ERR_UNSUPPORTED ||
+	    q_enqueue(q, NULL, 0, NULL, 0) != Q_ERR_UNSUPPORTED)
+		return 1;
+	q_shutdown(q);
+	return 0;
+}
+
+static void a_child_leaves_a_queue_alone_that_has_failed(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q = make_queue_from(&cfg);
+	int how = -1;
+	pid_t child;
+
+	(void)state;
+	assert_true(q_completion_fd(q) >= 0);
+	standin->break_context(700);
+	assert_status(q_wait_any(q, LONG_MS), Q_ERR_CUDA);
+	child = fork();
+	if (child == 0)
+		_exit(touch_in_a_child(q));
+	assert_int_equal(waitpid(child, &how, 0), child);
+	assert_int_equal(how, 0);
+	q_shutdown(q);
+	while (standin->resident() != 0)
+		nap_ms(1);
+	standin->break_context(0);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* A stand-in image is addresses of this process, so a copy of it in a file is one too. */
 static void an_image_is_loaded_by_path(void **state)
 {
@@ -716,6 +753,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_queue_that_fails_to_start_is_left_alone),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
 		cmocka_unit_test(a_child_forked_during_an_init_does_not_block),
+		cmocka_unit_test(a_child_leaves_a_queue_alone_that_has_failed),
 		cmocka_unit_test(an_image_is_loaded_by_path),
 	};
 
