@@ -437,8 +437,8 @@ GQ_FN uint64_t gq_seal_of_line(uint64_t key, const uint64_t *word)
 {
 	uint64_t seal = gq_seal_id(key, word[0]);
 
-	for (uint32_t i = 0; i < 3; i++)
-		seal += gq_seal_piece(key, i, word[2 * i], word[2 * i + 1]);
+	for (size_t i = 0; i < 3; i++)
+		seal += gq_seal_piece(key, (uint32_t)i, word[2 * i], word[2 * i + 1]);
 	return seal + gq_seal_piece(key, 3, word[6], 0);
 }
 

@@ -103,6 +103,22 @@ static void empty_hints(const struct gq_channel *ch)
 	gq_push_stores();
 }
 
+static bool is_possible(struct gq_cuda *c)
+{
+	int able = 0;
+
+	if (!GQ_HAS_BAR1)
+		return refuse("this libgpuq was built without GPUQ_BAR1");
+	if (c->q->cfg.bounded_messages != 0)
+		return refuse("with bounded_messages no grid is resident that could show that it "
+			      "works");
+	if (!CU(c, cuDeviceGetAttribute, &able, GQ_CU_DMA_BUF_SUPPORTED, c->device))
+		return false;
+	if (able == 0)
+		return refuse("the GPU or its kernel driver has no dma-buf support");
+	return true;
+}
+
 bool gq__bar1_prepare(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
@@ -112,17 +128,9 @@ bool gq__bar1_prepare(struct gq_cuda *c)
 					 GQ_LINE),
 		     bytes = gq_round_up(slots + capacity * stride, BAR1_PAGE);
 	CUdeviceptr base;
-	int able = 0;
 
-	if (!GQ_HAS_BAR1)
-		return refuse("this libgpuq was built without GPUQ_BAR1");
-	if (q->cfg.bounded_messages != 0)
-		return refuse("with bounded_messages no grid is resident that could show that it "
-			      "works");
-	if (!CU(c, cuDeviceGetAttribute, &able, GQ_CU_DMA_BUF_SUPPORTED, c->device))
+	if (!is_possible(c))
 		return false;
-	if (able == 0)
-		return refuse("the GPU or its kernel driver has no dma-buf support");
 	/* No driver promises where a page begins. */
 	if (!gq__cuda_allocate(c, &c->mirrored, bytes + BAR1_PAGE, "messages that the CPU writes"))
 		return false;
