@@ -32,7 +32,7 @@ QueueStatus gq__refuse_handle(const GpuQueue *q)
 {
 	if (q == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "queue is NULL; allowed: a queue from q_init()");
-	if (gq_load_relaxed_u64(&q->generation) == GQ_GENERATION_FAILED)
+	if (q->made_in == gq__generation)
 		return gq__device_failed(q);
 	return gq__fail(Q_ERR_UNSUPPORTED,
 			"this queue belongs to the parent process: a queue cannot be used after "
@@ -208,6 +208,7 @@ GpuQueue *q_init(const QueueConfig *cfg)
 		return NULL;
 	q->refs = 1;
 	q->generation = gq__generation;
+	q->made_in = gq__generation;
 	q->cfg = resolved;
 	q->device = &gq__cpu_device;
 	q->copy_from = UINT64_MAX;
@@ -236,7 +237,7 @@ void q_shutdown(GpuQueue *q)
 {
 	bool abandon;
 
-	if (q == NULL || (gq_enter(q) != Q_OK && !gq_failed(q)))
+	if (q == NULL || q->made_in != gq__generation)
 		return;
 	GQ_CALL(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);

@@ -73,6 +73,7 @@ struct GpuQueue {
 	struct gq_record *records;
 	uint64_t slot_mask; /* the bits of an id below its position */
 	uint64_t start_pos; /* where all positions began */
+	uint64_t made_in;   /* as `generation` was before a failure */
 	uint64_t *words;    /* memory of all ring entries */
 	size_t words_bytes, slots_bytes, results_bytes;
 	void *user;      /* our copy of processor_data */

@@ -8,8 +8,12 @@
 #include "standin.h"
 #include "support.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const struct standin_control *standin;
 
@@ -273,6 +277,27 @@ static void a_queue_that_cannot_be_mapped_leaves_nothing(void **state)
 	q_shutdown(q);
 }
 
+static void a_child_does_not_keep_the_memory(void **state)
+{
+	const QueueConfig cfg = bar1_config(8, 64);
+	int how = -1;
+	GpuQueue *q;
+	pid_t child;
+
+	(void)state;
+	if (!GQ_HAS_BAR1)
+		skip();
+	q = make_queue_from(&cfg);
+	child = fork();
+	if (child == 0) /* asks whether the page is mapped */
+		_exit(msync((uint8_t *)q->ch.hints - GQ_MIRROR_HEAD, 1, MS_ASYNC) == 0 ||
+		      errno != ENOMEM);
+	assert_int_equal(waitpid(child, &how, 0), child);
+	assert_int_equal(how, 0);
+	echoes(q, 10, 1);
+	q_shutdown(q);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +308,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(orders_are_seen_and_parks_wake),
 		cmocka_unit_test(what_waits_is_claimed_as_without_it),
 		cmocka_unit_test(a_queue_that_cannot_be_mapped_leaves_nothing),
+		cmocka_unit_test(a_child_does_not_keep_the_memory),
 	};
 
 	standin = begin_on_standin(argc, argv);

@@ -501,6 +501,66 @@ static void a_second_queue_comes_and_goes_beside_the_first(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* The stand-in ends the process if a kernel is first launched beside another. */
+static void a_bounded_queue_works_beside_others(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *bounded[3], *resident;
+
+	(void)state;
+	cfg.idle_park_ms = UINT32_MAX;
+	bounded[0] = make_bounded_queue(2, 60000);
+	doze_for(bounded[0], 0, 1); /* waits for a second one */
+	resident = make_queue_from(&cfg);
+	for (int i = 1; i < 3; i++)
+		bounded[i] = make_bounded_queue(2, 60000);
+	for (int i = 0; i < 3; i++)
+		doze_for(bounded[i], 0, i == 0 ? 1 : 2);
+	await_dozed(6);
+	for (int i = 0; i < 3; i++)
+		q_shutdown(bounded[i]);
+	q_shutdown(resident);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void *init_in_vain(void *cfg)
+{
+	assert_null(q_init(cfg));
+	return NULL;
+}
+
+static void *init_and_shut_down(void *cfg)
+{
+	q_shutdown(make_queue_from(cfg));
+	return NULL;
+}
+
+/* The other thread waits for its calibration, and then must not bring its grid back. */
+static void a_queue_that_fails_to_start_is_left_alone(void **state)
+{
+	QueueConfig cfg = cuda_config(), copying = cfg;
+	const uint32_t launches = standin->launches();
+	pthread_t failing, other;
+
+	(void)state;
+	copying.transport = Q_TRANSPORT_COPY;
+	standin->set(STANDIN_COPIES_HELD, 1);
+	assert_int_equal(pthread_create(&failing, NULL, init_in_vain, &copying), 0);
+	for (unsigned i = 0; standin->launches() < launches + 2; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_int_equal(pthread_create(&other, NULL, init_and_shut_down, &cfg), 0);
+	for (unsigned i = 0; standin->resident() != 0 && standin->launches() == launches + 2; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	standin->set(STANDIN_COPIES_HELD, 0); /* who frees memory waits for them */
+	pthread_join(failing, NULL);
+	pthread_join(other, NULL);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* Units that were idle have left when the time was over, and must come back. */
 static void a_departure_that_times_out_costs_no_unit(void **state)
 {
@@ -527,12 +587,6 @@ static void a_departure_that_times_out_costs_no_unit(void **state)
 		expect_echo(q, id[i], "g", 1);
 	q_shutdown(q);
 	assert_int_equal(standin->live(), 0);
-}
-
-static void *init_in_vain(void *cfg)
-{
-	assert_null(q_init(cfg));
-	return NULL;
 }
 
 /* In the child of a process that uses the GPU; no cmocka there. @return 0, or what went wrong. */
@@ -587,6 +641,43 @@ static void a_child_forked_during_an_init_does_not_block(void **state)
 	open_gate();
 	expect_echo(q, id, "s", 1);
 	q_shutdown(q);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* Least of all can it wait for the thread that served the descriptor. @return as above. */
+static int touch_in_a_child(GpuQueue *q)
+{
+	QueueStats stats;
+	QueueInfo info;
+
+	alarm(60);
+	if (q_stats(q, &stats) != Q_ERR_UNSUPPORTED || q_info(q, &info) != Q_ERR_UNSUPPORTED ||
+	    q_enqueue(q, NULL, 0, NULL, 0) != Q_ERR_UNSUPPORTED)
+		return 1;
+	q_shutdown(q);
+	return 0;
+}
+
+static void a_child_leaves_a_queue_alone_that_has_failed(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q = make_queue_from(&cfg);
+	int how = -1;
+	pid_t child;
+
+	(void)state;
+	assert_true(q_completion_fd(q) >= 0);
+	standin->break_context(700);
+	assert_status(q_wait_any(q, LONG_MS), Q_ERR_CUDA);
+	child = fork();
+	if (child == 0)
+		_exit(touch_in_a_child(q));
+	assert_int_equal(waitpid(child, &how, 0), child);
+	assert_int_equal(how, 0);
+	q_shutdown(q);
+	while (standin->resident() != 0)
+		nap_ms(1);
+	standin->break_context(0);
 	assert_int_equal(standin->live(), 0);
 }
 
@@ -653,8 +744,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
 		cmocka_unit_test(what_a_bounded_launch_left_is_launched_for_after_the_pause),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
+		cmocka_unit_test(a_bounded_queue_works_beside_others),
+		cmocka_unit_test(a_queue_that_fails_to_start_is_left_alone),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),
 		cmocka_unit_test(a_child_forked_during_an_init_does_not_block),
+		cmocka_unit_test(a_child_leaves_a_queue_alone_that_has_failed),
 		cmocka_unit_test(an_image_is_loaded_by_path),
 	};
 

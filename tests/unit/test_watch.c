@@ -68,11 +68,13 @@ static void messages_that_hang_are_counted_and_each_is_reported_once(void **stat
 	uint64_t first, second;
 	char named[80];
 	QueueInfo info;
+	struct gq_cuda *c;
 	GpuQueue *q;
 
 	(void)state;
 	cfg.consumers = 2;
 	q = make_queue_from(&cfg);
+	c = q->device_state;
 	listen_for("has been processed for");
 	close_gate();
 	first = hang_since(q, 4 * SECOND);
@@ -88,6 +90,12 @@ static void messages_that_hang_are_counted_and_each_is_reported_once(void **stat
 	assert_int_equal(info.hung, 1);
 	assert_int_equal(info.hung_msg_id, first);
 	assert_true(info.hung_ns >= 5 * SECOND);
+	/* By a thread that has asked for the time, and was held up. */
+	pthread_mutex_lock(&c->lock);
+	gq__watch(c, gq__now_ns() - 3 * SECOND);
+	gq__watch(c, gq__now_ns());
+	pthread_mutex_unlock(&c->lock);
+	assert_int_equal(lines, 1);
 	second = hang_since(q, 4 * SECOND); /* behind the first, which stays the longest */
 	await_lines(q, first, 2);
 	assert_non_null(strstr(logged, "s, the longest of 2: msg_id "));

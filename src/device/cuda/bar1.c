@@ -72,6 +72,8 @@ static bool map_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 			  bytes, strerror(why));
 		return false;
 	}
+	/* A child that lives on would keep the device's memory allocated. */
+	madvise(mapped, bytes, MADV_DONTFORK);
 	c->mapped = mapped;
 	c->mapped_bytes = bytes;
 	return true;

@@ -70,7 +70,7 @@ struct gq_cuda {
 	bool departed;      /* it was told to leave, and has to be brought back */
 	bool taken_over;    /* after it: the host has the cursors */
 	bool gone_for_good; /* the driver has reported an error */
-	bool abandoned;     /* the handle is gone; a thread waits for the grid */
+	bool abandoned;     /* the handle is gone, or about to: nobody launches any more */
 	uint64_t tended_ns, watched_ns, aligned_ns;
 	uint64_t torn_id; /* the last result that was reported not to arrive */
 

@@ -661,6 +661,17 @@ static bool await_residence(struct gq_cuda *c)
 	return true;
 }
 
+/* Under live_lock, and perhaps the others' locks: at the end, as locks are taken in this order. */
+static void enlist(struct gq_cuda *c)
+{
+	struct gq_cuda **at = &live;
+
+	while (*at != NULL)
+		at = &(*at)->next;
+	c->next = NULL;
+	*at = c;
+}
+
 static void unlist(struct gq_cuda *c)
 {
 	pthread_mutex_lock(&live_lock);
@@ -697,7 +708,6 @@ static void leave_to_itself(struct gq_cuda *c)
 {
 	pthread_t thread;
 
-	c->abandoned = true;
 	if (gq__start_thread(&thread, wait_for_grid, c->q, "gpuq-grid") == 0)
 		pthread_detach(thread);
 	else
@@ -753,6 +763,33 @@ static bool launch_and_leave(struct gq_cuda *c)
 	if (c->gone_for_good)
 		gq__device_failed(c->q);
 	return !c->gone_for_good;
+}
+
+/* Whether its kernel has yet to be launched for the first time. */
+static bool is_unlaunched(const struct gq_cuda *c)
+{
+	return c->launch == 0 && !c->gone_for_good && !c->taken_over && !c->abandoned;
+}
+
+/*
+ * While all grids are gone: the first launch of this queue's; and of bounded ones, which would come
+ * beside another's grid, with their first messages. One that has no other queue beside it has none:
+ * a profiler is to see launches for messages only.
+ */
+static bool launch_and_leave_all(struct gq_cuda *c)
+{
+	bool alone = true;
+
+	for (struct gq_cuda *other = live; other != NULL; other = other->next) {
+		if (!is_another(other, c))
+			continue;
+		alone = false;
+		if (!is_unlaunched(other))
+			continue;
+		launch_and_leave(other);
+		other->departed = true; /* what waits there is launched for by quiet_end() */
+	}
+	return (alone && is_bounded(c)) || launch_and_leave(c);
 }
 
 /* The first launch that stays, and what is learnt from it. */
@@ -815,11 +852,9 @@ static bool start(GpuQueue *q)
 	}
 	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
 	/* From before its launch on, others who allocate send it away. */
-	c->next = live;
-	live = c;
+	enlist(c);
 	pthread_mutex_lock(&c->lock);
-	/* A profiler is to see a bounded grid's launches for messages only. */
-	ok = is_bounded(c) || launch_and_leave(c);
+	ok = launch_and_leave_all(c);
 	quiet_end(c);
 	if (ok && is_bounded(c))
 		begin_bounded(c);
@@ -831,6 +866,7 @@ static bool start(GpuQueue *q)
 		return true;
 	pthread_mutex_lock(&c->lock);
 	c->started = false;
+	c->abandoned = true;
 	left = c->launch == 0 || send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
 	if (!left)
 		leave_to_itself(c); /* stays listed, as in join() */
@@ -849,6 +885,7 @@ static void join(GpuQueue *q, bool abandon)
 	pthread_mutex_lock(&c->lock);
 	if (c->gone_for_good)
 		abandon = !send_away(c, gq__now_ns() + QUIET_TIMEOUT_NS);
+	c->abandoned = true;
 	if (abandon)
 		leave_to_itself(c); /* stays listed: whoever allocates would wait for it */
 	pthread_mutex_unlock(&c->lock);

@@ -160,7 +160,8 @@ static void watch_results(struct gq_cuda *c, uint64_t now_ns)
 
 void gq__watch(struct gq_cuda *c, uint64_t now_ns)
 {
-	if (now_ns - c->watched_ns <= WATCH_EVERY_NS)
+	/* It may be earlier than the last one's: threads take turns. */
+	if (now_ns <= c->watched_ns + WATCH_EVERY_NS)
 		return;
 	watch_journal(c, now_ns);
 	watch_results(c, now_ns);
