@@ -32,9 +32,10 @@ extern "C" {
  *            one later: the handle is dead. No call is async-signal-safe.
  * Errors     Every call returns a QueueStatus; q_last_error() then holds a sentence about the
  *            calling thread's most recent failure. A failing call leaves the queue as it was.
- *            Every call on a queue may return Q_ERR_INVALID_ARG (queue is NULL) and
- *            Q_ERR_UNSUPPORTED (called in a forked child on a queue of the parent); they are not
- *            repeated below.
+ *            Every call on a queue may return Q_ERR_INVALID_ARG (queue is NULL),
+ *            Q_ERR_UNSUPPORTED (called in a forked child on a queue of the parent), and, once the
+ *            CUDA device has failed, Q_ERR_CUDA (not q_stats(), q_info() and the trace's calls);
+ *            they are not repeated below.
  * Outputs    Written on success only, except counts and lengths (`*out_enqueued`, `*out_count`,
  *            `*inout_len`), which are written whatever the status.
  * Time       `timeout_ms`: 0 tries once, UINT32_MAX waits for ever; all waiting is on
@@ -141,7 +142,7 @@ typedef struct QueueConfig {
 	uint32_t result_bytes; /* largest result, bytes; 0 to 2^24; 0: same as slot_bytes */
 	uint32_t device;       /* Q_DEVICE_*; AUTO: CUDA when usable, else CPU */
 	uint32_t ordinal;      /* CUDA device number; must be 0 on the CPU device */
-	uint32_t granularity;  /* Q_PER_*: GPU threads that work on one message */
+	uint32_t granularity;  /* Q_PER_*: GPU threads that work on one message; 0: the image's */
 	uint32_t consumers;    /* CPU threads or GPU blocks, at most 1024; 0: device default */
 	uint32_t reserve_sms;  /* CUDA: multiprocessors left to others; 0 on the CPU device */
 	uint32_t idle_park_ms; /* idle time before consumers sleep; UINT32_MAX: never */
@@ -245,12 +246,12 @@ typedef struct QueueInfo {
 	uint64_t copy_small_ns; /* the same for 16 bytes */
 	uint64_t canary_ns; /* a kernel of another stream beside the grid; UINT64_MAX: none ran */
 	uint64_t copy_from; /* bytes from which messages are copied; UINT64_MAX: none */
-	/* With hung_ns not 0: the message that has been processed, or completed without all of its
-	 * result to be seen, longest. */
-	uint64_t hung_msg_id;
-	uint64_t hung_ns;      /* for how long; 0: none for 5 s or more */
+	/* A message is hung when its processor has run for 5 s or more, or when its result has not
+	 * arrived whole for as long. */
+	uint64_t hung_msg_id;  /* the one that has been so longest; valid if hung_ns is not 0 */
+	uint64_t hung_ns;      /* for how long it has run, or has not arrived; 0: none is hung */
 	uint64_t stalls;       /* times the idle grid stood still for 1 ms or more */
-	uint64_t hung;         /* how many there are for 5 s or more */
+	uint64_t hung;         /* messages that are hung now */
 	uint64_t device_bytes; /* of the GPU's memory, allocated by the queue */
 	uint64_t reserved[3];
 } QueueInfo;
@@ -335,7 +336,8 @@ Q_API void q_shutdown(GpuQueue *q);
  * q_resume(). Waiters that can never succeed any more wake with Q_ERR_SHUTDOWN.
  *
  * @return Q_OK; Q_ERR_TIMEOUT: the queue is closed, messages that had not been started have ended
- *         CANCELLED, those being processed still are; call again to go on waiting.
+ *         CANCELLED (on the CUDA device they end so as soon as one unit is free to do it), those
+ *         being processed still are; call again to go on waiting.
  * Threads: any, also several at once and against everything but q_shutdown().
  */
 Q_API QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms);
@@ -566,8 +568,7 @@ Q_API QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count
  * Wait until a message has finished, whatever the outcome.
  * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_NOT_FOUND: never issued, aborted, or already taken or
  *         discarded when the call began (a reservation: also when it was committed, finished and
- *         taken before this thread looked again); Q_ERR_SHUTDOWN: a reservation that a stop
- * revoked.
+ *         taken before this thread looked again); Q_ERR_SHUTDOWN: a revoked reservation.
  */
 Q_API QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms);
 

@@ -204,8 +204,7 @@ Q_API QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size
  *
  * @return Q_OK; Q_ERR_UNSUPPORTED: no regions bound; Q_ERR_STALE: the region has been retired, or
  *         never was; Q_ERR_POLICY: a slab; Q_ERR_INVALID_ARG: length 0, flags, or beyond the
- *         region's end (append-only: beyond what has been appended); and what q_ring_send()
- * returns.
+ *         region's end (append-only: beyond what has been appended); or as q_ring_send().
  */
 Q_API QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descriptor,
 					 QueuePriority priority);
@@ -309,7 +308,7 @@ Q_API QueueStatus q_ring_config(RingQueue *r, RingConfig *out);
  * @param schema    must be the ring's: a program that means another kind of message is refused here
  * @param validate  called by every send, on the caller's data (of a descriptor: on the described
  *                  bytes), with `user`; any status but Q_OK is returned by the send, and nothing
- * has been sent. NULL removes it. May be called by several threads at once
+ *                  is sent. NULL removes it. May be called by several threads at once
  * @return Q_OK; Q_ERR_INVALID_ARG: not the ring's schema.
  */
 Q_API QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,

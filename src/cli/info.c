@@ -21,6 +21,9 @@
 #ifndef GPUQ_BUILD_SANITIZE
 #define GPUQ_BUILD_SANITIZE ""
 #endif
+#ifndef GPUQ_BUILD_BAR1
+#define GPUQ_BUILD_BAR1 0
+#endif
 
 const char info_help[] =
 	"Usage: gpuq info\n"
@@ -168,6 +171,7 @@ int cmd_info(int argc, char **argv)
 	printf("  type        %s\n", GPUQ_BUILD_TYPE[0] != '\0' ? GPUQ_BUILD_TYPE : "none");
 	printf("  compiler    %s\n", GPUQ_BUILD_COMPILER);
 	printf("  sanitizers  %s\n", GPUQ_BUILD_SANITIZE[0] != '\0' ? GPUQ_BUILD_SANITIZE : "none");
+	printf("  transports  pull, copy%s\n", GPUQ_BUILD_BAR1 ? ", bar1" : "");
 	printf("devices\n");
 	printf("  CPUs        %u for this process\n", cpus_available());
 	print_device("cpu", Q_DEVICE_CPU);

@@ -77,8 +77,9 @@ void run_print_summary(const struct run_counts *counts, const QueueInfo *info, u
 	else if (reader_gone)
 		fprintf(stderr, "gpuq: the output was closed after %llu messages\n",
 			(unsigned long long)counts->messages);
-	fprintf(stderr, "gpuq: %s on %s, %u consumers, %u slots of %u bytes\n", info->processor,
-		info->device_name, info->consumers, info->capacity, info->slot_bytes);
+	fprintf(stderr, "gpuq: %s on %s, %u consumer%s, %u slots of %u bytes\n", info->processor,
+		info->device_name, info->consumers, info->consumers == 1 ? "" : "s", info->capacity,
+		info->slot_bytes);
 	fprintf(stderr, "  messages  %llu\n", (unsigned long long)counts->messages);
 	fprintf(stderr, "  input     %llu bytes (%s)\n", (unsigned long long)counts->input_bytes,
 		format_bytes(amount, sizeof(amount), (double)counts->input_bytes));

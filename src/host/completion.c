@@ -516,6 +516,9 @@ static void give_back(GpuQueue *q, uint64_t msg_id)
 
 static QueueStatus how_it_ended(QueueStatus status)
 {
+	if (status == Q_ERR_FAILED)
+		return gq__fail(status, "the processor reported failure, or a result of more than "
+					"result_bytes");
 	return status == Q_OK ? Q_OK : gq__fail(status, q_status_string(status));
 }
 

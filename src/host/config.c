@@ -64,7 +64,7 @@ static bool bounded_from_environment(uint32_t *messages, uint32_t *ms)
 		return true;
 	errno = 0;
 	n = strtoull(text, &end, 10);
-	if (*end == ':')
+	if (*end == ':' && end[1] != '\0')
 		t = strtoull(end + 1, &end, 10);
 	if (errno != 0 || *end != '\0' || strchr(text, '-') != NULL || n < 1 ||
 	    n > Q_MAX_CAPACITY || t > UINT32_MAX) {

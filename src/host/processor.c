@@ -7,11 +7,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* The ones we ship; compiled from kernels/. */
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
@@ -194,13 +196,17 @@ static bool read_file(FILE *file, const char *path, struct gq_processor *out)
 static bool load_file(const char *path, struct gq_processor *out)
 {
 	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-	FILE *file = gq__fault() ? NULL : fopen(path, "rb");
+	/* Without O_NONBLOCK a pipe that nobody writes to would be waited for. */
+	const int fd = gq__fault() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
 	bool ok;
 
 	*out = (struct gq_processor){ .image.name = out->name, .is_source = is_source(path) };
 	if (file == NULL) {
 		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
 			  strerror(errno));
+		if (fd >= 0)
+			close(fd);
 		return false;
 	}
 	ok = read_file(file, path, out);

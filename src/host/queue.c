@@ -185,7 +185,8 @@ static bool open_device(GpuQueue *q, const QueueConfig *cfg)
 	q->device = &gq__cpu_device;
 	q->cfg.device = Q_DEVICE_CPU;
 	if (wanted == Q_DEVICE_AUTO)
-		snprintf(q->reason, sizeof(q->reason), "no CUDA device: %s", q_last_error());
+		snprintf(q->reason, sizeof(q->reason), "the CUDA device cannot be used: %s",
+			 q_last_error());
 	else
 		snprintf(q->reason, sizeof(q->reason), "%s",
 			 cfg->device == Q_DEVICE_CPU ? "asked for in the configuration"
@@ -224,9 +225,9 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	gq__trace_started(q);
 	gq__log(Q_LOG_INFO,
 		"queue of %" PRIu32 " x %" PRIu32 " bytes on %s, processor %s, %" PRIu32
-		" consumers",
+		" consumers (%s)",
 		q->cfg.capacity, q->cfg.slot_bytes, q->device_name, q->processor.name,
-		q->cfg.consumers);
+		q->cfg.consumers, q->reason);
 	return q;
 drop:
 	gq__drop_ref(q);

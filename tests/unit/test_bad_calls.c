@@ -39,6 +39,7 @@ SPOIL(processor_so, c->processor = "nosuch.so")
 SPOIL(processor_no_object, c->processor = "/etc/passwd")
 SPOIL(data_without_size, c->processor_data_bytes = 0)
 SPOIL(size_without_data, c->processor_data = NULL; c->processor_data_bytes = 1)
+SPOIL(data_size_max, c->processor_data_bytes = SIZE_MAX)
 SPOIL(reserved_0, c->reserved[0] = 1)
 SPOIL(reserved_7, c->reserved[7] = UINT64_MAX)
 SPOIL(reserved_12, c->reserved[12] = 1)
@@ -72,6 +73,7 @@ static const struct bad_config bad_configs[] = {
 	{ "processor = no object", processor_no_object, "/etc/passwd" },
 	{ "processor_data without bytes", data_without_size, "processor_data_bytes is 0; allowed" },
 	{ "bytes without processor_data", size_without_data, "processor_data_bytes is 1; allowed" },
+	{ "processor_data_bytes = SIZE_MAX", data_size_max, "out of memory: 1844674407370955161" },
 	{ "reserved[0] = 1", reserved_0, "reserved[0] is 1; allowed: 0" },
 	{ "reserved[7] = max", reserved_7, "reserved[7] is 18446744073709551615; allowed: 0" },
 	{ "reserved[12] = 1", reserved_12, "reserved[12] is 1; allowed: 0" },
@@ -172,7 +174,8 @@ static void the_environment_overrides_defaults_but_nothing_explicit(void **state
 	assert_status(q_info(q, &info), Q_OK);
 	assert_int_equal(info.consumers, 3);
 	assert_int_equal(info.device, on_cuda() ? Q_DEVICE_CUDA : Q_DEVICE_CPU);
-	assert_non_null(strstr(info.reason, on_cuda() ? "are there" : "no CUDA device: CUDA: "));
+	assert_non_null(
+		strstr(info.reason, on_cuda() ? "are there" : "device cannot be used: CUDA: "));
 	q_shutdown(q);
 	unsetenv("GPUQ_DEVICE");
 	unsetenv("GPUQ_CONSUMERS");

@@ -103,6 +103,9 @@ static void a_source_that_cannot_be_read_is_refused(void **state)
 	cfg.processor = other;
 	expect_refusal(&cfg, "folder.cu' is not a file");
 	rmdir(other);
+	assert_int_equal(mkfifo(other, 0600), 0); /* nobody writes: not waited for */
+	expect_refusal(&cfg, "folder.cu' is not a file");
+	unlink(other);
 	cfg.processor = path;
 	write_source("", 0);
 	expect_refusal(&cfg, "score.cu' has 0 bytes; allowed: 1 to 16777216");

@@ -272,6 +272,7 @@ static void the_log_goes_to_the_sink(void **state)
 	q_shutdown(make_queue(4, 64));
 	q_set_log(NULL, NULL);
 	assert_non_null(strstr(kept, "queue of 4 x 64 bytes"));
+	assert_non_null(strstr(kept, "asked for in the configuration")); /* why this device */
 }
 
 int main(void)

@@ -492,6 +492,7 @@ static void a_result_longer_than_its_area_fails_and_is_not_cut(void **state)
 	cfg.result_bytes = 8;
 	q = make_queue_from(&cfg);
 	assert_status(take(q, send_op(q, OP_TOO_LONG, 0, "x", 1), buf, &len), Q_ERR_FAILED);
+	assert_non_null(strstr(q_last_error(), "or a result of more than result_bytes"));
 	len = sizeof(buf); /* an echo of 9 bytes into 8 */
 	assert_status(take(q, send(q, "123456789", 9), buf, &len), Q_ERR_FAILED);
 	expect_echo(q, send(q, "12345678", 8), "12345678", 8);

@@ -491,6 +491,8 @@ static void a_bounded_launch_ends_when_its_time_is_over(void **state)
 	refused(&cfg, "GPUQ_BOUNDED is '0'; allowed: MESSAGES or MESSAGES:MS");
 	setenv("GPUQ_BOUNDED", "4:x", 1);
 	refused(&cfg, "GPUQ_BOUNDED is '4:x'");
+	setenv("GPUQ_BOUNDED", "4:", 1);
+	refused(&cfg, "GPUQ_BOUNDED is '4:'");
 	unsetenv("GPUQ_BOUNDED");
 }
 

@@ -99,7 +99,8 @@ static bool start(const char *path)
 /* Under the lock. */
 static bool open_driver(void)
 {
-	const char *path = getenv("GPUQ_LIBCUDA");
+	/* Nobody chooses what a set-id program loads. */
+	const char *path = secure_getenv("GPUQ_LIBCUDA");
 	void *library;
 
 	if (path == NULL || path[0] == '\0')

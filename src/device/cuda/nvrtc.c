@@ -84,7 +84,7 @@ static QueueStatus resolve(void *library, const char *path, int driver, struct g
  */
 static QueueStatus open_library(int driver)
 {
-	const char *named = getenv("GPUQ_LIBNVRTC");
+	const char *named = secure_getenv("GPUQ_LIBNVRTC"); /* as GPUQ_LIBCUDA */
 	const bool by_name = named != NULL && named[0] != '\0';
 	const char *const *paths = by_name ? &named : usual;
 	const size_t n = by_name ? 1 : sizeof(usual) / sizeof(usual[0]);
@@ -180,7 +180,7 @@ static void free_options(struct options *o)
 
 static QueueStatus add_further(struct options *o)
 {
-	const char *text = getenv("GPUQ_NVRTC_OPTIONS");
+	const char *text = secure_getenv("GPUQ_NVRTC_OPTIONS"); /* -I reads files */
 	char *rest = NULL;
 
 	if (text == NULL || text[0] == '\0')
