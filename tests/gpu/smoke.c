@@ -499,6 +499,41 @@ static void bounded(void)
 }
 
 /* A descriptor to ordinary memory, which binding pins. */
+/* Both machines' clocks in one record: what lies between them, and how often they contradict. */
+static void traced(void)
+{
+	static const char what[] = "smoke: a trace";
+	static const char *const stages[Q_STAGES] = { "enqueue", "wait", "process", "notice",
+						      "total" };
+	enum { MESSAGES = 500 };
+	QueueConfig cfg = smoke_config(1);
+	TraceSummary t = { 0 };
+	const char *why;
+	char text[100];
+	GpuQueue *q;
+
+	cfg.flags = Q_TRACE;
+	cfg.trace_records = MESSAGES;
+	q = open_for(what, &cfg);
+	if (q == NULL)
+		return;
+	why = some_messages(q, MESSAGES);
+	if (why == NULL && q_trace_summary(q, &t) != Q_OK)
+		why = q_last_error();
+	printf("  clocks aligned to %" PRIu64 " ns; times moved of %" PRIu64 " of %" PRIu64 "\n",
+	       t.clock_error_ns, t.adjusted, t.recorded);
+	for (int i = 0; i < Q_STAGES; i++)
+		printf("  %s: p50 %" PRIu64 ", p99 %" PRIu64 ", most %" PRIu64 " ns\n", stages[i],
+		       t.stage[i].p50_ns, t.stage[i].p99_ns, t.stage[i].max_ns);
+	if (why == NULL && (t.recorded != MESSAGES || t.dropped != 0)) {
+		snprintf(text, sizeof(text), "%" PRIu64 " of %d recorded, %" PRIu64 " dropped",
+			 t.recorded, MESSAGES, t.dropped);
+		why = text;
+	}
+	end_step(what, why);
+	close_one(q);
+}
+
 static const char *describe_one(GpuQueue *q, RegionTable *table, uint8_t *bytes, uint32_t size)
 {
 	MessageDescriptor d = { .offset = 128, .length = 1000 };
@@ -654,6 +689,7 @@ int smoke(void)
 	by("smoke: a warp each, as the library chooses", 1, Q_TRANSPORT_AUTO);
 	parks_and_pauses();
 	bounded();
+	traced();
 	described();
 	two_queues();
 	many_streams();
