@@ -745,13 +745,14 @@ static void watch_exit(void)
  * The kernel's first launch, for which the driver may load code or enlarge local memory, and so
  * wait for every kernel: while the others' grids are gone, with the order to leave at once.
  */
-static bool launch_and_leave(struct gq_cuda *c)
+static bool launch_and_leave(struct gq_cuda *c, uint64_t patience_ns)
 {
-	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
+	uint64_t deadline_ns;
 
 	gq_store_release_u64(&c->link->orders.depart, c->launch + 1); /* X1: pairs with X2 */
 	if (!launch(c))
 		return false;
+	deadline_ns = gq__now_ns() + patience_ns;
 	while (!has_left(c)) {
 		if (gq__now_ns() >= deadline_ns) {
 			gq__cuda_fail_with_state(c,
@@ -774,7 +775,8 @@ static bool is_unlaunched(const struct gq_cuda *c)
 /*
  * While all grids are gone: the first launch of this queue's; and of bounded ones, which would come
  * beside another's grid, with their first messages. One that has no other queue beside it has none:
- * a profiler is to see launches for messages only.
+ * a profiler is to see launches for messages only. Other queues stand still meanwhile, and wait no
+ * longer for somebody's kernel that fills the GPU than they do for a message.
  */
 static bool launch_and_leave_all(struct gq_cuda *c)
 {
@@ -786,10 +788,11 @@ static bool launch_and_leave_all(struct gq_cuda *c)
 		alone = false;
 		if (!is_unlaunched(other))
 			continue;
-		launch_and_leave(other);
+		launch_and_leave(other, QUIET_TIMEOUT_NS);
 		other->departed = true; /* what waits there is launched for by quiet_end() */
 	}
-	return (alone && is_bounded(c)) || launch_and_leave(c);
+	return (alone && is_bounded(c)) ||
+	       launch_and_leave(c, alone ? START_TIMEOUT_NS : QUIET_TIMEOUT_NS);
 }
 
 /* The first launch that stays, and what is learnt from it. */
