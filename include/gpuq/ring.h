@@ -21,6 +21,11 @@ extern "C" {
  *            (each may be a different one later); everything else is as free as on any ring.
  *            q_ring_destroy() and q_region_table_destroy() alone need that no other thread uses
  *            the same handle.
+ * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
+ *            it first. A validator runs with cancellation off.
+ * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
+ *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
+ *            or changes what a signal does or the caller's mask; no call starts a thread.
  * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
  *            delays nobody else.
  * Time       No call waits, except those with `timeout_ms`.

@@ -197,7 +197,7 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 {
 	for (;;) {
 		revoke_reservations(q);
-		gq__reap_all(q, true);
+		gq__reap_all(q);
 		if (gq__settled(q))
 			return true;
 		if (!wait_for_accepted(q, deadline_ns))

@@ -2,11 +2,11 @@
 /* enqueue.c - the producers' calls: enqueue, batch, reserve, commit, abort, cancel. */
 #include "host/queue.h"
 #include "host/region.h"
+#include "host/sys.h"
 
 #include <inttypes.h>
 #include <sched.h>
 #include <string.h>
-#include <time.h>
 
 static const EnqueueOptions no_options;
 
@@ -70,7 +70,7 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 	gq_tend(q);
 	if (force) /* discarded messages free their slots only there */
 		return gq__pop_reaped(q, ids, max, closed);
-	gq__reap_all(q, false);
+	gq__reap(q, false);
 	return gq_pool_pop(&q->pool, ids, max, closed);
 }
 
@@ -144,6 +144,8 @@ static inline void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_
 	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags |
 		      (len >= q->copy_from && flags == 0 ? GQ_SLOT_COPIED : 0);
 	slot->priority = class_of(o);
+	if (__builtin_expect((o->flags & Q_ENQUEUE_DISCARD) != 0, 0))
+		gq_fetch_add_relaxed_u64(&q->count.discards, 1);
 	/* S1 release: who finds the id alive finds the slot filled; pairs with S2. */
 	gq_store_release_u64(&gq_record_of(q, id)->state, gq_state(q, id, phase));
 }
@@ -340,8 +342,6 @@ QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
  * @return Q_OK: look again. */
 static QueueStatus await_binding(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
 {
-	const struct timespec nap = { 0, 50000 };
-
 	if (q->device->bind == NULL) {
 		sched_yield();
 		return Q_OK;
@@ -354,7 +354,7 @@ static QueueStatus await_binding(GpuQueue *q, uint32_t timeout_ms, uint64_t *dea
 		gq_fetch_add_relaxed_u64(&q->count.timed_out, 1);
 		return gq__fail(Q_ERR_TIMEOUT, "regions were still being bound after timeout_ms");
 	}
-	nanosleep(&nap, NULL);
+	gq_sys_nap(50000);
 	return Q_OK;
 }
 
@@ -382,7 +382,7 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 	QueueStatus status = Q_OK;
 
 	GQ_ENTER(q);
-	gq__reap_all(q, true); /* what has finished lets go only there */
+	gq__reap_all(q); /* what has finished lets go only there */
 	/* B2 acquire: nobody uses the old table any more; pairs with B1. */
 	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
@@ -568,6 +568,9 @@ QueueStatus q_abort(GpuQueue *q, uint64_t msg_id)
 		if (open[i] == GQ_RESERVED)
 			gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
 		gq_fetch_add_relaxed_u64(&q->count.aborted, 1);
+		if ((gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->flags &
+		     GQ_SLOT_DISCARD) != 0)
+			gq_fetch_add_relaxed_u64(&q->count.discards, 0 - UINT64_C(1));
 		gq__wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
 		gq__free_slot(q, msg_id);
 		return Q_OK;

@@ -4,12 +4,12 @@
 
 #include "device/protocol.h"
 #include "host/error.h"
+#include "host/sys.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum { FROM_KERNEL_BYTES = 128 * 1024 };
 
@@ -93,9 +93,7 @@ void gq__chaos(void)
 	if (state % 64 == 0) {
 		sched_yield();
 	} else if (state % 4096 == 1) {
-		struct timespec nap = { 0, (long)(state >> 32) % 50000 };
-
-		nanosleep(&nap, NULL);
+		gq_sys_nap((long)(state >> 32) % 50000);
 	}
 }
 #endif

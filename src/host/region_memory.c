@@ -4,10 +4,10 @@
 
 #include "host/error.h"
 #include "host/memory.h"
+#include "host/sys.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +144,7 @@ QueueStatus gq__region_look_at_memory(const void *base, uint64_t size, RegionPol
 	FILE *file = NULL;
 	QueueStatus status;
 
+	GQ_NO_CANCEL();
 	*shared = true;
 	errno = EMFILE;
 	if (!gq__fault())
@@ -181,6 +182,7 @@ QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void **base, uint64_t
 	struct stat st;
 	QueueStatus status;
 
+	GQ_NO_CANCEL();
 	if (fstat(fd, &st) != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: %s", fd, strerror(errno));
 	if (S_ISREG(st.st_mode) && st.st_size == 0)

@@ -3,10 +3,10 @@
 #include "host/ring.h"
 
 #include "host/memory.h"
+#include "host/sys.h"
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 /* ---- configuration --------------------------------------------------------------------------- */
 
@@ -223,7 +223,7 @@ static void choose_fences(RingQueue *r)
 		return;
 	gq_exchange_seq_cst_u64(&r->head->signals.fenced, 1);
 	/* Who has looked at the flag before this is done with its call long before that. */
-	nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	gq_sys_nap(10000000);
 }
 
 QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, RingQueue **out)

@@ -239,7 +239,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 extern _Thread_local struct gq_ring_binding {
 	uint64_t serial;
 	struct gq_ring_record *record;
-} gq__ring_bindings[8] __attribute__((tls_model("initial-exec")));
+} gq__ring_bindings[8];
 
 static inline struct gq_ring_record *gq_ring_record_of(RingQueue *r)
 {

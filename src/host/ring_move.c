@@ -414,7 +414,7 @@ give_up:
 	/* Receivers on a closed ring wait until nobody is inside a send. */
 	if (messages && gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
 		gq__flag_wake_shared(&r->head->signals.data_armed);
-	return status == Q_ERR_FULL ? gq__fail(Q_ERR_FULL, "no room in the ring") : status;
+	return status; /* of FULL, who does not try again says so */
 }
 
 /* ---- what is at the front -------------------------------------------------------------------- */

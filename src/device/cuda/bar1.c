@@ -63,7 +63,7 @@ static bool map_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 		mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		why = errno;
 	}
-	close(fd); /* the mapping keeps what it needs */
+	gq_sys_close(fd); /* the mapping keeps what it needs */
 	if (mapped == MAP_FAILED) {
 		gq__failf(Q_ERR_UNSUPPORTED,
 			  "transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): %zu bytes "

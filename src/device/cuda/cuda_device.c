@@ -8,6 +8,7 @@
  * left. docs/design.md has the argument.
  */
 #include "device/cuda/cuda.h"
+#include "host/sys.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -96,6 +97,7 @@ void gq__cuda_fail(struct gq_cuda *c, const char *call, int result)
  */
 static bool is_resident(struct gq_cuda *c)
 {
+	GQ_NO_CANCEL();
 	int result = c->cu->cuCtxPushCurrent(c->context);
 
 	if (result == GQ_CU_SUCCESS) {
@@ -116,6 +118,7 @@ static bool has_left(struct gq_cuda *c)
 
 	if (c->launch == 0 || c->gone_for_good)
 		return true;
+	GQ_NO_CANCEL();
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
 		call = "cuStreamQuery";
@@ -141,6 +144,7 @@ static bool launch(struct gq_cuda *c)
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
+	GQ_NO_CANCEL();
 	gq_store_relaxed_u64(&c->launch, number); /* the launch publishes it: see published() */
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
@@ -152,9 +156,10 @@ static bool launch(struct gq_cuda *c)
 	}
 	if (result != GQ_CU_SUCCESS) {
 		gq_store_relaxed_u64(&c->launch, number - 1);
-		gq__cuda_error(c->cu, call, result);
-		if (c->started) /* a failed wake is a device failure */
+		if (c->started) /* a failed wake is a device failure, not the call's that woke */
 			fail_queue(c, call, result);
+		else
+			gq__cuda_error(c->cu, call, result);
 		return false;
 	}
 	c->departed = false;
@@ -209,7 +214,7 @@ static bool nothing_under_way(const GpuQueue *q)
  * their time was over or they were sent away, waits again. What they have claimed has completed. */
 static void cover_what_is_done(struct gq_cuda *c)
 {
-	gq__reap_all(c->q, true);
+	gq__reap_all(c->q);
 	c->covered = gq_load_relaxed_u64(&c->q->reaped.finished);
 }
 
@@ -688,12 +693,12 @@ static void *wait_for_grid(void *arg)
 {
 	GpuQueue *q = arg;
 	struct gq_cuda *c = state_of(q);
-	struct timespec nap = { 0, 5000000 };
 	bool left;
 
+	GQ_NO_CANCEL();
 	gq__name_this_thread("gpuq-grid");
 	do {
-		nanosleep(&nap, NULL);
+		gq_sys_nap(5000000);
 		pthread_mutex_lock(&c->lock);
 		left = !is_resident(c);
 		pthread_mutex_unlock(&c->lock);
@@ -958,13 +963,19 @@ static bool take_over(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
 	struct gq_counters counters;
+	struct gq_error before;
 	bool ok;
 
-	if (!gq_cuda_begin(c))
+	GQ_NO_CANCEL();
+	gq__error_keep(&before);
+	if (!gq_cuda_begin(c)) {
+		gq__error_put_back(&before);
 		return false;
+	}
 	ok = CU(c, cuMemcpyDtoHAsync, &counters, c->counters, sizeof(counters), c->stream) &&
 	     CU(c, cuStreamSynchronize, c->stream);
 	gq_cuda_end(c);
+	gq__error_put_back(&before);
 	if (!ok)
 		return false;
 	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
