@@ -138,7 +138,10 @@ void gq__region_drop(RegionTable *t, const MessageDescriptor *descriptor);
 QueueStatus gq__region_look_at_memory(const void *base, uint64_t size, RegionPolicy policy,
 				      bool *shared);
 
-/* Seal a memfd as its policy needs, and map all of it. */
-QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void **base, uint64_t *size);
+/* Seal a memfd as its policy needs. @param size  of the file, for good */
+QueueStatus gq__region_seal_fd(int fd, RegionPolicy policy, uint64_t *size);
+
+/* Map a sealed memfd over reserved addresses. */
+QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void *base, uint64_t size);
 
 #endif /* GPUQ_HOST_REGION_H */
