@@ -129,13 +129,18 @@ Q_API size_t q_ring_required_memory(const RingConfig *cfg);
  * Make a ring.
  *
  * @param cfg     NULL: all defaults
+ * In shared memory that is a file's (a memfd, a file of a tmpfs) all of it is taken now: a file
+ * that is too short, or a file system that is full, is an error here and no SIGBUS later
+ * (Linux 5.14 and newer). Against peers that cut the file use q_ring_create_fd().
+ *
  * @param memory  where it shall live, aligned to 128 bytes, kept by the caller for as long as
  *                anybody uses the ring, whatever its content; shared memory makes a ring between
  *                processes. NULL: the library's own memory, for threads of this process
  * @param bytes   size of `memory`; 0 with NULL
  * @param out     the handle; give it to q_ring_destroy()
- * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range, or memory is misaligned;
- *         Q_ERR_NO_MEMORY: `bytes` is below q_ring_required_memory(), or none could be had.
+ * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range, or memory is misaligned, cannot be
+ *         written, or is a private mapping of a file; Q_ERR_NO_MEMORY: `bytes` is below
+ *         q_ring_required_memory(), or not all of it could be had.
  */
 Q_API QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, RingQueue **out);
 
@@ -145,14 +150,42 @@ Q_API QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t byte
  * Everything read from the memory is checked: a peer that writes nonsense there harms this ring's
  * messages and nothing else of the process.
  *
+ * Not so what the peer does to the file behind the memory: whoever touches a page that has been cut
+ * off gets SIGBUS. Where peers are not trusted, use q_ring_attach_fd().
+ *
  * @return Q_OK; Q_ERR_INVALID_ARG: no ring, of another version or layout, damaged, or misaligned;
- *         Q_ERR_NO_MEMORY: `bytes` is less than the ring takes; Q_ERR_NOT_READY: its creator has
- *         not finished.
+ *         memory cannot be written, or is private: a mapping of a file, or a forked child's copy;
+ *         Q_ERR_NO_MEMORY: `bytes` is less than the ring takes, or the file behind it is shorter;
+ *         Q_ERR_NOT_READY: its creator has not finished.
  */
 Q_API QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out);
 
 /**
- * Give the handle back; NULL does nothing.
+ * q_ring_create() in a memfd that the library makes, allocates, and seals against any change of its
+ * size (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL): no peer can cut it.
+ *
+ * @param out_fd  the memfd, for q_ring_attach_fd() in other processes; the caller's to close, at
+ * any time: the ring lives on in its handles. Closed by execve()
+ * @param out     the handle; q_ring_destroy() also unmaps what the call has mapped
+ * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range; Q_ERR_NO_MEMORY: also descriptors used
+ *         up, or more than RLIMIT_FSIZE; Q_ERR_UNSUPPORTED: the kernel has no sealed memfds.
+ */
+Q_API QueueStatus q_ring_create_fd(const RingConfig *cfg, int *out_fd, RingQueue **out);
+
+/**
+ * q_ring_attach() to a memfd that is sealed against shrinking, as q_ring_create_fd() makes them.
+ * Children made by fork() attach so, by the descriptor that they inherit.
+ *
+ * @param fd   stays the caller's, who may close it afterwards
+ * @param out  the handle; q_ring_destroy() also unmaps what the call has mapped
+ * @return as q_ring_attach(); further Q_ERR_POLICY: fd is no memfd, or one without F_SEAL_SHRINK,
+ * or cannot be mapped for writing.
+ */
+Q_API QueueStatus q_ring_attach_fd(int fd, RingQueue **out);
+
+/**
+ * Give the handle back; NULL does nothing. What q_ring_create_fd() or q_ring_attach_fd() has mapped
+ * for it is unmapped.
  *
  * On a ring in the library's own memory, also drops what is queued and frees the memory. A ring in
  * the caller's memory lives on in other handles and is not closed.

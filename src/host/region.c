@@ -10,6 +10,7 @@
 #include "host/region.h"
 
 #include "host/error.h"
+#include "host/mapping.h"
 #include "host/memory.h"
 #include "host/queue.h"
 
@@ -189,6 +190,7 @@ static void publish_head(const RegionTable *t)
 	t->head->version = GQ_REGION_VERSION;
 	t->head->max_regions = t->max_regions;
 	t->head->entry_bytes = sizeof(struct gq_region_entry);
+	t->head->made_in = gq__generation + 1;
 	/* R1 release: header and zeroed entries; pairs with R2. */
 	gq_store_release_u64(&t->head->ready, GQ_REGION_MAGIC);
 }
@@ -229,6 +231,7 @@ QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t 
 				     RegionTable **out)
 {
 	QueueStatus status;
+	bool is_private;
 	RegionTable *t;
 
 	if (out == NULL)
@@ -242,6 +245,9 @@ QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t 
 		return gq__failf(Q_ERR_NO_MEMORY,
 				 "bytes is %zu; a table of %" PRIu32 " regions takes %zu", bytes,
 				 max_regions, required_bytes(max_regions));
+	status = gq__mapping_check(memory, required_bytes(max_regions), true, &is_private);
+	if (status != Q_OK)
+		return status;
 	t = new_handle(max_regions, memory);
 	if (t == NULL)
 		return Q_ERR_NO_MEMORY;
@@ -284,6 +290,7 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 	uint64_t words[sizeof(struct gq_region_head) / sizeof(uint64_t)];
 	struct gq_region_head head;
 	QueueStatus status;
+	bool is_private;
 	RegionTable *t;
 
 	if (out == NULL)
@@ -294,6 +301,9 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 	if (bytes < sizeof(head))
 		return gq__failf(Q_ERR_NO_MEMORY, "bytes is %zu; a table's header alone takes %zu",
 				 bytes, sizeof(head));
+	status = gq__mapping_check(memory, sizeof(head), true, &is_private);
+	if (status != Q_OK)
+		return status;
 	/* R2 acquire: header and entries; pairs with R1. */
 	if (gq_load_acquire_u64(&shared->ready) != GQ_REGION_MAGIC) {
 		uint64_t magic = gq_load_relaxed_u64(&shared->magic);
@@ -306,8 +316,14 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 		words[i] = gq_load_relaxed_u64((const uint64_t *)memory + i);
 	memcpy(&head, words, sizeof(head));
 	status = check_head(&head, bytes);
+	if (status == Q_OK)
+		status = gq__mapping_check(memory, (size_t)head.bytes, false, &is_private);
 	if (status != Q_OK)
 		return status;
+	if (is_private && head.made_in != 0 && head.made_in != gq__generation + 1)
+		return gq__fail(Q_ERR_INVALID_ARG,
+				"the memory is private, and its table was made by the process that "
+				"forked this one, which has another copy: it must be shared");
 	t = new_handle(head.max_regions, memory);
 	if (t == NULL)
 		return Q_ERR_NO_MEMORY;

@@ -28,7 +28,8 @@ struct gq_region_head {
 	uint32_t max_regions;
 	uint32_t entry_bytes;
 	uint32_t reserved0;
-	uint64_t reserved[11];
+	uint64_t made_in; /* as gq_ring_setup.made_in */
+	uint64_t reserved[10];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_region_head) == GQ_LINE, "layout is shared between processes");
 GQ_STATIC_ASSERT(offsetof(struct gq_region_head, version) == 24, "layout is shared");
