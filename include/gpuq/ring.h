@@ -23,7 +23,9 @@ extern "C" {
  *            the same handle.
  * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
  *            delays nobody else.
- * Time       No call waits, except those with `timeout_ms`.
+ * Time       No call waits, except those with `timeout_ms`. No peer, whatever it writes into the
+ *            shared memory, keeps a call longer than about ring_size and 65536 steps a message: who
+ *            is overtaken by others that often says Q_ERR_FULL or Q_ERR_EMPTY.
  * Errors     Every call on a ring may return Q_ERR_INVALID_ARG (ring is NULL), Q_ERR_UNSUPPORTED
  *            (the handle is of the process that forked this one: attach in the child),
  *            Q_ERR_LIMIT (more than 256 threads), and Q_ERR_FAILED: the shared memory holds what
@@ -37,13 +39,16 @@ extern "C" {
 #define Q_MAX_RING_SIZE        (1u << 20)
 #define Q_MAX_MESSAGE_SIZE     (1u << 20) /* bytes; of one entry */
 #define Q_RING_MAX_THREADS     256u
-#define Q_RING_INLINE_BYTES    16u /* of a completion */
+#define Q_RING_INLINE_BYTES    16u  /* of a completion */
+#define Q_RING_MAX_PARTS       256u /* entries that one message takes, with Q_RING_LARGE */
 
 /* RingConfig.flags */
 #define Q_RING_SINGLE                                                                              \
 	UINT32_C(1) /* one sending thread and one receiving thread at a time: faster */
 #define Q_RING_AGEING UINT32_C(2) /* strict priority with a bound: see ageing_limit */
-#define Q_RING_LARGE  UINT32_C(4) /* messages above max_msg_size are sent in several entries */
+#define Q_RING_LARGE                                                                               \
+	UINT32_C(4) /* messages above max_msg_size are sent in several entries: at most            \
+		     * Q_RING_MAX_PARTS, and at most ring_size */
 
 /* In every field zero means the default. Copied by q_ring_create(). */
 typedef struct RingConfig {
@@ -206,7 +211,8 @@ Q_API QueueStatus q_ring_close(RingQueue *r);
  * Send one message. The data has been copied when the call returns.
  *
  * @param data      NULL is legal when len is 0
- * @param len       bytes, at most max_msg_size; with Q_RING_LARGE at most ring_size * max_msg_size
+ * @param len       bytes, at most max_msg_size; with Q_RING_LARGE at most
+ *                  min(ring_size, Q_RING_MAX_PARTS) * max_msg_size
  * @param priority  of equal priority: first sent, first received. Higher: received first
  * @return Q_OK; Q_ERR_FULL: no room; Q_ERR_SHUTDOWN: closed; Q_ERR_INVALID_ARG: data, len or
  *         priority; or what the schema's validator said.
@@ -361,10 +367,12 @@ Q_API QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table);
  */
 
 /*
- * Every call on a table may return Q_ERR_INVALID_ARG (table or an output is NULL) and Q_ERR_FAILED
- * (its memory holds what no correct peer writes); they are not repeated below. A child made by
- * fork() goes on with its copy of the handle, and destroys it for itself. References are counted
- * for all processes together: those of one that dies are never given back.
+ * Every call on a table may return Q_ERR_INVALID_ARG (table or an output is NULL), Q_ERR_FAILED
+ * (its memory holds what no correct peer writes) and, with a region, Q_ERR_NOT_READY (others
+ * changed its state 65536 times within the call, which has done nothing: try again); they are not
+ * repeated below. A child made by fork() goes on with its copy of the handle, and destroys it for
+ * itself. References are counted for all processes together: those of one that dies are never given
+ * back.
  */
 #define Q_MAX_REGIONS 65536u
 
@@ -402,7 +410,8 @@ Q_API QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, s
 
 /**
  * Use a table that another process has made. Regions must be mapped here, by
- * q_region_map(), before they can be resolved. Everything read from the memory is checked.
+ * q_region_map(), before they can be resolved. Everything read from the memory is checked; that no
+ * peer cuts the file behind it is for the caller to see to: F_SEAL_SHRINK.
  * @return as q_ring_attach().
  */
 Q_API QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out);
@@ -418,9 +427,12 @@ Q_API void q_region_table_destroy(RegionTable *t);
  * An immutable region must be one that cannot change: private memory is taken at the caller's word
  * (no other process can reach it), shared memory must be a memfd sealed against writing and cutting
  * (F_SEAL_WRITE, F_SEAL_SHRINK), of which this process has a descriptor open. A private mapping of
- * a memfd shows what others write there, and counts as shared.
+ * a file shows what others write there, and counts as shared, but for the data of the program and
+ * of the libraries it has loaded.
  *
- * @param base    kept by the caller until q_region_info() says Q_ERR_STALE; append-only: writable
+ * @param base    kept by the caller until q_region_info() says Q_ERR_STALE; append-only: writable.
+ *                A peer that lies can bring that about: where peers are not trusted, keep it until
+ *                no thread of this process reads it, too
  * @param size    bytes, not 0. Append-only: the room; appended bytes begin at 0
  * @param out     the handle
  * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered; Q_ERR_POLICY:
@@ -461,6 +473,9 @@ Q_API QueueStatus q_region_register_fd(RegionTable *t, int fd, RegionPolicy poli
  * Say where in this process a region is, that another process has registered; only reading is
  * needed. After fork() in a child: only for regions registered since.
  *
+ * That its bytes do not change, or vanish with a SIGBUS, is the peer's word. The kernel's is in the
+ * memfd: look at F_GET_SEALS before mapping it.
+ *
  * @param size  what is mapped here; a descriptor must lie within it
  * @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: also when it is mapped here already, elsewhere or
  *         with another size.
@@ -469,7 +484,8 @@ Q_API QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *
 			       uint64_t size);
 
 /**
- * Add bytes to an append-only region. One process appends; its threads one after the other.
+ * Add bytes to an append-only region. One process appends, the one that has registered it, and not
+ * its children; its threads one after the other.
  *
  * @param out_offset  where they begin
  * @return Q_OK: they may be described; Q_ERR_FULL: not that much room, nothing written;

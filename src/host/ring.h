@@ -140,7 +140,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 #define GQ_KIND_BITS        3u
 #define GQ_KIND_DESCRIPTOR  1u /* a MessageDescriptor, in `described` */
 #define GQ_KIND_PARTS       2u /* the cell is the first of several, linked by `chain` */
-#define GQ_MAX_PARTS        256u
+#define GQ_MAX_PARTS        Q_RING_MAX_PARTS
 #define GQ_DESCRIPTOR_WORDS 3u
 
 /* A word of `chain`: one entry of a message in several. */
