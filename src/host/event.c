@@ -75,17 +75,33 @@ uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
 	return n;
 }
 
+/* @return whether the flag is armed; then *key is what to sleep with. False: it was changed by
+ * another just now, so look once more and try again. */
+static bool flag_arm(uint32_t *flag, uint32_t *key)
+{
+	uint32_t value = gq_load_seq_cst_u32(flag); /* K2: pairs with K1 */
+
+	*key = value;
+	if ((value & GQ_FLAG_BITS) == GQ_FLAG_ARMED)
+		return true; /* armed, and no waker has begun since: sleep beside whoever does */
+	*key = ((value | GQ_FLAG_BITS) + 1) | GQ_FLAG_ARMED;
+	return gq_cas_seq_cst_u32(flag, value, *key); /* K2: pairs with K1 */
+}
+
 static void flag_wake(uint32_t *flag, bool shared)
 {
-	uint32_t value = gq_load_seq_cst_u32(flag);
+	uint32_t value;
 
-	for (; value % 2 != 0; value = gq_load_seq_cst_u32(flag)) {
-		if (gq_cas_seq_cst_u32(flag, value, value + 1)) {
-			GQ_WINDOW();
-			futex_wake(flag, UINT32_MAX, shared);
-			return;
-		}
-	}
+	if ((gq_load_seq_cst_u32(flag) & GQ_FLAG_ARMED) == 0) /* K1: pairs with K2 */
+		return;
+	value = gq_fetch_or_seq_cst_u32(flag, GQ_FLAG_WAKING);
+	if ((value & GQ_FLAG_ARMED) == 0)
+		return; /* another has woken all, and taken it down */
+	GQ_WINDOW();
+	futex_wake(flag, UINT32_MAX, shared);
+	GQ_WINDOW();
+	value |= GQ_FLAG_WAKING;
+	gq_cas_seq_cst_u32(flag, value, value & ~GQ_FLAG_BITS); /* unless armed again since */
 }
 
 void gq__flag_wake(uint32_t *flag)
@@ -221,12 +237,14 @@ bool gq__wait_next(struct gq_wait *w)
 		return false;
 	if (spin(w))
 		return true;
-	if (w->flag != NULL) {
-		w->key = gq_fetch_or_seq_cst_u32(w->flag, 1) | 1; /* K2: pairs with K1 */
-	} else {
+	if (w->flag == NULL) {
 		w->key = gq_event_register(w->event);
+		w->registered = true;
+	} else {
+		w->registered = flag_arm(w->flag, &w->key);
+		/* In shared memory somebody may change it for ever, only to keep us here. */
+		w->expired = !w->registered && gq__now_ns() >= w->deadline_ns;
 	}
-	w->registered = true;
 	return true;
 }
 
