@@ -39,7 +39,8 @@ extern "C" {
  * Outputs    Written on success only, except counts and lengths (`*out_enqueued`, `*out_count`,
  *            `*inout_len`), which are written whatever the status.
  * Time       `timeout_ms`: 0 tries once, UINT32_MAX waits for ever; all waiting is on
- *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields, then sleeps.
+ *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields where
+ *            that is cheap, then sleeps.
  * Ids        64-bit, unique, strictly increasing in the order of allocation, not contiguous.
  *            0 is never the id of a message. An id value can repeat only after 2^44 further
  *            messages at the largest capacity (2^52 at capacity 4096, 2^60 at 16 and below).

@@ -25,10 +25,10 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms);
  *             ;
  *     gq__wait_end(&wait);
  *
- * gq__wait_next() spins, then yields, then registers with the event and lets the caller attempt
- * once more (the second look of edge K2), then sleeps. It returns false when the deadline has
- * passed and an attempt has been made since. While `registered`, the attempt must look with
- * sequentially consistent loads and must not skip anything because another thread is at it.
+ * gq__wait_next() spins, then yields where that is cheap, then registers with the event and lets
+ * the caller attempt once more (the second look of edge K2), then sleeps. It returns false when the
+ * deadline has passed and an attempt has been made since. While `registered`, the attempt must look
+ * with sequentially consistent loads and must not skip anything because another thread is at it.
  */
 struct gq_wait {
 	struct gq_event *event; /* what to sleep on: this ... */
@@ -102,7 +102,12 @@ void gq__flag_wake(uint32_t *flag);
 /* The same where the sleepers may be other processes. */
 void gq__flag_wake_shared(uint32_t *flag);
 
-/* Let another thread run. */
-void gq__yield(void);
+/*
+ * In a loop that waits for some instructions of another thread, or for a GPU, and must not sleep
+ * until woken: let time pass. Spins at first, then yields, where that is cheap and not for ever,
+ * then naps, so that it ends also where the other thread runs only if this one does not.
+ * @param turn  how often in this loop before
+ */
+void gq__await_step(uint32_t turn);
 
 #endif /* GPUQ_HOST_EVENT_H */

@@ -386,7 +386,9 @@ QueueStatus q_ring_close(RingQueue *r)
 	signals = &r->head->signals;
 	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED); /* N1; K1 */
 	for (int i = 0; i < 1000 && !gq__ring_settle(r); i++)
-		gq__yield(); /* a sender inside; if it is stopped, receivers will find out */
+		gq__await_step(
+			(uint32_t)
+				i); /* a sender inside; if it is stopped, receivers will find out */
 	gq__flag_wake_shared(&signals->data_armed);
 	gq__flag_wake_shared(&signals->room_armed);
 	return Q_OK;
