@@ -53,7 +53,8 @@ extern "C" {
  * Outputs    Written on success only, except counts and lengths (`*out_enqueued`, `*out_count`,
  *            `*inout_len`), which are written whatever the status.
  * Time       `timeout_ms`: 0 tries once, UINT32_MAX waits for ever; all waiting is on
- *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields, then sleeps.
+ *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields where
+ *            that is cheap, then sleeps.
  * Work       A call that does not wait takes notice of at most 1024 completions, and passes over at
  *            most as many finished messages that are not to be polled (discarded, or taken by id),
  *            beside those it hands out. If there are more it may find nothing yet: count 0, or

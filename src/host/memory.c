@@ -81,10 +81,16 @@ void gq__free(void *memory, size_t bytes)
 
 #if defined(GPUQ_CHAOS)
 /* Now and then let others run, or sleep, in the windows that the protocol must survive. */
+_Thread_local void (*gq__in_window)(void);
+
 void gq__chaos(void)
 {
 	static _Thread_local uint64_t state;
 
+	if (gq__in_window != NULL) {
+		gq__in_window();
+		return;
+	}
 	if (state == 0)
 		state = (uint64_t)(uintptr_t)&state | 1;
 	state ^= state << 13; /* xorshift64, Marsaglia 2003 */

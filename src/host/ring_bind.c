@@ -143,7 +143,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 	const uint64_t mine = gq_ring_record_index(r, record) + 1;
 	const uint64_t give_up_ns = gq__now_ns() + 50000000u;
 
-	for (;;) {
+	for (uint32_t turn = 0;; turn++) {
 		uint64_t holder = gq_load_acquire_u64(role);
 		const struct gq_ring_record *other;
 
@@ -166,6 +166,6 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 			return gq__fail(Q_ERR_POLICY,
 					"two threads at once on one side of a ring made with "
 					"Q_RING_SINGLE");
-		gq__yield();
+		gq__await_step(turn);
 	}
 }

@@ -42,9 +42,9 @@ static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, s
 				 count > 1 ? " of an item" : "", item->len, i, count);
 	if (__builtin_expect(item->len > max || item->len > UINT32_MAX, 0))
 		return gq__failf(Q_ERR_INVALID_ARG,
-				 "len is %zu; at most %" PRIu64
-				 " bytes fit in a message of this ring (item %zu of %zu)",
-				 item->len, max, i, count);
+				 "len is %zu; at most %" PRIu64 " bytes (%" PRIu32
+				 " entries) fit in a message of this ring (item %zu of %zu)",
+				 item->len, max, r->max_parts, i, count);
 	if (__builtin_expect(r->validate != NULL, 0)) {
 		status = validate(r, item->data, item->len);
 		if (status != Q_OK) {
@@ -249,13 +249,15 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 /* What follows from finding nothing. */
 static QueueStatus nothing(RingQueue *r, struct gq_receiving *q)
 {
+	if (__builtin_expect(q->front == Q_ERR_EMPTY, 0)) /* there may be something */
+		return gq__fail(Q_ERR_EMPTY, "others took every message that this call saw");
 	if (__builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
 		/* Nothing can come any more once nobody is inside a send; then look again, for what
 		 * came before that. */
 		if (gq__ring_settle(r)) {
 			QueueStatus status = gq_ring_receive_from(r, &r->messages, q);
 
-			return status == Q_ERR_EMPTY
+			return status == Q_ERR_EMPTY && q->front != Q_ERR_EMPTY
 				       ? gq__fail(Q_ERR_SHUTDOWN,
 						  "the ring is closed and nothing is left in it")
 				       : status;

@@ -12,7 +12,6 @@
 #include "host/thread.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,12 +183,9 @@ static enum gq_park park_of(struct gq_cuda *c)
 			return GQ_PARK_RUNNING; /* it has not begun */
 		if (park != GQ_PARK_LOOKING)
 			return park;
-		if (turns % 1024 == 0 && has_left(c))
+		if (turns % 256 == 0 && has_left(c))
 			return c->gone_for_good ? GQ_PARK_RUNNING : GQ_PARK_GONE;
-		if (turns < 64)
-			gq_cpu_relax();
-		else
-			sched_yield();
+		gq__await_step(turns);
 	}
 }
 
@@ -253,12 +249,13 @@ static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: pairs with X2 */
 	/* A driver that reports an error has not said that the grid is gone: then it is asked
 	 * again. */
-	while (c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good) {
+	for (uint32_t turn = 0;
+	     c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good; turn++) {
 		if (gq__now_ns() >= deadline_ns) {
 			c->departed = true; /* units have left, and the others will */
 			return false;
 		}
-		sched_yield();
+		gq__await_step(turn);
 	}
 	c->departed = true;
 	return true;
@@ -617,6 +614,7 @@ void gq__cuda_fail_with_state(struct gq_cuda *c, const char *what)
 static bool run_canary(struct gq_cuda *c)
 {
 	const uint64_t begun = gq__now_ns();
+	uint32_t turn = 0;
 	int result;
 
 	if (!gq__open_launch_canary(c, NULL))
@@ -624,7 +622,7 @@ static bool run_canary(struct gq_cuda *c)
 	do {
 		result = c->cu->cuStreamQuery(c->canary_stream);
 		if (result == GQ_CU_NOT_READY)
-			sched_yield();
+			gq__await_step(turn++);
 	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
 	c->measured.canary = result == GQ_CU_SUCCESS ? gq__now_ns() - begun : UINT64_MAX;
 	if (result == GQ_CU_NOT_READY)
@@ -641,6 +639,7 @@ static bool run_canary(struct gq_cuda *c)
 static bool await_residence(struct gq_cuda *c)
 {
 	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
+	uint32_t turn = 0;
 
 	/* G2 acquire: pairs with G1. */
 	while (gq_load_acquire_u64(&c->link->report.resident) != c->launch) {
@@ -661,7 +660,7 @@ static bool await_residence(struct gq_cuda *c)
 				   "leave room for both");
 			return false;
 		}
-		sched_yield();
+		gq__await_step(turn++);
 	}
 	return true;
 }
@@ -734,8 +733,8 @@ static void at_exit(void)
 	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
 		if (c->generation != gq__generation || pthread_mutex_trylock(&c->lock) != 0)
 			continue;
-		while (!has_left(c) && gq__now_ns() < deadline_ns)
-			sched_yield();
+		for (uint32_t turn = 0; !has_left(c) && gq__now_ns() < deadline_ns; turn++)
+			gq__await_step(turn);
 		pthread_mutex_unlock(&c->lock);
 	}
 	pthread_mutex_unlock(&live_lock);
@@ -758,13 +757,13 @@ static bool launch_and_leave(struct gq_cuda *c, uint64_t patience_ns)
 	if (!launch(c))
 		return false;
 	deadline_ns = gq__now_ns() + patience_ns;
-	while (!has_left(c)) {
+	for (uint32_t turn = 0; !has_left(c); turn++) {
 		if (gq__now_ns() >= deadline_ns) {
 			gq__cuda_fail_with_state(c,
 						 "the grid was told to leave at once, and has not");
 			return false;
 		}
-		sched_yield();
+		gq__await_step(turn);
 	}
 	if (c->gone_for_good)
 		gq__device_failed(c->q);
