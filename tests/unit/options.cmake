@@ -80,3 +80,6 @@ foreach(granularity 0 1 2)
 		endif()
 	endforeach()
 endforeach()
+
+# Traces processes instruction by instruction.
+set_tests_properties(unit.ring_stopped PROPERTIES TIMEOUT 600)
