@@ -27,7 +27,8 @@ extern "C" {
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
  *            or changes what a signal does or the caller's mask; no call starts a thread.
  * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
- *            delays nobody else.
+ *            delays nobody else. (Until it goes on, what a dead one had stays lost; with
+ *            Q_RING_SINGLE, see also q_ring_close().)
  * Time       No call waits, except those with `timeout_ms`. No peer, whatever it writes into the
  *            shared memory, keeps a call longer than about ring_size and 65536 steps a message: who
  *            is overtaken by others that often says Q_ERR_FULL or Q_ERR_EMPTY.
@@ -88,7 +89,7 @@ typedef struct RingMessage {
 	RingMessageKind kind;
 	uint32_t length;              /* bytes; of a descriptor: what it describes */
 	QueuePriority priority;       /* never Q_PRIORITY_DEFAULT */
-	uint64_t sequence;            /* accepted messages before this one, since q_ring_create() */
+	uint64_t sequence;            /* see q_ring_sequence() */
 	size_t offset;                /* q_ring_recv_batch(): where in `buf` it begins */
 	MessageDescriptor descriptor; /* zero for an inline message */
 } RingMessage;
@@ -205,8 +206,11 @@ Q_API void q_ring_destroy(RingQueue *r);
 /**
  * Accept no more messages and wake everybody who waits. Idempotent, final, for all processes.
  *
- * What was accepted before can still be received; then receivers get Q_ERR_SHUTDOWN. Completions
- * are not affected.
+ * What was accepted before can still be received; then receivers get Q_ERR_SHUTDOWN. A send that is
+ * under way is accepted, or gets Q_ERR_SHUTDOWN; a thread that is stopped in the middle of one
+ * delays nobody. With Q_RING_SINGLE it does: receivers find nothing (Q_ERR_EMPTY, Q_ERR_TIMEOUT)
+ * until the sender goes on or has died. A caller that dies in here leaves the rest to whoever uses
+ * the ring next. Completions are not affected.
  */
 Q_API QueueStatus q_ring_close(RingQueue *r);
 
@@ -253,7 +257,14 @@ Q_API QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size
 Q_API QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descriptor,
 					 QueuePriority priority);
 
-/** The number of messages accepted so far is also the next one's sequence. */
+/**
+ * The sequence that the next message will have.
+ *
+ * Sequences begin with 0 after q_ring_create(); no two messages have the same, and each sender's
+ * increase. There is a gap only where a sender died in the middle of a send, or was overtaken there
+ * by q_ring_close(); without one this is also the number of messages accepted, which
+ * RingStats.sent always is. A snapshot: exact when nobody sends.
+ */
 Q_API uint64_t q_ring_sequence(RingQueue *r);
 
 /* ---- receiving ------------------------------------------------------------------------------- */

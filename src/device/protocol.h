@@ -140,6 +140,8 @@ GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
 		;
 }
 
+enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
+
 /*
  * One step of publishing a value at the next free position, from `*pos` on, which moves past it.
  *
@@ -148,13 +150,15 @@ GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
  * Source: the entry-swap queue with a helped tail of Tsigas and Zhang (SPAA 2001), with full
  * positions in place of their two null values.
  *
- * @return whether it is published; false: step again.
+ * @param bar  a bit of values, or 0: where the next free position's entry has it, nothing is put
+ *             there nor behind it (see gq_ring_try_bar())
  */
-GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
+GQ_FN enum gq_put gq_ring_try_put_unless(const struct gq_ring *r, uint64_t *pos, uint64_t value,
+					 uint64_t bar)
 {
 	uint64_t *entry = gq_ring_entry(r, *pos);
 	uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire: a position seen published is
-						    * passed on by H1 */
+						    * passed on by H1. N4: pairs with N3 */
 
 	if (gq_ring_is_at(r, old, *pos)) {
 		/* Another's, who may stand still before raising the tail. Whoever goes past raises
@@ -165,13 +169,46 @@ GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t valu
 		++*pos;
 		(void)gq_ring_try_raise(r, *pos);
 	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
+		if ((old & bar) != 0)
+			return GQ_PUT_BARRED;
 		GQ_WINDOW();
 		/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2. Sequentially
 		 * consistent because K1 follows: see gq_event. */
 		if (gq_cas_seq_cst_u64(entry, old, gq_ring_tag(r, *pos) | value)) {
 			++*pos;
-			return true;
+			return GQ_PUT_DONE;
 		}
+	} else {
+		*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
+	}
+	return GQ_PUT_AGAIN;
+}
+
+/* @return whether it is published; false: step again. */
+GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
+{
+	return gq_ring_try_put_unless(r, pos, value, 0) == GQ_PUT_DONE;
+}
+
+/*
+ * One step of barring a ring for good: a bit in the entry of the next free position, whatever else
+ * is in that word (the entry of a lap ago: taken, or in a full ring still to be taken). Putters
+ * swap the very word that the bit changes, so each has published before it or finds it. Idempotent.
+ *
+ * @return whether it is barred, at `*pos`; false: step again.
+ */
+GQ_FN bool gq_ring_try_bar(const struct gq_ring *r, uint64_t *pos, uint64_t bar)
+{
+	uint64_t *entry = gq_ring_entry(r, *pos);
+	uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire, as for a putter */
+
+	if (gq_ring_is_at(r, old, *pos)) {
+		++*pos;
+		gq_ring_raise_tail(r, *pos);
+	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
+		GQ_WINDOW();
+		/* N3 release: that the ring is closed; pairs with N4. */
+		return (old & bar) != 0 || gq_cas_seq_cst_u64(entry, old, old | bar);
 	} else {
 		*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
 	}

@@ -116,7 +116,7 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 	words += n;
 	for (uint32_t c = 0; c < classes; c++, words += n)
 		b->ready[c] = gq_ring_of(words, &pos->head[c], &pos->tail[c], order,
-					 GQ_LENGTH_BITS + GQ_KIND_BITS + order, order);
+					 GQ_SLOT_SHIFT + order, order);
 	b->number = words;
 	words += n;
 	if (described) {
@@ -216,6 +216,7 @@ static void free_handle(RingQueue *r)
 		gq__free(r->head, r->bytes);
 	if (r->mapped != 0)
 		munmap(r->head, r->mapped);
+	gq__ring_forget_repair(r);
 	gq__free(r->turn, GQ_RECORDS * sizeof(*r->turn));
 	gq__free(r, sizeof(*r));
 }
@@ -226,6 +227,7 @@ static void choose_fences(RingQueue *r)
 	if (gq__ring_barrier_register() && gq__ring_barrier())
 		return;
 	gq_exchange_seq_cst_u64(&r->head->signals.fenced, 1);
+	gq_store_relaxed_u64(&r->fenced_since_ns, gq__now_ns());
 	/* Who has looked at the flag before this is done with its call long before that. */
 	gq_sys_nap(10000000);
 }
@@ -385,10 +387,8 @@ QueueStatus q_ring_close(RingQueue *r)
 	GQ_RING_ENTER(r);
 	signals = &r->head->signals;
 	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED); /* N1; K1 */
-	for (int i = 0; i < 1000 && !gq__ring_settle(r); i++)
-		gq__await_step(
-			(uint32_t)
-				i); /* a sender inside; if it is stopped, receivers will find out */
+	/* Single mode, and a sender is inside: it wakes the receivers when it leaves. */
+	gq__ring_settle(r);
 	gq__flag_wake_shared(&signals->data_armed);
 	gq__flag_wake_shared(&signals->room_armed);
 	return Q_OK;
@@ -447,7 +447,14 @@ uint32_t q_ring_is_full(RingQueue *r)
 
 uint64_t q_ring_sequence(RingQueue *r)
 {
-	return gq_ring_enter(r) != Q_OK ? 0 : sum_since_start(&r->messages, true);
+	const struct gq_box *b;
+
+	if (gq_ring_enter(r) != Q_OK)
+		return 0;
+	b = &r->messages; /* see take_numbers() */
+	if (b->sequence != NULL)
+		return gq_load_acquire_u64(b->sequence);
+	return ((gq_load_acquire_u64(b->pool.head) >> 1) - b->start_pos) & (UINT64_MAX >> 1);
 }
 
 QueueStatus q_ring_stats(RingQueue *r, RingStats *out)

@@ -21,7 +21,7 @@
 /* ---- in shared memory ------------------------------------------------------------------------ */
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
-#define GQ_RING_VERSION 1u
+#define GQ_RING_VERSION 2u
 #define GQ_RECORDS      Q_RING_MAX_THREADS
 
 /* What the ring is: written by q_ring_create(), constant from `ready` on. */
@@ -45,8 +45,8 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_setup) == GQ_LINE, "layout is shared betw
 
 enum gq_ring_state {
 	GQ_RING_OPEN = 0,
-	GQ_RING_CLOSED,  /* nothing new is accepted; a sender may still be inside a call */
-	GQ_RING_SETTLED, /* nor is any sender inside: what is not there now will not come */
+	GQ_RING_CLOSED,  /* nothing new is accepted; who is inside a send may still publish */
+	GQ_RING_SETTLED, /* nor can they: what is not there now will not come */
 };
 
 /* Read by every call and written rarely. */
@@ -63,10 +63,12 @@ struct gq_ring_signals {
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_signals) == GQ_LINE, "layout is shared between processes");
 
 struct gq_ring_repair {
-	uint64_t holder; /* identity of the thread that repairs */
+	uint64_t holder; /* owner word of the record whose thread changes the ring: see
+			    ring_repair.c */
 	uint64_t repairs;
 	uint64_t reclaimed;
-	uint64_t reserved[13];
+	uint64_t epoch; /* counts what was done under the lock */
+	uint64_t reserved[12];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_repair) == GQ_LINE, "layout is shared between processes");
 
@@ -81,7 +83,7 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  */
 struct gq_ring_record {
 	uint64_t owner; /* identity; 0: free */
-	uint64_t op;    /* gq_op; U1, U2 */
+	uint64_t op;    /* gq_op; U1, U2. Counts on over all owners: never set back */
 	/* Single mode: what the operation will have done when it is complete (see ring_repair.c).
 	 */
 	uint64_t plan_op;   /* the op that the plan is of, written last */
@@ -132,14 +134,19 @@ struct gq_ring_completion {
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared between processes");
 
 /*
- * The word of a class ring's entry, below its tag (a lap): slot, kind, length. With length and slot
- * in one word a receiver knows what it needs room for before it claims, and a message of up to a
- * cache line is one line and three words.
+ * The word of a class ring's entry, below its tag (a lap): slot, closed, kind, length. With length
+ * and slot in one word a receiver knows what it needs room for before it claims, and a message of
+ * up to a cache line is one line and three words.
+ *
+ * `closed` says nothing of the message in the entry, but that the entry's next one will never come:
+ * see gq__ring_bar().
  */
 #define GQ_LENGTH_BITS      21u
-#define GQ_KIND_BITS        3u
+#define GQ_KIND_BITS        2u
 #define GQ_KIND_DESCRIPTOR  1u /* a MessageDescriptor, in `described` */
 #define GQ_KIND_PARTS       2u /* the cell is the first of several, linked by `chain` */
+#define GQ_CLOSED           (UINT64_C(1) << (GQ_LENGTH_BITS + GQ_KIND_BITS)) /* see above */
+#define GQ_SLOT_SHIFT       (GQ_LENGTH_BITS + GQ_KIND_BITS + 1u)
 #define GQ_MAX_PARTS        Q_RING_MAX_PARTS
 #define GQ_DESCRIPTOR_WORDS 3u
 
@@ -170,7 +177,7 @@ struct gq_box {
 /* The slot in an entry's word, and its kind; the slot in a word of the pool. */
 static inline uint32_t gq_entry_slot(const struct gq_box *b, uint64_t word)
 {
-	return (uint32_t)(word >> (GQ_LENGTH_BITS + GQ_KIND_BITS) & b->pool.mask);
+	return (uint32_t)(word >> GQ_SLOT_SHIFT & b->pool.mask);
 }
 
 static inline uint32_t gq_entry_kind(uint64_t word)
@@ -206,7 +213,11 @@ struct RingQueue {
 	struct gq_ring_turn *turn; /* with Q_RING_AGEING, else NULL */
 	/* Watching peers: see gq__ring_watch(). */
 	GQ_ALIGNED(GQ_LINE) uint64_t next_watch_ns;
-	uint64_t watching; /* 1: a thread of this handle is at it */
+	uint64_t watching;        /* 1: a thread of this handle is at it; guards what is below */
+	uint64_t step_ns;         /* not 0: a repair is under way, look at it so often */
+	uint64_t fenced_since_ns; /* not 0: membarrier was refused then; not guarded */
+	uint64_t next_scan_ns;
+	struct gq_ring_inquest *inquest; /* the repair; NULL: none */
 	uint64_t seen_op[GQ_RECORDS];
 };
 
@@ -234,6 +245,8 @@ struct gq_ring_record *gq__ring_bind(RingQueue *r);
 /* Identity of the calling thread: its id and when it was started. 0: no /proc. */
 uint64_t gq__thread_identity(void);
 bool gq__thread_is_dead(uint64_t identity);
+enum gq_life { GQ_LIFE_ALIVE, GQ_LIFE_DEAD, GQ_LIFE_UNKNOWN };
+enum gq_life gq__peer_life(const struct gq_ring_record *record, uint64_t owner);
 uint64_t gq__pid_namespace(void);
 /* Single mode: make the calling thread the one that sends or receives. */
 QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_record *record,
@@ -274,14 +287,38 @@ static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *reco
 		gq_fetch_or_seq_cst_u64(&record->op, 0); /* a full fence of its own */
 }
 
-/* At most every 100 ms: find peers that have died inside a call and repair what they left. */
+/*
+ * gq__ring_barrier(), or, where the kernel refuses it, what stands in for it: everybody makes
+ * fences from now on, and those that looked before are given time. @return false: not reached yet;
+ * ask again, in 10 ms at the latest.
+ */
+bool gq__ring_reach(RingQueue *r);
+
+/* Whether a thread that is, or was, a record's owner lives; by which repairs judge. */
+typedef enum gq_life gq_judge(const struct gq_ring_record *record, uint64_t owner);
+
+/*
+ * To be called by who finds no room, however often: at most every 100 ms it looks for peers that
+ * have died inside a call, and repairs what they left, step by step. Never waits.
+ */
 void gq__ring_watch(RingQueue *r);
-/* On a closed ring: whether no sender is inside a call any more. */
-bool gq__ring_settle(RingQueue *r);
-/* Single mode: the positions of one that died inside `op`. The repair lock is held. */
-void gq__ring_finish_plan(RingQueue *r, struct gq_ring_record *dead);
-bool gq__ring_repair_lock(RingQueue *r);
-void gq__ring_repair_unlock(RingQueue *r);
+/* The same at once, and also where somebody may have died a moment ago. */
 void gq__ring_repair(RingQueue *r);
+/* The same by another's judgement. @return whether nobody whom it holds dead has anything any more;
+ * false: call again, threads that it holds alive are inside calls. */
+bool gq__ring_repair_by(RingQueue *r, gq_judge *judge);
+/* Before the handle is freed. */
+void gq__ring_forget_repair(RingQueue *r);
+
+/* How long a waiter may sleep at a time: a peer that has died cannot wake anybody. */
+static inline uint64_t gq_ring_nap_ns(const RingQueue *r)
+{
+	uint64_t step = gq_load_relaxed_u64(&r->step_ns);
+
+	return step != 0 ? step : 100000000u;
+}
+
+/* On a closed ring: whether all that will ever be in it is there. Never waits. */
+bool gq__ring_settle(RingQueue *r);
 
 #endif /* GPUQ_HOST_RING_H */

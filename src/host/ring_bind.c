@@ -80,6 +80,12 @@ bool gq__thread_is_dead(uint64_t identity)
 	return id == 0 || (kill((pid_t)id, 0) != 0 && errno == ESRCH);
 }
 
+enum gq_life gq__peer_life(const struct gq_ring_record *record, uint64_t owner)
+{
+	(void)record;
+	return gq__thread_is_dead(owner) ? GQ_LIFE_DEAD : GQ_LIFE_ALIVE;
+}
+
 uint64_t gq__pid_namespace(void)
 {
 	struct stat st;

@@ -70,11 +70,13 @@ struct attempt {
 	struct gq_receiving receiving;
 };
 
+enum { UNREACHED_NAP_NS = 1000000 };
+
 /*
  * While the answer is `busy`, wait until somebody has woken who sleeps on `armed`.
  *
- * A sleep lasts 100 ms at most: a peer that has died cannot wake anybody, nor give back what it
- * had.
+ * A sleep lasts 100 ms at most, less while a repair is under way: a peer that has died cannot wake
+ * anybody, nor give back what it had.
  */
 static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, QueueStatus busy,
 			     uint32_t timeout_ms)
@@ -82,12 +84,14 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 	QueueStatus status = busy; /* it has been tried */
 	struct gq_wait wait;
 
-	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), 100000000u);
+	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), gq_ring_nap_ns(r));
 	while (status == busy && gq__wait_next(&wait)) {
-		/* K2: before the second look, see signal_after(). */
-		if (wait.registered && r->single)
-			gq__ring_barrier();
+		/* K2: before the second look, see signal_after(). Who cannot reach the other side
+		 * looks again soon. */
+		const bool reached = !wait.registered || !r->single || gq__ring_reach(r);
+
 		status = a->once(r, a);
+		wait.nap_ns = reached ? gq_ring_nap_ns(r) : UNREACHED_NAP_NS;
 	}
 	gq__wait_end(&wait);
 	return status == busy ? gq__fail(Q_ERR_TIMEOUT, busy == Q_ERR_FULL
@@ -443,7 +447,7 @@ QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status,
 	if (sent != Q_ERR_FULL)
 		return sent;
 	gq__ring_watch(r);
-	return gq__fail(Q_ERR_FULL, "no room in the ring");
+	return gq__fail(Q_ERR_FULL, "no room for completions: they wait to be polled");
 }
 
 QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t max_count,

@@ -142,7 +142,7 @@ INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool
 
 INLINE uint64_t entry_value(uint64_t slot, uint64_t len, uint64_t kind)
 {
-	return slot << (GQ_LENGTH_BITS + GQ_KIND_BITS) | kind << GQ_LENGTH_BITS | len;
+	return slot << GQ_SLOT_SHIFT | kind << GQ_LENGTH_BITS | len;
 }
 
 /* As said by the entry, clamped: the entry may be a liar's. */
@@ -232,19 +232,31 @@ static __attribute__((noinline)) bool is_beyond(const struct gq_box *b, const st
 	return held >= (int64_t)gq_ring_size(ring);
 }
 
-/* Many threads: put values, from the tail on. @return false: damaged. *done says how many are put;
- * fewer than `n`: overtaken all the time. */
+/*
+ * Many threads: put values, from the tail on. @return false: damaged. *done says how many are put;
+ * fewer than `n`: the ring is barred (*barred), or overtaken all the time.
+ */
 INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const uint64_t *values,
-		    uint32_t n, uint32_t *done)
+		    uint32_t n, uint64_t bar, uint32_t *done, bool *barred)
 {
 	uint64_t pos = gq_load_acquire_u64(ring->tail); /* H2: pairs with H1 */
 	uint64_t left = gq_ring_size(ring) + TRIES;
 
+	*barred = false;
 	for (*done = 0; *done < n; ++*done) {
 		uint64_t best = pos;
+		enum gq_put put;
 
 		/* A swap that was lost is made good by going past the winner's. */
-		for (uint32_t stuck = 0; !gq_ring_try_put(ring, &pos, values[*done]); stuck++) {
+		for (uint32_t stuck = 0;; stuck++) {
+			put = gq_ring_try_put_unless(ring, &pos, values[*done], bar);
+			if (put == GQ_PUT_DONE)
+				break;
+			if (put == GQ_PUT_BARRED) {
+				*barred = true;
+				gq_ring_raise_tail(ring, pos);
+				return true;
+			}
 			if (--left == 0) {
 				gq_ring_raise_tail(ring, pos);
 				return !is_beyond(b, ring, pos);
@@ -277,6 +289,7 @@ INLINE void put_backwards(const struct gq_ring *ring, uint64_t pos, const uint64
 INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t *slots, uint32_t n)
 {
 	const struct gq_ring *pool = &b->pool;
+	bool barred;
 
 	if (single) {
 		uint64_t pos = gq_load_relaxed_u64(pool->tail);
@@ -285,13 +298,13 @@ INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t 
 		gq_store_release_u64(pool->tail, pos + n); /* H1: for who counts; pairs with H2 */
 		return true;
 	}
-	return put_all(b, pool, slots, n, &n); /* P1: pairs with P2 */
+	return put_all(b, pool, slots, n, 0, &n, &barred); /* P1: pairs with P2 */
 }
 
-/* Publish entries of one class, in order. @return false: damaged. *done says how many: see
- * put_all(). */
+/* Publish entries of one class, in order. @return false: damaged. *done says how many, *barred why
+ * not all: see put_all(). */
 INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
-		    const uint64_t *values, uint32_t n, uint32_t *done)
+		    const uint64_t *values, uint32_t n, uint64_t bar, uint32_t *done, bool *barred)
 {
 	const struct gq_ring *ready = &b->ready[class];
 
@@ -303,7 +316,7 @@ INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
 		*done = n;
 		return true;
 	}
-	return put_all(b, ready, values, n, done); /* T1: pairs with T2 */
+	return put_all(b, ready, values, n, bar, done, barred); /* T1: pairs with T2 */
 }
 
 /* The number of the first of `n` messages whose slots were popped at `pos`. */
@@ -371,31 +384,50 @@ INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, const uint
 	}
 }
 
+/* What a sender says that a close has kept from sending all: outside of its operation. */
+static __attribute__((noinline)) QueueStatus closed(RingQueue *r, bool single, uint32_t done,
+						    uint32_t *accepted)
+{
+	if (gq_load_seq_cst_u64(&r->head->signals.state) == GQ_RING_OPEN)
+		return damaged(); /* barred, and nobody has closed it */
+	/* The closer may have died in the middle. In single mode receivers on a closed ring wait
+	 * until nobody is inside a send. */
+	if (!gq__ring_settle(r) && single)
+		gq__flag_wake_shared(&r->head->signals.data_armed);
+	if (done == 0)
+		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
+	gq__flag_wake_shared(&r->head->signals.data_armed); /* K1 */
+	*accepted = done;
+	return Q_OK;
+}
+
 /* See gq__ring_send_many(). */
 INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 			     const struct gq_sending *s, const EnqueueItem *items, uint32_t n,
 			     uint32_t parts, uint32_t *accepted)
 {
-	uint64_t ids[GQ_MAX_PARTS], values[GQ_CHUNK], pos, number, bytes = 0;
+	uint64_t ids[GQ_MAX_PARTS], values[GQ_CHUNK], pos = 0, number, bytes = 0;
 	struct gq_ring_record *record;
 	const bool messages = b == &r->messages;
-	uint32_t popped, done = 0;
+	uint32_t popped = 0, done = 0;
+	bool barred = false;
 	QueueStatus status = begin(r, single, b->send_role, b->send_op, &record);
 
 	if (status != Q_OK)
 		return status;
+	/* N2: having said that we are inside. Single mode: a close that we do not see here sees us.
+	 * Else for the sake of speed: a close that we do not see bars what we would publish. */
+	if (messages &&
+	    __builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
+		status = Q_ERR_SHUTDOWN;
+		goto give_up;
+	}
 	if (!pop(b, single, &pos, ids, parts, parts > 1 ? parts : n, &popped)) {
 		op_end(record);
 		return damaged();
 	}
 	if (popped < parts || popped == 0) {
 		status = Q_ERR_FULL;
-		goto give_up;
-	}
-	/* N2: after the pop, so that a close that we do not see here sees us inside. */
-	if (messages &&
-	    __builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
-		status = gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
 		goto give_up;
 	}
 	if (parts > 1)
@@ -411,7 +443,7 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	if (single)
 		plan(record, s->class, gq_load_relaxed_u64(b->ready[s->class].tail), pos, n,
 		     popped);
-	if (!publish(b, single, s->class, values, n, &done)) {
+	if (!publish(b, single, s->class, values, n, messages ? GQ_CLOSED : 0, &done, &barred)) {
 		op_end(record);
 		return damaged();
 	}
@@ -426,7 +458,8 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 			gq_ring_tally(&record->descriptors, done);
 	}
 	if (__builtin_expect(done < n, 0)) {
-		status = done == 0 ? Q_ERR_FULL : Q_OK; /* overtaken: as far as it came */
+		/* Overtaken: as far as it came. */
+		status = barred ? Q_ERR_SHUTDOWN : done == 0 ? Q_ERR_FULL : Q_OK;
 		goto give_up;
 	}
 	op_end(record);
@@ -451,13 +484,13 @@ give_up:
 	if (status == Q_ERR_FULL && messages)
 		gq_ring_tally(&record->full, 1);
 	op_end(record);
+	if (status == Q_ERR_SHUTDOWN)
+		return closed(r, single, done, accepted);
 	if (!single && popped != 0 && messages)
 		signal_after(r, record, single, &r->head->signals.room_armed);
-	/* Receivers on a closed ring wait until nobody is inside a send. */
-	if (messages && gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
-		gq__flag_wake_shared(&r->head->signals.data_armed);
 	if (status == Q_OK) {
-		signal_after(r, record, single, &r->head->signals.data_armed);
+		if (messages)
+			signal_after(r, record, single, &r->head->signals.data_armed);
 		*accepted = done;
 	}
 	return status; /* of FULL, who does not try again says so */
@@ -794,14 +827,27 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	}
 	op_end(record);
 	q->count += n;
-	if (messages) {
+	if (messages)
 		signal_after(r, record, single, &r->head->signals.room_armed);
-		/* On a closed ring receivers wait for the last message to be taken. */
-		if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.state) != GQ_RING_OPEN,
-				     0))
-			gq__flag_wake_shared(&r->head->signals.data_armed);
-	}
 	return Q_OK;
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
+
+bool gq__ring_bar(const struct gq_box *b)
+{
+	/* Who is inside a send of a closed ring publishes what it has begun with, at most. */
+	const uint64_t tries = gq_ring_size(&b->pool) + (uint64_t)2 * GQ_RECORDS * GQ_CHUNK;
+
+	for (uint32_t c = 0; c < b->classes; c++) {
+		const struct gq_ring *ready = &b->ready[c];
+		uint64_t pos = gq_load_acquire_u64(ready->tail), i = 0; /* H2: pairs with H1 */
+
+		while (!gq_ring_try_bar(ready, &pos, GQ_CLOSED))
+			if (++i > tries)
+				return false;
+	}
+	return true;
 }
 
 /* ---- each compiled for its mode, and for the case that most calls are ------------------------ */

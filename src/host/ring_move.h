@@ -52,6 +52,13 @@ QueueStatus gq__ring_send_single(RingQueue *r, struct gq_box *b, const struct gq
 QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
 QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
 
+/*
+ * Many threads: bar every class, so that nothing is published any more. Anybody may, at any time
+ * after the state has left OPEN; who stops in the middle is completed by the next. @return false:
+ * damaged.
+ */
+bool gq__ring_bar(const struct gq_box *b);
+
 /* One message of one part, of which nobody wants to know more than its bytes: what most calls are.
  */
 QueueStatus gq__ring_send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class);

@@ -4,20 +4,27 @@
  * gq__flag_wake_shared(), q_ring_close(), gq__ring_settle(), nothing() and no_room() of src/host.
  *
  * SENDERS senders send ROUNDS messages each, RECEIVERS receivers receive until SHUTDOWN, both
- * without a time-out; a closer closes at any time, or with CLOSE_LATE when nothing else can move. It
- * tries to settle as often as it likes, or once (TRY_ONCE). Nobody naps: in the code a sleep ends
- * after 100 ms, for the sake of the dead, and nothing here may need it. Nobody dies.
+ * without a time-out; a closer closes at any time, or with CLOSE_LATE when nothing else can move.
+ * Nobody naps: in the code a sleep ends after 100 ms, for the sake of the dead, and nothing here may
+ * need it, but with CLOSER_DIES, where the closer ends before any of its steps. With STOP_SENDER the
+ * first sender may stand still for ever with a cell that it has not published.
  *
  * SINGLE: Q_RING_SINGLE, one on each side, plain stores; else many/many, where the swaps of entries
  * and pool head are locked. In both, every thread's stores wait in a store buffer (TSO), in order,
  * until they drain; a locked operation drains the thread's own, and barrier(), gq__ring_barrier(),
  * everybody's. Loads go ahead of buffered stores.
  *
- * Abstracted: pool and class are counts (ring_many.pml has the rings); a send's word `op` is the
- * bit "inside" and the lowest bit of its count. Spinning before a sleep is more of the same attempts.
+ * Settling: in single mode a barrier, and nobody is inside a send; else a bar in each of the two
+ * classes, set in the word that publications swap, and whoever finds the ring closed sets what is not
+ * set yet.
+ *
+ * Abstracted: pool and classes are counts, and a publication or a bar is one step (ring_many.pml has
+ * the rings, and the bars in their words); a send's word `op` is the bit "inside" and the lowest bit of
+ * its count. Spinning before a sleep is more of the same attempts.
  *
  * Holds: nobody gets SHUTDOWN while an accepted message is in the ring or on its way, nor is one
- * accepted afterwards; no sleeper sleeps while there is something for it; after a close all end.
+ * accepted afterwards; no sleeper sleeps while there is something for it; after a close all end, in
+ * many/many mode wherever a sender stands still.
  *
  *   BREAK_NO_BARRIER        (SINGLE, CLOSE_LATE) the sleeper looks again without a barrier: the message
  *                           is in the sender's store buffer, who has looked at the flag already
@@ -26,16 +33,12 @@
  *   BREAK_SETTLE_NO_BARRIER (SINGLE) a sender is inside, but its `op` is in its store buffer
  *   BREAK_UNREACHED         (SINGLE) the barrier does not reach the first sender's process, which makes
  *                           a locked operation before it looks for sleepers, but none when it begins
- *   BREAK_STATE_FIRST       the sender looks at the state before it says that it is inside
+ *   BREAK_STATE_FIRST       (SINGLE) the sender looks at the state before it says that it is inside
  *   BREAK_NO_SETTLE         SHUTDOWN when the ring is closed and nothing is in it
  *   BREAK_NO_LAST_LOOK      SHUTDOWN without looking once more when it is settled
- *   BREAK_QUIET_LEAVER      a sender that leaves a closed ring with nothing sent wakes no receiver: the
- *                           closer has given up settling, receivers that found it inside have gone to
- *                           sleep, and it was the last to come by
- *
- * Holds as well, so it is not relied on:
- *   QUIET_RECEIVERS         a receiver that takes a message of a closed ring does not wake the others,
- *                           and who settles it wakes nobody: the last sender to leave does
+ *   BREAK_QUIET_LEAVER      (SINGLE) a sender that leaves a closed ring with nothing sent wakes no
+ *                           receiver: closer and receivers have found it inside, and sleep
+ *   BREAK_EARLY_SETTLE      (many) settled before the second class is barred
  */
 #ifndef CAP
 #define CAP 1
@@ -65,12 +68,13 @@
 #define INSIDE(op)  ((op)&1)
 
 chan buffer[THREADS] = [4] of { byte };
-byte room = CAP, queued, state, data_armed, room_armed;
+byte room = CAP, queued, state, data_armed, room_armed; /* queued: of both classes */
+bool barred[2];
 byte op[SENDERS];
 byte asleep[THREADS];
 /* Ghosts. */
 byte accepted, taken;
-bool shut;
+bool shut, closer_dead;
 
 /* In an atomic: the oldest of a store buffer reaches memory. */
 inline drain_one(t)
@@ -181,7 +185,14 @@ end:
 		fi; \
 		key = 0 \
 	}; \
-	asleep[me] == AWAKE
+	AWAKEN
+
+/* A nap ends by itself. */
+#ifdef CLOSER_DIES
+#define AWAKEN d_step { asleep[me] == AWAKE || closer_dead -> asleep[me] = AWAKE }
+#else
+#define AWAKEN asleep[me] == AWAKE
+#endif
 
 /* The publisher's side of it: K1. */
 #ifdef BREAK_UNREACHED
@@ -193,39 +204,47 @@ end:
 #endif
 
 /* gq__ring_settle(). DRAIN_OWN as above. */
+#ifdef SINGLE
 #define SETTLE(DRAIN_OWN) \
 	settled = (state == SETTLED); \
 	if \
 	:: settled \
 	:: else -> \
 		SETTLE_BARRIER; \
-		s = op[0]; \
-		READ_OP_1; \
-		settled = !(INSIDE(s) && op[0] == s); \
-		SEE_OP_1; \
+		settled = !INSIDE(op[0]); \
 		if \
 		:: settled -> \
-			atomic { s = 0; s1 = 0; state = SETTLED }; \
-			SETTLER_WAKES(DRAIN_OWN) \
-		:: else -> atomic { s = 0; s1 = 0 } \
+			state = SETTLED; \
+			FLAG_WAKE(data_armed, ON_DATA, DRAIN_OWN) \
+		:: else \
 		fi \
 	fi
+#else
+#define SETTLE(DRAIN_OWN) \
+	settled = (state == SETTLED); \
+	if \
+	:: settled \
+	:: else -> \
+		BARS; \
+		settled = true; \
+		state = SETTLED; \
+		LATE_BAR; \
+		FLAG_WAKE(data_armed, ON_DATA, DRAIN_OWN) \
+	fi
+#endif
 #ifdef BREAK_SETTLE_NO_BARRIER
 #define SETTLE_BARRIER skip
 #else
 #define SETTLE_BARRIER atomic { barrier() }
 #endif
-#if SENDERS > 1
-#define READ_OP_1 s1 = op[1]
-#define SEE_OP_1  settled = settled && !(INSIDE(s1) && op[1] == s1)
+#ifdef BREAK_EARLY_SETTLE
+#define BARS	 barred[0] = true
+#define LATE_BAR barred[1] = true
 #else
-#define READ_OP_1 skip
-#define SEE_OP_1  skip
-#endif
-#ifdef QUIET_RECEIVERS
-#define SETTLER_WAKES(DRAIN_OWN)
-#else
-#define SETTLER_WAKES(DRAIN_OWN) FLAG_WAKE(data_armed, ON_DATA, DRAIN_OWN)
+#define BARS \
+	barred[0] = true; \
+	barred[1] = true
+#define LATE_BAR skip
 #endif
 
 inline op_end()
@@ -236,59 +255,90 @@ inline op_end()
 	}
 }
 
-proctype sender(byte me)
+inline give_up()
 {
-	byte round, key, v, t, s, count, store;
-	bool got, registered;
+	got = false;
+	s = CLOSED;
+#ifdef SINGLE
+	op_end()
+#else
+	if
+	:: popped -> atomic { drain(me); room++; popped = false }
+	:: else
+	fi;
+	op_end()
+#endif
+}
+
+inline sends()
+{
+	byte round, key, v, t, s, count, store, class;
+	bool got, registered, settled, popped;
 
 	do
 	:: round < ROUNDS ->
 #ifdef BREAK_STATE_FIRST
 		s = state;
-#endif
 		buffer[me]!count + 1;
+#else
+		buffer[me]!count + 1;
+		s = state;
+#endif
+		if
+		:: s != OPEN -> give_up(); break
+		:: else
+		fi;
 		atomic {
 			got = room > 0;
 			if
 			:: got -> room--
 #ifndef SINGLE
-				; drain(me) /* by the swap of the head */
+				; popped = true; drain(me) /* by the swap of the head */
 #endif
 			:: else
 			fi
 		};
 		if
 		:: got ->
-#ifndef BREAK_STATE_FIRST
-			s = state;
-#endif
-			if
-			:: s != OPEN -> /* give_up */
-				got = false;
-#ifdef SINGLE
-				room++; /* it has not been taken */
-				op_end();
-#else
-				atomic { drain(me); room++ };
-				op_end();
-				SIGNAL_AFTER(room_armed, ON_ROOM);
-#endif
-				break
-			:: else -> skip
-			fi;
 #ifdef BREAK_WAKE_FIRST
 			SIGNAL_AFTER(data_armed, ON_DATA);
 #endif
+#ifdef SINGLE
 			atomic {
 				assert(!shut);
 				accepted++;
-#ifdef SINGLE
 				buffer[me]!STORE_ENTRY
-#else
-				drain(me);
-				queued++
-#endif
 			};
+#else
+			if
+			:: class = 0
+			:: class = 1
+			fi;
+#ifdef STOP_SENDER
+			if
+			:: me == 0 ->
+end_stopped:
+				false
+			:: true
+			fi;
+#endif
+			atomic {
+				drain(me);
+				if
+				:: barred[class] -> got = false
+				:: else ->
+					assert(!shut);
+					accepted++;
+					queued++;
+					popped = false
+				fi
+			};
+			class = 0;
+			if
+			:: !got -> give_up(); break
+			:: else
+			fi;
+#endif
 			op_end();
 #ifndef BREAK_WAKE_FIRST
 			SIGNAL_AFTER(data_armed, ON_DATA);
@@ -317,12 +367,23 @@ proctype sender(byte me)
 		fi
 	:: else -> break
 	od;
-#ifndef BREAK_QUIET_LEAVER
+	/* closed() */
 	if
-	:: s != OPEN -> FLAG_WAKE(data_armed, ON_DATA, drain(me))
+	:: s != OPEN ->
+#ifdef SINGLE
+#ifndef BREAK_QUIET_LEAVER
+		FLAG_WAKE(data_armed, ON_DATA, drain(me))
+#endif
+#else
+		SETTLE(drain(me))
+#endif
 	:: else
 	fi
-#endif
+}
+
+proctype sender(byte me)
+{
+	sends()
 }
 
 inline look()
@@ -341,7 +402,7 @@ inline look()
 
 proctype receiver(byte me)
 {
-	byte key, v, t, s, s1, store;
+	byte key, v, t, store;
 	bool got, registered, settled;
 
 	do
@@ -374,12 +435,6 @@ proctype receiver(byte me)
 			atomic { drain(me); room++ };
 #endif
 			SIGNAL_AFTER(room_armed, ON_ROOM);
-#ifndef QUIET_RECEIVERS
-			if
-			:: state != OPEN -> FLAG_WAKE(data_armed, ON_DATA, drain(me))
-			:: else
-			fi;
-#endif
 			atomic { registered = false; got = false; key = 0 } /* another call */
 		:: else -> /* EMPTY */
 			if
@@ -401,9 +456,9 @@ proctype receiver(byte me)
 	atomic { assert(taken == accepted); shut = true }
 }
 
-proctype closer()
+inline closes()
 {
-	byte v, t, s, s1, store;
+	byte v, t, store;
 	bool settled;
 
 #ifdef CLOSE_LATE
@@ -412,20 +467,35 @@ proctype closer()
 	assert(accepted == SENDERS * ROUNDS && taken == accepted && room == CAP);
 #endif
 	state = CLOSED;
-	do
-	:: true ->
-		SETTLE(skip);
-		if
-		:: settled -> break
-#ifndef TRY_ONCE
-		:: !settled
-#endif
-		:: !settled -> break /* tried often enough */
-		fi
-	od;
+	SETTLE(skip);
 	FLAG_WAKE(data_armed, ON_DATA, skip);
 	FLAG_WAKE(room_armed, ON_ROOM, skip)
 }
+
+proctype closer()
+{
+#ifdef CLOSER_DIES
+	{
+		closes()
+	} unless {
+		closer_dead
+	};
+	/* Another closes; the first one may not have come to it. */
+	if
+	:: state == OPEN -> state = CLOSED
+	:: else
+	fi
+#else
+	closes()
+#endif
+}
+
+#ifdef CLOSER_DIES
+active proctype killer()
+{
+	closer_dead = true
+}
+#endif
 
 init
 {

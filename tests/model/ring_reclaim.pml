@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring_reclaim.pml - reclaim() of src/host/ring_repair.c: which cells does nobody have any more?
+ * ring_reclaim.pml - a repair of src/host/ring_repair.c: which cells does nobody have any more?
  *
- *     note the numbers; three times { read all rings; grace period }; compare the numbers; put back
+ *     judge; note the numbers; three times { read all rings; grace period }; compare the numbers and
+ *     put back, unless another has repaired meanwhile
  *
  * LIVING threads send and receive for ever over CELLS cells, and DYING more do until they die, at any
  * step of an operation; once its record has been repaired, another comes in the place of a dead one.
@@ -10,6 +11,14 @@
  * receiver takes it from the class and returns it to the pool. The repairer begins when somebody has
  * died inside an operation, and may stop at any step itself, or run out of time: the next one starts
  * over.
+ *
+ * To judge is to read a record that says that its thread is inside, to ask the kernel whether that
+ * thread is alive, and to read the record again. With REBIND a thread that might die may also end
+ * outside of an operation, and another takes its record over (replaced[]). With OTHER there is another
+ * repairer, whose whole repair, of everybody who is dead, is one step at any time.
+ *
+ * A repair is made in steps by whoever comes by; as nobody waits for them, where this process waits a
+ * condition is looked at now and then.
  *
  * What is what: inside[] is whether a record's `op` says so; awaited[], that it said so when grace()
  * looked and has not changed since. A number never recurs, so of each only whether it was stored since
@@ -34,6 +43,10 @@
  *   BREAK_QUIET_GIVE_BACK a cell given back unused keeps its number
  *   BREAK_GIVE_BACK_WRAPS giving back is counted in a few bits of the number: so many times, and it is
  *                         the same number again (here: twice)
+ *
+ *   BREAK_NO_RECHECK      (REBIND) the record is not read again after the verdict: its thread had ended
+ *                         its operation before it ended, and another is inside
+ *   BREAK_NO_EPOCH        (OTHER) what has been found out is done though another has repaired meanwhile
  *
  * Holds as well, so none of it is relied on:
  *   POOL_FIRST            the pool is read before the class
@@ -68,6 +81,10 @@ bool changed[CELLS], late[CELLS];
 bool inside[THREADS], awaited[THREADS];
 bool dead[DYING]; /* inside an operation, and not yet repaired */
 bool repairing;
+bool ended[DYING];    /* the operation that the repairer has read is over */
+bool replaced[DYING]; /* the thread that the repairer asks for has ended, and another has its record */
+bool locked; /* the repairer changes the rings */
+bool other; /* another has repaired since this repair began */
 byte reads = NONE; /* the ring that the repairer is reading */
 
 #define EACH_CELL(c)   for (c : 0 .. CELLS - 1)
@@ -107,6 +124,10 @@ inline put(to)
 		late[c] = late[c] || reads == to;
 		inside[me] = false;
 		awaited[me] = false;
+		if
+		:: me < DYING -> ended[me] = true
+		:: else
+		fi;
 		c = 0
 	}
 }
@@ -146,6 +167,9 @@ end:
 		:: DIE
 		fi
 	:: DIE /* inside, with nothing in its hands */
+#ifdef REBIND
+	:: atomic { me < DYING && !replaced[me] -> replaced[me] = true }
+#endif
 	:: false ->
 died:
 		atomic { !dead[me] -> c = 0 }
@@ -183,6 +207,9 @@ inline read_ring(ring)
 	atomic { reads = NONE; c = 0 }
 }
 
+/* Also while its record says the same. */
+#define KNOWN(t) (known[t] && (t >= DYING || !ended[t]))
+
 inline grace()
 {
 #ifdef BREAK_NO_GRACE
@@ -192,7 +219,7 @@ inline grace()
 	:: t < THREADS ->
 		atomic {
 			if
-			:: awaited[t] = inside[t] && !known[t]
+			:: awaited[t] = inside[t] && !KNOWN(t)
 #ifdef BREAK_NO_BARRIER
 			:: true /* its store of `op` is not seen yet */
 #endif
@@ -226,6 +253,7 @@ active proctype repairer()
 
 again:
 	atomic {
+		locked = false;
 		reading = 0;
 		repairing = false;
 		reads = NONE;
@@ -243,13 +271,40 @@ again:
 	};
 end:
 	atomic {
-#if DYING > 1
+#if defined(REBIND)
+		inside[0] -> /* or one may be dead */
+#elif DYING > 1
 		dead[0] || dead[1] ->
-		known[1] = dead[1];
 #else
 		dead[0] ->
 #endif
-		known[0] = dead[0];
+		other = false
+	};
+	do
+	:: t < DYING ->
+		atomic {
+			if
+			:: inside[t] -> ended[t] = false; replaced[t] = false
+			:: else -> ended[t] = true
+			fi
+		};
+		known[t] = dead[t] || replaced[t];
+#ifndef BREAK_NO_RECHECK
+		known[t] = known[t] && !ended[t];
+#endif
+		t++
+	:: else -> break
+	od;
+	t = 0;
+	atomic {
+		if
+#if DYING > 1
+		:: !known[0] && !known[1] -> goto again
+#else
+		:: !known[0] -> goto again
+#endif
+		:: else
+		fi;
 		repairing = true
 	};
 	do
@@ -286,6 +341,18 @@ end:
 		reading++
 	:: else -> break
 	od;
+#ifdef OTHER
+	/* Here the lock is taken: the other one has repaired before, or will start over. */
+	atomic {
+		locked = true;
+#ifndef BREAK_NO_EPOCH
+		if
+		:: other -> goto again
+		:: else
+		fi
+#endif
+	};
+#endif
 	do
 	:: c < CELLS ->
 		atomic {
@@ -307,7 +374,8 @@ end:
 	od;
 	atomic {
 		EACH_CELL(c) {
-			assert(place[c] != HANDS || !known[holder[c]])
+			assert(place[c] != HANDS || !known[holder[c]] || holder[c] >= DYING ||
+			       !dead[holder[c]])
 		}
 		c = 0
 	};
@@ -315,7 +383,7 @@ end:
 	:: t < DYING ->
 		d_step {
 			if
-			:: known[t] -> inside[t] = false; dead[t] = false
+			:: known[t] -> inside[t] = false; dead[t] = false; ended[t] = true
 			:: else
 			fi;
 			t++
@@ -324,6 +392,32 @@ end:
 	od;
 	goto again
 }
+
+#ifdef OTHER
+active proctype other_repairer()
+{
+	byte c;
+
+end:
+	do
+	:: atomic {
+		!locked && dead[0] ->
+		EACH_CELL(c) {
+			if
+			:: place[c] == HANDS && holder[c] == 0 -> place[c] = POOL; late[c] = late[c] || reads == POOL
+			:: else
+			fi
+		}
+		c = 0;
+		inside[0] = false;
+		awaited[0] = false;
+		ended[0] = true;
+		dead[0] = false;
+		other = true
+	}
+	od
+}
+#endif
 
 init
 {

@@ -83,3 +83,5 @@ endforeach()
 
 target_compile_definitions(test_calls PRIVATE GPUQ_SYMBOLS="${PROJECT_SOURCE_DIR}/src/libgpuq.map")
 set_tests_properties(unit.calls unit.calls.standin PROPERTIES TIMEOUT 300)
+# Traces processes instruction by instruction.
+set_tests_properties(unit.ring_stopped PROPERTIES TIMEOUT 600)
