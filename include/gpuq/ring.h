@@ -16,11 +16,16 @@ extern "C" {
  * Conventions: those of gpuq.h, with these differences.
  *
  * Threads    Any number of threads of any number of processes may call anything on one ring at the
- *            same time, without an outer lock; up to 256 threads at once may send or receive. On a
+ *            same time, without an outer lock; up to 256 threads at once may send or receive (one
+ *            that does so through two handles counts twice), until they end or destroy the handle.
+ *            A thread's first call on a handle allocates and takes a lock of the process. On a
  *            ring made with Q_RING_SINGLE one thread at a time sends and one at a time receives
  *            (each may be a different one later); everything else is as free as on any ring.
  *            q_ring_destroy() and q_region_table_destroy() alone need that no other thread uses
  *            the same handle.
+ * Peers      A thread that dies inside a call is found out by others of its PID namespace,
+ *            whichever time or mount namespace they are in. Peers of other PID namespaces can use
+ *            the ring, and cannot know whether it lives: RingStats.unjudged, q_ring_recover().
  * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
  *            it first. A validator runs with cancellation off.
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
@@ -34,8 +39,11 @@ extern "C" {
  *            is overtaken by others that often says Q_ERR_FULL or Q_ERR_EMPTY.
  * Errors     Every call on a ring may return Q_ERR_INVALID_ARG (ring is NULL), Q_ERR_UNSUPPORTED
  *            (the handle is of the process that forked this one: attach in the child),
- *            Q_ERR_LIMIT (more than 256 threads), and Q_ERR_FAILED: the shared memory holds what
- *            no correct peer writes. They are not repeated below.
+ *            Q_ERR_LIMIT (more than 256 threads that live, or of which this process cannot know),
+ *            Q_ERR_POLICY (two threads at once on one side of a ring made with Q_RING_SINGLE, or
+ *            one that has died there and is not replaced yet: q_last_error() says which), and
+ *            Q_ERR_FAILED: the shared memory holds what no correct peer writes. They are not
+ *            repeated below.
  */
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -116,9 +124,10 @@ typedef struct RingStats {
 	uint64_t polled;         /* completions taken */
 	uint64_t repairs;        /* peers found dead inside a call */
 	uint64_t reclaimed;      /* messages lost in the hands of dead peers: entries put back */
-	uint32_t threads; /* bound to the ring: that have used it and live, or have not been missed
-			   */
-	uint32_t reserved0;
+	uint32_t threads;  /* bound to the ring: that have used it and live, or have not been missed
+			    */
+	uint32_t unjudged; /* of those, threads of which this process cannot know whether they live:
+			    * see q_ring_recover() */
 	uint64_t reserved[10];
 } RingStats;
 
@@ -195,8 +204,9 @@ Q_API QueueStatus q_ring_create_fd(const RingConfig *cfg, int *out_fd, RingQueue
 Q_API QueueStatus q_ring_attach_fd(int fd, RingQueue **out);
 
 /**
- * Give the handle back; NULL does nothing. What q_ring_create_fd() or q_ring_attach_fd() has mapped
- * for it is unmapped.
+ * Give the handle back, and what its threads have bound of the ring; NULL does nothing. Before the
+ * memory is unmapped. What q_ring_create_fd() or q_ring_attach_fd() has mapped for the handle is
+ * unmapped here.
  *
  * On a ring in the library's own memory, also drops what is queued and frees the memory. A ring in
  * the caller's memory lives on in other handles and is not closed.
@@ -213,6 +223,20 @@ Q_API void q_ring_destroy(RingQueue *r);
  * the ring next. Completions are not affected.
  */
 Q_API QueueStatus q_ring_close(RingQueue *r);
+
+/**
+ * Say that no other process will use the ring any more: whoever had it attached has ended, or will
+ * never make another call on it. What such threads held is given back: entries, records, and in
+ * single mode their side.
+ *
+ * For rings with peers of which this process cannot find out whether they live (of another PID
+ * namespace: RingStats.unjudged), after one of them was killed. Whoever vouches wrongly destroys
+ * the ring: the entries that a living thread is at are handed to others. Threads of this process,
+ * through any handle, may use the ring meanwhile. May wait some milliseconds for them.
+ *
+ * @return Q_OK; Q_ERR_NOT_READY: threads of this process stand inside calls; call it again.
+ */
+Q_API QueueStatus q_ring_recover(RingQueue *r);
 
 /* ---- sending --------------------------------------------------------------------------------- */
 

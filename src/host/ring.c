@@ -279,7 +279,7 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 	setup->magic = GQ_RING_MAGIC;
 	setup->bytes = r->bytes;
 	setup->start_pos = gq__start_pos;
-	setup->pid_namespace = gq__pid_namespace();
+	setup->reserved0 = 0;
 	setup->version = GQ_RING_VERSION;
 	setup->ring_size = resolved.ring_size;
 	setup->max_msg_size = resolved.max_msg_size;
@@ -290,6 +290,7 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 	memset(setup->reserved, 0, sizeof(setup->reserved));
 	choose_fences(r);
 	gq_store_release_u64(&setup->ready, GQ_RING_MAGIC); /* R1: pairs with R2 */
+	gq__ring_list(r);
 	*out = r;
 	return Q_OK;
 }
@@ -354,9 +355,8 @@ QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 		return Q_ERR_NO_MEMORY;
 	lay_out(r, memory);
 	r->messages.start_pos = r->completions.start_pos = setup.start_pos;
-	if (setup.pid_namespace == 0 || setup.pid_namespace != gq__pid_namespace())
-		gq_exchange_seq_cst_u64(&r->head->signals.foreign, 1);
 	choose_fences(r);
+	gq__ring_list(r);
 	*out = r;
 	return Q_OK;
 }
@@ -369,6 +369,7 @@ void q_ring_destroy(RingQueue *r)
 	if (r->owned && r->regions != NULL && r->generation == gq__generation)
 		while (q_ring_discard(r) == Q_OK)
 			;
+	gq__ring_unlist(r);
 	free_handle(r);
 }
 
@@ -481,6 +482,7 @@ QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 		out->refused += gq_load_relaxed_u64(&record->refused);
 		out->threads += gq_load_relaxed_u64(&record->owner) != 0;
 	}
+	out->unjudged = gq__ring_count_unjudged(r);
 	return Q_OK;
 }
 

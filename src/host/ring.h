@@ -13,6 +13,7 @@
 #include "device/protocol.h"
 #include "host/error.h"
 #include "host/event.h"
+#include "host/peer.h"
 #include "host/queue.h"
 #include "host/region.h"
 
@@ -30,7 +31,7 @@ struct gq_ring_setup {
 	uint64_t ready; /* GQ_RING_MAGIC, last: R1 release, R2 acquire */
 	uint64_t bytes;
 	uint64_t start_pos;
-	uint64_t pid_namespace; /* identities mean something in it only */
+	uint64_t reserved0;
 	uint32_t version;
 	uint32_t ring_size;
 	uint32_t max_msg_size;
@@ -54,8 +55,8 @@ struct gq_ring_signals {
 	uint64_t state;      /* gq_ring_state; only ever raised */
 	uint32_t data_armed; /* odd: a receiver may sleep on it until something is sent */
 	uint32_t room_armed; /* odd: a sender may sleep on it until an entry is free */
-	uint64_t foreign;    /* 1: a process of another PID namespace is here: judge nobody dead */
-	uint64_t fenced;     /* 1: a process without membarrier is here: everybody makes fences */
+	uint64_t reserved0;
+	uint64_t fenced; /* 1: a process without membarrier is here: everybody makes fences */
 	/* Single mode: 1 + the record of the thread that sends, receives, of each box. */
 	uint64_t role[4];
 	uint64_t reserved[8];
@@ -67,8 +68,9 @@ struct gq_ring_repair {
 			    ring_repair.c */
 	uint64_t repairs;
 	uint64_t reclaimed;
-	uint64_t epoch; /* counts what was done under the lock */
-	uint64_t reserved[12];
+	uint64_t epoch;    /* counts what was done under the lock */
+	uint64_t bindings; /* records bound so far: makes each `owner` another one */
+	uint64_t reserved[11];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_repair) == GQ_LINE, "layout is shared between processes");
 
@@ -82,7 +84,7 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  * thread only, so counting costs no locked operation; by others only once it is dead.
  */
 struct gq_ring_record {
-	uint64_t owner; /* identity; 0: free */
+	uint64_t owner; /* who, in this binding: see peer.h; 0: free */
 	uint64_t op;    /* gq_op; U1, U2. Counts on over all owners: never set back */
 	/* Single mode: what the operation will have done when it is complete (see ring_repair.c).
 	 */
@@ -97,7 +99,10 @@ struct gq_ring_record {
 	uint64_t full;
 	uint64_t empty;
 	uint64_t refused;
-	uint64_t reserved[3];
+	/* What more is known of `owner` (peer.c), if `described` is equal to it: Q1, Q2. */
+	uint64_t described;
+	uint64_t began;
+	uint64_t place;
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_record) == GQ_LINE, "layout is shared between processes");
 
@@ -211,6 +216,10 @@ struct RingQueue {
 	void *validate_user;
 	RegionTable *regions;
 	struct gq_ring_turn *turn; /* with Q_RING_AGEING, else NULL */
+	/* Who is bound: see ring_bind.c. */
+	RingQueue *listed_after;    /* in the list of live handles; under its lock */
+	uint64_t bound[GQ_RECORDS]; /* `owner` of what this handle's threads own; under it, too */
+	uint64_t told_unjudged;     /* 1: the log has it that there is somebody it cannot judge */
 	/* Watching peers: see gq__ring_watch(). */
 	GQ_ALIGNED(GQ_LINE) uint64_t next_watch_ns;
 	uint64_t watching;        /* 1: a thread of this handle is at it; guards what is below */
@@ -240,26 +249,33 @@ static inline QueueStatus gq_ring_enter(const RingQueue *r)
 
 /* ---- ring_bind.c: threads and their records -------------------------------------------------- */
 
-/* The calling thread's record, bound at its first use of the ring. NULL: q_last_error() is set. */
+/* The list of live handles: a thread that ends gives back what it has bound through those. */
+void gq__ring_list(RingQueue *r);
+/* Takes it off the list, and gives back what is bound through it. */
+void gq__ring_unlist(RingQueue *r);
+/* The calling thread's record, bound at its first use of the handle. NULL: q_last_error() is set.
+ */
 struct gq_ring_record *gq__ring_bind(RingQueue *r);
-/* Identity of the calling thread: its id and when it was started. 0: no /proc. */
-uint64_t gq__thread_identity(void);
-bool gq__thread_is_dead(uint64_t identity);
-enum gq_life { GQ_LIFE_ALIVE, GQ_LIFE_DEAD, GQ_LIFE_UNKNOWN };
-enum gq_life gq__peer_life(const struct gq_ring_record *record, uint64_t owner);
-uint64_t gq__pid_namespace(void);
+/* The word of the calling thread's record; if it has none, one that names it all the same. */
+uint64_t gq__ring_me(RingQueue *r);
+/* Records of threads that cannot be judged from here; the first time there are any, the log says.
+ */
+uint32_t gq__ring_count_unjudged(RingQueue *r);
 /* Single mode: make the calling thread the one that sends or receives. */
 QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_record *record,
 			       enum gq_op op);
-/* Thread-local storage in the static block: reached without a call, also in the shared library. */
-extern _Thread_local struct gq_ring_binding {
+
+/* A thread's latest bindings, by handle; the others are in a table of its own (ring_bind.c). */
+struct gq_ring_binding {
 	uint64_t serial;
 	struct gq_ring_record *record;
-} gq__ring_bindings[8];
+};
+enum { GQ_RECENT = 8 };
+extern _Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
 
 static inline struct gq_ring_record *gq_ring_record_of(RingQueue *r)
 {
-	struct gq_ring_binding *b = &gq__ring_bindings[r->serial % 8];
+	struct gq_ring_binding *b = &gq__ring_recent[r->serial % GQ_RECENT];
 
 	return __builtin_expect(b->serial == r->serial, 1) ? b->record : gq__ring_bind(r);
 }
@@ -295,7 +311,7 @@ static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *reco
 bool gq__ring_reach(RingQueue *r);
 
 /* Whether a thread that is, or was, a record's owner lives; by which repairs judge. */
-typedef enum gq_life gq_judge(const struct gq_ring_record *record, uint64_t owner);
+typedef enum gq_life gq_judge(struct gq_ring_record *record, uint64_t owner);
 
 /*
  * To be called by who finds no room, however often: at most every 100 ms it looks for peers that

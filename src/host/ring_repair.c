@@ -304,7 +304,7 @@ static bool is_at(const struct gq_ring_record *record, const struct operation *o
 }
 
 /* Whether a record's thread has died inside an operation, and then which. */
-static bool died_inside(const struct gq_ring_record *record, gq_judge *judge, struct operation *o)
+static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct operation *o)
 {
 	o->op = op_of(record);
 	o->owner = gq_load_acquire_u64(&record->owner); /* I2: pairs with I1 */
@@ -320,7 +320,8 @@ static bool is_gone(const RingQueue *r, uint64_t owner, gq_judge *judge)
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
 		if (gq_load_acquire_u64(&r->head->record[i].owner) == owner) /* I2: I1 */
 			return judge(&r->head->record[i], owner) == GQ_LIFE_DEAD;
-	return true; /* it has given its record back, or another has found it dead */
+	/* It has given its record back, or another has found it dead; or it never had one. */
+	return !gq_owner_is_unbound(owner) || judge(NULL, owner) == GQ_LIFE_DEAD;
 }
 
 static bool lock(RingQueue *r, uint64_t me, gq_judge *judge)
@@ -553,7 +554,7 @@ static bool is_suspect(RingQueue *r, gq_judge *judge, bool hasty)
 	bool suspect = false;
 
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const struct gq_ring_record *record = &r->head->record[i];
+		struct gq_ring_record *record = &r->head->record[i];
 		const uint64_t op = op_of(record);
 		struct operation o;
 
@@ -595,15 +596,15 @@ static uint32_t look_after(RingQueue *r, uint64_t me, gq_judge *judge, bool hast
 /* @return false: another thread of this handle is at it. */
 static bool come_by(RingQueue *r, gq_judge *judge, bool hasty)
 {
-	const struct gq_ring_record *record = gq_ring_record_of(r);
+	const uint64_t me = gq__ring_me(r);
 	uint32_t repaired;
 	int cancel;
 
-	if (record == NULL || gq_exchange_seq_cst_u64(&r->watching, 1) != 0)
+	if (gq_exchange_seq_cst_u64(&r->watching, 1) != 0)
 		return false;
 	/* Who is cancelled in here would keep everybody of this handle out for good. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	repaired = look_after(r, gq_load_relaxed_u64(&record->owner), judge, hasty);
+	repaired = look_after(r, me, judge, hasty);
 	gq_store_release_u64(&r->watching, 0); /* the exchange pairs with it: W1, W2 */
 	pthread_setcancelstate(cancel, NULL);
 	/* Last, for the program may have set a log of its own. */
@@ -612,22 +613,18 @@ static bool come_by(RingQueue *r, gq_judge *judge, bool hasty)
 	return true;
 }
 
-/* Somebody is here whose life cannot be known. */
-static bool cannot_judge(const RingQueue *r)
-{
-	return gq_load_relaxed_u64(&r->head->signals.foreign) != 0;
-}
-
 void gq__ring_watch(RingQueue *r)
 {
-	if (!cannot_judge(r) && gq__now_ns() >= gq_load_relaxed_u64(&r->next_watch_ns))
-		come_by(r, gq__peer_life, false);
+	if (gq__now_ns() < gq_load_relaxed_u64(&r->next_watch_ns))
+		return;
+	if (gq_load_relaxed_u64(&r->told_unjudged) == 0)
+		gq__ring_count_unjudged(r);
+	come_by(r, gq__peer_life, false);
 }
 
 void gq__ring_repair(RingQueue *r)
 {
-	if (!cannot_judge(r))
-		come_by(r, gq__peer_life, true);
+	come_by(r, gq__peer_life, true);
 }
 
 bool gq__ring_repair_by(RingQueue *r, gq_judge *judge)
