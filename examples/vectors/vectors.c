@@ -9,6 +9,7 @@
  */
 #include <gpuq/ring.h>
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,33 +29,41 @@ static void must(QueueStatus status, const char *what)
 	}
 }
 
-static void *shared(size_t bytes)
-{
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (memory == MAP_FAILED) {
-		perror("mmap");
-		exit(1);
-	}
-	return memory;
-}
-
-static int make_memfd(const char *name)
+/* A memfd that keeps its size: nobody can cut it under the other. */
+static int make_memfd(const char *name, size_t bytes)
 {
 	int fd = memfd_create(name, MFD_ALLOW_SEALING | MFD_CLOEXEC);
 
-	if (fd < 0 || ftruncate(fd, (off_t)(VECTORS * VECTOR_BYTES)) != 0) {
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
 		perror(name);
 		exit(1);
 	}
 	return fd;
 }
 
-/* What the two share: here it is inherited; unrelated processes would pass descriptors of it. */
+/* Maps it, if it is such a one, whoever made it; for reading only, if it is not to be written. */
+static void *map(int fd, size_t bytes, bool writable)
+{
+	const int seals = fcntl(fd, F_GET_SEALS);
+	void *memory = MAP_FAILED;
+
+	if (seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && lseek(fd, 0, SEEK_END) >= (off_t)bytes)
+		memory = mmap(NULL, bytes, PROT_READ | (writable ? PROT_WRITE : 0),
+			      (seals & F_SEAL_WRITE) != 0 ? MAP_PRIVATE : MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED) {
+		fprintf(stderr, "a memfd is not sealed, or cannot be mapped\n");
+		exit(1);
+	}
+	return memory;
+}
+
+/* What the two share, by descriptors: here they are inherited; unrelated processes would pass them
+ * over a socket. */
 static struct {
-	void *to_server, *to_client, *table;
-	size_t ring_bytes, table_bytes;
-	int questions, answers; /* memfds */
+	int to_server, to_client; /* rings */
+	int table, questions, answers;
+	size_t table_bytes;
 } world;
 
 /* Receives the next message, a descriptor; waits for it. False: closed and all received. */
@@ -92,9 +101,11 @@ static int serve(void)
 	float answer[FLOATS];
 	bool mapped = false;
 
-	must(q_ring_attach(world.to_server, world.ring_bytes, &in), "attach");
-	must(q_ring_attach(world.to_client, world.ring_bytes, &out), "attach");
-	must(q_region_table_attach(world.table, world.table_bytes, &table), "attach");
+	must(q_ring_attach_fd(world.to_server, &in), "attach");
+	must(q_ring_attach_fd(world.to_client, &out), "attach");
+	must(q_region_table_attach(map(world.table, world.table_bytes, true), world.table_bytes,
+				   &table),
+	     "attach");
 	must(q_ring_bind_regions(in, table), "bind");
 	must(q_ring_bind_regions(out, table), "bind");
 	must(q_region_register_fd(table, world.answers, Q_REGION_APPEND_ONLY, &mine), "register");
@@ -106,8 +117,7 @@ static int serve(void)
 		double sum = 0;
 
 		if (!mapped) { /* the client's region: it is sealed, so reading is all we can do */
-			const void *base = mmap(NULL, VECTORS * VECTOR_BYTES, PROT_READ, MAP_SHARED,
-						world.questions, 0);
+			const void *base = map(world.questions, VECTORS * VECTOR_BYTES, false);
 
 			must(q_region_map(table, question.region, base, VECTORS * VECTOR_BYTES),
 			     "map");
@@ -135,8 +145,7 @@ static int serve(void)
 
 static RegionHandle register_questions(RegionTable *table)
 {
-	float *vectors = mmap(NULL, VECTORS * VECTOR_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
-			      world.questions, 0);
+	float *vectors = map(world.questions, VECTORS * VECTOR_BYTES, true);
 	RegionHandle handle;
 
 	for (int i = 0; i < VECTORS * FLOATS; i++)
@@ -157,16 +166,15 @@ int main(void)
 	bool mapped = false;
 	pid_t pid;
 
-	world.ring_bytes = q_ring_required_memory(&config);
 	world.table_bytes = q_region_table_required_memory(4);
-	world.to_server = shared(world.ring_bytes);
-	world.to_client = shared(world.ring_bytes);
-	world.table = shared(world.table_bytes);
-	world.questions = make_memfd("questions");
-	world.answers = make_memfd("answers");
-	must(q_ring_create(&config, world.to_server, world.ring_bytes, &out), "create");
-	must(q_ring_create(&config, world.to_client, world.ring_bytes, &in), "create");
-	must(q_region_table_create_in(4, world.table, world.table_bytes, &table), "create");
+	world.table = make_memfd("table", world.table_bytes);
+	world.questions = make_memfd("questions", VECTORS * VECTOR_BYTES);
+	world.answers = make_memfd("answers", VECTORS * VECTOR_BYTES);
+	must(q_ring_create_fd(&config, &world.to_server, &out), "create");
+	must(q_ring_create_fd(&config, &world.to_client, &in), "create");
+	must(q_region_table_create_in(4, map(world.table, world.table_bytes, true),
+				      world.table_bytes, &table),
+	     "create");
 	must(q_ring_bind_regions(out, table), "bind");
 	must(q_ring_bind_regions(in, table), "bind");
 
@@ -192,8 +200,7 @@ int main(void)
 			return 1;
 		}
 		if (!mapped) {
-			const void *base = mmap(NULL, VECTORS * VECTOR_BYTES, PROT_READ, MAP_SHARED,
-						world.answers, 0);
+			const void *base = map(world.answers, VECTORS * VECTOR_BYTES, false);
 
 			must(q_region_map(table, answer.region, base, VECTORS * VECTOR_BYTES),
 			     "map");

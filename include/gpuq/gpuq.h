@@ -29,9 +29,23 @@ extern "C" {
  *
  * Threads    Any number of threads may call anything on one queue at the same time, without an
  *            outer lock. q_shutdown() alone needs that no other thread is inside a call or makes
- *            one later: the handle is dead. No call is async-signal-safe.
+ *            one later: the handle is dead.
+ * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
+ *            it first. A thread whose cancellation is asynchronous must make no call. What the
+ *            library calls of yours (the log's sink, a processor) runs with cancellation off.
+ * Signals    A signal handler may call q_version() and q_status_string(), and nothing else. It must
+ *            not leave a call by longjmp(). A handler that runs meanwhile makes no call fail and no
+ *            wait end early. No call raises SIGPIPE or SIGXFSZ, or changes what a signal does; the
+ *            caller's mask is as before when a call returns. The library's own threads block all
+ *            signals but those of a thread's own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP,
+ *            SIGSYS): for a fault in a processor the program's handler runs, on the consumer's
+ *            thread. SIGPROF they take if the thread did that made them, for profilers.
+ * Unloading  The shared library stays loaded once it is; dlclose() does nothing. A plug-in that
+ *            holds the static library, or a processor, stays while a queue needs it. A process may
+ *            end with live queues.
  * Errors     Every call returns a QueueStatus; q_last_error() then holds a sentence about the
- *            calling thread's most recent failure. A failing call leaves the queue as it was.
+ *            calling thread's most recent failure. A failing call leaves the queue as it was, and
+ *            one that succeeds leaves that sentence as it was.
  *            Every call on a queue may return Q_ERR_INVALID_ARG (queue is NULL),
  *            Q_ERR_UNSUPPORTED (called in a forked child on a queue of the parent), and, once the
  *            CUDA device has failed, Q_ERR_CUDA (not q_stats(), q_info() and the trace's calls);
@@ -39,7 +53,16 @@ extern "C" {
  * Outputs    Written on success only, except counts and lengths (`*out_enqueued`, `*out_count`,
  *            `*inout_len`), which are written whatever the status.
  * Time       `timeout_ms`: 0 tries once, UINT32_MAX waits for ever; all waiting is on
- *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields, then sleeps.
+ *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields where
+ *            that is cheap, then sleeps.
+ * Work       A call that does not wait takes notice of at most 1024 completions, and passes over at
+ *            most as many finished messages that are not to be polled (discarded, or taken by id),
+ *            beside those it hands out. If there are more it may find nothing yet: count 0, or
+ *            Q_ERR_NOT_READY or Q_ERR_TIMEOUT for a message that finished since anybody last took
+ *            notice; the next call goes on from there, and a call that waits does so by itself.
+ *            Enqueueing goes on while a message to be discarded is inside and no slot is free, so
+ *            that Q_ERR_FULL is always true. Without such a bound: q_init(), q_stop(),
+ *            q_shutdown(), q_drain(), q_bind_regions(), the trace's calls.
  * Ids        64-bit, unique, strictly increasing in the order of allocation, not contiguous.
  *            0 is never the id of a message. An id value can repeat only after 2^44 further
  *            messages at the largest capacity (2^52 at capacity 4096, 2^60 at 16 and below).
@@ -77,18 +100,20 @@ typedef enum QueueStatus {
 
 /**
  * A short, constant description of a status; "unknown status" for a value that is none.
+ * Async-signal-safe.
  */
 Q_API const char *q_status_string(QueueStatus status);
 
 /**
  * The calling thread's most recent failure as one sentence: what was wrong, the value, the range.
  *
- * Never NULL; "" before the first failure. Successful calls leave it alone.
+ * Never NULL; "" before the first failure. Successful calls leave it alone, whatever they tried on
+ * the way. Where there is no memory for a sentence it is q_status_string() of the failure.
  * Lifetime: valid until the calling thread's next failing call.
  */
 Q_API const char *q_last_error(void);
 
-/** The library's version, "MAJOR.MINOR.PATCH". */
+/** The library's version, "MAJOR.MINOR.PATCH". Async-signal-safe. */
 Q_API const char *q_version(void);
 
 enum { Q_LOG_ERROR = 0, Q_LOG_WARNING = 1, Q_LOG_INFO = 2, Q_LOG_DEBUG = 3 };
@@ -99,10 +124,15 @@ enum { Q_LOG_ERROR = 0, Q_LOG_WARNING = 1, Q_LOG_INFO = 2, Q_LOG_DEBUG = 3 };
  * The library writes nowhere by itself, except to stderr when the environment variable GPUQ_LOG
  * is error, warning, info or debug and no sink is installed.
  *
- * @param fn    called with the level, one line without newline, and `user`; from any thread, also
- *              from the library's own; must not call back into libgpuq
+ * When the call returns, no other thread is inside the sink that was there before, and none will
+ * be: its user may go. So it waits for lines under way in that sink, and must not be made with a
+ * lock held that the sink takes.
+ *
+ * @param fn    called with the level, one line without newline, and its own `user`; from any
+ * thread, also from the library's own, and from several at once; must not call back into libgpuq,
+ * but for q_set_log()
  * @param user  passed through
- * Threads: any, but install it before the first queue: a line under way may still use the old sink.
+ * Threads: any.
  */
 Q_API void q_set_log(void (*fn)(int level, const char *text, void *user), void *user);
 
@@ -197,12 +227,14 @@ typedef struct Completion {
 
 /*
  * Counters since q_init(). They are read one by one while traffic goes on; when the queue is
- * quiet, enq_count = deq_count + discarded + queue_depth holds exactly.
+ * quiet, enq_count = deq_count + discarded + queue_depth holds exactly. What has finished is
+ * counted when a call takes notice of it: q_stats() itself does, of as much as a call that does not
+ * wait, and q_drain() of all.
  */
 typedef struct QueueStats {
 	uint64_t enq_count;    /* messages accepted */
-	uint64_t deq_count;    /* results taken, by q_try_dequeue_result() or q_release() */
-	uint64_t dropped_full; /* items refused with Q_ERR_FULL */
+	uint64_t deq_count;    /* results taken, by q_try_dequeue_result() or q_release*() */
+	uint64_t dropped_full; /* items and reservations refused with Q_ERR_FULL */
 	uint64_t retries;      /* times a producer found no room and tried again */
 	uint64_t queue_depth;  /* accepted and not yet taken or discarded */
 	uint64_t discarded;    /* Q_ENQUEUE_DISCARD messages that have finished */
@@ -213,7 +245,7 @@ typedef struct QueueStats {
 	uint64_t timed_out;    /* enqueue and reserve calls that ended Q_ERR_TIMEOUT */
 	uint64_t reserved_now; /* reservations neither committed nor aborted */
 	uint64_t aborted;      /* reservations aborted */
-	uint64_t wakeups;      /* times a sleeping consumer was woken for a message */
+	uint64_t wakeups;      /* times a sleeping consumer, or a grid, was woken for messages */
 	uint64_t reserved[18];
 } QueueStats;
 
@@ -371,8 +403,11 @@ Q_API QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms);
 /**
  * Hand one message over. `data` has been copied when the call returns.
  *
- * If one enqueue returned before another of the same priority began, its message starts first;
- * the ids of concurrent enqueues say nothing about order.
+ * If one enqueue returned before another of the same priority began, its message is claimed first;
+ * with one consumer it also starts first. (With several, a consumer can be held up between its
+ * claim and the processor's first instruction.) The same holds for the messages of a batch among
+ * themselves, for descriptors, and for reservations from their q_commit() on; pausing changes
+ * nothing in it. The ids of concurrent enqueues say nothing about order.
  *
  * @param data        len bytes; NULL is legal when len is 0
  * @param len         bytes, 0 to slot_bytes
@@ -526,7 +561,7 @@ Q_API QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_b
  * once unless its result was taken first; discarded ones never.
  *
  * @param out_msg_ids  room for max_count ids
- * @param out_count    ids written; 0 with Q_OK when there is nothing
+ * @param out_count    ids written; 0 with Q_OK when there is nothing (yet: see Work, above)
  */
 Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
 				     size_t *out_count);

@@ -25,6 +25,12 @@
  * before it includes this header (or by gpuq_add_processor(... RESULT_ONLY)). What such a processor
  * writes elsewhere all the same, others may not see. On the CPU device that changes nothing.
  *
+ * On the CPU device it runs on a thread of the library, with cancellation off and all signals
+ * blocked but those of its own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS), for which
+ * the program's handlers run there, and SIGPROF as the thread had it that called q_init(). The
+ * calls of this header: no call is a cancellation point, raises SIGPIPE, or may be made in a signal
+ * handler. q_rank(), q_size() and q_sync() are no calls of the library.
+ *
  * It must not throw, exit the thread, or keep `in.payload` or `out->out` beyond its return.
  * Functions that other functions of the source call on the GPU are marked Q_DEVICE.
  */
@@ -199,13 +205,24 @@ void process_message(const MsgView *in, ResultView *out);
 	Q_PROCESSOR_C_LINKAGE __attribute__((visibility("default"), used))                         \
 	const QProcessorImage gpuq_processor_image = Q_PROCESSOR_INIT_(name_)
 
-/* Makes the processor known to the program that links this source; see gpuq_add_processor(). */
+/*
+ * Makes the processor known to the program that links this source; see gpuq_add_processor(). In a
+ * plug-in it is known from the plug-in's dlopen() to its dlclose(), and as long as a queue uses it.
+ */
 #define Q_PROCESSOR_REGISTER(name_)                                                                \
 	Q_PROCESSOR_ENTRY_                                                                         \
-	__attribute__((constructor)) static void q_processor_announce(void)                        \
+	static const QProcessorImage *q_processor_announced(void)                                  \
 	{                                                                                          \
 		static const QProcessorImage image = Q_PROCESSOR_INIT_(name_);                     \
-		q_register_processor(&image);                                                      \
+		return &image;                                                                     \
+	}                                                                                          \
+	__attribute__((constructor)) static void q_processor_announce(void)                        \
+	{                                                                                          \
+		q_register_processor(q_processor_announced());                                     \
+	}                                                                                          \
+	__attribute__((destructor)) static void q_processor_withdraw(void)                         \
+	{                                                                                          \
+		q_unregister_processor(q_processor_announced());                                   \
 	}
 #endif
 
@@ -215,13 +232,25 @@ extern "C" {
 /**
  * Add a processor to those that cfg.processor can name, and that a NULL cfg.processor finds.
  *
- * @param image  static storage; checked by q_init(), not here
- * Threads: any.
+ * @param image  static storage; checked by q_init(), not here. A queue that uses it keeps the
+ * shared object that holds it loaded Threads: any.
  */
 #if defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif
 void q_register_processor(const QProcessorImage *image);
+
+/**
+ * Take a processor back: q_init() does not find it any more; queues that use it go on. One that was
+ * never registered is ignored. Needed before the code of `image` goes, which Q_PROCESSOR_REGISTER()
+ * sees to by itself.
+ *
+ * Threads: any.
+ */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
+void q_unregister_processor(const QProcessorImage *image);
 #ifdef __cplusplus
 }
 #endif

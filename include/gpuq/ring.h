@@ -21,9 +21,16 @@ extern "C" {
  *            (each may be a different one later); everything else is as free as on any ring.
  *            q_ring_destroy() and q_region_table_destroy() alone need that no other thread uses
  *            the same handle.
+ * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
+ *            it first. A validator runs with cancellation off.
+ * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
+ *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
+ *            or changes what a signal does or the caller's mask; no call starts a thread.
  * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
  *            delays nobody else.
- * Time       No call waits, except those with `timeout_ms`.
+ * Time       No call waits, except those with `timeout_ms`. No peer, whatever it writes into the
+ *            shared memory, keeps a call longer than about ring_size and 65536 steps a message: who
+ *            is overtaken by others that often says Q_ERR_FULL or Q_ERR_EMPTY.
  * Errors     Every call on a ring may return Q_ERR_INVALID_ARG (ring is NULL), Q_ERR_UNSUPPORTED
  *            (the handle is of the process that forked this one: attach in the child),
  *            Q_ERR_LIMIT (more than 256 threads), and Q_ERR_FAILED: the shared memory holds what
@@ -37,13 +44,16 @@ extern "C" {
 #define Q_MAX_RING_SIZE        (1u << 20)
 #define Q_MAX_MESSAGE_SIZE     (1u << 20) /* bytes; of one entry */
 #define Q_RING_MAX_THREADS     256u
-#define Q_RING_INLINE_BYTES    16u /* of a completion */
+#define Q_RING_INLINE_BYTES    16u  /* of a completion */
+#define Q_RING_MAX_PARTS       256u /* entries that one message takes, with Q_RING_LARGE */
 
 /* RingConfig.flags */
 #define Q_RING_SINGLE                                                                              \
 	UINT32_C(1) /* one sending thread and one receiving thread at a time: faster */
 #define Q_RING_AGEING UINT32_C(2) /* strict priority with a bound: see ageing_limit */
-#define Q_RING_LARGE  UINT32_C(4) /* messages above max_msg_size are sent in several entries */
+#define Q_RING_LARGE                                                                               \
+	UINT32_C(4) /* messages above max_msg_size are sent in several entries: at most            \
+		     * Q_RING_MAX_PARTS, and at most ring_size */
 
 /* In every field zero means the default. Copied by q_ring_create(). */
 typedef struct RingConfig {
@@ -129,13 +139,18 @@ Q_API size_t q_ring_required_memory(const RingConfig *cfg);
  * Make a ring.
  *
  * @param cfg     NULL: all defaults
+ * In shared memory that is a file's (a memfd, a file of a tmpfs) all of it is taken now: a file
+ * that is too short, or a file system that is full, is an error here and no SIGBUS later
+ * (Linux 5.14 and newer). Against peers that cut the file use q_ring_create_fd().
+ *
  * @param memory  where it shall live, aligned to 128 bytes, kept by the caller for as long as
  *                anybody uses the ring, whatever its content; shared memory makes a ring between
  *                processes. NULL: the library's own memory, for threads of this process
  * @param bytes   size of `memory`; 0 with NULL
  * @param out     the handle; give it to q_ring_destroy()
- * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range, or memory is misaligned;
- *         Q_ERR_NO_MEMORY: `bytes` is below q_ring_required_memory(), or none could be had.
+ * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range, or memory is misaligned, cannot be
+ *         written, or is a private mapping of a file; Q_ERR_NO_MEMORY: `bytes` is below
+ *         q_ring_required_memory(), or not all of it could be had.
  */
 Q_API QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, RingQueue **out);
 
@@ -145,14 +160,42 @@ Q_API QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t byte
  * Everything read from the memory is checked: a peer that writes nonsense there harms this ring's
  * messages and nothing else of the process.
  *
+ * Not so what the peer does to the file behind the memory: whoever touches a page that has been cut
+ * off gets SIGBUS. Where peers are not trusted, use q_ring_attach_fd().
+ *
  * @return Q_OK; Q_ERR_INVALID_ARG: no ring, of another version or layout, damaged, or misaligned;
- *         Q_ERR_NO_MEMORY: `bytes` is less than the ring takes; Q_ERR_NOT_READY: its creator has
- *         not finished.
+ *         memory cannot be written, or is private: a mapping of a file, or a forked child's copy;
+ *         Q_ERR_NO_MEMORY: `bytes` is less than the ring takes, or the file behind it is shorter;
+ *         Q_ERR_NOT_READY: its creator has not finished.
  */
 Q_API QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out);
 
 /**
- * Give the handle back; NULL does nothing.
+ * q_ring_create() in a memfd that the library makes, allocates, and seals against any change of its
+ * size (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL): no peer can cut it.
+ *
+ * @param out_fd  the memfd, for q_ring_attach_fd() in other processes; the caller's to close, at
+ * any time: the ring lives on in its handles. Closed by execve()
+ * @param out     the handle; q_ring_destroy() also unmaps what the call has mapped
+ * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range; Q_ERR_NO_MEMORY: also descriptors used
+ *         up, or more than RLIMIT_FSIZE; Q_ERR_UNSUPPORTED: the kernel has no sealed memfds.
+ */
+Q_API QueueStatus q_ring_create_fd(const RingConfig *cfg, int *out_fd, RingQueue **out);
+
+/**
+ * q_ring_attach() to a memfd that is sealed against shrinking, as q_ring_create_fd() makes them.
+ * Children made by fork() attach so, by the descriptor that they inherit.
+ *
+ * @param fd   stays the caller's, who may close it afterwards
+ * @param out  the handle; q_ring_destroy() also unmaps what the call has mapped
+ * @return as q_ring_attach(); further Q_ERR_POLICY: fd is no memfd, or one without F_SEAL_SHRINK,
+ * or cannot be mapped for writing.
+ */
+Q_API QueueStatus q_ring_attach_fd(int fd, RingQueue **out);
+
+/**
+ * Give the handle back; NULL does nothing. What q_ring_create_fd() or q_ring_attach_fd() has mapped
+ * for it is unmapped.
  *
  * On a ring in the library's own memory, also drops what is queued and frees the memory. A ring in
  * the caller's memory lives on in other handles and is not closed.
@@ -173,7 +216,8 @@ Q_API QueueStatus q_ring_close(RingQueue *r);
  * Send one message. The data has been copied when the call returns.
  *
  * @param data      NULL is legal when len is 0
- * @param len       bytes, at most max_msg_size; with Q_RING_LARGE at most ring_size * max_msg_size
+ * @param len       bytes, at most max_msg_size; with Q_RING_LARGE at most
+ *                  min(ring_size, Q_RING_MAX_PARTS) * max_msg_size
  * @param priority  of equal priority: first sent, first received. Higher: received first
  * @return Q_OK; Q_ERR_FULL: no room; Q_ERR_SHUTDOWN: closed; Q_ERR_INVALID_ARG: data, len or
  *         priority; or what the schema's validator said.
@@ -328,10 +372,12 @@ Q_API QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table);
  */
 
 /*
- * Every call on a table may return Q_ERR_INVALID_ARG (table or an output is NULL) and Q_ERR_FAILED
- * (its memory holds what no correct peer writes); they are not repeated below. A child made by
- * fork() goes on with its copy of the handle, and destroys it for itself. References are counted
- * for all processes together: those of one that dies are never given back.
+ * Every call on a table may return Q_ERR_INVALID_ARG (table or an output is NULL), Q_ERR_FAILED
+ * (its memory holds what no correct peer writes) and, with a region, Q_ERR_NOT_READY (others
+ * changed its state 65536 times within the call, which has done nothing: try again); they are not
+ * repeated below. A child made by fork() goes on with its copy of the handle, and destroys it for
+ * itself. References are counted for all processes together: those of one that dies are never given
+ * back.
  */
 #define Q_MAX_REGIONS 65536u
 
@@ -369,7 +415,8 @@ Q_API QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, s
 
 /**
  * Use a table that another process has made. Regions must be mapped here, by
- * q_region_map(), before they can be resolved. Everything read from the memory is checked.
+ * q_region_map(), before they can be resolved. Everything read from the memory is checked; that no
+ * peer cuts the file behind it is for the caller to see to: F_SEAL_SHRINK.
  * @return as q_ring_attach().
  */
 Q_API QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out);
@@ -385,9 +432,12 @@ Q_API void q_region_table_destroy(RegionTable *t);
  * An immutable region must be one that cannot change: private memory is taken at the caller's word
  * (no other process can reach it), shared memory must be a memfd sealed against writing and cutting
  * (F_SEAL_WRITE, F_SEAL_SHRINK), of which this process has a descriptor open. A private mapping of
- * a memfd shows what others write there, and counts as shared.
+ * a file shows what others write there, and counts as shared, but for the data of the program and
+ * of the libraries it has loaded.
  *
- * @param base    kept by the caller until q_region_info() says Q_ERR_STALE; append-only: writable
+ * @param base    kept by the caller until q_region_info() says Q_ERR_STALE; append-only: writable.
+ *                A peer that lies can bring that about: where peers are not trusted, keep it until
+ *                no thread of this process reads it, too
  * @param size    bytes, not 0. Append-only: the room; appended bytes begin at 0
  * @param out     the handle
  * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered; Q_ERR_POLICY:
@@ -428,6 +478,9 @@ Q_API QueueStatus q_region_register_fd(RegionTable *t, int fd, RegionPolicy poli
  * Say where in this process a region is, that another process has registered; only reading is
  * needed. After fork() in a child: only for regions registered since.
  *
+ * That its bytes do not change, or vanish with a SIGBUS, is the peer's word. The kernel's is in the
+ * memfd: look at F_GET_SEALS before mapping it.
+ *
  * @param size  what is mapped here; a descriptor must lie within it
  * @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: also when it is mapped here already, elsewhere or
  *         with another size.
@@ -436,7 +489,8 @@ Q_API QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *
 			       uint64_t size);
 
 /**
- * Add bytes to an append-only region. One process appends; its threads one after the other.
+ * Add bytes to an append-only region. One process appends, the one that has registered it, and not
+ * its children; its threads one after the other.
  *
  * @param out_offset  where they begin
  * @return Q_OK: they may be described; Q_ERR_FULL: not that much room, nothing written;

@@ -3,6 +3,7 @@
 #include "device/device.h"
 
 #include "host/queue.h"
+#include "host/sys.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -130,6 +131,7 @@ static void *consume(void *arg)
 	struct gq_wait idle;
 	char name[16];
 
+	GQ_NO_CANCEL(); /* the processor is not ours */
 	name_of(c->index, &name);
 	gq__name_this_thread(name);
 	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));

@@ -119,18 +119,25 @@ GQ_FN int64_t gq_pos_diff(uint64_t a, uint64_t b)
 	return (int64_t)(a - b);
 }
 
-/* Advance the tail to at least `end`; everything before it has been seen published. */
-GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
+/*
+ * One try to advance the tail to at least `end`; everything before it has been seen published.
+ * @return whether it is there. False: another has raised it meanwhile, by one at least.
+ */
+GQ_FN bool gq_ring_try_raise(const struct gq_ring *r, uint64_t end)
 {
 	uint64_t tail = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
 
-	while (gq_pos_diff(tail, end) < 0) {
-		/* H1 release: pairs with H2. Sequentially consistent for who waits until all
-		 * slots are back: K1. */
-		if (gq_cas_seq_cst_u64(r->tail, tail, end))
-			return;
-		tail = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
-	}
+	/* H1 release: pairs with H2. Sequentially consistent for who waits until all slots are
+	 * back: K1. */
+	return gq_pos_diff(tail, end) >= 0 || gq_cas_seq_cst_u64(r->tail, tail, end);
+}
+
+/* Advance it there. It is less than a lap behind, so as each try that fails has seen it raised, a
+ * lap's tries do; only where somebody writes nonsense they do not. */
+GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
+{
+	for (uint64_t left = gq_ring_size(r); left != 0 && !gq_ring_try_raise(r, end); left--)
+		;
 }
 
 /*
@@ -151,9 +158,12 @@ GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t valu
 
 	if (gq_ring_is_at(r, old, *pos)) {
 		/* Another's, who may stand still before raising the tail. Whoever goes past raises
-		 * it, so the tail is never a lap behind. */
+		 * it, so the tail is never a lap behind. One try does: if it fails, another has
+		 * raised it; so since *pos was loaded from the tail, the tail has been raised as
+		 * often as *pos has gone past an entry, and is behind *pos by no more than what the
+		 * caller has itself put in between: less than a lap. */
 		++*pos;
-		gq_ring_raise_tail(r, *pos);
+		(void)gq_ring_try_raise(r, *pos);
 	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
 		GQ_WINDOW();
 		/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2. Sequentially

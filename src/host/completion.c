@@ -2,6 +2,7 @@
 /* completion.c - from completions to results: reaping, polling, taking, waiting. */
 #include "host/queue.h"
 #include "host/region.h"
+#include "host/sys.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
@@ -42,34 +43,76 @@ void gq__free_slot(GpuQueue *q, uint64_t id)
 		gq_event_broadcast(&q->any);
 }
 
-static bool is_unpolled(const GpuQueue *q, uint64_t id)
+/* ---- the finished list, under the reap lock ------------------------------------------------- */
+
+/*
+ * A slot enters it as its message becomes DONE, and only then: so while it is in it and DONE, it is
+ * this message's turn to be polled. Taken by id, without the lock, it stays until somebody passes
+ * over it or its next message finishes, which moves it to the end. So there is never more than
+ * `capacity` in it, and nothing has to be tidied up all at once.
+ */
+static bool is_listed(const GpuQueue *q, uint32_t slot)
 {
-	return gq_load_seq_cst_u64(&gq_record_of(q, id)->state) ==
-	       gq_state(q, id, GQ_DONE); /* S2 */
+	const struct gq_neighbours *link = &q->finished[slot];
+
+	return link->next != 0 || link->previous != 0 || q->finished_first == slot + 1u;
 }
 
-static uint64_t *finished_at(const GpuQueue *q, uint64_t pos)
+static void unlist(GpuQueue *q, uint32_t slot)
 {
-	return &q->finished[pos & (2 * (uint64_t)q->cfg.capacity - 1)];
+	struct gq_neighbours *link = &q->finished[slot];
+
+	if (link->previous != 0)
+		q->finished[link->previous - 1].next = link->next;
+	else
+		gq_store_relaxed_u64(&q->finished_first, link->next);
+	if (link->next != 0)
+		q->finished[link->next - 1].previous = link->previous;
+	else
+		q->finished_last = link->previous;
+	*link = (struct gq_neighbours){ 0, 0 };
 }
 
-/* Ids whose result was taken before they were polled stay in the list until they are in the way:
- * at most `capacity` of its 2 * capacity entries can be alive, so this is amortised O(1). */
-static void drop_taken(GpuQueue *q)
+static void list(GpuQueue *q, uint32_t slot)
 {
-	uint64_t kept = q->finished_head;
+	if (is_listed(q, slot))
+		unlist(q, slot);
+	q->finished[slot].previous = (uint32_t)q->finished_last;
+	if (q->finished_last != 0)
+		q->finished[q->finished_last - 1].next = slot + 1;
+	else
+		gq_store_relaxed_u64(&q->finished_first, slot + 1u);
+	q->finished_last = slot + 1u;
+}
 
-	for (uint64_t pos = q->finished_head; pos != q->finished_tail; pos++)
-		if (is_unpolled(q, *finished_at(q, pos)))
-			*finished_at(q, kept++) = *finished_at(q, pos);
-	gq_store_relaxed_u64(&q->finished_tail, kept);
+/* What looking for a message to poll has come to. */
+enum found { NOTHING, SOMETHING, UNDECIDED };
+
+/* Whether the first in the list is there to be polled, passing over `left` others at most. */
+static enum found first_unpolled(GpuQueue *q, uint32_t *left)
+{
+	while (q->finished_first != 0) {
+		const uint32_t slot = (uint32_t)q->finished_first - 1;
+
+		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[slot].state)) == GQ_DONE) /* S2 */
+			return SOMETHING;
+		if (*left == 0)
+			return UNDECIDED;
+		--*left;
+		unlist(q, slot);
+	}
+	return NOTHING;
 }
 
 /* The message is done with its region. Before its state says so: who finds it finished finds the
  * region released. */
 static void drop_region(GpuQueue *q, const struct gq_record *record)
 {
+	struct gq_error before;
+
+	gq__error_keep(&before); /* a reaper's call has not failed if the table is damaged */
 	gq__region_drop(q->regions, &record->descriptor);
+	gq__error_put_back(&before);
 	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* B1: pairs with B2 */
 }
 
@@ -79,6 +122,7 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 	const struct gq_slot *slot = gq_slot_at(&q->ch, index);
 	const uint64_t id = slot->msg_id;
 	struct gq_record *record = &q->records[index];
+	uint32_t few = 2;
 
 #define COUNT(what) gq_store_relaxed_u64(&q->reaped.what, q->reaped.what + 1)
 	COUNT(finished);
@@ -97,10 +141,8 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 		return;
 	}
 #undef COUNT
-	if (q->finished_tail - q->finished_head == 2 * (uint64_t)q->cfg.capacity)
-		drop_taken(q);
-	*finished_at(q, q->finished_tail) = id;
-	gq_store_relaxed_u64(&q->finished_tail, q->finished_tail + 1);
+	first_unpolled(q, &few); /* a list that nobody polls stays short */
+	list(q, index);
 	/* S1 release, these too: a reader that sees a later message's must then see that the state
 	 * has moved on; pairs with S2. */
 	gq_store_release_u64(&record->tag, slot->tag);
@@ -119,51 +161,79 @@ static void reap_one(GpuQueue *q, uint32_t slot, uint32_t outcome)
 
 enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time under the lock */
 
-static unsigned reap_some(GpuQueue *q)
+static uint32_t reap_some(GpuQueue *q, uint32_t most)
 {
-	uint32_t slot, outcome;
-	unsigned n = 0;
+	uint32_t slot, outcome, n = 0;
 
 	if (q->given_up) /* what a dead device still completes has ended FAILED already */
 		return 0;
-	while (n < REAP_CHUNK && gq_reap(&q->ch, &slot, &outcome)) {
+	while (n < most && gq_reap(&q->ch, &slot, &outcome)) {
 		reap_one(q, slot, outcome);
 		n++;
 	}
 	return n;
 }
 
-/*
- * Reap what is there.
- * @param force  also when nothing seems to wait, so as to wait for a reaper that has taken a
- *               completion and not yet said so
- */
-void gq__reap_all(GpuQueue *q, bool force)
-{
-	unsigned n;
-
-	if (!force && !gq_done_waits(&q->ch))
-		return;
-	do {
-		pthread_mutex_lock(&q->reap_lock);
-		n = reap_some(q);
-		pthread_mutex_unlock(&q->reap_lock);
-	} while (n == REAP_CHUNK);
-}
-
-/*
- * Reap all, then take up to `max` free slots, with no other reaper between a message's state and
- * its slot's return: what is not there then is not free.
- */
-uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed)
+static uint32_t lock_and_reap(GpuQueue *q)
 {
 	uint32_t n;
 
 	pthread_mutex_lock(&q->reap_lock);
-	while (reap_some(q) == REAP_CHUNK)
-		;
-	n = gq_pool_pop(&q->pool, ids, max, closed);
+	n = reap_some(q, REAP_CHUNK);
 	pthread_mutex_unlock(&q->reap_lock);
+	return n;
+}
+
+/*
+ * Reap GQ_MOST_AT_ONCE of what is there.
+ * @param force  also when nothing seems to wait, so as to wait for a reaper that has taken a
+ *               completion and not yet said so
+ * @return whether there may be more
+ */
+bool gq__reap(GpuQueue *q, bool force)
+{
+	uint32_t n = 0;
+
+	if (!force && !gq_done_waits(&q->ch))
+		return false;
+	while (n < GQ_MOST_AT_ONCE) {
+		if (lock_and_reap(q) < REAP_CHUNK)
+			return false;
+		n += REAP_CHUNK;
+	}
+	return true;
+}
+
+/* Reap all, a chunk at a time. */
+void gq__reap_all(GpuQueue *q)
+{
+	while (gq__reap(q, true))
+		;
+}
+
+/* Whether a message is inside that frees its slot when it is reaped. */
+static bool may_free_slots(const GpuQueue *q)
+{
+	return gq_load_relaxed_u64(&q->count.discards) != gq_load_relaxed_u64(&q->reaped.discarded);
+}
+
+/*
+ * Reap, then take up to `max` free slots, with no other reaper between a message's state and its
+ * slot's return: what is not there then is not free. It goes on until there is a slot, or no
+ * completion that could free one; where no message is to be discarded that is at once.
+ */
+uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed)
+{
+	uint32_t n, reaped, total = 0;
+
+	do {
+		pthread_mutex_lock(&q->reap_lock);
+		reaped = reap_some(q, REAP_CHUNK);
+		n = gq_pool_pop(&q->pool, ids, max, closed);
+		pthread_mutex_unlock(&q->reap_lock);
+		total += reaped;
+	} while (n == 0 && !*closed && reaped == REAP_CHUNK &&
+		 (total < GQ_MOST_AT_ONCE || may_free_slots(q)));
 	return n;
 }
 
@@ -223,35 +293,41 @@ uint64_t gq__torn_ns(GpuQueue *q, uint64_t now_ns, uint64_t *id)
 	return ns;
 }
 
-/* Whether polling would return something. */
-static bool unpolled_left(GpuQueue *q)
+/*
+ * Whether polling would return something, reaping if need be: a whole chunk may have been of
+ * messages to discard.
+ * @param left  messages that may be passed over: discarded, or taken by id
+ */
+static enum found find_unpolled(GpuQueue *q, uint32_t *left)
 {
-	while (q->finished_head != q->finished_tail &&
-	       !is_unpolled(q, *finished_at(q, q->finished_head)))
-		gq_store_relaxed_u64(&q->finished_head, q->finished_head + 1);
-	return q->finished_head != q->finished_tail;
-}
+	for (;;) {
+		const uint64_t discarded = q->reaped.discarded;
+		enum found found = first_unpolled(q, left);
+		uint64_t passed;
 
-/* The same, reaping until there is something or no completion waits: a whole chunk may have been of
- * messages to discard. */
-static bool find_unpolled(GpuQueue *q)
-{
-	while (!unpolled_left(q))
-		if (reap_some(q) == 0)
-			return false;
-	return true;
+		if (found != NOTHING)
+			return found;
+		if (*left == 0)
+			return gq_done_waits(&q->ch) ? UNDECIDED : NOTHING;
+		if (reap_some(q, *left < REAP_CHUNK ? *left : REAP_CHUNK) == 0)
+			return NOTHING;
+		passed = q->reaped.discarded - discarded;
+		*left -= (uint32_t)passed;
+	}
 }
 
 /* ---- the completion descriptor --------------------------------------------------------------- */
 
-/* Under the reap lock: nothing is left to poll, so the descriptor must not be readable. */
+/* Under the reap lock: nothing is left to poll, so the descriptor must not be readable. Nor if that
+ * is undecided: its thread decides, and makes it readable again. */
 static void clear_fd(GpuQueue *q)
 {
-	eventfd_t value;
+	uint32_t left = GQ_MOST_AT_ONCE;
+	uint64_t value;
 
-	if (q->fd_readable == 0 || unpolled_left(q))
+	if (q->fd_readable == 0 || first_unpolled(q, &left) == SOMETHING)
 		return;
-	eventfd_read(q->completion_fd, &value);
+	(void)gq_sys_read(q->completion_fd, &value, sizeof(value));
 	gq_exchange_seq_cst_u32(&q->fd_readable, 0); /* K1 */
 	gq_event_broadcast(&q->fd_cleared);
 }
@@ -261,9 +337,17 @@ static bool fd_is_readable(const GpuQueue *q)
 	return __builtin_expect(gq_load_seq_cst_u32(&q->fd_readable) != 0, 0); /* K1 */
 }
 
-/* A result was taken by id, perhaps the last that a readable descriptor announced. */
-static void taken_by_id(GpuQueue *q)
+/* A result was taken by id, perhaps the last that a readable descriptor announced. Every 64th
+ * clears the list's front, so that those who only take by id leave pollers little to pass over. */
+static void taken_by_id(GpuQueue *q, uint64_t msg_id)
 {
+	const uint64_t sixty_fourth = 63 * (q->slot_mask + 1);
+	uint32_t left = 128;
+
+	if ((msg_id & sixty_fourth) == 0 && pthread_mutex_trylock(&q->reap_lock) == 0) {
+		first_unpolled(q, &left);
+		pthread_mutex_unlock(&q->reap_lock);
+	}
 	if (!fd_is_readable(q))
 		return;
 	pthread_mutex_lock(&q->reap_lock);
@@ -271,24 +355,37 @@ static void taken_by_id(GpuQueue *q)
 	pthread_mutex_unlock(&q->reap_lock);
 }
 
+/* Makes the descriptor readable if the first in the list is to be polled. Under the reap lock. */
+static enum found announce_first(GpuQueue *q)
+{
+	const uint64_t one = 1;
+	uint32_t left = GQ_MOST_AT_ONCE;
+	enum found found = find_unpolled(q, &left);
+
+	if (found != SOMETHING)
+		return found;
+	/* Flag, then look again (K2): whoever takes the last result by id takes it, then looks at
+	 * the flag (K1), so one of the two sees that nothing is left. */
+	gq_exchange_seq_cst_u32(&q->fd_readable, 1);
+	found = first_unpolled(q, &left);
+	if (found == SOMETHING)
+		(void)gq_sys_write(q->completion_fd, &one, sizeof(one));
+	else
+		gq_exchange_seq_cst_u32(&q->fd_readable, 0);
+	return found;
+}
+
 /* Makes the descriptor readable when there is something to poll. @return whether it is. */
 static bool announce(GpuQueue *q)
 {
-	bool readable;
+	enum found found;
 
-	pthread_mutex_lock(&q->reap_lock);
-	if (q->fd_readable == 0 && find_unpolled(q)) {
-		/* Flag, then look again (K2): whoever takes the last result by id takes it, then
-		 * looks at the flag (K1), so one of the two sees that nothing is left. */
-		gq_exchange_seq_cst_u32(&q->fd_readable, 1);
-		if (unpolled_left(q))
-			eventfd_write(q->completion_fd, 1);
-		else
-			gq_exchange_seq_cst_u32(&q->fd_readable, 0);
-	}
-	readable = q->fd_readable != 0;
-	pthread_mutex_unlock(&q->reap_lock);
-	return readable;
+	do {
+		pthread_mutex_lock(&q->reap_lock);
+		found = q->fd_readable != 0 ? SOMETHING : announce_first(q);
+		pthread_mutex_unlock(&q->reap_lock);
+	} while (found == UNDECIDED && gq_load_seq_cst_u32(&q->fd_quit) == 0);
+	return found == SOMETHING;
 }
 
 /* One write per emptying: while the descriptor is readable the thread waits for it to be cleared
@@ -298,6 +395,7 @@ static void *serve_fd(void *arg)
 	GpuQueue *q = arg;
 	struct gq_wait wait;
 
+	GQ_NO_CANCEL();
 	gq__name_this_thread("gpuq-fd");
 	while (gq_load_seq_cst_u32(&q->fd_quit) == 0) {
 		gq_wait_begin(q, &wait, &q->any, GQ_FOR_EVER, 0);
@@ -317,18 +415,19 @@ static void *serve_fd(void *arg)
 /* Under the control lock. */
 static int make_fd(GpuQueue *q)
 {
-	int fd = gq__fault() ? -1 : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	int rc;
+	int fd, rc;
 
+	errno = EMFILE;
+	fd = gq__fault() ? -1 : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0) {
-		gq__fail(Q_ERR_LIMIT, "eventfd for q_completion_fd: no descriptor to be had");
+		gq__failf(Q_ERR_LIMIT, "eventfd for q_completion_fd: %s", strerror(errno));
 		return -1;
 	}
 	q->completion_fd = fd;
 	rc = gq__start_thread(&q->fd_thread, serve_fd, q, "gpuq-fd");
 	if (rc != 0) {
 		q->completion_fd = -1;
-		close(fd);
+		gq_sys_close(fd);
 		gq__failf(Q_ERR_LIMIT, "thread for q_completion_fd: %s", strerror(rc));
 		return -1;
 	}
@@ -341,6 +440,7 @@ int q_completion_fd(GpuQueue *q)
 
 	if (gq_enter(q) != Q_OK)
 		return -1;
+	GQ_NO_CANCEL();
 	pthread_mutex_lock(&q->control_lock);
 	fd = q->completion_fd >= 0 ? q->completion_fd : make_fd(q);
 	pthread_mutex_unlock(&q->control_lock);
@@ -355,7 +455,7 @@ void gq__stop_fd(GpuQueue *q)
 	gq_event_broadcast(&q->any);
 	gq_event_broadcast(&q->fd_cleared);
 	pthread_join(q->fd_thread, NULL);
-	close(q->completion_fd);
+	gq_sys_close(q->completion_fd);
 	q->completion_fd = -1;
 }
 
@@ -391,16 +491,19 @@ static Completion completion_of(const GpuQueue *q, uint64_t id)
 }
 
 /* Under the reap lock: the next finished id that nobody has polled or taken. */
-static bool next_finished(GpuQueue *q, Completion *out)
+static bool next_finished(GpuQueue *q, Completion *out, uint32_t *left)
 {
-	while (find_unpolled(q)) {
-		uint64_t id = *finished_at(q, q->finished_head);
+	while (find_unpolled(q, left) == SOMETHING) {
+		const uint32_t slot = (uint32_t)q->finished_first - 1;
+		const uint64_t state = gq_load_seq_cst_u64(&q->records[slot].state); /* S2 */
+		const uint64_t id = (state & ~q->slot_mask) | slot;
 
-		gq_store_relaxed_u64(&q->finished_head, q->finished_head + 1);
+		unlist(q, slot);
+		if (gq_phase_of(state) != GQ_DONE) /* taken by id since */
+			continue;
 		*out = completion_of(q, id);
 		/* Against who takes it by id: one of the two gets it. */
-		if (gq_cas_seq_cst_u64(&gq_record_of(q, id)->state, gq_state(q, id, GQ_DONE),
-				       gq_state(q, id, GQ_POLLED)))
+		if (gq_cas_seq_cst_u64(&q->records[slot].state, state, gq_state(q, id, GQ_POLLED)))
 			return true;
 	}
 	return false;
@@ -408,14 +511,15 @@ static bool next_finished(GpuQueue *q, Completion *out)
 
 static bool nothing_to_poll(const GpuQueue *q)
 {
-	return gq_load_relaxed_u64(&q->finished_head) == gq_load_relaxed_u64(&q->finished_tail) &&
-	       !gq_done_waits(&q->ch) && !fd_is_readable(q);
+	return gq_load_relaxed_u64(&q->finished_first) == 0 && !gq_done_waits(&q->ch) &&
+	       !fd_is_readable(q);
 }
 
 /* One of `ids` and `completions` is NULL. */
 static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *completions,
 				 size_t max_count, size_t *out_count)
 {
+	uint32_t left = GQ_MOST_AT_ONCE;
 	size_t n = 0;
 
 	*out_count = 0;
@@ -433,7 +537,7 @@ static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *complet
 	while (n < max_count) {
 		Completion one;
 
-		if (!next_finished(q, &one))
+		if (!next_finished(q, &one, &left))
 			break;
 		if (ids != NULL)
 			ids[n] = one.msg_id;
@@ -494,7 +598,7 @@ static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
 			return Q_OK;
 		default:
 			if (look == 0)
-				gq__reap_all(q, false);
+				gq__reap(q, false);
 		}
 	}
 	gq_tend(q);
@@ -511,7 +615,7 @@ static bool win(GpuQueue *q, uint64_t msg_id, uint64_t state)
 static void give_back(GpuQueue *q, uint64_t msg_id)
 {
 	gq__free_slot(q, msg_id);
-	taken_by_id(q);
+	taken_by_id(q, msg_id);
 }
 
 static QueueStatus how_it_ended(uint32_t outcome)
@@ -673,18 +777,20 @@ bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t dea
 {
 	const uint64_t *state = &gq_record_of(q, id)->state;
 	struct gq_wait wait;
-	bool changed;
+	bool changed, more;
 
 	gq__wait_begin_flag(&wait, &gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask))->armed,
 			    deadline_ns);
 	wait.looks = q->device->tend != NULL ? q : NULL;
 	do {
 		changed = gq_load_seq_cst_u64(state) != seen; /* S2, K2 */
+		more = false;
 		if (!changed) {
-			gq__reap_all(q, wait.registered || deadline_ns == 0);
+			more = gq__reap(q, wait.registered || deadline_ns == 0);
 			changed = gq_load_seq_cst_u64(state) != seen;
 		}
-	} while (!changed && !gq_failed(q) && gq__wait_next(&wait));
+	} while (!changed && !gq_failed(q) &&
+		 (more ? gq__now_ns() < deadline_ns : gq__wait_next(&wait)));
 	gq__wait_end(&wait);
 	return changed;
 }
@@ -731,32 +837,59 @@ QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
 	return wait_for(q, msg_id, GQ_QUEUED, timeout_ms);
 }
 
-/* @return Q_OK: something can be polled; Q_ERR_SHUTDOWN: never again; Q_ERR_NOT_READY. */
-static QueueStatus attempt_any(GpuQueue *q, bool registered)
+/* Under the lock for the moment. */
+static enum found look_for_unpolled(GpuQueue *q, bool settled, bool *was_settled)
 {
-	bool some;
+	uint32_t left = GQ_MOST_AT_ONCE;
+	enum found found;
 
-	if (!registered && nothing_to_poll(q) && !gq_closed(q))
-		return Q_ERR_NOT_READY;
 	pthread_mutex_lock(&q->reap_lock);
-	some = find_unpolled(q);
+	if (settled)
+		q->settled = true;
+	*was_settled = q->settled;
+	found = find_unpolled(q, &left);
 	pthread_mutex_unlock(&q->reap_lock);
-	if (some)
+	return found;
+}
+
+/*
+ * One look for something to poll. That nothing can come any more is found out by a look at every
+ * slot, once; what has come before that is found by the look after it.
+ * @return Q_OK: something can be polled; Q_ERR_SHUTDOWN: never again; Q_ERR_NOT_READY: look again
+ *         later, with `more` at once
+ */
+static QueueStatus attempt_any(GpuQueue *q, bool thorough, bool *more)
+{
+	enum found found;
+	bool settled;
+
+	*more = false;
+	if (!thorough && nothing_to_poll(q) && !gq_closed(q))
+		return Q_ERR_NOT_READY;
+	found = look_for_unpolled(q, false, &settled);
+	if (found == NOTHING && !settled && thorough && gq_closed(q) && gq__settled(q))
+		found = look_for_unpolled(q, true, &settled);
+	if (found == SOMETHING)
 		return Q_OK;
-	return gq_closed(q) && gq__settled(q) ? Q_ERR_SHUTDOWN : Q_ERR_NOT_READY;
+	*more = found == UNDECIDED;
+	return found == NOTHING && settled ? Q_ERR_SHUTDOWN : Q_ERR_NOT_READY;
 }
 
 QueueStatus q_wait_any(GpuQueue *q, uint32_t timeout_ms)
 {
+	uint64_t deadline_ns;
 	struct gq_wait wait;
 	QueueStatus status;
+	bool more;
 
 	GQ_ENTER(q);
 	GQ_CALL(q, GQ_RANGE_WAIT_ANY, timeout_ms);
-	gq_wait_begin(q, &wait, &q->any, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
+	deadline_ns = gq__deadline_ns(timeout_ms);
+	gq_wait_begin(q, &wait, &q->any, deadline_ns, GQ_SPIN_NS);
 	do
-		status = attempt_any(q, wait.registered || timeout_ms == 0);
-	while (status == Q_ERR_NOT_READY && !gq_failed(q) && gq__wait_next(&wait));
+		status = attempt_any(q, wait.registered || timeout_ms == 0, &more);
+	while (status == Q_ERR_NOT_READY && !gq_failed(q) &&
+	       (more ? gq__now_ns() < deadline_ns : gq__wait_next(&wait)));
 	gq__wait_end(&wait);
 	if (gq_failed(q))
 		return gq__device_failed(q);

@@ -2,8 +2,6 @@
 /* control.c - stop, pause, resume, drain. */
 #include "host/queue.h"
 
-#include <sched.h>
-
 /* ---- the control word ------------------------------------------------------------------------ */
 
 /* Under the control lock. Sequentially consistent: a consumer about to sleep looks at it (K2). */
@@ -195,9 +193,9 @@ static void revoke_reservations(GpuQueue *q)
 /* On a closed queue: revoke and wait until all is settled. */
 static bool settle(GpuQueue *q, uint64_t deadline_ns)
 {
-	for (;;) {
+	for (uint32_t turn = 0;; turn++) {
 		revoke_reservations(q);
-		gq__reap_all(q, true);
+		gq__reap_all(q);
 		if (gq__settled(q))
 			return true;
 		if (!wait_for_accepted(q, deadline_ns))
@@ -209,7 +207,7 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 		if (gq_failed(q) || gq__now_ns() >= deadline_ns)
 			return false;
 		gq_tend(q);
-		sched_yield();
+		gq__await_step(turn);
 	}
 }
 

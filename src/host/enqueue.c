@@ -2,11 +2,10 @@
 /* enqueue.c - the producers' calls: enqueue, batch, reserve, commit, abort, cancel. */
 #include "host/queue.h"
 #include "host/region.h"
+#include "host/sys.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
-#include <time.h>
 
 static const EnqueueOptions no_options;
 
@@ -70,7 +69,7 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 	gq_tend(q);
 	if (force) /* discarded messages free their slots only there */
 		return gq__pop_reaped(q, ids, max, closed);
-	gq__reap_all(q, false);
+	gq__reap(q, false);
 	return gq_pool_pop(&q->pool, ids, max, closed);
 }
 
@@ -144,6 +143,8 @@ static inline void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_
 	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags |
 		      (len >= q->copy_from && flags == 0 ? GQ_SLOT_COPIED : 0);
 	slot->priority = class_of(o);
+	if (__builtin_expect((o->flags & Q_ENQUEUE_DISCARD) != 0, 0))
+		gq_fetch_add_relaxed_u64(&q->count.discards, 1);
 	/* S1 release: who finds the id alive finds the slot filled; pairs with S2. */
 	gq_store_release_u64(&gq_record_of(q, id)->state, gq_state(q, id, phase));
 }
@@ -338,12 +339,11 @@ QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
 
 /* Another thread is binding a table: some instructions, but on a GPU what q_bind_regions() says.
  * @return Q_OK: look again. */
-static QueueStatus await_binding(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
+static QueueStatus await_binding(GpuQueue *q, uint32_t turn, uint32_t timeout_ms,
+				 uint64_t *deadline_ns)
 {
-	const struct timespec nap = { 0, 50000 };
-
 	if (q->device->bind == NULL) {
-		sched_yield();
+		gq__await_step(turn);
 		return Q_OK;
 	}
 	if (timeout_ms == 0)
@@ -354,7 +354,7 @@ static QueueStatus await_binding(GpuQueue *q, uint32_t timeout_ms, uint64_t *dea
 		gq_fetch_add_relaxed_u64(&q->count.timed_out, 1);
 		return gq__fail(Q_ERR_TIMEOUT, "regions were still being bound after timeout_ms");
 	}
-	nanosleep(&nap, NULL);
+	gq__await_step(turn);
 	return Q_OK;
 }
 
@@ -362,11 +362,12 @@ static QueueStatus await_binding(GpuQueue *q, uint32_t timeout_ms, uint64_t *dea
 static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
 {
 	QueueStatus status = Q_OK;
+	uint32_t turn = 0;
 
 	/* B2 acquire: the table that was bound last; pairs with B1. */
 	while (status == Q_OK && (gq_fetch_add_seq_cst_u64(&q->described, 1) & GQ_REBINDING) != 0) {
 		gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
-		status = await_binding(q, timeout_ms, deadline_ns);
+		status = await_binding(q, turn++, timeout_ms, deadline_ns);
 	}
 	return status;
 }
@@ -382,7 +383,7 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 	QueueStatus status = Q_OK;
 
 	GQ_ENTER(q);
-	gq__reap_all(q, true); /* what has finished lets go only there */
+	gq__reap_all(q); /* what has finished lets go only there */
 	/* B2 acquire: nobody uses the old table any more; pairs with B1. */
 	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
@@ -568,6 +569,9 @@ QueueStatus q_abort(GpuQueue *q, uint64_t msg_id)
 		if (open[i] == GQ_RESERVED)
 			gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
 		gq_fetch_add_relaxed_u64(&q->count.aborted, 1);
+		if ((gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->flags &
+		     GQ_SLOT_DISCARD) != 0)
+			gq_fetch_add_relaxed_u64(&q->count.discards, 0 - UINT64_C(1));
 		gq__wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
 		gq__free_slot(q, msg_id);
 		return Q_OK;

@@ -2,14 +2,78 @@
 /* error.c - the calling thread's last error, status texts, and the log. */
 #include "host/error.h"
 
+#include "host/queue.h"
+#include "host/sys.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The sentence is either a constant or in `buffer`; a polling loop never formats one. */
+/* ---- the last error ------------------------------------------------------------------------ */
+
+/*
+ * The sentence is either a constant or in the thread's buffer; a polling loop never formats one.
+ * The buffer is made when a thread formats its first: as a thread-local array it would be part of
+ * every thread, and of what the loader must find room for when the library is opened late.
+ */
 static _Thread_local const char *last_error = "";
-static _Thread_local char buffer[512];
+
+static pthread_key_t buffer_key;
+static bool has_key;
+static uint64_t room_refused; /* by tests */
+
+static void free_buffer(void *buffer)
+{
+	last_error = "";
+	free(buffer);
+}
+
+static void make_key(void)
+{
+	has_key = pthread_key_create(&buffer_key, free_buffer) == 0;
+}
+
+/* Before the code goes: a library that is part of a plug-in can be closed. */
+__attribute__((destructor)) static void delete_key(void)
+{
+	if (!has_key)
+		return;
+	free_buffer(pthread_getspecific(buffer_key));
+	pthread_setspecific(buffer_key, NULL);
+	pthread_key_delete(buffer_key);
+}
+
+/* This thread's, if it has one. */
+static char *old_buffer(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, make_key);
+	return has_key ? pthread_getspecific(buffer_key) : NULL;
+}
+
+/* This thread's, GQ_ERROR_ROOM bytes; NULL: there is none to be had. */
+static char *thread_buffer(void)
+{
+	char *buffer = old_buffer();
+
+	if (gq_load_relaxed_u64(&room_refused) != 0)
+		return NULL;
+	if (buffer != NULL || !has_key)
+		return buffer;
+	buffer = malloc(GQ_ERROR_ROOM);
+	if (buffer != NULL && pthread_setspecific(buffer_key, buffer) != 0) {
+		free(buffer);
+		buffer = NULL;
+	}
+	return buffer;
+}
+
+void gq__error_refuse_room(bool refuse)
+{
+	gq_store_relaxed_u64(&room_refused, refuse);
+}
 
 QueueStatus gq__fail(QueueStatus status, const char *sentence)
 {
@@ -19,13 +83,16 @@ QueueStatus gq__fail(QueueStatus status, const char *sentence)
 
 QueueStatus gq__failf(QueueStatus status, const char *format, ...)
 {
-	char text[sizeof(buffer)]; /* an argument may point into `buffer` */
+	char text[GQ_ERROR_ROOM]; /* an argument may point into the buffer */
+	char *buffer = thread_buffer();
 	va_list args;
 
+	if (buffer == NULL) /* the status's own words are constant */
+		return gq__fail(status, q_status_string(status));
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	memcpy(buffer, text, sizeof(buffer));
+	memcpy(buffer, text, sizeof(text));
 	last_error = buffer;
 	return status;
 }
@@ -34,6 +101,23 @@ const char *q_last_error(void)
 {
 	return last_error;
 }
+
+void gq__error_keep(struct gq_error *e)
+{
+	e->sentence = last_error;
+	e->is_formatted = last_error == old_buffer();
+	if (e->is_formatted)
+		memcpy(e->text, last_error, sizeof(e->text));
+}
+
+void gq__error_put_back(const struct gq_error *e)
+{
+	if (e->is_formatted)
+		memcpy(old_buffer(), e->text, sizeof(e->text));
+	last_error = e->sentence;
+}
+
+/* ---- words that are constant --------------------------------------------------------------- */
 
 const char *q_status_string(QueueStatus status)
 {
@@ -60,34 +144,120 @@ const char *q_version(void)
 
 static const char *const level_names[] = { "error", "warning", "info", "debug" };
 
-typedef void (*log_fn)(int level, const char *text, void *user);
+/* A line under way to a sink, on the stack of who says it. */
+struct line {
+	struct line *next;
+	uint64_t sink; /* the number of the sink it goes to */
+	pthread_t thread;
+};
 
-/* Release and acquire on log_sink publish log_user (edge L1/L2). */
-static log_fn log_sink;
-static void *log_user;
+/*
+ * Function and user are one: both under the lock, copied together. The function is called without
+ * the lock, its line being listed; who replaces the sink waits until no line is listed that goes
+ * to an earlier one. `sink_is_there` alone is read without the lock, to save the way for lines
+ * that nobody wants; it publishes nothing.
+ */
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+	void (*fn)(int level, const char *text, void *user);
+	void *user;
+	uint64_t number; /* of sinks installed */
+} log_sink;
+static struct line *lines;
+static uint64_t sink_is_there;
 static int log_level = -1; /* of the stderr sink; -1: none */
+
+void gq__lock_log(void)
+{
+	pthread_mutex_lock(&log_lock);
+}
+
+void gq__unlock_log(bool in_child)
+{
+	if (in_child)
+		lines = NULL; /* their threads are not here */
+	pthread_mutex_unlock(&log_lock);
+}
+
+/* Under the lock: whether another thread is inside an earlier sink. */
+static bool earlier_is_used(uint64_t number)
+{
+	for (const struct line *l = lines; l != NULL; l = l->next)
+		if (l->sink < number && !pthread_equal(l->thread, pthread_self()))
+			return true;
+	return false;
+}
 
 void q_set_log(void (*fn)(int level, const char *text, void *user), void *user)
 {
-	__atomic_store_n(&log_user, user, __ATOMIC_RELAXED);
-	__atomic_store_n(&log_sink, fn, __ATOMIC_RELEASE); /* L1: pairs with L2 */
+	uint64_t number;
+
+	gq__watch_forks();
+	pthread_mutex_lock(&log_lock);
+	number = ++log_sink.number;
+	log_sink.fn = fn;
+	log_sink.user = user;
+	gq_store_relaxed_u64(&sink_is_there, fn != NULL);
+	while (earlier_is_used(number)) {
+		pthread_mutex_unlock(&log_lock);
+		gq_sys_nap(100000);
+		pthread_mutex_lock(&log_lock);
+	}
+	pthread_mutex_unlock(&log_lock);
+}
+
+static void unlist(const struct line *line)
+{
+	pthread_mutex_lock(&log_lock);
+	for (struct line **at = &lines; *at != NULL; at = &(*at)->next) {
+		if (*at == line) {
+			*at = line->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&log_lock);
+}
+
+/* @return false: there is no sink. */
+static bool to_sink(int level, const char *text)
+{
+	void (*fn)(int level, const char *text, void *user);
+	struct line line = { .thread = pthread_self() };
+	void *user;
+
+	pthread_mutex_lock(&log_lock);
+	fn = log_sink.fn;
+	user = log_sink.user;
+	if (fn != NULL) {
+		line.sink = log_sink.number;
+		line.next = lines;
+		lines = &line;
+	}
+	pthread_mutex_unlock(&log_lock);
+	if (fn == NULL)
+		return false;
+	fn(level, text, user);
+	unlist(&line);
+	return true;
 }
 
 void gq__log(int level, const char *format, ...)
 {
-	log_fn sink = __atomic_load_n(&log_sink, __ATOMIC_ACQUIRE); /* L2: pairs with L1 */
-	char text[512];
+	const bool to_stderr = level <= __atomic_load_n(&log_level, __ATOMIC_RELAXED);
+	char text[512], line[600];
 	va_list args;
+	int n;
 
-	if (sink == NULL && level > __atomic_load_n(&log_level, __ATOMIC_RELAXED))
+	if (gq_load_relaxed_u64(&sink_is_there) == 0 && !to_stderr)
 		return;
+	GQ_NO_CANCEL(); /* the sink is not ours, and writes */
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (sink != NULL)
-		sink(level, text, __atomic_load_n(&log_user, __ATOMIC_RELAXED));
-	else
-		fprintf(stderr, "gpuq: %s: %s\n", level_names[level], text);
+	if (to_sink(level, text) || !to_stderr)
+		return;
+	n = snprintf(line, sizeof(line), "gpuq: %s: %s\n", level_names[level], text);
+	(void)gq__write_quietly(STDERR_FILENO, line, (size_t)n);
 }
 
 bool gq__log_from_environment(void)

@@ -14,10 +14,28 @@ QueueStatus gq__fail(QueueStatus status, const char *sentence);
 __attribute__((format(printf, 2, 3))) QueueStatus gq__failf(QueueStatus status, const char *format,
 							    ...);
 
+enum { GQ_ERROR_ROOM = 512 }; /* bytes of a formatted sentence */
+
+/* The last error, to be put back when what has failed inside a call is no failure of the call. */
+struct gq_error {
+	const char *sentence;
+	bool is_formatted;
+	char text[GQ_ERROR_ROOM];
+};
+void gq__error_keep(struct gq_error *e);
+void gq__error_put_back(const struct gq_error *e);
+
+/* For tests: from now on there is, or is not, memory for formatted sentences. */
+void gq__error_refuse_room(bool refuse);
+
 /* One line to the sink of q_set_log(), or to stderr when GPUQ_LOG asks for it. */
 __attribute__((format(printf, 2, 3))) void gq__log(int level, const char *format, ...);
 
 /* Reads GPUQ_LOG. @return false, with q_last_error() set, when it is no level. */
 bool gq__log_from_environment(void);
+
+/* fork() waits until nobody is at the log's sink, so that the child can use it. */
+void gq__lock_log(void);
+void gq__unlock_log(bool in_child);
 
 #endif /* GPUQ_HOST_ERROR_H */

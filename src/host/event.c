@@ -75,17 +75,33 @@ uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
 	return n;
 }
 
+/* @return whether the flag is armed; then *key is what to sleep with. False: it was changed by
+ * another just now, so look once more and try again. */
+static bool flag_arm(uint32_t *flag, uint32_t *key)
+{
+	uint32_t value = gq_load_seq_cst_u32(flag); /* K2: pairs with K1 */
+
+	*key = value;
+	if ((value & GQ_FLAG_BITS) == GQ_FLAG_ARMED)
+		return true; /* armed, and no waker has begun since: sleep beside whoever does */
+	*key = ((value | GQ_FLAG_BITS) + 1) | GQ_FLAG_ARMED;
+	return gq_cas_seq_cst_u32(flag, value, *key); /* K2: pairs with K1 */
+}
+
 static void flag_wake(uint32_t *flag, bool shared)
 {
-	uint32_t value = gq_load_seq_cst_u32(flag);
+	uint32_t value;
 
-	for (; value % 2 != 0; value = gq_load_seq_cst_u32(flag)) {
-		if (gq_cas_seq_cst_u32(flag, value, value + 1)) {
-			GQ_WINDOW();
-			futex_wake(flag, UINT32_MAX, shared);
-			return;
-		}
-	}
+	if ((gq_load_seq_cst_u32(flag) & GQ_FLAG_ARMED) == 0) /* K1: pairs with K2 */
+		return;
+	value = gq_fetch_or_seq_cst_u32(flag, GQ_FLAG_WAKING);
+	if ((value & GQ_FLAG_ARMED) == 0)
+		return; /* another has woken all, and taken it down */
+	GQ_WINDOW();
+	futex_wake(flag, UINT32_MAX, shared);
+	GQ_WINDOW();
+	value |= GQ_FLAG_WAKING;
+	gq_cas_seq_cst_u32(flag, value, value & ~GQ_FLAG_BITS); /* unless armed again since */
 }
 
 void gq__flag_wake(uint32_t *flag)
@@ -98,10 +114,119 @@ void gq__flag_wake_shared(uint32_t *flag)
 	flag_wake(flag, true);
 }
 
-void gq__yield(void)
+/* ---- yielding -------------------------------------------------------------------------------- */
+
+/*
+ * sched_yield() costs a microsecond where nobody else wants this CPU, some more where it is another
+ * waiting thread that does, and where a busy one does, that one's time slice: milliseconds for what
+ * a futex does in ten microseconds. Nobody can be asked which it is, so yields are timed. After a
+ * slow one nobody yields on that CPU (it is the CPU that is busy, not the process) until both so
+ * many yields have been refused, and so many times what it took has passed: then it is tried again.
+ * Each slow one in a row makes both longer, and a run of fast ones shorter, by a factor of four. So
+ * on a CPU that stays busy no more than one wait in a thousand is slow, and waits lose no more than
+ * a thousandth of their time to it (more if a yield takes longer than 2 ms).
+ *
+ * All relaxed: it is advice, and an update that gets lost costs one more slow yield, or one more
+ * refusal. Nothing is written while yields are fast.
+ */
+struct yields {
+	GQ_ALIGNED(GQ_LINE) uint64_t level; /* 0: never slow, or long ago */
+	uint64_t retry_ns;                  /* not before */
+	uint64_t refusals;                  /* to come */
+	uint64_t fast;                      /* in a row */
+};
+
+enum {
+	/* Between waiting threads a yield took at most 52 us in 99 of 100 cases on a loaded
+	 * machine; beside busy ones it came back at once or after milliseconds: see docs/results.
+	 */
+	SLOW_YIELD_NS = 100000,
+	MAX_LEVEL = 4,
+	FAST_IN_A_ROW = 64, /* beside a busy thread there were at most 6 */
+	KNOWN_CPUS = 64,    /* larger numbers share */
+};
+#define LONGEST_RETRY_NS UINT64_C(2000000000)
+
+static struct yields yields_on[KNOWN_CPUS];
+
+static void note_slow(struct yields *y, uint64_t now, uint64_t took)
 {
-	sched_yield();
+	uint64_t level = gq_load_relaxed_u64(&y->level), factor, pause;
+
+	level = level < MAX_LEVEL ? level + 1 : MAX_LEVEL;
+	factor = UINT64_C(4) << 2 * level; /* 16 to 1024 */
+	pause = took < LONGEST_RETRY_NS / factor ? took * factor : LONGEST_RETRY_NS;
+	gq_store_relaxed_u64(&y->retry_ns, now + pause);
+	gq_store_relaxed_u64(&y->refusals, factor);
+	gq_store_relaxed_u64(&y->fast, 0);
+	gq_store_relaxed_u64(&y->level, level);
 }
+
+static void note_fast(struct yields *y)
+{
+	const uint64_t level = gq_load_relaxed_u64(&y->level);
+	const uint64_t fast = gq_load_relaxed_u64(&y->fast) + 1;
+
+	if (level == 0)
+		return;
+	gq_store_relaxed_u64(&y->fast, fast % FAST_IN_A_ROW);
+	if (fast >= FAST_IN_A_ROW)
+		gq_store_relaxed_u64(&y->level, level - 1);
+}
+
+static bool may_yield(struct yields *y, uint64_t now)
+{
+	uint64_t refusals;
+
+	if (gq_load_relaxed_u64(&y->level) == 0)
+		return true;
+	refusals = gq_load_relaxed_u64(&y->refusals);
+	if (refusals != 0)
+		gq_store_relaxed_u64(&y->refusals, refusals - 1);
+	return refusals == 0 && now >= gq_load_relaxed_u64(&y->retry_ns);
+}
+
+static struct yields *yields_here(void)
+{
+	return &yields_on[(unsigned)sched_getcpu() % KNOWN_CPUS];
+}
+
+static bool yields_are_slow(void)
+{
+	return gq_load_relaxed_u64(&yields_here()->level) != 0;
+}
+
+/* Let another thread run, where that has been cheap. @return whether it was tried. */
+static bool yield_if_cheap(uint64_t now)
+{
+	struct yields *y = yields_here();
+	uint64_t after;
+
+	if (!may_yield(y, now))
+		return false;
+	sched_yield();
+	after = gq__now_ns();
+	if (after - now > SLOW_YIELD_NS)
+		note_slow(y, after, after - now);
+	else
+		note_fast(y);
+	return true;
+}
+
+enum { RELAX_TURNS = 64, SHORT_RELAX_TURNS = 16, YIELD_TURNS = 1024 };
+
+void gq__await_step(uint32_t turn)
+{
+	const struct timespec nap = { .tv_nsec = 50000 };
+
+	if (turn < RELAX_TURNS)
+		gq_cpu_relax();
+	else if (turn >= RELAX_TURNS + YIELD_TURNS || !yield_if_cheap(gq__now_ns()))
+		/* Not nanosleep(), which is a cancellation point. */
+		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static void begin(struct gq_wait *w, uint64_t deadline_ns, uint64_t spin_ns)
 {
@@ -131,24 +256,22 @@ void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_
 	w->shared = true;
 }
 
-enum { RELAX_TURNS = 64, TURNS_PER_CLOCK = 16 };
-
-/* One turn of spinning. @return false when it has lasted long enough. */
+/* One turn of spinning. @return false when it has lasted long enough, or does no good. */
 static bool spin(struct gq_wait *w)
 {
 	uint64_t now;
 
 	if (w->spin_ns == 0)
 		return false;
-	if (++w->turns < RELAX_TURNS || w->turns % TURNS_PER_CLOCK != 0) {
-		/* A few looks at full speed, then let others run: there may be more threads
-		 * than cores, and the one waited for may be among them. */
-		if (w->turns < RELAX_TURNS)
-			gq_cpu_relax();
-		else
-			sched_yield();
+	if (w->turns < RELAX_TURNS) {
+		/* Where others want this CPU, the one waited for may be among them. */
+		if (++w->turns == SHORT_RELAX_TURNS && yields_are_slow())
+			w->turns = RELAX_TURNS;
+		gq_cpu_relax();
 		return true;
 	}
+	/* There may be more threads than CPUs, and the one waited for may be among those without:
+	 * let others run. */
 	now = gq__now_ns();
 	if (w->spin_until_ns == 0)
 		w->spin_until_ns = now > UINT64_MAX - w->spin_ns ? UINT64_MAX : now + w->spin_ns;
@@ -156,19 +279,19 @@ static bool spin(struct gq_wait *w)
 		w->expired = true;
 		return true;
 	}
-	sched_yield();
-	return now < w->spin_until_ns;
+	return now < w->spin_until_ns && yield_if_cheap(now);
 }
 
 /* A nap is a sixteenth of the time waited so far, but for these bounds; the last holds while no
  * message is under way: then only a publication can change anything, and it wakes. */
 enum { SHORTEST_NAP_NS = 50000, LONGEST_NAP_NS = 2000000, IDLE_NAP_NS = 100000000 };
+/* Of who was to spin for longer than that, on a CPU where yields are slow. */
+enum { IMPATIENT_NAP_NS = 1000000 };
 
-/* When to look again. */
-static uint64_t nap_end(struct gq_wait *w)
+/* When to look again at a queue whose consumers cannot wake anybody. */
+static uint64_t next_look(struct gq_wait *w, uint64_t now)
 {
 	const GpuQueue *q = w->looks;
-	const uint64_t now = gq__now_ns();
 	uint64_t nap;
 
 	if (w->looks_since_ns == 0)
@@ -180,22 +303,32 @@ static uint64_t nap_end(struct gq_wait *w)
 	return now + nap;
 }
 
+/* When to look again without having been woken. */
+static uint64_t nap_end(struct gq_wait *w)
+{
+	uint64_t now;
+
+	if (w->looks == NULL && w->nap_ns == GQ_FOR_EVER && w->spin_ns <= GQ_SPIN_NS)
+		return GQ_FOR_EVER;
+	now = gq__now_ns();
+	if (w->looks != NULL)
+		return next_look(w, now);
+	if (w->nap_ns != GQ_FOR_EVER)
+		return now + w->nap_ns;
+	/* It would look by itself, were yields not slow. */
+	return now < w->spin_until_ns ? now + IMPATIENT_NAP_NS : GQ_FOR_EVER;
+}
+
 static void sleep_until_woken(struct gq_wait *w)
 {
-	uint64_t until = w->deadline_ns;
+	const uint64_t end = nap_end(w);
+	const bool nap = end < w->deadline_ns;
 	enum slept slept;
-	bool nap = false;
 
-	if (w->looks != NULL || w->nap_ns != GQ_FOR_EVER) {
-		const uint64_t end = w->looks != NULL ? nap_end(w) : gq__now_ns() + w->nap_ns;
-
-		nap = end < until;
-		until = nap ? end : until;
-	}
 	w->registered = false;
 	GQ_WINDOW();
-	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key, until,
-			   w->shared);
+	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key,
+			   nap ? end : w->deadline_ns, w->shared);
 	/* A wake-up without a waker, which the kernel may make, counts as woken: at worst an event
 	 * keeps one sleeper too many, which costs each publisher a futile call. */
 	if (slept != WOKEN && w->event != NULL)
@@ -221,12 +354,14 @@ bool gq__wait_next(struct gq_wait *w)
 		return false;
 	if (spin(w))
 		return true;
-	if (w->flag != NULL) {
-		w->key = gq_fetch_or_seq_cst_u32(w->flag, 1) | 1; /* K2: pairs with K1 */
-	} else {
+	if (w->flag == NULL) {
 		w->key = gq_event_register(w->event);
+		w->registered = true;
+	} else {
+		w->registered = flag_arm(w->flag, &w->key);
+		/* In shared memory somebody may change it for ever, only to keep us here. */
+		w->expired = !w->registered && gq__now_ns() >= w->deadline_ns;
 	}
-	w->registered = true;
 	return true;
 }
 

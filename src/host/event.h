@@ -25,10 +25,10 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms);
  *             ;
  *     gq__wait_end(&wait);
  *
- * gq__wait_next() spins, then yields, then registers with the event and lets the caller attempt
- * once more (the second look of edge K2), then sleeps. It returns false when the deadline has
- * passed and an attempt has been made since. While `registered`, the attempt must look with
- * sequentially consistent loads and must not skip anything because another thread is at it.
+ * gq__wait_next() spins, then yields where that is cheap, then registers with the event and lets
+ * the caller attempt once more (the second look of edge K2), then sleeps. It returns false when the
+ * deadline has passed and an attempt has been made since. While `registered`, the attempt must look
+ * with sequentially consistent loads and must not skip anything because another thread is at it.
  */
 struct gq_wait {
 	struct gq_event *event; /* what to sleep on: this ... */
@@ -67,15 +67,47 @@ static inline void gq_event_broadcast(struct gq_event *e)
 }
 
 /*
- * Wake everybody who sleeps on a slot's `armed` word. The word is odd while somebody may sleep and
- * each wake-up makes it even with a value it has not had: a waiter that armed for one message and
- * has not slept yet must not sleep through a later waiter's arming for the slot's next message.
+ * A flag: a word of 32 bits that any number of threads sleep on, in shared memory also those of
+ * other processes; all are woken together. It is a slot's `armed` word, and a ring's. Zero to begin
+ * with; any value will do.
+ *
+ *     bit 0      ARMED: somebody may sleep. All that a publisher looks at (K1): odd is closer.
+ *     bit 1      WAKING: a waker has begun since it was armed
+ *     bits 2-31  how often it was armed anew
+ *
+ * A sleeper that finds ARMED alone sleeps with that value as its key, beside whoever else does;
+ * else it swaps in ARMED alone with the next count (K2). Then it looks again, and sleeps only while
+ * the word is the key. A waker sets WAKING, wakes all, and then, if the word is still what it was,
+ * clears both bits. So:
+ *
+ *  - nobody sleeps on through a wake-up: who armed before WAKING was set is in the kernel's queue
+ * and woken, or comes too late and finds another word than its key;
+ *  - nobody's arming gets lost: after WAKING was set it has changed the count, and the bits stay;
+ *  - a waker that stalls hides nobody: until it has woken them, the word is odd, and the next
+ *    publisher wakes them, and clears the word. A sleeper or a waker that dies leaves it odd, which
+ *    costs the next publisher a call in vain;
+ *  - where nobody arms it, the first of several wakers to come to its end clears it: they cannot
+ * keep each other at it;
+ *  - a key comes again after 2^30 armings, with a wake-up between each two. Who stands still all
+ * that time, an hour of nothing but sleeps, between arming and sleeping or between waking and
+ * clearing, and goes on at the very one, may miss a wake-up. A ring's sleeper then looks after its
+ * nap.
  */
+#define GQ_FLAG_ARMED  1u
+#define GQ_FLAG_WAKING 2u
+#define GQ_FLAG_BITS   (GQ_FLAG_ARMED | GQ_FLAG_WAKING)
+
+/* Wake everybody who sleeps on a flag. */
 void gq__flag_wake(uint32_t *flag);
 /* The same where the sleepers may be other processes. */
 void gq__flag_wake_shared(uint32_t *flag);
 
-/* Let another thread run. */
-void gq__yield(void);
+/*
+ * In a loop that waits for some instructions of another thread, or for a GPU, and must not sleep
+ * until woken: let time pass. Spins at first, then yields, where that is cheap and not for ever,
+ * then naps, so that it ends also where the other thread runs only if this one does not.
+ * @param turn  how often in this loop before
+ */
+void gq__await_step(uint32_t turn);
 
 #endif /* GPUQ_HOST_EVENT_H */

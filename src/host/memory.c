@@ -4,12 +4,12 @@
 
 #include "device/protocol.h"
 #include "host/error.h"
+#include "host/sys.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum { FROM_KERNEL_BYTES = 128 * 1024 };
 
@@ -81,10 +81,16 @@ void gq__free(void *memory, size_t bytes)
 
 #if defined(GPUQ_CHAOS)
 /* Now and then let others run, or sleep, in the windows that the protocol must survive. */
+_Thread_local void (*gq__in_window)(void);
+
 void gq__chaos(void)
 {
 	static _Thread_local uint64_t state;
 
+	if (gq__in_window != NULL) {
+		gq__in_window();
+		return;
+	}
 	if (state == 0)
 		state = (uint64_t)(uintptr_t)&state | 1;
 	state ^= state << 13; /* xorshift64, Marsaglia 2003 */
@@ -93,9 +99,7 @@ void gq__chaos(void)
 	if (state % 64 == 0) {
 		sched_yield();
 	} else if (state % 4096 == 1) {
-		struct timespec nap = { 0, (long)(state >> 32) % 50000 };
-
-		nanosleep(&nap, NULL);
+		gq_sys_nap((long)(state >> 32) % 50000);
 	}
 }
 #endif

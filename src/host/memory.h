@@ -35,4 +35,10 @@ void gq__fault_set(unsigned n);
 /* Bytes and blocks from gq__alloc() not yet given to gq__free(). */
 size_t gq__alloc_live_bytes(void);
 
+#if defined(GPUQ_CHAOS)
+/* What this thread does in every window of the protocol (GQ_WINDOW()), in place of a random delay:
+ * with it a test is the other thread that comes between, each time. NULL: the delay. */
+extern _Thread_local void (*gq__in_window)(void);
+#endif
+
 #endif /* GPUQ_HOST_MEMORY_H */

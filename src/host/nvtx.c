@@ -2,14 +2,14 @@
 /* nvtx.c - ranges and names for NVIDIA's profilers (NVTX 3). */
 #include "host/nvtx.h"
 
+#include "host/sys.h"
+
 #if defined(GPUQ_HAVE_NVTX)
 
 #include <nvtx3/nvToolsExt.h>
 #include <nvtx3/nvToolsExtCuda.h>
 #include <pthread.h>
 #include <sys/auxv.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 bool gq__nvtx_attached;
 
@@ -39,6 +39,7 @@ void gq__nvtx_begin(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+	GQ_NO_CANCEL(); /* as in all of these: what a profiler does is not ours */
 	pthread_once(&once, attach);
 }
 
@@ -49,6 +50,7 @@ void gq__range_push(enum gq_range what, uint64_t payload)
 					.payloadType = NVTX_PAYLOAD_TYPE_UNSIGNED_INT64,
 					.messageType = NVTX_MESSAGE_TYPE_REGISTERED };
 
+	GQ_NO_CANCEL();
 	event.payload.ullValue = payload;
 	event.message.registered = names[what];
 	nvtxDomainRangePushEx(domain, &event);
@@ -56,6 +58,7 @@ void gq__range_push(enum gq_range what, uint64_t payload)
 
 void gq__range_pop(void)
 {
+	GQ_NO_CANCEL();
 	nvtxDomainRangePop(domain);
 }
 

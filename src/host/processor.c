@@ -4,16 +4,14 @@
 
 #include "host/error.h"
 #include "host/memory.h"
+#include "host/sys.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* The ones we ship; compiled from kernels/. */
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
@@ -57,6 +55,36 @@ void q_register_processor(const QProcessorImage *image)
 	else
 		overflowed = true;
 	pthread_mutex_unlock(&registry_lock);
+}
+
+void q_unregister_processor(const QProcessorImage *image)
+{
+	pthread_mutex_lock(&registry_lock);
+	for (unsigned i = 0; i < n_linked; i++) {
+		if (linked[i] != image)
+			continue;
+		n_linked--;
+		memmove(&linked[i], &linked[i + 1], (n_linked - i) * sizeof(linked[0]));
+		break;
+	}
+	pthread_mutex_unlock(&registry_lock);
+}
+
+/* The shared object that holds what is at `address`, kept loaded until gq__let_go(); NULL: it is
+ * the program itself, or going. */
+void *gq__keep_loaded(const void *address)
+{
+	Dl_info where;
+
+	if (dladdr(address, &where) == 0 || where.dli_fname == NULL)
+		return NULL;
+	return dlopen(where.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+}
+
+void gq__let_go(void *library)
+{
+	if (library != NULL)
+		dlclose(library);
 }
 
 static bool ends_in(const char *name, const char *ending)
@@ -157,16 +185,29 @@ static bool load(const char *path, struct gq_processor *out)
 	return true;
 }
 
+static bool read_all(int fd, char *to, size_t bytes)
+{
+	while (bytes != 0) {
+		const ssize_t n = gq_sys_read(fd, to, bytes);
+
+		if (n <= 0)
+			return false;
+		to += n;
+		bytes -= (size_t)n;
+	}
+	return true;
+}
+
 enum { MAX_IMAGE_BYTES = 1 << 30, MAX_SOURCE_BYTES = 16 << 20 };
 
 /* The whole file, and a zero behind it: PTX and source are strings. */
-static bool read_file(FILE *file, const char *path, struct gq_processor *out)
+static bool read_file(int fd, const char *path, struct gq_processor *out)
 {
 	const off_t most = out->is_source ? MAX_SOURCE_BYTES : MAX_IMAGE_BYTES;
 	struct stat about;
 	size_t length;
 
-	if (fstat(fileno(file), &about) != 0 || !S_ISREG(about.st_mode)) {
+	if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {
 		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' is not a file", path);
 		return false;
 	}
@@ -180,7 +221,7 @@ static bool read_file(FILE *file, const char *path, struct gq_processor *out)
 	out->file = gq__alloc(out->file_bytes, "the processor's file");
 	if (out->file == NULL)
 		return false;
-	if (fread(out->file, 1, length, file) != length)
+	if (!read_all(fd, out->file, length))
 		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' cannot be read", path);
 	else if (out->is_source && memchr(out->file, '\0', length) != NULL)
 		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' is not source: it has a zero byte",
@@ -197,20 +238,20 @@ static bool load_file(const char *path, struct gq_processor *out)
 {
 	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
 	/* Without O_NONBLOCK a pipe that nobody writes to would be waited for. */
-	const int fd = gq__fault() ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
+	const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+	int fd;
 	bool ok;
 
 	*out = (struct gq_processor){ .image.name = out->name, .is_source = is_source(path) };
-	if (file == NULL) {
+	errno = EMFILE;
+	fd = gq__fault() ? -1 : gq_sys_open(path, flags, 0);
+	if (fd < 0) {
 		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
 			  strerror(errno));
-		if (fd >= 0)
-			close(fd);
 		return false;
 	}
-	ok = read_file(file, path, out);
-	fclose(file);
+	ok = read_file(fd, path, out);
+	gq_sys_close(fd);
 	snprintf(out->name, sizeof(out->name), "%.*s", (int)(strrchr(name, '.') - name), name);
 	return ok;
 }
@@ -280,30 +321,65 @@ static const QProcessorImage *find_named(const char *name)
 	return found;
 }
 
+/* Under the registry lock. What is not there any more is not read. */
+static bool is_known(const QProcessorImage *image)
+{
+	for (unsigned i = 0; i < n_linked; i++)
+		if (linked[i] == image)
+			return true;
+	for (unsigned i = 0; i < BUILT_IN; i++)
+		if (built_in[i] == image)
+			return true;
+	return false;
+}
+
+/* NULL: the default. The loader's lock is taken by a dlclose() that waits for ours, so what is
+ * found is kept loaded without the lock, and looked for once more. */
+static bool find_linked(const char *name, struct gq_processor *out)
+{
+	for (;;) {
+		const QProcessorImage *image;
+		bool known = false, ok = false, too_many;
+		void *library;
+
+		pthread_mutex_lock(&registry_lock);
+		image = name == NULL ? find_default() : find_named(name);
+		too_many = overflowed;
+		pthread_mutex_unlock(&registry_lock);
+		if (too_many)
+			gq__log(Q_LOG_WARNING,
+				"more than %d processors are linked; the last are ignored",
+				MAX_LINKED);
+		if (image == NULL)
+			return false;
+		library = gq__keep_loaded(image);
+		pthread_mutex_lock(&registry_lock);
+		if (is_known(image)) {
+			known = true;
+			ok = check(image, name == NULL ? "the linked processor" : name);
+			if (ok)
+				take(image, library, out);
+		}
+		pthread_mutex_unlock(&registry_lock);
+		if (!ok)
+			gq__let_go(library);
+		if (known)
+			return ok;
+	}
+}
+
 bool gq__find_processor(const char *name, struct gq_processor *out)
 {
-	const bool by_default = name == NULL || name[0] == '\0';
-	const QProcessorImage *image;
-	bool ok;
-
-	if (!by_default && is_path(name))
-		return is_image(name) || is_source(name) ? load_file(name, out) : load(name, out);
-	pthread_mutex_lock(&registry_lock);
-	if (overflowed)
-		gq__log(Q_LOG_WARNING, "more than %d processors are linked; the last are ignored",
-			MAX_LINKED);
-	image = by_default ? find_default() : find_named(name);
-	ok = image != NULL && check(image, by_default ? "the linked processor" : name);
-	if (ok)
-		take(image, NULL, out);
-	pthread_mutex_unlock(&registry_lock);
-	return ok;
+	if (name == NULL || name[0] == '\0')
+		return find_linked(NULL, out);
+	if (!is_path(name))
+		return find_linked(name, out);
+	return is_image(name) || is_source(name) ? load_file(name, out) : load(name, out);
 }
 
 void gq__close_processor(struct gq_processor *processor)
 {
-	if (processor->library != NULL)
-		dlclose(processor->library);
+	gq__let_go(processor->library);
 	processor->library = NULL;
 	gq__free(processor->file, processor->file_bytes);
 	processor->file = NULL;

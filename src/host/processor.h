@@ -14,7 +14,7 @@ struct gq_processor {
 	void *file;            /* an image read from a file, which says its granularity itself */
 	size_t file_bytes;
 	bool is_source; /* `file` is not an image yet, but CUDA source, a string */
-	void *library;  /* from dlopen(), or NULL */
+	void *library;  /* what holds it, kept loaded; or NULL */
 };
 
 /*
@@ -27,6 +27,10 @@ struct gq_processor {
  */
 bool gq__find_processor(const char *name, struct gq_processor *out);
 void gq__close_processor(struct gq_processor *processor);
+
+/* The shared object of an address, kept loaded; NULL: there is none to be kept. */
+void *gq__keep_loaded(const void *address);
+void gq__let_go(void *library);
 
 /* fork() waits until nobody is at the list of processors, so that the child can use it. */
 void gq__lock_processors(void);

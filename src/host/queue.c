@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* queue.c - making a queue and taking it apart. */
 #include "host/queue.h"
+#include "host/sys.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,16 +10,30 @@
 uint64_t gq__generation;
 uint64_t gq__start_pos = 1; /* so that no message has id 0 */
 
+/* In the parent. */
+static void before_fork(void)
+{
+	gq__lock_processors();
+	gq__lock_log();
+}
+
+static void after_fork(void)
+{
+	gq__unlock_log(false);
+	gq__unlock_processors();
+}
+
 /* In the child, which has one thread. */
 static void count_fork(void)
 {
 	gq__generation++;
+	gq__unlock_log(true);
 	gq__unlock_processors();
 }
 
 static void register_count_fork(void)
 {
-	pthread_atfork(gq__lock_processors, gq__unlock_processors, count_fork);
+	pthread_atfork(before_fork, after_fork, count_fork);
 }
 
 void gq__watch_forks(void)
@@ -86,7 +101,7 @@ static void lay_out_rings(GpuQueue *q)
 	q->ch.done = gq_ring_of(words, &q->done_pos.head, &q->done_pos.tail, order,
 				order + GQ_OUTCOME_BITS, order);
 	empty_ring(&q->ch.done, start);
-	q->finished = words + n;
+	q->finished = (struct gq_neighbours *)(void *)(words + n);
 
 	for (uint64_t i = 0; i < n; i++)
 		*gq_ring_entry(&q->pool, start + i) = gq_ring_tag(&q->pool, start + i) | i;
@@ -102,7 +117,7 @@ static bool allocate(GpuQueue *q)
 	q->ch.result_stride = gq_round_up(GQ_RESULT_OFFSET + q->cfg.result_bytes, 64);
 	q->slots_bytes = n * q->ch.slot_stride;
 	q->results_bytes = n * q->ch.result_stride;
-	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 2) * sizeof(uint64_t);
+	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 1) * sizeof(uint64_t);
 	q->words = q->device->alloc(q, q->words_bytes, "the rings");
 	if (q->words == NULL)
 		return false;
@@ -132,6 +147,8 @@ static bool allocate(GpuQueue *q)
 
 static void destroy(GpuQueue *q)
 {
+	void *code = q->code;
+
 	gq__trace_free(q);
 	gq__free(q->user, q->cfg.processor_data_bytes);
 	q->device->free(q, q->ch.results, q->results_bytes);
@@ -143,6 +160,7 @@ static void destroy(GpuQueue *q)
 	pthread_mutex_destroy(&q->control_lock);
 	pthread_mutex_destroy(&q->reap_lock);
 	gq__free(q, sizeof(*q));
+	gq__let_go(code);
 }
 
 void gq__drop_ref(GpuQueue *q)
@@ -196,11 +214,14 @@ static bool open_device(GpuQueue *q, const QueueConfig *cfg)
 
 GpuQueue *q_init(const QueueConfig *cfg)
 {
+	struct gq_error before;
 	QueueConfig resolved;
 	GpuQueue *q;
 
+	GQ_NO_CANCEL();
 	gq__watch_forks();
 	gq__nvtx_begin();
+	gq__error_keep(&before);
 	GQ_RANGE(GQ_RANGE_INIT, cfg != NULL ? cfg->capacity : 0);
 	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
 		return NULL;
@@ -217,6 +238,7 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	q->completion_fd = -1;
 	q->watched = (gq__nvtx_attached ? GQ_WATCHED_BY_TOOL : 0) |
 		     ((resolved.flags & Q_TRACE) != 0 ? GQ_WATCHED_BY_TRACE : 0);
+	q->code = gq__keep_loaded(&gq__start_pos);
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
 	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
@@ -228,6 +250,7 @@ GpuQueue *q_init(const QueueConfig *cfg)
 		" consumers (%s)",
 		q->cfg.capacity, q->cfg.slot_bytes, q->device_name, q->processor.name,
 		q->cfg.consumers, q->reason);
+	gq__error_put_back(&before); /* why AUTO fell back is in `reason` */
 	return q;
 drop:
 	gq__drop_ref(q);
@@ -236,21 +259,27 @@ drop:
 
 void q_shutdown(GpuQueue *q)
 {
+	struct gq_error before;
 	bool abandon;
 
 	if (q == NULL || q->made_in != gq__generation)
 		return;
+	GQ_NO_CANCEL();
 	GQ_CALL(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
+	gq__error_keep(&before);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
-	if (abandon)
+	if (abandon) {
+		q->code = NULL; /* kept for good: a consumer cannot take away its own code */
 		gq__log(Q_LOG_ERROR,
 			"q_shutdown: a message is still being processed after %" PRIu32
 			" ms; its consumer frees the queue's memory when it is done",
 			q->cfg.shutdown_timeout_ms);
+	}
 	gq__stop_fd(q);
-	gq__reap_all(q, true); /* from here on nobody touches the regions bound */
+	gq__reap_all(q); /* from here on nobody touches the regions bound */
 	if (q->trace != NULL)
 		gq__trace_at_shutdown(q);
 	q->device->join(q, abandon);
 	gq__drop_ref(q);
+	gq__error_put_back(&before);
 }

@@ -56,6 +56,19 @@ enum gq_watched {
 	GQ_WATCHED_BY_TRACE = 1u << 1, /* when the call began */
 };
 
+/* A slot's neighbours in the list of those that finished; both 0 also if it is not in it, or alone.
+ */
+struct gq_neighbours {
+	uint32_t next, previous;
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_neighbours) == sizeof(uint64_t), "one of the queue's words each");
+
+/*
+ * What a call that does not wait passes over at most: completions it takes notice of, finished
+ * messages that are not to be polled. So what others have left undone cannot make it long.
+ */
+enum { GQ_MOST_AT_ONCE = 1024 };
+
 /* Written under the reap lock, read relaxed by q_stats(). */
 struct gq_reaped {
 	uint64_t finished, failed, expired, cancelled, discarded;
@@ -83,6 +96,8 @@ struct GpuQueue {
 	void *device_state;           /* the device's own */
 	struct gq_consumer *consumer; /* CPU device: cfg.consumers of them */
 	uint64_t copy_from;           /* bytes from which the device copies messages */
+	void *code; /* our own, kept loaded for our threads' sake: the library may be in a plug-in
+		     */
 	char reason[192], device_name[64], transport[32];
 
 	/* Positions, each written by one kind of party, on lines of their own. */
@@ -104,9 +119,12 @@ struct GpuQueue {
 
 	/* Reaping: completions become states and finished ids. */
 	GQ_ALIGNED(GQ_LINE) pthread_mutex_t reap_lock;
-	uint64_t *finished; /* ring of 2 * capacity ids in completion order; may hold stale ones */
-	uint64_t finished_head; /* written under the lock, read relaxed without */
-	uint64_t finished_tail; /* likewise */
+	/* The finished list: slots in completion order, those taken by id among them until they
+	 * are in the way or finish again. A slot's number + 1; 0: none. */
+	struct gq_neighbours *finished;
+	uint64_t finished_first; /* written under the lock, read relaxed without */
+	uint64_t finished_last;
+	bool settled; /* the queue is closed, and nothing can finish any more */
 	struct gq_reaped reaped;
 	/* The completion that was next when gq__torn_ns() looked, and not whole; 0: it was. */
 	uint64_t torn_pos, torn_since_ns;
@@ -132,6 +150,7 @@ struct GpuQueue {
 	/* Rare events, counted where they happen. */
 	GQ_ALIGNED(GQ_LINE) struct {
 		uint64_t dropped_full, retries, timed_out, aborted, unused, reserved_now, wakeups;
+		uint64_t discards; /* messages accepted, or reserved, that free their slot */
 	} count;
 
 	/* Messages by descriptor. `described` counts those inside and the calls that enqueue one;
@@ -159,6 +178,12 @@ static inline QueueStatus gq_enter(const GpuQueue *q)
 	if (__builtin_expect(q == NULL || gq_load_relaxed_u64(&q->generation) != gq__generation, 0))
 		return gq__refuse_handle(q);
 	return Q_OK;
+}
+
+/* The same for what can be asked after the device has failed, too. */
+static inline QueueStatus gq_enter_to_look(const GpuQueue *q)
+{
+	return q != NULL && q->made_in == gq__generation ? Q_OK : gq__refuse_handle(q);
 }
 
 /* The device has failed: waiting is over. gq__device_failed() is the status. */
@@ -253,7 +278,8 @@ static inline void gq_wait_begin(GpuQueue *q, struct gq_wait *w, struct gq_event
 
 /* completion.c */
 void gq__fail_all(GpuQueue *q);
-void gq__reap_all(GpuQueue *q, bool force);
+bool gq__reap(GpuQueue *q, bool force);
+void gq__reap_all(GpuQueue *q);
 uint64_t gq__torn_ns(GpuQueue *q, uint64_t now_ns, uint64_t *id);
 uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed);
 void gq__free_slot(GpuQueue *q, uint64_t id);

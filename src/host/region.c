@@ -10,12 +10,14 @@
 #include "host/region.h"
 
 #include "host/error.h"
+#include "host/mapping.h"
 #include "host/memory.h"
 #include "host/queue.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /*
  * Where a region is in this process. Read without a lock: `generation` is 0 while the others
@@ -30,10 +32,30 @@ struct gq_region_mapping {
 			      * there; M1, M2 */
 	uint64_t on_device;  /* 1: memory of a GPU; M1, M2 */
 	/* Under the lock. */
-	void *owned; /* what the table has mapped: the region, or what keeps its addresses taken */
-	uint64_t owned_bytes;
-	bool writable; /* registered here as append-only; no peer can make it so */
+	struct range *range; /* where the table has mapped the region, else NULL */
+	uint64_t append_in;  /* registered as append-only by this process: 1 + its gq__generation;
+			      * else 0. No peer can make it so */
 };
+
+/*
+ * Addresses that the table has reserved for regions it maps.
+ *
+ * That a region is freed is read from shared memory, so a peer can lie about it while a thread here
+ * reads the region's bytes. What depends on it is therefore only what lies at these addresses: zero
+ * pages from then on. The addresses themselves stay taken until the table is destroyed, so such a
+ * thread never faults. So that they are not used up, the table maps further regions there: those
+ * that have been spare for longest, once there are very many. A range is a power of two of pages,
+ * so what is reserved is bounded by what was registered at one time.
+ */
+struct range {
+	struct range *next; /* spare, of the same order; oldest first */
+	struct range *all;
+	void *base;
+	uint64_t bytes;
+	uint32_t order;
+};
+enum { RANGE_ORDERS = 64, SPARE_RANGES = 1024 };
+#define SPARE_BYTES (UINT64_C(1) << 40)
 
 struct RegionTable {
 	struct gq_region_head *head;
@@ -43,6 +65,10 @@ struct RegionTable {
 	uint32_t max_regions; /* as checked once */
 	uint32_t next;        /* where to look for a free entry; under the lock */
 	bool owns_memory;
+	/* Under the lock. */
+	struct range *ranges; /* all */
+	struct range *spare[RANGE_ORDERS], **last_spare[RANGE_ORDERS];
+	uint64_t spares, spare_bytes;
 	pthread_mutex_t lock;
 	RegionTable *after, **link; /* all tables of the process; under `tables_lock` */
 };
@@ -150,6 +176,8 @@ static RegionTable *new_handle(uint32_t max_regions, void *memory)
 	t->bytes = required_bytes(max_regions);
 	t->head = memory;
 	t->entry = (struct gq_region_entry *)(void *)((uint8_t *)memory + sizeof(*t->head));
+	for (uint32_t i = 0; i < RANGE_ORDERS; i++)
+		t->last_spare[i] = &t->spare[i];
 	pthread_mutex_init(&t->lock, NULL);
 	link_table(t);
 	return t;
@@ -162,6 +190,7 @@ static void publish_head(const RegionTable *t)
 	t->head->version = GQ_REGION_VERSION;
 	t->head->max_regions = t->max_regions;
 	t->head->entry_bytes = sizeof(struct gq_region_entry);
+	t->head->made_in = gq__generation + 1;
 	/* R1 release: header and zeroed entries; pairs with R2. */
 	gq_store_release_u64(&t->head->ready, GQ_REGION_MAGIC);
 }
@@ -202,6 +231,7 @@ QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t 
 				     RegionTable **out)
 {
 	QueueStatus status;
+	bool is_private;
 	RegionTable *t;
 
 	if (out == NULL)
@@ -215,6 +245,9 @@ QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t 
 		return gq__failf(Q_ERR_NO_MEMORY,
 				 "bytes is %zu; a table of %" PRIu32 " regions takes %zu", bytes,
 				 max_regions, required_bytes(max_regions));
+	status = gq__mapping_check(memory, required_bytes(max_regions), true, &is_private);
+	if (status != Q_OK)
+		return status;
 	t = new_handle(max_regions, memory);
 	if (t == NULL)
 		return Q_ERR_NO_MEMORY;
@@ -257,6 +290,7 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 	uint64_t words[sizeof(struct gq_region_head) / sizeof(uint64_t)];
 	struct gq_region_head head;
 	QueueStatus status;
+	bool is_private;
 	RegionTable *t;
 
 	if (out == NULL)
@@ -267,6 +301,9 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 	if (bytes < sizeof(head))
 		return gq__failf(Q_ERR_NO_MEMORY, "bytes is %zu; a table's header alone takes %zu",
 				 bytes, sizeof(head));
+	status = gq__mapping_check(memory, sizeof(head), true, &is_private);
+	if (status != Q_OK)
+		return status;
 	/* R2 acquire: header and entries; pairs with R1. */
 	if (gq_load_acquire_u64(&shared->ready) != GQ_REGION_MAGIC) {
 		uint64_t magic = gq_load_relaxed_u64(&shared->magic);
@@ -279,8 +316,14 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 		words[i] = gq_load_relaxed_u64((const uint64_t *)memory + i);
 	memcpy(&head, words, sizeof(head));
 	status = check_head(&head, bytes);
+	if (status == Q_OK)
+		status = gq__mapping_check(memory, (size_t)head.bytes, false, &is_private);
 	if (status != Q_OK)
 		return status;
+	if (is_private && head.made_in != 0 && head.made_in != gq__generation + 1)
+		return gq__fail(Q_ERR_INVALID_ARG,
+				"the memory is private, and its table was made by the process that "
+				"forked this one, which has another copy: it must be shared");
 	t = new_handle(head.max_regions, memory);
 	if (t == NULL)
 		return Q_ERR_NO_MEMORY;
@@ -293,9 +336,13 @@ void q_region_table_destroy(RegionTable *t)
 	if (t == NULL)
 		return;
 	unlink_table(t);
-	for (uint32_t i = 0; i < t->max_regions; i++)
-		if (t->mapping[i].owned != NULL)
-			munmap(t->mapping[i].owned, (size_t)t->mapping[i].owned_bytes);
+	while (t->ranges != NULL) {
+		struct range *range = t->ranges;
+
+		t->ranges = range->all;
+		munmap(range->base, (size_t)range->bytes);
+		gq__free(range, sizeof(*range));
+	}
 	if (t->owns_memory)
 		munmap(t->head, t->bytes);
 	pthread_mutex_destroy(&t->lock);
@@ -376,29 +423,82 @@ static struct view mapped_here(const RegionTable *t, RegionHandle region)
 	return view;
 }
 
-/* Under the lock, as everything down to forget_freed(): give the table's own mapping back. */
-static void unmap_owned(struct gq_region_mapping *m)
+/* Under the lock, as everything down to forget_freed(). */
+static struct range *take_spare(RegionTable *t, uint32_t order)
 {
-	if (m->owned == NULL)
-		return;
-	munmap(m->owned, (size_t)m->owned_bytes);
-	m->owned = NULL;
+	struct range *range = t->spare[order];
+
+	if (range == NULL)
+		return NULL;
+	t->spare[order] = range->next;
+	if (range->next == NULL)
+		t->last_spare[order] = &t->spare[order];
+	t->spares--;
+	t->spare_bytes -= range->bytes;
+	return range;
 }
 
-/*
- * The region is gone. The memory that the table has mapped is given back, but its addresses stay
- * taken, by pages that read as zero, until the entry is used again in this process: what "gone"
- * means is read from shared memory, and a peer that lies about it must not make a thread that reads
- * a message fault.
- */
-static void forget(struct gq_region_mapping *m)
+static void give_spare(RegionTable *t, struct range *range)
+{
+	range->next = NULL;
+	*t->last_spare[range->order] = range;
+	t->last_spare[range->order] = &range->next;
+	t->spares++;
+	t->spare_bytes += range->bytes;
+}
+
+/* Addresses for `size` bytes, zero pages so far. @return NULL: none; q_last_error() is set. */
+static struct range *take_range(RegionTable *t, uint64_t size)
+{
+	const uint64_t pages = (size - 1) / (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint32_t order = pages == 0 ? 0 : 64 - (uint32_t)__builtin_clzll(pages);
+	const uint64_t bytes = (uint64_t)sysconf(_SC_PAGESIZE) << order;
+	struct range *range = NULL;
+
+	if (t->spares >= SPARE_RANGES || t->spare_bytes >= SPARE_BYTES)
+		range = take_spare(t, order);
+	if (range != NULL)
+		return range;
+	range = gq__alloc(sizeof(*range), "a region's addresses");
+	if (range == NULL)
+		return take_spare(t, order);
+	*range = (struct range){ .base = MAP_FAILED, .bytes = bytes, .order = order };
+	if (!gq__fault())
+		range->base = mmap(NULL, (size_t)bytes, PROT_READ,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (range->base == MAP_FAILED) {
+		gq__free(range, sizeof(*range));
+		range = take_spare(t, order);
+		if (range == NULL)
+			gq__failf(Q_ERR_NO_MEMORY,
+				  "out of memory: addresses for a region of %" PRIu64 " bytes",
+				  size);
+		return range;
+	}
+	range->all = t->ranges;
+	t->ranges = range;
+	return range;
+}
+
+/* The range holds nothing any more; what was there is given back, the addresses are not. If that
+ * fails, what was there stays. */
+static void drop_range(RegionTable *t, struct range *range)
+{
+	if (range == NULL)
+		return;
+	(void)mmap(range->base, (size_t)range->bytes, PROT_READ,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	give_spare(t, range);
+}
+
+/* The region is gone, or said to be. */
+static void forget(RegionTable *t, struct gq_region_mapping *m)
 {
 	gq_store_relaxed_u64(&m->generation, 0);
 	/* M1 release: a reader that has read none of this is told by the next one. */
 	gq_store_release_u64(&m->base, 0);
-	if (m->owned != NULL) /* if that fails, the memory stays as long as its addresses */
-		(void)mmap(m->owned, (size_t)m->owned_bytes, PROT_READ,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	drop_range(t, m->range);
+	m->range = NULL;
 }
 
 /* Say where a region is. Its generation is new here: what was there before is no longer in use. */
@@ -412,14 +512,6 @@ static void remember(struct gq_region_mapping *m, uint32_t generation, const voi
 	gq_store_release_u64(&m->only_in, only_in);
 	gq_store_release_u64(&m->on_device, on_device);
 	gq_store_release_u64(&m->generation, generation); /* M1: pairs with M2 */
-}
-
-/* Addresses that only forgotten mappings hold, for who finds none left. */
-static void unmap_forgotten(const RegionTable *t)
-{
-	for (uint32_t i = 0; i < t->max_regions; i++)
-		if (t->mapping[i].generation == 0)
-			unmap_owned(&t->mapping[i]);
 }
 
 /* Forget a region's mapping if the region has been freed, by whomever. */
@@ -437,7 +529,7 @@ static void forget_freed(RegionTable *t, uint32_t id)
 	generation = m->generation;
 	state = gq_load_acquire_u64(&t->entry[id].state); /* E2 */
 	if (generation != 0 && !is_registered(state, (uint32_t)generation))
-		forget(m);
+		forget(t, m);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -467,6 +559,23 @@ static QueueStatus not_mapped(RegionHandle region)
 static QueueStatus retired(RegionHandle region)
 {
 	return gq__failf(Q_ERR_STALE, "region %" PRIu32 " has been retired", region.id);
+}
+
+/*
+ * A step of a region's state is one compare-and-swap, tried as often as this. It fails only where
+ * another thread has changed the word between two instructions of ours: a thread that stands still
+ * for long loses one try by it, not many, so a correct thread does not lose as many as this in a
+ * row. Against a peer that changes the word all the time it is what ends the call; and as it says
+ * nothing but "try again", it would do no harm among correct ones.
+ */
+enum { TRIES = 1 << 16 };
+
+static QueueStatus overtaken(RegionHandle region)
+{
+	return gq__failf(Q_ERR_NOT_READY,
+			 "the state of region %" PRIu32 " was changed by others %d times within "
+			 "this call: try again",
+			 region.id, TRIES);
 }
 
 static QueueStatus too_many(RegionHandle region)
@@ -529,18 +638,16 @@ static uint32_t find_free(const RegionTable *t)
 /* Take a free entry. @return its handle, with generation 0 if there is none. */
 static RegionHandle claim(RegionTable *t, RegionPolicy policy)
 {
-	/* As often as entries could be lost to others; a peer that lies gets no more of our time.
-	 */
-	for (uint32_t attempt = 0; attempt <= t->max_regions; attempt++) {
-		uint32_t id = find_free(t), generation;
-		uint64_t *word, state, claimed;
+	/* Twice round, as entries may be lost to others; who lies gets no more of our time. */
+	for (uint32_t looks = 0; looks < 2 * t->max_regions; looks++) {
+		uint32_t id = t->next, generation;
+		uint64_t *word = &t->entry[id].state, claimed;
+		uint64_t state = gq_load_relaxed_u64(word);
 
-		if (id == GQ_NONE)
-			break;
-		word = &t->entry[id].state;
-		state = gq_load_relaxed_u64(word);
-		generation = gq_region_generation_of(state) + 1;
 		t->next = (id + 1) % t->max_regions;
+		if (gq_region_phase_of(state) != GQ_REGION_FREE)
+			continue;
+		generation = gq_region_generation_of(state) + 1;
 		if (generation == 0)
 			generation = 1;
 		claimed = (uint64_t)generation << GQ_REGION_GENERATION_SHIFT |
@@ -548,19 +655,24 @@ static RegionHandle claim(RegionTable *t, RegionPolicy policy)
 		GQ_WINDOW();
 		/* E2 acquire: whoever acquired a reference to the entry's former region has read
 		 * its size; pairs with E1. */
-		if (gq_region_phase_of(state) == GQ_REGION_FREE &&
-		    gq_cas_acq_rel_u64(word, state, claimed))
+		if (gq_cas_acq_rel_u64(word, state, claimed))
 			return (RegionHandle){ .id = id, .generation = generation };
 	}
 	return (RegionHandle){ 0 };
 }
 
-/* Whose memory a region is. */
-enum owner { THE_CALLERS, THE_TABLES, A_GPUS };
+/* Where a new region is. */
+struct place {
+	void *base;
+	uint64_t size;
+	uint64_t only_in;    /* as in gq_region_mapping */
+	struct range *range; /* the table's, else NULL */
+	bool on_device;
+};
 
 /* Under the lock: from a free entry to a live region. */
-static QueueStatus enter(RegionTable *t, void *base, uint64_t size, RegionPolicy policy,
-			 uint64_t only_in, enum owner owner, RegionHandle *out)
+static QueueStatus enter(RegionTable *t, const struct place *p, RegionPolicy policy,
+			 RegionHandle *out)
 {
 	RegionHandle region = claim(t, policy);
 	struct gq_region_entry *e = &t->entry[region.id];
@@ -570,16 +682,12 @@ static QueueStatus enter(RegionTable *t, void *base, uint64_t size, RegionPolicy
 		return no_entry(t);
 	/* E1 release, these too: a reader that sees them must then see that the state has moved on.
 	 */
-	gq_store_release_u64(&e->size, size);
+	gq_store_release_u64(&e->size, p->size);
 	gq_store_release_u64(&e->cursor, 0);
-	gq_store_relaxed_u64(&m->generation, 0);
-	unmap_owned(m);
-	if (owner == THE_TABLES) {
-		m->owned = base;
-		m->owned_bytes = size;
-	}
-	m->writable = policy == Q_REGION_APPEND_ONLY;
-	remember(m, region.generation, base, size, only_in, owner == A_GPUS);
+	forget(t, m); /* if it has not been yet: its region's state may be free by a lie */
+	m->range = p->range;
+	m->append_in = policy == Q_REGION_APPEND_ONLY ? gq__generation + 1 : 0;
+	remember(m, region.generation, p->base, p->size, p->only_in, p->on_device);
 	GQ_WINDOW();
 	/* E1 release: size, cursor, and the bytes of an immutable region; pairs with E2. */
 	gq_store_release_u64(&e->state, (uint64_t)region.generation << GQ_REGION_GENERATION_SHIFT |
@@ -611,9 +719,13 @@ QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, RegionP
 		return status;
 	pthread_mutex_lock(&t->lock);
 	/* A child made by fork() gets a copy of private memory, and none of what is appended. */
-	status = enter(t, base, size, policy,
-		       policy == Q_REGION_APPEND_ONLY && !shared ? gq__generation + 1 : 0,
-		       THE_CALLERS, out);
+	status = enter(t,
+		       &(struct place){ .base = base,
+					.size = size,
+					.only_in = policy == Q_REGION_APPEND_ONLY && !shared
+							   ? gq__generation + 1
+							   : 0 },
+		       policy, out);
 	pthread_mutex_unlock(&t->lock);
 	return status;
 }
@@ -633,7 +745,12 @@ QueueStatus q_region_register_device(RegionTable *t, const void *address, uint64
 	memcpy(&base, &address, sizeof(base)); /* never written through */
 	pthread_mutex_lock(&t->lock);
 	/* CUDA's addresses mean nothing in the child of a fork. */
-	status = enter(t, base, size, Q_REGION_IMMUTABLE, gq__generation + 1, A_GPUS, out);
+	status = enter(t,
+		       &(struct place){ .base = base,
+					.size = size,
+					.only_in = gq__generation + 1,
+					.on_device = true },
+		       Q_REGION_IMMUTABLE, out);
 	pthread_mutex_unlock(&t->lock);
 	return status;
 }
@@ -664,22 +781,23 @@ void gq__region_each(RegionTable *t,
 /* Under the lock. */
 static QueueStatus register_fd(RegionTable *t, int fd, RegionPolicy policy, RegionHandle *out)
 {
+	struct place p = { 0 };
 	QueueStatus status;
-	uint64_t size;
-	void *base;
 
 	if (find_free(t) == GQ_NONE) /* seals cannot be taken back: look before */
 		return no_entry(t);
-	status = gq__region_map_fd(fd, policy, &base, &size);
-	if (status == Q_ERR_NO_MEMORY) {
-		unmap_forgotten(t);
-		status = gq__region_map_fd(fd, policy, &base, &size);
-	}
+	status = gq__region_seal_fd(fd, policy, &p.size);
 	if (status != Q_OK)
 		return status;
-	status = enter(t, base, size, policy, 0, THE_TABLES, out);
+	p.range = take_range(t, p.size);
+	if (p.range == NULL)
+		return Q_ERR_NO_MEMORY;
+	p.base = p.range->base;
+	status = gq__region_map_fd(fd, policy, p.base, p.size);
+	if (status == Q_OK)
+		status = enter(t, &p, policy, out);
 	if (status != Q_OK)
-		munmap(base, (size_t)size);
+		drop_range(t, p.range);
 	return status;
 }
 
@@ -723,9 +841,8 @@ QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *base, 
 				"in this process already, at %#" PRIx64 " with %" PRIu64 " bytes",
 				base, size, m->base, m->size);
 	} else {
-		gq_store_relaxed_u64(&m->generation, 0);
-		unmap_owned(m);
-		m->writable = false;
+		forget(t, m);
+		m->append_in = 0;
 		remember(m, region.generation, base, size, 0, false);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -796,9 +913,11 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
 	status = check_form(&d);
 	if (status != Q_OK)
 		return status;
-	for (;;) {
+	for (int tries = 0;; tries++) {
 		uint64_t state = look_up(t, d.region); /* E2 */
 
+		if (tries == TRIES)
+			return overtaken(d.region);
 		if (state == 0)
 			return stale(t, d.region);
 		if (gq_region_phase_of(state) != GQ_REGION_LIVE)
@@ -835,12 +954,17 @@ static uint64_t without_one(uint64_t state)
 	return left;
 }
 
-/* @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: no reference to give back. No text. */
+/* @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: no reference to give back; Q_ERR_NOT_READY. No
+ * text.
+ */
 static QueueStatus give_back(RegionTable *t, RegionHandle region)
 {
 	uint64_t state, left;
+	int tries = 0;
 
 	do {
+		if (tries++ == TRIES)
+			return Q_ERR_NOT_READY;
 		state = look_up(t, region);
 		if (state == 0)
 			return Q_ERR_STALE;
@@ -878,7 +1002,7 @@ QueueStatus q_region_release(RegionTable *t, const MessageDescriptor *descriptor
 	if (status == Q_ERR_INVALID_ARG)
 		return gq__failf(status, "no descriptor of region %" PRIu32 " is outstanding",
 				 region.id);
-	return status;
+	return status == Q_ERR_NOT_READY ? overtaken(region) : status;
 }
 
 QueueStatus q_region_resolve(RegionTable *t, const MessageDescriptor *descriptor, const void **out)
@@ -916,11 +1040,15 @@ QueueStatus q_region_resolve(RegionTable *t, const MessageDescriptor *descriptor
 /*
  * A reference of any live region, whatever can be described of it.
  * @param state  what it was; or 0, which reads FREE
- * @return Q_OK; Q_ERR_STALE, without text; Q_ERR_LIMIT.
+ * @return Q_OK; Q_ERR_STALE, without text; Q_ERR_LIMIT; Q_ERR_NOT_READY.
  */
 static QueueStatus pin(RegionTable *t, RegionHandle region, uint64_t *state)
 {
+	int tries = 0;
+
 	do {
+		if (tries++ == TRIES)
+			return overtaken(region);
 		*state = look_up(t, region);
 		if (gq_region_phase_of(*state) != GQ_REGION_LIVE)
 			return Q_ERR_STALE;
@@ -941,7 +1069,8 @@ static QueueStatus append(RegionTable *t, RegionHandle region, const void *data,
 	const struct view view = mapped_here(t, region);
 	uint64_t cursor, room;
 
-	if (view.base == NULL || !t->mapping[region.id].writable)
+	/* A child made by fork() has not registered it: two would append at one cursor. */
+	if (view.base == NULL || t->mapping[region.id].append_in != gq__generation + 1)
 		return gq__failf(Q_ERR_UNSUPPORTED,
 				 "region %" PRIu32 " was not registered by this process: it cannot "
 				 "append to it",
@@ -969,7 +1098,7 @@ QueueStatus q_region_append(RegionTable *t, RegionHandle region, const void *dat
 			    uint64_t *out_offset)
 {
 	QueueStatus status;
-	uint64_t state;
+	uint64_t state = 0;
 
 	if (t == NULL)
 		return no_table();
@@ -1000,10 +1129,13 @@ QueueStatus q_region_append(RegionTable *t, RegionHandle region, const void *dat
 QueueStatus q_region_retire(RegionTable *t, RegionHandle region)
 {
 	uint64_t state, next;
+	int tries = 0;
 
 	if (t == NULL)
 		return no_table();
 	do {
+		if (tries++ == TRIES)
+			return overtaken(region);
 		state = look_up(t, region);
 		if (state == 0)
 			return stale(t, region);

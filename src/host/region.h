@@ -28,7 +28,8 @@ struct gq_region_head {
 	uint32_t max_regions;
 	uint32_t entry_bytes;
 	uint32_t reserved0;
-	uint64_t reserved[11];
+	uint64_t made_in; /* as gq_ring_setup.made_in */
+	uint64_t reserved[10];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_region_head) == GQ_LINE, "layout is shared between processes");
 GQ_STATIC_ASSERT(offsetof(struct gq_region_head, version) == 24, "layout is shared");
@@ -138,7 +139,10 @@ void gq__region_drop(RegionTable *t, const MessageDescriptor *descriptor);
 QueueStatus gq__region_look_at_memory(const void *base, uint64_t size, RegionPolicy policy,
 				      bool *shared);
 
-/* Seal a memfd as its policy needs, and map all of it. */
-QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void **base, uint64_t *size);
+/* Seal a memfd as its policy needs. @param size  of the file, for good */
+QueueStatus gq__region_seal_fd(int fd, RegionPolicy policy, uint64_t *size);
+
+/* Map a sealed memfd over reserved addresses. */
+QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void *base, uint64_t size);
 
 #endif /* GPUQ_HOST_REGION_H */

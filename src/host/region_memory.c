@@ -3,11 +3,12 @@
 #include "host/region.h"
 
 #include "host/error.h"
+#include "host/mapping.h"
 #include "host/memory.h"
+#include "host/sys.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,42 +25,6 @@
 
 /* ---- mappings ------------------------------------------------------------------------------- */
 
-/* A line of /proc/self/maps. */
-struct mapping_line {
-	uint64_t begin, end, inode;
-	uint32_t major, minor;
-	bool readable, writable, shared, memfd;
-};
-
-enum { LINE_ROOM = 256 }; /* all that is read of a line comes before its path's 180th byte */
-
-static bool parse_line(const char *text, struct mapping_line *m)
-{
-	char mode[5];
-	int path = 0;
-
-	/* The kernel's own text, never out of range. NOLINTNEXTLINE(cert-err34-c) */
-	if (sscanf(text, "%" SCNx64 "-%" SCNx64 " %4s %*x %" SCNx32 ":%" SCNx32 " %" SCNu64 " %n",
-		   &m->begin, &m->end, mode, &m->major, &m->minor, &m->inode, &path) < 6)
-		return false;
-	m->readable = mode[0] == 'r';
-	m->writable = mode[1] == 'w';
-	m->shared = mode[3] == 's';
-	m->memfd = strncmp(text + path, "/memfd:", 7) == 0;
-	return true;
-}
-
-/* The next line, its end cut off if need be. */
-static bool read_line(FILE *file, char *text)
-{
-	if (fgets(text, LINE_ROOM, file) == NULL)
-		return false;
-	if (strchr(text, '\n') == NULL)
-		for (int c = getc(file); c != '\n' && c != EOF; c = getc(file))
-			;
-	return true;
-}
-
 static QueueStatus cannot_find_out(const char *path)
 {
 	return gq__failf(Q_ERR_UNSUPPORTED,
@@ -70,7 +35,7 @@ static QueueStatus cannot_find_out(const char *path)
 /* ---- seals ---------------------------------------------------------------------------------- */
 
 /* Whether a descriptor of this process says that the mapping's file is sealed. */
-static QueueStatus check_sealed(const struct mapping_line *m)
+static QueueStatus check_sealed(const struct gq_mapping *m)
 {
 	const struct dirent *entry;
 	bool found = false, sealed = false;
@@ -99,7 +64,10 @@ static QueueStatus check_sealed(const struct mapping_line *m)
 	return gq__failf(Q_ERR_POLICY,
 			 "base is in %s at %#" PRIx64 " that can still be written: %s; immutable "
 			 "needs a memfd with F_SEAL_WRITE and F_SEAL_SHRINK",
-			 m->shared ? "shared memory" : "a memfd", m->begin,
+			 m->shared  ? "shared memory"
+			 : m->memfd ? "a private mapping of a memfd"
+				    : "a private mapping of a file",
+			 m->begin,
 			 found ? "it is not sealed"
 			       : "this process has no descriptor of it open that could tell");
 }
@@ -109,18 +77,17 @@ static QueueStatus look_at_lines(FILE *file, uint64_t base, uint64_t size, Regio
 {
 	const bool append = policy == Q_REGION_APPEND_ONLY;
 	const uint64_t end = base + size;
-	char text[LINE_ROOM];
 	uint64_t covered = base;
+	struct gq_mapping m;
 
-	while (covered < end && read_line(file, text)) {
-		struct mapping_line m;
-
-		if (!parse_line(text, &m) || m.end <= covered)
+	while (covered < end && gq__mappings_next(file, &m)) {
+		if (m.end <= covered)
 			continue;
 		if (m.begin > covered || !m.readable || (append && !m.writable))
 			break;
-		/* A private mapping of a memfd shows what others write there, too. */
-		if (policy == Q_REGION_IMMUTABLE && (m.shared || m.memfd)) {
+		/* A private mapping of a file shows what others write there, too. */
+		if (policy == Q_REGION_IMMUTABLE &&
+		    (m.shared || (m.of_file && !gq__mapping_is_loaded(&m)))) {
 			QueueStatus status = check_sealed(&m);
 
 			if (status != Q_OK)
@@ -144,10 +111,11 @@ QueueStatus gq__region_look_at_memory(const void *base, uint64_t size, RegionPol
 	FILE *file = NULL;
 	QueueStatus status;
 
+	GQ_NO_CANCEL();
 	*shared = true;
 	errno = EMFILE;
 	if (!gq__fault())
-		file = fopen("/proc/self/maps", "re");
+		file = gq__mappings_open();
 	if (file == NULL)
 		return cannot_find_out("/proc/self/maps");
 	status = look_at_lines(file, (uint64_t)(uintptr_t)base, size, policy, shared);
@@ -175,12 +143,12 @@ static QueueStatus seal(int fd, RegionPolicy policy)
 				 : "it is open for reading only");
 }
 
-QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void **base, uint64_t *size)
+QueueStatus gq__region_seal_fd(int fd, RegionPolicy policy, uint64_t *size)
 {
-	const bool immutable = policy == Q_REGION_IMMUTABLE;
 	struct stat st;
 	QueueStatus status;
 
+	GQ_NO_CANCEL();
 	if (fstat(fd, &st) != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: %s", fd, strerror(errno));
 	if (S_ISREG(st.st_mode) && st.st_size == 0)
@@ -191,16 +159,24 @@ QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void **base, uint64_t
 	if (fstat(fd, &st) != 0 || st.st_size <= 0) /* from here on it keeps its size */
 		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: the file is empty", fd);
 	*size = (uint64_t)st.st_size;
+	return Q_OK;
+}
+
+QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void *base, uint64_t size)
+{
+	const bool immutable = policy == Q_REGION_IMMUTABLE;
+	void *at = MAP_FAILED;
+
+	GQ_NO_CANCEL();
 	/* Private: Linux before 6.7 maps no write-sealed memfd shared; of one that nobody can write
 	 * a private mapping shows the same pages. */
-	*base = MAP_FAILED;
 	errno = ENOMEM;
 	if (!gq__fault())
-		*base = mmap(NULL, (size_t)*size, PROT_READ | (immutable ? 0 : PROT_WRITE),
-			     immutable ? MAP_PRIVATE : MAP_SHARED, fd, 0);
-	if (*base != MAP_FAILED)
+		at = mmap(base, (size_t)size, PROT_READ | (immutable ? 0 : PROT_WRITE),
+			  MAP_FIXED | (immutable ? MAP_PRIVATE : MAP_SHARED), fd, 0);
+	if (at != MAP_FAILED)
 		return Q_OK;
 	return gq__failf(errno == EACCES || errno == EPERM ? Q_ERR_POLICY : Q_ERR_NO_MEMORY,
-			 "fd is %d: %" PRIu64 " bytes could not be mapped%s: %s", fd, *size,
+			 "fd is %d: %" PRIu64 " bytes could not be mapped%s: %s", fd, size,
 			 immutable ? "" : " for writing", strerror(errno));
 }

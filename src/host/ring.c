@@ -2,11 +2,13 @@
 /* ring.c - a ring's life: its memory, handles, closing, observation. */
 #include "host/ring.h"
 
+#include "host/mapping.h"
 #include "host/memory.h"
+#include "host/sys.h"
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
+#include <sys/mman.h>
 
 /* ---- configuration --------------------------------------------------------------------------- */
 
@@ -212,6 +214,8 @@ static void free_handle(RingQueue *r)
 {
 	if (r->owned)
 		gq__free(r->head, r->bytes);
+	if (r->mapped != 0)
+		munmap(r->head, r->mapped);
 	gq__free(r->turn, GQ_RECORDS * sizeof(*r->turn));
 	gq__free(r, sizeof(*r));
 }
@@ -223,13 +227,15 @@ static void choose_fences(RingQueue *r)
 		return;
 	gq_exchange_seq_cst_u64(&r->head->signals.fenced, 1);
 	/* Who has looked at the flag before this is done with its call long before that. */
-	nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	gq_sys_nap(10000000);
 }
 
 QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, RingQueue **out)
 {
 	struct gq_ring_setup *setup;
 	RingConfig resolved;
+	QueueStatus status;
+	bool is_private;
 	RingQueue *r;
 
 	if (out == NULL)
@@ -245,6 +251,10 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 			return gq__failf(Q_ERR_NO_MEMORY,
 					 "bytes is %zu; this ring takes at least %" PRIu64, bytes,
 					 required_bytes(&resolved));
+		status = gq__mapping_check(memory, (size_t)required_bytes(&resolved), true,
+					   &is_private);
+		if (status != Q_OK)
+			return status;
 	}
 	r = new_handle(&resolved);
 	if (r == NULL)
@@ -274,6 +284,7 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 	setup->schema = resolved.schema;
 	setup->flags = resolved.flags;
 	setup->ageing_limit = resolved.ageing_limit;
+	setup->made_in = gq__generation + 1;
 	memset(setup->reserved, 0, sizeof(setup->reserved));
 	choose_fences(r);
 	gq_store_release_u64(&setup->ready, GQ_RING_MAGIC); /* R1: pairs with R2 */
@@ -286,6 +297,8 @@ QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 	const struct gq_ring_setup *shared = memory;
 	struct gq_ring_setup setup;
 	RingConfig cfg = { 0 };
+	QueueStatus status;
+	bool is_private;
 	RingQueue *r;
 
 	if (out == NULL)
@@ -297,6 +310,9 @@ QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 	if (bytes < sizeof(struct gq_ring_head))
 		return gq__failf(Q_ERR_NO_MEMORY, "bytes is %zu; a ring's header alone takes %zu",
 				 bytes, sizeof(struct gq_ring_head));
+	status = gq__mapping_check(memory, sizeof(struct gq_ring_head), true, &is_private);
+	if (status != Q_OK)
+		return status;
 	/* R2 acquire: the setup; pairs with R1. Copied once, so that what is checked is used. */
 	if (gq_load_acquire_u64(&shared->ready) != GQ_RING_MAGIC)
 		return shared->magic == 0 || shared->magic == GQ_RING_MAGIC
@@ -324,6 +340,13 @@ QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 	if (bytes < setup.bytes)
 		return gq__failf(Q_ERR_NO_MEMORY, "bytes is %zu; this ring takes %" PRIu64, bytes,
 				 setup.bytes);
+	status = gq__mapping_check(memory, (size_t)setup.bytes, false, &is_private);
+	if (status != Q_OK)
+		return status;
+	if (is_private && setup.made_in != 0 && setup.made_in != gq__generation + 1)
+		return gq__fail(Q_ERR_INVALID_ARG,
+				"the memory is private, and its ring was made by the process that "
+				"forked this one, which has another copy: it must be shared");
 	r = new_handle(&cfg);
 	if (r == NULL)
 		return Q_ERR_NO_MEMORY;
@@ -363,7 +386,9 @@ QueueStatus q_ring_close(RingQueue *r)
 	signals = &r->head->signals;
 	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED); /* N1; K1 */
 	for (int i = 0; i < 1000 && !gq__ring_settle(r); i++)
-		gq__yield(); /* a sender inside; if it is stopped, receivers will find out */
+		gq__await_step(
+			(uint32_t)
+				i); /* a sender inside; if it is stopped, receivers will find out */
 	gq__flag_wake_shared(&signals->data_armed);
 	gq__flag_wake_shared(&signals->room_armed);
 	return Q_OK;

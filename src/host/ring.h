@@ -37,7 +37,9 @@ struct gq_ring_setup {
 	uint32_t schema;
 	uint32_t flags;
 	uint32_t ageing_limit;
-	uint32_t reserved[16];
+	uint64_t made_in; /* 1 + gq__generation of its maker: where private memory means something
+			   */
+	uint32_t reserved[14];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_setup) == GQ_LINE, "layout is shared between processes");
 
@@ -138,7 +140,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 #define GQ_KIND_BITS        3u
 #define GQ_KIND_DESCRIPTOR  1u /* a MessageDescriptor, in `described` */
 #define GQ_KIND_PARTS       2u /* the cell is the first of several, linked by `chain` */
-#define GQ_MAX_PARTS        256u
+#define GQ_MAX_PARTS        Q_RING_MAX_PARTS
 #define GQ_DESCRIPTOR_WORDS 3u
 
 /* A word of `chain`: one entry of a message in several. */
@@ -194,8 +196,9 @@ struct RingQueue {
 	struct gq_box messages;
 	struct gq_box completions;
 	size_t bytes;
-	bool owned;  /* the memory is the library's */
-	bool single; /* Q_RING_SINGLE */
+	bool owned;    /* the memory is the library's */
+	size_t mapped; /* bytes that the library has mapped at `head`; 0: none */
+	bool single;   /* Q_RING_SINGLE */
 	uint32_t max_parts;
 	QueueStatus (*validate)(const void *data, size_t len, void *user);
 	void *validate_user;
@@ -239,7 +242,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 extern _Thread_local struct gq_ring_binding {
 	uint64_t serial;
 	struct gq_ring_record *record;
-} gq__ring_bindings[8] __attribute__((tls_model("initial-exec")));
+} gq__ring_bindings[8];
 
 static inline struct gq_ring_record *gq_ring_record_of(RingQueue *r)
 {

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ring_bind.c - a ring's threads: who they are, whether they live, and their records. */
 #include "host/ring.h"
+#include "host/sys.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /*
  * An identity is a thread's id and the time it was started, in the kernel's ticks since boot. Ids
@@ -22,20 +19,20 @@ enum { ID_BITS = 22 }; /* the kernel's largest pid_max */
 static bool read_stat(const char *path, char *state, uint64_t *start)
 {
 	char text[512], *at, *end;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = gq_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
 	ssize_t n;
 
 	if (fd < 0)
 		return false;
-	n = read(fd, text, sizeof(text) - 1);
+	n = gq_sys_read(fd, text, sizeof(text) - 1);
 	if (n <= 0) {
 		int saved = n == 0 ? ESRCH : errno;
 
-		close(fd);
+		gq_sys_close(fd);
 		errno = saved;
 		return false;
 	}
-	close(fd);
+	gq_sys_close(fd);
 	text[n] = '\0';
 	at = strrchr(text, ')'); /* ends the name, which may hold anything */
 	errno = 0;
@@ -87,6 +84,7 @@ uint64_t gq__pid_namespace(void)
 {
 	struct stat st;
 
+	GQ_NO_CANCEL();
 	return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
@@ -145,7 +143,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 	const uint64_t mine = gq_ring_record_index(r, record) + 1;
 	const uint64_t give_up_ns = gq__now_ns() + 50000000u;
 
-	for (;;) {
+	for (uint32_t turn = 0;; turn++) {
 		uint64_t holder = gq_load_acquire_u64(role);
 		const struct gq_ring_record *other;
 
@@ -168,6 +166,6 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 			return gq__fail(Q_ERR_POLICY,
 					"two threads at once on one side of a ring made with "
 					"Q_RING_SINGLE");
-		gq__yield();
+		gq__await_step(turn);
 	}
 }

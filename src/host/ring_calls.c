@@ -4,6 +4,7 @@
  * moved: ring_move.c.
  */
 #include "host/ring_move.h"
+#include "host/sys.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -22,6 +23,13 @@ static uint32_t class_of(QueuePriority priority)
 	return GQ_NONE;
 }
 
+/* What the schema's validator says. Code that is not ours: see sys.h. */
+static QueueStatus validate(const RingQueue *r, const void *data, size_t len)
+{
+	GQ_NO_CANCEL();
+	return r->validate(data, len, r->validate_user);
+}
+
 /* Check one message. `i` names it in errors when there are several. */
 static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, size_t count)
 {
@@ -34,11 +42,11 @@ static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, s
 				 count > 1 ? " of an item" : "", item->len, i, count);
 	if (__builtin_expect(item->len > max || item->len > UINT32_MAX, 0))
 		return gq__failf(Q_ERR_INVALID_ARG,
-				 "len is %zu; at most %" PRIu64
-				 " bytes fit in a message of this ring (item %zu of %zu)",
-				 item->len, max, i, count);
+				 "len is %zu; at most %" PRIu64 " bytes (%" PRIu32
+				 " entries) fit in a message of this ring (item %zu of %zu)",
+				 item->len, max, r->max_parts, i, count);
 	if (__builtin_expect(r->validate != NULL, 0)) {
-		status = r->validate(item->data, item->len, r->validate_user);
+		status = validate(r, item->data, item->len);
 		if (status != Q_OK) {
 			struct gq_ring_record *record = gq_ring_record_of(r);
 
@@ -125,6 +133,7 @@ QueueStatus q_ring_send(RingQueue *r, const void *data, size_t len, QueuePriorit
 QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, QueuePriority priority,
 				uint32_t timeout_ms)
 {
+	const char *before;
 	struct attempt a;
 	QueueStatus status;
 	uint32_t class;
@@ -144,14 +153,17 @@ QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, Queu
 				   : gq__ring_send_one_many(r, data, len, class);
 		if (__builtin_expect(status != Q_ERR_FULL, 1))
 			return status;
+		before = q_last_error(); /* an attempt that fails is no failure of the call */
 		status = no_room(r);
 	} else {
+		before = q_last_error();
 		status = send_once(r, &a);
 	}
-	if (status != Q_ERR_FULL || timeout_ms == 0)
-		return status;
-	a.once = send_once;
-	return try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
+	if (status == Q_ERR_FULL && timeout_ms != 0) {
+		a.once = send_once;
+		status = try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
+	}
+	return status == Q_OK ? gq__fail(Q_OK, before) : status;
 }
 
 QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t count,
@@ -218,7 +230,7 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 		return status;
 	a.item = (EnqueueItem){ .data = bytes, .len = d.length };
 	if (r->validate != NULL && !gq__region_is_on_device(r->regions, &d)) {
-		status = r->validate(bytes, d.length, r->validate_user);
+		status = validate(r, bytes, d.length);
 		if (status != Q_OK)
 			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",
 				  r->cfg.schema);
@@ -237,13 +249,15 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 /* What follows from finding nothing. */
 static QueueStatus nothing(RingQueue *r, struct gq_receiving *q)
 {
+	if (__builtin_expect(q->front == Q_ERR_EMPTY, 0)) /* there may be something */
+		return gq__fail(Q_ERR_EMPTY, "others took every message that this call saw");
 	if (__builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
 		/* Nothing can come any more once nobody is inside a send; then look again, for what
 		 * came before that. */
 		if (gq__ring_settle(r)) {
 			QueueStatus status = gq_ring_receive_from(r, &r->messages, q);
 
-			return status == Q_ERR_EMPTY
+			return status == Q_ERR_EMPTY && q->front != Q_ERR_EMPTY
 				       ? gq__fail(Q_ERR_SHUTDOWN,
 						  "the ring is closed and nothing is left in it")
 				       : status;
@@ -289,6 +303,7 @@ QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
 QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
 {
 	QueueStatus status, front;
+	const char *before;
 	struct attempt a;
 	size_t cap;
 
@@ -308,6 +323,7 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 		.buf = buf, .cap = cap, .needed = *inout_len, .max = 1, .front = front
 	};
 	*inout_len = 0;
+	before = q_last_error();
 	if (status == Q_ERR_EMPTY)
 		status = nothing(r, &a.receiving);
 	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
@@ -316,12 +332,13 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 	}
 	if (status == Q_OK || status == Q_ERR_BUFFER_TOO_SMALL)
 		*inout_len = a.receiving.needed;
-	return status == Q_OK ? status : explain(&a.receiving, status);
+	return status == Q_OK ? gq__fail(Q_OK, before) : explain(&a.receiving, status);
 }
 
 QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,
 			      size_t max_count, size_t *out_count)
 {
+	const char *before = q_last_error();
 	struct attempt a;
 	QueueStatus status = Q_OK;
 
@@ -349,7 +366,7 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 	}
 	*out_count = a.receiving.count;
 	if (a.receiving.count != 0)
-		return Q_OK;
+		return gq__fail(Q_OK, before);
 	return explain(&a.receiving, status);
 }
 
@@ -423,15 +440,17 @@ QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status,
 	if (len != 0)
 		memcpy(c.data, data, len);
 	sent = gq_ring_send_to(r, &r->completions, &sending, &item, 1, 1, &accepted);
-	if (sent == Q_ERR_FULL)
-		gq__ring_watch(r);
-	return sent;
+	if (sent != Q_ERR_FULL)
+		return sent;
+	gq__ring_watch(r);
+	return gq__fail(Q_ERR_FULL, "no room in the ring");
 }
 
 QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t max_count,
 				    size_t *out_count)
 {
 	struct gq_receiving q = { .buf = (uint8_t *)out };
+	const char *before = q_last_error();
 	QueueStatus status = Q_OK;
 
 	if (out_count == NULL)
@@ -450,5 +469,5 @@ QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t ma
 		if (out[i].length > Q_RING_INLINE_BYTES)
 			out[i].length = Q_RING_INLINE_BYTES;
 	*out_count = q.count;
-	return status == Q_ERR_EMPTY || q.count != 0 ? Q_OK : status;
+	return status == Q_ERR_EMPTY || q.count != 0 ? gq__fail(Q_OK, before) : status;
 }

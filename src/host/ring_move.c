@@ -11,15 +11,29 @@
  * would be a fence in front of the look for sleepers is paid by the sleeper (see
  * gq__ring_barrier()).
  *
- * Loops are bounded. Among correct peers a step is repeated only because another thread has moved a
- * position; where a step fails and none has moved, the memory is damaged. (A peer that keeps moving
- * them to be a nuisance is stopped by a limit.)
+ * Loops are bounded, whatever a peer writes into the shared words meanwhile: no call makes more
+ * than about the ring's size and TRIES steps a message. Among correct peers a step is repeated only
+ * because another thread has moved a position. So:
+ *
+ *  - where a step fails and no position has moved, the memory is damaged;
+ *  - a thread that is overtaken TRIES times in a call gives up with the answer that says "try
+ *    again": no room (of a batch: what has been accepted), or nothing there. It is never called
+ *    damage for that, as nothing tells it from a ring on which others are fast. Nor does it happen
+ *    on a correct one: a try is lost only if another thread's swap falls between two neighbouring
+ *    instructions of ours. A thread that is held up there for however long, while others go round
+ *    the ring, loses one try: it finds itself lapped, and goes on from the tail. If 99 of 100 tries
+ *    were lost, TRIES in a row would be one chance in 10^286;
+ *  - a putter goes past entries that others have published, so it may take a lap more than that. A
+ *    ring holds fewer than its size while the putter has a cell in its hands, so a position that
+ * far from the head is not one that correct peers have come to: that is damage.
+ *
+ * A cell that could not be given back for either reason is lost, until a repair finds it.
  */
 #include "host/ring_move.h"
 
 #include <string.h>
 
-enum { TRIES = 1 << 20 };
+enum { TRIES = 1 << 16 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -201,19 +215,40 @@ INLINE bool pop(const struct gq_box *b, const bool single, uint64_t *pos, uint64
 		if (gq_load_acquire_u64(b->pool.head) >> 1 == *pos)
 			return false; /* not overtaken: nonsense */
 	}
-	return false;
+	*n = 0; /* overtaken all the time */
+	return true;
 }
 
-/* Many threads: put values, from the tail on. @return false: damaged. */
-INLINE bool put_all(const struct gq_ring *ring, const uint64_t *values, uint32_t n)
+/* Whether no ring of cells, of which the caller has one, can have been filled up to `pos`. */
+static __attribute__((noinline)) bool is_beyond(const struct gq_box *b, const struct gq_ring *ring,
+						uint64_t pos)
+{
+	const uint64_t head = gq_load_acquire_u64(ring->head);
+	/* The pool's head has one bit less. */
+	const int64_t held = ring == &b->pool
+				     ? (int64_t)((pos << 1) - (head & ~GQ_POOL_CLOSED)) >> 1
+				     : gq_pos_diff(pos, head);
+
+	return held >= (int64_t)gq_ring_size(ring);
+}
+
+/* Many threads: put values, from the tail on. @return false: damaged. *done says how many are put;
+ * fewer than `n`: overtaken all the time. */
+INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const uint64_t *values,
+		    uint32_t n, uint32_t *done)
 {
 	uint64_t pos = gq_load_acquire_u64(ring->tail); /* H2: pairs with H1 */
+	uint64_t left = gq_ring_size(ring) + TRIES;
 
-	for (uint32_t i = 0; i < n; i++) {
+	for (*done = 0; *done < n; ++*done) {
 		uint64_t best = pos;
 
 		/* A swap that was lost is made good by going past the winner's. */
-		for (uint32_t stuck = 0; !gq_ring_try_put(ring, &pos, values[i]); stuck++) {
+		for (uint32_t stuck = 0; !gq_ring_try_put(ring, &pos, values[*done]); stuck++) {
+			if (--left == 0) {
+				gq_ring_raise_tail(ring, pos);
+				return !is_beyond(b, ring, pos);
+			}
 			if (gq_pos_diff(pos, best) > 0) {
 				best = pos;
 				stuck = 0;
@@ -250,12 +285,13 @@ INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t 
 		gq_store_release_u64(pool->tail, pos + n); /* H1: for who counts; pairs with H2 */
 		return true;
 	}
-	return put_all(pool, slots, n); /* P1: pairs with P2 */
+	return put_all(b, pool, slots, n, &n); /* P1: pairs with P2 */
 }
 
-/* Publish entries of one class, in order. @return false: damaged. */
+/* Publish entries of one class, in order. @return false: damaged. *done says how many: see
+ * put_all(). */
 INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
-		    const uint64_t *values, uint32_t n)
+		    const uint64_t *values, uint32_t n, uint32_t *done)
 {
 	const struct gq_ring *ready = &b->ready[class];
 
@@ -264,9 +300,10 @@ INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
 
 		put_backwards(ready, pos, values, n); /* T1: cell, number, chain; pairs with T2 */
 		gq_store_release_u64(ready->tail, pos + n); /* H1: for who counts; pairs with H2 */
+		*done = n;
 		return true;
 	}
-	return put_all(ready, values, n); /* T1: pairs with T2 */
+	return put_all(b, ready, values, n, done); /* T1: pairs with T2 */
 }
 
 /* The number of the first of `n` messages whose slots were popped at `pos`. */
@@ -342,7 +379,7 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	uint64_t ids[GQ_MAX_PARTS], values[GQ_CHUNK], pos, number, bytes = 0;
 	struct gq_ring_record *record;
 	const bool messages = b == &r->messages;
-	uint32_t popped;
+	uint32_t popped, done = 0;
 	QueueStatus status = begin(r, single, b->send_role, b->send_op, &record);
 
 	if (status != Q_OK)
@@ -368,15 +405,13 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	if (parts == 1 && s->descriptor == NULL)
 		copy_in(b, items, ids, n);
 	number = take_numbers(b, single, pos, n);
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++)
 		values[i] = fill(b, s, &items[i], &ids[i], parts, number + i);
-		bytes += items[i].len;
-	}
 	GQ_WINDOW();
 	if (single)
 		plan(record, s->class, gq_load_relaxed_u64(b->ready[s->class].tail), pos, n,
 		     popped);
-	if (!publish(b, single, s->class, values, n)) {
+	if (!publish(b, single, s->class, values, n, &done)) {
 		op_end(record);
 		return damaged();
 	}
@@ -384,9 +419,15 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 		gq_store_release_u64(b->pool.head, (pos + popped) << 1);
 	GQ_WINDOW();
 	if (messages) {
+		for (uint32_t i = 0; i < done; i++)
+			bytes += items[i].len;
 		gq_ring_tally(&record->bytes_sent, bytes);
 		if (s->descriptor != NULL)
-			gq_ring_tally(&record->descriptors, 1);
+			gq_ring_tally(&record->descriptors, done);
+	}
+	if (__builtin_expect(done < n, 0)) {
+		status = done == 0 ? Q_ERR_FULL : Q_OK; /* overtaken: as far as it came */
+		goto give_up;
 	}
 	op_end(record);
 	if (messages)
@@ -395,16 +436,17 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	return Q_OK;
 
 give_up:
-	if (!single && popped != 0) {
+	if (!single && popped > done) {
 		uint64_t back[GQ_MAX_PARTS];
 
-		for (uint32_t i = 0; i < popped; i++) {
-			back[i] = gq_pool_slot(b, ids[i]);
+		for (uint32_t i = done; i < popped; i++) {
+			back[i - done] = gq_pool_slot(b, ids[i]);
 			/* It has left the pool, so its number changes, to one that it has never had
 			 * (sequences are below 2^63): see ring_repair.c. */
-			gq_store_relaxed_u64(&b->number[back[i]], UINT64_C(1) << 63 | (pos + i));
+			gq_store_relaxed_u64(&b->number[back[i - done]],
+					     UINT64_C(1) << 63 | (pos + i));
 		}
-		give_back(b, single, back, popped);
+		give_back(b, single, back, popped - done);
 	}
 	if (status == Q_ERR_FULL && messages)
 		gq_ring_tally(&record->full, 1);
@@ -414,7 +456,11 @@ give_up:
 	/* Receivers on a closed ring wait until nobody is inside a send. */
 	if (messages && gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
 		gq__flag_wake_shared(&r->head->signals.data_armed);
-	return status == Q_ERR_FULL ? gq__fail(Q_ERR_FULL, "no room in the ring") : status;
+	if (status == Q_OK) {
+		signal_after(r, record, single, &r->head->signals.data_armed);
+		*accepted = done;
+	}
+	return status; /* of FULL, who does not try again says so */
 }
 
 /* ---- what is at the front -------------------------------------------------------------------- */
@@ -425,14 +471,14 @@ struct front {
 	uint64_t word;
 };
 
-enum look { FOUND, NOTHING, DAMAGED };
+enum look { FOUND, NOTHING, DAMAGED, OVERTAKEN };
 
-/* The front of one class. */
-INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f)
+/* The front of one class. *tries counts those of the whole call. */
+INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f, uint32_t *tries)
 {
 	const struct gq_ring *ready = &b->ready[class];
 
-	for (int i = 0; i < TRIES; i++) {
+	for (;; ++*tries) {
 		const uint64_t pos = gq_load_relaxed_u64(ready->head);
 		/* T2 acquire: cell, number, chain; pairs with T1. Sequentially consistent, as it is
 		 * also the sleeper's second look: K2. */
@@ -446,14 +492,15 @@ INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f
 		}
 		/* An entry is overwritten only after the head has gone past it. */
 		if (gq_load_acquire_u64(ready->head) == pos)
-			break;
+			return DAMAGED;
+		if (*tries >= TRIES)
+			return OVERTAKEN;
 	}
-	return DAMAGED;
 }
 
 /* The next message to receive: the highest class's, unless one waits that has been passed over. */
 INLINE enum look look(const RingQueue *r, const struct gq_box *b, const struct gq_turn *turn,
-		      struct front *f)
+		      struct front *f, uint32_t *tries)
 {
 	enum look found;
 
@@ -461,13 +508,13 @@ INLINE enum look look(const RingQueue *r, const struct gq_box *b, const struct g
 		for (uint32_t c = 0; c + 1 < b->classes; c++) {
 			if (turn->passed[c] < r->cfg.ageing_limit)
 				continue;
-			found = look_at(b, c, f);
+			found = look_at(b, c, f, tries);
 			if (found != NOTHING)
 				return found;
 		}
 	}
 	for (uint32_t c = b->classes; c-- > 0;) {
-		found = look_at(b, c, f);
+		found = look_at(b, c, f, tries);
 		if (found != NOTHING)
 			return found;
 	}
@@ -646,8 +693,8 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 		return status;
 	if (messages && r->turn != NULL)
 		turn = &r->turn[gq_ring_record_index(r, record)].turn;
-	for (int tries = 0;; tries++) {
-		enum look found = look(r, b, turn, &f);
+	for (uint32_t tries = 0;; tries++) {
+		enum look found = look(r, b, turn, &f, &tries);
 		uint32_t max = q->max;
 
 		if (found == NOTHING) {
@@ -656,9 +703,14 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 			op_end(record);
 			return Q_ERR_EMPTY;
 		}
-		if (found == DAMAGED || tries == TRIES) {
+		if (found == DAMAGED) {
 			op_end(record);
 			return damaged();
+		}
+		if (found == OVERTAKEN || tries >= TRIES) {
+			op_end(record);
+			q->front = Q_ERR_EMPTY;
+			return Q_ERR_EMPTY;
 		}
 		if (turn != NULL && max > turn_left(r, turn, f.class))
 			max = turn_left(r, turn, f.class);

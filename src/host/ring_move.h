@@ -28,12 +28,15 @@ struct gq_receiving {
 	uint32_t count;
 	size_t used;       /* of buf */
 	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
-	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not come to */
+	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not come to. With
+			    * Q_ERR_EMPTY, Q_ERR_EMPTY: overtaken by others all the time, so nobody
+			    * can say that there is nothing */
 };
 
 /*
  * Send up to GQ_CHUNK messages of one slot each, or one message of several (parts > 1).
- * @return Q_OK: at least one, *accepted says how many; Q_ERR_FULL, Q_ERR_SHUTDOWN, ...
+ * @return Q_OK: at least one, *accepted says how many; Q_ERR_FULL: also if overtaken by others all
+ *         the time; Q_ERR_SHUTDOWN, ...
  */
 QueueStatus gq__ring_send_many(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
 			       const EnqueueItem *items, uint32_t n, uint32_t parts,

@@ -78,10 +78,10 @@ static bool grace(RingQueue *r, enum gq_op op, const bool *dead, uint64_t deadli
 		if (!is_inside(ops[i]) || (op != GQ_OP_IDLE && (ops[i] & GQ_OP_MASK) != op) ||
 		    (dead != NULL && dead[i]))
 			continue;
-		while (op_of(&r->head->record[i]) == ops[i]) {
+		for (uint32_t turn = 0; op_of(&r->head->record[i]) == ops[i]; turn++) {
 			if (gq__now_ns() >= deadline_ns)
 				return false;
-			gq__yield();
+			gq__await_step(turn);
 		}
 	}
 	return true;

@@ -8,8 +8,8 @@
 /* These two can be asked after the device has failed. */
 #define ENTER(q)                                                                                   \
 	do {                                                                                       \
-		QueueStatus entered_ = gq_enter(q);                                                \
-		if (entered_ != Q_OK && entered_ != Q_ERR_CUDA)                                    \
+		QueueStatus entered_ = gq_enter_to_look(q);                                        \
+		if (entered_ != Q_OK)                                                              \
 			return entered_;                                                           \
 	} while (0)
 
@@ -41,7 +41,7 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL; allowed: a QueueStats");
 	memset(out, 0, sizeof(*out));
-	gq__reap_all(q, false); /* so that what has finished is counted */
+	gq__reap(q, false); /* so that what has finished is counted */
 	returned = gq_load_acquire_u64(q->pool.tail) - q->start_pos - q->cfg.capacity; /* H2 */
 	discarded = gq_load_relaxed_u64(&q->reaped.discarded);
 	aborted = gq_load_relaxed_u64(&q->count.aborted);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* trace_write.c - what has been recorded: as a trace for viewers, and as percentiles. */
 #include "host/queue.h"
+#include "host/sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,15 +21,15 @@ struct view {
 /* Both can be asked after the device has failed. */
 static QueueStatus begin(GpuQueue *q, struct view *v)
 {
-	QueueStatus status = gq_enter(q);
+	QueueStatus status = gq_enter_to_look(q);
 
 	*v = (struct view){ .q = q };
-	if (status != Q_OK && status != Q_ERR_CUDA)
+	if (status != Q_OK)
 		return status;
 	if (q->trace == NULL)
 		return gq__fail(Q_ERR_UNSUPPORTED, "the queue has no trace: it was made without "
 						   "Q_TRACE in flags, and without GPUQ_TRACE");
-	gq__reap_all(q, false);
+	gq__reap_all(q);
 	v->record = q->trace->record;
 	pthread_mutex_lock(&q->reap_lock);
 	v->n = q->trace->used;
@@ -150,6 +150,7 @@ static TraceStage percentiles(const struct view *v, unsigned stage, uint64_t *ns
 
 QueueStatus q_trace_summary(GpuQueue *q, TraceSummary *out)
 {
+	GQ_NO_CANCEL();
 	struct view v;
 	QueueStatus status = begin(q, &v);
 	size_t bytes;
@@ -186,14 +187,8 @@ struct file {
 
 static void flush(struct file *f)
 {
-	for (size_t at = 0; at < f->used && f->error == 0;) {
-		ssize_t n = write(f->fd, f->text + at, f->used - at);
-
-		if (n >= 0)
-			at += (size_t)n;
-		else if (errno != EINTR)
-			f->error = errno;
-	}
+	if (f->error == 0)
+		f->error = gq__write_quietly(f->fd, f->text, f->used);
 	f->used = 0;
 }
 
@@ -508,12 +503,12 @@ static QueueStatus write_to(const struct view *v, const char *path, struct slice
 	struct file f = { .text = buffer };
 
 	errno = EMFILE;
-	f.fd = gq__fault() ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	f.fd = gq__fault() ? -1 : gq_sys_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (f.fd < 0)
 		return gq__failf(Q_ERR_IO, "the trace: cannot open '%.256s': %s", path,
 				 strerror(errno));
 	put_all(&f, v, slices, heap);
-	if (close(f.fd) != 0 && f.error == 0) /* where a full disk of a network shows */
+	if (gq_sys_close(f.fd) != 0 && f.error == 0) /* where a full disk of a network shows */
 		f.error = errno;
 	if (f.error != 0)
 		return gq__failf(Q_ERR_IO, "the trace: cannot write '%.256s': %s", path,
@@ -523,6 +518,7 @@ static QueueStatus write_to(const struct view *v, const char *path, struct slice
 
 QueueStatus q_trace_write(GpuQueue *q, const char *path)
 {
+	GQ_NO_CANCEL();
 	struct view v;
 	QueueStatus status = begin(q, &v);
 	struct slice *slices;

@@ -7,6 +7,7 @@
  * The input is a program: a configuration, then calls and writes. Every call that returns a length
  * or a count is held to it.
  */
+#include "host/memory.h"
 #include "host/ring.h"
 
 #include <stdio.h>
@@ -54,6 +55,44 @@ static void scribble(struct input *in, uint8_t *memory, size_t bytes)
 		value = old ^ value << (how % 57);
 	memcpy(memory + at, &value, n);
 }
+
+/*
+ * A peer that is ahead: publishes at the tail of a ring of entries and behind it, and says of some
+ * that they are taken. In builds with windows (GPUQ_CHAOS) also between the steps of our calls,
+ * and there the steps are counted.
+ */
+static struct {
+	const struct gq_ring *ring;
+	bool is_pool;
+	uint8_t what;
+	uint64_t windows;
+} liar;
+
+static void be_ahead(void)
+{
+	uint64_t next;
+
+	if (liar.ring == NULL)
+		return;
+	next = gq_load_relaxed_u64(liar.ring->tail) + liar.what % 3;
+	gq_store_relaxed_u64(gq_ring_entry(liar.ring, next),
+			     gq_ring_tag(liar.ring, next) | (liar.what >> 6));
+	if (liar.what % 8 >= 4)
+		gq_store_relaxed_u64(liar.ring->head, next << liar.is_pool);
+	if (liar.what % 16 >= 8)
+		gq_store_relaxed_u64(liar.ring->tail, next + 1);
+}
+
+#if defined(GPUQ_CHAOS)
+static void in_window(void)
+{
+	liar.windows++;
+	be_ahead();
+}
+#endif
+
+/* A call moves at most 4 messages here, each to a ring of at most 16 entries and back. */
+#define MOST_WINDOWS (16u * (65536u + 64u))
 
 enum { BUF = 600, TABLE_REGIONS = 4, REGION_BYTES = 256 };
 
@@ -190,6 +229,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct world w = { 0 };
 	RingQueue *second = NULL;
 
+	liar.ring = NULL;
 	w.ring_bytes = q_ring_required_memory(&cfg);
 	w.table_bytes = q_region_table_required_memory(TABLE_REGIONS);
 	w.ring_memory = aligned_alloc(128, (w.ring_bytes + 127) / 128 * 128);
@@ -219,8 +259,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				q_ring_recv(second, w.buf, &len);
 				q_ring_destroy(second);
 			}
+		} else if (op % 64 == 6) {
+			liar.what = (uint8_t)take(&in, 1);
+			liar.is_pool = liar.what % 5 == 4;
+			liar.ring = liar.is_pool ? &w.ring->messages.pool
+						 : &w.ring->messages.ready[liar.what % 5];
+			be_ahead();
 		} else {
+			liar.windows = 0;
+#if defined(GPUQ_CHAOS)
+			gq__in_window = in_window;
+#endif
 			call(&w, &in);
+#if defined(GPUQ_CHAOS)
+			gq__in_window = NULL;
+#endif
+			CHECK(liar.windows <= MOST_WINDOWS);
+			if (liar.windows > 1000) /* it has had its say, and calls may be many */
+				liar.ring = NULL;
 		}
 	}
 	q_ring_destroy(w.ring);

@@ -69,6 +69,22 @@ inline raise_tail()
 	od
 }
 
+/* Once: if it fails, another has raised it. */
+inline try_raise()
+{
+	t = tail;
+	if
+	:: BEHIND(t, p) ->
+		d_step {
+			if
+			:: tail == t -> tail = p
+			:: else
+			fi
+		}
+	:: else
+	fi
+}
+
 /* From p on; p moves past it. */
 inline put(v)
 {
@@ -83,7 +99,7 @@ inline put(v)
 		:: TAG(old) == TAG_OF(p) ->
 			p = POS(p + 1);
 #if !defined(BREAK_LATE_HELP) && !defined(BREAK_NO_HELP)
-			raise_tail()
+			try_raise()
 #endif
 		:: TAG(old) != TAG_OF(p) && TAG(old) == TAG_OF(p - CAP) ->
 			d_step {

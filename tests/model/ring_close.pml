@@ -135,37 +135,39 @@ end:
 	:: else \
 	fi
 
-/* gq__flag_wake_shared(), by who has a store buffer and who has none */
+/* A flag: ARMED, WAKING, and a count: see flag.pml. */
+#define ARMED	   1
+#define WAKING	   2
+#define BITS	   3
+#define NEXT_COUNT 4
+
+/* gq__flag_wake_shared(), by who has a store buffer and who has none; its two looks as one: who finds the
+ * word odd and then even has seen no more than who finds it even. */
 #define FLAG_WAKE(flag, on, DRAIN_OWN) \
-	do \
-	:: atomic { flag % 2 == 0 -> break } \
-	:: atomic { flag % 2 != 0 -> v = flag }; \
-		atomic { \
-			DRAIN_OWN; \
-			if \
-			:: flag == v -> flag++; v = 0 \
-			:: else -> v = 1 \
-			fi \
+	if \
+	:: atomic { !(flag & ARMED) -> skip } \
+	:: atomic { (flag & ARMED) -> DRAIN_OWN; v = flag | WAKING; flag = v }; \
+		d_step { \
+			for (t : 0 .. THREADS - 1) { \
+				WAKE_ONE(t, on) \
+			} \
+			t = 0 \
 		}; \
-		if \
-		:: v == 0 -> \
-			d_step { \
-				for (t : 0 .. THREADS - 1) { \
-					WAKE_ONE(t, on) \
-				} \
-				t = 0 \
-			}; \
-			break \
-		:: else -> v = 0 \
-		fi \
-	od
+		d_step { \
+			if \
+			:: flag == v -> flag = flag & ~BITS \
+			:: else \
+			fi; \
+			v = 0 \
+		} \
+	fi
 
 /* The sleeper's side of it: K2. */
 #define ARM(flag) \
 	atomic { \
 		drain(me); \
 		if \
-		:: flag % 2 == 0 -> flag++ \
+		:: (flag & BITS) != ARMED -> flag = ((flag & ~BITS) + NEXT_COUNT) | ARMED \
 		:: else \
 		fi; \
 		key = flag \

@@ -81,6 +81,23 @@ inline raise_tail(ring)
 	od
 }
 
+/* Once: if it fails, another has raised it. */
+inline try_raise(ring)
+{
+	t = tail[ring];
+	if
+	:: BEHIND(t, p) ->
+		d_step {
+			if
+			:: tail[ring] == t -> tail[ring] = p
+			:: else
+			fi
+		}
+	:: else
+	fi;
+	t = 0
+}
+
 /* From p on; p moves past it. */
 inline put(ring, value)
 {
@@ -105,7 +122,7 @@ inline put(ring, value)
 		:: TAG(word) == TAG_OF(p) ->
 			p = POS(p + 1);
 #ifndef BREAK_LATE_HELP
-			raise_tail(ring)
+			try_raise(ring)
 #endif
 		:: TAG(word) != TAG_OF(p) && TAG(word) == TAG_OF(p - CAP) ->
 			d_step {

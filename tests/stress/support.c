@@ -56,7 +56,7 @@ static void picture(const GpuQueue *q)
 		(uint32_t)get(q->live_consumers), get(q->pool_pos.head) >> 1,
 		(get(q->pool_pos.head) & GQ_POOL_CLOSED) != 0 ? " (closed)" : "",
 		get(q->pool_pos.tail), get(q->done_pos.head), get(q->done_pos.tail),
-		get(q->finished_head), get(q->finished_tail), get(q->work.word), get(q->room.word),
+		get(q->finished_first), get(q->finished_last), get(q->work.word), get(q->room.word),
 		get(q->any.word), get(q->resumed.word), get(q->answered.word));
 	for (uint32_t c = 0; c < GQ_CLASSES; c++)
 		fprintf(stderr, "  class %" PRIu32 ": head %" PRIu64 ", tail %" PRIu64 "\n", c,

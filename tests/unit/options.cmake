@@ -80,3 +80,6 @@ foreach(granularity 0 1 2)
 		endif()
 	endforeach()
 endforeach()
+
+target_compile_definitions(test_calls PRIVATE GPUQ_SYMBOLS="${PROJECT_SOURCE_DIR}/src/libgpuq.map")
+set_tests_properties(unit.calls unit.calls.standin PROPERTIES TIMEOUT 300)

@@ -707,6 +707,37 @@ static void a_long_message_goes_in_several_entries_and_comes_out_whole(void **st
 	}
 }
 
+/* "at most min(ring_size, Q_RING_MAX_PARTS) * max_msg_size": the header's sentence. */
+static void a_message_may_be_as_long_as_the_header_says_and_no_longer(void **state)
+{
+	static uint8_t sent[300 * 64 + 1], got[sizeof(sent)];
+	static const uint32_t sizes[] = { 1, 2, 128, 256, 512, 1024 };
+
+	(void)state;
+	assert_int_equal(Q_RING_MAX_PARTS, 256);
+	for (size_t i = 0; i < sizeof(sent); i++)
+		sent[i] = (uint8_t)(i * 7);
+	for (uint32_t k = 0; k < 12; k++) {
+		const uint32_t size = sizes[k % 6], parts = size < 256 ? size : 256;
+		RingQueue *r = make_ring(size, 64, Q_RING_LARGE | (k < 6 ? 0 : Q_RING_SINGLE));
+		char most[64];
+		size_t len = sizeof(got);
+
+		assert_status(q_ring_send(r, sent, (size_t)parts * 64, 0), Q_OK);
+		assert_status(q_ring_recv(r, got, &len), Q_OK);
+		assert_int_equal(len, (size_t)parts * 64);
+		assert_memory_equal(got, sent, len);
+		assert_status(q_ring_send(r, sent, (size_t)parts * 64 + 1, 0), Q_ERR_INVALID_ARG);
+		snprintf(most, sizeof(most), "at most %u bytes (%u entries)", parts * 64, parts);
+		expect_error_names("len is", most, "item 0 of 1");
+		assert_status(q_ring_send_batch(r, &(EnqueueItem){ sent, (size_t)parts * 64 + 1 },
+						1, 0, NULL),
+			      Q_ERR_INVALID_ARG);
+		assert_int_equal(q_ring_available(r), size);
+		q_ring_destroy(r);
+	}
+}
+
 static void a_batch_may_mix_long_and_short_messages(void **state)
 {
 	(void)state;
@@ -1353,6 +1384,7 @@ int main(void)
 		cmocka_unit_test(
 			sequences_count_accepted_messages_one_by_one_beyond_16_and_32_bits),
 		cmocka_unit_test(a_long_message_goes_in_several_entries_and_comes_out_whole),
+		cmocka_unit_test(a_message_may_be_as_long_as_the_header_says_and_no_longer),
 		cmocka_unit_test(a_batch_may_mix_long_and_short_messages),
 		cmocka_unit_test(a_receive_times_out_after_the_time_and_not_before),
 		cmocka_unit_test(who_waits_is_woken_by_what_it_waits_for),

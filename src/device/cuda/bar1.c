@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -63,7 +62,7 @@ static bool map_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 		mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		why = errno;
 	}
-	close(fd); /* the mapping keeps what it needs */
+	gq_sys_close(fd); /* the mapping keeps what it needs */
 	if (mapped == MAP_FAILED) {
 		gq__failf(Q_ERR_UNSUPPORTED,
 			  "transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): %zu bytes "
@@ -169,13 +168,10 @@ static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 {
 	const uint64_t begun = gq__now_ns();
 
-	for (uint32_t turns = 1; gq_load_relaxed_u64(&c->link->report.scratch) != tag; turns++) {
+	for (uint32_t turn = 0; gq_load_relaxed_u64(&c->link->report.scratch) != tag; turn++) {
 		if (gq__now_ns() - begun > PATIENCE_NS)
 			return false;
-		if (turns % 64 == 0)
-			sched_yield();
-		else
-			gq_cpu_relax();
+		gq__await_step(turn);
 	}
 	return true;
 }

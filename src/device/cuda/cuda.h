@@ -15,6 +15,7 @@
 #include "device/cuda/grid.h"
 #include "device/cuda/loader.h"
 #include "host/queue.h"
+#include "host/sys.h"
 
 #include <string.h>
 

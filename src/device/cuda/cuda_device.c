@@ -8,10 +8,10 @@
  * left. docs/design.md has the argument.
  */
 #include "device/cuda/cuda.h"
+#include "host/sys.h"
 #include "host/thread.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +96,7 @@ void gq__cuda_fail(struct gq_cuda *c, const char *call, int result)
  */
 static bool is_resident(struct gq_cuda *c)
 {
+	GQ_NO_CANCEL();
 	int result = c->cu->cuCtxPushCurrent(c->context);
 
 	if (result == GQ_CU_SUCCESS) {
@@ -116,6 +117,7 @@ static bool has_left(struct gq_cuda *c)
 
 	if (c->launch == 0 || c->gone_for_good)
 		return true;
+	GQ_NO_CANCEL();
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
 		call = "cuStreamQuery";
@@ -141,6 +143,7 @@ static bool launch(struct gq_cuda *c)
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
+	GQ_NO_CANCEL();
 	gq_store_relaxed_u64(&c->launch, number); /* the launch publishes it: see published() */
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
@@ -152,9 +155,10 @@ static bool launch(struct gq_cuda *c)
 	}
 	if (result != GQ_CU_SUCCESS) {
 		gq_store_relaxed_u64(&c->launch, number - 1);
-		gq__cuda_error(c->cu, call, result);
-		if (c->started) /* a failed wake is a device failure */
+		if (c->started) /* a failed wake is a device failure, not the call's that woke */
 			fail_queue(c, call, result);
+		else
+			gq__cuda_error(c->cu, call, result);
 		return false;
 	}
 	c->departed = false;
@@ -179,12 +183,9 @@ static enum gq_park park_of(struct gq_cuda *c)
 			return GQ_PARK_RUNNING; /* it has not begun */
 		if (park != GQ_PARK_LOOKING)
 			return park;
-		if (turns % 1024 == 0 && has_left(c))
+		if (turns % 256 == 0 && has_left(c))
 			return c->gone_for_good ? GQ_PARK_RUNNING : GQ_PARK_GONE;
-		if (turns < 64)
-			gq_cpu_relax();
-		else
-			sched_yield();
+		gq__await_step(turns);
 	}
 }
 
@@ -209,7 +210,7 @@ static bool nothing_under_way(const GpuQueue *q)
  * their time was over or they were sent away, waits again. What they have claimed has completed. */
 static void cover_what_is_done(struct gq_cuda *c)
 {
-	gq__reap_all(c->q, true);
+	gq__reap_all(c->q);
 	c->covered = gq_load_relaxed_u64(&c->q->reaped.finished);
 }
 
@@ -248,12 +249,13 @@ static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: pairs with X2 */
 	/* A driver that reports an error has not said that the grid is gone: then it is asked
 	 * again. */
-	while (c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good) {
+	for (uint32_t turn = 0;
+	     c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good; turn++) {
 		if (gq__now_ns() >= deadline_ns) {
 			c->departed = true; /* units have left, and the others will */
 			return false;
 		}
-		sched_yield();
+		gq__await_step(turn);
 	}
 	c->departed = true;
 	return true;
@@ -612,6 +614,7 @@ void gq__cuda_fail_with_state(struct gq_cuda *c, const char *what)
 static bool run_canary(struct gq_cuda *c)
 {
 	const uint64_t begun = gq__now_ns();
+	uint32_t turn = 0;
 	int result;
 
 	if (!gq__open_launch_canary(c, NULL))
@@ -619,7 +622,7 @@ static bool run_canary(struct gq_cuda *c)
 	do {
 		result = c->cu->cuStreamQuery(c->canary_stream);
 		if (result == GQ_CU_NOT_READY)
-			sched_yield();
+			gq__await_step(turn++);
 	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
 	c->measured.canary = result == GQ_CU_SUCCESS ? gq__now_ns() - begun : UINT64_MAX;
 	if (result == GQ_CU_NOT_READY)
@@ -636,6 +639,7 @@ static bool run_canary(struct gq_cuda *c)
 static bool await_residence(struct gq_cuda *c)
 {
 	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
+	uint32_t turn = 0;
 
 	/* G2 acquire: pairs with G1. */
 	while (gq_load_acquire_u64(&c->link->report.resident) != c->launch) {
@@ -656,7 +660,7 @@ static bool await_residence(struct gq_cuda *c)
 				   "leave room for both");
 			return false;
 		}
-		sched_yield();
+		gq__await_step(turn++);
 	}
 	return true;
 }
@@ -688,12 +692,12 @@ static void *wait_for_grid(void *arg)
 {
 	GpuQueue *q = arg;
 	struct gq_cuda *c = state_of(q);
-	struct timespec nap = { 0, 5000000 };
 	bool left;
 
+	GQ_NO_CANCEL();
 	gq__name_this_thread("gpuq-grid");
 	do {
-		nanosleep(&nap, NULL);
+		gq_sys_nap(5000000);
 		pthread_mutex_lock(&c->lock);
 		left = !is_resident(c);
 		pthread_mutex_unlock(&c->lock);
@@ -729,8 +733,8 @@ static void at_exit(void)
 	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
 		if (c->generation != gq__generation || pthread_mutex_trylock(&c->lock) != 0)
 			continue;
-		while (!has_left(c) && gq__now_ns() < deadline_ns)
-			sched_yield();
+		for (uint32_t turn = 0; !has_left(c) && gq__now_ns() < deadline_ns; turn++)
+			gq__await_step(turn);
 		pthread_mutex_unlock(&c->lock);
 	}
 	pthread_mutex_unlock(&live_lock);
@@ -753,13 +757,13 @@ static bool launch_and_leave(struct gq_cuda *c, uint64_t patience_ns)
 	if (!launch(c))
 		return false;
 	deadline_ns = gq__now_ns() + patience_ns;
-	while (!has_left(c)) {
+	for (uint32_t turn = 0; !has_left(c); turn++) {
 		if (gq__now_ns() >= deadline_ns) {
 			gq__cuda_fail_with_state(c,
 						 "the grid was told to leave at once, and has not");
 			return false;
 		}
-		sched_yield();
+		gq__await_step(turn);
 	}
 	if (c->gone_for_good)
 		gq__device_failed(c->q);
@@ -958,13 +962,19 @@ static bool take_over(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
 	struct gq_counters counters;
+	struct gq_error before;
 	bool ok;
 
-	if (!gq_cuda_begin(c))
+	GQ_NO_CANCEL();
+	gq__error_keep(&before);
+	if (!gq_cuda_begin(c)) {
+		gq__error_put_back(&before);
 		return false;
+	}
 	ok = CU(c, cuMemcpyDtoHAsync, &counters, c->counters, sizeof(counters), c->stream) &&
 	     CU(c, cuStreamSynchronize, c->stream);
 	gq_cuda_end(c);
+	gq__error_put_back(&before);
 	if (!ok)
 		return false;
 	for (uint32_t i = 0; i < GQ_CLASSES; i++) {

@@ -278,6 +278,7 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 
 QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 {
+	GQ_NO_CANCEL();
 	struct gq_cuda *c = q->device_state;
 	QueueStatus status = gq__cuda_quiet_begin(c, "pinning memory");
 

@@ -172,6 +172,7 @@ static void copy_over(struct gq_cuda *c, const uint64_t *ids, uint32_t n)
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
+	GQ_NO_CANCEL();
 	/* Numbers are in the order of the stream. */
 	pthread_mutex_lock(&c->copy_lock);
 	c->copies++;

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * late.c - the library is opened by a program that does not link it: in a process that has no
+ * static thread-local storage left, and to be closed with a live queue. late EATER LIBRARY
+ */
+#include <gpuq/gpuq.h>
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static __typeof__(&q_init) init;
+static __typeof__(&q_enqueue) enqueue;
+static __typeof__(&q_wait) await;
+static __typeof__(&q_shutdown) end;
+static __typeof__(&q_last_error) last_error;
+static GpuQueue *q;
+
+static void fail(const char *what)
+{
+	const char *why = dlerror();
+
+	fprintf(stderr, "late: %s: %s\n", what, why != NULL ? why : "");
+	exit(1);
+}
+
+static void copy(const char *from, const char *to)
+{
+	FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
+	char bytes[4096];
+	size_t n;
+
+	if (in == NULL || out == NULL)
+		fail("copying");
+	while ((n = fread(bytes, 1, sizeof(bytes), in)) != 0)
+		if (fwrite(bytes, 1, n, out) != n)
+			fail("copying");
+	fclose(in);
+	fclose(out);
+}
+
+/* Copies of a library that wants some in every thread are opened until one is refused. */
+static unsigned use_up_static_tls(const char *eater)
+{
+	char path[64];
+	unsigned n = 0;
+
+	for (;; n++) {
+		void *handle;
+
+		snprintf(path, sizeof(path), "./eater.%ld.%u.so", (long)getpid(), n);
+		copy(eater, path);
+		handle = dlopen(path, RTLD_NOW);
+		unlink(path);
+		if (handle == NULL)
+			break;
+		if (n == 4096)
+			fail("the storage does not come to an end");
+	}
+	if (strstr(dlerror(), "static TLS") == NULL)
+		fail("the eater was refused for another reason");
+	return n;
+}
+
+static void *find(void *library, const char *name)
+{
+	void *symbol = dlsym(library, name);
+
+	if (symbol == NULL)
+		fail(name);
+	return symbol;
+}
+
+static void *use(void *arg)
+{
+	uint64_t id;
+
+	(void)arg;
+	if (enqueue(q, "x", 1, &id, 10000) != Q_OK || await(q, id, 10000) != Q_OK)
+		fail("a message");
+	if (enqueue(q, "x", 1000, &id, 0) != Q_ERR_INVALID_ARG ||
+	    strstr(last_error(), "len is 1000") == NULL)
+		fail("a sentence");
+	return NULL;
+}
+
+static volatile int go_on = 1;
+
+static void *use_for_a_while(void *arg)
+{
+	use(arg);
+	while (go_on)
+		usleep(1000);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	const QueueConfig cfg = {
+		.capacity = 64, .slot_bytes = 16, .device = Q_DEVICE_CPU, .processor = "echo"
+	};
+	pthread_t thread[4];
+	void *library;
+	pid_t child;
+	int status;
+
+	if (argc != 3)
+		return 2;
+	alarm(60);
+	printf("%u libraries have used up the static storage\n", use_up_static_tls(argv[1]));
+	library = dlopen(argv[2], RTLD_NOW);
+	if (library == NULL)
+		fail("the library cannot be opened late");
+	*(void **)&init = find(library, "q_init");
+	*(void **)&enqueue = find(library, "q_enqueue");
+	*(void **)&await = find(library, "q_wait");
+	*(void **)&end = find(library, "q_shutdown");
+	*(void **)&last_error = find(library, "q_last_error");
+	q = init(&cfg);
+	if (q == NULL)
+		fail(last_error());
+	for (int i = 0; i < 4; i++)
+		if (pthread_create(&thread[i], NULL, use, NULL) != 0)
+			fail("a thread");
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	if (pthread_create(&thread[0], NULL, use_for_a_while, NULL) != 0)
+		fail("a thread");
+	dlclose(library);
+	use(NULL);
+	child = fork(); /* through the library's handlers */
+	if (child == 0)
+		_exit(enqueue(q, "x", 1, NULL, 0) == Q_ERR_UNSUPPORTED ? 0 : 1);
+	if (waitpid(child, &status, 0) != child || status != 0)
+		fail("a child");
+	end(q);
+	usleep(100000);
+	go_on = 0; /* its end calls what frees its last error */
+	pthread_join(thread[0], NULL);
+	return 0;
+}
