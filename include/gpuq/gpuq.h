@@ -589,6 +589,17 @@ Q_API QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, 
 				QueueStatus *out_status);
 
 /**
+ * The value with which a processor has reported failure: what it stored in *ResultView.status.
+ *
+ * @param out_value  0: it reported none (the message ended otherwise, or FAILED by a result of more
+ *                   than result_bytes, or with the device); above 0xffff00 it comes as 0xffff00
+ * @return Q_OK; Q_ERR_INVALID_ARG: out_value is NULL; Q_ERR_NOT_READY: unfinished or reserved;
+ *         Q_ERR_NOT_FOUND: never issued, aborted, discarded or taken. So ask before the message is
+ *         taken; q_last_error() has the value too when q_try_dequeue_result() gives Q_ERR_FAILED.
+ */
+Q_API QueueStatus q_processor_status(GpuQueue *q, uint64_t msg_id, uint32_t *out_value);
+
+/**
  * Free a finished message's slot without copying its result.
  * @return Q_OK; Q_ERR_NOT_READY: unfinished or reserved; Q_ERR_NOT_FOUND.
  */

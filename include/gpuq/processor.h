@@ -71,7 +71,8 @@ typedef struct ResultView {
 	uint8_t *out;      /* room for the result, 16-byte aligned; contents undefined */
 	uint32_t cap;      /* bytes of room */
 	uint32_t *out_len; /* the result's length; above cap: the message ends FAILED */
-	uint32_t *status;  /* 0: done; anything else: the message ends FAILED */
+	uint32_t *status;  /* 0: done; else the message ends FAILED, and q_processor_status() tells
+			    * the value, up to 0xffff00 */
 } ResultView;
 
 /* The unit's thread number, its size and its barrier. */
@@ -132,7 +133,7 @@ static inline __host__ __device__ void q_sync(void)
 /* ---- the image: what q_init() finds, checks and calls ------------------------------------ */
 
 /* Changes whenever the protocol between host and consumer loop does. */
-#define Q_PROTOCOL_VERSION 1u
+#define Q_PROTOCOL_VERSION 2u
 #define Q_PROCESSOR_MAGIC  0x51505247u /* "GRPQ" */
 
 typedef void (*QProcessorFn)(const MsgView *in, ResultView *out);

@@ -267,15 +267,34 @@ GQ_STATIC_ASSERT(offsetof(struct gq_slot, len) == 32, "layout is shared with the
 GQ_STATIC_ASSERT(offsetof(struct gq_slot, armed) == 48, "layout is shared with the device");
 GQ_STATIC_ASSERT(offsetof(struct gq_slot, seal) == 56, "layout is shared with the device");
 
-/* How a message ended: in a completion, 0 to 2^24 is a result of that many bytes. */
+/*
+ * How a message ended: in a completion, 0 to 2^24 is a result of that many bytes. Above the named
+ * outcomes lies the failure that a processor has reported: its status, up to a largest one, is
+ * added to GQ_OUTCOME_REPORTED.
+ */
 enum gq_outcome {
 	GQ_OUTCOME_MAX_LEN = 1u << 24,
-	GQ_OUTCOME_FAILED = GQ_OUTCOME_MAX_LEN + 1,
+	GQ_OUTCOME_FAILED = GQ_OUTCOME_MAX_LEN + 1, /* not by the processor's own word */
 	GQ_OUTCOME_EXPIRED,
 	GQ_OUTCOME_CANCELLED,
+	GQ_OUTCOME_REPORTED = GQ_OUTCOME_MAX_LEN + 16,
+	GQ_OUTCOME_MAX_STATUS = 0xffff00,
 };
 #define GQ_OUTCOME_SEALED (1u << 25) /* beside a length: the result validates itself */
 #define GQ_OUTCOME_BITS   26u
+GQ_STATIC_ASSERT(GQ_OUTCOME_REPORTED + GQ_OUTCOME_MAX_STATUS < GQ_OUTCOME_SEALED,
+		 "every outcome fits below the bit that says that it is sealed");
+
+/* The status that a processor has reported its failure with; 0: it has reported none. */
+GQ_FN uint32_t gq_reported_status(uint32_t outcome)
+{
+	return outcome > GQ_OUTCOME_REPORTED ? outcome - GQ_OUTCOME_REPORTED : 0;
+}
+
+GQ_FN bool gq_outcome_is_failure(uint32_t outcome)
+{
+	return outcome == GQ_OUTCOME_FAILED || gq_reported_status(outcome) != 0;
+}
 
 /*
  * Ids. The pool hands slots out in the order of its positions, and the word it hands out is the
@@ -671,7 +690,11 @@ GQ_FN uint32_t gq_decide(const struct gq_slot *slot, uint64_t control, uint64_t 
 /* The outcome of a message that has run. */
 GQ_FN uint32_t gq_outcome_of(uint32_t status, uint32_t out_len, uint32_t cap)
 {
-	return status != 0 || out_len > cap ? (uint32_t)GQ_OUTCOME_FAILED : out_len;
+	const uint32_t largest = GQ_OUTCOME_MAX_STATUS;
+
+	if (status != 0)
+		return (uint32_t)GQ_OUTCOME_REPORTED + (status < largest ? status : largest);
+	return out_len > cap ? (uint32_t)GQ_OUTCOME_FAILED : out_len;
 }
 
 /* ---- complete: consumers; reap: host -------------------------------------------------------- */

@@ -126,7 +126,7 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 
 #define COUNT(what) gq_store_relaxed_u64(&q->reaped.what, q->reaped.what + 1)
 	COUNT(finished);
-	if (outcome == GQ_OUTCOME_FAILED)
+	if (gq_outcome_is_failure(outcome))
 		COUNT(failed);
 	else if (outcome == GQ_OUTCOME_EXPIRED)
 		COUNT(expired);
@@ -463,28 +463,28 @@ void gq__stop_fd(GpuQueue *q)
 
 static QueueStatus status_of(uint32_t outcome)
 {
-	switch (outcome) {
-	case GQ_OUTCOME_FAILED:
-		return Q_ERR_FAILED;
-	case GQ_OUTCOME_EXPIRED:
-		return Q_ERR_EXPIRED;
-	case GQ_OUTCOME_CANCELLED:
-		return Q_ERR_CANCELLED;
-	default:
+	if (__builtin_expect(outcome <= GQ_OUTCOME_MAX_LEN, 1))
 		return Q_OK;
-	}
+	return outcome == GQ_OUTCOME_EXPIRED     ? Q_ERR_EXPIRED
+	       : outcome == GQ_OUTCOME_CANCELLED ? Q_ERR_CANCELLED
+						 : Q_ERR_FAILED;
 }
 
 /* What a finished message's record says. Valid if the state is still the same afterwards. */
+static uint32_t outcome_of(const GpuQueue *q, uint64_t id)
+{
+	/* S2 acquire on top of the state's: the state is read again after this. */
+	return (uint32_t)gq_load_acquire_u64(&gq_record_of(q, id)->outcome);
+}
+
+/* Likewise. */
 static Completion completion_of(const GpuQueue *q, uint64_t id)
 {
-	const struct gq_record *record = gq_record_of(q, id);
-	/* S2 acquire on top of the state's: the state is read again after these. */
-	uint32_t outcome = (uint32_t)gq_load_acquire_u64(&record->outcome);
-	QueueStatus status = status_of(outcome);
+	const uint32_t outcome = outcome_of(q, id);
+	const QueueStatus status = status_of(outcome);
 
 	return (Completion){ .msg_id = id,
-			     .tag = gq_load_acquire_u64(&record->tag),
+			     .tag = gq_load_acquire_u64(&gq_record_of(q, id)->tag), /* S2 */
 			     .status = status,
 			     .result_len = status == Q_OK ? outcome : 0,
 			     .result = gq_result_at(&q->ch, (uint32_t)(id & q->slot_mask)) };
@@ -618,12 +618,20 @@ static void give_back(GpuQueue *q, uint64_t msg_id)
 	taken_by_id(q, msg_id);
 }
 
-static QueueStatus how_it_ended(QueueStatus status)
+static QueueStatus how_it_ended(uint32_t outcome)
 {
-	if (status == Q_ERR_FAILED)
-		return gq__fail(status, "the processor reported failure, or a result of more than "
-					"result_bytes");
-	return status == Q_OK ? Q_OK : gq__fail(status, q_status_string(status));
+	const QueueStatus status = status_of(outcome);
+	const uint32_t reported = gq_reported_status(outcome);
+
+	if (status == Q_OK)
+		return Q_OK;
+	if (reported != 0)
+		return gq__failf(status, "the processor reported failure: its status is %" PRIu32,
+				 reported);
+	/* (What failed with the device is not taken: see GQ_ENTER.) */
+	return gq__fail(status, status == Q_ERR_FAILED
+					? "the processor's result is longer than result_bytes"
+					: q_status_string(status));
 }
 
 static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size_t room,
@@ -633,6 +641,7 @@ static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size
 		uint64_t state;
 		QueueStatus status = find_finished(q, msg_id, &state);
 		Completion done;
+		uint32_t outcome;
 
 		if (status != Q_OK)
 			return status;
@@ -650,8 +659,9 @@ static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size
 		if (done.result_len != 0)
 			memcpy(out_buf, done.result, done.result_len);
 		*out_len = done.result_len;
+		outcome = outcome_of(q, msg_id);
 		give_back(q, msg_id);
-		return how_it_ended(done.status);
+		return how_it_ended(outcome);
 	}
 }
 
@@ -695,6 +705,26 @@ QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, size_t
 		*out_len = done.result_len;
 	if (out_status != NULL)
 		*out_status = done.status;
+	return Q_OK;
+}
+
+QueueStatus q_processor_status(GpuQueue *q, uint64_t msg_id, uint32_t *out_value)
+{
+	uint32_t outcome;
+	uint64_t state;
+
+	GQ_ENTER(q);
+	if (out_value == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG,
+				"out_value is NULL; allowed: where to put the value");
+	do {
+		QueueStatus status = find_finished(q, msg_id, &state);
+
+		if (status != Q_OK)
+			return status;
+		outcome = outcome_of(q, msg_id);
+	} while (gq_look_up(q, msg_id) == 0); /* taken meanwhile: what we read may be another's */
+	*out_value = gq_reported_status(outcome);
 	return Q_OK;
 }
 

@@ -346,14 +346,12 @@ static const char *outcome_name(const struct gq_trace_record *r)
 	if (r->claimed_ns == 0)
 		return "lost";
 	switch (r->outcome) {
-	case GQ_OUTCOME_FAILED:
-		return "failed";
 	case GQ_OUTCOME_EXPIRED:
 		return "expired";
 	case GQ_OUTCOME_CANCELLED:
 		return "cancelled";
 	default:
-		return "ok";
+		return gq_outcome_is_failure(r->outcome) ? "failed" : "ok";
 	}
 }
 
@@ -363,9 +361,9 @@ static void put_details(struct file *f, const struct gq_trace_record *r)
 
 	put(f,
 	    "\"outcome\":\"%s\",\"opcode\":%" PRIu32 ",\"priority\":\"%s\",\"len\":%" PRIu32
-	    ",\"result_len\":%" PRIu32 ",\"discard\":%s",
+	    ",\"result_len\":%" PRIu32 ",\"status\":%" PRIu32 ",\"discard\":%s",
 	    outcome_name(r), r->opcode, priorities[r->priority % GQ_CLASSES], r->len,
-	    r->outcome <= GQ_OUTCOME_MAX_LEN ? r->outcome : 0,
+	    r->outcome <= GQ_OUTCOME_MAX_LEN ? r->outcome : 0, gq_reported_status(r->outcome),
 	    r->discarded != 0 ? "true" : "false");
 }
 

@@ -189,6 +189,7 @@ static void the_environment_overrides_defaults_but_nothing_explicit(void **state
 
 static GpuQueue *q, *stopped;
 static uint64_t live, taken, aborted, reserved, revoked; /* ids; `live` is finished */
+static uint32_t value;
 static uint64_t id_out, ids_out[4];
 static size_t count_out, len_io;
 static void *payload_out;
@@ -293,6 +294,10 @@ static size_t *length(size_t n)
 	X(q_peek_result(NULL, live, NULL, NULL, NULL), Q_ERR_INVALID_ARG, "queue is NULL")         \
 	X(q_peek_result(q, taken, NULL, NULL, NULL), Q_ERR_NOT_FOUND, "taken")                     \
 	X(q_peek_result(q, reserved, NULL, NULL, NULL), Q_ERR_NOT_READY, "not finished")           \
+	X(q_processor_status(NULL, live, &value), Q_ERR_INVALID_ARG, "queue is NULL")              \
+	X(q_processor_status(q, live, NULL), Q_ERR_INVALID_ARG, "out_value is NULL")               \
+	X(q_processor_status(q, taken, &value), Q_ERR_NOT_FOUND, "taken")                          \
+	X(q_processor_status(q, reserved, &value), Q_ERR_NOT_READY, "not finished")                \
 	X(q_release(NULL, live), Q_ERR_INVALID_ARG, "queue is NULL")                               \
 	X(q_release(q, taken), Q_ERR_NOT_FOUND, "taken")                                           \
 	X(q_release(q, reserved), Q_ERR_NOT_READY, "not finished")                                 \

@@ -85,7 +85,8 @@ static void a_completion_carries_any_slot_and_any_outcome(void **state)
 					     GQ_OUTCOME_MAX_LEN,
 					     GQ_OUTCOME_FAILED,
 					     GQ_OUTCOME_EXPIRED,
-					     GQ_OUTCOME_CANCELLED };
+					     GQ_OUTCOME_CANCELLED,
+					     GQ_OUTCOME_REPORTED + GQ_OUTCOME_MAX_STATUS };
 
 	(void)state;
 	for (int s = 0; s < STARTS; s++)
@@ -98,7 +99,7 @@ static void a_completion_carries_any_slot_and_any_outcome(void **state)
 				set_up(&m, order, order + GQ_OUTCOME_BITS, order, starts[s]);
 				ch.done = m.r;
 				for (int i = 0; i < 700; i++) {
-					uint32_t wanted = outcomes[i % 7];
+					uint32_t wanted = outcomes[i % 8];
 
 					assert_false(gq_reap(&ch, &slot, &outcome));
 					assert_false(gq_done_waits(&ch));
@@ -185,7 +186,33 @@ static void a_decision_follows_control_cancel_and_deadline(void **state)
 	assert_int_equal(gq_decide(&slot, 0, 100), GQ_OUTCOME_EXPIRED);
 	assert_int_equal(gq_outcome_of(0, 8, 8), 8);
 	assert_int_equal(gq_outcome_of(0, 9, 8), GQ_OUTCOME_FAILED);
-	assert_int_equal(gq_outcome_of(1, 0, 8), GQ_OUTCOME_FAILED);
+	assert_int_equal(gq_outcome_of(1, 0, 8), GQ_OUTCOME_REPORTED + 1);
+	assert_int_equal(gq_outcome_of(1, 9, 8), GQ_OUTCOME_REPORTED + 1);
+}
+
+static void a_failure_carries_the_processors_status_up_to_a_largest_one(void **state)
+{
+	static const struct {
+		uint32_t status, told;
+	} row[] = { { 1, 1 },
+		    { 255, 255 },
+		    { 0xfffeff, 0xfffeff },
+		    { 0xffff00, 0xffff00 },
+		    { 0xffff01, 0xffff00 },
+		    { UINT32_MAX, 0xffff00 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		const uint32_t outcome = gq_outcome_of(row[i].status, 0, 8);
+
+		assert_true(gq_outcome_is_failure(outcome));
+		assert_true(outcome < GQ_OUTCOME_SEALED);
+		assert_int_equal(gq_reported_status(outcome), row[i].told);
+	}
+	for (uint32_t outcome = 0; outcome <= GQ_OUTCOME_CANCELLED; outcome++) {
+		assert_int_equal(gq_reported_status(outcome), 0);
+		assert_int_equal(gq_outcome_is_failure(outcome), outcome == GQ_OUTCOME_FAILED);
+	}
 }
 
 static void an_event_counts_sleepers_and_wake_ups_in_one_word(void **state)
@@ -229,6 +256,7 @@ int main(void)
 		cmocka_unit_test(a_putter_with_an_old_tail_walks_on),
 		cmocka_unit_test(the_pool_gives_up_to_what_it_has_and_nothing_when_closed),
 		cmocka_unit_test(a_decision_follows_control_cancel_and_deadline),
+		cmocka_unit_test(a_failure_carries_the_processors_status_up_to_a_largest_one),
 		cmocka_unit_test(an_event_counts_sleepers_and_wake_ups_in_one_word),
 	};
 

@@ -481,6 +481,37 @@ static void a_failed_message_says_so_once_and_frees_its_slot(void **state)
 	q_shutdown(q);
 }
 
+static void the_processors_own_status_reaches_who_asks_and_the_last_error(void **state)
+{
+	GpuQueue *q = make_queue(4, 16);
+	uint64_t failed = send_op(q, OP_FAIL, 0, "x", 1), done = send(q, "y", 1);
+	uint64_t too_long = send_op(q, OP_TOO_LONG, 0, "z", 1);
+	uint32_t value = 99;
+	char buf[16];
+	size_t len = sizeof(buf);
+
+	(void)state;
+	assert_status(q_wait(q, failed, LONG_MS), Q_OK);
+	assert_status(q_wait(q, done, LONG_MS), Q_OK);
+	assert_status(q_wait(q, too_long, LONG_MS), Q_OK);
+	assert_status(q_processor_status(q, failed, &value), Q_OK);
+	assert_int_equal(value, 7); /* what OP_FAIL stores */
+	assert_status(q_processor_status(q, done, &value), Q_OK);
+	assert_int_equal(value, 0);
+	value = 99;
+	assert_status(q_processor_status(q, too_long, &value), Q_OK);
+	assert_int_equal(value, 0); /* failed, but not by the processor's word */
+	assert_status(q_try_dequeue_result(q, failed, buf, &len), Q_ERR_FAILED);
+	assert_non_null(strstr(q_last_error(), "its status is 7"));
+	value = 99;
+	assert_status(q_processor_status(q, failed, &value), Q_ERR_NOT_FOUND);
+	assert_int_equal(value, 99);
+	len = sizeof(buf);
+	assert_status(q_try_dequeue_result(q, too_long, buf, &len), Q_ERR_FAILED);
+	assert_non_null(strstr(q_last_error(), "result_bytes"));
+	q_shutdown(q);
+}
+
 static void a_result_longer_than_its_area_fails_and_is_not_cut(void **state)
 {
 	QueueConfig cfg = config(4, 64);
@@ -492,7 +523,7 @@ static void a_result_longer_than_its_area_fails_and_is_not_cut(void **state)
 	cfg.result_bytes = 8;
 	q = make_queue_from(&cfg);
 	assert_status(take(q, send_op(q, OP_TOO_LONG, 0, "x", 1), buf, &len), Q_ERR_FAILED);
-	assert_non_null(strstr(q_last_error(), "or a result of more than result_bytes"));
+	assert_non_null(strstr(q_last_error(), "result is longer than result_bytes"));
 	len = sizeof(buf); /* an echo of 9 bytes into 8 */
 	assert_status(take(q, send(q, "123456789", 9), buf, &len), Q_ERR_FAILED);
 	expect_echo(q, send(q, "12345678", 8), "12345678", 8);
@@ -630,6 +661,7 @@ int main(void)
 		cmocka_unit_test(poll_results_shows_outcome_tag_and_result_in_place),
 		cmocka_unit_test(peek_shows_the_result_until_release),
 		cmocka_unit_test(a_failed_message_says_so_once_and_frees_its_slot),
+		cmocka_unit_test(the_processors_own_status_reaches_who_asks_and_the_last_error),
 		cmocka_unit_test(a_result_longer_than_its_area_fails_and_is_not_cut),
 		cmocka_unit_test(a_result_may_be_longer_than_its_message),
 		cmocka_unit_test(a_discarded_message_frees_its_slot_and_is_never_polled),
