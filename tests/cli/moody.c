@@ -42,10 +42,23 @@ static void touch(const MsgView *in, size_t skip)
 		fclose(file);
 }
 
+/* "F N": creates the file F, and from then on takes N ms. */
+static void begin(const MsgView *in, size_t skip)
+{
+	MsgView name = *in;
+	const char *space = memchr(in->payload + skip, ' ', in->len - skip);
+
+	if (space == NULL)
+		return;
+	name.len = (uint32_t)(space - (const char *)in->payload);
+	touch(&name, skip);
+	sleep_ms(in, name.len + 1);
+}
+
 /*
  * "fail..." fails; "long..." makes a result that does not fit; "sleep N ..." takes N ms; "touch F"
- * creates the file F; "data" answers with the processor data up to its first NUL. Everything else
- * comes back as it is.
+ * creates the file F; "begin F N" does both; "data" answers with the processor data up to its first
+ * NUL. Everything else comes back as it is.
  */
 void process_message(const MsgView *in, ResultView *out)
 {
@@ -54,6 +67,8 @@ void process_message(const MsgView *in, ResultView *out)
 
 	if (begins_with(in, "sleep "))
 		sleep_ms(in, strlen("sleep "));
+	if (begins_with(in, "begin "))
+		begin(in, strlen("begin "));
 	if (begins_with(in, "touch "))
 		touch(in, strlen("touch "));
 	if (begins_with(in, "fail")) {

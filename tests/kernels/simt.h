@@ -9,12 +9,15 @@
 #ifndef GPUQ_TEST_SIMT_H
 #define GPUQ_TEST_SIMT_H
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define __CUDACC__    1
 #define __CUDA_ARCH__ 900
@@ -32,7 +35,10 @@ struct simt_dim {
 	uint32_t x;
 };
 
-/* Yields instead of sleeping: cheaper while there are many more threads than CPUs. */
+/*
+ * Sleeps until the last one is there. Threads that yield instead use up their turns: beside busy
+ * threads of other programs each round of 96 then takes tens of milliseconds.
+ */
 struct simt_barrier {
 	uint32_t size, arrived, round;
 };
@@ -44,10 +50,12 @@ static inline void simt_meet(simt_barrier *barrier)
 	if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == barrier->size) {
 		__atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&barrier->round, round + 1, __ATOMIC_RELEASE);
+		syscall(SYS_futex, &barrier->round, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 		return;
 	}
+	/* It returns at once if the round is over. */
 	while (__atomic_load_n(&barrier->round, __ATOMIC_ACQUIRE) == round)
-		sched_yield();
+		syscall(SYS_futex, &barrier->round, FUTEX_WAIT_PRIVATE, round, NULL, NULL, 0);
 }
 
 struct simt_warp {

@@ -63,10 +63,10 @@ pthread_t stress_thread(void *(*run)(void *), void *arg);
 void stress_join(pthread_t thread);
 void stress_nap_us(uint32_t us);
 
-/* Turns until `condition`, or fails after half a minute; for what must come by itself. */
+/* Turns until `condition`, or fails after two minutes; for what must come by itself. */
 #define must_come(condition, ...)                                                                  \
 	do {                                                                                       \
-		uint64_t until_ = gq__now_ns() + UINT64_C(30000000000);                            \
+		uint64_t until_ = gq__now_ns() + UINT64_C(120000000000);                           \
 		while (!(condition)) {                                                             \
 			must(gq__now_ns() < until_, __VA_ARGS__);                                  \
 			stress_nap_us(20);                                                         \

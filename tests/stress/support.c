@@ -126,7 +126,7 @@ void stress_phase(GpuQueue *q, const char *format, ...)
 	phase_queue = q;
 	pthread_mutex_unlock(&phase_lock);
 	va_end(args);
-	put(phase_ends_ns, gq__now_ns() + (UNDER_TSAN ? UINT64_C(600) : 120) * 1000000000u);
+	put(phase_ends_ns, gq__now_ns() + (UNDER_TSAN ? UINT64_C(900) : 300) * 1000000000u);
 	if (verbose)
 		fprintf(stderr, "%s\n", phase);
 }

@@ -44,7 +44,7 @@ gpuq_add_opcode_module(by_opcode_c unit/opcodes/length.c OPCODES
 	1=unit/opcodes/first.c 2=unit/opcodes/last.c)
 
 # Minutes under a sanitizer: every driver call fails once.
-set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;standin" TIMEOUT 600)
+set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;standin" TIMEOUT 1200)
 
 target_compile_definitions(test_trace PRIVATE
 	GPUQ_CHECK_TRACE="${CMAKE_CURRENT_SOURCE_DIR}/support/check_trace.py")
