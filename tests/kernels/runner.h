@@ -99,8 +99,8 @@ static void answer_free(struct answer *answer)
 }
 
 /*
- * `len` bytes in pieces that end at cuts[0..count), the rest last. Every answer but the last must be
- * a state of `state_bytes`, which goes in front of the next piece.
+ * `len` bytes in pieces that end at cuts[0..count), the rest last. Every answer but the last must
+ * be a state of `state_bytes`, which goes in front of the next piece.
  */
 static inline struct answer ask_in_pieces(const struct unit *unit, const uint8_t *data,
 					  uint32_t len, const uint32_t *cuts, size_t count,

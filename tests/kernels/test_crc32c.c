@@ -140,9 +140,11 @@ static void crc32c_of_messages_back_to_back_is_each_ones_own(void **state)
 
 static void crc32c_in_pieces_is_the_crc_of_the_whole(void **state)
 {
-	static const uint32_t cuts[][3] = {
-		{ 0, 0, 0 }, { 1, 2, 3 }, { 64, 65, 4096 }, { 5000, 5000, 40001 }, { 70000, 70000, 70000 }
-	};
+	static const uint32_t cuts[][3] = { { 0, 0, 0 },
+					    { 1, 2, 3 },
+					    { 64, 65, 4096 },
+					    { 5000, 5000, 40001 },
+					    { 70000, 70000, 70000 } };
 
 	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
 		struct answer answer = ask_in_pieces(*state, bytes, sizeof(bytes), cuts[i], 3,

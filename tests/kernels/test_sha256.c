@@ -299,8 +299,7 @@ static void sha256_instructions_are_there(void **state)
 static void expect_pieces(const struct unit *unit, uint32_t len, const uint32_t *cuts, size_t count)
 {
 	uint8_t digest[32];
-	struct answer answer =
-		ask_in_pieces(unit, bytes, len, cuts, count, SHA256_STATE_BYTES, 32);
+	struct answer answer = ask_in_pieces(unit, bytes, len, cuts, count, SHA256_STATE_BYTES, 32);
 
 	sha256_by_the_standard(bytes, len, digest);
 	assert_int_equal(answer.status, 0);
@@ -376,13 +375,9 @@ static void sha256_refuses_pieces_that_cannot_be(void **state)
 
 static void sha256_takes_other_opcodes_for_whole_messages(void **state)
 {
-	static const uint32_t opcodes[] = { 1,
-					    2,
-					    3,
-					    PIECE_OPCODES,
-					    PIECE_OPCODES - 1,
-					    PIECE_MIDDLE + 1,
-					    UINT32_MAX };
+	static const uint32_t opcodes[] = {
+		1, 2, 3, PIECE_OPCODES, PIECE_OPCODES - 1, PIECE_MIDDLE + 1, UINT32_MAX
+	};
 	uint8_t digest[32];
 
 	sha256_by_the_standard(bytes, 100, digest);
