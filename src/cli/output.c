@@ -115,7 +115,9 @@ static bool put_char(struct output *o, char c, uint64_t now_ns)
 
 static char end_of(const struct output *o)
 {
-	return o->format == OUTPUT_TEXT ? o->separator : '\n';
+	if (o->format == OUTPUT_TEXT)
+		return o->separator;
+	return '\n';
 }
 
 bool output_result(struct output *o, const void *result, size_t bytes,
