@@ -4,12 +4,16 @@
  *
  * Result: 4 bytes, little-endian, the value iSCSI and SSE4.2 know (reflected, initial value and
  * final exclusive-or all ones). With less room than that the message ends FAILED, status 1.
+ * A message may come in pieces, see pieces.h. The state is 16 bytes: the CRC so far, as a result is
+ * written, and 12 zero bytes. A piece too short for its state ends FAILED, status 2.
  *
  * On a GPU the threads of a unit take equal shares of a long message and join the registers. On
  * x86-64 the crc32 instruction is used where the CPU has it. Little-endian machines only.
  */
 #define Q_RESULT_ONLY
 #include <gpuq/processor.h>
+
+#include "pieces.h"
 
 #if !defined(__CUDACC__)
 #include <string.h>
@@ -24,7 +28,7 @@
 #define CRC_TABLE static const
 #endif
 
-enum { CRC_BYTES = 4, CRC_STATUS_NO_ROOM = 1 };
+enum { CRC_BYTES = 4, CRC_STATUS_NO_ROOM = 1, CRC_STATUS_BAD_PIECE = 2 };
 
 /*
  * zeros_after[j][n]: what nibble n leaves in the register once j further nibbles have followed.
@@ -128,11 +132,11 @@ static __device__ uint32_t join_warp(uint32_t crc, uint32_t share_log2)
 	return crc;
 }
 
-/* The final register of the message, in the thread of rank 0. */
-static __device__ uint32_t crc32c_of_message(const MsgView &in)
+/* Moves the register over len bytes; the outcome is in the thread of rank 0. */
+static __device__ uint32_t crc32c_update(uint32_t start, const uint8_t *data, uint32_t len)
 {
 	const uint32_t from_last = q_size() - 1 - q_rank();
-	const uint32_t whole = in.len & ~15u;
+	const uint32_t whole = len & ~15u;
 	uint32_t share_log2 = 6;
 
 	while (((uint64_t)q_size() << share_log2) < whole)
@@ -141,13 +145,13 @@ static __device__ uint32_t crc32c_of_message(const MsgView &in)
 	/*
 	 * Shares are counted from the end: those that lie before the message are empty, and an
 	 * empty share with a zero register changes nothing. The first byte's share starts with the
-	 * initial value.
+	 * register as it was.
 	 */
 	const uint64_t after = (uint64_t)from_last << share_log2;
 	const uint32_t end = after < whole ? (uint32_t)(whole - after) : 0;
 	const uint32_t begin = end >> share_log2 ? end - (1u << share_log2) : 0;
 	const bool first = begin == 0 && (end > 0 || from_last == 0);
-	uint32_t crc = crc32c_portable(first ? 0xffffffffu : 0, in.payload + begin, end - begin);
+	uint32_t crc = crc32c_portable(first ? start : 0, data + begin, end - begin);
 
 	crc = join_warp(crc, share_log2);
 #if Q_GRANULARITY == 2
@@ -165,15 +169,15 @@ static __device__ uint32_t crc32c_of_message(const MsgView &in)
 	q_sync(); /* of_warp belongs to the next message now */
 #endif
 	if (q_rank() == 0)
-		crc = crc32c_portable(crc, in.payload + whole, in.len - whole);
+		crc = crc32c_portable(crc, data + whole, len - whole);
 	return crc;
 }
 
 #else
 
-static __device__ uint32_t crc32c_of_message(const MsgView &in)
+static __device__ uint32_t crc32c_update(uint32_t start, const uint8_t *data, uint32_t len)
 {
-	return crc32c_portable(0xffffffffu, in.payload, in.len);
+	return crc32c_portable(start, data, len);
 }
 
 #endif
@@ -198,33 +202,38 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, con
 }
 #endif
 
-static uint32_t crc32c_of_message(const MsgView &in)
+static uint32_t crc32c_update(uint32_t start, const uint8_t *data, uint32_t len)
 {
 #if defined(__x86_64__)
 	if (__builtin_cpu_supports("sse4.2"))
-		return crc32c_sse42(0xffffffffu, in.payload, in.len);
+		return crc32c_sse42(start, data, len);
 #endif
-	return crc32c_portable(0xffffffffu, in.payload, in.len);
+	return crc32c_portable(start, data, len);
 }
 
 #endif
 
 __device__ void process_message(const MsgView &in, ResultView *out)
 {
-	if (out->cap < CRC_BYTES) {
+	const uint32_t piece = PIECE_FLAGS(in.opcode);
+	const uint32_t skip = piece & PIECE_CONTINUES ? CRC32C_STATE_BYTES : 0;
+	const uint32_t answer = piece & PIECE_UNFINISHED ? CRC32C_STATE_BYTES : (uint32_t)CRC_BYTES;
+
+	if (in.len < skip || out->cap < answer) {
 		if (q_rank() == 0) {
 			*out->out_len = 0;
-			*out->status = CRC_STATUS_NO_ROOM;
+			*out->status = in.len < skip ? CRC_STATUS_BAD_PIECE : CRC_STATUS_NO_ROOM;
 		}
 		return;
 	}
 
-	const uint32_t crc = ~crc32c_of_message(in);
+	const uint32_t start = skip > 0 ? ~load_u32(in.payload) : 0xffffffffu;
+	const uint32_t crc = ~crc32c_update(start, in.payload + skip, in.len - skip);
 
 	if (q_rank() == 0) {
-		for (uint32_t i = 0; i < CRC_BYTES; i++)
-			out->out[i] = (uint8_t)(crc >> (8 * i));
-		*out->out_len = CRC_BYTES;
+		for (uint32_t i = 0; i < answer; i++)
+			out->out[i] = i < CRC_BYTES ? (uint8_t)(crc >> (8 * i)) : 0;
+		*out->out_len = answer;
 		*out->status = 0;
 	}
 }

@@ -3,12 +3,17 @@
  * sha256.cu - a processor that answers with the SHA-256 (FIPS 180-4) of the message.
  *
  * Result: the 32 bytes of the digest. With less room than that the message ends FAILED, status 1.
+ * A message may come in pieces, see pieces.h. The state is 48 bytes: the chaining value as a digest
+ * is written, the number of bytes so far (64 bits, big-endian), 8 zero bytes. A piece too short for
+ * its state, or one with more to come that is not whole blocks, ends FAILED, status 2.
  *
  * SHA-256 is sequential: on a GPU the thread of rank 0 does all the work, so Q_PER_THREAD is the
  * granularity that fits. On x86-64 the SHA instructions are used where the CPU has them.
  */
 #define Q_RESULT_ONLY
 #include <gpuq/processor.h>
+
+#include "pieces.h"
 
 #if !defined(__CUDACC__)
 #include <string.h>
@@ -26,7 +31,12 @@
 #define SHA_UNROLL
 #endif
 
-enum { SHA_DIGEST_BYTES = 32, SHA_BLOCK_BYTES = 64, SHA_STATUS_NO_ROOM = 1 };
+enum {
+	SHA_DIGEST_BYTES = 32,
+	SHA_BLOCK_BYTES = 64,
+	SHA_STATUS_NO_ROOM = 1,
+	SHA_STATUS_BAD_PIECE = 2,
+};
 
 SHA_TABLE uint32_t round_constants[64] = {
 	0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u,
@@ -41,11 +51,24 @@ SHA_TABLE uint32_t round_constants[64] = {
 	0xc67178f2u,
 };
 
-#define SHA_INITIAL_STATE                                                                          \
-	{                                                                                          \
-		0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu, 0x9b05688cu,      \
-			0x1f83d9abu, 0x5be0cd19u                                                   \
-	}
+/* What has been hashed so far. */
+struct ShaState {
+	uint32_t hash[8];
+	uint64_t bytes;
+};
+
+static Q_DEVICE inline void sha256_begin(ShaState *sha)
+{
+	sha->hash[0] = 0x6a09e667u;
+	sha->hash[1] = 0xbb67ae85u;
+	sha->hash[2] = 0x3c6ef372u;
+	sha->hash[3] = 0xa54ff53au;
+	sha->hash[4] = 0x510e527fu;
+	sha->hash[5] = 0x9b05688cu;
+	sha->hash[6] = 0x1f83d9abu;
+	sha->hash[7] = 0x5be0cd19u;
+	sha->bytes = 0;
+}
 
 /* from, to: 4-byte aligned. */
 static Q_DEVICE inline uint32_t load_be32(const uint8_t *from)
@@ -117,38 +140,38 @@ static Q_DEVICE inline void sha256_block(uint32_t state[8], uint32_t w[16])
 }
 
 /* The message's word at byte `offset`: message, then the byte 0x80, then zeros. */
-static Q_DEVICE inline uint32_t padded_word(const MsgView &in, uint32_t offset)
+static Q_DEVICE inline uint32_t padded_word(const uint8_t *data, uint32_t len, uint32_t offset)
 {
 	uint32_t word = 0;
 
-	if (offset + 4 <= in.len)
-		return load_be32(in.payload + offset);
+	if (offset + 4 <= len)
+		return load_be32(data + offset);
 	for (uint32_t at = offset; at < offset + 4; at++)
-		word = word << 8 | (at < in.len ? in.payload[at] : at == in.len ? 0x80u : 0u);
+		word = word << 8 | (at < len ? data[at] : at == len ? 0x80u : 0u);
 	return word;
 }
 
-/* One thread. in.len is at most Q_MAX_SLOT_BYTES, so 32-bit offsets do. */
-static Q_DEVICE void sha256_portable(const MsgView &in, uint8_t *digest)
+/*
+ * One thread. Moves the state over len bytes, at most Q_MAX_SLOT_BYTES, so that 32-bit offsets do;
+ * with `last` over the padding too, else len is a multiple of a block.
+ */
+static Q_DEVICE void sha256_portable(ShaState *sha, const uint8_t *data, uint32_t len, bool last)
 {
-	const uint32_t blocks = (in.len + 8) / SHA_BLOCK_BYTES + 1;
-	uint32_t state[8] = SHA_INITIAL_STATE;
+	const uint32_t blocks = last ? (len + 8) / SHA_BLOCK_BYTES + 1 : len / SHA_BLOCK_BYTES;
 
+	sha->bytes += len;
 	for (uint32_t block = 0; block < blocks; block++) {
 		uint32_t w[16];
 
 		SHA_UNROLL
 		for (uint32_t i = 0; i < 16; i++)
-			w[i] = padded_word(in, block * SHA_BLOCK_BYTES + i * 4);
-		if (block + 1 == blocks) {
-			w[14] = in.len >> 29;
-			w[15] = in.len << 3;
+			w[i] = padded_word(data, len, block * SHA_BLOCK_BYTES + i * 4);
+		if (last && block + 1 == blocks) {
+			w[14] = (uint32_t)(sha->bytes >> 29);
+			w[15] = (uint32_t)(sha->bytes << 3);
 		}
-		sha256_block(state, w);
+		sha256_block(sha->hash, w);
 	}
-	SHA_UNROLL
-	for (uint32_t i = 0; i < 8; i++)
-		store_be32(digest + 4 * i, state[i]);
 }
 
 #if !defined(__CUDACC__) && defined(__x86_64__)
@@ -209,55 +232,103 @@ SHA_NI static void sha256_ni_blocks(__m128i *state_abef, __m128i *state_cdgh, co
 	*state_cdgh = cdgh;
 }
 
-SHA_NI static void sha256_ni(const MsgView &in, uint8_t *digest)
+/* As sha256_portable(). */
+SHA_NI static void sha256_ni(ShaState *sha, const uint8_t *data, uint32_t len, bool last)
 {
-	const uint32_t whole = in.len / SHA_BLOCK_BYTES;
-	const uint32_t rest = in.len % SHA_BLOCK_BYTES;
-	const uint32_t last = rest + 1 + 8 <= SHA_BLOCK_BYTES ? 1 : 2;
-	const uint32_t initial[8] = SHA_INITIAL_STATE;
-	uint8_t tail[2 * SHA_BLOCK_BYTES] = { 0 };
-	__m128i abef =
-		_mm_set_epi32((int)initial[0], (int)initial[1], (int)initial[4], (int)initial[5]);
-	__m128i cdgh =
-		_mm_set_epi32((int)initial[2], (int)initial[3], (int)initial[6], (int)initial[7]);
+	const uint32_t whole = len / SHA_BLOCK_BYTES;
+	const uint32_t rest = len % SHA_BLOCK_BYTES;
+	const uint32_t *h = sha->hash;
+	__m128i abef = _mm_set_epi32((int)h[0], (int)h[1], (int)h[4], (int)h[5]);
+	__m128i cdgh = _mm_set_epi32((int)h[2], (int)h[3], (int)h[6], (int)h[7]);
 	uint32_t f_e_b_a[4], h_g_d_c[4];
 
-	memcpy(tail, in.payload + whole * SHA_BLOCK_BYTES, rest);
-	tail[rest] = 0x80;
-	store_be32(tail + last * SHA_BLOCK_BYTES - 8, in.len >> 29);
-	store_be32(tail + last * SHA_BLOCK_BYTES - 4, in.len << 3);
+	sha->bytes += len;
+	sha256_ni_blocks(&abef, &cdgh, data, whole);
+	if (last) {
+		const uint32_t blocks = rest + 1 + 8 <= SHA_BLOCK_BYTES ? 1 : 2;
+		uint8_t tail[2 * SHA_BLOCK_BYTES] = { 0 };
 
-	sha256_ni_blocks(&abef, &cdgh, in.payload, whole);
-	sha256_ni_blocks(&abef, &cdgh, tail, last);
-
+		memcpy(tail, data + whole * SHA_BLOCK_BYTES, rest);
+		tail[rest] = 0x80;
+		store_be32(tail + blocks * SHA_BLOCK_BYTES - 8, (uint32_t)(sha->bytes >> 29));
+		store_be32(tail + blocks * SHA_BLOCK_BYTES - 4, (uint32_t)(sha->bytes << 3));
+		sha256_ni_blocks(&abef, &cdgh, tail, blocks);
+	}
 	memcpy(f_e_b_a, &abef, sizeof(abef));
 	memcpy(h_g_d_c, &cdgh, sizeof(cdgh));
-	store_be32(digest, f_e_b_a[3]);
-	store_be32(digest + 4, f_e_b_a[2]);
-	store_be32(digest + 8, h_g_d_c[3]);
-	store_be32(digest + 12, h_g_d_c[2]);
-	store_be32(digest + 16, f_e_b_a[1]);
-	store_be32(digest + 20, f_e_b_a[0]);
-	store_be32(digest + 24, h_g_d_c[1]);
-	store_be32(digest + 28, h_g_d_c[0]);
+	sha->hash[0] = f_e_b_a[3];
+	sha->hash[1] = f_e_b_a[2];
+	sha->hash[2] = h_g_d_c[3];
+	sha->hash[3] = h_g_d_c[2];
+	sha->hash[4] = f_e_b_a[1];
+	sha->hash[5] = f_e_b_a[0];
+	sha->hash[6] = h_g_d_c[1];
+	sha->hash[7] = h_g_d_c[0];
 }
 #endif
 
-__device__ void process_message(const MsgView &in, ResultView *out)
+static Q_DEVICE inline void sha256_update(ShaState *sha, const uint8_t *data, uint32_t len,
+					  bool last)
 {
-	if (q_rank() != 0)
-		return;
-	if (out->cap < SHA_DIGEST_BYTES) {
-		*out->out_len = 0;
-		*out->status = SHA_STATUS_NO_ROOM;
+#if !defined(__CUDACC__) && defined(__x86_64__)
+	if (cpu_has_sha_ni) {
+		sha256_ni(sha, data, len, last);
 		return;
 	}
-#if !defined(__CUDACC__) && defined(__x86_64__)
-	if (cpu_has_sha_ni)
-		sha256_ni(in, out->out);
-	else
 #endif
-		sha256_portable(in, out->out);
-	*out->out_len = SHA_DIGEST_BYTES;
+	sha256_portable(sha, data, len, last);
+}
+
+static Q_DEVICE inline void store_hash(uint8_t *to, const ShaState *sha)
+{
+	SHA_UNROLL
+	for (uint32_t i = 0; i < 8; i++)
+		store_be32(to + 4 * i, sha->hash[i]);
+}
+
+static Q_DEVICE inline void load_state(ShaState *sha, const uint8_t *from)
+{
+	SHA_UNROLL
+	for (uint32_t i = 0; i < 8; i++)
+		sha->hash[i] = load_be32(from + 4 * i);
+	sha->bytes = (uint64_t)load_be32(from + 32) << 32 | load_be32(from + 36);
+}
+
+static Q_DEVICE inline void store_state(uint8_t *to, const ShaState *sha)
+{
+	store_hash(to, sha);
+	store_be32(to + 32, (uint32_t)(sha->bytes >> 32));
+	store_be32(to + 36, (uint32_t)sha->bytes);
+	store_be32(to + 40, 0);
+	store_be32(to + 44, 0);
+}
+
+__device__ void process_message(const MsgView &in, ResultView *out)
+{
+	const uint32_t piece = PIECE_FLAGS(in.opcode);
+	const uint32_t skip = piece & PIECE_CONTINUES ? SHA256_STATE_BYTES : 0;
+	const bool last = (piece & PIECE_UNFINISHED) == 0;
+	const uint32_t answer = last ? (uint32_t)SHA_DIGEST_BYTES : SHA256_STATE_BYTES;
+	ShaState sha;
+
+	if (q_rank() != 0)
+		return;
+	*out->out_len = 0;
 	*out->status = 0;
+	if (in.len < skip || (!last && (in.len - skip) % SHA256_PIECE_MULTIPLE != 0))
+		*out->status = SHA_STATUS_BAD_PIECE;
+	else if (out->cap < answer)
+		*out->status = SHA_STATUS_NO_ROOM;
+	if (*out->status != 0)
+		return;
+	if (skip > 0)
+		load_state(&sha, in.payload);
+	else
+		sha256_begin(&sha);
+	sha256_update(&sha, in.payload + skip, in.len - skip, last);
+	if (last)
+		store_hash(out->out, &sha);
+	else
+		store_state(out->out, &sha);
+	*out->out_len = answer;
 }

@@ -10,7 +10,7 @@
 enum {
 	CLI_OK = 0,
 	CLI_MESSAGES_FAILED = 1, /* also: a file could not be read */
-	CLI_USAGE = 2,
+	CLI_USAGE = 2,           /* also: a file is too long for the processor */
 	CLI_OUTPUT_FAILED = 3,
 	CLI_NO_QUEUE = 4,
 	CLI_QUEUE_FAILED = 5,
@@ -37,10 +37,14 @@ int usage_error(const char *command, const char *format, ...) __attribute__((for
 int option_error(const char *command, int result, char **argv);
 
 /**
- * A number in decimal with an optional suffix K or M (1024 and 1024^2).
+ * A number in decimal with an optional suffix: K, M, G or KiB, MiB, GiB (1024, 1024^2, 1024^3), or
+ * KB, MB, GB (1000, 1000^2, 1000^3). The first letter may be a small one.
  * Returns false for anything else, an empty text and values above UINT64_MAX included.
  */
 bool parse_size(const char *text, uint64_t *out_value);
+
+/** CPUs that this process may use, at least 1. */
+uint32_t cpus_available(void);
 
 /** CLOCK_MONOTONIC, ns. */
 uint64_t clock_ns(void);

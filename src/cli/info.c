@@ -7,7 +7,6 @@
 #include <gpuq/gpuq.h>
 
 #include <getopt.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -68,17 +67,6 @@ static void print_device(const char *name, uint32_t device)
 	}
 	printf("  %-11s available: %s\n", name, info.device_name);
 	q_shutdown(queue);
-}
-
-static unsigned int cpus_available(void)
-{
-	cpu_set_t set;
-	long online;
-
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		return (unsigned int)CPU_COUNT(&set);
-	online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than a cpu_set_t holds */
-	return online > 0 ? (unsigned int)online : 1;
 }
 
 static void print_environment(void)

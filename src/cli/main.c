@@ -143,6 +143,8 @@ int main(int argc, char **argv)
 		return CLI_QUEUE_FAILED;
 	code = dispatch(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
+		if (errno == EPIPE) /* SIGPIPE is ignored, else we had not come here */
+			return CLI_READER_GONE;
 		warn_line("cannot write to standard output: %s", strerror(errno));
 		if (code == CLI_OK)
 			code = CLI_OUTPUT_FAILED;

@@ -4,10 +4,12 @@
 #include "cli.h"
 
 #include <getopt.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 void warn_line(const char *format, ...)
 {
@@ -47,6 +49,17 @@ int option_error(const char *command, int result, char **argv)
 		return usage_error(command, "option %.*s takes no value", (int)strcspn(given, "="),
 				   given);
 	return usage_error(command, "unknown or ambiguous option %s", given);
+}
+
+uint32_t cpus_available(void)
+{
+	cpu_set_t set;
+	long online;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return (uint32_t)CPU_COUNT(&set);
+	online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than a cpu_set_t holds */
+	return online > 0 ? (uint32_t)online : 1;
 }
 
 uint64_t clock_ns(void)

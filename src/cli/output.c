@@ -13,7 +13,8 @@
 
 bool output_init(struct output *o, int fd, enum output_format format)
 {
-	*o = (struct output){ .fd = fd, .format = format, .at_line_start = true };
+	*o = (struct output){ .fd = fd, .format = format, .separator = '\n' };
+	o->at_line_start = true;
 	o->buffer = malloc(BUFFER_BYTES);
 	return o->buffer != NULL;
 }
@@ -107,24 +108,36 @@ static bool put_hex(struct output *o, const uint8_t *from, size_t bytes, uint64_
 	return true;
 }
 
-bool output_result(struct output *o, const void *result, size_t bytes, uint64_t now_ns)
+static bool put_char(struct output *o, char c, uint64_t now_ns)
 {
-	switch (o->format) {
-	case OUTPUT_HEX:
-		return put_hex(o, result, bytes, now_ns) &&
-		       put_bytes(o, (const uint8_t *)"\n", 1, now_ns);
-	case OUTPUT_TEXT:
-		return put_bytes(o, result, bytes, now_ns) &&
-		       put_bytes(o, (const uint8_t *)"\n", 1, now_ns);
-	case OUTPUT_RAW:
-		break;
-	}
-	return put_bytes(o, result, bytes, now_ns);
+	return put_bytes(o, (const uint8_t *)&c, 1, now_ns);
+}
+
+static char end_of(const struct output *o)
+{
+	if (o->format == OUTPUT_TEXT)
+		return o->separator;
+	return '\n';
+}
+
+bool output_result(struct output *o, const void *result, size_t bytes,
+		   const struct output_label *label, uint64_t now_ns)
+{
+	if (o->format == OUTPUT_RAW)
+		return put_bytes(o, result, bytes, now_ns);
+	if (label && label->escaped && !put_char(o, '\\', now_ns))
+		return false;
+	if (!(o->format == OUTPUT_HEX ? put_hex : put_bytes)(o, result, bytes, now_ns))
+		return false;
+	if (label && (!put_bytes(o, (const uint8_t *)"  ", 2, now_ns) ||
+		      !put_bytes(o, (const uint8_t *)label->text, strlen(label->text), now_ns)))
+		return false;
+	return put_char(o, end_of(o), now_ns);
 }
 
 bool output_failed(struct output *o, uint64_t now_ns)
 {
 	if (o->format == OUTPUT_RAW)
 		return o->error == 0;
-	return put_bytes(o, (const uint8_t *)"\n", 1, now_ns);
+	return put_char(o, end_of(o), now_ns);
 }

@@ -12,6 +12,7 @@ enum output_format { OUTPUT_HEX, OUTPUT_RAW, OUTPUT_TEXT };
 struct output {
 	int fd;
 	enum output_format format;
+	char separator; /* behind a text; a newline unless it is set */
 	uint8_t *buffer;
 	size_t used;
 	uint64_t oldest_ns; /* when the first byte in the buffer came */
@@ -26,8 +27,20 @@ struct output {
 bool output_init(struct output *o, int fd, enum output_format format);
 void output_free(struct output *o);
 
-/** A message's result: hex and text end in a newline, raw has the bytes only. False: o->error. */
-bool output_result(struct output *o, const void *result, size_t bytes, uint64_t now_ns);
+/* Which message a result belongs to, see label.h. */
+struct output_label {
+	const char *text;
+	bool escaped;
+};
+
+/**
+ * A message's result. Hex ends in a newline, text in the separator; a label comes between, after
+ * two spaces, and if it is escaped the line begins with a backslash. Raw has the bytes only.
+ * @param label  may be NULL
+ * @return false: o->error
+ */
+bool output_result(struct output *o, const void *result, size_t bytes,
+		   const struct output_label *label, uint64_t now_ns);
 
 /** In place of the result of a message that failed: an empty line, raw has nothing. */
 bool output_failed(struct output *o, uint64_t now_ns);

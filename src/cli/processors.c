@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* processors.c - `gpuq processors`: the processors that can be named, and what they do. */
 #define _GNU_SOURCE
+#include "processors.h"
+
+#include "../../kernels/pieces.h"
+#include "../../kernels/vecdot.h"
 #include "cli.h"
 
 #include <gpuq/gpuq.h>
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 
 const char processors_help[] =
 	"Usage: gpuq processors\n"
@@ -24,16 +29,61 @@ const char processors_help[] =
 	"  3  the output could not be written\n"
 	"  4  one cannot be opened\n";
 
+/*
+ * vecdot trusts the header of its matrix, and every message of a wrong one fails: we look before
+ * the first.
+ */
+static const char *check_vecdot_data(const void *data, size_t bytes)
+{
+	VecdotHeader header;
+
+	if (bytes < sizeof(header))
+		return "is shorter than the 64 bytes of a matrix's header";
+	memcpy(&header, data, sizeof(header));
+	if (header.magic != Q_VECDOT_MAGIC || header.version != Q_VECDOT_VERSION)
+		return "does not begin as a matrix of version 1 does";
+	if (header.dim == 0 || header.k == 0 || header.k > Q_VECDOT_MAX_K)
+		return "has a header whose dim is 0, or whose k is not 1 to 64";
+	if ((bytes - sizeof(header)) / sizeof(float) / header.dim < header.rows)
+		return "has fewer floats than its header says";
+	for (size_t i = 0; i < sizeof(header.reserved) / sizeof(header.reserved[0]); i++) {
+		if (header.reserved[i] != 0)
+			return "has a header whose last eleven words are not zero";
+	}
+	return NULL;
+}
+
 /* The library has no call that lists them; tests/cli checks this table against it. */
-static const struct {
-	const char *name;
-	const char *description;
-} processors[] = {
-	{ "crc32c", "CRC-32C (Castagnoli) of the message, 4 bytes, little-endian" },
-	{ "echo", "the message itself" },
-	{ "sha256", "SHA-256 digest of the message, 32 bytes" },
-	{ "vecdot", "rows of the matrix in --data with the largest dot product, index and score" },
+static const struct named_processor processors[] = {
+	{
+		.name = "crc32c",
+		.description = "CRC-32C (Castagnoli) of the message, 4 bytes, little-endian",
+		.state_bytes = CRC32C_STATE_BYTES,
+		.piece_multiple = 1,
+	},
+	{ .name = "echo", .description = "the message itself" },
+	{
+		.name = "sha256",
+		.description = "SHA-256 digest of the message, 32 bytes",
+		.state_bytes = SHA256_STATE_BYTES,
+		.piece_multiple = SHA256_PIECE_MULTIPLE,
+	},
+	{
+		.name = "vecdot",
+		.description = "rows of the matrix in --data with the largest dot product, index "
+			       "and score",
+		.check_data = check_vecdot_data,
+	},
 };
+
+const struct named_processor *find_processor(const char *name)
+{
+	for (size_t i = 0; i < sizeof(processors) / sizeof(processors[0]); i++) {
+		if (strcmp(processors[i].name, name) == 0)
+			return &processors[i];
+	}
+	return NULL;
+}
 
 static bool can_be_opened(const char *name)
 {

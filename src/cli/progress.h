@@ -21,6 +21,10 @@ struct progress {
 /** Draw the bar if its time has come. */
 void progress_update(struct progress *p, uint64_t done_bytes, uint64_t messages, uint64_t now_ns);
 
+/** The bar as text: at most `columns` long where that is 20 or more. `size` of 300 is enough. */
+void progress_compose(const struct progress *p, char *line, size_t size, size_t columns,
+		      uint64_t done_bytes, uint64_t messages, double seconds);
+
 /** Take the bar off the screen, so that something else can be printed. */
 void progress_clear(struct progress *p);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* split.c - cuts a stream of bytes into messages: lines, pieces of one size, or whole files. */
+/* split.c - cuts a stream of bytes into messages: lines, records, pieces of one size. */
 #include "split.h"
 
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 bool split_init(struct split *s, enum split_mode mode, size_t piece_bytes, size_t limit_bytes)
 {
 	*s = (struct split){ .mode = mode, .piece_bytes = piece_bytes, .limit = limit_bytes };
+	s->separator = mode == SPLIT_NUL ? '\0' : '\n';
 	/* Two messages and some: an unfinished one is moved at most once per buffer read. */
 	s->size = 2 * limit_bytes + MIN_BUFFER_BYTES / 4;
 	if (s->size < MIN_BUFFER_BYTES)
@@ -30,9 +31,8 @@ void split_begin(struct split *s)
 	s->start = s->end;
 	s->scanned = s->end;
 	s->dropped = 0;
-	s->number = s->mode == SPLIT_LINES ? 1 : 0;
+	s->number = s->mode == SPLIT_BYTES ? 0 : 1;
 	s->ended = false;
-	s->handed_out = false;
 }
 
 uint8_t *split_room(struct split *s, size_t *out_bytes)
@@ -66,13 +66,13 @@ static void drop_buffered(struct split *s)
 
 static enum split_step next_line(struct split *s, struct split_piece *out)
 {
-	const uint8_t *newline = NULL;
+	const uint8_t *found = NULL;
 	size_t stop = s->end;
 
 	if (s->scanned < s->end)
-		newline = memchr(s->buffer + s->scanned, '\n', s->end - s->scanned);
-	if (newline) {
-		stop = (size_t)(newline - s->buffer);
+		found = memchr(s->buffer + s->scanned, s->separator, s->end - s->scanned);
+	if (found) {
+		stop = (size_t)(found - s->buffer);
 	} else if (!s->ended) {
 		s->scanned = s->end;
 		if (s->end - s->start > s->limit)
@@ -85,7 +85,7 @@ static enum split_step next_line(struct split *s, struct split_piece *out)
 	out->bytes = s->dropped + (stop - s->start);
 	out->number = s->number++;
 	s->dropped = 0;
-	s->start = newline ? stop + 1 : stop;
+	s->start = found ? stop + 1 : stop;
 	s->scanned = s->start;
 	return out->bytes > s->limit ? SPLIT_TOO_LONG : SPLIT_MESSAGE;
 }
@@ -108,33 +108,7 @@ static enum split_step next_piece(struct split *s, struct split_piece *out)
 	return SPLIT_MESSAGE;
 }
 
-static enum split_step next_file(struct split *s, struct split_piece *out)
-{
-	const size_t bytes = s->end - s->start;
-
-	if (s->handed_out) {
-		drop_buffered(s);
-		return s->ended ? SPLIT_DONE : SPLIT_MORE;
-	}
-	if (bytes <= s->limit && !s->ended)
-		return SPLIT_MORE;
-	s->handed_out = true;
-	out->data = s->buffer + s->start;
-	out->bytes = bytes;
-	out->number = 0;
-	s->start = s->end;
-	return bytes > s->limit ? SPLIT_TOO_LONG : SPLIT_MESSAGE;
-}
-
 enum split_step split_next(struct split *s, struct split_piece *out)
 {
-	switch (s->mode) {
-	case SPLIT_LINES:
-		return next_line(s, out);
-	case SPLIT_BYTES:
-		return next_piece(s, out);
-	case SPLIT_FILES:
-		break;
-	}
-	return next_file(s, out);
+	return s->mode == SPLIT_BYTES ? next_piece(s, out) : next_line(s, out);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* split.h - cuts a stream of bytes into messages: lines, pieces of one size, or whole files. */
+/* split.h - cuts a stream of bytes into messages: lines, records, pieces of one size. */
 #ifndef GPUQ_CLI_SPLIT_H
 #define GPUQ_CLI_SPLIT_H
 
@@ -15,8 +15,9 @@
  */
 enum split_mode {
 	SPLIT_LINES, /* the bytes before each newline; a last line without one counts */
+	SPLIT_NUL,   /* the same with NUL in place of the newline */
 	SPLIT_BYTES, /* pieces of piece_bytes; the last of a file may be shorter */
-	SPLIT_FILES, /* each file is one message, an empty one too */
+	SPLIT_FILES, /* each file is one message: not the splitter's, see files.c */
 };
 
 enum split_step {
@@ -39,12 +40,12 @@ struct split {
 	uint8_t *buffer;
 	size_t size;
 	size_t start;     /* first byte not handed out */
-	size_t scanned;   /* lines: no newline in [start, scanned) */
+	size_t scanned;   /* lines: no separator in [start, scanned) */
 	size_t end;       /* one past the last byte read */
 	uint64_t dropped; /* bytes of the present message that were dropped: it is too long */
 	uint64_t number;  /* of the next message */
 	bool ended;       /* split_end() was called */
-	bool handed_out;  /* files: this file's message has been */
+	char separator;   /* lines */
 };
 
 /**

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* summary.c - the summary that `gpuq run` ends with. */
+#include "summary.h"
+
 #include "progress.h"
-#include "run.h"
 
 #include <stdio.h>
 
@@ -64,17 +65,14 @@ static void print_failures(const struct run_counts *counts)
 		fprintf(stderr, "  bad files %llu\n", (unsigned long long)counts->bad_files);
 }
 
-void run_print_summary(const struct run_counts *counts, const QueueInfo *info, uint64_t elapsed_ns,
-		       int interrupted, bool reader_gone)
+void run_print_summary(const struct run_counts *counts, const QueueInfo *info,
+		       const struct run_end *end)
 {
-	const double seconds = elapsed_ns > 0 ? (double)elapsed_ns * 1e-9 : 1e-9;
+	const double seconds = end->elapsed_ns > 0 ? (double)end->elapsed_ns * 1e-9 : 1e-9;
 	char amount[16];
 	char elapsed[16];
 
-	if (interrupted != 0)
-		fprintf(stderr, "gpuq: interrupted after %llu messages\n",
-			(unsigned long long)counts->messages);
-	else if (reader_gone)
+	if (end->interrupted == 0 && end->reader_gone)
 		fprintf(stderr, "gpuq: the output was closed after %llu messages\n",
 			(unsigned long long)counts->messages);
 	fprintf(stderr, "gpuq: %s on %s, %u consumer%s, %u slots of %u bytes\n", info->processor,
@@ -87,10 +85,66 @@ void run_print_summary(const struct run_counts *counts, const QueueInfo *info, u
 		format_bytes(amount, sizeof(amount), (double)counts->result_bytes));
 	fprintf(stderr, "  rate      %.0f messages/s, %.1f MB/s, in %s\n",
 		(double)counts->messages / seconds, (double)counts->input_bytes / seconds * 1e-6,
-		format_duration(elapsed, sizeof(elapsed), elapsed_ns));
+		format_duration(elapsed, sizeof(elapsed), end->elapsed_ns));
 	if (counts->latency.count > 0)
 		print_latency(&counts->latency);
 	print_failures(counts);
+}
+
+/* A string of JSON. Bytes that are no ASCII go as they are. */
+static void print_json_string(const char *text)
+{
+	fputc('"', stderr);
+	for (; *text != '\0'; text++) {
+		const unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			fprintf(stderr, "\\%c", c);
+		else if (c < 0x20)
+			fprintf(stderr, "\\u%04x", c);
+		else
+			fputc(c, stderr);
+	}
+	fputc('"', stderr);
+}
+
+static void print_json_latency(const struct histogram *h)
+{
+	fprintf(stderr,
+		",\"latency_ns\":{\"p50\":%llu,\"p90\":%llu,\"p99\":%llu,\"p99.9\":%llu,"
+		"\"max\":%llu}",
+		(unsigned long long)histogram_quantile(h, 50, 100),
+		(unsigned long long)histogram_quantile(h, 90, 100),
+		(unsigned long long)histogram_quantile(h, 99, 100),
+		(unsigned long long)histogram_quantile(h, 999, 1000), (unsigned long long)h->max);
+}
+
+void run_print_json(const struct run_counts *counts, const QueueInfo *info,
+		    const struct run_end *end)
+{
+	const struct run_failures *f = &counts->failures;
+
+	fputs("{\"processor\":", stderr);
+	print_json_string(info->processor);
+	fputs(",\"device\":", stderr);
+	print_json_string(info->device_name);
+	fprintf(stderr, ",\"consumers\":%u,\"slots\":%u,\"slot_bytes\":%u,\"messages\":%llu",
+		info->consumers, info->capacity, info->slot_bytes,
+		(unsigned long long)counts->messages);
+	fprintf(stderr, ",\"input_bytes\":%llu,\"result_bytes\":%llu,\"seconds\":%.6f",
+		(unsigned long long)counts->input_bytes, (unsigned long long)counts->result_bytes,
+		(double)end->elapsed_ns * 1e-9);
+	print_json_latency(&counts->latency);
+	fprintf(stderr,
+		",\"failures\":{\"too_long\":%llu,\"unreadable\":%llu,\"failed\":%llu,"
+		"\"expired\":%llu,\"cancelled\":%llu,\"other\":%llu}",
+		(unsigned long long)f->too_long, (unsigned long long)f->unreadable,
+		(unsigned long long)f->failed, (unsigned long long)f->expired,
+		(unsigned long long)f->cancelled, (unsigned long long)f->other);
+	fprintf(stderr, ",\"bad_files\":%llu,\"interrupted\":%d,\"reader_gone\":%s",
+		(unsigned long long)counts->bad_files, end->interrupted,
+		end->reader_gone ? "true" : "false");
+	fprintf(stderr, ",\"exit_code\":%d}\n", end->exit_code);
 }
 
 void run_print_trace(const TraceSummary *trace, const char *path)

@@ -52,29 +52,32 @@ void window_add(struct window *w, uint64_t msg_id, uint64_t enqueued_ns, uint32_
 		uint64_t number)
 {
 	const struct entry e = {
+		.key = msg_id,
 		.msg_id = msg_id,
 		.enqueued_ns = enqueued_ns,
 		.number = number,
 		.file = file,
+		.stream = NO_STREAM,
 		.state = ENTRY_PENDING,
 		.queued = true,
 	};
 
 	append(w, &e);
-	w->last_id = msg_id;
+	w->last_key = msg_id;
 	w->pending++;
 }
 
 struct entry *window_add_failed(struct window *w, uint32_t file, uint64_t number)
 {
 	/*
-	 * The id of the message before keeps the array sorted. That message stands before it, and
+	 * The key of the message before keeps the array sorted. That message stands before it, and
 	 * bisection finds the first of equals.
 	 */
 	const struct entry e = {
-		.msg_id = w->last_id,
+		.key = w->last_key,
 		.number = number,
 		.file = file,
+		.stream = NO_STREAM,
 		.status = Q_ERR_INVALID_ARG,
 		.state = ENTRY_FINISHED,
 	};
@@ -82,35 +85,85 @@ struct entry *window_add_failed(struct window *w, uint32_t file, uint64_t number
 	return append(w, &e);
 }
 
-static bool is_pending(const struct entry *e, uint64_t msg_id)
+uint64_t window_open(struct window *w, uint32_t file)
 {
-	return e->msg_id == msg_id && e->state == ENTRY_PENDING;
+	const struct entry e = {
+		.key = ++w->last_key,
+		.file = file,
+		.stream = NO_STREAM,
+		.state = ENTRY_READING,
+	};
+
+	append(w, &e);
+	return e.key;
 }
 
-struct entry *window_find(struct window *w, uint64_t msg_id)
+void window_submit(struct window *w, struct entry *e, uint64_t msg_id, uint64_t now_ns)
+{
+	if (!e->queued)
+		e->enqueued_ns = now_ns;
+	e->queued = true;
+	e->msg_id = msg_id;
+	e->state = ENTRY_PENDING;
+	w->pending++;
+}
+
+void window_resume(struct window *w, struct entry *e)
+{
+	e->state = ENTRY_READING;
+	w->pending--;
+}
+
+void window_fail(struct entry *e)
+{
+	e->status = Q_ERR_INVALID_ARG;
+	e->state = ENTRY_FINISHED;
+	e->queued = false; /* its last piece, if there was one, has been released */
+	e->stream = NO_STREAM;
+}
+
+static bool is_pending(const struct entry *e, uint64_t key)
+{
+	return e->key == key && e->state == ENTRY_PENDING;
+}
+
+/* Where the first entry with this key, or else a later one, stands. */
+static size_t bisect(const struct window *w, uint64_t key)
 {
 	size_t low = w->first;
 	size_t high = w->end;
-
-	if (low == high)
-		return NULL;
-	if (w->guess >= low && w->guess < high && is_pending(&w->entries[w->guess], msg_id))
-		return &w->entries[w->guess++];
-	/* Ids are compared by their distance from the oldest one: they may wrap. */
-	const uint64_t base = w->entries[low].msg_id;
+	/* Keys are compared by their distance from the oldest one: they may wrap. */
+	const uint64_t base = w->entries[low].key;
 
 	while (low < high) {
 		const size_t middle = low + (high - low) / 2;
 
-		if (w->entries[middle].msg_id - base < msg_id - base)
+		if (w->entries[middle].key - base < key - base)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (low == w->end || !is_pending(&w->entries[low], msg_id))
+	return low;
+}
+
+struct entry *window_get(struct window *w, uint64_t key)
+{
+	return &w->entries[bisect(w, key)];
+}
+
+struct entry *window_find(struct window *w, uint64_t key)
+{
+	size_t at;
+
+	if (w->first == w->end)
 		return NULL;
-	w->guess = low + 1;
-	return &w->entries[low];
+	if (w->guess >= w->first && w->guess < w->end && is_pending(&w->entries[w->guess], key))
+		return &w->entries[w->guess++];
+	at = bisect(w, key);
+	if (at == w->end || !is_pending(&w->entries[at], key))
+		return NULL;
+	w->guess = at + 1;
+	return &w->entries[at];
 }
 
 void window_finish(struct window *w, struct entry *e, const Completion *outcome)
@@ -119,6 +172,7 @@ void window_finish(struct window *w, struct entry *e, const Completion *outcome)
 	e->result = outcome->result;
 	e->result_bytes = outcome->result_len;
 	e->state = ENTRY_FINISHED;
+	e->stream = NO_STREAM;
 	w->pending--;
 }
 

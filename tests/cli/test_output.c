@@ -62,7 +62,7 @@ static void check_format(enum output_format format, size_t result_bytes, int pip
 
 		for (size_t i = 0; i < bytes; i++)
 			result[i] = (uint8_t)(i * 7 + i / 256);
-		assert_true(output_result(&o, result, bytes, 1));
+		assert_true(output_result(&o, result, bytes, NULL, 1));
 		for (size_t i = 0; i < bytes; i++) {
 			if (format == OUTPUT_HEX)
 				expected_bytes += (size_t)snprintf(
@@ -119,10 +119,10 @@ static void an_error_is_kept_and_ends_the_writing(void **state)
 	(void)state;
 	assert_true(fd >= 0);
 	assert_true(output_init(&o, fd, OUTPUT_TEXT));
-	assert_true(output_result(&o, "a", 1, 1)); /* buffered */
+	assert_true(output_result(&o, "a", 1, NULL, 1)); /* buffered */
 	assert_false(output_flush(&o));
 	assert_int_equal(o.error, ENOSPC);
-	assert_false(output_result(&o, "a", 1, 1));
+	assert_false(output_result(&o, "a", 1, NULL, 1));
 	assert_false(output_failed(&o, 1));
 	assert_false(output_flush(&o));
 	output_free(&o);
@@ -139,11 +139,49 @@ static void a_reader_that_went_is_epipe(void **state)
 	assert_int_equal(pipe(fds), 0);
 	close(fds[0]);
 	assert_true(output_init(&o, fds[1], OUTPUT_RAW));
-	assert_true(output_result(&o, "a", 1, 1));
+	assert_true(output_result(&o, "a", 1, NULL, 1));
 	assert_false(output_flush(&o));
 	assert_int_equal(o.error, EPIPE);
 	output_free(&o);
 	close(fds[1]);
+}
+
+static void expect_text(enum output_format format, char separator, const struct output_label *label,
+			const char *text, size_t bytes)
+{
+	struct output o;
+	char got[64];
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	assert_true(output_init(&o, fds[1], format));
+	o.separator = separator;
+	assert_true(output_result(&o, "\x41\n", 2, label, 1));
+	assert_true(output_flush(&o));
+	assert_int_equal(read(fds[0], got, sizeof(got)), bytes);
+	assert_memory_equal(got, text, bytes);
+	output_free(&o);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void a_label_follows_after_two_spaces(void **state)
+{
+	const struct output_label plain = { .text = "name" };
+	const struct output_label escaped = { .text = "na\\nme", .escaped = true };
+
+	(void)state;
+	expect_text(OUTPUT_HEX, '\n', &plain, "410a  name\n", 11);
+	expect_text(OUTPUT_HEX, '\n', &escaped, "\\410a  na\\nme\n", 14);
+	expect_text(OUTPUT_TEXT, '\n', &plain, "A\n  name\n", 9);
+}
+
+static void only_text_ends_in_the_separator(void **state)
+{
+	(void)state;
+	expect_text(OUTPUT_TEXT, '\0', NULL, "A\n", 3);
+	expect_text(OUTPUT_HEX, '\0', NULL, "410a\n", 5);
+	expect_text(OUTPUT_RAW, '\0', NULL, "A\n", 2);
 }
 
 int main(void)
@@ -153,6 +191,8 @@ int main(void)
 		cmocka_unit_test(a_descriptor_that_does_not_block),
 		cmocka_unit_test(an_error_is_kept_and_ends_the_writing),
 		cmocka_unit_test(a_reader_that_went_is_epipe),
+		cmocka_unit_test(a_label_follows_after_two_spaces),
+		cmocka_unit_test(only_text_ends_in_the_separator),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,26 +36,23 @@ static uint32_t next_random(uint32_t below)
 static size_t split_plainly(const uint8_t *file, size_t size, enum split_mode mode, size_t piece,
 			    size_t limit, struct found *out)
 {
+	const uint8_t separator = mode == SPLIT_NUL ? '\0' : '\n';
 	size_t count = 0;
 	size_t at = 0;
 
-	if (mode == SPLIT_FILES) {
-		out[0] = (struct found){ .at = 0, .bytes = size, .too_long = size > limit };
-		return 1;
-	}
 	while (at < size) {
 		size_t bytes = 0;
 		size_t skip = 0;
 
-		if (mode == SPLIT_LINES) {
-			while (at + bytes < size && file[at + bytes] != '\n')
+		if (mode != SPLIT_BYTES) {
+			while (at + bytes < size && file[at + bytes] != separator)
 				bytes++;
 			skip = at + bytes < size ? 1 : 0;
 		} else {
 			bytes = size - at < piece ? size - at : piece;
 		}
 		out[count] = (struct found){ .at = at, .bytes = bytes, .too_long = bytes > limit };
-		out[count].number = mode == SPLIT_LINES ? count + 1 : at;
+		out[count].number = mode == SPLIT_BYTES ? at : count + 1;
 		count++;
 		at += bytes + skip;
 	}
@@ -106,10 +103,8 @@ static void check_file(struct split *s, const uint8_t *file, size_t size, size_t
 			if (piece.bytes > 0)
 				assert_memory_equal(piece.data, file + expected[count].at,
 						    (size_t)piece.bytes);
-		} else if (s->mode == SPLIT_LINES) {
-			assert_int_equal(piece.bytes, expected[count].bytes);
 		} else {
-			assert_true(piece.bytes > s->limit); /* the rest was not looked at */
+			assert_int_equal(piece.bytes, expected[count].bytes);
 		}
 		count++;
 	}
@@ -161,13 +156,14 @@ static void edges_of_pieces(void **state)
 	check_text(SPLIT_BYTES, 1, 1, "ab\n\n");
 }
 
-static void edges_of_files(void **state)
+static void edges_of_records(void **state)
 {
 	(void)state;
-	check_text(SPLIT_FILES, 0, 4, "");
-	check_text(SPLIT_FILES, 0, 4, "abcd");
-	check_text(SPLIT_FILES, 0, 4, "abcde");
-	check_text(SPLIT_FILES, 0, 4, "abcdefghijklmnopq");
+	check_text(SPLIT_NUL, 0, 4, "");
+	check_text(SPLIT_NUL, 0, 4, "a\nb");
+	check(SPLIT_NUL, 0, 4, (const uint8_t *)"", 1, 1);
+	check(SPLIT_NUL, 0, 4, (const uint8_t *)"\0", 2, 1);
+	check(SPLIT_NUL, 0, 4, (const uint8_t *)"a\n\0bcde\0fghij\0k", 16, 1);
 }
 
 static void random_files_with_random_reads(void **state)
@@ -192,7 +188,9 @@ static void random_files_with_random_reads(void **state)
 		if (mode == SPLIT_BYTES && size / piece >= MOST_MESSAGES)
 			continue;
 		for (size_t i = 0; i < size; i++)
-			file[i] = next_random(newline_in) == 0 ? '\n' : (uint8_t)next_random(256);
+			file[i] = next_random(newline_in) != 0 ? (uint8_t)next_random(256)
+				  : mode == SPLIT_NUL          ? '\0'
+							       : '\n';
 		check(mode, piece, limit, file, size, round % 5 ? 300000 : 700);
 	}
 	free(file);
@@ -227,7 +225,7 @@ static void an_endless_line_is_dropped_in_bounded_memory(void **state)
 static void a_file_given_up_leaves_nothing_behind(void **state)
 {
 	(void)state;
-	for (int mode = SPLIT_LINES; mode <= SPLIT_FILES; mode++) {
+	for (int mode = SPLIT_LINES; mode <= SPLIT_BYTES; mode++) {
 		struct split s;
 		struct split_piece piece;
 		size_t room;
@@ -243,7 +241,7 @@ static void a_file_given_up_leaves_nothing_behind(void **state)
 		split_end(&s);
 		assert_int_equal(split_next(&s, &piece), SPLIT_MESSAGE);
 		assert_int_equal(piece.bytes, 1);
-		assert_int_equal(piece.number, mode == SPLIT_LINES ? 1 : 0);
+		assert_int_equal(piece.number, mode == SPLIT_BYTES ? 0 : 1);
 		split_free(&s);
 	}
 }
@@ -275,7 +273,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(edges_of_lines),
 		cmocka_unit_test(edges_of_pieces),
-		cmocka_unit_test(edges_of_files),
+		cmocka_unit_test(edges_of_records),
 		cmocka_unit_test(random_files_with_random_reads),
 		cmocka_unit_test(an_endless_line_is_dropped_in_bounded_memory),
 		cmocka_unit_test(a_file_given_up_leaves_nothing_behind),

@@ -150,6 +150,83 @@ static void one_that_never_got_there_hides_nobody(void **state)
 	window_free(&w);
 }
 
+/* Files: some are one message, some several, and each finishes when it likes. */
+static void a_file_of_several_messages_keeps_its_place(void **state)
+{
+	enum { FILES = 5000, OPEN = 8 };
+	uint64_t key[OPEN];
+	unsigned int left[OPEN]; /* messages to come */
+	uint64_t id = 0;
+	uint64_t printed = 0;
+	uint32_t opened = 0;
+	struct window w;
+
+	(void)state;
+	assert_true(window_init(&w, OPEN));
+	memset(left, 0, sizeof(left));
+	while (printed < FILES) {
+		const uint32_t which = next_random(OPEN);
+		struct entry *e;
+
+		if (left[which] == 0) {
+			if (opened == FILES || window_room(&w) == 0)
+				goto print;
+			key[which] = window_open(&w, opened++);
+			left[which] = 1 + next_random(4);
+			e = window_get(&w, key[which]);
+			assert_int_equal(e->state, ENTRY_READING);
+			assert_null(window_find(&w, key[which]));
+			id++;
+			window_submit(&w, e, id, id);
+			goto print;
+		}
+		e = window_find(&w, key[which]);
+		assert_non_null(e);
+		assert_ptr_equal(window_get(&w, key[which]), e);
+		if (--left[which] > 0) {
+			const uint64_t since = e->enqueued_ns;
+
+			window_resume(&w, e);
+			assert_null(window_find(&w, key[which]));
+			id++;
+			window_submit(&w, e, id, id);
+			assert_int_equal(e->enqueued_ns, since); /* of the first */
+		} else {
+			const Completion done = { .msg_id = e->msg_id };
+
+			window_finish(&w, e, &done);
+		}
+	print:
+		e = window_oldest(&w);
+		while (e && e->state == ENTRY_FINISHED) {
+			assert_int_equal(e->file, printed++);
+			window_drop(&w, e);
+			e = window_oldest(&w);
+		}
+	}
+	assert_int_equal(w.pending, 0);
+	window_free(&w);
+}
+
+static void a_file_that_fails_while_it_is_read_has_nothing_to_release(void **state)
+{
+	struct window w;
+	struct entry *e;
+
+	(void)state;
+	assert_true(window_init(&w, 2));
+	e = window_get(&w, window_open(&w, 0));
+	window_submit(&w, e, 7, 1);
+	assert_ptr_equal(window_quarter(&w), e);
+	window_resume(&w, e);
+	assert_null(window_quarter(&w));
+	window_fail(e);
+	assert_false(e->queued);
+	assert_int_equal(e->state, ENTRY_FINISHED);
+	assert_int_equal(w.pending, 0);
+	window_free(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +234,8 @@ int main(void)
 		cmocka_unit_test(ids_may_wrap),
 		cmocka_unit_test(unknown_ids_are_not_found),
 		cmocka_unit_test(one_that_never_got_there_hides_nobody),
+		cmocka_unit_test(a_file_of_several_messages_keeps_its_place),
+		cmocka_unit_test(a_file_that_fails_while_it_is_read_has_nothing_to_release),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

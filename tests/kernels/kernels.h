@@ -31,6 +31,9 @@ uint32_t crc32c_path_portable(const MsgView *in);
 bool crc32c_path_sse42(const MsgView *in, uint32_t *crc);
 void sha256_path_portable(const MsgView *in, uint8_t *digest);
 bool sha256_path_ni(const MsgView *in, uint8_t *digest);
+/* In two pieces, the first of `cut` bytes, whole blocks. */
+void sha256_path_portable_in_two(const MsgView *in, uint32_t cut, uint8_t *digest);
+bool sha256_path_ni_in_two(const MsgView *in, uint32_t cut, uint8_t *digest);
 
 #ifdef __cplusplus
 }

@@ -28,20 +28,43 @@ extern "C" bool crc32c_path_sse42(const MsgView *in, uint32_t *crc)
 	return false;
 }
 
-extern "C" void sha256_path_portable(const MsgView *in, uint8_t *digest)
+extern "C" void sha256_path_portable_in_two(const MsgView *in, uint32_t cut, uint8_t *digest)
 {
-	sha256_portable(*in, digest);
+	ShaState sha;
+
+	sha256_begin(&sha);
+	if (cut > 0)
+		sha256_portable(&sha, in->payload, cut, false);
+	sha256_portable(&sha, in->payload + cut, in->len - cut, true);
+	store_hash(digest, &sha);
 }
 
-extern "C" bool sha256_path_ni(const MsgView *in, uint8_t *digest)
+extern "C" bool sha256_path_ni_in_two(const MsgView *in, uint32_t cut, uint8_t *digest)
 {
 #if defined(__x86_64__)
 	if (cpu_has_sha_ni) {
-		sha256_ni(*in, digest);
+		ShaState sha;
+
+		sha256_begin(&sha);
+		if (cut > 0)
+			sha256_ni(&sha, in->payload, cut, false);
+		sha256_ni(&sha, in->payload + cut, in->len - cut, true);
+		store_hash(digest, &sha);
 		return true;
 	}
 #endif
 	(void)in;
+	(void)cut;
 	(void)digest;
 	return false;
+}
+
+extern "C" void sha256_path_portable(const MsgView *in, uint8_t *digest)
+{
+	sha256_path_portable_in_two(in, 0, digest);
+}
+
+extern "C" bool sha256_path_ni(const MsgView *in, uint8_t *digest)
+{
+	return sha256_path_ni_in_two(in, 0, digest);
 }

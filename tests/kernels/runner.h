@@ -4,6 +4,7 @@
 #define GPUQ_TEST_RUNNER_H
 
 #include "kernels.h"
+#include "pieces.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,13 +69,13 @@ static void assert_canary_lives(const uint8_t *bytes, size_t count)
 }
 
 /* The payload is copied into memory of exactly its size, so that a sanitizer sees a read beyond. */
-static struct answer ask(const struct unit *unit, const void *payload, uint32_t len,
-			 const void *user, uint32_t cap)
+static struct answer ask_opcode(const struct unit *unit, uint32_t opcode, const void *payload,
+				uint32_t len, const void *user, uint32_t cap)
 {
 	struct answer answer;
 	ResultView out = result_view(&answer, cap);
 	uint8_t *copy = aligned_bytes(len);
-	const MsgView in = { copy, len, 1, 0, 0, user };
+	const MsgView in = { copy, len, 1, opcode, 0, user };
 
 	if (len > 0)
 		memcpy(copy, payload, len);
@@ -86,9 +87,49 @@ static struct answer ask(const struct unit *unit, const void *payload, uint32_t 
 	return answer;
 }
 
+static inline struct answer ask(const struct unit *unit, const void *payload, uint32_t len,
+				const void *user, uint32_t cap)
+{
+	return ask_opcode(unit, 0, payload, len, user, cap);
+}
+
 static void answer_free(struct answer *answer)
 {
 	free(answer->out);
+}
+
+/*
+ * `len` bytes in pieces that end at cuts[0..count), the rest last. Every answer but the last must
+ * be a state of `state_bytes`, which goes in front of the next piece.
+ */
+static inline struct answer ask_in_pieces(const struct unit *unit, const uint8_t *data,
+					  uint32_t len, const uint32_t *cuts, size_t count,
+					  uint32_t state_bytes, uint32_t cap)
+{
+	uint8_t *payload = aligned_bytes((size_t)len + state_bytes);
+	uint32_t at = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const uint32_t skip = i > 0 ? state_bytes : 0;
+		struct answer state;
+
+		if (cuts[i] > at)
+			memcpy(payload + skip, data + at, cuts[i] - at);
+		state = ask_opcode(unit, i > 0 ? PIECE_MIDDLE : PIECE_FIRST, payload,
+				   skip + cuts[i] - at, NULL, state_bytes);
+		assert_int_equal(state.status, 0);
+		assert_int_equal(state.len, state_bytes);
+		memcpy(payload, state.out, state_bytes);
+		answer_free(&state);
+		at = cuts[i];
+	}
+	if (len > at)
+		memcpy(payload + state_bytes, data + at, len - at);
+	struct answer answer =
+		ask_opcode(unit, PIECE_LAST, payload, state_bytes + len - at, NULL, cap);
+
+	free(payload);
+	return answer;
 }
 
 #endif /* GPUQ_TEST_RUNNER_H */

@@ -138,6 +138,50 @@ static void crc32c_of_messages_back_to_back_is_each_ones_own(void **state)
 	}
 }
 
+static void crc32c_in_pieces_is_the_crc_of_the_whole(void **state)
+{
+	static const uint32_t cuts[][3] = { { 0, 0, 0 },
+					    { 1, 2, 3 },
+					    { 64, 65, 4096 },
+					    { 5000, 5000, 40001 },
+					    { 70000, 70000, 70000 } };
+
+	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+		struct answer answer = ask_in_pieces(*state, bytes, sizeof(bytes), cuts[i], 3,
+						     CRC32C_STATE_BYTES, 4);
+		const uint32_t crc = crc32c_by_bits(bytes, sizeof(bytes));
+		uint32_t got;
+
+		assert_int_equal(answer.status, 0);
+		assert_int_equal(answer.len, 4);
+		memcpy(&got, answer.out, sizeof(got));
+		assert_int_equal(got, crc);
+		answer_free(&answer);
+	}
+}
+
+static void crc32c_refuses_pieces_that_cannot_be(void **state)
+{
+	static const struct {
+		uint32_t opcode, len, cap, status;
+	} cases[] = {
+		{ PIECE_LAST, CRC32C_STATE_BYTES - 1, 64, 2 },
+		{ PIECE_MIDDLE, 0, 64, 2 },
+		{ PIECE_FIRST, 9, CRC32C_STATE_BYTES - 1, 1 },
+		{ PIECE_LAST, CRC32C_STATE_BYTES, 3, 1 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct answer answer = ask_opcode(*state, cases[i].opcode, bytes, cases[i].len,
+						  NULL, cases[i].cap);
+
+		assert_int_equal(answer.status, cases[i].status);
+		assert_int_equal(answer.len, 0);
+		assert_canary_lives(answer.out, cases[i].cap);
+		answer_free(&answer);
+	}
+}
+
 static void crc32c_paths_agree_at_every_length(void **state)
 {
 	(void)state;
@@ -176,6 +220,8 @@ int main(void)
 		ON_EACH_UNIT(crc32c_with_exact_room_succeeds),
 		ON_EACH_UNIT(crc32c_without_room_fails_and_writes_nothing),
 		ON_EACH_UNIT(crc32c_of_messages_back_to_back_is_each_ones_own),
+		ON_EACH_UNIT(crc32c_in_pieces_is_the_crc_of_the_whole),
+		ON_EACH_UNIT(crc32c_refuses_pieces_that_cannot_be),
 		cmocka_unit_test(crc32c_paths_agree_at_every_length),
 		cmocka_unit_test(crc32c_instruction_is_there),
 	};

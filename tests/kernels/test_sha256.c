@@ -64,19 +64,19 @@ static void make_constants(void)
 	}
 }
 
-static void sha256_by_the_standard(const uint8_t *data, uint32_t len, uint8_t digest[32])
+/* `before` bytes, whole blocks, have led to `hash` already; it becomes the final one. */
+static void finish_by_the_standard(uint32_t hash[8], uint64_t before, const uint8_t *data,
+				   uint32_t len, uint8_t digest[32])
 {
 	const size_t blocks = ((size_t)len + 1 + 8 + 63) / 64;
 	uint8_t *padded = calloc(blocks, 64);
-	uint32_t hash[8];
 
 	assert_non_null(padded);
-	memcpy(hash, initial, sizeof(hash));
 	if (len > 0)
 		memcpy(padded, data, len);
 	padded[len] = 0x80;
 	for (size_t i = 0; i < 8; i++)
-		padded[blocks * 64 - 1 - i] = (uint8_t)((uint64_t)len * 8 >> 8 * i);
+		padded[blocks * 64 - 1 - i] = (uint8_t)((before + len) * 8 >> 8 * i);
 
 	for (size_t block = 0; block < blocks; block++) {
 		const uint8_t *m = padded + block * 64;
@@ -108,6 +108,14 @@ static void sha256_by_the_standard(const uint8_t *data, uint32_t len, uint8_t di
 	for (int i = 0; i < 32; i++)
 		digest[i] = (uint8_t)(hash[i / 4] >> (24 - 8 * (i % 4)));
 	free(padded);
+}
+
+static void sha256_by_the_standard(const uint8_t *data, uint32_t len, uint8_t digest[32])
+{
+	uint32_t hash[8];
+
+	memcpy(hash, initial, sizeof(hash));
+	finish_by_the_standard(hash, 0, data, len, digest);
 }
 
 /* ---- helpers ------------------------------------------------------------------------------- */
@@ -286,6 +294,120 @@ static void sha256_instructions_are_there(void **state)
 	assert_memory_equal(got, want, 32);
 }
 
+/* ---- in pieces ----------------------------------------------------------------------------- */
+
+static void expect_pieces(const struct unit *unit, uint32_t len, const uint32_t *cuts, size_t count)
+{
+	uint8_t digest[32];
+	struct answer answer = ask_in_pieces(unit, bytes, len, cuts, count, SHA256_STATE_BYTES, 32);
+
+	sha256_by_the_standard(bytes, len, digest);
+	assert_int_equal(answer.status, 0);
+	assert_int_equal(answer.len, 32);
+	assert_memory_equal(answer.out, digest, 32);
+	answer_free(&answer);
+}
+
+static void sha256_in_pieces_is_the_digest_of_the_whole(void **state)
+{
+	static const uint32_t none[] = { 0, 0 }, even[] = { 64, 128, 192 }, uneven[] = { 320, 384 };
+
+	expect_pieces(*state, 0, none, 1); /* nothing, in two pieces of nothing */
+	expect_pieces(*state, 0, none, 2);
+	expect_pieces(*state, 1, none, 2);
+	expect_pieces(*state, 64, even, 1); /* the last piece is empty */
+	expect_pieces(*state, 192, even, 3);
+	expect_pieces(*state, 193, even, 3);
+	expect_pieces(*state, 247, even, 3); /* the padding fits into one block, */
+	expect_pieces(*state, 248, even, 3); /* and does not */
+	expect_pieces(*state, 1000, uneven, 2);
+}
+
+/* The count of bytes goes beyond 32 bits: 2^32 and 2^61 - 64 bytes are said to lie behind us. */
+static void sha256_counts_the_bytes_of_all_pieces_in_64_bits(void **state)
+{
+	static const uint64_t befores[] = { 64, (uint64_t)1 << 32, ((uint64_t)1 << 61) - 64 };
+
+	for (size_t i = 0; i < sizeof(befores) / sizeof(befores[0]); i++) {
+		_Alignas(16) uint8_t payload[SHA256_STATE_BYTES + 10] = { 0 };
+		uint8_t digest[32];
+		uint32_t hash[8];
+
+		for (uint32_t word = 0; word < 8; word++) {
+			hash[word] = 0x01234567u * (word + 1);
+			for (uint32_t byte = 0; byte < 4; byte++)
+				payload[4 * word + byte] = (uint8_t)(hash[word] >> (24 - 8 * byte));
+		}
+		for (uint32_t byte = 0; byte < 8; byte++)
+			payload[32 + byte] = (uint8_t)(befores[i] >> (56 - 8 * byte));
+		memcpy(payload + SHA256_STATE_BYTES, "0123456789", 10);
+		finish_by_the_standard(hash, befores[i], (const uint8_t *)"0123456789", 10, digest);
+
+		struct answer answer =
+			ask_opcode(*state, PIECE_LAST, payload, sizeof(payload), NULL, 32);
+
+		assert_int_equal(answer.status, 0);
+		assert_memory_equal(answer.out, digest, 32);
+		answer_free(&answer);
+	}
+}
+
+static void expect_refused(const struct unit *unit, uint32_t opcode, uint32_t len, uint32_t cap,
+			   uint32_t status)
+{
+	struct answer answer = ask_opcode(unit, opcode, bytes, len, NULL, cap);
+
+	assert_int_equal(answer.status, status);
+	assert_int_equal(answer.len, 0);
+	assert_canary_lives(answer.out, cap);
+	answer_free(&answer);
+}
+
+static void sha256_refuses_pieces_that_cannot_be(void **state)
+{
+	expect_refused(*state, PIECE_LAST, SHA256_STATE_BYTES - 1, 64, 2);
+	expect_refused(*state, PIECE_MIDDLE, 0, 64, 2);
+	expect_refused(*state, PIECE_FIRST, 63, 64, 2);
+	expect_refused(*state, PIECE_MIDDLE, SHA256_STATE_BYTES + 65, 64, 2);
+	expect_refused(*state, PIECE_FIRST, 64, SHA256_STATE_BYTES - 1, 1);
+	expect_refused(*state, PIECE_LAST, SHA256_STATE_BYTES, 31, 1);
+}
+
+static void sha256_takes_other_opcodes_for_whole_messages(void **state)
+{
+	static const uint32_t opcodes[] = {
+		1, 2, 3, PIECE_OPCODES, PIECE_OPCODES - 1, PIECE_MIDDLE + 1, UINT32_MAX
+	};
+	uint8_t digest[32];
+
+	sha256_by_the_standard(bytes, 100, digest);
+	for (size_t i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+		struct answer answer = ask_opcode(*state, opcodes[i], bytes, 100, NULL, 32);
+
+		assert_int_equal(answer.status, 0);
+		assert_memory_equal(answer.out, digest, 32);
+		answer_free(&answer);
+	}
+}
+
+static void sha256_paths_agree_in_two_pieces(void **state)
+{
+	(void)state;
+	for (uint32_t len = 0; len <= 400; len++) {
+		const MsgView in = view_of(bytes, len);
+
+		for (uint32_t cut = 0; cut <= len; cut += SHA256_PIECE_MULTIPLE) {
+			uint8_t want[32], got[32];
+
+			sha256_by_the_standard(bytes, len, want);
+			sha256_path_portable_in_two(&in, cut, got);
+			assert_memory_equal(got, want, 32);
+			if (sha256_path_ni_in_two(&in, cut, got))
+				assert_memory_equal(got, want, 32);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +421,11 @@ int main(void)
 		ON_EACH_UNIT(sha256_of_every_length_matches_the_standard),
 		ON_EACH_UNIT(sha256_with_exact_room_succeeds),
 		ON_EACH_UNIT(sha256_without_room_fails_and_writes_nothing),
+		ON_EACH_UNIT(sha256_in_pieces_is_the_digest_of_the_whole),
+		ON_EACH_UNIT(sha256_counts_the_bytes_of_all_pieces_in_64_bits),
+		ON_EACH_UNIT(sha256_refuses_pieces_that_cannot_be),
+		ON_EACH_UNIT(sha256_takes_other_opcodes_for_whole_messages),
+		cmocka_unit_test(sha256_paths_agree_in_two_pieces),
 		cmocka_unit_test(sha256_by_the_standard_matches_hashlib),
 		cmocka_unit_test(sha256_paths_agree_at_every_length),
 		cmocka_unit_test(sha256_instructions_are_there),

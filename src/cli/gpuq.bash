@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# gpuq.bash - completion of the command gpuq for bash: installed as completions/gpuq.
+
+# Words that begin with what has been typed.
+_gpuq_words() {
+	local word
+	COMPREPLY=()
+	while IFS= read -r word; do
+		COMPREPLY+=("$word")
+	done < <(compgen -W "$1" -- "$2")
+}
+
+# Paths that begin with it; readline adds the slash of a folder.
+_gpuq_files() {
+	local path
+	compopt -o filenames 2>/dev/null || : # not while it is tested
+	COMPREPLY=()
+	while IFS= read -r path; do
+		COMPREPLY+=("$path")
+	done < <(compgen -f -- "$1")
+}
+
+# _gpuq_value OPTION TYPED: what may follow the option. Status 1: it takes no value.
+_gpuq_value() {
+	case $1 in
+	-p | --processor)
+		_gpuq_files "$2"
+		local files=("${COMPREPLY[@]}")
+		_gpuq_words "crc32c echo sha256 vecdot" "$2"
+		COMPREPLY+=("${files[@]}")
+		;;
+	-s | --split) _gpuq_words "lines nul files 4K 64K 1M" "$2" ;;
+	-d | --device) _gpuq_words "auto cpu cuda" "$2" ;;
+	-f | --format) _gpuq_words "hex text raw" "$2" ;;
+	--order) _gpuq_words "input completion" "$2" ;;
+	--progress) _gpuq_words "auto always never" "$2" ;;
+	--data | --trace | --files0-from | -o | --output) _gpuq_files "$2" ;;
+	-c | --consumers | --slots | --slot-bytes | --result-bytes) COMPREPLY=() ;;
+	*) return 1 ;;
+	esac
+}
+
+_gpuq_run() {
+	local typed=$1 before=$2
+	# "--split=li" comes as three words: --split, = and li
+	if [ "$typed" = "=" ]; then
+		typed=''
+	elif [ "$before" = "=" ]; then
+		before=${COMP_WORDS[COMP_CWORD - 2]}
+	fi
+	if _gpuq_value "$before" "$typed"; then
+		return
+	fi
+	case $typed in
+	-*)
+		_gpuq_words "--processor --data --split --null --files0-from --skip-empty --output
+			--format --names --order --device --consumers --slots --slot-bytes
+			--result-bytes --summary --json --progress --trace --quiet --help" "$typed"
+		;;
+	*) _gpuq_files "$typed" ;;
+	esac
+}
+
+_gpuq() {
+	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+	COMPREPLY=()
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		_gpuq_words "run info processors help --help --version" "$typed"
+		return
+	fi
+	case ${COMP_WORDS[1]} in
+	run) _gpuq_run "$typed" "$before" ;;
+	help) _gpuq_words "run info processors" "$typed" ;;
+	info | processors) _gpuq_words "--help" "$typed" ;;
+	esac
+}
+
+complete -F _gpuq gpuq

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* setup.c - `gpuq run` before the first message: output, sizes, queue, progress bar. */
+#define _GNU_SOURCE
+#include "cli.h"
+#include "load.h"
+#include "processors.h"
+#include "run.h"
+#include "signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- files that are written to --------------------------------------------------------------- */
+
+/* What is written at `path` would be the end of one of the inputs, or of the data. */
+static bool spares_the_input(const struct run *r, const char *option, const char *path)
+{
+	struct stat st;
+	struct stat data;
+	const char *name;
+
+	if (stat(path, &st) != 0)
+		return true; /* it is not there yet */
+	name = input_find(&r->input, &st);
+	if (name) {
+		warn_line("%s is '%s', which is the input '%s'", option, path, name);
+		return false;
+	}
+	if (r->options->data_path && stat(r->options->data_path, &data) == 0 &&
+	    input_same_file(&st, &data)) {
+		warn_line("%s is '%s', which is the file of --data", option, path);
+		return false;
+	}
+	return true;
+}
+
+/* The trace is written last: it would take the place of the results. */
+static bool spares_the_output(const struct run *r, int fd)
+{
+	const char *path = r->options->trace_path;
+	struct stat trace;
+	struct stat output;
+
+	if (!path || stat(path, &trace) != 0 || fstat(fd, &output) != 0 ||
+	    !input_same_file(&trace, &output))
+		return true;
+	warn_line("--trace is '%s', which is where the results go", path);
+	return false;
+}
+
+/* Nothing of an old file is lost before there is a queue: see start_output(). */
+static int open_output(struct run *r)
+{
+	const struct run_options *o = r->options;
+	int fd = STDOUT_FILENO;
+
+	if (o->trace_path && !spares_the_input(r, "--trace", o->trace_path))
+		return CLI_USAGE;
+	if (o->output_path) {
+		if (!spares_the_input(r, "--output", o->output_path))
+			return CLI_USAGE;
+		fd = open(o->output_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+		if (fd < 0) {
+			warn_line("--output %s: cannot open: %s", o->output_path, strerror(errno));
+			return CLI_OUTPUT_FAILED;
+		}
+	}
+	if (!spares_the_output(r, fd))
+		return CLI_USAGE;
+	if (!output_init(&r->output, fd, o->format)) {
+		warn_line("no memory for the output");
+		return CLI_NO_QUEUE;
+	}
+	r->output.separator = o->split == SPLIT_NUL ? '\0' : '\n';
+	/* messages on stderr that come back as input never end either */
+	input_add_sink(&r->input, fd);
+	input_add_sink(&r->input, STDERR_FILENO);
+	return CLI_OK;
+}
+
+static int start_output(struct run *r)
+{
+	struct stat st;
+
+	if (!r->options->output_path)
+		return CLI_OK;
+	if (fstat(r->output.fd, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(r->output.fd, 0)) {
+		warn_line("--output %s: cannot be emptied: %s", r->options->output_path,
+			  strerror(errno));
+		return CLI_OUTPUT_FAILED;
+	}
+	return CLI_OK;
+}
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+static int load_data(const struct run_options *o, QueueConfig *config, uint8_t **out_data)
+{
+	const struct named_processor *p = find_processor(o->processor);
+	const char *wrong = NULL;
+	size_t bytes = 0;
+
+	*out_data = NULL;
+	if (!o->data_path) {
+		if (!p || !p->check_data)
+			return CLI_OK;
+		return usage_error("run", "--processor %s needs --data FILE: see gpuq(1)",
+				   o->processor);
+	}
+	*out_data = load_file("--data", o->data_path, false, &bytes);
+	if (!*out_data)
+		return CLI_NO_QUEUE;
+	if (p && p->check_data)
+		wrong = p->check_data(*out_data, bytes);
+	if (wrong) {
+		warn_line("--data %s: cannot be used by %s: it %s", o->data_path, o->processor,
+			  wrong);
+		return CLI_NO_QUEUE;
+	}
+	if (bytes > 0) {
+		config->processor_data = *out_data;
+		config->processor_data_bytes = bytes;
+	}
+	return CLI_OK;
+}
+
+static void say_why_no_queue(const struct run_options *o)
+{
+	const char *name = o->processor;
+
+	warn_line("cannot create the queue: %s", q_last_error());
+	if (!strchr(name, '/') && !find_processor(name) && access(name, F_OK) == 0)
+		warn_line("'%s' without a '/' is looked for where libraries are; the file here is "
+			  "./%s",
+			  name, name);
+}
+
+static GpuQueue *init_queue(const struct run *r, QueueConfig *config)
+{
+	config->capacity = r->plan.slots;
+	config->slot_bytes = r->plan.slot_bytes;
+	config->result_bytes = r->plan.result_bytes;
+	config->consumers = r->plan.consumers;
+	return q_init(config);
+}
+
+static bool same_plan(const struct plan *a, const struct plan *b)
+{
+	return a->slots == b->slots && a->slot_bytes == b->slot_bytes &&
+	       a->result_bytes == b->result_bytes && a->consumers == b->consumers;
+}
+
+/* What the queue is to be like is known only when its device is. */
+static int open_queue(struct run *r, QueueConfig *config)
+{
+	const struct run_options *o = r->options;
+	const uint32_t cpus = cpus_available();
+	struct plan for_cpus;
+	int code = plan_make(o, &r->input, o->device == Q_DEVICE_CPU ? cpus : 0, &r->plan);
+
+	if (code != CLI_OK)
+		return code;
+	r->queue = init_queue(r, config);
+	if (r->queue && q_info(r->queue, &r->info) == Q_OK && r->info.device == Q_DEVICE_CPU &&
+	    plan_make(o, &r->input, cpus, &for_cpus) == CLI_OK && !same_plan(&r->plan, &for_cpus)) {
+		q_shutdown(r->queue);
+		r->plan = for_cpus;
+		config->device = Q_DEVICE_CPU;
+		r->queue = init_queue(r, config);
+	}
+	if (!r->queue) {
+		say_why_no_queue(o);
+		return CLI_NO_QUEUE;
+	}
+	if (q_info(r->queue, &r->info) != Q_OK) {
+		warn_line("q_info failed: %s", q_last_error());
+		return CLI_NO_QUEUE;
+	}
+	return CLI_OK;
+}
+
+static int make_queue(struct run *r)
+{
+	const struct run_options *o = r->options;
+	QueueConfig config = {
+		.device = o->device,
+		.flags = o->trace_path ? Q_TRACE : 0,
+		.processor = o->processor,
+	};
+	uint8_t *data;
+	int code = load_data(o, &config, &data);
+
+	if (code == CLI_OK)
+		code = open_queue(r, &config);
+	free(data); /* the library has a copy */
+	return code;
+}
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
+static void clear_progress(void *user)
+{
+	progress_clear(user);
+}
+
+static void set_up_progress(struct run *r)
+{
+	const struct run_options *o = r->options;
+	struct progress *p = &r->progress;
+
+	p->start_ns = clock_ns();
+	p->enabled = !o->quiet && (o->progress == PROGRESS_ALWAYS ||
+				   (o->progress == PROGRESS_AUTO && isatty(STDERR_FILENO) &&
+				    !input_is_typed(&r->input)));
+	if (!p->enabled)
+		return;
+	p->has_total = input_total(&r->input, &p->total_bytes);
+	/* Bar and results share the terminal: the bar leaves before a result is written. */
+	if (isatty(r->output.fd)) {
+		r->output.before_write = clear_progress;
+		r->output.user = p;
+	}
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+int set_up(struct run *r)
+{
+	const struct run_options *o = r->options;
+	int code;
+
+	r->poll_fd = -1;
+	input_init(&r->input, o->files, o->file_count);
+	code = open_output(r);
+	if (code == CLI_OK)
+		code = make_queue(r);
+	if (code == CLI_OK)
+		code = start_output(r);
+	if (code != CLI_OK)
+		return code;
+	if (!signals_init() || !window_init(&r->window, r->plan.slots) ||
+	    !(o->split == SPLIT_FILES ? streams_init : cutter_init)(r)) {
+		warn_line("cannot set up: %s", strerror(errno));
+		return CLI_NO_QUEUE;
+	}
+	set_up_progress(r);
+	return CLI_OK;
+}
+
+void tear_down(struct run *r)
+{
+	q_shutdown(r->queue);
+	cutter_free(r);
+	streams_free(r);
+	window_free(&r->window);
+	output_free(&r->output);
+}
