@@ -75,7 +75,7 @@ struct MessageDescriptor {
 	uint32_t length; /* bytes, not 0 */
 	uint32_t flags;  /* none defined: 0 */
 };
-Q_STATIC_ASSERT(sizeof(struct MessageDescriptor) == 24, "layout is shared between processes");
+GPUQ_STATIC_ASSERT(sizeof(struct MessageDescriptor) == 24, "layout is shared between processes");
 
 typedef enum RingMessageKind { Q_MESSAGE_INLINE = 0, Q_MESSAGE_DESCRIPTOR = 1 } RingMessageKind;
 
