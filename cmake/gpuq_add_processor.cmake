@@ -100,6 +100,19 @@ function(_gpuq_write_processor_wrapper)
 @arg_TAIL@")
 endfunction()
 
+# Internal: why no GPU image can be made from or in one of the paths ARGN, or "". CMake makes no file
+# whose path has one of the first three characters; nvcc cuts at commas, and has a shell read the rest.
+function(_gpuq_why_no_image out)
+	set(why "")
+	foreach(path IN LISTS ARGN)
+		if(path MATCHES "[#<>,$`']")
+			string(CONCAT why "CMake and nvcc cannot make a GPU image where a path has one of "
+				"# < > , $ ` ' in it: ${path}")
+		endif()
+	endforeach()
+	set(${out} "${why}" PARENT_SCOPE)
+endfunction()
+
 # Internal: nvcc's path in the named variable, or "".
 function(_gpuq_find_nvcc out)
 	if(NOT DEFINED GPUQ_NVCC)
@@ -404,6 +417,15 @@ function(gpuq_add_processor)
 	endif()
 
 	_gpuq_find_nvcc(nvcc)
+	set(folders "${CMAKE_CURRENT_BINARY_DIR}" "${_gpuq_device_include}" ${sources})
+	_gpuq_why_no_image(why_no_image ${folders})
+	if(nvcc AND why_no_image AND extension STREQUAL ".cu" AND NOT arg_CPU_ONLY)
+		if(arg_CUDA_ONLY OR DEFINED arg_FATBIN)
+			message(FATAL_ERROR "${who} ${why_no_image}")
+		endif()
+		message(WARNING "${who} for the CPU device only: ${why_no_image}")
+		set(nvcc "")
+	endif()
 	if(arg_CUDA_ONLY OR DEFINED arg_FATBIN)
 		if(NOT extension STREQUAL ".cu" OR arg_CPU_ONLY)
 			message(FATAL_ERROR "${who} CUDA_ONLY and FATBIN need a .cu source that is not CPU_ONLY")
