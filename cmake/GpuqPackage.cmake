@@ -40,6 +40,8 @@ threads that run the same function.")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME "${gpuq_deb_library}")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SHLIBDEPS ON)
+file(WRITE "${PROJECT_BINARY_DIR}/gpuq_generated/triggers" "activate-noawait ldconfig\n")
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA "${PROJECT_BINARY_DIR}/gpuq_generated/triggers")
 set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "${gpuq_deb_what}
 .
 This package contains the shared library.")
