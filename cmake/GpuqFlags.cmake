@@ -35,3 +35,34 @@ if(gpuq_sanitize_options)
 	target_compile_options(gpuq_flags INTERFACE ${gpuq_sanitize_options} -fno-omit-frame-pointer)
 	target_link_options(gpuq_flags INTERFACE ${gpuq_sanitize_options})
 endif()
+
+# gpuq_no_undefined: the library may not use what it does not link, which is a check of our own. A
+# sanitized library leaves the run-time's symbols to the executable, whoever put the sanitizer into
+# the flags; so ask the linker, with the flags there are. As a part of another project, whose
+# folders may add flags that this does not see, it is not checked.
+set(gpuq_no_undefined "")
+if(PROJECT_IS_TOP_LEVEL AND NOT GPUQ_SANITIZE)
+	include(CheckCSourceCompiles)
+	string(TOUPPER "${CMAKE_BUILD_TYPE}" gpuq_config)
+	string(MD5 gpuq_key "${CMAKE_C_COMPILER} ${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${gpuq_config}} ${CMAKE_EXE_LINKER_FLAGS}")
+	set(gpuq_outer_configuration "${CMAKE_TRY_COMPILE_CONFIGURATION}")
+	set(CMAKE_TRY_COMPILE_CONFIGURATION "${CMAKE_BUILD_TYPE}")
+	set(CMAKE_REQUIRED_FLAGS -fPIC)
+	set(CMAKE_REQUIRED_LINK_OPTIONS -shared LINKER:-z,defs)
+	check_c_source_compiles("
+int at(int *array, int i);
+int at(int *array, int i)
+{
+	volatile int local[4] = { i };
+
+	array[i] += i;
+	return array[i] / local[i & 3];
+}
+" GPUQ_NO_UNDEFINED_${gpuq_key})
+	unset(CMAKE_REQUIRED_FLAGS)
+	unset(CMAKE_REQUIRED_LINK_OPTIONS)
+	set(CMAKE_TRY_COMPILE_CONFIGURATION "${gpuq_outer_configuration}")
+	if(GPUQ_NO_UNDEFINED_${gpuq_key})
+		set(gpuq_no_undefined LINKER:-z,defs)
+	endif()
+endif()

@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What `cmake --install` puts into the prefix. Everything in it finds its neighbours by relative
-# paths: the prefix may be moved.
+# paths: the prefix may be moved. Four components, which become four packages
+# (cmake/GpuqPackage.cmake): library, development, command, documentation.
 
 set(gpuq_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/gpuq")
 
 install(TARGETS gpuq gpuq_static
 	EXPORT gpuqTargets
 	LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
-	ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+		COMPONENT library NAMELINK_COMPONENT development
+	ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+		COMPONENT development)
 install(DIRECTORY include/gpuq DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
-	FILES_MATCHING PATTERN "*.h")
-file(GLOB gpuq_man_pages CONFIGURE_DEPENDS docs/man/*.1)
-if(gpuq_man_pages)
-	install(FILES ${gpuq_man_pages} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1")
+	COMPONENT development FILES_MATCHING PATTERN "*.h")
+install(FILES kernels/vecdot.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/gpuq"
+	COMPONENT development)
+if(TARGET gpuq_cli)
+	install(TARGETS gpuq_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT command)
+	file(GLOB gpuq_man_pages CONFIGURE_DEPENDS docs/man/*.1)
+	install(FILES ${gpuq_man_pages} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT command)
+	install(FILES src/cli/gpuq.bash RENAME gpuq COMPONENT command
+		DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")
 endif()
+install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}"
+	COMPONENT documentation)
+install(DIRECTORY docs DESTINATION "${CMAKE_INSTALL_DOCDIR}"
+	COMPONENT documentation FILES_MATCHING PATTERN "*.md" PATTERN man EXCLUDE)
+# Not what somebody has built in there.
+install(DIRECTORY examples DESTINATION "${CMAKE_INSTALL_DOCDIR}"
+	COMPONENT documentation PATTERN "build*" EXCLUDE)
 
-install(EXPORT gpuqTargets NAMESPACE gpuq:: DESTINATION "${gpuq_package_dir}")
+install(EXPORT gpuqTargets NAMESPACE gpuq:: DESTINATION "${gpuq_package_dir}"
+	COMPONENT development)
 configure_package_config_file(cmake/gpuqConfig.cmake.in "${PROJECT_BINARY_DIR}/gpuqConfig.cmake"
 	INSTALL_DESTINATION "${gpuq_package_dir}")
 # Below 1.0 a minor release may change the interface.
@@ -26,13 +42,13 @@ install(FILES
 	"${PROJECT_BINARY_DIR}/gpuqConfig.cmake"
 	"${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake"
 	cmake/gpuq_add_processor.cmake
-	DESTINATION "${gpuq_package_dir}")
+	DESTINATION "${gpuq_package_dir}" COMPONENT development)
 # What gpuq_add_processor() compiles for GPUs: the grid's loop around the user's function.
 install(FILES src/device/atomics.h src/device/protocol.h
-	DESTINATION "${gpuq_package_dir}/include/device")
+	DESTINATION "${gpuq_package_dir}/include/device" COMPONENT development)
 install(FILES src/device/cuda/grid.h src/device/cuda/grid.cuh src/device/cuda/lanes.cuh
 		src/device/cuda/look.cuh src/device/cuda/message.cuh
-	DESTINATION "${gpuq_package_dir}/include/device/cuda")
+	DESTINATION "${gpuq_package_dir}/include/device/cuda" COMPONENT development)
 
 # pkg-config: relative to the .pc file where it can be, so that the prefix may be moved.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
@@ -54,5 +70,6 @@ endif()
 foreach(library ${CMAKE_DL_LIBS} m)
 	string(APPEND gpuq_pc_private " -l${library}")
 endforeach()
-configure_file(gpuq.pc.in gpuq.pc @ONLY)
-install(FILES "${PROJECT_BINARY_DIR}/gpuq.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+configure_file(gpuq.pc.in "${PROJECT_BINARY_DIR}/gpuq.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/gpuq.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig"
+	COMPONENT development)

@@ -49,20 +49,68 @@ include_guard(GLOBAL)
 # The functions below keep these policies, whatever the project that includes them asks for.
 cmake_policy(PUSH)
 cmake_policy(VERSION 3.24)
+if(POLICY CMP0174)
+	cmake_policy(SET CMP0174 NEW) # an empty value is one, and not a warning
+endif()
+
+# Internal: a path as a part of a string in quotes: of C's, of a shell's, of the assembler's.
+function(_gpuq_quote out path)
+	string(REPLACE "\\" "\\\\" path "${path}")
+	string(REPLACE "\"" "\\\"" path "${path}")
+	set(${out} "${path}" PARENT_SCOPE)
+endfunction()
+
+# Internal: a path for C's __asm__(), in a string of the assembler's in one of C's.
+function(_gpuq_path_in_asm out path)
+	_gpuq_quote(path "${path}")
+	_gpuq_quote(path "${path}")
+	set(${out} "${path}" PARENT_SCOPE)
+endfunction()
+
+# Internal: the lines that include a source and look that it has defined process_message() as it must.
+# Nothing has declared that before, which is no fault of the source's. `tag`: see Q_PROCESSOR_LOOK_.
+function(_gpuq_include out source tag)
+	cmake_path(GET source FILENAME name)
+	_gpuq_quote(name "${name}")
+	set(${out} "Q_PROCESSOR_EXPECT_
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored \"-Wmissing-declarations\"
+#if !defined(__cplusplus) || defined(__clang__)
+#pragma GCC diagnostic ignored \"-Wmissing-prototypes\"
+#endif
+#include \"${source}\"
+#pragma GCC diagnostic pop
+Q_PROCESSOR_LOOK_(${tag}, \"${name} \")
+" PARENT_SCOPE)
+endfunction()
 
 # Internal: a file that gives process_message() a name of its own, then includes the source.
 # Written only if it changes, so that configuring again rebuilds nothing.
 function(_gpuq_write_processor_wrapper)
 	cmake_parse_arguments(PARSE_ARGV 0 arg "" "OUTPUT;FUNCTION;SOURCE;GRANULARITY;HEAD;TAIL" "")
+	_gpuq_include(included "${arg_SOURCE}" own)
 	file(CONFIGURE OUTPUT "${arg_OUTPUT}" @ONLY NEWLINE_STYLE UNIX CONTENT
-"/* Made by gpuq_add_processor() from @arg_SOURCE@; changes are lost. */
+"// Made by gpuq_add_processor() from @arg_SOURCE@; changes are lost.
 #define Q_GRANULARITY @arg_GRANULARITY@
+#define Q_PROCESSOR_GLUE_
 #define process_message @arg_FUNCTION@
 @arg_HEAD@#include <gpuq/processor.h>
 #if !defined(Q_PROCESSOR_CUDA_ONLY)
-#include \"@arg_SOURCE@\"
-#endif
+@included@#endif
 @arg_TAIL@")
+endfunction()
+
+# Internal: why no GPU image can be made from or in one of the paths ARGN, or "". CMake makes no file
+# whose path has one of the first three characters; nvcc cuts at commas, and has a shell read the rest.
+function(_gpuq_why_no_image out)
+	set(why "")
+	foreach(path IN LISTS ARGN)
+		if(path MATCHES "[#<>,$`']")
+			string(CONCAT why "CMake and nvcc cannot make a GPU image where a path has one of "
+				"# < > , $ ` ' in it: ${path}")
+		endif()
+	endforeach()
+	set(${out} "${why}" PARENT_SCOPE)
 endfunction()
 
 # Internal: nvcc's path in the named variable, or "".
@@ -108,9 +156,11 @@ function(_gpuq_make_fatbin)
 	endforeach()
 	list(APPEND codes -gencode "arch=compute_75,code=compute_75")
 	file(CONFIGURE OUTPUT "${arg_OUTPUT}.cu" @ONLY NEWLINE_STYLE UNIX CONTENT
-"/* Made by gpuq_add_processor() from @arg_SOURCE@; changes are lost. */
+"// Made by gpuq_add_processor() from @arg_SOURCE@; changes are lost.
 #define Q_GRANULARITY @arg_GRANULARITY@
+#define Q_PROCESSOR_GLUE_
 #include <gpuq/processor.h>
+Q_PROCESSOR_EXPECT_
 #include \"@arg_SOURCE@\"
 @result_only@#include \"device/cuda/grid.cuh\"
 ")
@@ -139,11 +189,15 @@ function(_gpuq_make_fatbin)
 		COMMENT "GPU image of ${arg_SOURCE}")
 endfunction()
 
-# Internal: the lines that put a file's bytes into an object and declare them as `symbol`.
+# Internal: the lines that put a file's bytes into an object and declare them as `symbol`. It is
+# global, for link-time optimisation may put these lines and their user into different objects.
 function(_gpuq_embed out symbol file)
+	_gpuq_path_in_asm(file "${file}")
 	set(${out} "
-__asm__(\".pushsection .rodata\\n\"
+__asm__(\".pushsection .rodata.${symbol},\\\"a\\\",@progbits\\n\"
 	\".balign 64\\n\"
+	\".globl ${symbol}\\n\"
+	\".hidden ${symbol}\\n\"
 	\"${symbol}:\\n\"
 	\".incbin \\\"${file}\\\"\\n\"
 	\".popsection\\n\");
@@ -169,6 +223,9 @@ function(_gpuq_attach_processor_wrapper target wrapper)
 		APPEND PROPERTY OBJECT_DEPENDS "${ARGN}")
 	set_property(SOURCE "${wrapper}" TARGET_DIRECTORY ${target}
 		APPEND PROPERTY INCLUDE_DIRECTORIES "${include_directories}")
+	# All wrappers give the same names to different things.
+	set_property(SOURCE "${wrapper}" TARGET_DIRECTORY ${target}
+		PROPERTY SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
 
 # Internal: a source's full path and extension, after looking that it can be one.
@@ -177,7 +234,7 @@ function(_gpuq_check_source who path out_path out_extension)
 	if(NOT EXISTS "${path}" OR IS_DIRECTORY "${path}")
 		message(FATAL_ERROR "${who} there is no file ${path}")
 	endif()
-	if(path MATCHES "[\"\\\\\n]")
+	if(path MATCHES "[\"\\\\\n;]")
 		message(FATAL_ERROR "${who} the path holds a character #include cannot take: ${path}")
 	endif()
 	cmake_path(GET path EXTENSION LAST_ONLY extension)
@@ -224,16 +281,13 @@ function(_gpuq_write_switch)
 	set(cases "")
 	set(number 0)
 	foreach(source IN LISTS arg_SOURCES)
-		# Declared static, the function is so, and compilers inline what is called once. The sources
-		# that define it need not know.
 		set(function "q_process_${number}_${arg_IDENTIFIER}")
+		_gpuq_include(lines "${source}" ${number})
 		string(APPEND included "
-static ${qualifier}void ${function}(${parameters});
 #undef process_message
 #define process_message ${function}
 #undef Q_RESULT_ONLY
-#include \"${source}\"
-#if !defined(Q_RESULT_ONLY)
+${lines}#if !defined(Q_RESULT_ONLY)
 #define Q_NOT_RESULT_ONLY
 #endif
 ")
@@ -249,7 +303,7 @@ static ${qualifier}void ${function}(${parameters});
 		math(EXPR number "${number} + 1")
 	endforeach()
 	file(CONFIGURE OUTPUT "${arg_OUTPUT}" @ONLY NEWLINE_STYLE UNIX CONTENT
-"/* Made by gpuq_add_processor(); changes are lost. */
+"// Made by gpuq_add_processor(); changes are lost.
 #include <gpuq/processor.h>
 
 #pragma push_macro(\"process_message\")
@@ -285,6 +339,9 @@ function(gpuq_add_processor)
 	endif()
 	if(DEFINED arg_KEYWORDS_MISSING_VALUES)
 		message(FATAL_ERROR "${who} no value after ${arg_KEYWORDS_MISSING_VALUES}")
+	endif()
+	if("FATBIN" IN_LIST ARGN AND "${arg_FATBIN}" STREQUAL "")
+		message(FATAL_ERROR "${who} the path after FATBIN is empty")
 	endif()
 	if(arg_CUDA_ONLY AND arg_CPU_ONLY)
 		message(FATAL_ERROR "${who} CPU_ONLY and CUDA_ONLY exclude each other")
@@ -360,6 +417,15 @@ function(gpuq_add_processor)
 	endif()
 
 	_gpuq_find_nvcc(nvcc)
+	set(folders "${CMAKE_CURRENT_BINARY_DIR}" "${_gpuq_device_include}" ${sources})
+	_gpuq_why_no_image(why_no_image ${folders})
+	if(nvcc AND why_no_image AND extension STREQUAL ".cu" AND NOT arg_CPU_ONLY)
+		if(arg_CUDA_ONLY OR DEFINED arg_FATBIN)
+			message(FATAL_ERROR "${who} ${why_no_image}")
+		endif()
+		message(WARNING "${who} for the CPU device only: ${why_no_image}")
+		set(nvcc "")
+	endif()
 	if(arg_CUDA_ONLY OR DEFINED arg_FATBIN)
 		if(NOT extension STREQUAL ".cu" OR arg_CPU_ONLY)
 			message(FATAL_ERROR "${who} CUDA_ONLY and FATBIN need a .cu source that is not CPU_ONLY")

@@ -19,9 +19,9 @@
 
 #ifdef __cplusplus
 extern "C" {
-#define Q_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#define GPUQ_STATIC_ASSERT(condition, text) static_assert(condition, text)
 #else
-#define Q_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#define GPUQ_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #endif
 
 /*
@@ -318,14 +318,14 @@ typedef struct TraceSummary {
 	uint64_t reserved[14];
 } TraceSummary;
 
-Q_STATIC_ASSERT(sizeof(TraceStage) == 48, "TraceStage is frozen");
-Q_STATIC_ASSERT(sizeof(TraceSummary) == 384, "TraceSummary is frozen");
-Q_STATIC_ASSERT(sizeof(QueueConfig) == 200, "QueueConfig is frozen");
-Q_STATIC_ASSERT(sizeof(EnqueueOptions) == 64, "EnqueueOptions is frozen");
-Q_STATIC_ASSERT(sizeof(EnqueueItem) == 16, "EnqueueItem is frozen");
-Q_STATIC_ASSERT(sizeof(Completion) == 32, "Completion is frozen");
-Q_STATIC_ASSERT(sizeof(QueueStats) == 256, "QueueStats is frozen");
-Q_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
+GPUQ_STATIC_ASSERT(sizeof(TraceStage) == 48, "TraceStage is frozen");
+GPUQ_STATIC_ASSERT(sizeof(TraceSummary) == 384, "TraceSummary is frozen");
+GPUQ_STATIC_ASSERT(sizeof(QueueConfig) == 200, "QueueConfig is frozen");
+GPUQ_STATIC_ASSERT(sizeof(EnqueueOptions) == 64, "EnqueueOptions is frozen");
+GPUQ_STATIC_ASSERT(sizeof(EnqueueItem) == 16, "EnqueueItem is frozen");
+GPUQ_STATIC_ASSERT(sizeof(Completion) == 32, "Completion is frozen");
+GPUQ_STATIC_ASSERT(sizeof(QueueStats) == 256, "QueueStats is frozen");
+GPUQ_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
 
 /* ---- life cycle ------------------------------------------------------------------------ */
 

@@ -150,6 +150,34 @@ typedef struct QProcessorImage {
 	uint64_t reserved[4];
 } QProcessorImage;
 
+/* For generated files, which define Q_PROCESSOR_GLUE_ before the include, the header does not
+ * declare process_message(), so that they can look, after the source, whether that did: the
+ * compiler then says what it must be, where otherwise a linker would miss it. EXPECT stands before
+ * the source, for a name has to be declared to be looked for. `tag_`: part of an identifier, of its
+ * own each time. */
+#ifdef __cplusplus
+#define Q_PROCESSOR_EXPECT_ __device__ void process_message(struct QProcessorMissing *);
+#define Q_PROCESSOR_LOOK_(tag_, text_)                                                             \
+	template <typename F>                                                                      \
+	static constexpr auto q_fits_##tag_(int)->decltype(static_cast<F>(process_message), true)  \
+	{                                                                                          \
+		return true;                                                                       \
+	}                                                                                          \
+	template <typename F> static constexpr bool q_fits_##tag_(long)                            \
+	{                                                                                          \
+		return false;                                                                      \
+	}                                                                                          \
+	static_assert(q_fits_##tag_<void (*)(const MsgView &, ResultView *)>(0), text_             \
+		      "must define void process_message(const MsgView &in, ResultView *out)");
+#else
+#define Q_PROCESSOR_EXPECT_
+#define Q_PROCESSOR_LOOK_(tag_, text_)                                                             \
+	_Static_assert(_Generic(&process_message, void (*)(const MsgView *, ResultView *) : 1,     \
+				default : 0),                                                      \
+		       text_                                                                       \
+		       "must define void process_message(const MsgView *in, ResultView *out)");
+#endif
+
 #if defined(__CUDACC_RTC__)
 /* As under nvcc, below: the device's side of the source only. */
 #define Q_PROCESSOR_IMAGE(name_)    static_assert(true, name_)
@@ -157,12 +185,16 @@ typedef struct QProcessorImage {
 #else
 #ifdef __cplusplus
 static_assert(sizeof(QProcessorImage) == 80, "QProcessorImage is frozen");
+#if !defined(Q_PROCESSOR_GLUE_)
 __device__ void process_message(const MsgView &in, ResultView *out);
+#endif
 #define Q_PROCESSOR_C_LINKAGE      extern "C"
 #define Q_PROCESSOR_CALL_(in, out) process_message(*(in), (out))
 #else
 _Static_assert(sizeof(QProcessorImage) == 80, "QProcessorImage is frozen");
+#if !defined(Q_PROCESSOR_GLUE_)
 void process_message(const MsgView *in, ResultView *out);
+#endif
 #define Q_PROCESSOR_C_LINKAGE
 #define Q_PROCESSOR_CALL_(in, out) process_message((in), (out))
 #endif

@@ -30,7 +30,7 @@ extern "C" {
  *            it first. A validator runs with cancellation off.
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
- *            or changes what a signal does or the caller's mask; no call starts a thread.
+ *            or changes what a signal does or the caller's mask; only q_ring_fd() starts a thread.
  * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
  *            delays nobody else. (Until it goes on, what a dead one had stays lost; with
  *            Q_RING_SINGLE, see also q_ring_close().)
@@ -89,7 +89,7 @@ struct MessageDescriptor {
 	uint32_t length; /* bytes, not 0 */
 	uint32_t flags;  /* none defined: 0 */
 };
-Q_STATIC_ASSERT(sizeof(struct MessageDescriptor) == 24, "layout is shared between processes");
+GPUQ_STATIC_ASSERT(sizeof(struct MessageDescriptor) == 24, "layout is shared between processes");
 
 typedef enum RingMessageKind { Q_MESSAGE_INLINE = 0, Q_MESSAGE_DESCRIPTOR = 1 } RingMessageKind;
 
@@ -282,6 +282,13 @@ Q_API QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *
 					 QueuePriority priority);
 
 /**
+ * q_ring_send_descriptor(), waiting for room. The region is held meanwhile.
+ * @return further: Q_ERR_TIMEOUT in place of Q_ERR_FULL; with timeout_ms 0, Q_ERR_FULL.
+ */
+Q_API QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor *descriptor,
+						 QueuePriority priority, uint32_t timeout_ms);
+
+/**
  * The sequence that the next message will have.
  *
  * Sequences begin with 0 after q_ring_create(); no two messages have the same, and each sender's
@@ -335,6 +342,29 @@ Q_API QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMes
  *         with q_region_release().
  */
 Q_API QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out);
+
+/**
+ * q_ring_recv_typed(), waiting for a message.
+ * @return further: Q_ERR_TIMEOUT in place of Q_ERR_EMPTY; with timeout_ms 0, Q_ERR_EMPTY.
+ */
+Q_API QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
+					    uint32_t timeout_ms);
+
+/**
+ * A file descriptor for poll(), select() and epoll, readable (level-triggered) from when there is
+ * something to receive, or the ring is closed, until a receive through this handle has found
+ * nothing. So receive until Q_ERR_EMPTY. One wake-up with nothing to receive may happen when
+ * another receiver has been faster; on a closed ring with nothing left it stays readable, and
+ * receives give Q_ERR_SHUTDOWN.
+ *
+ * It is served by one library thread a handle, made by the first call, which sleeps as a receiver
+ * does: it becomes readable within the time that thread needs to be scheduled.
+ *
+ * @return the descriptor, owned by the handle and closed by q_ring_destroy(); -1 on failure, and
+ *         q_last_error() says why: r is NULL or of the process that forked this one, or no
+ *         descriptor or thread could be had.
+ */
+Q_API int q_ring_fd(RingQueue *r);
 
 /** Drop the message at the front; a descriptor's region is released. @return Q_OK; Q_ERR_EMPTY;
  *  Q_ERR_SHUTDOWN; Q_ERR_UNSUPPORTED: it is a descriptor and no regions are bound here. */

@@ -200,6 +200,7 @@ static RingQueue *new_handle(const RingConfig *cfg)
 	r->serial = gq_fetch_add_relaxed_u64(&serials, 1) + 1;
 	gq__watch_forks();
 	r->generation = gq__generation;
+	gq__ring_poll_begin(r);
 	if ((cfg->flags & Q_RING_AGEING) != 0) {
 		r->turn = gq__alloc(GQ_RECORDS * sizeof(*r->turn), "the ring's turns");
 		if (r->turn == NULL) {
@@ -365,6 +366,7 @@ void q_ring_destroy(RingQueue *r)
 {
 	if (r == NULL)
 		return;
+	gq__ring_poll_end(r);
 	/* Descriptors that nobody has received still hold their regions. */
 	if (r->owned && r->regions != NULL && r->generation == gq__generation)
 		while (q_ring_discard(r) == Q_OK)

@@ -19,6 +19,8 @@
 
 #include <gpuq/ring.h>
 
+#include <pthread.h>
+
 /* ---- in shared memory ------------------------------------------------------------------------ */
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
@@ -200,6 +202,17 @@ struct gq_ring_turn {
 	GQ_ALIGNED(GQ_LINE) struct gq_turn turn;
 };
 
+/* The descriptor of q_ring_fd(), and the thread that serves it: see ring_poll.c. */
+struct gq_ring_poll {
+	pthread_mutex_t lock; /* held for a look and a system call, never across a wait */
+	int fd;
+	bool is_there; /* `fd` and `thread`; under the lock, and for q_ring_destroy() */
+	pthread_t thread;
+	struct gq_event cleared; /* the thread sleeps on it while the descriptor is readable */
+	uint32_t readable;       /* written under the lock */
+	uint32_t quit;
+};
+
 struct RingQueue {
 	uint64_t generation; /* of the process: see gq__generation */
 	uint64_t serial;     /* of the handle, never reused: key of the threads' bindings */
@@ -215,6 +228,7 @@ struct RingQueue {
 	QueueStatus (*validate)(const void *data, size_t len, void *user);
 	void *validate_user;
 	RegionTable *regions;
+	struct gq_ring_poll poll;
 	struct gq_ring_turn *turn; /* with Q_RING_AGEING, else NULL */
 	/* Who is bound: see ring_bind.c. */
 	RingQueue *listed_after;    /* in the list of live handles; under its lock */
@@ -334,7 +348,29 @@ static inline uint64_t gq_ring_nap_ns(const RingQueue *r)
 	return step != 0 ? step : 100000000u;
 }
 
+/* Between a sleeper's arming and its second look (K2), see signal_after(): single mode's barrier.
+ * @return how long to sleep at a time: who cannot reach the other side looks again soon. */
+static inline uint64_t gq__ring_reach_before_look(RingQueue *r, const struct gq_wait *wait)
+{
+	const bool reached = !wait->registered || !r->single || gq__ring_reach(r);
+
+	return reached ? gq_ring_nap_ns(r) : 1000000u;
+}
+
 /* On a closed ring: whether all that will ever be in it is there. Never waits. */
 bool gq__ring_settle(RingQueue *r);
+
+/* ---- ring_poll.c: q_ring_fd() ---------------------------------------------------------------- */
+
+void gq__ring_poll_begin(RingQueue *r);
+void gq__ring_poll_end(RingQueue *r);
+/* A receive has found nothing. */
+void gq__ring_poll_clear(RingQueue *r);
+
+static inline void gq_ring_found_nothing(RingQueue *r)
+{
+	if (__builtin_expect(gq_load_seq_cst_u32(&r->poll.readable) != 0, 0))
+		gq__ring_poll_clear(r);
+}
 
 #endif /* GPUQ_HOST_RING_H */

@@ -70,8 +70,6 @@ struct attempt {
 	struct gq_receiving receiving;
 };
 
-enum { UNREACHED_NAP_NS = 1000000 };
-
 /*
  * While the answer is `busy`, wait until somebody has woken who sleeps on `armed`.
  *
@@ -86,12 +84,11 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 
 	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), gq_ring_nap_ns(r));
 	while (status == busy && gq__wait_next(&wait)) {
-		/* K2: before the second look, see signal_after(). Who cannot reach the other side
-		 * looks again soon. */
-		const bool reached = !wait.registered || !r->single || gq__ring_reach(r);
+		/* K2: before the second look. */
+		const uint64_t nap_ns = gq__ring_reach_before_look(r, &wait);
 
 		status = a->once(r, a);
-		wait.nap_ns = reached ? gq_ring_nap_ns(r) : UNREACHED_NAP_NS;
+		wait.nap_ns = gq_ring_nap_ns(r) < nap_ns ? gq_ring_nap_ns(r) : nap_ns;
 	}
 	gq__wait_end(&wait);
 	return status == busy ? gq__fail(Q_ERR_TIMEOUT, busy == Q_ERR_FULL
@@ -212,6 +209,12 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descriptor,
 				   QueuePriority priority)
 {
+	return q_ring_send_descriptor_timeout(r, descriptor, priority, 0);
+}
+
+QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor *descriptor,
+					   QueuePriority priority, uint32_t timeout_ms)
+{
 	MessageDescriptor d; /* what is checked is what is sent */
 	struct attempt a;
 	const void *bytes = NULL;
@@ -243,6 +246,10 @@ QueueStatus q_ring_send_descriptor(RingQueue *r, const MessageDescriptor *descri
 		status = send_once(r, &a);
 	else if (gq_ring_record_of(r) != NULL)
 		gq_ring_tally(&gq_ring_record_of(r)->refused, 1);
+	if (status == Q_ERR_FULL && timeout_ms != 0) {
+		a.once = send_once;
+		status = try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
+	}
 	if (status != Q_OK)
 		gq__region_drop(r->regions, &d);
 	return status;
@@ -268,6 +275,7 @@ static QueueStatus nothing(RingQueue *r, struct gq_receiving *q)
 		}
 		gq__ring_watch(r);
 	}
+	gq_ring_found_nothing(r);
 	return gq__fail(Q_ERR_EMPTY, "nothing in the ring");
 }
 
@@ -376,6 +384,12 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 
 QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
 {
+	return q_ring_recv_typed_timeout(r, buf, cap, out, 0);
+}
+
+QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
+				      uint32_t timeout_ms)
+{
 	struct attempt a;
 	QueueStatus status;
 
@@ -388,6 +402,10 @@ QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *
 		.buf = buf, .cap = cap, .out = out, .max = 1, .descriptors = true
 	};
 	status = receive_once(r, &a);
+	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
+		a.once = receive_once;
+		status = try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY, timeout_ms);
+	}
 	return status == Q_OK ? status : explain(&a.receiving, status);
 }
 

@@ -23,7 +23,7 @@ target_compile_definitions(gpuq_standin_ledger_warps PRIVATE Q_GRANULARITY=1 GQ_
 target_compile_options(gpuq_stress_support PRIVATE ${gpuq_plain_cxx})
 target_link_libraries(gpuq_stress_support
 	PRIVATE gpuq_test_flags ${gpuq_cmocka}
-	PUBLIC gpuq_test_support gpuq_static)
+	PUBLIC gpuq_test_support gpuq_internal)
 target_include_directories(gpuq_stress_support PUBLIC stress)
 gpuq_embed_test_image(gpuq_stress_support gpu_ledger_thread stress/ledger.cu 0)
 gpuq_embed_test_image(gpuq_stress_support gpu_ledger_warp stress/ledger.cu 1)

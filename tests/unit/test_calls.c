@@ -111,6 +111,7 @@ static void taking(struct world *w)
 	uint64_t id[2];
 	char buf[64];
 	size_t n, len = sizeof(buf);
+	uint32_t value;
 	int cancel;
 
 	/* poll() is a cancellation point, but it is not the library's. */
@@ -122,6 +123,7 @@ static void taking(struct world *w)
 	must(q_poll_completions(w->q, id + 1, 1, &n) == Q_OK && n == 1 && id[1] == id[0]);
 	must(q_poll_completions(w->q, id + 1, 1, &n) == Q_OK && n == 0);
 	must(q_peek_result(w->q, id[0], &result, &len, &status) == Q_OK && len == 1);
+	must(q_processor_status(w->q, id[0], &value) == Q_OK && value == 0);
 	len = sizeof(buf);
 	must(q_try_dequeue_result(w->q, id[0], buf, &len) == Q_OK && len == 1);
 	must(q_enqueue(w->q, "x", 1, &id[0], LONG_MS) == Q_OK);
@@ -169,6 +171,9 @@ static void regions(struct world *w)
 	must(q_ring_discard(w->r) == Q_OK);
 	must(q_ring_send_descriptor(w->r, &d, Q_PRIORITY_NORMAL) == Q_OK);
 	must(q_ring_recv_typed(w->r, NULL, 0, &(RingMessage){ 0 }) == Q_OK);
+	must(q_region_release(t, &d) == Q_OK);
+	must(q_ring_send_descriptor_timeout(w->r, &d, Q_PRIORITY_NORMAL, LONG_MS) == Q_OK);
+	must(q_ring_recv_typed_timeout(w->r, NULL, 0, &(RingMessage){ 0 }, LONG_MS) == Q_OK);
 	must(q_region_release(t, &d) == Q_OK);
 	must(q_ring_bind_regions(w->r, NULL) == Q_OK);
 	must(q_region_retire(t, region) == Q_OK);
@@ -238,6 +243,7 @@ static void rings(struct world *w)
 	RingStats stats;
 	char buf[256];
 	size_t n, len = sizeof(buf);
+	int fd;
 
 	must(q_ring_required_memory(&cfg) <= sizeof(memory));
 	must(q_ring_create(&cfg, memory, sizeof(memory), &r) == Q_OK);
@@ -259,8 +265,17 @@ static void rings(struct world *w)
 	must(q_ring_is_empty(r) != 0 && q_ring_is_full(r) == 0);
 	must(q_ring_stats(r, &stats) == Q_OK);
 	must(q_ring_config(r, &config) == Q_OK);
+	must(q_ring_fd(r) >= 0);
+	must(q_ring_send(r, "x", 1, Q_PRIORITY_NORMAL) == Q_OK);
+	must(q_ring_recv(r, buf, &len) == Q_OK);
+	must(q_ring_recover(r) == Q_OK);
 	must(q_ring_close(r) == Q_OK);
 	q_ring_destroy(r);
+	must(q_ring_create_fd(&cfg, &fd, &r) == Q_OK);
+	must(q_ring_attach_fd(fd, &other) == Q_OK);
+	q_ring_destroy(other);
+	q_ring_destroy(r);
+	gq_sys_close(fd);
 }
 
 static void words(struct world *w)
@@ -332,20 +347,24 @@ static const struct {
 	  " q_enqueue q_enqueue_ex q_enqueue_async q_wait_enqueue q_enqueue_batch"
 	  " q_enqueue_batch_ex q_reserve q_commit q_abort q_cancel q_release_batch " },
 	{ taking, "taking",
-	  " q_poll_completions q_poll_results q_peek_result q_try_dequeue_result q_release q_wait"
+	  " q_poll_completions q_poll_results q_peek_result q_processor_status "
+	  "q_try_dequeue_result q_release"
+	  " q_wait"
 	  " q_wait_any " },
 	{ regions, "regions",
 	  " q_region_table_create q_region_table_create_in q_region_table_attach"
 	  " q_region_table_destroy q_region_table_required_memory q_region_register"
 	  " q_region_register_device q_region_register_fd q_region_append q_region_resolve"
 	  " q_region_release q_region_retire q_region_info q_bind_regions q_enqueue_descriptor"
-	  " q_ring_bind_regions q_ring_send_descriptor q_ring_discard q_ring_recv_typed " },
+	  " q_ring_bind_regions q_ring_send_descriptor q_ring_discard q_ring_recv_typed"
+	  " q_ring_send_descriptor_timeout q_ring_recv_typed_timeout " },
 	{ rings, "rings",
 	  " q_ring_create q_ring_attach q_ring_destroy q_ring_close q_ring_required_memory"
 	  " q_ring_send q_ring_send_timeout q_ring_send_batch q_ring_sequence q_ring_recv"
 	  " q_ring_recv_timeout q_ring_recv_batch q_ring_peek q_ring_complete"
 	  " q_ring_poll_completions q_ring_len q_ring_available q_ring_is_empty q_ring_is_full"
-	  " q_ring_stats q_ring_config q_ring_set_schema " },
+	  " q_ring_stats q_ring_config q_ring_set_schema q_ring_fd q_ring_recover"
+	  " q_ring_create_fd q_ring_attach_fd " },
 	{ words, "words",
 	  " q_last_error q_version q_status_string q_set_log q_register_processor"
 	  " q_unregister_processor " },

@@ -16,6 +16,10 @@
 
 #include <gpuq/processor.h>
 
+#if defined(Q_PROCESSOR_GLUE_) || defined(__CUDACC_RTC__)
+Q_PROCESSOR_LOOK_(grid, "the processor's source ")
+#endif
+
 #include "device/cuda/message.cuh"
 
 /* ---- park ------------------------------------------------------------------------------------ */

@@ -6,11 +6,12 @@
  * library. NVRTC has no system headers either; nvrtc/ has what these need of them.
  */
 #include "device/cuda/nvrtc.h"
+#include "nvrtc_headers_root.h"
 
-/* GQ_HEADERS_ROOT is the source tree's folder; CMakeLists.txt lists these files once more, as what
- * this one depends on. */
+/* GQ_HEADERS_ROOT is the source tree's folder; CMakeLists.txt writes it into that header, and lists
+ * these files once more, as what this one depends on. */
 #define EMBED(symbol, path)                                                                        \
-	__asm__(".pushsection .rodata\n"                                                           \
+	__asm__(".pushsection .rodata." #symbol ",\"a\",@progbits\n"                               \
 		".globl " #symbol "\n"                                                             \
 		".hidden " #symbol "\n" #symbol ":\n"                                              \
 		".incbin \"" GQ_HEADERS_ROOT "/" path "\"\n"                                       \
