@@ -130,8 +130,8 @@ enum { Q_LOG_ERROR = 0, Q_LOG_WARNING = 1, Q_LOG_INFO = 2, Q_LOG_DEBUG = 3 };
  *
  * @param fn    called with the level, one line without newline, and its own `user`; from any
  * thread, also from the library's own, and from several at once; must not call back into libgpuq,
- * but for q_set_log(), and must return: a sink that ends its thread or leaves by longjmp() counts as
- * under way for good
+ * but for q_set_log(), and must return: a sink that ends its thread, or leaves by longjmp(), counts
+ * as under way for good
  * @param user  passed through
  * Threads: any.
  */

@@ -604,8 +604,8 @@ static bool forbid(const int *calls, size_t n, uint32_t action)
 static void calls_without_a_time_out_never_wait_beside_a_stopped_peer(void **state)
 {
 	/* Not ppoll(): whether a process has ended is asked by one with a time-out of 0. */
-	static const int waits[] = { SYS_sched_yield, SYS_nanosleep, SYS_clock_nanosleep,
-				     SYS_futex,       SYS_poll };
+	static const int waits[] = { SYS_sched_yield, SYS_nanosleep, SYS_clock_nanosleep, SYS_futex,
+				     SYS_poll };
 	struct shared ring = share(2, 64, 0);
 	struct stopped s = { .r = ring.r };
 	pid_t pid;
