@@ -232,7 +232,7 @@ __device__ void process_message(const MsgView &in, ResultView *out)
 
 	if (q_rank() == 0) {
 		for (uint32_t i = 0; i < answer; i++)
-			out->out[i] = i < CRC_BYTES ? (uint8_t)(crc >> (8 * i)) : 0;
+			out->out[i] = (uint8_t)(i < CRC_BYTES ? crc >> (8 * i) : 0);
 		*out->out_len = answer;
 		*out->status = 0;
 	}

@@ -718,7 +718,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	size_t at[GQ_CHUNK];
 	struct gq_ring_record *record;
 	struct gq_turn *turn = NULL;
-	struct front f;
+	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	QueueStatus status = begin(r, single, b->receive_role, b->receive_op, &record);
 
 	q->front = Q_OK;
