@@ -104,10 +104,12 @@ const char *q_last_error(void)
 
 void gq__error_keep(struct gq_error *e)
 {
+	const char *buffer = old_buffer();
+
 	e->sentence = last_error;
-	e->is_formatted = last_error == old_buffer();
+	e->is_formatted = buffer != NULL && last_error == buffer;
 	if (e->is_formatted)
-		memcpy(e->text, last_error, sizeof(e->text));
+		memcpy(e->text, buffer, sizeof(e->text));
 }
 
 void gq__error_put_back(const struct gq_error *e)

@@ -63,9 +63,8 @@ void q_unregister_processor(const QProcessorImage *image)
 	for (unsigned i = 0; i < n_linked; i++) {
 		if (linked[i] != image)
 			continue;
-		n_linked--;
-		memmove(&linked[i], &linked[i + 1], (n_linked - i) * sizeof(linked[0]));
-		break;
+		for (n_linked--; i < n_linked; i++)
+			linked[i] = linked[i + 1];
 	}
 	pthread_mutex_unlock(&registry_lock);
 }

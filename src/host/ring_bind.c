@@ -92,11 +92,10 @@ static uint64_t op_of(const struct gq_ring_record *record)
 /* Some programs unmap a ring and destroy its handle later, or never. */
 static bool is_mapped(const RingQueue *r)
 {
-	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	const uintptr_t from = (uintptr_t)r->head & ~(page - 1);
-	unsigned char resident[(sizeof(*r->head) + 2 * 4096) / 4096 + 1];
+	const size_t into_page = (uintptr_t)r->head % (size_t)sysconf(_SC_PAGESIZE);
+	unsigned char resident[sizeof(*r->head) / 4096 + 3]; /* a byte a page, of 4096 or more */
 
-	return mincore((void *)from, (uintptr_t)(r->head + 1) - from, resident) == 0;
+	return mincore((uint8_t *)r->head - into_page, sizeof(*r->head) + into_page, resident) == 0;
 }
 
 /* Under the lock. A record that is inside an operation is left to who repairs. */

@@ -82,7 +82,7 @@ static QueueStatus create_in_fd(const RingConfig *cfg, int fd, size_t bytes, Rin
 {
 	const int reason = allocate(fd, bytes);
 	QueueStatus status;
-	void *memory;
+	void *memory = NULL;
 
 	if (reason != 0)
 		return gq__failf(Q_ERR_NO_MEMORY, "out of memory: %zu bytes for the ring: %s",
@@ -105,7 +105,7 @@ QueueStatus q_ring_create_fd(const RingConfig *cfg, int *out_fd, RingQueue **out
 {
 	QueueStatus status;
 	size_t bytes;
-	RingQueue *r;
+	RingQueue *r = NULL;
 	int fd;
 
 	GQ_NO_CANCEL();
@@ -132,7 +132,7 @@ QueueStatus q_ring_attach_fd(int fd, RingQueue **out)
 {
 	QueueStatus status;
 	struct stat st;
-	void *memory;
+	void *memory = NULL;
 	int seals;
 
 	GQ_NO_CANCEL();

@@ -451,7 +451,7 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 		gq_store_release_u64(b->pool.head, (pos + popped) << 1);
 	GQ_WINDOW();
 	if (messages) {
-		for (uint32_t i = 0; i < done; i++)
+		for (uint32_t i = 0; i < n && i < done; i++)
 			bytes += items[i].len;
 		gq_ring_tally(&record->bytes_sent, bytes);
 		if (s->descriptor != NULL)
