@@ -159,11 +159,12 @@ typedef struct QProcessorImage {
 #define Q_PROCESSOR_EXPECT_ __device__ void process_message(struct QProcessorMissing *);
 #define Q_PROCESSOR_LOOK_(tag_, text_)                                                             \
 	template <typename F>                                                                      \
-	static constexpr auto q_fits_##tag_(int)->decltype(static_cast<F>(process_message), true)  \
+	__host__ __device__ static constexpr auto q_fits_##tag_(int)                               \
+		->decltype(static_cast<F>(process_message), true)                                  \
 	{                                                                                          \
 		return true;                                                                       \
 	}                                                                                          \
-	template <typename F> static constexpr bool q_fits_##tag_(long)                            \
+	template <typename F> __host__ __device__ static constexpr bool q_fits_##tag_(long)        \
 	{                                                                                          \
 		return false;                                                                      \
 	}                                                                                          \
