@@ -5,6 +5,7 @@
 
 #include <gpuq/ring.h>
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -235,6 +236,56 @@ static void a_batch_carries_both_kinds(void **state)
 	assert_int_equal(stats.descriptors, 1);
 }
 
+static void *receive_one_later(void *arg)
+{
+	RingMessage m;
+
+	nap_ms(20);
+	return q_ring_recv_typed(f.r, NULL, 0, &m) == Q_OK &&
+			       q_region_release(f.table, &m.descriptor) == Q_OK
+		       ? arg
+		       : NULL;
+}
+
+static void *send_one_later(void *arg)
+{
+	nap_ms(20);
+	return send_at(f.fixed, 1, 9) == Q_OK ? arg : NULL;
+}
+
+static void descriptors_are_waited_for_and_a_time_out_leaves_nothing_held(void **state)
+{
+	const MessageDescriptor d = { .region = f.fixed, .offset = 1, .length = 9 };
+	uint32_t queued = 0;
+	pthread_t thread;
+	RingMessage m;
+	void *ok;
+
+	(void)state;
+	assert_status(q_ring_recv_typed_timeout(f.r, NULL, 0, &m, 0), Q_ERR_EMPTY);
+	assert_status(q_ring_recv_typed_timeout(f.r, NULL, 0, &m, 10), Q_ERR_TIMEOUT);
+	pthread_create(&thread, NULL, send_one_later, &f);
+	assert_status(q_ring_recv_typed_timeout(f.r, NULL, 0, &m, LONG_MS), Q_OK);
+	pthread_join(thread, &ok);
+	assert_non_null(ok);
+	assert_int_equal(m.kind, Q_MESSAGE_DESCRIPTOR);
+	assert_status(q_region_release(f.table, &m.descriptor), Q_OK);
+	while (q_ring_send_descriptor(f.r, &d, 0) == Q_OK)
+		queued++;
+	assert_status(q_ring_send_descriptor_timeout(f.r, &d, 0, 0), Q_ERR_FULL);
+	assert_status(q_ring_send_descriptor_timeout(f.r, &d, 0, 10), Q_ERR_TIMEOUT);
+	pthread_create(&thread, NULL, receive_one_later, &f);
+	assert_status(q_ring_send_descriptor_timeout(f.r, &d, 0, LONG_MS), Q_OK);
+	pthread_join(thread, &ok);
+	assert_non_null(ok);
+	/* As many references as messages, not one more. */
+	for (; queued > 0; queued--) {
+		assert_status(q_ring_recv_typed(f.r, NULL, 0, &m), Q_OK);
+		assert_status(q_region_release(f.table, &m.descriptor), Q_OK);
+	}
+	assert_status(q_region_release(f.table, &d), Q_ERR_INVALID_ARG);
+}
+
 static QueueStatus first_is_even(const void *data, size_t len, void *user)
 {
 	(void)user;
@@ -297,6 +348,7 @@ int main(void)
 		TEST(destroying_a_ring_releases_what_was_queued),
 		TEST(a_region_stays_alive_while_a_descriptor_is_queued_or_held),
 		TEST(a_batch_carries_both_kinds),
+		TEST(descriptors_are_waited_for_and_a_time_out_leaves_nothing_held),
 		TEST(the_validator_sees_the_described_bytes),
 		TEST(a_child_receives_what_the_parent_has_described),
 	};
