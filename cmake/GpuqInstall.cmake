@@ -44,11 +44,11 @@ install(FILES
 	cmake/gpuq_add_processor.cmake
 	DESTINATION "${gpuq_package_dir}" COMPONENT development)
 # What gpuq_add_processor() compiles for GPUs: the grid's loop around the user's function.
-install(FILES src/device/atomics.h src/device/protocol.h
-	DESTINATION "${gpuq_package_dir}/include/device" COMPONENT development)
-install(FILES src/device/cuda/grid.h src/device/cuda/grid.cuh src/device/cuda/lanes.cuh
-		src/device/cuda/look.cuh src/device/cuda/message.cuh
-	DESTINATION "${gpuq_package_dir}/include/device/cuda" COMPONENT development)
+install(FILES src/device/protocol/atomics.h src/device/protocol/protocol.h
+	DESTINATION "${gpuq_package_dir}/include/device/protocol" COMPONENT development)
+install(FILES src/device/cuda/grid/grid.h src/device/cuda/grid/grid.cuh src/device/cuda/grid/lanes.cuh
+		src/device/cuda/grid/look.cuh src/device/cuda/grid/message.cuh
+	DESTINATION "${gpuq_package_dir}/include/device/cuda/grid" COMPONENT development)
 
 # pkg-config: relative to the .pc file where it can be, so that the prefix may be moved.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")

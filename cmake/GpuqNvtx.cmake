@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# gpuq_use_nvtx(<target>): the target's src/host/nvtx.c is compiled with the headers of NVTX 3, which
+# gpuq_use_nvtx(<target>): the target's src/host/base/nvtx.c is compiled with the headers of NVTX 3, which
 # are all of it: nothing is linked, and a profiler is found at run time. Without them it is empty.
 
 string(TOUPPER "${GPUQ_NVTX}" gpuq_nvtx_mode)
@@ -42,7 +42,7 @@ function(gpuq_use_nvtx target)
 	endif()
 	target_compile_definitions(${target} PRIVATE GPUQ_HAVE_NVTX)
 	# The header that names streams wants cuda.h for four types: it gets ours.
-	set_source_files_properties(src/host/nvtx.c PROPERTIES
-		INCLUDE_DIRECTORIES "${PROJECT_SOURCE_DIR}/src/host/nvtx"
+	set_source_files_properties(src/host/base/nvtx.c PROPERTIES
+		INCLUDE_DIRECTORIES "${PROJECT_SOURCE_DIR}/src/host/base/nvtx"
 		COMPILE_OPTIONS "${gpuq_nvtx_options}")
 endfunction()

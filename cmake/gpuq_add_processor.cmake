@@ -130,7 +130,7 @@ function(_gpuq_find_nvcc out)
 endfunction()
 
 # Where the grid's headers are: beside this file when installed, in src/ of the source tree.
-if(EXISTS "${CMAKE_CURRENT_LIST_DIR}/include/device/cuda/grid.cuh")
+if(EXISTS "${CMAKE_CURRENT_LIST_DIR}/include/device/cuda/grid/grid.cuh")
 	set(_gpuq_device_include "${CMAKE_CURRENT_LIST_DIR}/include" CACHE INTERNAL "")
 else()
 	cmake_path(ABSOLUTE_PATH CMAKE_CURRENT_LIST_DIR NORMALIZE OUTPUT_VARIABLE _gpuq_here)
@@ -162,7 +162,7 @@ function(_gpuq_make_fatbin)
 #include <gpuq/processor.h>
 Q_PROCESSOR_EXPECT_
 #include \"@arg_SOURCE@\"
-@result_only@#include \"device/cuda/grid.cuh\"
+@result_only@#include \"device/cuda/grid/grid.cuh\"
 ")
 	set(source_directories "")
 	foreach(source IN LISTS arg_SOURCE arg_INCLUDED)
@@ -184,7 +184,7 @@ Q_PROCESSOR_EXPECT_
 			-o "${arg_OUTPUT}" "${arg_OUTPUT}.cu"
 		COMMAND_EXPAND_LISTS VERBATIM
 		DEPENDS "${arg_SOURCE}" ${arg_INCLUDED} "${arg_OUTPUT}.cu"
-			"${_gpuq_device_include}/device/cuda/grid.cuh"
+			"${_gpuq_device_include}/device/cuda/grid/grid.cuh"
 		DEPFILE "${arg_OUTPUT}.d"
 		COMMENT "GPU image of ${arg_SOURCE}")
 endfunction()

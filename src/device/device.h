@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-#include "device/protocol.h"
+#include "device/protocol/protocol.h"
 
 #include <gpuq/gpuq.h>
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* abi_check.cc - src/device/cuda/api.h says of the driver what cuda.h says, and nvrtc.h there of
- * NVRTC what nvrtc.h of the toolkit says. Compiling it is the test. */
+/* abi_check.cc - src/device/cuda/driver/api.h says of the driver what cuda.h says, and nvrtc.h
+ * there of NVRTC what nvrtc.h of the toolkit says. Compiling it is the test. */
 #include <cuda.h>
 #include <cudaTypedefs.h>
 #include <nvrtc.h>
 
-#include "device/cuda/api.h"
-#include "device/cuda/nvrtc.h"
+#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/nvrtc.h"
 
 #include <cstdint>
 #include <type_traits>

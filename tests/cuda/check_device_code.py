@@ -8,7 +8,7 @@ check_device_code.py processors|protocol|grid|opcodes|tile|result_only|abi|self 
 
 processors  every kernel of kernels/ at every granularity: compiles without a warning, and no
             payload is loaded through the non-coherent path (nvcc keeps such a load for ever)
-protocol    src/device/protocol.h: acquire and release at system scope, read-modify-write at
+protocol    src/device/protocol/protocol.h: acquire and release at system scope, read-modify-write at
             device scope, no local memory, no spills, nothing that belongs to the host
 grid        the resident grid around every kernel at every granularity: the same as for protocol,
             but that the kernel may have tables; spills and stack frames nowhere. No fence before a
@@ -20,7 +20,7 @@ tile        the same around tests/modules/tile.cu, which uses q_tile() and does 
             it changes nothing
 result_only --mixed, a switch of sources of which not all say Q_RESULT_ONLY, has the fence; --said, the
             generated source of an image whose gpuq_add_processor() says RESULT_ONLY, has not
-abi         src/device/cuda/api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
+abi         src/device/cuda/driver/api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
             there with the toolkit's
 self        the checks find what wrong_probe.cu does wrong
 

@@ -8,4 +8,4 @@
 
 #include KERNEL_SOURCE
 
-#include "device/cuda/grid.cuh"
+#include "device/cuda/grid/grid.cuh"

@@ -5,8 +5,8 @@
  *
  * KERNELS is the folder of our processors.
  */
-#include "device/cuda/nvrtc.h"
-#include "host/memory.h"
+#include "device/cuda/driver/nvrtc.h"
+#include "host/base/memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,7 +9,7 @@
 #endif
 #include <gpuq/processor.h>
 
-#include "device/protocol.h"
+#include "device/protocol/protocol.h"
 
 extern "C" __global__ void probe_control(const gq_channel *ch, uint64_t *out)
 {

@@ -7,8 +7,8 @@
  * The input is a program: a configuration, then calls and writes. Every call that returns a length
  * or a count is held to it.
  */
-#include "host/memory.h"
-#include "host/ring.h"
+#include "host/base/memory.h"
+#include "host/ring/ring.h"
 
 #include <stdio.h>
 #include <stdlib.h>

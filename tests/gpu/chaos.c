@@ -4,7 +4,7 @@
  * messages flow. The driver is used through the library's own table and cuGetProcAddress, so that
  * the program needs no CUDA at run time but the driver.
  */
-#include "device/cuda/loader.h"
+#include "device/cuda/driver/loader.h"
 #include "gpu_check.h"
 
 #include <dlfcn.h>

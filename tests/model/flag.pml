@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * flag.pml - gq__flag_wake() and the arming in gq__wait_next(): a word that any number of threads sleep
- * on, in a slot's header or in a ring's shared memory (src/host/event.h).
+ * on, in a slot's header or in a ring's shared memory (src/host/wait/wait.h).
  *
  * PUBLISHERS publishers publish ROUNDS times each and then wake whoever sleeps. SLEEPERS sleepers wait
  * until something has been published that they have not seen: arm, look again, sleep. Unlike a message

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pause.pml - q_pause() and q_resume() of src/host/control.c, consume() and stand_still() of
- * src/device/cpu_device.c.
+ * pause.pml - q_pause() and q_resume() of src/host/queue/control.c, consume() and stand_still() of
+ * src/device/cpu/cpu_device.c.
  *
  * The control word holds an epoch and the pause bit; every change makes a new epoch. PAUSERS
  * threads each pause once, the first without a time-out, and resume what they were granted; one more

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ring_many.pml - messages through a ring in many/many mode, from end to end: send_some() and
- * receive_some() of src/host/ring_move.c with pop(), put_all(), look_at(), choose(), give_back().
+ * receive_some() of src/host/ring/move.c with pop(), put_all(), look_at(), choose(), give_back().
  *
  * SENDERS senders send ROUNDS messages each, in either of two classes, up to BATCH at once;
  * RECEIVERS receivers receive up to BATCH at once, the higher class first. With DIE_SENDER or

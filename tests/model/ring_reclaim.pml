@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring_reclaim.pml - a repair of src/host/ring_repair.c: which cells does nobody have any more?
+ * ring_reclaim.pml - a repair of src/host/ring/repair.c: which cells does nobody have any more?
  *
  *     judge; note the numbers; three times { read all rings; grace period }; compare the numbers and
  *     put back, unless another has repaired meanwhile

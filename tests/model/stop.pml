@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stop.pml - q_stop() of src/host/control.c against everybody else: closing, revoking, settling,
+ * stop.pml - q_stop() of src/host/queue/control.c against everybody else: closing, revoking, settling,
  * telling the consumers to leave; and its time-out.
  *
  * A producer enqueues ROUNDS messages; another thread reserves and commits, aborts or leaves open;

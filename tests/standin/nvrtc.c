@@ -2,7 +2,7 @@
 /* nvrtc.c - the stand-in for libnvrtc; see standin_nvrtc.h. One thread at a time uses it. */
 #include "standin_nvrtc.h"
 
-#include "device/cuda/nvrtc.h"
+#include "device/cuda/driver/nvrtc.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -3,14 +3,14 @@
  * standin.h - the stand-in for libcuda.so.1: the driver's entry points that libgpuq uses, over heap
  * memory and threads, so that the CUDA device runs where there is no GPU.
  *
- * A cooperative launch runs the real grid source (src/device/cuda/grid.cuh), compiled for the host
- * by standin_image.h, one thread a warp. It is stricter than a driver: what would wait for a
+ * A cooperative launch runs the real grid source (src/device/cuda/grid/grid.cuh), compiled for the
+ * host by standin_image.h, one thread a warp. It is stricter than a driver: what would wait for a
  * resident kernel on a GPU (allocating, freeing, loading a module) ends the process here.
  */
 #ifndef GPUQ_TEST_STANDIN_H
 #define GPUQ_TEST_STANDIN_H
 
-#include "device/cuda/grid.h"
+#include "device/cuda/grid/grid.h"
 
 #ifdef __cplusplus
 extern "C" {

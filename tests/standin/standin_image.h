@@ -65,7 +65,7 @@ static inline bool gq_standin_coin(void)
 	return coin;
 }
 
-#include "device/cuda/grid.cuh"
+#include "device/cuda/grid/grid.cuh"
 
 static void standin_grid(struct standin_warp *self, const struct gq_grid *g,
 			 struct gq_launch launch)

@@ -4,7 +4,7 @@
 #ifndef GPUQ_STRESS_LEDGER_H
 #define GPUQ_STRESS_LEDGER_H
 
-#include "device/atomics.h"
+#include "device/protocol/atomics.h"
 
 #define LEDGER_GATE_LIMIT_NS UINT64_C(30000000000) /* on a GPU: no kernel is left spinning */
 

@@ -15,7 +15,7 @@
 #define GPUQ_STRESS_H
 
 #include "gpu.h"
-#include "host/queue.h"
+#include "host/queue/queue.h"
 #include "ledger.h"
 
 #include <setjmp.h>

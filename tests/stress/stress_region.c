@@ -10,7 +10,7 @@
  */
 #include "stress.h"
 
-#include "host/region.h"
+#include "host/region/region.h"
 
 #include <inttypes.h>
 #include <sched.h>

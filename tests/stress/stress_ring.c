@@ -9,7 +9,7 @@
  */
 #include "stress.h"
 
-#include "host/ring.h"
+#include "host/ring/ring.h"
 
 #include <errno.h>
 #include <fcntl.h>

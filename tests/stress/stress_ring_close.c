@@ -5,7 +5,7 @@
  */
 #include "stress.h"
 
-#include "host/ring.h"
+#include "host/ring/ring.h"
 
 #include <inttypes.h>
 #include <pthread.h>

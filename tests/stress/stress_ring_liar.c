@@ -2,11 +2,11 @@
 /*
  * stress_ring_liar.c - a process that writes into one ring's memory at full speed, while this
  * process uses it, and honest threads use another ring: every call comes back, and the other ring
- * loses nothing. The same step by step: unit/test_ring_liar.c.
+ * loses nothing. The same step by step: unit/ring/test_ring_liar.c.
  */
 #include "support.h"
 
-#include "host/ring.h"
+#include "host/ring/ring.h"
 
 #include <pthread.h>
 #include <signal.h>

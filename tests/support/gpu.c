@@ -2,7 +2,7 @@
 /* gpu.c - memory that the tests share with a real GPU; see gpu.h. */
 #include "gpu.h"
 
-#include "device/cuda/loader.h"
+#include "device/cuda/driver/loader.h"
 #include "gpuq/gpuq.h"
 
 #include <pthread.h>

@@ -4,7 +4,7 @@
 #define GPUQ_TEST_SUPPORT_H
 
 #include "gpu.h"
-#include "host/queue.h"
+#include "host/queue/queue.h"
 #include "test_processor.h"
 
 #include <setjmp.h>
@@ -83,7 +83,7 @@ void expect_echo(GpuQueue *q, uint64_t id, const void *data, size_t len);
 #define assert_status(call, wanted)                                                                \
 	assert_string_equal(q_status_string(call), q_status_string(wanted))
 
-/* Of tests/modules or tests/unit/broken_modules, built; one of the last eight paths asked for. */
+/* Of tests/modules or tests/broken_modules, built; one of the last eight paths asked for. */
 const char *module_path(const char *name);
 QueueStats stats_of(GpuQueue *q);
 QueueInfo queue_info(GpuQueue *q);

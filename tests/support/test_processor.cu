@@ -8,7 +8,7 @@
 #endif
 #include <gpuq/processor.h>
 
-#include "device/atomics.h"
+#include "device/protocol/atomics.h"
 #include "test_processor.h"
 
 #if defined(__CUDA_ARCH__)

@@ -40,8 +40,8 @@ set(gpuq_test_mixed_switch
 gpuq_add_opcode_module(result_only modules/tile.cu GRANULARITY WARP RESULT_ONLY)
 set(gpuq_test_result_only
 	"${CMAKE_CURRENT_BINARY_DIR}/gpuq_processors/module_result_only/result_only.fatbin.cu" PARENT_SCOPE)
-gpuq_add_opcode_module(by_opcode_c unit/opcodes/length.c OPCODES
-	1=unit/opcodes/first.c 2=unit/opcodes/last.c)
+gpuq_add_opcode_module(by_opcode_c unit/processor/opcodes/length.c OPCODES
+	1=unit/processor/opcodes/first.c 2=unit/processor/opcodes/last.c)
 
 # Minutes under a sanitizer: every driver call fails once.
 set_tests_properties(unit.cuda unit.cuda.standin PROPERTIES LABELS "stress;standin" TIMEOUT 1200)
@@ -54,7 +54,7 @@ target_compile_definitions(test_trace PRIVATE
 foreach(granularity 0 1 2)
 	foreach(image table result_only)
 		set(object gpuq_standin_${image}_${granularity})
-		add_library(${object} OBJECT unit/completion/standin_table.cc)
+		add_library(${object} OBJECT unit/queue/completion/standin_table.cc)
 		target_link_libraries(${object} PRIVATE gpuq_test_flags)
 		target_compile_options(${object} PRIVATE ${gpuq_plain_cxx})
 		target_compile_definitions(${object} PRIVATE
@@ -66,7 +66,7 @@ foreach(granularity 0 1 2)
 		target_sources(test_completion PRIVATE $<TARGET_OBJECTS:${object}>)
 	endforeach()
 	gpuq_embed_test_image(test_completion gpu_table_${granularity}
-		unit/completion/table.cu ${granularity})
+		unit/queue/completion/table.cu ${granularity})
 	foreach(length 0 100)
 		set(test unit.completion.standin.result_only.${granularity}.${length})
 		add_test(NAME ${test} COMMAND test_completion result-only ${granularity} ${length})

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_device.c - the CPU device: consumers are threads, messages are read where they lie. */
+#include "device/device.h"
+
+#include "host/base/sys.h"
+#include "host/base/thread.h"
+#include "host/queue/queue.h"
+
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One CPU is left to the producers. */
+static uint32_t default_consumers(void)
+{
+	cpu_set_t allowed;
+	int n = 1;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0)
+		n = CPU_COUNT(&allowed) - 1;
+	return n < 1 ? 1 : (uint32_t)n > Q_MAX_CONSUMERS ? Q_MAX_CONSUMERS : (uint32_t)n;
+}
+
+static bool open_cpus(GpuQueue *q)
+{
+	if (q->cfg.ordinal != 0) {
+		gq__failf(Q_ERR_INVALID_ARG, "ordinal is %" PRIu32 "; allowed: 0 on the CPU device",
+			  q->cfg.ordinal);
+		return false;
+	}
+	if (q->cfg.reserve_sms != 0) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "reserve_sms is %" PRIu32 "; allowed: 0 on the CPU device",
+			  q->cfg.reserve_sms);
+		return false;
+	}
+	if (q->processor.image.cpu == NULL) {
+		gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' %s", q->processor.name,
+			  q->processor.is_source
+				  ? "is CUDA source, which the CPU device does not compile; build "
+				    "it into the program with gpuq_add_processor()"
+				  : "was not compiled for the CPU device");
+		return false;
+	}
+	if (q->cfg.consumers == 0)
+		q->cfg.consumers = default_consumers();
+	snprintf(q->device_name, sizeof(q->device_name), "CPU threads");
+	snprintf(q->transport, sizeof(q->transport), "shared memory");
+	return true;
+}
+
+static void close_cpus(GpuQueue *q)
+{
+	gq__free(q->consumer, q->cfg.consumers * sizeof(*q->consumer));
+}
+
+static void *alloc(GpuQueue *q, size_t bytes, const char *what)
+{
+	(void)q;
+	return gq__alloc(bytes, what);
+}
+
+static void free_memory(GpuQueue *q, void *memory, size_t bytes)
+{
+	(void)q;
+	gq__free(memory, bytes);
+}
+
+static uint64_t spin_ns(const GpuQueue *q)
+{
+	if (q->cfg.idle_park_ms == 0)
+		return GQ_SPIN_NS;
+	return q->cfg.idle_park_ms == UINT32_MAX ? GQ_FOR_EVER
+						 : (uint64_t)q->cfg.idle_park_ms * 1000000u;
+}
+
+static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
+{
+	const struct gq_channel *ch = &c->q->ch;
+	const struct gq_slot *slot = gq_slot_at(ch, index);
+	const bool traced = __builtin_expect(ch->stamps != NULL, 0);
+	const uint64_t claimed_ns = traced ? gq__now_ns() : 0;
+	uint32_t outcome = gq_decide(slot, control, slot->deadline_ns != 0 ? gq__now_ns() : 0);
+
+	if (outcome == 0) {
+		uint32_t out_len = 0, status = 0;
+		const bool described = (slot->flags & GQ_SLOT_DESCRIBED) != 0;
+		MsgView in = { .payload = described ? slot->described : gq_payload_at(ch, index),
+			       .len = slot->len,
+			       .msg_id = slot->msg_id,
+			       .opcode = slot->opcode,
+			       .tag = slot->tag,
+			       .user = ch->user };
+		ResultView out = { .out = gq_result_at(ch, index),
+				   .cap = ch->result_bytes,
+				   .out_len = &out_len,
+				   .status = &status };
+
+		c->q->processor.image.cpu(&in, &out);
+		outcome = gq_outcome_of(status, out_len, ch->result_bytes);
+	}
+	if (traced)
+		gq_note_times(ch, index, claimed_ns, gq__now_ns(), c->index);
+	gq__completed(c->q, index, outcome);
+}
+
+/* Stand still until the control word changes, and say so. */
+static void stand_still(struct gq_consumer *c, uint64_t control)
+{
+	GpuQueue *q = c->q;
+	struct gq_wait wait;
+
+	gq_exchange_seq_cst_u64(&c->ack, control); /* A1 release: pairs with A2; K1 */
+	gq_event_broadcast(&q->answered);
+	gq__wait_begin(&wait, &q->resumed, GQ_FOR_EVER, GQ_SPIN_NS);
+	while (gq_load_seq_cst_u64(&q->control) == control && gq__wait_next(&wait)) /* X2, K2 */
+		;
+	gq__wait_end(&wait);
+}
+
+static void name_of(uint32_t index, char (*name)[16])
+{
+	snprintf(*name, sizeof(*name), "gpuq-cpu-%u", (unsigned)(uint16_t)index);
+}
+
+static void *consume(void *arg)
+{
+	struct gq_consumer *c = arg;
+	GpuQueue *q = c->q;
+	struct gq_wait idle;
+	char name[16];
+
+	GQ_NO_CANCEL(); /* the processor is not ours */
+	name_of(c->index, &name);
+	gq__name_this_thread(name);
+	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
+	for (;;) {
+		uint64_t control = gq_load_acquire_u64(&q->control); /* X2: pairs with X1 */
+		uint32_t slot;
+
+		if ((control & GQ_CONTROL_LEAVE) != 0)
+			break;
+		if ((control & GQ_CONTROL_PAUSE) != 0) {
+			gq__wait_end(&idle);
+			stand_still(c, control);
+			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
+			continue;
+		}
+		slot = gq_claim(&q->ch, &c->turn);
+		if (slot != GQ_NONE) {
+			gq__wait_end(&idle);
+			/* Read again: a stop may have given up since, and what is claimed
+			 * after that must not start. */
+			run(c, slot, gq_load_seq_cst_u64(&q->control)); /* X2, K2 */
+			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
+		} else if (idle.registered &&
+			   (gq_work_waits(&q->ch) || gq_load_seq_cst_u64(&q->control) != control)) {
+			gq__wait_end(&idle); /* K2: the second look found something */
+		} else {
+			gq__wait_next(&idle);
+		}
+	}
+	gq__wait_end(&idle);
+	gq__consumer_left(q);
+	gq__drop_ref(q);
+	return NULL;
+}
+
+static void stop_started(GpuQueue *q, uint32_t started)
+{
+	gq_exchange_seq_cst_u64(&q->control, GQ_CONTROL_LEAVE); /* X1: pairs with X2 */
+	gq_event_broadcast(&q->work);
+	for (uint32_t i = 0; i < started; i++)
+		pthread_join(q->consumer[i].thread, NULL);
+}
+
+static bool start(GpuQueue *q)
+{
+	q->consumer = gq__alloc(q->cfg.consumers * sizeof(*q->consumer), "the consumers");
+	if (q->consumer == NULL)
+		return false;
+	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
+		struct gq_consumer *c = &q->consumer[i];
+		char name[16];
+		int rc;
+
+		c->q = q;
+		c->index = i;
+		name_of(i, &name);
+		gq_fetch_add_seq_cst_u64(&q->refs, 1);
+		gq_fetch_add_seq_cst_u64(&q->live_consumers, 1);
+		rc = gq__start_thread(&c->thread, consume, c, name);
+		if (rc != 0) {
+			gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1));
+			gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1));
+			stop_started(q, i);
+			gq__failf(Q_ERR_LIMIT,
+				  "consumers is %" PRIu32 ": thread %" PRIu32
+				  " could not be started: %s",
+				  q->cfg.consumers, i + 1, strerror(rc));
+			return false;
+		}
+	}
+	return true;
+}
+
+static void join(GpuQueue *q, bool abandon)
+{
+	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
+		if (abandon)
+			pthread_detach(q->consumer[i].thread);
+		else
+			pthread_join(q->consumer[i].thread, NULL);
+	}
+}
+
+static bool acknowledged(GpuQueue *q, uint64_t control)
+{
+	for (uint32_t i = 0; i < q->cfg.consumers; i++)
+		if (gq_load_seq_cst_u64(&q->consumer[i].ack) != control) /* A2, K2 */
+			return false;
+	return true;
+}
+
+static bool left(GpuQueue *q)
+{
+	return gq_load_seq_cst_u64(&q->live_consumers) == 0; /* A2, K2 */
+}
+
+const struct gq_device gq__cpu_device = {
+	.kind = Q_DEVICE_CPU,
+	.open = open_cpus,
+	.close = close_cpus,
+	.alloc = alloc,
+	.free = free_memory,
+	.start = start,
+	.join = join,
+	.acknowledged = acknowledged,
+	.left = left,
+	.cancel_unstarted = gq__cancel_unstarted,
+};

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * grid.cuh - the resident grid: the kernel that serves a queue, around the user's
+ * process_message().
+ *
+ * Included at the end of every processor image, so that the user's function is inlined; compiled by
+ * nvcc, by NVRTC and, for the stand-in driver, by a host compiler. In four files:
+ *
+ *   lanes.cuh    what a thread is, on a GPU and under the stand-in driver
+ *   look.cuh     what a unit sees of the queue, and what it claims
+ *   message.cuh  what it does with what it has claimed
+ *   grid.cuh     when it parks, leaves, naps and stands still; what it answers; its loop
+ */
+#ifndef GPUQ_DEVICE_CUDA_GRID_CUH
+#define GPUQ_DEVICE_CUDA_GRID_CUH
+
+#include <gpuq/processor.h>
+
+#if defined(Q_PROCESSOR_GLUE_) || defined(__CUDACC_RTC__)
+Q_PROCESSOR_LOOK_(grid, "the processor's source ")
+#endif
+
+#include "device/cuda/grid/message.cuh"
+
+/* ---- park ------------------------------------------------------------------------------------ */
+
+GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
+{
+	for (uint32_t c = 0; c < n; c++) {
+		const uint64_t shut = gq_load_relaxed_device_u64(&k->cursor[c]);
+
+		/* O1 release: `park`, which whoever closes next writes next; pairs with O2. */
+		gq_cas_acq_rel_device_u64(&k->cursor[c], shut, shut & ~GQ_CURSOR_CLOSED);
+	}
+}
+
+/*
+ * Leave, if the whole grid is idle. One lane.
+ *
+ * Closing the four cursors is the decision's lock and makes the claims stand still; if then as many
+ * messages have completed as were claimed, no unit is inside one. LOOKING, then look again (K2):
+ * who publishes does so and then looks at `park` (K1), so that one of the two sees the other.
+ * Whoever sees LOOKING waits for what comes of it.
+ */
+GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uint64_t launch)
+{
+	struct gq_counters *k = g->counters;
+	uint32_t closed = 0;
+	bool gone = false;
+
+	/* Block 0 opens the cursors when it begins, and may begin after others have been idle for
+	 * long: what is closed before that would be opened again in the middle of the decision.
+	 * O2 acquire: its opening; pairs with O1. (Acquiring loads are for the host's words alone,
+	 * so that the check of the PTX can tell.) */
+	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * gq_blocks)
+		return false;
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
+
+		/* O2 acquire: who decided before has written `park`; pairs with O1. */
+		if ((open & GQ_CURSOR_CLOSED) != 0 ||
+		    !gq_cas_acq_rel_device_u64(&k->cursor[c], open, open | GQ_CURSOR_CLOSED))
+			break;
+		closed++;
+	}
+	if (closed == GQ_CLASSES) {
+		uint64_t sum = 0;
+
+		for (uint32_t c = 0; c < GQ_CLASSES; c++)
+			sum += (gq_load_relaxed_device_u64(&k->cursor[c]) >> 1) - g->start_pos;
+		/* Positions in the cursors have 63 bits. */
+		if ((sum - (gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos)) << 1 == 0) {
+			GQ_WINDOW();
+			gq_store_seq_cst_u64(&g->report->park, /* K2: registers */
+					     launch << GQ_PARK_BITS | GQ_PARK_LOOKING);
+			GQ_WINDOW();
+			gone = gq_load_seq_cst_u64(&g->orders->control) == look->control; /* K2 */
+			for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+				const struct gq_ring *r = &g->ch.ready[c];
+				const uint64_t pos = gq_load_relaxed_device_u64(&k->cursor[c]) >> 1;
+				/* K2: pairs with K1 */
+				const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
+
+				gone = gone && !gq_ring_is_at(r, word, pos);
+			}
+			if (!gone) /* G1 release: nothing but the word; pairs with G2 */
+				gq_store_release_u64(&g->report->park,
+						     launch << GQ_PARK_BITS | GQ_PARK_RUNNING);
+		}
+	}
+	if (!gone) {
+		gq_open_cursors(k, closed);
+		return false;
+	}
+	gq_store_relaxed_device_u64(&k->gone, launch);
+	/* G1 release: whoever launches the next grid finds all that this one did; pairs with G2. */
+	gq_store_release_u64(&g->report->park, launch << GQ_PARK_BITS | GQ_PARK_GONE);
+	return true;
+}
+
+/* ---- over ------------------------------------------------------------------------------------ */
+
+/* Whether a launch of a bounded grid has served what it was launched for, or its time is over. */
+GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_t passed,
+		       uint64_t until)
+{
+	/* Cursors hold the lower 63 bits of a position. */
+	return g->bounded_ns != 0 && (gq_pos_diff(passed << 1, until << 1) >= 0 ||
+				      gq_clock_ns() - u->begun_ns >= g->bounded_ns);
+}
+
+/* What the cursors have passed, of all classes. */
+GQ_DEV uint64_t gq_passed(const struct gq_grid *g)
+{
+	uint64_t passed = 0;
+
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		passed += (gq_load_relaxed_device_u64(&g->counters->cursor[c]) >> 1) - g->start_pos;
+	return passed;
+}
+
+/* The order names the last launch. Bounded ones before it may still wait in the stream. */
+GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
+{
+	return gq_pos_diff(depart, launch) >= 0;
+}
+
+/* ---- idle ------------------------------------------------------------------------------------ */
+
+/*
+ * Few units look across PCIe without a pause, or an idle grid would fill the link with reads; the
+ * others nap and look every now and then, and one of them takes over when a scout goes to work.
+ * Only speed depends on it.
+ */
+GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
+{
+	if (u->scout && u->number != 0 && GQ_IS_LANE_0)
+		gq_fetch_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
+	u->scout = false;
+	u->naps = 0;
+}
+
+GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u)
+{
+	uint64_t *scouts = &g->counters->scouts;
+	/* The first unit answers the host, which measures it: a scout beside those that are
+	 * counted. It is hardly ever among the first to find nothing, as block 0 opens the cursors.
+	 */
+	bool in = u->number == 0;
+
+	if (!in && GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
+		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < g->scouts;
+		if (!in)
+			gq_fetch_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
+	}
+	u->scout = gq_from_lane_0(in) != 0;
+}
+
+enum { GQ_NAPS_A_LOOK = 32 };
+
+/* Whether it is time to look. */
+GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
+{
+	if (!u->scout)
+		gq_start_scouting(g, u);
+	if (!u->scout) {
+		gq_nap(1000);
+		if (++u->naps < GQ_NAPS_A_LOOK)
+			return false;
+		u->naps = 0;
+		return true;
+	}
+	if (idle_ns >= 100000)
+		gq_nap(1000);
+	else if (idle_ns >= 10000)
+		gq_nap(256);
+	else if (idle_ns >= 2000)
+		gq_nap(32);
+	return true;
+}
+
+/*
+ * Acknowledge a pause and stand still until there are other orders. One lane. A grid that has
+ * parked must not: the next one, already launched, waits for it to leave before it can acknowledge.
+ * Nor one that is over, of which other units have left and will not acknowledge.
+ */
+GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uint64_t control,
+			   const struct gq_launch *launch)
+{
+	/* A1 release: all completions of the unit; pairs with A2. */
+	gq_store_release_u64(&g->ack[u->number], control);
+	while (gq_load_acquire_u64(&g->orders->control) == control &&   /* X2: pairs with X1 */
+	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* X2: pairs with X1 */
+			       launch->number) &&
+	       gq_load_relaxed_device_u64(&g->counters->gone) != launch->number &&
+	       !gq_is_over(g, u, gq_passed(g), launch->until))
+		gq_nap(1000);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+enum { GQ_MEASURED = 16 }; /* loads or stores that a measurement takes the mean of */
+
+/* Lane 0's. The device's clock may have steps of a microsecond. */
+GQ_DEV uint64_t gq_measure_reads(const struct gq_grid *g)
+{
+	const uint64_t begun = gq_clock_ns();
+
+	for (int i = 0; i < GQ_MEASURED; i++) /* nothing overtakes an acquire: one by one. X2 */
+		gq_load_acquire_u64(&g->orders->ping);
+	return (gq_clock_ns() - begun) / GQ_MEASURED;
+}
+
+/* Lane 0's. */
+GQ_DEV uint64_t gq_measure_releases(const struct gq_grid *g)
+{
+	const uint64_t begun = gq_clock_ns();
+
+	for (uint64_t i = 0; i < GQ_MEASURED; i++) {
+		gq_store_relaxed_u64(&g->report->scratch, i);
+		gq_store_release_u64(&g->report->measured_ns, i); /* G1: with nobody, timed */
+	}
+	return (gq_clock_ns() - begun) / GQ_MEASURED;
+}
+
+GQ_DEV uint64_t gq_measure_pull(const struct gq_grid *g, const struct gq_unit *u)
+{
+	const uint32_t bytes = g->slot_bytes < GQ_PULL_BYTES ? g->slot_bytes : GQ_PULL_BYTES;
+	const uint64_t begun = gq_clock_ns();
+
+	GQ_EACH_LANE(l)
+	gq_move(gq_stage(g, u->number * g->batch), gq_payload_at(&g->ch, 0), bytes, l, 32);
+	gq_sync_warp();
+	return gq_clock_ns() - begun;
+}
+
+enum { GQ_ARRIVAL_NS = 100000000 }; /* for what takes microseconds */
+
+/* Lane 0's: wait until the copy stream has written. @return a hash of what it has; 0: nothing. */
+GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
+{
+	const uint64_t begun = gq_clock_ns(),
+		       wanted = gq_load_relaxed_u64(&g->orders->ping_arrival);
+	const uint64_t *word = (const uint64_t *)(const void *)(g->copied + GQ_PAYLOAD_OFFSET);
+
+	/* Y2 acquire: the copied bytes; pairs with Y1. */
+	while (gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), wanted) < 0) {
+		if (gq_clock_ns() - begun > GQ_ARRIVAL_NS)
+			return 0;
+		gq_nap(32);
+	}
+	return gq_seal_piece(g->ch.seal_key, 0, gq_load_relaxed_u64(&word[0]),
+			     gq_load_relaxed_u64(&word[1]));
+}
+
+enum { GQ_MIRROR_NS = 2000000000 }; /* the host has less patience, and posts another ping */
+
+/* Lane 0's: echo what comes through the CPU's mapping, line by line. @return how many lines did. */
+GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g, uint64_t ping)
+{
+	const gq_wide *line =
+		(const gq_wide *)(const void *)((const uint8_t *)g->ch.hints - GQ_MIRROR_HEAD);
+	uint64_t since = gq_clock_ns(), last = 0, n = 0;
+
+	for (uint32_t turns = 1; n < GQ_MIRROR_TAGS; turns++) {
+		uint64_t word[8];
+
+		if (gq_clock_ns() - since > GQ_MIRROR_NS ||
+		    (turns % 256 == 0 && gq_load_relaxed_u64(&g->orders->ping) != ping))
+			break;
+
+		GQ_UNROLL
+		for (uint32_t i = 0; i < 4; i++) {
+			const gq_wide v = gq_read_ahead(&line[i]);
+
+			word[2 * i] = v.a;
+			word[2 * i + 1] = v.b;
+		}
+		if (word[0] == last || gq_seal_of_line(g->ch.seal_key, word) != word[7]) {
+			gq_nap(32);
+			continue;
+		}
+		last = word[0];
+		n++;
+		since = gq_clock_ns();
+		gq_store_relaxed_u64(&g->report->scratch, last);
+	}
+	return n;
+}
+
+/* The grid's first unit: say what time it is, and what else the ping asks for. */
+GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t ping)
+{
+	const uint32_t what = ping & (GQ_PING_STAY - 1);
+	uint64_t measured = what == GQ_PING_PULL ? gq_measure_pull(g, u) : 0;
+
+	if (!GQ_IS_LANE_0)
+		return;
+	if (what == GQ_PING_READ)
+		measured = gq_measure_reads(g);
+	else if (what == GQ_PING_RELEASE)
+		measured = gq_measure_releases(g);
+	else if (what == GQ_PING_ARRIVAL)
+		measured = gq_measure_arrival(g);
+	else if (what == GQ_PING_MIRROR)
+		measured = gq_measure_mirror(g, ping);
+	gq_store_relaxed_u64(&g->report->measured_ns, measured);
+	gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
+	gq_store_release_u64(&g->report->pong, ping); /* G1: pairs with G2 */
+}
+
+enum { GQ_STALL_NS = 1000000 };
+
+/* The grid's first unit, with nothing to do: has it been kept from running? Other processes' turns
+ * on the GPU show so. */
+GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, uint64_t now)
+{
+	if (GQ_IS_LANE_0 && u->looked_ns != 0 && now - u->looked_ns > GQ_STALL_NS)
+		gq_store_relaxed_u64(&g->report->stalls,
+				     gq_load_relaxed_u64(&g->report->stalls) + 1);
+}
+
+/*
+ * How many looks at the mirror a unit may take after one across PCIe that has found nothing. It is
+ * how old orders can get, and how late a message is whose hint was missed: 16 looks of about a
+ * microsecond and as many naps of at most one. The first unit answers pings, which time it.
+ */
+enum { GQ_HINTS = 16 };
+
+GQ_DEV uint32_t gq_hints_until_look(const struct gq_grid *g, const struct gq_unit *u,
+				    const struct gq_look *look)
+{
+	if (g->ch.hints == nullptr || !u->scout || (look->ping & GQ_PING_STAY) != 0)
+		return 0;
+	return u->number == 0 ? 1 : GQ_HINTS;
+}
+
+/* Since when the unit has been idle; others' messages count, too. */
+GQ_DEV void gq_count_idle(struct gq_unit *u, const struct gq_look *look, uint64_t now)
+{
+	if (u->idle_since == 0 || look->passed != u->claimed) {
+		u->idle_since = now;
+		u->claimed = look->passed;
+	}
+}
+
+/* Nothing waits: answer, and leave or find out when to look again. */
+GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
+				const struct gq_look *look, uint64_t launch)
+{
+	const uint64_t now = gq_clock_ns();
+	uint64_t idle_ns;
+	bool gone = false;
+
+	gq_count_idle(u, look, now);
+	if (u->number == 0) {
+		bool asked = false;
+
+		gq_watch_stalls(g, u, now);
+		if (GQ_IS_LANE_0)
+			asked = look->ping != gq_load_relaxed_u64(&g->report->pong);
+		if (gq_from_lane_0(asked) != 0)
+			gq_answer(g, u, look->ping);
+	}
+	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns &&
+	    (look->ping & GQ_PING_STAY) == 0)
+		gone = gq_try_park(g, look, launch);
+	if (gq_from_lane_0(gone) != 0)
+		return GQ_LEAVE;
+	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
+	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
+	/* Who measures the unit would measure a nap, too. */
+	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since;
+	while (!gq_idle(g, u, idle_ns))
+		;
+	u->hints = gq_hints_until_look(g, u, look);
+	return GQ_NOTHING;
+}
+
+/* ---- a turn ---------------------------------------------------------------------------------- */
+
+/* What a unit remembers of the look that made it claim. */
+GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
+{
+	gq_stop_scouting(g, u);
+	u->idle_since = 0;
+	u->looked_ns = 0;
+	u->claimed = look->passed;
+	u->uses = look->uses;
+	u->hints = 0;
+}
+
+/*
+ * A turn that looks at the mirror. It can only claim one message, which is there as a whole, while
+ * nothing else seems to wait; all else is for a look across PCIe, which comes after so many of
+ * these, or next.
+ */
+GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+				uint32_t unit_in_block, const struct gq_launch *launch,
+				uint32_t (&slot)[GQ_OWN], uint32_t *n)
+{
+	const uint64_t *entry = nullptr;
+	struct gq_look look;
+	uint64_t word = 0, use = 0;
+
+	*n = 0;
+	u->hints--;
+	gq_take_hint(g, u, &look);
+	if (look.closed || look.gone == launch->number) {
+		u->hints = 0;
+		return GQ_NOTHING;
+	}
+	if (look.published == 0) {
+		const uint64_t now = gq_clock_ns();
+
+		gq_count_idle(u, &look, now);
+		while (!gq_idle(g, u, now - u->idle_since))
+			;
+		return GQ_NOTHING;
+	}
+	GQ_UNROLL
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		if (look.published != 1u << (c * GQ_FRONT))
+			continue;
+		entry = gq_ring_entry(&g->ch.ready[c], look.cursor[c] >> 1);
+		word = gq_from(look.word, c * GQ_FRONT);
+		use = gq_ring_value(&g->ch.ready[c], word);
+	}
+	if (entry == nullptr || !gq_is_whole(g, &look, use)) {
+		u->hints = 0;
+		return GQ_NOTHING;
+	}
+	*n = gq_grid_claim(g, &look, &s->turn[unit_in_block], slot, &use);
+	if (*n == 0)
+		return GQ_NOTHING;
+	gq_witness(entry, word);
+	if (GQ_IS_LANE_0)
+		gq_took_hint();
+	gq_begin_work(g, u, &look);
+	gq_stage_whole(g, s, u, unit_in_block, &look);
+	return GQ_CLAIMED_WHOLE;
+}
+
+/*
+ * One turn of a unit's first warp: look; then claim, nap, stand still, or find that it has to go.
+ * @param slot  of lane l: the slot of the l-th message claimed
+ * @param n     how many were
+ */
+GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+			   uint32_t unit_in_block, const struct gq_launch *launch,
+			   uint32_t (&slot)[GQ_OWN], uint32_t *n)
+{
+	struct gq_turn *turn = &s->turn[unit_in_block];
+	struct gq_look look;
+	uint64_t use;
+
+	if (u->hints != 0)
+		return gq_turn_by_hint(g, s, u, unit_in_block, launch, slot, n);
+	gq_take_look(g, u, &look);
+	u->ahead_ns = look.ahead_ns;
+	u->control = look.control;
+	*n = 0;
+	/* Lanes may read different clocks: lane 0's counts. */
+	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
+	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) != 0)
+		return GQ_LEAVE;
+	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
+		gq_stop_scouting(g, u);
+		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
+		if (GQ_IS_LANE_0)
+			gq_stand_still(g, u, look.control, launch);
+		u->looked_ns = 0; /* to have been paused is no stall */
+		gq_sync_warp();
+		return GQ_NOTHING;
+	}
+	if (look.closed) { /* a park is being decided */
+		gq_nap(32);
+		return GQ_NOTHING;
+	}
+	if ((look.published & GQ_FRONTS) != 0) {
+		*n = gq_grid_claim(g, &look, turn, slot, &use);
+		if (*n == 0)
+			return GQ_NOTHING;
+		gq_begin_work(g, u, &look);
+		if (*n != 1 || !gq_is_whole(g, &look, use))
+			return GQ_CLAIMED;
+		gq_stage_whole(g, s, u, unit_in_block, &look);
+		return GQ_CLAIMED_WHOLE;
+	}
+	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* what was there comes first: CANCEL ends it */
+		return GQ_LEAVE;
+	return gq_have_nothing(g, u, &look, launch->number);
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------ */
+
+/* Say that the block runs; the grid's last one says so to the host. */
+GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
+{
+	struct gq_counters *k = g->counters;
+
+	if (gq_block == 0)
+		gq_open_cursors(k, GQ_CLASSES); /* the last grid may have closed them */
+	/* O1 release: the opening; pairs with O2. */
+	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * gq_blocks)
+		gq_store_release_u64(&g->report->resident, launch); /* G1: pairs with G2 */
+}
+
+GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_launch launch)
+{
+	const uint32_t unit_in_block = Q_GRANULARITY == 2 ? 0 : gq_warp_in_block;
+	struct gq_unit u = {};
+
+	u.number = gq_block * (Q_GRANULARITY == 2 ? 1u : gq_threads / 32) + unit_in_block;
+	u.begun_ns = gq_clock_ns();
+	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || gq_warp_in_block == 0))
+		for (uint32_t c = 0; c < GQ_CLASSES; c++)
+			s->turn[unit_in_block].passed[c] = 0;
+	if (gq_warp_in_block == 0 && GQ_IS_LANE_0)
+		gq_report_residence(g, launch.number);
+	for (;;) {
+		uint32_t slot[GQ_OWN] = { 0 }, verdict = GQ_NOTHING, n = 0;
+
+#if Q_GRANULARITY == 2
+		if (gq_warp_in_block == 0) {
+			verdict = gq_turn_of(g, s, &u, unit_in_block, &launch, slot, &n);
+			if (GQ_IS_LANE_0) {
+				s->verdict = verdict;
+				s->slot = slot[0];
+			}
+		}
+		gq_sync_block();
+		verdict = s->verdict;
+		n = s->slot;
+		gq_sync_block(); /* these two words belong to the next turn now */
+		GQ_EACH_LANE(l)
+		slot[GQ_AT(l)] = n;
+		n = 1;
+#else
+		verdict = gq_turn_of(g, s, &u, unit_in_block, &launch, slot, &n);
+#endif
+#if Q_GRANULARITY == 1
+		n = gq_from(slot, 0);
+		GQ_EACH_LANE(l)
+		slot[GQ_AT(l)] = n;
+		n = 1;
+#endif
+		if (verdict == GQ_LEAVE)
+			break;
+		if (verdict != GQ_NOTHING)
+			gq_serve(g, s, &u, unit_in_block, slot, n, verdict == GQ_CLAIMED_WHOLE);
+	}
+	if (Q_GRANULARITY != 2 || gq_warp_in_block == 0)
+		gq_stop_scouting(g, &u);
+}
+
+#if defined(GQ_STANDIN)
+static void gpuq_grid(const struct gq_grid *g, struct gq_launch launch)
+{
+	GQ_SHARED(s);
+
+	gq_consume(g, s, launch);
+}
+#else
+/*
+ * Shows that other streams get through, and, if asked, says what the image is. A variable would not
+ * do for that: those of a whole program are internal to it.
+ */
+extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
+{
+	if (info != nullptr)
+		*info = { GQ_IMAGE_MAGIC,
+			  Q_PROTOCOL_VERSION,
+			  Q_GRANULARITY,
+			  GQ_BLOCK_THREADS,
+			  (uint32_t)sizeof(struct gq_grid),
+			  0,
+			  gq_clock_ns() };
+}
+
+extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)
+	gpuq_grid(const struct gq_grid *g, struct gq_launch launch)
+{
+	GQ_SHARED(s);
+
+	gq_consume(g, s, launch);
+}
+#endif
+
+#endif /* GPUQ_DEVICE_CUDA_GRID_CUH */

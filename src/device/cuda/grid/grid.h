@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * grid.h - what host and resident grid share beyond the channel. Compiled by gcc, clang, nvcc and
+ * NVRTC; docs/design.md, "The CUDA device", says who writes which word and why nothing is lost.
+ */
+#ifndef GPUQ_DEVICE_CUDA_GRID_H
+#define GPUQ_DEVICE_CUDA_GRID_H
+
+#include "device/protocol/protocol.h"
+
+/* ---- in pinned host memory ------------------------------------------------------------------ */
+
+/* Written by the host; one line, which every look at the classes brings along. */
+struct gq_orders {
+	uint64_t control; /* gq_control: a copy of the queue's (X1, X2) */
+	uint64_t depart; /* this launch, and those before it, leave between two messages (X1, X2) */
+	uint64_t ping; /* number << GQ_PING_BITS | gq_ping | GQ_PING_STAY; the first unit answers */
+	uint64_t ahead_ns; /* CLOCK_MONOTONIC less the device's clock, modulo 2^64 */
+	uint64_t ping_arrival;
+	uint64_t failed; /* the device has: what is awaited of it does not come */
+	uint64_t reserved[10];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_orders) == GQ_LINE, "a line of the GPU's");
+
+/* What a ping asks for, beside the clock. */
+enum gq_ping {
+	GQ_PING_CLOCK,
+	GQ_PING_READ,    /* how long a load from pinned memory takes */
+	GQ_PING_RELEASE, /* a system-scope release behind a store to pinned memory */
+	GQ_PING_PULL,    /* bringing the largest message from slot 0 over, by one warp */
+	GQ_PING_ARRIVAL, /* answer when `arrived` has reached `ping_arrival` */
+	GQ_PING_MIRROR,  /* echo GQ_MIRROR_TAGS lines of the mirror in `scratch` */
+};
+#define GQ_MIRROR_TAGS 256u
+#define GQ_PULL_BYTES  65536u /* of it at most */
+#define GQ_PING_STAY   8u     /* beside it: do not park before the next ping */
+#define GQ_PING_BITS   4u
+
+/* What the grid says of itself, beside the number of its launch. */
+enum gq_park {
+	GQ_PARK_RUNNING = 0,
+	GQ_PARK_LOOKING = 1, /* nothing can be claimed; the second look is under way */
+	GQ_PARK_GONE = 2, /* it found nothing: the grid leaves, who publishes launches the next */
+};
+#define GQ_PARK_BITS 2u
+
+/* Written by the grid. */
+struct gq_report {
+	uint64_t park;        /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
+	uint64_t resident;    /* the launch, all of whose blocks run (G1, G2) */
+	uint64_t pong;        /* the last ping answered (G1, G2) ... */
+	uint64_t pong_ns;     /* ... and the device's clock then */
+	uint64_t measured_ns; /* ... and what it asked for */
+	uint64_t stalls;      /* times the first unit, with nothing to do, stood still for long */
+	uint64_t scratch;     /* to measure stores with; echoes */
+	uint64_t reserved[9];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");
+
+/* The message that one place of the grid is processing; for who finds it dead or hung. */
+struct gq_journal {
+	uint64_t msg_id;   /* 0: none */
+	uint64_t since_ns; /* device's clock */
+};
+
+/* ---- in device memory ------------------------------------------------------------------------ */
+
+/* Touched by the grid only while one is there; survives from launch to launch. */
+struct gq_counters {
+	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES]; /* next position << 1 | closed */
+	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
+	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
+	uint64_t gone;                         /* the launch that has parked */
+	GQ_ALIGNED(GQ_LINE) uint64_t scouts;   /* units that look without a pause, but the first */
+	/* The pool position of the next message less the positions passed: by it a unit guesses
+	 * which slot the next message will be in. Wrong now and then, at the cost of a round trip.
+	 */
+	GQ_ALIGNED(GQ_LINE) uint64_t uses;
+	/* The last batch of copies that has arrived (Y1, Y2); written by the driver's copy stream.
+	 */
+	GQ_ALIGNED(GQ_LINE) uint64_t arrived;
+};
+
+#define GQ_CURSOR_CLOSED UINT64_C(1) /* nothing can be claimed: a park is being decided, or was */
+
+/* The kernel's parameter; constant. `ch.ready[].head` is not used: see cursor. */
+struct gq_grid {
+	struct gq_channel ch;
+	struct gq_ring pool;   /* its entries only: the slots of messages to come */
+	const uint8_t *copied; /* slots in device memory, where the copy engine puts payloads */
+	struct gq_orders *orders;
+	struct gq_report *report;
+	struct gq_counters *counters;
+	uint64_t *ack;              /* one a block: the control word it stands still for (A1, A2) */
+	struct gq_journal *journal; /* one a place */
+	uint8_t *
+		staging; /* `stage_bytes` a place: the message, from `stage_result` on the result */
+	uint64_t stage_bytes;
+	uint64_t stage_result;
+	uint64_t start_pos;
+	uint64_t park_ns;    /* idle time after which the grid leaves; UINT64_MAX: never */
+	uint64_t bounded_ns; /* time after which a launch ends; 0: the grid is not bounded */
+	uint32_t slot_bytes; /* rounded up to 16 */
+	uint32_t batch;      /* messages a warp claims at once: places a unit */
+	uint32_t scouts;     /* so many units look without a pause, beside the first */
+	uint32_t reserved;
+};
+
+/* The kernel's other parameter. */
+struct gq_launch {
+	uint64_t number; /* from 1 */
+	uint64_t until;  /* of a bounded grid: positions, of all classes, after which it leaves */
+};
+
+/* What an image says of itself: written by its kernel gpuq_canary. */
+struct gq_image_info {
+	uint32_t magic;
+	uint32_t protocol_version;
+	uint32_t granularity;
+	uint32_t block_threads;
+	uint32_t grid_bytes; /* sizeof(struct gq_grid) */
+	uint32_t reserved;
+	uint64_t clock_ns; /* the device's */
+};
+#define GQ_IMAGE_MAGIC 0x47505551u
+
+#endif /* GPUQ_DEVICE_CUDA_GRID_H */

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lanes.cuh - what a thread of the grid is, and what it may do: blocks, units, lanes; their votes
+ * and sums; loads and stores that are more than a word.
+ *
+ * Lanes are written out: a warp's step is a GQ_EACH_LANE loop over values declared as v[GQ_OWN].
+ * On a GPU a thread owns one lane, and the loop runs once. Under the stand-in driver one thread
+ * owns all 32 and runs them in turn. Everything between loops is the same in all lanes.
+ */
+#ifndef GPUQ_DEVICE_CUDA_LANES_CUH
+#define GPUQ_DEVICE_CUDA_LANES_CUH
+
+#include "device/cuda/grid/grid.h"
+
+#ifndef Q_GRANULARITY
+#define Q_GRANULARITY 0
+#endif
+#ifndef GQ_BLOCK_THREADS
+#define GQ_BLOCK_THREADS (Q_GRANULARITY == 2 ? 256 : 128)
+#endif
+
+#define GQ_WARPS (GQ_BLOCK_THREADS / 32)
+#define GQ_UNITS (Q_GRANULARITY == 2 ? 1 : GQ_WARPS) /* in a block */
+#define GQ_DEV   static __device__ __forceinline__
+
+#if defined(GQ_STANDIN)
+
+#define GQ_UNROLL
+#define GQ_OWN            32
+#define GQ_EACH_LANE(l)   for (uint32_t l = 0; l < 32; l++)
+#define GQ_AT(l)          (l)
+#define GQ_SHARED(s)      struct gq_shared *s = (struct gq_shared *)gq_standin_shared()
+#define GQ_IS_LANE_0      true
+#define gq_sync_warp()    ((void)0)
+#define gq_sync_block()   gq_standin_barrier()
+#define gq_warp_in_block  (gq_standin_thread() / 32)
+#define gq_block          gq_standin_block()
+#define gq_blocks         gq_standin_blocks()
+#define gq_rank_of(l)     (gq_standin_thread() + (l))
+#define gq_threads        (gq_standin_threads())
+#define gq_clock_ns()     gq_standin_clock_ns()
+#define gq_nap(ns)        gq_standin_nap(ns)
+#define gq_fetch_wide(at) (*(at))
+#define gq_result_first() gq_standin_coin()
+#define gq_took_whole()   gq_standin_took_whole()
+#define gq_took_hint()    gq_standin_took_hint()
+
+struct alignas(16) gq_wide {
+	uint64_t a, b;
+};
+
+/* Racy by design, which ThreadSanitizer need not see: what is read is believed only if sealed. */
+__attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(const gq_wide *at)
+{
+	gq_wide v;
+
+	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
+	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
+	return v;
+}
+
+__attribute__((noinline, no_sanitize("thread"))) static uint64_t gq_read_hint(const uint64_t *at)
+{
+	return __atomic_load_n(at, __ATOMIC_ACQUIRE); /* J2: pairs with J1 */
+}
+
+/* A hint has been believed: it must be true, and ThreadSanitizer may know what it has shown. */
+GQ_DEV void gq_witness(const uint64_t *entry, uint64_t word)
+{
+	if (gq_load_acquire_u64(entry) != word) /* T2: T1 */
+		__builtin_trap();
+}
+
+GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
+{
+	gq_store_relaxed_u64(&to->a, v.a);
+	gq_store_relaxed_u64(&to->b, v.b);
+}
+
+GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
+{
+	uint64_t sum = 0;
+
+	GQ_EACH_LANE(l)
+	sum += v[l];
+	return sum;
+}
+
+template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
+{
+	return v[lane];
+}
+
+template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint32_t by)
+{
+	return v[(l + by) % 32];
+}
+
+GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
+{
+	uint32_t votes = 0;
+
+	GQ_EACH_LANE(l)
+	votes |= (uint32_t)v[l] << l;
+	return votes;
+}
+
+/* What lane 0 has; the others' is not looked at. */
+GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
+{
+	return value;
+}
+
+#else
+
+#define GQ_UNROLL       _Pragma("unroll")
+#define GQ_OWN          1
+#define GQ_EACH_LANE(l) for (uint32_t l = threadIdx.x % 32, once_ = 1; once_ != 0; once_ = l & 0)
+#define GQ_AT(l)        0
+#define GQ_SHARED(s)                                                                               \
+	__shared__ struct gq_shared s##_;                                                          \
+	struct gq_shared *s = &s##_
+#define GQ_IS_LANE_0      (threadIdx.x % 32 == 0)
+#define gq_sync_warp()    __syncwarp()
+#define gq_sync_block()   __syncthreads()
+#define gq_warp_in_block  (threadIdx.x / 32)
+#define gq_block          blockIdx.x
+#define gq_blocks         gridDim.x
+#define gq_rank_of(l)     threadIdx.x
+#define gq_threads        blockDim.x
+#define gq_nap(ns)        __nanosleep(ns)
+/* Posted stores cross PCIe in any order; the stand-in tries both. */
+#define gq_result_first() true
+#define gq_took_whole()   ((void)0)
+#define gq_took_hint()    ((void)0)
+#define gq_witness(e, w)  ((void)(e), (void)(w))
+
+struct __align__(16) gq_wide
+{
+	uint64_t a, b;
+};
+
+GQ_DEV uint64_t gq_clock_ns(void)
+{
+	uint64_t now;
+
+	asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+	return now;
+}
+
+/* A plain load that stays where it is written, ahead of what it is to overlap with. */
+GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
+{
+	gq_wide v;
+
+	asm volatile("ld.global.v2.u64 {%0, %1}, [%2];"
+		     : "=l"(v.a), "=l"(v.b)
+		     : "l"(at)
+		     : "memory");
+	return v;
+}
+
+/* The words of a vector access are single-copy atomic each, and so is each half of a piece. */
+GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
+{
+	gq_wide v;
+
+	asm volatile("ld.relaxed.sys.v2.u64 {%0, %1}, [%2];"
+		     : "=l"(v.a), "=l"(v.b)
+		     : "l"(at)
+		     : "memory");
+	return v;
+}
+
+GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
+{
+	return gq_load_acquire_u64(at); /* J2: pairs with J1 */
+}
+
+GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
+{
+	asm volatile("st.relaxed.sys.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(v.a), "l"(v.b)
+		     : "memory");
+}
+
+GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
+{
+	uint64_t sum = v[0];
+
+	GQ_UNROLL
+	for (int by = 16; by != 0; by /= 2)
+		sum += __shfl_xor_sync(0xffffffffu, sum, by);
+	return sum;
+}
+
+template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
+{
+	return __shfl_sync(0xffffffffu, v[0], (int)lane);
+}
+
+template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint32_t by)
+{
+	return __shfl_sync(0xffffffffu, v[0], (int)((l + by) % 32));
+}
+
+GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
+{
+	return __ballot_sync(0xffffffffu, v[0]);
+}
+
+GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
+{
+	return __shfl_sync(0xffffffffu, value, 0);
+}
+
+#endif
+
+#endif /* GPUQ_DEVICE_CUDA_LANES_CUH */

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* error.c - the calling thread's last error, status texts, and the log. */
+#include "host/base/error.h"
+
+#include "host/base/sys.h"
+#include "host/queue/queue.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the last error ------------------------------------------------------------------------ */
+
+/*
+ * The sentence is either a constant or in the thread's buffer; a polling loop never formats one.
+ * The buffer is made when a thread formats its first: as a thread-local array it would be part of
+ * every thread, and of what the loader must find room for when the library is opened late.
+ */
+static _Thread_local const char *last_error = "";
+
+static pthread_key_t buffer_key;
+static bool has_key;
+static uint64_t room_refused; /* by tests */
+
+static void free_buffer(void *buffer)
+{
+	last_error = "";
+	free(buffer);
+}
+
+static void make_key(void)
+{
+	has_key = pthread_key_create(&buffer_key, free_buffer) == 0;
+}
+
+/* Before the code goes: a library that is part of a plug-in can be closed. */
+__attribute__((destructor)) static void delete_key(void)
+{
+	if (!has_key)
+		return;
+	free_buffer(pthread_getspecific(buffer_key));
+	pthread_setspecific(buffer_key, NULL);
+	pthread_key_delete(buffer_key);
+}
+
+/* This thread's, if it has one. */
+static char *old_buffer(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, make_key);
+	return has_key ? pthread_getspecific(buffer_key) : NULL;
+}
+
+/* This thread's, GQ_ERROR_ROOM bytes; NULL: there is none to be had. */
+static char *thread_buffer(void)
+{
+	char *buffer = old_buffer();
+
+	if (gq_load_relaxed_u64(&room_refused) != 0)
+		return NULL;
+	if (buffer != NULL || !has_key)
+		return buffer;
+	buffer = malloc(GQ_ERROR_ROOM);
+	if (buffer != NULL && pthread_setspecific(buffer_key, buffer) != 0) {
+		free(buffer);
+		buffer = NULL;
+	}
+	return buffer;
+}
+
+void gq__error_refuse_room(bool refuse)
+{
+	gq_store_relaxed_u64(&room_refused, refuse);
+}
+
+QueueStatus gq__fail(QueueStatus status, const char *sentence)
+{
+	last_error = sentence;
+	return status;
+}
+
+QueueStatus gq__failf(QueueStatus status, const char *format, ...)
+{
+	char text[GQ_ERROR_ROOM]; /* an argument may point into the buffer */
+	char *buffer = thread_buffer();
+	va_list args;
+
+	if (buffer == NULL) /* the status's own words are constant */
+		return gq__fail(status, q_status_string(status));
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	memcpy(buffer, text, sizeof(text));
+	last_error = buffer;
+	return status;
+}
+
+const char *q_last_error(void)
+{
+	return last_error;
+}
+
+void gq__error_keep(struct gq_error *e)
+{
+	const char *buffer = old_buffer();
+
+	e->sentence = last_error;
+	e->is_formatted = buffer != NULL && last_error == buffer;
+	if (e->is_formatted)
+		memcpy(e->text, buffer, sizeof(e->text));
+}
+
+void gq__error_put_back(const struct gq_error *e)
+{
+	if (e->is_formatted)
+		memcpy(old_buffer(), e->text, sizeof(e->text));
+	last_error = e->sentence;
+}
+
+/* ---- words that are constant --------------------------------------------------------------- */
+
+const char *q_status_string(QueueStatus status)
+{
+	switch (status) {
+#define STATUS_TEXT(name, value, text)                                                             \
+	case name:                                                                                 \
+		return text;
+		Q_STATUS_LIST(STATUS_TEXT)
+#undef STATUS_TEXT
+	}
+	return "unknown status";
+}
+
+#define STRINGIFY_(x) #x
+#define STRINGIFY(x)  STRINGIFY_(x)
+
+const char *q_version(void)
+{
+	return STRINGIFY(GPUQ_VERSION_MAJOR) "." STRINGIFY(GPUQ_VERSION_MINOR) "." STRINGIFY(
+		GPUQ_VERSION_PATCH);
+}
+
+/* ---- log --------------------------------------------------------------------------------- */
+
+static const char *const level_names[] = { "error", "warning", "info", "debug" };
+
+/* A line under way to a sink, on the stack of who says it. */
+struct line {
+	struct line *next;
+	uint64_t sink; /* the number of the sink it goes to */
+	pthread_t thread;
+};
+
+/*
+ * Function and user are one: both under the lock, copied together. The function is called without
+ * the lock, its line being listed; who replaces the sink waits until no line is listed that goes
+ * to an earlier one. `sink_is_there` alone is read without the lock, to save the way for lines
+ * that nobody wants; it publishes nothing.
+ */
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+	void (*fn)(int level, const char *text, void *user);
+	void *user;
+	uint64_t number; /* of sinks installed */
+} log_sink;
+static struct line *lines;
+static uint64_t sink_is_there;
+static int log_level = -1; /* of the stderr sink; -1: none */
+
+void gq__lock_log(void)
+{
+	pthread_mutex_lock(&log_lock);
+}
+
+void gq__unlock_log(bool in_child)
+{
+	if (in_child)
+		lines = NULL; /* their threads are not here */
+	pthread_mutex_unlock(&log_lock);
+}
+
+/* Under the lock: whether another thread is inside an earlier sink. */
+static bool earlier_is_used(uint64_t number)
+{
+	for (const struct line *l = lines; l != NULL; l = l->next)
+		if (l->sink < number && !pthread_equal(l->thread, pthread_self()))
+			return true;
+	return false;
+}
+
+void q_set_log(void (*fn)(int level, const char *text, void *user), void *user)
+{
+	uint64_t number;
+
+	gq__watch_forks();
+	pthread_mutex_lock(&log_lock);
+	number = ++log_sink.number;
+	log_sink.fn = fn;
+	log_sink.user = user;
+	gq_store_relaxed_u64(&sink_is_there, fn != NULL);
+	while (earlier_is_used(number)) {
+		pthread_mutex_unlock(&log_lock);
+		gq_sys_nap(100000);
+		pthread_mutex_lock(&log_lock);
+	}
+	pthread_mutex_unlock(&log_lock);
+}
+
+static void unlist(const struct line *line)
+{
+	pthread_mutex_lock(&log_lock);
+	for (struct line **at = &lines; *at != NULL; at = &(*at)->next) {
+		if (*at == line) {
+			*at = line->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&log_lock);
+}
+
+/* @return false: there is no sink. */
+static bool to_sink(int level, const char *text)
+{
+	void (*fn)(int level, const char *text, void *user);
+	struct line line = { .thread = pthread_self() };
+	void *user;
+
+	pthread_mutex_lock(&log_lock);
+	fn = log_sink.fn;
+	user = log_sink.user;
+	if (fn != NULL) {
+		line.sink = log_sink.number;
+		line.next = lines;
+		lines = &line;
+	}
+	pthread_mutex_unlock(&log_lock);
+	if (fn == NULL)
+		return false;
+	fn(level, text, user);
+	unlist(&line);
+	return true;
+}
+
+void gq__log(int level, const char *format, ...)
+{
+	const bool to_stderr = level <= __atomic_load_n(&log_level, __ATOMIC_RELAXED);
+	char text[512], line[600];
+	va_list args;
+	int n;
+
+	if (gq_load_relaxed_u64(&sink_is_there) == 0 && !to_stderr)
+		return;
+	GQ_NO_CANCEL(); /* the sink is not ours, and writes */
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (to_sink(level, text) || !to_stderr)
+		return;
+	n = snprintf(line, sizeof(line), "gpuq: %s: %s\n", level_names[level], text);
+	(void)gq__write_quietly(STDERR_FILENO, line, (size_t)n);
+}
+
+bool gq__log_from_environment(void)
+{
+	const char *value = getenv("GPUQ_LOG");
+	int level = -1;
+
+	if (value != NULL && value[0] != '\0') {
+		for (int i = 0; i < 4; i++)
+			if (strcmp(value, level_names[i]) == 0)
+				level = i;
+		if (level < 0) {
+			gq__failf(Q_ERR_INVALID_ARG,
+				  "environment variable GPUQ_LOG is '%s'; allowed: error, warning, "
+				  "info, debug",
+				  value);
+			return false;
+		}
+	}
+	__atomic_store_n(&log_level, level, __ATOMIC_RELAXED);
+	return true;
+}

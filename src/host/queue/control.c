@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control.c - stop, pause, resume, drain. */
+#include "host/queue/queue.h"
+
+/* ---- the control word ------------------------------------------------------------------------ */
+
+/* Under the control lock. Sequentially consistent: a consumer about to sleep looks at it (K2). */
+static uint64_t set_control(GpuQueue *q, uint64_t flags)
+{
+	uint64_t epoch = (q->control >> GQ_CONTROL_EPOCH_SHIFT) + 1;
+	uint64_t control = epoch << GQ_CONTROL_EPOCH_SHIFT | flags;
+
+	gq_exchange_seq_cst_u64(&q->control, control); /* X1 release: pairs with X2 */
+	if (q->ch.control != &q->control)
+		gq_exchange_seq_cst_u64(q->ch.control, control); /* X1: where consumers read it */
+	return control;
+}
+
+static uint64_t control_flags(const GpuQueue *q)
+{
+	return q->control & ((UINT64_C(1) << GQ_CONTROL_EPOCH_SHIFT) - 1);
+}
+
+void gq__wake_everybody(GpuQueue *q)
+{
+	gq_event_broadcast(&q->work);
+	gq_event_broadcast(&q->resumed);
+	gq_event_broadcast(&q->answered);
+	gq_event_broadcast(&q->room);
+	gq_event_broadcast(&q->any);
+}
+
+static QueueStatus stopped_error(void)
+{
+	return gq__fail(Q_ERR_SHUTDOWN, "the queue has been, or is being, stopped");
+}
+
+/* ---- pause, resume --------------------------------------------------------------------------- */
+
+QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
+{
+	struct gq_wait wait;
+	uint64_t control;
+	QueueStatus status;
+
+	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_PAUSE, timeout_ms);
+	pthread_mutex_lock(&q->control_lock);
+	if (q->stopping) {
+		pthread_mutex_unlock(&q->control_lock);
+		return stopped_error();
+	}
+	if ((q->control & GQ_CONTROL_PAUSE) == 0) {
+		set_control(q, GQ_CONTROL_PAUSE);
+		q->pausers = 0; /* who still waits for an earlier one has been overtaken */
+	}
+	control = q->control;
+	q->pausers++;
+	pthread_mutex_unlock(&q->control_lock);
+	gq_event_broadcast(&q->work); /* sleepers must acknowledge too */
+
+	gq_wait_begin(q, &wait, &q->answered, gq__deadline_ns(timeout_ms), GQ_SPIN_NS);
+	while (!q->device->acknowledged(q, control) &&
+	       gq_load_seq_cst_u64(&q->control) == control && !gq_failed(q) && gq__wait_next(&wait))
+		;
+	gq__wait_end(&wait);
+
+	pthread_mutex_lock(&q->control_lock);
+	if (q->control == control)
+		q->pausers--;
+	if (q->control != control) {
+		status = q->stopping ? stopped_error()
+				     : gq__fail(Q_ERR_CANCELLED,
+						"q_resume() came before the pause was complete");
+	} else if (gq_failed(q)) {
+		status = gq__device_failed(q);
+	} else if (q->device->acknowledged(q, control)) {
+		q->paused = true;
+		status = Q_OK;
+	} else {
+		if (q->pausers == 0) /* the last to give up withdraws it */
+			set_control(q, 0);
+		status = gq__fail(Q_ERR_TIMEOUT,
+				  "not every consumer stood still within timeout_ms; the pause is "
+				  "withdrawn");
+	}
+	pthread_mutex_unlock(&q->control_lock);
+	if (status == Q_ERR_TIMEOUT) {
+		gq_event_broadcast(&q->resumed);
+		if (q->device->resumed != NULL) /* unless another pause stands */
+			q->device->resumed(q);
+	}
+	if (status == Q_OK && q->device->paused != NULL)
+		q->device->paused(q);
+	return status;
+}
+
+/* Under the control lock. */
+static void resume(GpuQueue *q)
+{
+	q->paused = false;
+	if ((q->control & GQ_CONTROL_PAUSE) != 0)
+		set_control(q, control_flags(q) & ~(uint64_t)GQ_CONTROL_PAUSE);
+}
+
+QueueStatus q_resume(GpuQueue *q)
+{
+	bool refused;
+
+	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_RESUME, 0);
+	pthread_mutex_lock(&q->control_lock);
+	refused = q->stopping;
+	if (!refused)
+		resume(q);
+	pthread_mutex_unlock(&q->control_lock);
+	if (refused)
+		return stopped_error();
+	gq_event_broadcast(&q->resumed);
+	gq_event_broadcast(&q->answered); /* who still waits for the pause */
+	if (q->device->resumed != NULL)
+		q->device->resumed(q);
+	return Q_OK;
+}
+
+/* ---- drain ----------------------------------------------------------------------------------- */
+
+/*
+ * Wait, slot by slot, until every message accepted before the call has finished. A slot is waited
+ * for once, so later traffic cannot keep this from ending.
+ */
+static bool wait_for_accepted(GpuQueue *q, uint64_t deadline_ns)
+{
+	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
+		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state);
+
+		if (gq_phase_of(state) == GQ_QUEUED &&
+		    !gq__wait_state_change(q, i, state, deadline_ns))
+			return false;
+	}
+	return true;
+}
+
+QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
+{
+	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_DRAIN, timeout_ms);
+	if (wait_for_accepted(q, gq__deadline_ns(timeout_ms)) && !gq_failed(q))
+		return Q_OK;
+	if (gq_failed(q))
+		return gq__device_failed(q);
+	return gq__fail(Q_ERR_TIMEOUT, "messages were still unfinished after timeout_ms");
+}
+
+/* ---- stop ------------------------------------------------------------------------------------ */
+
+/*
+ * On a closed queue: whether every slot is free or holds a finished message or a revoked
+ * reservation. The free ones are counted first. Nothing leaves a closed pool, so a slot counted as
+ * free cannot be counted again as finished; if the sum is the capacity, no slot is anywhere else:
+ * with a producer that has popped it and not yet published, with a consumer, or with a taker.
+ */
+bool gq__settled(const GpuQueue *q)
+{
+	/* Positions in the head have 63 bits. */
+	uint64_t tail = gq_load_seq_cst_u64(q->pool.tail); /* H2, K2 */
+	uint64_t head = gq_load_seq_cst_u64(q->pool.head) & ~GQ_POOL_CLOSED;
+	uint64_t settled = ((tail << 1) - head) >> 1;
+
+	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
+		enum gq_phase phase = gq_phase_of(gq_load_acquire_u64(&q->records[i].state));
+
+		if (phase == GQ_DONE || phase == GQ_POLLED || phase == GQ_REVOKED)
+			settled++;
+	}
+	return settled == q->cfg.capacity;
+}
+
+static void revoke_reservations(GpuQueue *q)
+{
+	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
+		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state); /* S2, K2 */
+
+		if (gq_phase_of(state) != GQ_RESERVED ||
+		    !gq_cas_seq_cst_u64(&q->records[i].state, state,
+					(state & ~GQ_PHASE_MASK) | GQ_REVOKED))
+			continue;
+		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
+		gq__wake_slot(q, i);
+	}
+}
+
+/* On a closed queue: revoke and wait until all is settled. */
+static bool settle(GpuQueue *q, uint64_t deadline_ns)
+{
+	for (uint32_t turn = 0;; turn++) {
+		revoke_reservations(q);
+		gq__reap_all(q);
+		if (gq__settled(q))
+			return true;
+		if (!wait_for_accepted(q, deadline_ns))
+			return false;
+		if (gq__settled(q))
+			return true;
+		/* A producer is between its slot and its publication, or a taker between its
+		 * result and the pool: some instructions, unless it was preempted. */
+		if (gq_failed(q) || gq__now_ns() >= deadline_ns)
+			return false;
+		gq_tend(q);
+		gq__await_step(turn);
+	}
+}
+
+/* The host as a consumer that runs nothing: what nobody has claimed ends CANCELLED. */
+void gq__cancel_unstarted(GpuQueue *q)
+{
+	struct gq_turn turn = { { 0 } };
+	uint32_t slot;
+
+	while (gq_work_waits(&q->ch))
+		while ((slot = gq_claim(&q->ch, &turn)) != GQ_NONE) {
+			if (q->trace != NULL) {
+				const uint64_t now_ns = gq__now_ns();
+
+				gq_note_times(&q->ch, slot, now_ns, now_ns, GQ_NONE);
+			}
+			gq__completed(q, slot, GQ_OUTCOME_CANCELLED);
+		}
+}
+
+/* The stop's time is over. From now on nothing is started, and whoever publishes cancels. */
+static void give_up(GpuQueue *q)
+{
+	pthread_mutex_lock(&q->control_lock);
+	set_control(q, GQ_CONTROL_LEAVE | GQ_CONTROL_CANCEL);
+	pthread_mutex_unlock(&q->control_lock);
+	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY); /* K2: then look */
+	q->device->cancel_unstarted(q);
+	gq__wake_everybody(q);
+}
+
+/* On a settled queue: no consumer is inside a processor, so they leave in no time. */
+static void await_consumers(GpuQueue *q)
+{
+	struct gq_wait wait;
+
+	gq_wait_begin(q, &wait, &q->answered, GQ_FOR_EVER, GQ_SPIN_NS);
+	while (!q->device->left(q) && !gq_failed(q) && gq__wait_next(&wait))
+		;
+	gq__wait_end(&wait);
+}
+
+static void close_intake(GpuQueue *q)
+{
+	gq_fetch_or_seq_cst_u64(q->pool.head, GQ_POOL_CLOSED); /* N1: pairs with N2 */
+	gq_fetch_or_seq_cst_u64(&q->room.word, GQ_EVENT_STICKY);
+	pthread_mutex_lock(&q->control_lock);
+	q->stopping = true;
+	resume(q);
+	pthread_mutex_unlock(&q->control_lock);
+	gq__wake_everybody(q);
+	if (q->device->resumed != NULL)
+		q->device->resumed(q);
+}
+
+QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
+{
+	uint64_t deadline_ns;
+
+	GQ_ENTER(q);
+	GQ_CALL(q, GQ_RANGE_STOP, timeout_ms);
+	deadline_ns = gq__deadline_ns(timeout_ms);
+	close_intake(q);
+	if (!settle(q, deadline_ns)) {
+		if (gq_failed(q))
+			return gq__device_failed(q);
+		give_up(q);
+		return gq__fail(Q_ERR_TIMEOUT, "a message was still being processed after "
+					       "timeout_ms; those not started are cancelled");
+	}
+	pthread_mutex_lock(&q->control_lock);
+	if ((q->control & GQ_CONTROL_LEAVE) == 0)
+		set_control(q, GQ_CONTROL_LEAVE);
+	pthread_mutex_unlock(&q->control_lock);
+	gq__wake_everybody(q);
+	await_consumers(q);
+	if (gq_failed(q))
+		return gq__device_failed(q);
+	pthread_mutex_lock(&q->control_lock);
+	q->stopped = true;
+	pthread_mutex_unlock(&q->control_lock);
+	return Q_OK;
+}
+
+void gq__consumer_left(GpuQueue *q)
+{
+	gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1)); /* A1, K1 */
+	gq_event_broadcast(&q->answered);
+	gq_event_broadcast(&q->any);
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* queue.c - making a queue and taking it apart. */
+#include "host/queue/queue.h"
+#include "host/base/sys.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+uint64_t gq__generation;
+uint64_t gq__start_pos = 1; /* so that no message has id 0 */
+
+/* In the parent. */
+static void before_fork(void)
+{
+	gq__lock_processors();
+	gq__lock_log();
+}
+
+static void after_fork(void)
+{
+	gq__unlock_log(false);
+	gq__unlock_processors();
+}
+
+/* In the child, which has one thread. */
+static void count_fork(void)
+{
+	gq__generation++;
+	gq__unlock_log(true);
+	gq__unlock_processors();
+}
+
+static void register_count_fork(void)
+{
+	pthread_atfork(before_fork, after_fork, count_fork);
+}
+
+void gq__watch_forks(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, register_count_fork);
+}
+
+QueueStatus gq__refuse_handle(const GpuQueue *q)
+{
+	if (q == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "queue is NULL; allowed: a queue from q_init()");
+	if (q->made_in == gq__generation)
+		return gq__device_failed(q);
+	return gq__fail(Q_ERR_UNSUPPORTED,
+			"this queue belongs to the parent process: a queue cannot be used after "
+			"fork(); make a new one with q_init()");
+}
+
+void gq__tend_now_and_then(GpuQueue *q)
+{
+	static _Thread_local uint32_t turns;
+
+	if (++turns % 64 == 0)
+		q->device->tend(q);
+}
+
+QueueStatus gq__device_failed(const GpuQueue *q)
+{
+	return gq__failf(Q_ERR_CUDA, "%s", gq_failed(q) ? q->failure : "the device has failed");
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+/* Make every entry read as consumed a lap ago. */
+static void empty_ring(const struct gq_ring *r, uint64_t start)
+{
+	for (uint64_t i = 0; i < gq_ring_size(r); i++) {
+		uint64_t pos = start - gq_ring_size(r) + i;
+
+		*gq_ring_entry(r, pos) = gq_ring_tag(r, pos);
+	}
+	*r->head = start;
+	*r->tail = start;
+}
+
+static void lay_out_rings(GpuQueue *q)
+{
+	const uint32_t order = gq_log2(q->cfg.capacity), shift = gq_id_shift(order);
+	const uint64_t n = q->cfg.capacity, start = q->start_pos;
+	uint64_t *words = q->words;
+
+	q->slot_mask = (UINT64_C(1) << shift) - 1;
+	q->ch.slot_mask = q->slot_mask;
+	q->pool = gq_ring_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, shift, 0);
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		words += n;
+		q->ch.ready[c] = gq_ring_of(words, &q->ready_pos[c].head, &q->ready_pos[c].tail,
+					    order, shift + GQ_USE_BITS, order);
+		empty_ring(&q->ch.ready[c], start);
+	}
+	words += n;
+	/* An outcome and a slot leave room for the lap only, not for the whole position. */
+	q->ch.done = gq_ring_of(words, &q->done_pos.head, &q->done_pos.tail, order,
+				order + GQ_OUTCOME_BITS, order);
+	empty_ring(&q->ch.done, start);
+	q->finished = (struct gq_neighbours *)(void *)(words + n);
+
+	for (uint64_t i = 0; i < n; i++)
+		*gq_ring_entry(&q->pool, start + i) = gq_ring_tag(&q->pool, start + i) | i;
+	*q->pool.head = start << 1;
+	*q->pool.tail = start + n;
+}
+
+static bool allocate(GpuQueue *q)
+{
+	const uint64_t n = q->cfg.capacity;
+
+	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + gq_round_up(q->cfg.slot_bytes, 64);
+	q->ch.result_stride = gq_round_up(GQ_RESULT_OFFSET + q->cfg.result_bytes, 64);
+	q->slots_bytes = n * q->ch.slot_stride;
+	q->results_bytes = n * q->ch.result_stride;
+	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 1) * sizeof(uint64_t);
+	q->words = q->device->alloc(q, q->words_bytes, "the rings");
+	if (q->words == NULL)
+		return false;
+	q->records = gq__alloc(n * sizeof(*q->records), "the slots' records");
+	if (q->records == NULL)
+		return false;
+	q->ch.slots = q->device->alloc(q, q->slots_bytes, "the message slots");
+	if (q->ch.slots == NULL)
+		return false;
+	q->ch.results = q->device->alloc(q, q->results_bytes, "the result areas");
+	if (q->ch.results == NULL)
+		return false;
+	if (q->cfg.processor_data != NULL) {
+		q->user = gq__alloc(q->cfg.processor_data_bytes, "processor_data");
+		if (q->user == NULL)
+			return false;
+		memcpy(q->user, q->cfg.processor_data, q->cfg.processor_data_bytes);
+	}
+	if (!gq__trace_alloc(q))
+		return false;
+	q->ch.result_bytes = q->cfg.result_bytes;
+	q->ch.control = &q->control;
+	q->ch.user = q->user;
+	lay_out_rings(q);
+	return true;
+}
+
+static void destroy(GpuQueue *q)
+{
+	void *code = q->code;
+
+	gq__trace_free(q);
+	gq__free(q->user, q->cfg.processor_data_bytes);
+	q->device->free(q, q->ch.results, q->results_bytes);
+	q->device->free(q, q->ch.slots, q->slots_bytes);
+	gq__free(q->records, q->cfg.capacity * sizeof(*q->records));
+	q->device->free(q, q->words, q->words_bytes);
+	q->device->close(q);
+	gq__close_processor(&q->processor);
+	pthread_mutex_destroy(&q->control_lock);
+	pthread_mutex_destroy(&q->reap_lock);
+	gq__free(q, sizeof(*q));
+	gq__let_go(code);
+}
+
+void gq__drop_ref(GpuQueue *q)
+{
+	/* Sequentially consistent, so also release of all this party did (D1) and acquire, by the
+	 * last, of all the others did (D2). */
+	if (gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1)) == 1)
+		destroy(q);
+}
+
+/* ---- life cycle -------------------------------------------------------------------------- */
+
+/*
+ * The device that the configuration, as resolved, asks for: opened. AUTO takes the CUDA device if
+ * driver, device and image are there, and says why if not.
+ */
+static bool open_device(GpuQueue *q, const QueueConfig *cfg)
+{
+	const uint32_t wanted = q->cfg.device;
+
+	if (wanted != Q_DEVICE_CPU) {
+		q->device = &gq__cuda_device;
+		if (q->device->open(q)) {
+			q->cfg.device = Q_DEVICE_CUDA;
+			snprintf(q->reason, sizeof(q->reason), "%s",
+				 cfg->device == Q_DEVICE_CUDA ? "asked for in the configuration"
+				 : wanted == Q_DEVICE_CUDA    ? "asked for by GPUQ_DEVICE"
+							   : "driver, device and image are there");
+			return true;
+		}
+		if (wanted == Q_DEVICE_CUDA)
+			return false;
+		if (q->processor.image.cpu == NULL) { /* nothing to fall back to */
+			gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' runs on a GPU only: %s",
+				  q->processor.name, q_last_error());
+			return false;
+		}
+		q->device->close(q);
+	}
+	q->device = &gq__cpu_device;
+	q->cfg.device = Q_DEVICE_CPU;
+	if (wanted == Q_DEVICE_AUTO)
+		snprintf(q->reason, sizeof(q->reason), "the CUDA device cannot be used: %s",
+			 q_last_error());
+	else
+		snprintf(q->reason, sizeof(q->reason), "%s",
+			 cfg->device == Q_DEVICE_CPU ? "asked for in the configuration"
+						     : "asked for by GPUQ_DEVICE");
+	return q->device->open(q);
+}
+
+GpuQueue *q_init(const QueueConfig *cfg)
+{
+	struct gq_error before;
+	QueueConfig resolved;
+	GpuQueue *q;
+
+	GQ_NO_CANCEL();
+	gq__watch_forks();
+	gq__nvtx_begin();
+	gq__error_keep(&before);
+	GQ_RANGE(GQ_RANGE_INIT, cfg != NULL ? cfg->capacity : 0);
+	if (!gq__log_from_environment() || !gq__resolve_config(cfg, &resolved))
+		return NULL;
+	q = gq__alloc(sizeof(*q), "the queue");
+	if (q == NULL)
+		return NULL;
+	q->refs = 1;
+	q->generation = gq__generation;
+	q->made_in = gq__generation;
+	q->cfg = resolved;
+	q->device = &gq__cpu_device;
+	q->copy_from = UINT64_MAX;
+	q->start_pos = gq__start_pos;
+	q->completion_fd = -1;
+	q->watched = (gq__nvtx_attached ? GQ_WATCHED_BY_TOOL : 0) |
+		     ((resolved.flags & Q_TRACE) != 0 ? GQ_WATCHED_BY_TRACE : 0);
+	q->code = gq__keep_loaded(&gq__start_pos);
+	pthread_mutex_init(&q->reap_lock, NULL);
+	pthread_mutex_init(&q->control_lock, NULL);
+	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
+	    !allocate(q) || !q->device->start(q))
+		goto drop;
+	gq__trace_started(q);
+	gq__log(Q_LOG_INFO,
+		"queue of %" PRIu32 " x %" PRIu32 " bytes on %s, processor %s, %" PRIu32
+		" consumers (%s)",
+		q->cfg.capacity, q->cfg.slot_bytes, q->device_name, q->processor.name,
+		q->cfg.consumers, q->reason);
+	gq__error_put_back(&before); /* why AUTO fell back is in `reason` */
+	return q;
+drop:
+	gq__drop_ref(q);
+	return NULL;
+}
+
+void q_shutdown(GpuQueue *q)
+{
+	struct gq_error before;
+	bool abandon;
+
+	if (q == NULL || q->made_in != gq__generation)
+		return;
+	GQ_NO_CANCEL();
+	GQ_CALL(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
+	gq__error_keep(&before);
+	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
+	if (abandon) {
+		q->code = NULL; /* kept for good: a consumer cannot take away its own code */
+		gq__log(Q_LOG_ERROR,
+			"q_shutdown: a message is still being processed after %" PRIu32
+			" ms; its consumer frees the queue's memory when it is done",
+			q->cfg.shutdown_timeout_ms);
+	}
+	gq__stop_fd(q);
+	gq__reap_all(q); /* from here on nobody touches the regions bound */
+	if (q->trace != NULL)
+		gq__trace_at_shutdown(q);
+	q->device->join(q, abandon);
+	gq__drop_ref(q);
+	gq__error_put_back(&before);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * move.h - what the calls ask of the engine that moves messages: calls.c, move.c.
+ *
+ * None of it waits. EMPTY, and a front that stays, come back without a sentence.
+ */
+#ifndef GPUQ_HOST_RING_MOVE_H
+#define GPUQ_HOST_RING_MOVE_H
+
+#include "host/ring/ring.h"
+
+enum { GQ_CHUNK = 32 }; /* messages that one step moves at most */
+
+/* What of a message is not its bytes. */
+struct gq_sending {
+	uint32_t class;
+	const MessageDescriptor *descriptor; /* NULL: its bytes */
+};
+
+struct gq_receiving {
+	uint8_t *buf;
+	size_t cap;
+	RingMessage *out; /* room for `max`; NULL: nobody wants to know */
+	uint32_t max;     /* at most GQ_CHUNK */
+	bool descriptors; /* may be received */
+	bool discard;     /* nothing is copied */
+	/* written */
+	uint32_t count;
+	size_t used;       /* of buf */
+	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
+	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not come to. With
+			    * Q_ERR_EMPTY, Q_ERR_EMPTY: overtaken by others all the time, so nobody
+			    * can say that there is nothing */
+};
+
+/*
+ * Send up to GQ_CHUNK messages of one slot each, or one message of several (parts > 1).
+ * @return Q_OK: at least one, *accepted says how many; Q_ERR_FULL: also if overtaken by others all
+ *         the time; Q_ERR_SHUTDOWN, ...
+ */
+QueueStatus gq__ring_send_many(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
+			       const EnqueueItem *items, uint32_t n, uint32_t parts,
+			       uint32_t *accepted);
+QueueStatus gq__ring_send_single(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
+				 const EnqueueItem *items, uint32_t n, uint32_t parts,
+				 uint32_t *accepted);
+
+/*
+ * Receive up to q->max messages of one class.
+ * @return Q_OK: at least one; Q_ERR_EMPTY; or why the front stays.
+ */
+QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
+QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
+
+/*
+ * Many threads: bar every class, so that nothing is published any more. Anybody may, at any time
+ * after the state has left OPEN; who stops in the middle is completed by the next. @return false:
+ * damaged.
+ */
+bool gq__ring_bar(const struct gq_box *b);
+
+/* One message of one part, of which nobody wants to know more than its bytes: what most calls are.
+ */
+QueueStatus gq__ring_send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class);
+QueueStatus gq__ring_send_one_single(RingQueue *r, const void *data, size_t len, uint32_t class);
+QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front);
+QueueStatus gq__ring_receive_one_single(RingQueue *r, void *buf, size_t *len, QueueStatus *front);
+
+static inline QueueStatus gq_ring_send_to(RingQueue *r, struct gq_box *b,
+					  const struct gq_sending *s, const EnqueueItem *items,
+					  uint32_t n, uint32_t parts, uint32_t *accepted)
+{
+	return r->single ? gq__ring_send_single(r, b, s, items, n, parts, accepted)
+			 : gq__ring_send_many(r, b, s, items, n, parts, accepted);
+}
+
+static inline QueueStatus gq_ring_receive_from(RingQueue *r, struct gq_box *b,
+					       struct gq_receiving *q)
+{
+	return r->single ? gq__ring_receive_single(r, b, q) : gq__ring_receive_many(r, b, q);
+}
+
+/* The calling thread's own counters. */
+static inline void gq_ring_tally(uint64_t *counter, uint64_t n)
+{
+	gq_store_relaxed_u64(counter, gq_load_relaxed_u64(counter) + n);
+}
+
+#endif /* GPUQ_HOST_RING_MOVE_H */

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* trace.h - when each message was where: noted by producers and consumers, kept by the reaper. */
+#ifndef GPUQ_HOST_TRACE_H
+#define GPUQ_HOST_TRACE_H
+
+#include "device/protocol/protocol.h"
+
+#include <gpuq/gpuq.h>
+
+/* Times are CLOCK_MONOTONIC, nanoseconds. */
+
+/* One a slot. By the message's producer before T1; zeroed by the reaper once it has it. */
+struct gq_trace_entry {
+	uint64_t enqueued_ns, visible_ns;
+};
+
+/* One a message that has finished. */
+struct gq_trace_record {
+	uint64_t msg_id;
+	uint64_t enqueued_ns, visible_ns;
+	uint64_t claimed_ns, done_ns; /* 0: not known, it was lost with the device */
+	uint64_t seen_ns;
+	uint32_t len, opcode, outcome;
+	uint32_t consumer; /* GQ_NONE: no consumer, the host cancelled it */
+	uint32_t priority; /* class */
+	uint32_t discarded;
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_trace_record) == 72, "docs/profiling.md says how large it is");
+
+#define GQ_TRACE_PATH_BYTES 4096
+
+struct gq_trace {
+	struct gq_trace_entry *entry;
+	size_t entry_bytes, stamps_bytes, record_bytes;
+	uint64_t clock_error_ns; /* of the device when it had started */
+	/* Under the reap lock; records before `used` do not change any more. */
+	struct gq_trace_record *record;
+	uint64_t room, used, dropped;
+	char path[GQ_TRACE_PATH_BYTES]; /* GPUQ_TRACE: written by q_shutdown(); empty: not asked */
+};
+
+/* Whether GPUQ_TRACE asks for a trace. */
+bool gq__trace_from_environment(void);
+
+/* If cfg says so: what the trace needs. gq__trace_free() also after a failure. */
+bool gq__trace_alloc(GpuQueue *q);
+/* The device has started. */
+void gq__trace_started(GpuQueue *q);
+void gq__trace_free(GpuQueue *q);
+
+/* These on a queue with a trace only. */
+
+/* About to be published, by the call that this thread began last: see GQ_CALL(). */
+void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n);
+/* Under the reap lock. `lost`: no consumer has completed it. */
+void gq__trace_finish(GpuQueue *q, uint32_t slot, uint32_t outcome, bool lost);
+/* What GPUQ_TRACE asks for at the end; failures go to the log. */
+void gq__trace_at_shutdown(GpuQueue *q);
+
+#endif /* GPUQ_HOST_TRACE_H */

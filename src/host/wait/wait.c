@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wait.c - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
+#include "host/queue/queue.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t gq__now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t gq__deadline_ns(uint32_t timeout_ms)
+{
+	if (timeout_ms == UINT32_MAX)
+		return GQ_FOR_EVER;
+	return timeout_ms == 0 ? 0 : gq__now_ns() + (uint64_t)timeout_ms * 1000000u;
+}
+
+enum slept { WOKEN, NOT_SLEPT, TIMED_OUT };
+
+/* Sleep while *word is `value`. WOKEN: by a futex_wake() that has counted us. */
+static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns, bool shared)
+{
+	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
+				  .tv_nsec = (long)(deadline_ns % 1000000000u) };
+	/* The bitset form takes an absolute time, on CLOCK_MONOTONIC. */
+	long rc = syscall(SYS_futex, word, shared ? FUTEX_WAIT_BITSET : FUTEX_WAIT_BITSET_PRIVATE,
+			  value, deadline_ns == GQ_FOR_EVER ? NULL : &until, NULL,
+			  FUTEX_BITSET_MATCH_ANY);
+
+	if (rc == 0)
+		return WOKEN;
+	return errno == ETIMEDOUT ? TIMED_OUT : NOT_SLEPT;
+}
+
+/* @return how many were woken. */
+static uint32_t futex_wake(uint32_t *word, uint32_t n, bool shared)
+{
+	long rc = syscall(SYS_futex, word, shared ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE,
+			  n > INT_MAX ? INT_MAX : (int)n, NULL, NULL, 0);
+
+	return rc > 0 ? (uint32_t)rc : 0;
+}
+
+/* The half of an event's word that counts wake-ups. */
+static uint32_t *event_futex(struct gq_event *e)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (uint32_t *)(void *)&e->word;
+#else
+	return (uint32_t *)(void *)&e->word + 1;
+#endif
+}
+
+uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
+{
+	uint32_t n;
+
+	if (!gq_event_bump(e))
+		return 0;
+	GQ_WINDOW();
+	n = futex_wake(event_futex(e), max, false);
+	GQ_WINDOW();
+	if (n != 0)
+		gq_event_unregister(e, n);
+	return n;
+}
+
+/* @return whether the flag is armed; then *key is what to sleep with. False: it was changed by
+ * another just now, so look once more and try again. */
+static bool flag_arm(uint32_t *flag, uint32_t *key)
+{
+	uint32_t value = gq_load_seq_cst_u32(flag); /* K2: pairs with K1 */
+
+	*key = value;
+	if ((value & GQ_FLAG_BITS) == GQ_FLAG_ARMED)
+		return true; /* armed, and no waker has begun since: sleep beside whoever does */
+	*key = ((value | GQ_FLAG_BITS) + 1) | GQ_FLAG_ARMED;
+	return gq_cas_seq_cst_u32(flag, value, *key); /* K2: pairs with K1 */
+}
+
+static void flag_wake(uint32_t *flag, bool shared)
+{
+	uint32_t value;
+
+	if ((gq_load_seq_cst_u32(flag) & GQ_FLAG_ARMED) == 0) /* K1: pairs with K2 */
+		return;
+	value = gq_fetch_or_seq_cst_u32(flag, GQ_FLAG_WAKING);
+	if ((value & GQ_FLAG_ARMED) == 0)
+		return; /* another has woken all, and taken it down */
+	GQ_WINDOW();
+	futex_wake(flag, UINT32_MAX, shared);
+	GQ_WINDOW();
+	value |= GQ_FLAG_WAKING;
+	gq_cas_seq_cst_u32(flag, value, value & ~GQ_FLAG_BITS); /* unless armed again since */
+}
+
+void gq__flag_wake(uint32_t *flag)
+{
+	flag_wake(flag, false);
+}
+
+void gq__flag_wake_shared(uint32_t *flag)
+{
+	flag_wake(flag, true);
+}
+
+/* ---- yielding -------------------------------------------------------------------------------- */
+
+/*
+ * sched_yield() costs a microsecond where nobody else wants this CPU, some more where it is another
+ * waiting thread that does, and where a busy one does, that one's time slice: milliseconds for what
+ * a futex does in ten microseconds. Nobody can be asked which it is, so yields are timed. After a
+ * slow one nobody yields on that CPU (it is the CPU that is busy, not the process) until both so
+ * many yields have been refused, and so many times what it took has passed: then it is tried again.
+ * Each slow one in a row makes both longer, and a run of fast ones shorter, by a factor of four. So
+ * on a CPU that stays busy no more than one wait in a thousand is slow, and waits lose no more than
+ * a thousandth of their time to it (more if a yield takes longer than 2 ms).
+ *
+ * All relaxed: it is advice, and an update that gets lost costs one more slow yield, or one more
+ * refusal. Nothing is written while yields are fast.
+ */
+struct yields {
+	GQ_ALIGNED(GQ_LINE) uint64_t level; /* 0: never slow, or long ago */
+	uint64_t retry_ns;                  /* not before */
+	uint64_t refusals;                  /* to come */
+	uint64_t fast;                      /* in a row */
+};
+
+enum {
+	/* Between waiting threads a yield took at most 52 us in 99 of 100 cases on a loaded
+	 * machine; beside busy ones it came back at once or after milliseconds: see docs/results.
+	 */
+	SLOW_YIELD_NS = 100000,
+	MAX_LEVEL = 4,
+	FAST_IN_A_ROW = 64, /* beside a busy thread there were at most 6 */
+	KNOWN_CPUS = 64,    /* larger numbers share */
+};
+#define LONGEST_RETRY_NS UINT64_C(2000000000)
+
+static struct yields yields_on[KNOWN_CPUS];
+
+static void note_slow(struct yields *y, uint64_t now, uint64_t took)
+{
+	uint64_t level = gq_load_relaxed_u64(&y->level), factor, pause;
+
+	level = level < MAX_LEVEL ? level + 1 : MAX_LEVEL;
+	factor = UINT64_C(4) << 2 * level; /* 16 to 1024 */
+	pause = took < LONGEST_RETRY_NS / factor ? took * factor : LONGEST_RETRY_NS;
+	gq_store_relaxed_u64(&y->retry_ns, now + pause);
+	gq_store_relaxed_u64(&y->refusals, factor);
+	gq_store_relaxed_u64(&y->fast, 0);
+	gq_store_relaxed_u64(&y->level, level);
+}
+
+static void note_fast(struct yields *y)
+{
+	const uint64_t level = gq_load_relaxed_u64(&y->level);
+	const uint64_t fast = gq_load_relaxed_u64(&y->fast) + 1;
+
+	if (level == 0)
+		return;
+	gq_store_relaxed_u64(&y->fast, fast % FAST_IN_A_ROW);
+	if (fast >= FAST_IN_A_ROW)
+		gq_store_relaxed_u64(&y->level, level - 1);
+}
+
+static bool may_yield(struct yields *y, uint64_t now)
+{
+	uint64_t refusals;
+
+	if (gq_load_relaxed_u64(&y->level) == 0)
+		return true;
+	refusals = gq_load_relaxed_u64(&y->refusals);
+	if (refusals != 0)
+		gq_store_relaxed_u64(&y->refusals, refusals - 1);
+	return refusals == 0 && now >= gq_load_relaxed_u64(&y->retry_ns);
+}
+
+static struct yields *yields_here(void)
+{
+	return &yields_on[(unsigned)sched_getcpu() % KNOWN_CPUS];
+}
+
+static bool yields_are_slow(void)
+{
+	return gq_load_relaxed_u64(&yields_here()->level) != 0;
+}
+
+/* Let another thread run, where that has been cheap. @return whether it was tried. */
+static bool yield_if_cheap(uint64_t now)
+{
+	struct yields *y = yields_here();
+	uint64_t after;
+
+	if (!may_yield(y, now))
+		return false;
+	sched_yield();
+	after = gq__now_ns();
+	if (after - now > SLOW_YIELD_NS)
+		note_slow(y, after, after - now);
+	else
+		note_fast(y);
+	return true;
+}
+
+enum { RELAX_TURNS = 64, SHORT_RELAX_TURNS = 16, YIELD_TURNS = 1024 };
+
+void gq__await_step(uint32_t turn)
+{
+	const struct timespec nap = { .tv_nsec = 50000 };
+
+	if (turn < RELAX_TURNS)
+		gq_cpu_relax();
+	else if (turn >= RELAX_TURNS + YIELD_TURNS || !yield_if_cheap(gq__now_ns()))
+		/* Not nanosleep(), which is a cancellation point. */
+		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+static void begin(struct gq_wait *w, uint64_t deadline_ns, uint64_t spin_ns)
+{
+	*w = (struct gq_wait){ .deadline_ns = deadline_ns,
+			       .spin_ns = spin_ns,
+			       .nap_ns = GQ_FOR_EVER };
+}
+
+void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,
+		    uint64_t spin_ns)
+{
+	begin(w, deadline_ns, spin_ns);
+	w->event = event;
+}
+
+void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns)
+{
+	begin(w, deadline_ns, GQ_SPIN_NS);
+	w->flag = flag;
+}
+
+void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns, uint64_t nap_ns)
+{
+	begin(w, deadline_ns, GQ_SPIN_NS);
+	w->flag = flag;
+	w->nap_ns = nap_ns;
+	w->shared = true;
+}
+
+/* One turn of spinning. @return false when it has lasted long enough, or does no good. */
+static bool spin(struct gq_wait *w)
+{
+	uint64_t now;
+
+	if (w->spin_ns == 0)
+		return false;
+	if (w->turns < RELAX_TURNS) {
+		/* Where others want this CPU, the one waited for may be among them. */
+		if (++w->turns == SHORT_RELAX_TURNS && yields_are_slow())
+			w->turns = RELAX_TURNS;
+		gq_cpu_relax();
+		return true;
+	}
+	/* There may be more threads than CPUs, and the one waited for may be among those without:
+	 * let others run. */
+	now = gq__now_ns();
+	if (w->spin_until_ns == 0)
+		w->spin_until_ns = now > UINT64_MAX - w->spin_ns ? UINT64_MAX : now + w->spin_ns;
+	if (now >= w->deadline_ns) {
+		w->expired = true;
+		return true;
+	}
+	return now < w->spin_until_ns && yield_if_cheap(now);
+}
+
+/* A nap is a sixteenth of the time waited so far, but for these bounds; the last holds while no
+ * message is under way: then only a publication can change anything, and it wakes. */
+enum { SHORTEST_NAP_NS = 50000, LONGEST_NAP_NS = 2000000, IDLE_NAP_NS = 100000000 };
+/* Of who was to spin for longer than that, on a CPU where yields are slow. */
+enum { IMPATIENT_NAP_NS = 1000000 };
+
+/* When to look again at a queue whose consumers cannot wake anybody. */
+static uint64_t next_look(struct gq_wait *w, uint64_t now)
+{
+	const GpuQueue *q = w->looks;
+	uint64_t nap;
+
+	if (w->looks_since_ns == 0)
+		w->looks_since_ns = now;
+	nap = (now - w->looks_since_ns) / 16;
+	nap = nap < SHORTEST_NAP_NS ? SHORTEST_NAP_NS : nap > LONGEST_NAP_NS ? LONGEST_NAP_NS : nap;
+	if (w->event == &q->any && gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished))
+		nap = IDLE_NAP_NS;
+	return now + nap;
+}
+
+/* When to look again without having been woken. */
+static uint64_t nap_end(struct gq_wait *w)
+{
+	uint64_t now;
+
+	if (w->looks == NULL && w->nap_ns == GQ_FOR_EVER && w->spin_ns <= GQ_SPIN_NS)
+		return GQ_FOR_EVER;
+	now = gq__now_ns();
+	if (w->looks != NULL)
+		return next_look(w, now);
+	if (w->nap_ns != GQ_FOR_EVER)
+		return now + w->nap_ns;
+	/* It would look by itself, were yields not slow. */
+	return now < w->spin_until_ns ? now + IMPATIENT_NAP_NS : GQ_FOR_EVER;
+}
+
+static void sleep_until_woken(struct gq_wait *w)
+{
+	const uint64_t end = nap_end(w);
+	const bool nap = end < w->deadline_ns;
+	enum slept slept;
+
+	w->registered = false;
+	GQ_WINDOW();
+	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key,
+			   nap ? end : w->deadline_ns, w->shared);
+	/* A wake-up without a waker, which the kernel may make, counts as woken: at worst an event
+	 * keeps one sleeper too many, which costs each publisher a futile call. */
+	if (slept != WOKEN && w->event != NULL)
+		gq_event_unregister(w->event, 1);
+	w->expired = slept == TIMED_OUT && !nap;
+	if (w->looks == NULL)
+		return;
+	if (slept == WOKEN) {
+		w->looks_since_ns = 0; /* something is under way again: be quick at first */
+		w->turns = 0;
+		w->spin_until_ns = 0;
+	}
+	w->looks->device->tend(w->looks);
+}
+
+bool gq__wait_next(struct gq_wait *w)
+{
+	if (w->registered) {
+		sleep_until_woken(w);
+		return true;
+	}
+	if (w->expired || w->deadline_ns == 0)
+		return false;
+	if (spin(w))
+		return true;
+	if (w->flag == NULL) {
+		w->key = gq_event_register(w->event);
+		w->registered = true;
+	} else {
+		w->registered = flag_arm(w->flag, &w->key);
+		/* In shared memory somebody may change it for ever, only to keep us here. */
+		w->expired = !w->registered && gq__now_ns() >= w->deadline_ns;
+	}
+	return true;
+}
+
+void gq__wait_end(struct gq_wait *w)
+{
+	/* A slot's word may stay odd: it costs the slot's next completion one futile wake-up. */
+	if (w->registered && w->event != NULL)
+		gq_event_unregister(w->event, 1);
+	w->registered = false;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wait.h - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
+#ifndef GPUQ_HOST_EVENT_H
+#define GPUQ_HOST_EVENT_H
+
+#include "device/protocol/protocol.h"
+
+/* CLOCK_MONOTONIC, nanoseconds. */
+uint64_t gq__now_ns(void);
+
+#define GQ_FOR_EVER UINT64_MAX
+
+/* timeout_ms from now as an absolute time: UINT32_MAX becomes GQ_FOR_EVER, 0 becomes 0. */
+uint64_t gq__deadline_ns(uint32_t timeout_ms);
+
+/* About one wake-up across cores: spinning longer than that is dearer than sleeping. */
+#define GQ_SPIN_NS 50000u
+
+/*
+ * A wait, as a loop around an attempt:
+ *
+ *     struct gq_wait wait;
+ *     gq__wait_begin(&wait, event, deadline, GQ_SPIN_NS);
+ *     while (!attempt(..., wait.registered) && gq__wait_next(&wait))
+ *             ;
+ *     gq__wait_end(&wait);
+ *
+ * gq__wait_next() spins, then yields where that is cheap, then registers with the event and lets
+ * the caller attempt once more (the second look of edge K2), then sleeps. It returns false when the
+ * deadline has passed and an attempt has been made since. While `registered`, the attempt must look
+ * with sequentially consistent loads and must not skip anything because another thread is at it.
+ */
+struct gq_wait {
+	struct gq_event *event; /* what to sleep on: this ... */
+	uint32_t *flag;         /* ... or a slot's `armed` word */
+	uint64_t deadline_ns;
+	uint64_t spin_until_ns; /* 0: not read yet */
+	uint64_t spin_ns;
+	uint64_t nap_ns; /* how long to sleep at a time */
+	uint32_t turns;
+	uint32_t key;
+	bool registered;
+	bool expired;
+	/* A queue whose consumers cannot wake anybody: then sleep in naps, and look between. */
+	struct GpuQueue *looks;
+	uint64_t looks_since_ns;
+	bool shared; /* the flag is in memory shared between processes */
+};
+
+void gq__wait_begin(struct gq_wait *w, struct gq_event *event, uint64_t deadline_ns,
+		    uint64_t spin_ns);
+void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns);
+/* On a flag in shared memory; sleeps at most nap_ns at a time. */
+void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns,
+			   uint64_t nap_ns);
+bool gq__wait_next(struct gq_wait *w);
+void gq__wait_end(struct gq_wait *w);
+
+/* Wake up to `max` sleepers of an event that gq_event_armed() found armed. @return how many. */
+uint32_t gq__event_wake(struct gq_event *e, uint32_t max);
+
+/* gq_event_armed() and gq__event_wake() of all. */
+static inline void gq_event_broadcast(struct gq_event *e)
+{
+	if (gq_event_armed(e))
+		gq__event_wake(e, UINT32_MAX);
+}
+
+/*
+ * A flag: a word of 32 bits that any number of threads sleep on, in shared memory also those of
+ * other processes; all are woken together. It is a slot's `armed` word, and a ring's. Zero to begin
+ * with; any value will do.
+ *
+ *     bit 0      ARMED: somebody may sleep. All that a publisher looks at (K1): odd is closer.
+ *     bit 1      WAKING: a waker has begun since it was armed
+ *     bits 2-31  how often it was armed anew
+ *
+ * A sleeper that finds ARMED alone sleeps with that value as its key, beside whoever else does;
+ * else it swaps in ARMED alone with the next count (K2). Then it looks again, and sleeps only while
+ * the word is the key. A waker sets WAKING, wakes all, and then, if the word is still what it was,
+ * clears both bits. So:
+ *
+ *  - nobody sleeps on through a wake-up: who armed before WAKING was set is in the kernel's queue
+ * and woken, or comes too late and finds another word than its key;
+ *  - nobody's arming gets lost: after WAKING was set it has changed the count, and the bits stay;
+ *  - a waker that stalls hides nobody: until it has woken them, the word is odd, and the next
+ *    publisher wakes them, and clears the word. A sleeper or a waker that dies leaves it odd, which
+ *    costs the next publisher a call in vain;
+ *  - where nobody arms it, the first of several wakers to come to its end clears it: they cannot
+ * keep each other at it;
+ *  - a key comes again after 2^30 armings, with a wake-up between each two. Who stands still all
+ * that time, an hour of nothing but sleeps, between arming and sleeping or between waking and
+ * clearing, and goes on at the very one, may miss a wake-up. A ring's sleeper then looks after its
+ * nap.
+ */
+#define GQ_FLAG_ARMED  1u
+#define GQ_FLAG_WAKING 2u
+#define GQ_FLAG_BITS   (GQ_FLAG_ARMED | GQ_FLAG_WAKING)
+
+/* Wake everybody who sleeps on a flag. */
+void gq__flag_wake(uint32_t *flag);
+/* The same where the sleepers may be other processes. */
+void gq__flag_wake_shared(uint32_t *flag);
+
+/*
+ * In a loop that waits for some instructions of another thread, or for a GPU, and must not sleep
+ * until woken: let time pass. Spins at first, then yields, where that is cheap and not for ever,
+ * then naps, so that it ends also where the other thread runs only if this one does not.
+ * @param turn  how often in this loop before
+ */
+void gq__await_step(uint32_t turn);
+
+#endif /* GPUQ_HOST_EVENT_H */

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_protocol.c - the protocol's steps by themselves: tags, laps, wraps, events. */
+#include "device/protocol/protocol.h"
+
+#include "support.h"
+
+#include <stdlib.h>
+
+static const uint64_t starts[] = { 1,
+				   (UINT64_C(1) << 32) - 2,
+				   (UINT64_C(1) << 44) - 2,
+				   (UINT64_C(1) << 63) - 2,
+				   0 - UINT64_C(2),
+				   0 - UINT64_C(1) };
+enum { STARTS = sizeof(starts) / sizeof(starts[0]) };
+
+struct ring_memory {
+	struct gq_ring r;
+	uint64_t head, tail;
+};
+
+static void set_up(struct ring_memory *m, uint32_t order, uint32_t shift, uint32_t drop,
+		   uint64_t start)
+{
+	m->head = m->tail = start;
+	m->r = gq_ring_of(calloc((size_t)1 << order, sizeof(uint64_t)), &m->head, &m->tail, order,
+			  shift, drop);
+	for (uint64_t i = 0; i < gq_ring_size(&m->r); i++) {
+		uint64_t pos = start - gq_ring_size(&m->r) + i;
+
+		*gq_ring_entry(&m->r, pos) = gq_ring_tag(&m->r, pos);
+	}
+}
+
+static void a_ring_gives_back_what_was_put_lap_after_lap(void **state)
+{
+	(void)state;
+	for (int s = 0; s < STARTS; s++)
+		for (uint32_t order = 0; order <= 5; order++) {
+			struct ring_memory m;
+			uint64_t n = UINT64_C(1) << order;
+
+			set_up(&m, order, gq_id_shift(order), 0, starts[s]);
+			for (int lap = 0; lap < 5; lap++) {
+				assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), GQ_NONE);
+				assert_false(gq_ring_may_hold(&m.r));
+				for (uint64_t i = 0; i < n; i++)
+					gq_ring_put_one(&m.r, n - 1 - i);
+				assert_true(gq_ring_may_hold(&m.r));
+				for (uint64_t i = 0; i < n; i++)
+					assert_int_equal(gq_claim_from(&m.r, UINT32_MAX),
+							 n - 1 - i);
+			}
+			assert_int_equal(m.tail, starts[s] + 5 * n);
+			free(m.r.entry);
+		}
+}
+
+static void neighbouring_laps_have_different_tags_for_every_capacity(void **state)
+{
+	(void)state;
+	for (uint32_t order = 0; order <= GQ_MAX_ORDER; order++)
+		for (int s = 0; s < STARTS; s++) {
+			const struct gq_ring pool =
+				gq_ring_of(NULL, NULL, NULL, order, gq_id_shift(order), 0);
+			const struct gq_ring done =
+				gq_ring_of(NULL, NULL, NULL, order, order + GQ_OUTCOME_BITS, order);
+
+			for (uint64_t lap = 1; lap <= 4; lap++) {
+				uint64_t back = lap << order;
+
+				assert_int_not_equal(gq_ring_tag(&pool, starts[s]),
+						     gq_ring_tag(&pool, starts[s] - back));
+				assert_int_not_equal(gq_ring_tag(&done, starts[s]),
+						     gq_ring_tag(&done, starts[s] - back));
+			}
+		}
+}
+
+static void a_completion_carries_any_slot_and_any_outcome(void **state)
+{
+	static const uint32_t outcomes[] = { 0,
+					     1,
+					     (1u << 24) - 1,
+					     GQ_OUTCOME_MAX_LEN,
+					     GQ_OUTCOME_FAILED,
+					     GQ_OUTCOME_EXPIRED,
+					     GQ_OUTCOME_CANCELLED,
+					     GQ_OUTCOME_REPORTED + GQ_OUTCOME_MAX_STATUS };
+
+	(void)state;
+	for (int s = 0; s < STARTS; s++)
+		for (uint32_t order = 0; order <= 8; order += 4)
+			for (int posted = 0; posted < 3; posted++) {
+				struct gq_channel ch = { 0 };
+				struct ring_memory m;
+				uint32_t slot, outcome, last = (1u << order) - 1;
+
+				set_up(&m, order, order + GQ_OUTCOME_BITS, order, starts[s]);
+				ch.done = m.r;
+				for (int i = 0; i < 700; i++) {
+					uint32_t wanted = outcomes[i % 8];
+
+					assert_false(gq_reap(&ch, &slot, &outcome));
+					assert_false(gq_done_waits(&ch));
+					if (posted == 0)
+						gq_complete(&ch, last, wanted);
+					else
+						gq_complete_posted(&ch, last, wanted, posted == 2);
+					assert_true(gq_done_waits(&ch));
+					assert_true(gq_reap(&ch, &slot, &outcome));
+					assert_int_equal(slot, last);
+					assert_int_equal(outcome, wanted);
+				}
+				free(m.r.entry);
+			}
+}
+
+static void a_putter_with_an_old_tail_walks_on(void **state)
+{
+	struct ring_memory m;
+	uint64_t old = 100;
+
+	(void)state;
+	set_up(&m, 2, 4, 0, 100);
+	gq_ring_put_one(&m.r, 1);
+	gq_ring_put(&m.r, &old, 2); /* sees 100 published, puts at 101 */
+	assert_int_equal(old, 102);
+	assert_int_equal(m.tail, 101);
+	gq_ring_raise_tail(&m.r, 102);
+	gq_ring_raise_tail(&m.r, 100); /* never back */
+	assert_int_equal(m.tail, 102);
+	assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), 1);
+	assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), 2);
+	for (int lap = 0; lap < 3; lap++) {
+		for (uint64_t i = 0; i < 4; i++)
+			gq_ring_put_one(&m.r, i);
+		for (uint64_t i = 0; i < 4; i++)
+			assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), i);
+	}
+	old = 101; /* laps behind */
+	gq_ring_put(&m.r, &old, 3);
+	assert_int_equal(old, 115);
+	free(m.r.entry);
+}
+
+static void the_pool_gives_up_to_what_it_has_and_nothing_when_closed(void **state)
+{
+	(void)state;
+	for (int s = 0; s < STARTS; s++) {
+		struct ring_memory m;
+		uint64_t ids[8];
+		bool closed;
+
+		set_up(&m, 2, 4, 0, starts[s]);
+		m.head = starts[s] << 1;
+		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 0);
+		assert_false(closed);
+		for (uint64_t i = 0; i < 4; i++)
+			gq_ring_put_one(&m.r, i);
+		assert_int_equal(gq_pool_pop(&m.r, ids, 3, &closed), 3);
+		for (uint64_t i = 0; i < 3; i++)
+			assert_int_equal(ids[i], (starts[s] + i) << 4 | i);
+		gq_ring_put_one(&m.r, 0);
+		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 2);
+		gq_ring_put_one(&m.r, 1);
+		m.head |= GQ_POOL_CLOSED;
+		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 0);
+		assert_true(closed);
+		free(m.r.entry);
+	}
+}
+
+static void a_decision_follows_control_cancel_and_deadline(void **state)
+{
+	struct gq_slot slot = { .msg_id = 5, .cancel = 6 };
+
+	(void)state;
+	assert_int_equal(gq_decide(&slot, 0, 0), 0);
+	assert_int_equal(gq_decide(&slot, GQ_CONTROL_CANCEL, 0), GQ_OUTCOME_CANCELLED);
+	slot.cancel = 5;
+	assert_int_equal(gq_decide(&slot, 0, 0), GQ_OUTCOME_CANCELLED);
+	slot.cancel = ~UINT64_C(5);
+	slot.deadline_ns = 100;
+	assert_int_equal(gq_decide(&slot, 0, 99), 0);
+	assert_int_equal(gq_decide(&slot, 0, 100), GQ_OUTCOME_EXPIRED);
+	assert_int_equal(gq_outcome_of(0, 8, 8), 8);
+	assert_int_equal(gq_outcome_of(0, 9, 8), GQ_OUTCOME_FAILED);
+	assert_int_equal(gq_outcome_of(1, 0, 8), GQ_OUTCOME_REPORTED + 1);
+	assert_int_equal(gq_outcome_of(1, 9, 8), GQ_OUTCOME_REPORTED + 1);
+}
+
+static void a_failure_carries_the_processors_status_up_to_a_largest_one(void **state)
+{
+	static const struct {
+		uint32_t status, told;
+	} row[] = { { 1, 1 },
+		    { 255, 255 },
+		    { 0xfffeff, 0xfffeff },
+		    { 0xffff00, 0xffff00 },
+		    { 0xffff01, 0xffff00 },
+		    { UINT32_MAX, 0xffff00 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+		const uint32_t outcome = gq_outcome_of(row[i].status, 0, 8);
+
+		assert_true(gq_outcome_is_failure(outcome));
+		assert_true(outcome < GQ_OUTCOME_SEALED);
+		assert_int_equal(gq_reported_status(outcome), row[i].told);
+	}
+	for (uint32_t outcome = 0; outcome <= GQ_OUTCOME_CANCELLED; outcome++) {
+		assert_int_equal(gq_reported_status(outcome), 0);
+		assert_int_equal(gq_outcome_is_failure(outcome), outcome == GQ_OUTCOME_FAILED);
+	}
+}
+
+static void an_event_counts_sleepers_and_wake_ups_in_one_word(void **state)
+{
+	struct gq_event e = { UINT32_MAX - 1 }; /* the count wraps below the sleepers */
+	uint32_t a, b;
+
+	(void)state;
+	assert_false(gq_event_armed(&e));
+	assert_false(gq_event_bump(&e));
+	a = gq_event_register(&e);
+	b = gq_event_register(&e);
+	assert_int_equal(a, b);
+	assert_true(gq_event_armed(&e));
+	gq_event_unregister(&e, 1);
+	assert_int_equal(gq_event_sleepers(e.word), 1);
+	assert_true(gq_event_bump(&e));
+	assert_int_not_equal((uint32_t)e.word, b); /* the futex has changed */
+	assert_true(gq_event_bump(&e));        /* still counted: whoever bumped may stand still */
+	assert_int_equal((uint32_t)e.word, 0); /* wrapped, and carried into nothing */
+	assert_int_equal(gq_event_sleepers(e.word), 1);
+	gq_event_register(&e);
+	gq_event_unregister(&e, 2);
+	assert_int_equal(gq_event_sleepers(e.word), 0);
+	assert_false(gq_event_bump(&e));
+	e.word |= GQ_EVENT_STICKY;
+	assert_true(gq_event_armed(&e));
+	assert_false(gq_event_bump(&e));
+	gq_event_register(&e);
+	assert_true(gq_event_bump(&e));
+	gq_event_unregister(&e, 1);
+	assert_true(gq_event_armed(&e));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_ring_gives_back_what_was_put_lap_after_lap),
+		cmocka_unit_test(neighbouring_laps_have_different_tags_for_every_capacity),
+		cmocka_unit_test(a_completion_carries_any_slot_and_any_outcome),
+		cmocka_unit_test(a_putter_with_an_old_tail_walks_on),
+		cmocka_unit_test(the_pool_gives_up_to_what_it_has_and_nothing_when_closed),
+		cmocka_unit_test(a_decision_follows_control_cancel_and_deadline),
+		cmocka_unit_test(a_failure_carries_the_processors_status_up_to_a_largest_one),
+		cmocka_unit_test(an_event_counts_sleepers_and_wake_ups_in_one_word),
+	};
+
+	return cmocka_run_group_tests_name("protocol", tests, NULL, NULL);
+}
