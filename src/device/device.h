@@ -11,7 +11,8 @@
 
 /* One consumer of the CPU device: a thread. */
 struct gq_consumer {
-	GQ_ALIGNED(GQ_LINE) uint64_t ack; /* the control word it last stood still for (A1, A2) */
+	/* the control word it last stood still for ([ack.write], [ack.read]) */
+	GQ_ALIGNED(GQ_LINE) uint64_t ack;
 	GpuQueue *q;
 	pthread_t thread;
 	struct gq_turn turn;

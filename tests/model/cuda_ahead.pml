@@ -314,7 +314,7 @@ end_idle:
 #ifdef BREAK_HALF_HINT
 	:: by_hint && !(ENTRY_FITS && WHOLE)
 #endif
-	:: else -> /* again, after T2 */
+	:: else -> /* again, after [message.claim] */
 		h = header[SLOT_OF(id)];
 		p = payload[SLOT_OF(id)]
 	fi;

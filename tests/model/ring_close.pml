@@ -166,7 +166,7 @@ end:
 		} \
 	fi
 
-/* The sleeper's side of it: K2. */
+/* The sleeper's side of it: [sleep.look]. */
 #define ARM(flag) \
 	atomic { \
 		drain(me); \
@@ -194,7 +194,7 @@ end:
 #define AWAKEN asleep[me] == AWAKE
 #endif
 
-/* The publisher's side of it: K1. */
+/* The publisher's side of it: [wake.look]. */
 #ifdef BREAK_UNREACHED
 #define SIGNAL_AFTER(flag, on) \
 	atomic { drain(me) }; \

@@ -111,10 +111,12 @@ static void stand_still(struct gq_consumer *c, uint64_t control)
 	GpuQueue *q = c->q;
 	struct gq_wait wait;
 
-	gq_exchange_seq_cst_u64(&c->ack, control); /* A1 release: pairs with A2; K1 */
+	/* [ack.write] release: pairs with [ack.read]; [wake.look] */
+	gq_exchange_seq_cst_u64(&c->ack, control);
 	gq_event_broadcast(&q->answered);
 	gq__wait_begin(&wait, &q->resumed, GQ_FOR_EVER, GQ_SPIN_NS);
-	while (gq_load_seq_cst_u64(&q->control) == control && gq__wait_next(&wait)) /* X2, K2 */
+	/* [control.read], [sleep.look] */
+	while (gq_load_seq_cst_u64(&q->control) == control && gq__wait_next(&wait))
 		;
 	gq__wait_end(&wait);
 }
@@ -136,7 +138,7 @@ static void *consume(void *arg)
 	gq__name_this_thread(name);
 	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 	for (;;) {
-		uint64_t control = gq_load_acquire_u64(&q->control); /* X2: pairs with X1 */
+		uint64_t control = gq_load_acquire_u64(&q->control); /* [control.read] */
 		uint32_t slot;
 
 		if ((control & GQ_CONTROL_LEAVE) != 0)
@@ -152,11 +154,12 @@ static void *consume(void *arg)
 			gq__wait_end(&idle);
 			/* Read again: a stop may have given up since, and what is claimed
 			 * after that must not start. */
-			run(c, slot, gq_load_seq_cst_u64(&q->control)); /* X2, K2 */
+			/* [control.read], [sleep.look] */
+			run(c, slot, gq_load_seq_cst_u64(&q->control));
 			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 		} else if (idle.registered &&
 			   (gq_work_waits(&q->ch) || gq_load_seq_cst_u64(&q->control) != control)) {
-			gq__wait_end(&idle); /* K2: the second look found something */
+			gq__wait_end(&idle); /* [sleep.look]: the second look found something */
 		} else {
 			gq__wait_next(&idle);
 		}
@@ -169,7 +172,7 @@ static void *consume(void *arg)
 
 static void stop_started(GpuQueue *q, uint32_t started)
 {
-	gq_exchange_seq_cst_u64(&q->control, GQ_CONTROL_LEAVE); /* X1: pairs with X2 */
+	gq_exchange_seq_cst_u64(&q->control, GQ_CONTROL_LEAVE); /* [control.write] */
 	gq_event_broadcast(&q->work);
 	for (uint32_t i = 0; i < started; i++)
 		pthread_join(q->consumer[i].thread, NULL);
@@ -217,15 +220,16 @@ static void join(GpuQueue *q, bool abandon)
 
 static bool acknowledged(GpuQueue *q, uint64_t control)
 {
+	/* [ack.read], [sleep.look] */
 	for (uint32_t i = 0; i < q->cfg.consumers; i++)
-		if (gq_load_seq_cst_u64(&q->consumer[i].ack) != control) /* A2, K2 */
+		if (gq_load_seq_cst_u64(&q->consumer[i].ack) != control)
 			return false;
 	return true;
 }
 
 static bool left(GpuQueue *q)
 {
-	return gq_load_seq_cst_u64(&q->live_consumers) == 0; /* A2, K2 */
+	return gq_load_seq_cst_u64(&q->live_consumers) == 0; /* [ack.read], [sleep.look] */
 }
 
 const struct gq_device gq__cpu_device = {

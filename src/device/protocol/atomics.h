@@ -12,9 +12,10 @@
  * free there and tells ThreadSanitizer what the validation has shown.
  *
  * On the host there are no fences: ThreadSanitizer cannot model them, and the one protocol that
- * needs sequential consistency (publish and park, edges K1/K2) gets it from _seq_cst operations. A
- * GPU has one, gq_fence_system(), to release early what later posted stores announce. On the host
- * it is nothing, and the last of those stores, which ends in _fenced, is the release.
+ * needs sequential consistency (publish and park, edges [wake.look]/[sleep.look]) gets it from
+ * _seq_cst operations. A GPU has one, gq_fence_system(), to release early what later posted stores
+ * announce. On the host it is nothing, and the last of those stores, which ends in _fenced, is the
+ * release.
  */
 #ifndef GPUQ_DEVICE_ATOMICS_H
 #define GPUQ_DEVICE_ATOMICS_H

@@ -4,20 +4,20 @@
  *
  * Compiled unchanged by gcc, clang, nvcc and NVRTC. docs/design.md explains the construction,
  * docs/memory-model.md has the table of its edges: every acquire and release below carries a label
- * (P1, T2, ...) that names it there. In short:
+ * ([message.publish], [message.claim], ...) that names it there. In short:
  *
- *   pool     free slots sit in a ring of slot numbers. A producer pops one (P2) and owns the slot;
- *            the word it popped is the message's id.
- *   publish  the producer fills the slot and puts its number into the ring of the message's class
- *            by one compare-and-swap of the ring entry (T1), whose upper bits carry the position.
- *            Nobody reserves a place and then fills it, so there are no holes: a producer that
- *            stalls or dies before the swap delays nobody.
- *   claim    a consumer that sees the entry at a class cursor published (T2) claims it by
- *            advancing the cursor. Stop, cancel, deadline and priority are decided here.
- *   complete the consumer puts slot and outcome into the completion ring (C1), the host reaps
- *            them in order (C2).
- *   park     a consumer that finds nothing registers, looks again, then sleeps (K2); who publishes
- *            looks for sleepers after publishing (K1).
+ *   pool     Free slots sit in a ring of slot numbers. A producer pops one [pool.take] and owns
+ *            the slot; the word it popped is the message's id.
+ *   publish  The producer fills the slot and puts its number into the ring of the message's class
+ *            by one compare-and-swap of the ring entry [message.publish], whose upper bits carry
+ *            the position. Nobody reserves a place and then fills it, so there are no holes: a
+ *            producer that stalls or dies before the swap delays nobody.
+ *   claim    A consumer that sees the entry at a class cursor published [message.claim] claims it
+ *            by advancing the cursor. Stop, cancel, deadline and priority are decided here.
+ *   complete The consumer puts slot and outcome into the completion ring [message.complete]; the
+ *            host reaps them in order [message.reap].
+ *   park     A consumer that finds nothing registers, looks again [sleep.look], then sleeps. A
+ *            publisher looks for sleepers after it has published [wake.look].
  *
  * No ring can overflow: each holds a slot at most once, and has room for all of them.
  */
@@ -125,10 +125,11 @@ GQ_FN int64_t gq_pos_diff(uint64_t a, uint64_t b)
  */
 GQ_FN bool gq_ring_try_raise(const struct gq_ring *r, uint64_t end)
 {
-	uint64_t tail = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+	/* [tail.read] acquire: pairs with [tail.raise] */
+	uint64_t tail = gq_load_acquire_u64(r->tail);
 
-	/* H1 release: pairs with H2. Sequentially consistent for who waits until all slots are
-	 * back: K1. */
+	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for who waits until
+	 * all slots are back: [wake.look]. */
 	return gq_pos_diff(tail, end) >= 0 || gq_cas_seq_cst_u64(r->tail, tail, end);
 }
 
@@ -157,8 +158,9 @@ GQ_FN enum gq_put gq_ring_try_put_unless(const struct gq_ring *r, uint64_t *pos,
 					 uint64_t bar)
 {
 	uint64_t *entry = gq_ring_entry(r, *pos);
-	uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire: a position seen published is
-						    * passed on by H1. N4: pairs with N3 */
+	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. [class.look]
+	 */
+	uint64_t old = gq_load_acquire_u64(entry);
 
 	if (gq_ring_is_at(r, old, *pos)) {
 		/* Another's, who may stand still before raising the tail. Whoever goes past raises
@@ -172,14 +174,15 @@ GQ_FN enum gq_put gq_ring_try_put_unless(const struct gq_ring *r, uint64_t *pos,
 		if ((old & bar) != 0)
 			return GQ_PUT_BARRED;
 		GQ_WINDOW();
-		/* P1, T1, C1 release: publishes the slot; pairs with P2, T2, C2. Sequentially
-		 * consistent because K1 follows: see gq_event. */
+		/* [pool.return], [message.publish], [message.complete] release: publishes the slot,
+		 * to [pool.take], [message.claim], [message.reap]. Sequentially consistent because
+		 * [wake.look] follows: see gq_event. */
 		if (gq_cas_seq_cst_u64(entry, old, gq_ring_tag(r, *pos) | value)) {
 			++*pos;
 			return GQ_PUT_DONE;
 		}
 	} else {
-		*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
+		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
 	}
 	return GQ_PUT_AGAIN;
 }
@@ -200,17 +203,17 @@ GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t valu
 GQ_FN bool gq_ring_try_bar(const struct gq_ring *r, uint64_t *pos, uint64_t bar)
 {
 	uint64_t *entry = gq_ring_entry(r, *pos);
-	uint64_t old = gq_load_acquire_u64(entry); /* H2 acquire, as for a putter */
+	uint64_t old = gq_load_acquire_u64(entry); /* [tail.read] acquire, as for a putter */
 
 	if (gq_ring_is_at(r, old, *pos)) {
 		++*pos;
 		gq_ring_raise_tail(r, *pos);
 	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
 		GQ_WINDOW();
-		/* N3 release: that the ring is closed; pairs with N4. */
+		/* [class.bar] release: that the ring is closed. */
 		return (old & bar) != 0 || gq_cas_seq_cst_u64(entry, old, old | bar);
 	} else {
-		*pos = gq_load_acquire_u64(r->tail); /* H2: lapped meanwhile */
+		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
 	}
 	return false;
 }
@@ -224,7 +227,8 @@ GQ_FN void gq_ring_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
 
 GQ_FN void gq_ring_put_one(const struct gq_ring *r, uint64_t value)
 {
-	uint64_t pos = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+	/* [tail.read] acquire: pairs with [tail.raise] */
+	uint64_t pos = gq_load_acquire_u64(r->tail);
 
 	gq_ring_put(r, &pos, value);
 	GQ_WINDOW();
@@ -241,7 +245,8 @@ enum gq_slot_flags {
 
 /*
  * What the producer says of its message; the payload follows at GQ_PAYLOAD_OFFSET. Written by the
- * owner of the slot before publication (T1) and read-only from then on, but for two words.
+ * owner of the slot before publication ([message.publish]) and read-only from then on, but for two
+ * words.
  */
 struct gq_slot {
 	uint64_t msg_id;
@@ -252,7 +257,8 @@ struct gq_slot {
 	uint32_t opcode;
 	uint32_t flags;    /* gq_slot_flags */
 	uint32_t priority; /* class, 0 to GQ_CLASSES - 1 */
-	uint32_t armed;    /* odd: a host sleeps on this word until the slot completes (K2) */
+	/* odd: a host sleeps on this word until the slot completes ([sleep.look]) */
+	uint32_t armed;
 	uint32_t reserved0;
 	union {
 		uint64_t seal;            /* gq_seal_of_message(); of a long one anything */
@@ -360,7 +366,8 @@ GQ_FN uint32_t gq_pieces(uint32_t bytes)
 
 /* ---- control word ------------------------------------------------------------------------ */
 
-/* Written by the host, read by every consumer before it claims (X1, X2). */
+/* Written by the host, read by every consumer before it claims ([control.write], [control.read]).
+ */
 enum gq_control {
 	GQ_CONTROL_PAUSE = 1u << 0,  /* claim nothing; say so by acknowledging the epoch */
 	GQ_CONTROL_LEAVE = 1u << 1,  /* end the loop */
@@ -370,7 +377,8 @@ enum gq_control {
 
 /* ---- the channel: all that a consumer needs ---------------------------------------------- */
 
-/* When a consumer had a message; one a slot, written before C1. Only on a queue with a trace. */
+/* When a consumer had a message; one a slot, written before [message.complete]. Only on a queue
+ * with a trace. */
 struct gq_stamp {
 	uint64_t claimed_ns; /* CLOCK_MONOTONIC: just after the claim, before the message is read */
 	uint64_t done_ns;    /* the processor has returned, or it was decided not to run it */
@@ -387,10 +395,11 @@ struct gq_channel {
 	uint64_t slot_stride;
 	uint64_t result_stride;
 	uint64_t *control;
-	const void *user;        /* processor_data */
-	struct gq_stamp *stamps; /* one a slot; NULL: no trace. Completions release them: C1 */
-	uint64_t slot_mask;      /* the bits of an id below its position */
-	uint64_t seal_key;       /* random */
+	const void *user; /* processor_data */
+	/* one a slot; NULL: no trace. Completions release them: [message.complete] */
+	struct gq_stamp *stamps;
+	uint64_t slot_mask; /* the bits of an id below its position */
+	uint64_t seal_key;  /* random */
 	uint32_t result_bytes;
 	uint32_t ahead_bytes;  /* slot bytes that a consumer may read ahead of the entry: sealed */
 	uint32_t sealed_bytes; /* results up to so long carry a seal; 0: none */
@@ -523,7 +532,7 @@ GQ_FN uint64_t gq_seal_of_line(uint64_t key, const uint64_t *word)
 GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *ids, uint32_t min,
 			   uint32_t max, uint32_t *n, bool *closed)
 {
-	uint64_t head = gq_load_acquire_u64(pool->head); /* N2: sees the stop's close */
+	uint64_t head = gq_load_acquire_u64(pool->head); /* [intake.look]: sees the stop's close */
 	uint64_t word = 0;
 	uint32_t found = 0;
 
@@ -533,8 +542,8 @@ GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *
 	if (*closed)
 		return true;
 	for (; found < max; found++) {
-		/* P2 acquire: the previous owner is done with the slot; pairs with P1.
-		 * Sequentially consistent for who waits for room: K2. */
+		/* [pool.take] acquire: the previous owner is done with the slot.
+		 * Sequentially consistent for who waits for room: [sleep.look]. */
 		word = gq_load_seq_cst_u64(gq_ring_entry(pool, *pos + found));
 		if (!gq_ring_is_at(pool, word, *pos + found))
 			break;
@@ -543,7 +552,7 @@ GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *
 	if (found < min) /* nothing published there yet; else: our head was old */
 		return gq_ring_is_at(pool, word, *pos + found - gq_ring_size(pool));
 	GQ_WINDOW();
-	/* N1: against other poppers and the stop's close, which makes it fail. */
+	/* [intake.close]: against other poppers and the stop's close, which makes it fail. */
 	if (!gq_cas_acq_rel_u64(pool->head, head, head + 2 * (uint64_t)found))
 		return false;
 	*n = found;
@@ -568,14 +577,15 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
 		      uint32_t n)
 {
 	const struct gq_ring *r = &ch->ready[priority];
-	uint64_t pos = gq_load_acquire_u64(r->tail); /* H2 acquire: pairs with H1 */
+	/* [tail.read] acquire: pairs with [tail.raise] */
+	uint64_t pos = gq_load_acquire_u64(r->tail);
 
 	for (uint32_t i = 0; i < n; i++) {
 		gq_ring_put(r, &pos, ids[i] & r->value_mask);
 		if (GQ_HAS_BAR1 && ch->hints != NULL) {
 			GQ_WINDOW(); /* the next lap's may come first: then that one is overwritten
 				      */
-			/* J1 release: what the slot's producer has seen; pairs with J2. */
+			/* [hint.write] release: what the slot's producer has seen. */
 			gq_store_release_u64(gq_hint_at(ch, priority, pos - 1),
 					     gq_ring_tag(r, pos - 1) | (ids[i] & r->value_mask));
 		}
@@ -600,11 +610,12 @@ struct gq_turn { /* one a consumer, private to it; zero to begin with */
 	uint32_t passed[GQ_CLASSES];
 };
 
-/* Whether anything may be waiting. Sequentially consistent, as the sleeper's second look (K2). */
+/* Whether anything may be waiting. Sequentially consistent, as the sleeper's second look
+ * ([sleep.look]). */
 GQ_FN bool gq_ring_may_hold(const struct gq_ring *r)
 {
 	uint64_t pos = gq_load_relaxed_device_u64(r->head);
-	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos)); /* K2: pairs with K1 */
+	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos)); /* [sleep.look] */
 
 	return !gq_ring_is_at(r, word, pos - gq_ring_size(r));
 }
@@ -622,9 +633,8 @@ GQ_FN uint32_t gq_claim_from(const struct gq_ring *r, uint64_t slot_mask)
 {
 	for (;;) {
 		uint64_t pos = gq_load_relaxed_device_u64(r->head);
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(r, pos)); /* T2 acquire: slot
-									     * and payload; pairs
-									     * with T1 */
+		/* [message.claim] acquire: slot and payload; pairs with [message.publish] */
+		uint64_t word = gq_load_acquire_u64(gq_ring_entry(r, pos));
 
 		if (!gq_ring_is_at(r, word, pos)) {
 			if (gq_ring_is_at(r, word, pos - gq_ring_size(r)))
@@ -632,8 +642,9 @@ GQ_FN uint32_t gq_claim_from(const struct gq_ring *r, uint64_t slot_mask)
 			continue; /* our cursor was old */
 		}
 		GQ_WINDOW();
-		/* Relaxed: exclusion is all it is for; what the claimer reads comes with T2. The
-		 * entry is reused only after this slot has come back through C, P and T. */
+		/* Relaxed: exclusion is all it is for; what the claimer reads comes with
+		 * [message.claim]. The entry is reused only after this slot has been completed,
+		 * returned and published. */
 		if (gq_cas_relaxed_device_u64(r->head, pos, pos + 1))
 			return (uint32_t)(gq_ring_value(r, word) & slot_mask);
 	}
@@ -725,11 +736,12 @@ GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32
 
 	GQ_WINDOW();
 	if ((outcome <= GQ_OUTCOME_MAX_LEN && outcome != 0) || ch->stamps != NULL)
-		/* C1 release: publishes the result, the stamp, and all that the processor wrote;
-		 * pairs with C2. */
+		/* [message.complete] release: publishes the result, the stamp, and all that the
+		 * processor wrote. */
 		gq_store_release_u64(gq_ring_entry(r, pos), word);
+	/* [message.complete]: with the fence */
 	else if (fenced)
-		gq_store_fenced_u64(gq_ring_entry(r, pos), word); /* C1: with the fence */
+		gq_store_fenced_u64(gq_ring_entry(r, pos), word);
 	else
 		gq_store_posted_u64(gq_ring_entry(r, pos), word);
 }
@@ -740,7 +752,7 @@ GQ_FN bool gq_done_waits(const struct gq_channel *ch)
 	const struct gq_ring *r = &ch->done;
 	uint64_t pos = gq_load_relaxed_u64(r->head);
 
-	/* K2: pairs with K1. A head that another reaper has moved since only makes this true. */
+	/* [sleep.look]. A head that another reaper has moved since only makes this true. */
 	return !gq_ring_is_at(r, gq_load_seq_cst_u64(gq_ring_entry(r, pos)), pos - gq_ring_size(r));
 }
 
@@ -748,7 +760,8 @@ GQ_FN bool gq_done_waits(const struct gq_channel *ch)
 GQ_FN bool gq_result_is_whole(const struct gq_channel *ch, uint32_t slot, uint32_t len)
 {
 	const uint64_t *word = (const uint64_t *)(const void *)gq_result_at(ch, slot);
-	/* V2 acquire: what the seal is of, where it is stored with a release (V1). */
+	/* [seal.match] acquire: what the seal is of, where it is stored with a release
+	 * ([seal.write]). */
 	const uint64_t found = gq_load_acquire_u64(gq_result_seal_at(ch, slot));
 	uint64_t seal = gq_seal_id(ch->seal_key, gq_slot_at(ch, slot)->msg_id);
 
@@ -769,7 +782,7 @@ GQ_FN enum gq_arrival gq_look_at_done(const struct gq_channel *ch, uint64_t pos,
 				      uint32_t *outcome)
 {
 	const struct gq_ring *r = &ch->done;
-	/* C2 acquire: the result; pairs with C1. Sequentially consistent: also K2's look. */
+	/* [message.reap] acquire: the result. Sequentially consistent: also [sleep.look]'s look. */
 	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
 	uint64_t value = gq_ring_value(r, word);
 
@@ -801,9 +814,9 @@ GQ_FN bool gq_reap(const struct gq_channel *ch, uint32_t *slot, uint32_t *outcom
  *
  * One word: the lower half counts wake-ups and is the futex, the upper half the registered
  * sleepers. A sleeper registers, looks again, and sleeps only if the lower half is still what it
- * was at registration. Who has published looks at the upper half (K1) and, if it is not zero,
- * bumps the lower half, wakes, and takes those it woke off the upper half. Who goes on without
- * having been woken takes itself off. So:
+ * was at registration. Who has published looks at the upper half ([wake.look]) and, if it is not
+ * zero, bumps the lower half, wakes, and takes those it woke off the upper half. Who goes on
+ * without having been woken takes itself off. So:
  *
  *  - nothing is lost: publish and look, register and look again are sequentially consistent, so
  *    at least one side sees the other; a wake-up that comes between registration and sleep has
@@ -830,7 +843,7 @@ GQ_FN uint32_t gq_event_sleepers(uint64_t word)
 /* @return the key to sleep with. Look again, with _seq_cst loads, before sleeping. */
 GQ_FN uint32_t gq_event_register(struct gq_event *e)
 {
-	return (uint32_t)gq_fetch_add_seq_cst_u64(&e->word, GQ_EVENT_SLEEPER); /* K2 */
+	return (uint32_t)gq_fetch_add_seq_cst_u64(&e->word, GQ_EVENT_SLEEPER); /* [sleep.look] */
 }
 
 /* Take off one who has not been woken, or those that a waker has woken. */
@@ -842,14 +855,14 @@ GQ_FN void gq_event_unregister(struct gq_event *e, uint32_t n)
 /* Whether who has just published must look closer. */
 GQ_FN bool gq_event_armed(const struct gq_event *e)
 {
-	return gq_load_seq_cst_u64(&e->word) >> 32 != 0; /* K1: pairs with K2 */
+	return gq_load_seq_cst_u64(&e->word) >> 32 != 0; /* [wake.look] */
 }
 
 /* Change the futex word, if there are sleepers. @return whether there are; then wake them. */
 GQ_FN bool gq_event_bump(struct gq_event *e)
 {
 	for (;;) {
-		uint64_t word = gq_load_seq_cst_u64(&e->word); /* K1: pairs with K2 */
+		uint64_t word = gq_load_seq_cst_u64(&e->word); /* [wake.look] */
 		uint32_t bumped = (uint32_t)word + 1;          /* carries into nothing */
 
 		if (gq_event_sleepers(word) == 0)

@@ -16,7 +16,7 @@ void gq__wake_slot(GpuQueue *q, uint32_t slot)
 {
 	uint32_t *armed = &gq_slot_at(&q->ch, slot)->armed;
 
-	if (gq_load_seq_cst_u32(armed) % 2 != 0) /* K1: pairs with K2 */
+	if (gq_load_seq_cst_u32(armed) % 2 != 0) /* [wake.look] */
 		gq__flag_wake(armed);
 }
 
@@ -24,8 +24,9 @@ void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome)
 {
 	const bool discard = (gq_slot_at(&q->ch, slot)->flags & GQ_SLOT_DISCARD) != 0;
 
-	gq_complete(&q->ch, slot, outcome); /* C1; from here on the slot may be anybody's */
-	gq__wake_slot(q, slot);             /* at worst a futile wake-up of its next owner */
+	/* [message.complete]; from here on the slot may be anybody's */
+	gq_complete(&q->ch, slot, outcome);
+	gq__wake_slot(q, slot); /* at worst a futile wake-up of its next owner */
 	gq_event_broadcast(&q->any);
 	if (discard && gq_event_armed(&q->room)) /* a producer may reap and take it */
 		gq__event_wake(&q->room, 1);
@@ -35,8 +36,8 @@ void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome)
 
 void gq__free_slot(GpuQueue *q, uint64_t id)
 {
-	gq_ring_put_one(&q->pool, id & q->slot_mask); /* P1 */
-	if (!gq_event_armed(&q->room))                /* K1 */
+	gq_ring_put_one(&q->pool, id & q->slot_mask); /* [pool.return] */
+	if (!gq_event_armed(&q->room))                /* [wake.look] */
 		return;
 	gq__event_wake(&q->room, 1);
 	if (gq_closed(q)) /* sticky since then: q_wait_any() may wait for the last slot */
@@ -94,7 +95,8 @@ static enum found first_unpolled(GpuQueue *q, uint32_t *left)
 	while (q->finished_first != 0) {
 		const uint32_t slot = (uint32_t)q->finished_first - 1;
 
-		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[slot].state)) == GQ_DONE) /* S2 */
+		/* [state.read] */
+		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[slot].state)) == GQ_DONE)
 			return SOMETHING;
 		if (*left == 0)
 			return UNDECIDED;
@@ -113,7 +115,7 @@ static void drop_region(GpuQueue *q, const struct gq_record *record)
 	gq__error_keep(&before); /* a reaper's call has not failed if the table is damaged */
 	gq__region_drop(q->regions, &record->descriptor);
 	gq__error_put_back(&before);
-	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* B1: pairs with B2 */
+	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* [table.leave] */
 }
 
 /* Under the reap lock, as everything down to "polling". */
@@ -136,19 +138,20 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 		drop_region(q, record);
 	if ((slot->flags & GQ_SLOT_DISCARD) != 0) {
 		COUNT(discarded);
-		gq_store_release_u64(&record->state, gq_state(q, id, GQ_FREE)); /* S1 */
+		gq_store_release_u64(&record->state, gq_state(q, id, GQ_FREE)); /* [state.write] */
 		gq__free_slot(q, id);
 		return;
 	}
 #undef COUNT
 	first_unpolled(q, &few); /* a list that nobody polls stays short */
 	list(q, index);
-	/* S1 release, these too: a reader that sees a later message's must then see that the state
-	 * has moved on; pairs with S2. */
+	/* [state.write] release, these too: a reader that sees a later message's must then see that
+	 * the state has moved on. */
 	gq_store_release_u64(&record->tag, slot->tag);
 	gq_store_release_u64(&record->outcome, outcome);
-	/* S1 release: the result (through C2), tag, outcome, and that polling would return it: who
-	 * finds the message finished must find it listed. Pairs with S2. */
+	/* [state.write] release: the result (through [message.reap]), tag, outcome, and that
+	 * polling would return it: who finds the message finished must find it listed. Pairs with
+	 * [state.read]. */
 	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
 }
 
@@ -254,7 +257,8 @@ void gq__fail_all(GpuQueue *q)
 			reap_one(q, slot, outcome);
 	}
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
-		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) != GQ_QUEUED) /* S2 */
+		/* [state.read] */
+		if (gq_phase_of(gq_load_seq_cst_u64(&q->records[i].state)) != GQ_QUEUED)
 			continue;
 		if (q->trace != NULL)
 			gq__trace_finish(q, i, GQ_OUTCOME_FAILED, true);
@@ -328,13 +332,13 @@ static void clear_fd(GpuQueue *q)
 	if (q->fd_readable == 0 || first_unpolled(q, &left) == SOMETHING)
 		return;
 	(void)gq_sys_read(q->completion_fd, &value, sizeof(value));
-	gq_exchange_seq_cst_u32(&q->fd_readable, 0); /* K1 */
+	gq_exchange_seq_cst_u32(&q->fd_readable, 0); /* [wake.look] */
 	gq_event_broadcast(&q->fd_cleared);
 }
 
 static bool fd_is_readable(const GpuQueue *q)
 {
-	return __builtin_expect(gq_load_seq_cst_u32(&q->fd_readable) != 0, 0); /* K1 */
+	return __builtin_expect(gq_load_seq_cst_u32(&q->fd_readable) != 0, 0); /* [wake.look] */
 }
 
 /* A result was taken by id, perhaps the last that a readable descriptor announced. Every 64th
@@ -364,8 +368,8 @@ static enum found announce_first(GpuQueue *q)
 
 	if (found != SOMETHING)
 		return found;
-	/* Flag, then look again (K2): whoever takes the last result by id takes it, then looks at
-	 * the flag (K1), so one of the two sees that nothing is left. */
+	/* Flag, then look again ([sleep.look]): whoever takes the last result by id takes it, then
+	 * looks at the flag ([wake.look]), so one of the two sees that nothing is left. */
 	gq_exchange_seq_cst_u32(&q->fd_readable, 1);
 	found = first_unpolled(q, &left);
 	if (found == SOMETHING)
@@ -451,7 +455,7 @@ void gq__stop_fd(GpuQueue *q)
 {
 	if (q->completion_fd < 0)
 		return;
-	gq_exchange_seq_cst_u32(&q->fd_quit, 1); /* K1 */
+	gq_exchange_seq_cst_u32(&q->fd_quit, 1); /* [wake.look] */
 	gq_event_broadcast(&q->any);
 	gq_event_broadcast(&q->fd_cleared);
 	pthread_join(q->fd_thread, NULL);
@@ -473,7 +477,7 @@ static QueueStatus status_of(uint32_t outcome)
 /* What a finished message's record says. Valid if the state is still the same afterwards. */
 static uint32_t outcome_of(const GpuQueue *q, uint64_t id)
 {
-	/* S2 acquire on top of the state's: the state is read again after this. */
+	/* [state.read] acquire on top of the state's: the state is read again after this. */
 	return (uint32_t)gq_load_acquire_u64(&gq_record_of(q, id)->outcome);
 }
 
@@ -483,8 +487,9 @@ static Completion completion_of(const GpuQueue *q, uint64_t id)
 	const uint32_t outcome = outcome_of(q, id);
 	const QueueStatus status = status_of(outcome);
 
+	/* [state.read] */
 	return (Completion){ .msg_id = id,
-			     .tag = gq_load_acquire_u64(&gq_record_of(q, id)->tag), /* S2 */
+			     .tag = gq_load_acquire_u64(&gq_record_of(q, id)->tag),
 			     .status = status,
 			     .result_len = status == Q_OK ? outcome : 0,
 			     .result = gq_result_at(&q->ch, (uint32_t)(id & q->slot_mask)) };
@@ -495,7 +500,8 @@ static bool next_finished(GpuQueue *q, Completion *out, uint32_t *left)
 {
 	while (find_unpolled(q, left) == SOMETHING) {
 		const uint32_t slot = (uint32_t)q->finished_first - 1;
-		const uint64_t state = gq_load_seq_cst_u64(&q->records[slot].state); /* S2 */
+		/* [state.read] */
+		const uint64_t state = gq_load_seq_cst_u64(&q->records[slot].state);
 		const uint64_t id = (state & ~q->slot_mask) | slot;
 
 		unlist(q, slot);
@@ -589,7 +595,7 @@ static QueueStatus not_found(void)
 static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
 {
 	for (int look = 0; look < 2; look++) {
-		*state = gq_look_up(q, msg_id); /* S2 */
+		*state = gq_look_up(q, msg_id); /* [state.read] */
 		switch (gq_phase_of(*state)) {
 		case GQ_FREE:
 			return not_found();
@@ -783,7 +789,7 @@ bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t dea
 			    deadline_ns);
 	wait.looks = q->device->tend != NULL ? q : NULL;
 	do {
-		changed = gq_load_seq_cst_u64(state) != seen; /* S2, K2 */
+		changed = gq_load_seq_cst_u64(state) != seen; /* [state.read], [sleep.look] */
 		more = false;
 		if (!changed) {
 			more = gq__reap(q, wait.registered || deadline_ns == 0);

@@ -4,15 +4,18 @@
 
 /* ---- the control word ------------------------------------------------------------------------ */
 
-/* Under the control lock. Sequentially consistent: a consumer about to sleep looks at it (K2). */
+/* Under the control lock. Sequentially consistent: a consumer about to sleep looks at it
+ * ([sleep.look]). */
 static uint64_t set_control(GpuQueue *q, uint64_t flags)
 {
 	uint64_t epoch = (q->control >> GQ_CONTROL_EPOCH_SHIFT) + 1;
 	uint64_t control = epoch << GQ_CONTROL_EPOCH_SHIFT | flags;
 
-	gq_exchange_seq_cst_u64(&q->control, control); /* X1 release: pairs with X2 */
+	/* [control.write] release: pairs with [control.read] */
+	gq_exchange_seq_cst_u64(&q->control, control);
+	/* [control.write]: where consumers read it */
 	if (q->ch.control != &q->control)
-		gq_exchange_seq_cst_u64(q->ch.control, control); /* X1: where consumers read it */
+		gq_exchange_seq_cst_u64(q->ch.control, control);
 	return control;
 }
 
@@ -163,7 +166,7 @@ QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
 bool gq__settled(const GpuQueue *q)
 {
 	/* Positions in the head have 63 bits. */
-	uint64_t tail = gq_load_seq_cst_u64(q->pool.tail); /* H2, K2 */
+	uint64_t tail = gq_load_seq_cst_u64(q->pool.tail); /* [tail.read], [sleep.look] */
 	uint64_t head = gq_load_seq_cst_u64(q->pool.head) & ~GQ_POOL_CLOSED;
 	uint64_t settled = ((tail << 1) - head) >> 1;
 
@@ -179,7 +182,8 @@ bool gq__settled(const GpuQueue *q)
 static void revoke_reservations(GpuQueue *q)
 {
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
-		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state); /* S2, K2 */
+		/* [state.read], [sleep.look] */
+		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state);
 
 		if (gq_phase_of(state) != GQ_RESERVED ||
 		    !gq_cas_seq_cst_u64(&q->records[i].state, state,
@@ -234,7 +238,7 @@ static void give_up(GpuQueue *q)
 	pthread_mutex_lock(&q->control_lock);
 	set_control(q, GQ_CONTROL_LEAVE | GQ_CONTROL_CANCEL);
 	pthread_mutex_unlock(&q->control_lock);
-	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY); /* K2: then look */
+	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY); /* [sleep.look]: then look */
 	q->device->cancel_unstarted(q);
 	gq__wake_everybody(q);
 }
@@ -252,7 +256,7 @@ static void await_consumers(GpuQueue *q)
 
 static void close_intake(GpuQueue *q)
 {
-	gq_fetch_or_seq_cst_u64(q->pool.head, GQ_POOL_CLOSED); /* N1: pairs with N2 */
+	gq_fetch_or_seq_cst_u64(q->pool.head, GQ_POOL_CLOSED); /* [intake.close] */
 	gq_fetch_or_seq_cst_u64(&q->room.word, GQ_EVENT_STICKY);
 	pthread_mutex_lock(&q->control_lock);
 	q->stopping = true;
@@ -294,7 +298,8 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 
 void gq__consumer_left(GpuQueue *q)
 {
-	gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1)); /* A1, K1 */
+	/* [ack.write], [wake.look] */
+	gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1));
 	gq_event_broadcast(&q->answered);
 	gq_event_broadcast(&q->any);
 }

@@ -145,7 +145,7 @@ static inline void fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_
 	slot->priority = class_of(o);
 	if (__builtin_expect((o->flags & Q_ENQUEUE_DISCARD) != 0, 0))
 		gq_fetch_add_relaxed_u64(&q->count.discards, 1);
-	/* S1 release: who finds the id alive finds the slot filled; pairs with S2. */
+	/* [state.write] release: who finds the id alive finds the slot filled. */
 	gq_store_release_u64(&gq_record_of(q, id)->state, gq_state(q, id, phase));
 }
 
@@ -179,8 +179,8 @@ static void publish(GpuQueue *q, uint32_t priority, const uint64_t *ids, uint32_
 		gq__trace_publish(q, ids, n);
 	if (q->device->hand_over != NULL)
 		q->device->hand_over(q, ids, n);
-	gq_publish(&q->ch, priority, ids, n); /* T1 */
-	if (gq_event_armed(&q->work))         /* K1 */
+	gq_publish(&q->ch, priority, ids, n); /* [message.publish] */
+	if (gq_event_armed(&q->work))         /* [wake.look] */
 		wake_consumers(q, n);
 }
 
@@ -364,7 +364,7 @@ static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *d
 	QueueStatus status = Q_OK;
 	uint32_t turn = 0;
 
-	/* B2 acquire: the table that was bound last; pairs with B1. */
+	/* [table.enter] acquire: the table that was bound last. */
 	while (status == Q_OK && (gq_fetch_add_seq_cst_u64(&q->described, 1) & GQ_REBINDING) != 0) {
 		gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
 		status = await_binding(q, turn++, timeout_ms, deadline_ns);
@@ -374,7 +374,7 @@ static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *d
 
 static void leave_described(GpuQueue *q)
 {
-	/* B1 release: done with the table; pairs with B2. */
+	/* [table.leave] release: done with the table. */
 	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
 }
 
@@ -384,7 +384,7 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 
 	GQ_ENTER(q);
 	gq__reap_all(q); /* what has finished lets go only there */
-	/* B2 acquire: nobody uses the old table any more; pairs with B1. */
+	/* [table.enter] acquire: nobody uses the old table any more. */
 	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
 						 "being enqueued");
@@ -392,7 +392,7 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 		status = q->device->bind(q, table);
 	if (status == Q_OK)
 		q->regions = table;
-	/* B1 release: the table; pairs with B2. Not a store: others may have counted themselves. */
+	/* [table.leave] release: the table. Not a store: others may have counted themselves. */
 	gq_fetch_add_seq_cst_u64(&q->described, GQ_REBINDING);
 	return status;
 }
@@ -516,8 +516,8 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
 	fill(q, id, o, len, 0, GQ_FREE);
 	GQ_WINDOW();
-	/* Reserve, then look whether the queue has been closed (K1): a stop closes, then looks for
-	 * reservations (K2), so one of the two revokes this one. */
+	/* Reserve, then look whether the queue has been closed ([wake.look]): a stop closes, then
+	 * looks for reservations ([sleep.look]), so one of the two revokes this one. */
 	gq_exchange_seq_cst_u64(&gq_record_of(q, id)->state, gq_state(q, id, GQ_RESERVED));
 	if (gq_closed(q)) {
 		q_abort(q, id); /* never handed out, so not an abort to be counted */

@@ -165,8 +165,8 @@ static void destroy(GpuQueue *q)
 
 void gq__drop_ref(GpuQueue *q)
 {
-	/* Sequentially consistent, so also release of all this party did (D1) and acquire, by the
-	 * last, of all the others did (D2). */
+	/* Sequentially consistent, so also release of all this party did ([ref.drop]) and acquire,
+	 * by the last, of all the others did ([ref.last]). */
 	if (gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1)) == 1)
 		destroy(q);
 }

@@ -40,10 +40,11 @@ enum gq_phase {
 
 /* The host's own word on a slot, on a line that consumers never touch. */
 struct gq_record {
-	uint64_t state;   /* S1, S2 */
+	uint64_t state;   /* [state.write], [state.read] */
 	uint64_t tag;     /* of the finished message; written by the reaper before the state */
 	uint64_t outcome; /* likewise */
-	/* With GQ_SLOT_DESCRIBED: what the reaper drops a reference of; its producer's before T1.
+	/* With GQ_SLOT_DESCRIBED: what the reaper drops a reference of; its producer's before
+	 * [message.publish].
 	 */
 	MessageDescriptor descriptor;
 	uint64_t reserved[2];
@@ -129,9 +130,9 @@ struct GpuQueue {
 	/* The completion that was next when gq__torn_ns() looked, and not whole; 0: it was. */
 	uint64_t torn_pos, torn_since_ns;
 	bool given_up; /* gq__fail_all() has been here */
-	uint32_t
-		fd_readable; /* completion_fd has been written; under the lock, read without (K1) */
-	int completion_fd;   /* -1 until asked for */
+	/* completion_fd has been written; under the lock, read without ([wake.look]) */
+	uint32_t fd_readable;
+	int completion_fd; /* -1 until asked for */
 	pthread_t fd_thread;
 	uint32_t fd_quit;           /* asks fd_thread to end */
 	struct gq_event fd_cleared; /* fd_thread: the descriptor was made unreadable */
@@ -144,7 +145,7 @@ struct GpuQueue {
 	bool stopped;     /* and has ended with Q_OK */
 	uint64_t live_consumers;
 	uint64_t refs;     /* the handle and every consumer; who drops the last frees */
-	char failure[400]; /* what the device died of; F1, F2 */
+	char failure[400]; /* what the device died of; [failure.write], [failure.read] */
 	uint32_t failed;
 
 	/* Rare events, counted where they happen. */
@@ -154,7 +155,7 @@ struct GpuQueue {
 	} count;
 
 	/* Messages by descriptor. `described` counts those inside and the calls that enqueue one;
-	 * GQ_REBINDING keeps them out while `regions` changes (B1, B2). */
+	 * GQ_REBINDING keeps them out while `regions` changes ([table.leave], [table.enter]). */
 	RegionTable *regions;
 	uint64_t described;
 };
@@ -189,7 +190,8 @@ static inline QueueStatus gq_enter_to_look(const GpuQueue *q)
 /* The device has failed: waiting is over. gq__device_failed() is the status. */
 static inline bool gq_failed(const GpuQueue *q)
 {
-	return __builtin_expect(gq_load_seq_cst_u32(&q->failed) != 0, 0); /* F2, K2 */
+	/* [failure.read], [sleep.look] */
+	return __builtin_expect(gq_load_seq_cst_u32(&q->failed) != 0, 0);
 }
 
 QueueStatus gq__device_failed(const GpuQueue *q);
@@ -239,7 +241,8 @@ static inline bool gq_state_is_of(const GpuQueue *q, uint64_t state, uint64_t id
 
 /*
  * The state of message `id`, or 0 (which reads FREE) if it was never issued or is gone.
- * Sequentially consistent: a waiter's second look (K2); and S2: what the reaper wrote before.
+ * Sequentially consistent: a waiter's second look ([sleep.look]); and [state.read]: what the reaper
+ * wrote before.
  */
 static inline uint64_t gq_look_up(const GpuQueue *q, uint64_t id)
 {
@@ -247,13 +250,14 @@ static inline uint64_t gq_look_up(const GpuQueue *q, uint64_t id)
 
 	if ((id & q->slot_mask) >= q->cfg.capacity)
 		return 0;
-	state = gq_load_seq_cst_u64(&gq_record_of(q, id)->state); /* S2 */
+	state = gq_load_seq_cst_u64(&gq_record_of(q, id)->state); /* [state.read] */
 	return gq_state_is_of(q, state, id) ? state : 0;
 }
 
 static inline bool gq_closed(const GpuQueue *q)
 {
-	return (gq_load_seq_cst_u64(q->pool.head) & GQ_POOL_CLOSED) != 0; /* N2, K2 */
+	/* [intake.look], [sleep.look] */
+	return (gq_load_seq_cst_u64(q->pool.head) & GQ_POOL_CLOSED) != 0;
 }
 
 /* ---- shared by the source files of the queue ---------------------------------------------- */

@@ -13,13 +13,13 @@
 			return entered_;                                                           \
 	} while (0)
 
-/* Sequentially consistent for who is about to sleep because nothing is under way: K2. */
+/* Sequentially consistent for who is about to sleep because nothing is under way: [sleep.look]. */
 uint64_t gq__accepted(const GpuQueue *q)
 {
 	uint64_t n = 0;
 
 	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		n += gq_load_seq_cst_u64(q->ch.ready[c].tail) - q->start_pos; /* H2 */
+		n += gq_load_seq_cst_u64(q->ch.ready[c].tail) - q->start_pos; /* [tail.read] */
 	return n;
 }
 
@@ -42,7 +42,8 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL; allowed: a QueueStats");
 	memset(out, 0, sizeof(*out));
 	gq__reap(q, false); /* so that what has finished is counted */
-	returned = gq_load_acquire_u64(q->pool.tail) - q->start_pos - q->cfg.capacity; /* H2 */
+	/* [tail.read] */
+	returned = gq_load_acquire_u64(q->pool.tail) - q->start_pos - q->cfg.capacity;
 	discarded = gq_load_relaxed_u64(&q->reaped.discarded);
 	aborted = gq_load_relaxed_u64(&q->count.aborted);
 	out->enq_count = gq__accepted(q); /* last, so as not to be less than what came back */

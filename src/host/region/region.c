@@ -25,12 +25,13 @@
  * mapping is written once a generation.
  */
 struct gq_region_mapping {
-	uint64_t generation; /* of the region; 0: none. M1, M2 */
-	uint64_t base;       /* an address; M1, M2 */
-	uint64_t size;       /* bytes mapped here; M1, M2 */
-	uint64_t only_in;    /* 0, or 1 + the gq__generation of the one process that can see what is
-			      * there; M1, M2 */
-	uint64_t on_device;  /* 1: memory of a GPU; M1, M2 */
+	uint64_t generation; /* of the region; 0: none. [mapping.write], [mapping.read] */
+	uint64_t base;       /* an address; [mapping.write], [mapping.read] */
+	uint64_t size;       /* bytes mapped here; [mapping.write], [mapping.read] */
+	/* 0, or 1 + the gq__generation of the one process that can see what is there;
+	 * [mapping.write], [mapping.read] */
+	uint64_t only_in;
+	uint64_t on_device; /* 1: memory of a GPU; [mapping.write], [mapping.read] */
 	/* Under the lock. */
 	struct range *range; /* where the table has mapped the region, else NULL */
 	uint64_t append_in;  /* registered as append-only by this process: 1 + its gq__generation;
@@ -191,7 +192,7 @@ static void publish_head(const RegionTable *t)
 	t->head->max_regions = t->max_regions;
 	t->head->entry_bytes = sizeof(struct gq_region_entry);
 	t->head->made_in = gq__generation + 1;
-	/* R1 release: header and zeroed entries; pairs with R2. */
+	/* [setup.write] release: header and zeroed entries. */
 	gq_store_release_u64(&t->head->ready, GQ_REGION_MAGIC);
 }
 
@@ -304,7 +305,7 @@ QueueStatus q_region_table_attach(void *memory, size_t bytes, RegionTable **out)
 	status = gq__mapping_check(memory, sizeof(head), true, &is_private);
 	if (status != Q_OK)
 		return status;
-	/* R2 acquire: header and entries; pairs with R1. */
+	/* [setup.read] acquire: header and entries. */
 	if (gq_load_acquire_u64(&shared->ready) != GQ_REGION_MAGIC) {
 		uint64_t magic = gq_load_relaxed_u64(&shared->magic);
 
@@ -367,7 +368,8 @@ static uint64_t look_up(const RegionTable *t, RegionHandle region)
 
 	if (region.id >= t->max_regions)
 		return 0;
-	state = gq_load_acquire_u64(&t->entry[region.id].state); /* E2 acquire: size, bytes */
+	/* [region.read] acquire: size, bytes */
+	state = gq_load_acquire_u64(&t->entry[region.id].state);
 	return is_registered(state, region.generation) ? state : 0;
 }
 
@@ -375,12 +377,13 @@ static uint64_t look_up(const RegionTable *t, RegionHandle region)
  * same generation afterwards, or a compare-and-swap from that state succeed. */
 static uint64_t size_of(const RegionTable *t, RegionHandle region)
 {
-	return gq_load_acquire_u64(&t->entry[region.id].size); /* E2 */
+	return gq_load_acquire_u64(&t->entry[region.id].size); /* [region.read] */
 }
 
 static uint64_t cursor_of(const RegionTable *t, RegionHandle region)
 {
-	return gq_load_acquire_u64(&t->entry[region.id].cursor); /* E2 acquire: what was appended */
+	/* [region.read] acquire: what was appended */
+	return gq_load_acquire_u64(&t->entry[region.id].cursor);
 }
 
 /* ---- mappings ------------------------------------------------------------------------------- */
@@ -407,9 +410,10 @@ static struct view mapped_here(const RegionTable *t, RegionHandle region)
 	struct view view = { 0 };
 	uint64_t base, size, only_in, on_device;
 
-	if (gq_load_acquire_u64(&m->generation) != region.generation) /* M2: pairs with M1 */
+	if (gq_load_acquire_u64(&m->generation) != region.generation) /* [mapping.read] */
 		return view;
-	/* M2 acquire, these too: who reads a later mapping's must find the generation changed. */
+	/* [mapping.read] acquire, these too: who reads a later mapping's must find the generation
+	 * changed. */
 	base = gq_load_acquire_u64(&m->base);
 	size = gq_load_acquire_u64(&m->size);
 	only_in = gq_load_acquire_u64(&m->only_in);
@@ -495,7 +499,7 @@ static void drop_range(RegionTable *t, struct range *range)
 static void forget(RegionTable *t, struct gq_region_mapping *m)
 {
 	gq_store_relaxed_u64(&m->generation, 0);
-	/* M1 release: a reader that has read none of this is told by the next one. */
+	/* [mapping.write] release: a reader that has read none of this is told by the next one. */
 	gq_store_release_u64(&m->base, 0);
 	drop_range(t, m->range);
 	m->range = NULL;
@@ -506,12 +510,12 @@ static void remember(struct gq_region_mapping *m, uint32_t generation, const voi
 		     uint64_t size, uint64_t only_in, bool on_device)
 {
 	gq_store_relaxed_u64(&m->generation, 0);
-	/* M1 release, these too: see mapped_here(). */
+	/* [mapping.write] release, these too: see mapped_here(). */
 	gq_store_release_u64(&m->base, (uint64_t)(uintptr_t)base);
 	gq_store_release_u64(&m->size, size);
 	gq_store_release_u64(&m->only_in, only_in);
 	gq_store_release_u64(&m->on_device, on_device);
-	gq_store_release_u64(&m->generation, generation); /* M1: pairs with M2 */
+	gq_store_release_u64(&m->generation, generation); /* [mapping.write] */
 }
 
 /* Forget a region's mapping if the region has been freed, by whomever. */
@@ -527,7 +531,7 @@ static void forget_freed(RegionTable *t, uint32_t id)
 		return;
 	pthread_mutex_lock(&t->lock);
 	generation = m->generation;
-	state = gq_load_acquire_u64(&t->entry[id].state); /* E2 */
+	state = gq_load_acquire_u64(&t->entry[id].state); /* [region.read] */
 	if (generation != 0 && !is_registered(state, (uint32_t)generation))
 		forget(t, m);
 	pthread_mutex_unlock(&t->lock);
@@ -653,8 +657,8 @@ static RegionHandle claim(RegionTable *t, RegionPolicy policy)
 		claimed = (uint64_t)generation << GQ_REGION_GENERATION_SHIFT |
 			  (uint64_t)policy << GQ_REGION_POLICY_SHIFT | GQ_REGION_CLAIMED;
 		GQ_WINDOW();
-		/* E2 acquire: whoever acquired a reference to the entry's former region has read
-		 * its size; pairs with E1. */
+		/* [region.read] acquire: whoever acquired a reference to the entry's former region
+		 * has read its size. */
 		if (gq_cas_acq_rel_u64(word, state, claimed))
 			return (RegionHandle){ .id = id, .generation = generation };
 	}
@@ -680,7 +684,8 @@ static QueueStatus enter(RegionTable *t, const struct place *p, RegionPolicy pol
 
 	if (region.generation == 0)
 		return no_entry(t);
-	/* E1 release, these too: a reader that sees them must then see that the state has moved on.
+	/* [region.write] release, these too: a reader that sees them must then see that the state
+	 * has moved on.
 	 */
 	gq_store_release_u64(&e->size, p->size);
 	gq_store_release_u64(&e->cursor, 0);
@@ -689,7 +694,7 @@ static QueueStatus enter(RegionTable *t, const struct place *p, RegionPolicy pol
 	m->append_in = policy == Q_REGION_APPEND_ONLY ? gq__generation + 1 : 0;
 	remember(m, region.generation, p->base, p->size, p->only_in, p->on_device);
 	GQ_WINDOW();
-	/* E1 release: size, cursor, and the bytes of an immutable region; pairs with E2. */
+	/* [region.write] release: size, cursor, and the bytes of an immutable region. */
 	gq_store_release_u64(&e->state, (uint64_t)region.generation << GQ_REGION_GENERATION_SHIFT |
 						(uint64_t)policy << GQ_REGION_POLICY_SHIFT |
 						GQ_REGION_LIVE);
@@ -914,7 +919,7 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
 	if (status != Q_OK)
 		return status;
 	for (int tries = 0;; tries++) {
-		uint64_t state = look_up(t, d.region); /* E2 */
+		uint64_t state = look_up(t, d.region); /* [region.read] */
 
 		if (tries == TRIES)
 			return overtaken(d.region);
@@ -933,8 +938,8 @@ QueueStatus gq__region_acquire(RegionTable *t, const MessageDescriptor *descript
 		if (gq_region_references_of(state) == GQ_REGION_MAX_REFERENCES)
 			return too_many(d.region);
 		GQ_WINDOW();
-		/* E1 release: what was read above was read before the entry's next use; pairs with
-		 * the claim's E2. */
+		/* [region.write] release: what was read above was read before the entry's next use;
+		 * pairs with the claim's [region.read]. */
 		if (gq_cas_acq_rel_u64(&t->entry[d.region.id].state, state,
 				       state + GQ_REGION_REFERENCE))
 			break;
@@ -972,7 +977,7 @@ static QueueStatus give_back(RegionTable *t, RegionHandle region)
 			return Q_ERR_INVALID_ARG;
 		left = without_one(state);
 		GQ_WINDOW();
-		/* E1 release: this receiver has read the bytes; pairs with E2 of whoever frees the
+		/* [region.write] release: this receiver has read the bytes of whoever frees the
 		 * region or finds it freed. */
 	} while (!gq_cas_acq_rel_u64(&t->entry[region.id].state, state, left));
 	if (gq_region_phase_of(left) == GQ_REGION_FREE)
@@ -1055,7 +1060,7 @@ static QueueStatus pin(RegionTable *t, RegionHandle region, uint64_t *state)
 		if (gq_region_references_of(*state) == GQ_REGION_MAX_REFERENCES)
 			return too_many(region);
 		GQ_WINDOW();
-		/* E1, E2: as in gq__region_acquire(). */
+		/* [region.write], [region.read]: as in gq__region_acquire(). */
 	} while (!gq_cas_acq_rel_u64(&t->entry[region.id].state, *state,
 				     *state + GQ_REGION_REFERENCE));
 	return Q_OK;
@@ -1088,7 +1093,7 @@ static QueueStatus append(RegionTable *t, RegionHandle region, const void *data,
 	if (len != 0)
 		memcpy(view.base + cursor, data, len);
 	GQ_WINDOW();
-	/* E1 release: the bytes before it; pairs with E2. */
+	/* [region.write] release: the bytes before it. */
 	gq_store_release_u64(&t->entry[region.id].cursor, cursor + len);
 	*out_offset = cursor;
 	return Q_OK;
@@ -1144,7 +1149,7 @@ QueueStatus q_region_retire(RegionTable *t, RegionHandle region)
 		next = (state & ~GQ_REGION_PHASE_MASK) |
 		       (gq_region_references_of(state) != 0 ? GQ_REGION_RETIRED : GQ_REGION_FREE);
 		GQ_WINDOW();
-		/* E1 release, E2 acquire: as in give_back(), if it frees. */
+		/* [region.write] release, [region.read] acquire: as in give_back(), if it frees. */
 	} while (!gq_cas_acq_rel_u64(&t->entry[region.id].state, state, next));
 	if (gq_region_phase_of(next) == GQ_REGION_FREE)
 		forget_freed(t, region.id);

@@ -22,7 +22,7 @@
 /* What the table is: written by its creator, constant from `ready` on. */
 struct gq_region_head {
 	uint64_t magic;
-	uint64_t ready; /* GQ_REGION_MAGIC, last: R1 release, R2 acquire */
+	uint64_t ready; /* GQ_REGION_MAGIC, last: [setup.write] release, [setup.read] acquire */
 	uint64_t bytes;
 	uint32_t version;
 	uint32_t max_regions;
@@ -36,7 +36,7 @@ GQ_STATIC_ASSERT(offsetof(struct gq_region_head, version) == 24, "layout is shar
 
 /* A region. Zeroed memory reads as free and never used. */
 struct gq_region_entry {
-	uint64_t state;  /* below; E1, E2 */
+	uint64_t state;  /* below; [region.write], [region.read] */
 	uint64_t size;   /* written while CLAIMED */
 	uint64_t cursor; /* append-only: bytes appended; written while CLAIMED, then by appenders */
 	uint64_t reserved[5];

@@ -86,7 +86,7 @@ static bool is_idle(uint64_t op)
 
 static uint64_t op_of(const struct gq_ring_record *record)
 {
-	return gq_load_acquire_u64(&record->op); /* U2: pairs with U1 */
+	return gq_load_acquire_u64(&record->op); /* [operation.read] */
 }
 
 /* Some programs unmap a ring and destroy its handle later, or never. */
@@ -344,7 +344,8 @@ static void sweep(RingQueue *r, uint64_t turn)
 static bool is_described(const RingQueue *r, uint64_t owner)
 {
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const uint64_t word = gq_load_acquire_u64(&r->head->record[i].described); /* Q2 */
+		/* [owner.read] */
+		const uint64_t word = gq_load_acquire_u64(&r->head->record[i].described);
 
 		if (word == owner || word == ~owner)
 			return true;
@@ -516,7 +517,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 		}
 		other = &r->head->record[holder - 1];
 		owner = gq_load_acquire_u64(&other->owner);
-		/* U2 acquire: the positions that it left; pairs with U1. */
+		/* [operation.read] acquire: the positions that it left. */
 		if ((gq_load_acquire_u64(&other->op) & GQ_OP_MASK) != op) {
 			if (gq_cas_acq_rel_u64(role, holder, mine_now))
 				return Q_OK;

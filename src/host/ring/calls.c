@@ -84,7 +84,7 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 
 	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), gq_ring_nap_ns(r));
 	while (status == busy && gq__wait_next(&wait)) {
-		/* K2: before the second look. */
+		/* [sleep.look]: before the second look. */
 		const uint64_t nap_ns = gq__ring_reach_before_look(r, &wait);
 
 		status = a->once(r, a);
@@ -103,7 +103,8 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 static QueueStatus no_room(RingQueue *r)
 {
 	gq__ring_watch(r);
-	/* Closed is closed, also for who finds no room. K2: also the second look of one who waits.
+	/* Closed is closed, also for who finds no room. [sleep.look]: also the second look of one
+	 * who waits.
 	 */
 	if (gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
 		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");

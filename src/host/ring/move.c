@@ -87,7 +87,7 @@ INLINE void op_end(struct gq_ring_record *record)
 {
 	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
 
-	/* U1 release: all that the operation wrote; pairs with U2. */
+	/* [operation.end] release: all that the operation wrote. */
 	gq_store_release_u64(&record->op, word + GQ_OP_NEXT);
 }
 
@@ -128,12 +128,12 @@ INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool
 			 uint32_t *armed)
 {
 	if (!single) {
-		/* K1: pairs with K2; what was published is a sequentially consistent swap. */
+		/* [wake.look]; what was published is a sequentially consistent swap. */
 		if (__builtin_expect(gq_load_seq_cst_u32(armed) % 2 != 0, 0))
 			gq__flag_wake_shared(armed);
 		return;
 	}
-	gq_ring_fence(r, record); /* K1: pairs with the sleeper's gq__ring_barrier() */
+	gq_ring_fence(r, record); /* [wake.look]: pairs with the sleeper's gq__ring_barrier() */
 	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
 		gq__flag_wake_shared(armed);
 }
@@ -200,7 +200,7 @@ INLINE bool pop(const struct gq_box *b, const bool single, uint64_t *pos, uint64
 	if (single) {
 		*pos = gq_load_relaxed_u64(b->pool.head) >> 1;
 		for (; *n < max; ++*n) {
-			/* P2 acquire: pairs with P1. */
+			/* [pool.take] acquire: pairs with [pool.return]. */
 			ids[*n] = gq_load_acquire_u64(gq_ring_entry(&b->pool, *pos + *n));
 			if (!gq_ring_is_at(&b->pool, ids[*n], *pos + *n))
 				break;
@@ -239,7 +239,7 @@ static __attribute__((noinline)) bool is_beyond(const struct gq_box *b, const st
 INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const uint64_t *values,
 		    uint32_t n, uint64_t bar, uint32_t *done, bool *barred)
 {
-	uint64_t pos = gq_load_acquire_u64(ring->tail); /* H2: pairs with H1 */
+	uint64_t pos = gq_load_acquire_u64(ring->tail); /* [tail.read] */
 	uint64_t left = gq_ring_size(ring) + TRIES;
 
 	*barred = false;
@@ -294,11 +294,11 @@ INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t 
 	if (single) {
 		uint64_t pos = gq_load_relaxed_u64(pool->tail);
 
-		put_backwards(pool, pos, slots, n);        /* P1: pairs with P2 */
-		gq_store_release_u64(pool->tail, pos + n); /* H1: for who counts; pairs with H2 */
+		put_backwards(pool, pos, slots, n);        /* [pool.return] */
+		gq_store_release_u64(pool->tail, pos + n); /* [tail.raise]: for who counts */
 		return true;
 	}
-	return put_all(b, pool, slots, n, 0, &n, &barred); /* P1: pairs with P2 */
+	return put_all(b, pool, slots, n, 0, &n, &barred); /* [pool.return] */
 }
 
 /* Publish entries of one class, in order. @return false: damaged. *done says how many, *barred why
@@ -311,12 +311,12 @@ INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
 	if (single) {
 		uint64_t pos = gq_load_relaxed_u64(ready->tail);
 
-		put_backwards(ready, pos, values, n); /* T1: cell, number, chain; pairs with T2 */
-		gq_store_release_u64(ready->tail, pos + n); /* H1: for who counts; pairs with H2 */
+		put_backwards(ready, pos, values, n); /* [message.publish]: cell, number, chain */
+		gq_store_release_u64(ready->tail, pos + n); /* [tail.raise]: for who counts */
 		*done = n;
 		return true;
 	}
-	return put_all(b, ready, values, n, bar, done, barred); /* T1: pairs with T2 */
+	return put_all(b, ready, values, n, bar, done, barred); /* [message.publish] */
 }
 
 /* The number of the first of `n` messages whose slots were popped at `pos`. */
@@ -396,7 +396,7 @@ static __attribute__((noinline)) QueueStatus closed(RingQueue *r, bool single, u
 		gq__flag_wake_shared(&r->head->signals.data_armed);
 	if (done == 0)
 		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
-	gq__flag_wake_shared(&r->head->signals.data_armed); /* K1 */
+	gq__flag_wake_shared(&r->head->signals.data_armed); /* [wake.look] */
 	*accepted = done;
 	return Q_OK;
 }
@@ -415,8 +415,9 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 
 	if (status != Q_OK)
 		return status;
-	/* N2: having said that we are inside. Single mode: a close that we do not see here sees us.
-	 * Else for the sake of speed: a close that we do not see bars what we would publish. */
+	/* [intake.look]: having said that we are inside. Single mode: a close that we do not see
+	 * here sees us. Else for the sake of speed: a close that we do not see bars what we would
+	 * publish. */
 	if (messages &&
 	    __builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
 		status = Q_ERR_SHUTDOWN;
@@ -513,8 +514,8 @@ INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f
 
 	for (;; ++*tries) {
 		const uint64_t pos = gq_load_relaxed_u64(ready->head);
-		/* T2 acquire: cell, number, chain; pairs with T1. Sequentially consistent, as it is
-		 * also the sleeper's second look: K2. */
+		/* [message.claim] acquire: cell, number, chain. Sequentially consistent, as it is
+		 * also the sleeper's second look: [sleep.look]. */
 		const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(ready, pos));
 
 		if (gq_ring_is_at(ready, word, pos - gq_ring_size(ready)))
@@ -626,7 +627,8 @@ INLINE uint32_t choose(RingQueue *r, const struct gq_box *b, const struct front 
 
 	for (uint64_t word = f->word; n < max; n++) {
 		if (n != 0) {
-			word = gq_load_acquire_u64(gq_ring_entry(ready, f->pos + n)); /* T2: T1 */
+			/* [message.claim] */
+			word = gq_load_acquire_u64(gq_ring_entry(ready, f->pos + n));
 			if (!gq_ring_is_at(ready, word, f->pos + n))
 				break;
 			if (is_in_parts(b, word) || is_in_parts(b, words[0]))
@@ -761,7 +763,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 		if (single)
 			break;
 		GQ_WINDOW();
-		/* Relaxed: exclusion is all it is for; what we read came with T2. */
+		/* Relaxed: exclusion is all it is for; what we read came with [message.claim]. */
 		if (gq_cas_relaxed_device_u64(b->ready[f.class].head, f.pos, f.pos + n))
 			break;
 	}
@@ -818,8 +820,9 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 		op_end(record);
 		return damaged();
 	}
+	/* [tail.raise]: for who counts */
 	if (single)
-		gq_store_release_u64(b->ready[f.class].head, f.pos + n); /* H1: for who counts */
+		gq_store_release_u64(b->ready[f.class].head, f.pos + n);
 	if (messages) {
 		gq_ring_tally(&record->bytes_received, bytes);
 		if (q->discard)
@@ -841,7 +844,7 @@ bool gq__ring_bar(const struct gq_box *b)
 
 	for (uint32_t c = 0; c < b->classes; c++) {
 		const struct gq_ring *ready = &b->ready[c];
-		uint64_t pos = gq_load_acquire_u64(ready->tail), i = 0; /* H2: pairs with H1 */
+		uint64_t pos = gq_load_acquire_u64(ready->tail), i = 0; /* [tail.read] */
 
 		while (!gq_ring_try_bar(ready, &pos, GQ_CLOSED))
 			if (++i > tries)

@@ -9,7 +9,8 @@
  * write to the descriptor per emptying, not per message.
  *
  * Nothing is lost: the receive clears under the lock, and only after a second look; what is sent
- * after that look finds the thread before its own look, or asleep on the flag (K1, K2).
+ * after that look finds the thread before its own look, or asleep on the flag ([wake.look],
+ * [sleep.look]).
  */
 #include "host/ring/ring.h"
 
@@ -24,7 +25,7 @@
 static bool is_worth_a_look(RingQueue *r)
 {
 	for (uint32_t c = 0; c < r->messages.classes; c++)
-		if (gq_ring_may_hold(&r->messages.ready[c])) /* K2: pairs with K1 */
+		if (gq_ring_may_hold(&r->messages.ready[c])) /* [sleep.look] */
 			return true;
 	return gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN && gq__ring_settle(r);
 }
@@ -89,7 +90,7 @@ void gq__ring_poll_clear(RingQueue *r)
 	pthread_mutex_lock(&p->lock);
 	if (gq_load_seq_cst_u32(&p->readable) != 0 && !is_worth_a_look(r)) {
 		gq_sys_read(p->fd, &count, sizeof(count));
-		gq_exchange_seq_cst_u32(&p->readable, 0); /* K1 */
+		gq_exchange_seq_cst_u32(&p->readable, 0); /* [wake.look] */
 	}
 	pthread_mutex_unlock(&p->lock);
 	gq_event_broadcast(&p->cleared);
@@ -146,7 +147,7 @@ void gq__ring_poll_end(RingQueue *r)
 	/* In a forked child there is no thread to end. */
 	if (r->generation == gq__generation) {
 		GQ_NO_CANCEL();
-		gq_exchange_seq_cst_u32(&p->quit, 1); /* K1 */
+		gq_exchange_seq_cst_u32(&p->quit, 1); /* [wake.look] */
 		gq__flag_wake_shared(&r->head->signals.data_armed);
 		gq_event_broadcast(&p->cleared);
 		pthread_join(p->thread, NULL);

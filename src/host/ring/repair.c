@@ -94,7 +94,7 @@ bool gq__ring_reach(RingQueue *r)
 
 static uint64_t op_of(const struct gq_ring_record *record)
 {
-	return gq_load_acquire_u64(&record->op); /* U2: pairs with U1 */
+	return gq_load_acquire_u64(&record->op); /* [operation.read] */
 }
 
 static bool is_inside(uint64_t op)
@@ -126,11 +126,11 @@ bool gq__ring_settle(RingQueue *r)
 {
 	uint64_t *state = &r->head->signals.state;
 
-	if (gq_load_seq_cst_u64(state) == GQ_RING_SETTLED) /* N6: pairs with N5 */
+	if (gq_load_seq_cst_u64(state) == GQ_RING_SETTLED) /* [settled.read] */
 		return true;
 	if (r->single ? !nobody_sends(r) : !gq__ring_bar(&r->messages))
 		return false;
-	/* N5 release: all that will ever be in the ring; pairs with N6. K1 */
+	/* [settled.write] release: all that will ever be in the ring. [wake.look] */
 	gq_cas_seq_cst_u64(state, GQ_RING_CLOSED, GQ_RING_SETTLED);
 	gq__flag_wake_shared(&r->head->signals.data_armed);
 	return true;
@@ -144,7 +144,8 @@ static void mark_pool(const struct gq_box *b, uint8_t *found)
 	const uint64_t head = gq_load_acquire_u64(b->pool.head) >> 1;
 
 	for (uint64_t i = 0; i < gq_ring_size(&b->pool); i++) {
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(&b->pool, head + i)); /* P2 */
+		/* [pool.take] */
+		uint64_t word = gq_load_acquire_u64(gq_ring_entry(&b->pool, head + i));
 
 		if (gq_ring_is_at(&b->pool, word, head + i))
 			found[gq_pool_slot(b, word)] = 1;
@@ -158,7 +159,8 @@ static void mark_class(const RingQueue *r, const struct gq_box *b, uint32_t clas
 	const uint64_t head = gq_load_acquire_u64(ready->head);
 
 	for (uint64_t i = 0; i < gq_ring_size(ready); i++) {
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(ready, head + i)); /* T2 */
+		/* [message.claim] */
+		uint64_t word = gq_load_acquire_u64(gq_ring_entry(ready, head + i));
 		uint32_t slot = gq_entry_slot(b, word);
 
 		if (!gq_ring_is_at(ready, word, head + i))
@@ -188,11 +190,11 @@ static void mark_all(const RingQueue *r, const struct gq_box *b, uint8_t *found)
 static void put_back(const RingQueue *r, const struct gq_box *b, uint32_t slot)
 {
 	const struct gq_ring *pool = &b->pool;
-	uint64_t pos = gq_load_acquire_u64(pool->tail); /* H2: pairs with H1 */
+	uint64_t pos = gq_load_acquire_u64(pool->tail); /* [tail.read] */
 
 	if (r->single) {
 		gq_store_release_u64(gq_ring_entry(pool, pos),
-				     gq_ring_tag(pool, pos) | slot); /* P1: pairs with P2 */
+				     gq_ring_tag(pool, pos) | slot); /* [pool.return] */
 		gq_store_release_u64(pool->tail, pos + 1);
 		return;
 	}
@@ -207,7 +209,7 @@ static void put_back(const RingQueue *r, const struct gq_box *b, uint32_t slot)
 /* Where the entries end that are there: who dies may not have raised the tail to it. */
 static uint64_t end_of(const struct gq_ring *ring)
 {
-	uint64_t pos = gq_load_acquire_u64(ring->tail); /* H2: pairs with H1 */
+	uint64_t pos = gq_load_acquire_u64(ring->tail); /* [tail.read] */
 
 	for (uint64_t i = 0; i < gq_ring_size(ring); i++, pos++)
 		if (!gq_ring_is_at(ring, gq_load_acquire_u64(gq_ring_entry(ring, pos)), pos))
@@ -299,7 +301,7 @@ static uint8_t *found_of(const RingQueue *r, struct gq_ring_inquest *q)
 /* Whether the record is still at this operation. */
 static bool is_at(const struct gq_ring_record *record, const struct operation *o)
 {
-	/* I2 acquire: pairs with I1 */
+	/* [peer.bind] acquire: pairs with [peer.free] */
 	return op_of(record) == o->op && gq_load_acquire_u64(&record->owner) == o->owner;
 }
 
@@ -307,7 +309,7 @@ static bool is_at(const struct gq_ring_record *record, const struct operation *o
 static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct operation *o)
 {
 	o->op = op_of(record);
-	o->owner = gq_load_acquire_u64(&record->owner); /* I2: pairs with I1 */
+	o->owner = gq_load_acquire_u64(&record->owner); /* [peer.bind] */
 	return is_inside(o->op) && o->owner != 0 && judge(record, o->owner) == GQ_LIFE_DEAD &&
 	       is_at(record, o);
 }
@@ -318,7 +320,7 @@ static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct o
 static bool is_gone(const RingQueue *r, uint64_t owner, gq_judge *judge)
 {
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if (gq_load_acquire_u64(&r->head->record[i].owner) == owner) /* I2: I1 */
+		if (gq_load_acquire_u64(&r->head->record[i].owner) == owner) /* [peer.bind] */
 			return judge(&r->head->record[i], owner) == GQ_LIFE_DEAD;
 	/* It has given its record back, or another has found it dead; or it never had one. */
 	return !gq_owner_is_unbound(owner) || judge(NULL, owner) == GQ_LIFE_DEAD;
@@ -327,11 +329,11 @@ static bool is_gone(const RingQueue *r, uint64_t owner, gq_judge *judge)
 static bool lock(RingQueue *r, uint64_t me, gq_judge *judge)
 {
 	struct gq_ring_repair *repair = &r->head->repair;
-	uint64_t holder = gq_load_acquire_u64(&repair->holder); /* Z2: pairs with Z1 */
+	uint64_t holder = gq_load_acquire_u64(&repair->holder); /* [repair.lock] */
 
 	if (holder != 0 && (holder == me || !is_gone(r, holder, judge)))
 		return false;
-	/* Z2 acquire: what the holder before us has done; pairs with Z1. */
+	/* [repair.lock] acquire: what the holder before us has done. */
 	if (!gq_cas_acq_rel_u64(&repair->holder, holder, me))
 		return false;
 	if (holder != 0)
@@ -341,7 +343,7 @@ static bool lock(RingQueue *r, uint64_t me, gq_judge *judge)
 
 static void unlock(RingQueue *r, uint64_t me)
 {
-	gq_cas_acq_rel_u64(&r->head->repair.holder, me, 0); /* Z1: pairs with Z2 */
+	gq_cas_acq_rel_u64(&r->head->repair.holder, me, 0); /* [repair.unlock] */
 }
 
 /* ---- */
@@ -392,7 +394,7 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 		return;
 	q->bytes = bytes;
 	q->begun_ns = gq__now_ns();
-	q->epoch = gq_load_acquire_u64(&r->head->repair.epoch); /* Z2: pairs with Z1 */
+	q->epoch = gq_load_acquire_u64(&r->head->repair.epoch); /* [repair.lock] */
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
 		struct operation o;
 
@@ -504,7 +506,7 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 			continue;
 		gq_store_release_u64(&record->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
 		/* From the dead to nobody: idle, it may have been bound by another already. */
-		gq_cas_acq_rel_u64(&record->owner, q->dead[i].owner, 0); /* I1: pairs with I2 */
+		gq_cas_acq_rel_u64(&record->owner, q->dead[i].owner, 0); /* [peer.free] */
 		gq_fetch_add_relaxed_u64(&repair->repairs, 1);
 		repaired++;
 	}
@@ -605,7 +607,8 @@ static bool come_by(RingQueue *r, gq_judge *judge, bool hasty)
 	/* Who is cancelled in here would keep everybody of this handle out for good. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	repaired = look_after(r, me, judge, hasty);
-	gq_store_release_u64(&r->watching, 0); /* the exchange pairs with it: W1, W2 */
+	/* [watch.leave]; the exchange above is [watch.enter] */
+	gq_store_release_u64(&r->watching, 0);
 	pthread_setcancelstate(cancel, NULL);
 	/* Last, for the program may have set a log of its own. */
 	for (uint32_t i = 0; i < repaired; i++)

@@ -290,7 +290,7 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 	setup->made_in = gq__generation + 1;
 	memset(setup->reserved, 0, sizeof(setup->reserved));
 	choose_fences(r);
-	gq_store_release_u64(&setup->ready, GQ_RING_MAGIC); /* R1: pairs with R2 */
+	gq_store_release_u64(&setup->ready, GQ_RING_MAGIC); /* [setup.write] */
 	gq__ring_list(r);
 	*out = r;
 	return Q_OK;
@@ -317,7 +317,7 @@ QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 	status = gq__mapping_check(memory, sizeof(struct gq_ring_head), true, &is_private);
 	if (status != Q_OK)
 		return status;
-	/* R2 acquire: the setup; pairs with R1. Copied once, so that what is checked is used. */
+	/* [setup.read] acquire: the setup. Copied once, so that what is checked is used. */
 	if (gq_load_acquire_u64(&shared->ready) != GQ_RING_MAGIC)
 		return shared->magic == 0 || shared->magic == GQ_RING_MAGIC
 			       ? gq__fail(Q_ERR_NOT_READY, "the ring's creator has not finished")
@@ -389,7 +389,8 @@ QueueStatus q_ring_close(RingQueue *r)
 
 	GQ_RING_ENTER(r);
 	signals = &r->head->signals;
-	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED); /* N1; K1 */
+	/* [intake.close]; [wake.look] */
+	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED);
 	/* Single mode, and a sender is inside: it wakes the receivers when it leaves. */
 	gq__ring_settle(r);
 	gq__flag_wake_shared(&signals->data_armed);

@@ -30,7 +30,7 @@
 /* What the ring is: written by q_ring_create(), constant from `ready` on. */
 struct gq_ring_setup {
 	uint64_t magic;
-	uint64_t ready; /* GQ_RING_MAGIC, last: R1 release, R2 acquire */
+	uint64_t ready; /* GQ_RING_MAGIC, last: [setup.write] release, [setup.read] acquire */
 	uint64_t bytes;
 	uint64_t start_pos;
 	uint64_t reserved0;
@@ -87,7 +87,8 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  */
 struct gq_ring_record {
 	uint64_t owner; /* who, in this binding: see peer.h; 0: free */
-	uint64_t op;    /* gq_op; U1, U2. Counts on over all owners: never set back */
+	/* gq_op; [operation.end], [operation.read]. Counts on over all owners: never set back */
+	uint64_t op;
 	/* Single mode: what the operation will have done when it is complete (see repair.c).
 	 */
 	uint64_t plan_op;   /* the op that the plan is of, written last */
@@ -101,7 +102,8 @@ struct gq_ring_record {
 	uint64_t full;
 	uint64_t empty;
 	uint64_t refused;
-	/* What more is known of `owner` (peer.c), if `described` is equal to it: Q1, Q2. */
+	/* What more is known of `owner` (peer.c), if `described` is equal to it: [owner.write],
+	 * [owner.read]. */
 	uint64_t described;
 	uint64_t began;
 	uint64_t place;
@@ -348,7 +350,8 @@ static inline uint64_t gq_ring_nap_ns(const RingQueue *r)
 	return step != 0 ? step : 100000000u;
 }
 
-/* Between a sleeper's arming and its second look (K2), see signal_after(): single mode's barrier.
+/* Between a sleeper's arming and its second look ([sleep.look]), see signal_after(): single mode's
+ * barrier.
  * @return how long to sleep at a time: who cannot reach the other side looks again soon. */
 static inline uint64_t gq__ring_reach_before_look(RingQueue *r, const struct gq_wait *wait)
 {

@@ -185,16 +185,19 @@ void gq__peer_describe(struct gq_ring_record *record, uint64_t owner)
 	/* Whatever namespace /proc shows, this is the calling thread. */
 	if (!read_stat(AT_FDCWD, "/proc/thread-self/stat", &me))
 		me = (struct shown){ 0 };
-	gq_store_release_u64(&record->began, me.start << GQ_OWNER_ID_BITS |
-						     ((uint64_t)getpid() & ID_MASK)); /* Q1 */
-	gq_store_release_u64(&record->place, stack_bits(&me) << 32 | time);           /* Q1 */
-	gq_store_release_u64(&record->described, owner); /* Q1: pairs with Q2 */
+	/* [owner.write] */
+	gq_store_release_u64(&record->began,
+			     me.start << GQ_OWNER_ID_BITS | ((uint64_t)getpid() & ID_MASK));
+	/* [owner.write] */
+	gq_store_release_u64(&record->place, stack_bits(&me) << 32 | time);
+	gq_store_release_u64(&record->described, owner); /* [owner.write] */
 }
 
 /*
  * `described` inverted says that the owner is dead. Who says so has proven it, so the owner writes
- * no more; and a later binding's own word goes over it, or stands there already. Q1, Q2: whoever
- * reads it may do to what the dead thread held whatever the one who proved it may.
+ * no more; and a later binding's own word goes over it, or stands there already. [owner.write],
+ * [owner.read]: whoever reads it may do to what the dead thread held whatever the one who proved it
+ * may.
  */
 void gq__peer_say_dead(struct gq_ring_record *record, uint64_t owner)
 {
@@ -219,7 +222,7 @@ static bool read_described(const struct gq_ring_record *record, uint64_t owner,
 {
 	uint64_t began, place;
 
-	/* Q2 acquire, each: pairs with Q1. */
+	/* [owner.read] acquire, each: pairs with [owner.write]. */
 	if (record == NULL || gq_load_acquire_u64(&record->described) != owner)
 		return false;
 	began = gq_load_acquire_u64(&record->began);

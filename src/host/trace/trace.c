@@ -154,7 +154,7 @@ void gq__trace_finish(GpuQueue *q, uint32_t index, uint32_t outcome, bool lost)
 		r.visible_ns = r.seen_ns;
 	if (r.enqueued_ns == 0)
 		r.enqueued_ns = r.visible_ns;
-	if (!lost) { /* C2: the consumer wrote these before C1 */
+	if (!lost) { /* [message.reap]: the consumer wrote these before [message.complete] */
 		r.claimed_ns = q->ch.stamps[index].claimed_ns;
 		r.done_ns = q->ch.stamps[index].done_ns;
 		r.consumer = (uint32_t)q->ch.stamps[index].consumer;

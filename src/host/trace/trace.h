@@ -9,7 +9,8 @@
 
 /* Times are CLOCK_MONOTONIC, nanoseconds. */
 
-/* One a slot. By the message's producer before T1; zeroed by the reaper once it has it. */
+/* One a slot. By the message's producer before [message.publish]; zeroed by the reaper once it has
+ * it. */
 struct gq_trace_entry {
 	uint64_t enqueued_ns, visible_ns;
 };

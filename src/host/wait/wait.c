@@ -79,20 +79,20 @@ uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
  * another just now, so look once more and try again. */
 static bool flag_arm(uint32_t *flag, uint32_t *key)
 {
-	uint32_t value = gq_load_seq_cst_u32(flag); /* K2: pairs with K1 */
+	uint32_t value = gq_load_seq_cst_u32(flag); /* [sleep.look] */
 
 	*key = value;
 	if ((value & GQ_FLAG_BITS) == GQ_FLAG_ARMED)
 		return true; /* armed, and no waker has begun since: sleep beside whoever does */
 	*key = ((value | GQ_FLAG_BITS) + 1) | GQ_FLAG_ARMED;
-	return gq_cas_seq_cst_u32(flag, value, *key); /* K2: pairs with K1 */
+	return gq_cas_seq_cst_u32(flag, value, *key); /* [sleep.look] */
 }
 
 static void flag_wake(uint32_t *flag, bool shared)
 {
 	uint32_t value;
 
-	if ((gq_load_seq_cst_u32(flag) & GQ_FLAG_ARMED) == 0) /* K1: pairs with K2 */
+	if ((gq_load_seq_cst_u32(flag) & GQ_FLAG_ARMED) == 0) /* [wake.look] */
 		return;
 	value = gq_fetch_or_seq_cst_u32(flag, GQ_FLAG_WAKING);
 	if ((value & GQ_FLAG_ARMED) == 0)

@@ -26,9 +26,10 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms);
  *     gq__wait_end(&wait);
  *
  * gq__wait_next() spins, then yields where that is cheap, then registers with the event and lets
- * the caller attempt once more (the second look of edge K2), then sleeps. It returns false when the
- * deadline has passed and an attempt has been made since. While `registered`, the attempt must look
- * with sequentially consistent loads and must not skip anything because another thread is at it.
+ * the caller attempt once more (the second look of edge [sleep.look]), then sleeps. It returns
+ * false when the deadline has passed and an attempt has been made since. While `registered`, the
+ * attempt must look with sequentially consistent loads and must not skip anything because another
+ * thread is at it.
  */
 struct gq_wait {
 	struct gq_event *event; /* what to sleep on: this ... */
@@ -71,14 +72,14 @@ static inline void gq_event_broadcast(struct gq_event *e)
  * other processes; all are woken together. It is a slot's `armed` word, and a ring's. Zero to begin
  * with; any value will do.
  *
- *     bit 0      ARMED: somebody may sleep. All that a publisher looks at (K1): odd is closer.
+ *     bit 0      ARMED: somebody may sleep. A publisher looks at this bit alone [wake.look].
  *     bit 1      WAKING: a waker has begun since it was armed
  *     bits 2-31  how often it was armed anew
  *
  * A sleeper that finds ARMED alone sleeps with that value as its key, beside whoever else does;
- * else it swaps in ARMED alone with the next count (K2). Then it looks again, and sleeps only while
- * the word is the key. A waker sets WAKING, wakes all, and then, if the word is still what it was,
- * clears both bits. So:
+ * else it swaps in ARMED alone with the next count ([sleep.look]). Then it looks again, and sleeps
+ * only while the word is the key. A waker sets WAKING, wakes all, and then, if the word is still
+ * what it was, clears both bits. So:
  *
  *  - nobody sleeps on through a wake-up: who armed before WAKING was set is in the kernel's queue
  * and woken, or comes too late and finds another word than its key;

@@ -29,7 +29,7 @@ GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
 	for (uint32_t c = 0; c < n; c++) {
 		const uint64_t shut = gq_load_relaxed_device_u64(&k->cursor[c]);
 
-		/* O1 release: `park`, which whoever closes next writes next; pairs with O2. */
+		/* [cursor.write] release: `park`, which whoever closes next writes next. */
 		gq_cas_acq_rel_device_u64(&k->cursor[c], shut, shut & ~GQ_CURSOR_CLOSED);
 	}
 }
@@ -38,9 +38,9 @@ GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
  * Leave, if the whole grid is idle. One lane.
  *
  * Closing the four cursors is the decision's lock and makes the claims stand still; if then as many
- * messages have completed as were claimed, no unit is inside one. LOOKING, then look again (K2):
- * who publishes does so and then looks at `park` (K1), so that one of the two sees the other.
- * Whoever sees LOOKING waits for what comes of it.
+ * messages have completed as were claimed, no unit is inside one. LOOKING, then look again
+ * ([sleep.look]): who publishes does so and then looks at `park` ([wake.look]), so that one of the
+ * two sees the other. Whoever sees LOOKING waits for what comes of it.
  */
 GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uint64_t launch)
 {
@@ -50,14 +50,14 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 
 	/* Block 0 opens the cursors when it begins, and may begin after others have been idle for
 	 * long: what is closed before that would be opened again in the middle of the decision.
-	 * O2 acquire: its opening; pairs with O1. (Acquiring loads are for the host's words alone,
+	 * [cursor.read] acquire: its opening. (Acquiring loads are for the host's words alone,
 	 * so that the check of the PTX can tell.) */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * gq_blocks)
 		return false;
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
 
-		/* O2 acquire: who decided before has written `park`; pairs with O1. */
+		/* [cursor.read] acquire: who decided before has written `park`. */
 		if ((open & GQ_CURSOR_CLOSED) != 0 ||
 		    !gq_cas_acq_rel_device_u64(&k->cursor[c], open, open | GQ_CURSOR_CLOSED))
 			break;
@@ -71,19 +71,20 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 		/* Positions in the cursors have 63 bits. */
 		if ((sum - (gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos)) << 1 == 0) {
 			GQ_WINDOW();
-			gq_store_seq_cst_u64(&g->report->park, /* K2: registers */
+			gq_store_seq_cst_u64(&g->report->park, /* [sleep.look]: registers */
 					     launch << GQ_PARK_BITS | GQ_PARK_LOOKING);
 			GQ_WINDOW();
-			gone = gq_load_seq_cst_u64(&g->orders->control) == look->control; /* K2 */
+			/* [sleep.look] */
+			gone = gq_load_seq_cst_u64(&g->orders->control) == look->control;
 			for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 				const struct gq_ring *r = &g->ch.ready[c];
 				const uint64_t pos = gq_load_relaxed_device_u64(&k->cursor[c]) >> 1;
-				/* K2: pairs with K1 */
+				/* [sleep.look] */
 				const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
 
 				gone = gone && !gq_ring_is_at(r, word, pos);
 			}
-			if (!gone) /* G1 release: nothing but the word; pairs with G2 */
+			if (!gone) /* [report.write] release: nothing but the word */
 				gq_store_release_u64(&g->report->park,
 						     launch << GQ_PARK_BITS | GQ_PARK_RUNNING);
 		}
@@ -93,7 +94,7 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 		return false;
 	}
 	gq_store_relaxed_device_u64(&k->gone, launch);
-	/* G1 release: whoever launches the next grid finds all that this one did; pairs with G2. */
+	/* [report.write] release: whoever launches the next grid finds all that this one did. */
 	gq_store_release_u64(&g->report->park, launch << GQ_PARK_BITS | GQ_PARK_GONE);
 	return true;
 }
@@ -187,10 +188,10 @@ GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns
 GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uint64_t control,
 			   const struct gq_launch *launch)
 {
-	/* A1 release: all completions of the unit; pairs with A2. */
+	/* [ack.write] release: all completions of the unit. */
 	gq_store_release_u64(&g->ack[u->number], control);
-	while (gq_load_acquire_u64(&g->orders->control) == control &&   /* X2: pairs with X1 */
-	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* X2: pairs with X1 */
+	while (gq_load_acquire_u64(&g->orders->control) == control &&   /* [control.read] */
+	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* [control.read] */
 			       launch->number) &&
 	       gq_load_relaxed_device_u64(&g->counters->gone) != launch->number &&
 	       !gq_is_over(g, u, gq_passed(g), launch->until))
@@ -206,7 +207,8 @@ GQ_DEV uint64_t gq_measure_reads(const struct gq_grid *g)
 {
 	const uint64_t begun = gq_clock_ns();
 
-	for (int i = 0; i < GQ_MEASURED; i++) /* nothing overtakes an acquire: one by one. X2 */
+	/* nothing overtakes an acquire: one by one. [control.read] */
+	for (int i = 0; i < GQ_MEASURED; i++)
 		gq_load_acquire_u64(&g->orders->ping);
 	return (gq_clock_ns() - begun) / GQ_MEASURED;
 }
@@ -218,7 +220,8 @@ GQ_DEV uint64_t gq_measure_releases(const struct gq_grid *g)
 
 	for (uint64_t i = 0; i < GQ_MEASURED; i++) {
 		gq_store_relaxed_u64(&g->report->scratch, i);
-		gq_store_release_u64(&g->report->measured_ns, i); /* G1: with nobody, timed */
+		/* [report.write]: with nobody, timed */
+		gq_store_release_u64(&g->report->measured_ns, i);
 	}
 	return (gq_clock_ns() - begun) / GQ_MEASURED;
 }
@@ -243,7 +246,7 @@ GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
 		       wanted = gq_load_relaxed_u64(&g->orders->ping_arrival);
 	const uint64_t *word = (const uint64_t *)(const void *)(g->copied + GQ_PAYLOAD_OFFSET);
 
-	/* Y2 acquire: the copied bytes; pairs with Y1. */
+	/* [copy.await] acquire: the copied bytes. */
 	while (gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), wanted) < 0) {
 		if (gq_clock_ns() - begun > GQ_ARRIVAL_NS)
 			return 0;
@@ -306,7 +309,7 @@ GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t
 		measured = gq_measure_mirror(g, ping);
 	gq_store_relaxed_u64(&g->report->measured_ns, measured);
 	gq_store_relaxed_u64(&g->report->pong_ns, gq_clock_ns());
-	gq_store_release_u64(&g->report->pong, ping); /* G1: pairs with G2 */
+	gq_store_release_u64(&g->report->pong, ping); /* [report.write] */
 }
 
 enum { GQ_STALL_NS = 1000000 };
@@ -501,9 +504,9 @@ GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
 
 	if (gq_block == 0)
 		gq_open_cursors(k, GQ_CLASSES); /* the last grid may have closed them */
-	/* O1 release: the opening; pairs with O2. */
+	/* [cursor.write] release: the opening. */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * gq_blocks)
-		gq_store_release_u64(&g->report->resident, launch); /* G1: pairs with G2 */
+		gq_store_release_u64(&g->report->resident, launch); /* [report.write] */
 }
 
 GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_launch launch)

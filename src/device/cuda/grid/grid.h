@@ -12,8 +12,10 @@
 
 /* Written by the host; one line, which every look at the classes brings along. */
 struct gq_orders {
-	uint64_t control; /* gq_control: a copy of the queue's (X1, X2) */
-	uint64_t depart; /* this launch, and those before it, leave between two messages (X1, X2) */
+	uint64_t control; /* gq_control: a copy of the queue's ([control.write], [control.read]) */
+	/* this launch, and those before it, leave between two messages ([control.write],
+	 * [control.read]) */
+	uint64_t depart;
 	uint64_t ping; /* number << GQ_PING_BITS | gq_ping | GQ_PING_STAY; the first unit answers */
 	uint64_t ahead_ns; /* CLOCK_MONOTONIC less the device's clock, modulo 2^64 */
 	uint64_t ping_arrival;
@@ -46,9 +48,10 @@ enum gq_park {
 
 /* Written by the grid. */
 struct gq_report {
-	uint64_t park;        /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
-	uint64_t resident;    /* the launch, all of whose blocks run (G1, G2) */
-	uint64_t pong;        /* the last ping answered (G1, G2) ... */
+	uint64_t park; /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
+	/* the launch, all of whose blocks run ([report.write], [report.read]) */
+	uint64_t resident;
+	uint64_t pong;        /* the last ping answered ([report.write], [report.read]) ... */
 	uint64_t pong_ns;     /* ... and the device's clock then */
 	uint64_t measured_ns; /* ... and what it asked for */
 	uint64_t stalls;      /* times the first unit, with nothing to do, stood still for long */
@@ -76,7 +79,8 @@ struct gq_counters {
 	 * which slot the next message will be in. Wrong now and then, at the cost of a round trip.
 	 */
 	GQ_ALIGNED(GQ_LINE) uint64_t uses;
-	/* The last batch of copies that has arrived (Y1, Y2); written by the driver's copy stream.
+	/* The last batch of copies that has arrived ([copy.arrive], [copy.await]); written by the
+	 * driver's copy stream.
 	 */
 	GQ_ALIGNED(GQ_LINE) uint64_t arrived;
 };
@@ -91,7 +95,8 @@ struct gq_grid {
 	struct gq_orders *orders;
 	struct gq_report *report;
 	struct gq_counters *counters;
-	uint64_t *ack;              /* one a block: the control word it stands still for (A1, A2) */
+	/* one a block: the control word it stands still for ([ack.write], [ack.read]) */
+	uint64_t *ack;
 	struct gq_journal *journal; /* one a place */
 	uint8_t *
 		staging; /* `stage_bytes` a place: the message, from `stage_result` on the result */

@@ -61,13 +61,13 @@ __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(co
 
 __attribute__((noinline, no_sanitize("thread"))) static uint64_t gq_read_hint(const uint64_t *at)
 {
-	return __atomic_load_n(at, __ATOMIC_ACQUIRE); /* J2: pairs with J1 */
+	return __atomic_load_n(at, __ATOMIC_ACQUIRE); /* [hint.read] */
 }
 
 /* A hint has been believed: it must be true, and ThreadSanitizer may know what it has shown. */
 GQ_DEV void gq_witness(const uint64_t *entry, uint64_t word)
 {
-	if (gq_load_acquire_u64(entry) != word) /* T2: T1 */
+	if (gq_load_acquire_u64(entry) != word) /* [message.claim] */
 		__builtin_trap();
 }
 
@@ -174,7 +174,7 @@ GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
 
 GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
 {
-	return gq_load_acquire_u64(at); /* J2: pairs with J1 */
+	return gq_load_acquire_u64(at); /* [hint.read] */
 }
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)

@@ -157,7 +157,8 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 				at += look->cursor[c] >> 1;
 		if (l >= GQ_LANE_POOL)
 			from = gq_ring_entry(&g->pool, pos + l - GQ_LANE_POOL);
-		/* T2 acquire: slot and payload; X2: the orders. Pairs with T1, X1. */
+		/* [message.claim] acquire: slot and payload; [control.read]: the orders. Pairs with
+		 * [message.publish], [control.write]. */
 		look->word[GQ_AT(l)] =
 			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_ring_entry(r, at) : from);
 		there[GQ_AT(l)] = l < GQ_LANE_CONTROL && gq_ring_is_at(r, look->word[GQ_AT(l)], at);
@@ -293,7 +294,8 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 		{
 			const uint64_t pos = (cursor >> 1) + l;
 
-			word[GQ_AT(l)] = gq_load_acquire_u64(gq_ring_entry(r, pos)); /* T2: T1 */
+			/* [message.claim] */
+			word[GQ_AT(l)] = gq_load_acquire_u64(gq_ring_entry(r, pos));
 			there[GQ_AT(l)] =
 				l < gq_ring_size(r) && gq_ring_is_at(r, word[GQ_AT(l)], pos);
 		}

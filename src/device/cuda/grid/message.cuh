@@ -180,7 +180,7 @@ GQ_DEV void gq_stage_whole(const struct gq_grid *g, struct gq_shared *s, const s
  */
 GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
 {
-	/* Y2 acquire: the copied bytes; pairs with Y1. */
+	/* [copy.await] acquire: the copied bytes. */
 	for (uint32_t turns = 1;
 	     gq_pos_diff(gq_load_acquire_u64(&g->counters->arrived), arrival) < 0; turns++) {
 		if (turns % 64 == 0 && gq_load_relaxed_u64(&g->orders->failed) != 0)
@@ -196,7 +196,8 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		     struct gq_message (&m)[GQ_OWN])
 {
 	const uint32_t first = u->number * g->batch;
-	/* Read again, with the messages: what is claimed after a stop gave up must not start. X2.
+	/* Read again, with the messages: what is claimed after a stop gave up must not start.
+	 * [control.read].
 	 */
 	const uint64_t control = gq_load_relaxed_u64(&g->orders->control);
 
@@ -308,9 +309,9 @@ enum { GQ_SEALED_PIECES = 2 }; /* of a sealed result a lane moves */
 #endif
 
 /*
- * C1 release: what the processor wrote elsewhere than into its result, by all threads of the unit,
- * whose barrier has come in between; pairs with C2, by way of the entry. Before anything else of
- * the completion is stored to the host, as the fence would wait for that to have crossed PCIe.
+ * [message.complete] release: what the processor wrote elsewhere than into its result, by all
+ * threads of the unit, whose barrier has come in between, by way of the entry. Before anything else
+ * of the completion is stored to the host, as the fence would wait for that to have crossed PCIe.
  */
 GQ_DEV void gq_release_work(void)
 {
@@ -349,7 +350,7 @@ GQ_DEV void gq_deliver_sealed(const struct gq_grid *g, uint32_t place, uint32_t 
 	}
 	seal = gq_sum(part) + gq_seal_id(ch->seal_key, id);
 	if (GQ_IS_LANE_0) {
-		gq_store_posted_u64(gq_result_seal_at(ch, slot), seal); /* V1: pairs with V2 */
+		gq_store_posted_u64(gq_result_seal_at(ch, slot), seal); /* [seal.write] */
 		if (result_first)
 			gq_complete_posted(ch, slot, len | GQ_OUTCOME_SEALED, GQ_FENCED);
 	}
@@ -403,11 +404,13 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 		if (len[GQ_AT(l)] == 0)
 			gq_release_work(); /* a result's own release does that too */
 		gq_store_relaxed_u64(&g->journal[first + GQ_PLACE(l)].msg_id, 0);
-		gq_complete_posted(&g->ch, slot[GQ_AT(l)], m[GQ_AT(l)].outcome, GQ_FENCED); /* C1 */
+		/* [message.complete] */
+		gq_complete_posted(&g->ch, slot[GQ_AT(l)], m[GQ_AT(l)].outcome, GQ_FENCED);
 	}
 }
 
-/* Tell the trace, on the host's clock. By the threads that complete: C1 releases it. */
+/* Tell the trace, on the host's clock. By the threads that complete: [message.complete] releases
+ * it. */
 GQ_DEV void gq_stamp_unit(const struct gq_grid *g, const struct gq_unit *u,
 			  const uint32_t (&slot)[GQ_OWN], uint32_t n, uint64_t claimed)
 {

@@ -67,9 +67,9 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 	if (c->gone_for_good)
 		return;
 	c->gone_for_good = true;
-	/* Should it be alive after all: it must not touch what is given back. X1: pairs with X2. */
+	/* Should it be alive after all: it must not touch what is given back. [control.write]. */
 	if (c->link != NULL) {
-		gq_store_release_u64(&c->link->orders.failed, 1); /* X1 */
+		gq_store_release_u64(&c->link->orders.failed, 1); /* [control.write] */
 		gq_store_release_u64(&c->link->orders.depart, c->launch);
 	}
 	gq__cuda_describe(c->cu, result, what, sizeof(what));
@@ -80,7 +80,8 @@ static void fail_queue(struct gq_cuda *c, const char *call, int result)
 		snprintf(q->failure, sizeof(q->failure),
 			 "CUDA: %s: %s; no message was being processed", call, what);
 	gq__log(Q_LOG_ERROR, "%s", q->failure);
-	gq_exchange_seq_cst_u32(&q->failed, 1); /* F1 release: the sentence; pairs with F2. K1 */
+	/* [failure.write] release: the sentence. [wake.look] */
+	gq_exchange_seq_cst_u32(&q->failed, 1);
 	gq_store_release_u64(&q->generation, GQ_GENERATION_FAILED);
 	gq__fail_all(q);
 }
@@ -175,7 +176,7 @@ static bool is_bounded(const struct gq_cuda *c)
 static enum gq_park park_of(struct gq_cuda *c)
 {
 	for (uint32_t turns = 1;; turns++) {
-		/* G2 acquire: all that the grid did before it went; pairs with G1. */
+		/* [report.read] acquire: all that the grid did before it went. */
 		const uint64_t word = gq_load_acquire_u64(&c->link->report.park);
 		const enum gq_park park = (enum gq_park)(word & ((1u << GQ_PARK_BITS) - 1));
 
@@ -192,13 +193,13 @@ static enum gq_park park_of(struct gq_cuda *c)
 /* Under the lock. */
 static bool is_paused(const GpuQueue *q)
 {
-	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_PAUSE) != 0; /* X2 */
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_PAUSE) != 0; /* [control.read] */
 }
 
 /* Under the lock: its stop is at its end, and has perhaps seen that the grid has left. */
 static bool is_leaving(const GpuQueue *q)
 {
-	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_LEAVE) != 0; /* X2 */
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_LEAVE) != 0; /* [control.read] */
 }
 
 static bool nothing_under_way(const GpuQueue *q)
@@ -246,7 +247,7 @@ static void wake_grid(struct gq_cuda *c, bool awaited)
  * long for that the order stands, and whoever brings the grid back launches behind the old one. */
 static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 {
-	gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: pairs with X2 */
+	gq_store_release_u64(&c->link->orders.depart, c->launch); /* [control.write] */
 	/* A driver that reports an error has not said that the grid is gone: then it is asked
 	 * again. */
 	for (uint32_t turn = 0;
@@ -560,7 +561,7 @@ static bool prepare(struct gq_cuda *c)
 
 static bool has_parked(const struct gq_cuda *c)
 {
-	return gq_load_acquire_u64(&c->link->report.park) == /* G2: pairs with G1 */
+	return gq_load_acquire_u64(&c->link->report.park) == /* [report.read] */
 	       (c->launch << GQ_PARK_BITS | GQ_PARK_GONE);
 }
 
@@ -571,7 +572,7 @@ uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what)
 	const uint64_t ping = ((c->link->orders.ping >> GQ_PING_BITS) + 1) << GQ_PING_BITS |
 			      (c->is_being_measured ? GQ_PING_STAY : 0) | (uint64_t)what;
 
-	gq_store_release_u64(&c->link->orders.ping, ping); /* X1: pairs with X2 */
+	gq_store_release_u64(&c->link->orders.ping, ping); /* [control.write] */
 	return ping;
 }
 
@@ -581,7 +582,7 @@ bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 
 	do {
 		gq_cpu_relax();
-		if (gq_load_acquire_u64(&c->link->report.pong) == ping) /* G2: pairs with G1 */
+		if (gq_load_acquire_u64(&c->link->report.pong) == ping) /* [report.read] */
 			return true;
 	} while (gq__now_ns() - begun < patience_ns && !has_parked(c));
 	return false;
@@ -641,11 +642,12 @@ static bool await_residence(struct gq_cuda *c)
 	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
 	uint32_t turn = 0;
 
-	/* G2 acquire: pairs with G1. */
+	/* [report.read] acquire: pairs with [report.write]. */
 	while (gq_load_acquire_u64(&c->link->report.resident) != c->launch) {
 		if (has_left(c)) {
+			/* [report.read] */
 			if (!c->gone_for_good &&
-			    gq_load_acquire_u64(&c->link->report.resident) == c->launch) /* G2 */
+			    gq_load_acquire_u64(&c->link->report.resident) == c->launch)
 				return true; /* it came, and has parked */
 			if (c->gone_for_good)
 				gq__device_failed(c->q);
@@ -727,9 +729,10 @@ static void at_exit(void)
 
 	if (pthread_mutex_trylock(&live_lock) != 0)
 		return;
+	/* [control.write] */
 	for (struct gq_cuda *c = live; c != NULL; c = c->next)
 		if (c->generation == gq__generation)
-			gq_store_release_u64(&c->link->orders.depart, c->launch); /* X1: X2 */
+			gq_store_release_u64(&c->link->orders.depart, c->launch);
 	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
 		if (c->generation != gq__generation || pthread_mutex_trylock(&c->lock) != 0)
 			continue;
@@ -753,7 +756,7 @@ static bool launch_and_leave(struct gq_cuda *c, uint64_t patience_ns)
 {
 	uint64_t deadline_ns;
 
-	gq_store_release_u64(&c->link->orders.depart, c->launch + 1); /* X1: pairs with X2 */
+	gq_store_release_u64(&c->link->orders.depart, c->launch + 1); /* [control.write] */
 	if (!launch(c))
 		return false;
 	deadline_ns = gq__now_ns() + patience_ns;
@@ -914,7 +917,7 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 	if (c->gone_for_good ||
 	    (is_bounded(c) || c->departed ? !has_left(c) : park_of(c) != GQ_PARK_GONE))
 		for (uint32_t i = 0; all && i < c->units; i++)
-			all = gq_load_seq_cst_u64(&c->ack[i]) == control; /* A2 */
+			all = gq_load_seq_cst_u64(&c->ack[i]) == control; /* [ack.read] */
 	pthread_mutex_unlock(&c->lock);
 	return all;
 }
@@ -979,7 +982,7 @@ static bool take_over(struct gq_cuda *c)
 		return false;
 	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
 		/* The cursor has 63 bits of the position; the tail is at most a lap ahead. */
-		const uint64_t tail = gq_load_acquire_u64(q->ch.ready[i].tail); /* H2: H1 */
+		const uint64_t tail = gq_load_acquire_u64(q->ch.ready[i].tail); /* [tail.read] */
 
 		q->ready_pos[i].head = tail - (((tail << 1) - (counters.cursor[i] & ~1ull)) >> 1);
 	}
@@ -1004,14 +1007,14 @@ static void cancel_unstarted(GpuQueue *q)
 
 static bool is_cancelling(const GpuQueue *q)
 {
-	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_CANCEL) != 0; /* X2 */
+	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_CANCEL) != 0; /* [control.read] */
 }
 
 static void published(GpuQueue *q)
 {
 	struct gq_cuda *c = state_of(q);
 
-	/* K1: pairs with K2, the LOOKING that a grid stores before its second look. Its launch's
+	/* [wake.look], the LOOKING that a grid stores before its second look. Its launch's
 	 * number was written before the grid began, so what is read after the word is not older. */
 	const uint64_t park = gq_load_seq_cst_u64(&c->link->report.park);
 
@@ -1023,7 +1026,7 @@ static void published(GpuQueue *q)
 	}
 	if (is_cancelling(q))
 		cancel_unstarted(q);
-	if (gq_event_armed(&q->any)) /* K1: who naps long because nothing was under way */
+	if (gq_event_armed(&q->any)) /* [wake.look]: who naps long because nothing was under way */
 		gq__event_wake(&q->any, UINT32_MAX);
 }
 

@@ -162,7 +162,7 @@ static int copy_all(const struct gq_cuda *c, const uint64_t *ids, uint32_t n, co
 	if (result != GQ_CU_SUCCESS)
 		return result;
 	*call = "cuStreamWriteValue64";
-	/* Y1 release: the driver's, of all that the stream has copied; pairs with Y2. */
+	/* [copy.arrive] release: the driver's, of all that the stream has copied. */
 	return c->cu->cuStreamWriteValue64(
 		c->copy_stream, c->counters + offsetof(struct gq_counters, arrived), c->copies, 0);
 }
@@ -233,9 +233,10 @@ static bool time_copy(struct gq_cuda *c, size_t bytes, uint64_t *ns)
 	gq_store_relaxed_u64(&c->link->orders.ping_arrival, c->copies);
 	ping = gq__cuda_post_ping(c, GQ_PING_ARRIVAL);
 	begun = gq__now_ns();
+	/* [copy.arrive] */
 	if (!CU(c, cuMemcpyHtoDAsync, copied_at(c, 0), payload, bytes, c->copy_stream) ||
 	    !CU(c, cuStreamWriteValue64, c->copy_stream,
-		c->counters + offsetof(struct gq_counters, arrived), c->copies, 0)) /* Y1 */
+		c->counters + offsetof(struct gq_counters, arrived), c->copies, 0))
 		return false;
 	if (!gq__cuda_await_pong(c, ping, PATIENCE_NS) ||
 	    gq_load_relaxed_u64(&c->link->report.measured_ns) !=
