@@ -15,7 +15,7 @@ struct gq_consumer {
 	GQ_ALIGNED(GQ_LINE) uint64_t ack;
 	GpuQueue *q;
 	pthread_t thread;
-	struct gq_turn turn;
+	struct gq_ageing ageing;
 	uint32_t index;
 };
 

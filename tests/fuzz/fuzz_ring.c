@@ -62,7 +62,7 @@ static void scribble(struct input *in, uint8_t *memory, size_t bytes)
  * and there the steps are counted.
  */
 static struct {
-	const struct gq_ring *ring;
+	const struct gq_word_ring *ring;
 	bool is_pool;
 	uint8_t what;
 	uint64_t windows;
@@ -75,8 +75,8 @@ static void be_ahead(void)
 	if (liar.ring == NULL)
 		return;
 	next = gq_load_relaxed_u64(liar.ring->tail) + liar.what % 3;
-	gq_store_relaxed_u64(gq_ring_entry(liar.ring, next),
-			     gq_ring_tag(liar.ring, next) | (liar.what >> 6));
+	gq_store_relaxed_u64(gq_word_ring_entry(liar.ring, next),
+			     gq_word_ring_tag(liar.ring, next) | (liar.what >> 6));
 	if (liar.what % 8 >= 4)
 		gq_store_relaxed_u64(liar.ring->head, next << liar.is_pool);
 	if (liar.what % 16 >= 8)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool.pml - the pool of free slots: gq_pool_pop() with its closed bit, gq_ring_put_one() with its
+ * pool.pml - the pool of free slots: gq_pool_pop() with its closed bit, gq_word_ring_put_one() with its
  * helped tail, and the bit set by q_stop().
  *
  * THREADS threads each take up to BATCH slots by one compare-and-swap and return them, ROUNDS times:

@@ -19,7 +19,7 @@
 enum { ROUNDS = 3000, HONEST = 20000 };
 
 /* What the liar does for ever, to the words of one ring of entries. */
-static void lie(struct gq_ring *ring, int how)
+static void lie(struct gq_word_ring *ring, int how)
 {
 	uint64_t x = 88172645463325252u, next = *ring->tail;
 
@@ -31,7 +31,8 @@ static void lie(struct gq_ring *ring, int how)
 		case 0: /* publishes ahead of the tail */
 			if (gq_pos_diff(next, *ring->tail + ring->mask) >= 0)
 				next = gq_load_relaxed_u64(ring->tail);
-			gq_store_relaxed_u64(gq_ring_entry(ring, next), gq_ring_tag(ring, next));
+			gq_store_relaxed_u64(gq_word_ring_entry(ring, next),
+					     gq_word_ring_tag(ring, next));
 			next++;
 			break;
 		case 1: /* moves the head to and fro */
@@ -45,8 +46,9 @@ static void lie(struct gq_ring *ring, int how)
 		default: /* anything anywhere */
 			gq_store_relaxed_u64(x % 4 == 0   ? ring->head
 					     : x % 4 == 1 ? ring->tail
-							  : gq_ring_entry(ring, x >> 8),
-					     x % 3 == 0 ? x : gq_ring_tag(ring, *ring->head) | 1);
+							  : gq_word_ring_entry(ring, x >> 8),
+					     x % 3 == 0 ? x
+							: gq_word_ring_tag(ring, *ring->head) | 1);
 		}
 	}
 }

@@ -30,7 +30,7 @@ void ring_window(void)
 }
 
 struct putter {
-	const struct gq_ring *ring;
+	const struct gq_word_ring *ring;
 	uint64_t value;
 	uint32_t window; /* stand still in this one; 0: in none */
 	uint32_t done;   /* atomic */
@@ -41,13 +41,13 @@ static void *put_one(void *arg)
 	struct putter *p = arg;
 
 	windows_left = p->window;
-	gq_ring_put_one(p->ring, p->value);
+	gq_word_ring_put_one(p->ring, p->value);
 	windows_left = 0;
 	__atomic_store_n(&p->done, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
 
-/* In gq_ring_put_one() the first window is before the swap, the second before the tail. */
+/* In gq_word_ring_put_one() the first window is before the swap, the second before the tail. */
 enum { BEFORE_SWAP = 1, BEFORE_TAIL = 2, MAX_PUTTERS = 16 };
 
 /*
@@ -58,7 +58,7 @@ static void putters_get_past(uint32_t order, uint64_t start, uint32_t window, ui
 {
 	const uint32_t n = stalled + (1u << order) + 1;
 	uint64_t entry[8], head = start, tail = start;
-	const struct gq_ring ring = gq_ring_of(entry, &head, &tail, order, 4, 0);
+	const struct gq_word_ring ring = gq_word_ring_of(entry, &head, &tail, order, 4, 0);
 	struct putter p[MAX_PUTTERS];
 	pthread_t thread[MAX_PUTTERS];
 	bool seen[MAX_PUTTERS] = { false };
@@ -69,7 +69,7 @@ static void putters_get_past(uint32_t order, uint64_t start, uint32_t window, ui
 	must(n <= MAX_PUTTERS, "too many");
 	for (uint64_t i = 0; i < 1u << order; i++)
 		entry[(start - (1u << order) + i) & ((1u << order) - 1)] =
-			gq_ring_tag(&ring, start - (1u << order) + i);
+			gq_word_ring_tag(&ring, start - (1u << order) + i);
 	put(still, 0);
 	put(go_on, 0);
 	for (uint32_t i = 0; i < n; i++) {

@@ -149,7 +149,7 @@ static void *consume(void *arg)
 			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 			continue;
 		}
-		slot = gq_claim(&q->ch, &c->turn);
+		slot = gq_claim(&q->ch, &c->ageing);
 		if (slot != GQ_NONE) {
 			gq__wait_end(&idle);
 			/* Read again: a stop may have given up since, and what is claimed

@@ -53,7 +53,7 @@
  * The words themselves (entry, head, tail) may lie in different memories; this is only a view of
  * them, constant after setup.
  */
-struct gq_ring {
+struct gq_word_ring {
 	uint64_t *entry; /* 2^order words */
 	uint64_t *head;  /* next position to take; written by takers */
 	uint64_t *tail;  /* a position all before which are published; written by putters */
@@ -70,10 +70,10 @@ struct gq_ring {
  * @param shift  bits of an entry's value
  * @param drop   low bits of a position that its tag leaves out; at most order, at most shift
  */
-GQ_FN struct gq_ring gq_ring_of(uint64_t *entry, uint64_t *head, uint64_t *tail, uint32_t order,
-				uint32_t shift, uint32_t drop)
+GQ_FN struct gq_word_ring gq_word_ring_of(uint64_t *entry, uint64_t *head, uint64_t *tail,
+					  uint32_t order, uint32_t shift, uint32_t drop)
 {
-	struct gq_ring r;
+	struct gq_word_ring r;
 
 	r.entry = entry;
 	r.head = head;
@@ -87,30 +87,30 @@ GQ_FN struct gq_ring gq_ring_of(uint64_t *entry, uint64_t *head, uint64_t *tail,
 	return r;
 }
 
-GQ_FN uint64_t gq_ring_size(const struct gq_ring *r)
+GQ_FN uint64_t gq_word_ring_size(const struct gq_word_ring *r)
 {
 	return r->mask + 1;
 }
 
-GQ_FN uint64_t *gq_ring_entry(const struct gq_ring *r, uint64_t pos)
+GQ_FN uint64_t *gq_word_ring_entry(const struct gq_word_ring *r, uint64_t pos)
 {
 	return &r->entry[pos & r->mask];
 }
 
 /* The tag that position `pos` gives its entry, in place. */
-GQ_FN uint64_t gq_ring_tag(const struct gq_ring *r, uint64_t pos)
+GQ_FN uint64_t gq_word_ring_tag(const struct gq_word_ring *r, uint64_t pos)
 {
 	return (pos & r->kept) * r->scale;
 }
 
-GQ_FN uint64_t gq_ring_value(const struct gq_ring *r, uint64_t word)
+GQ_FN uint64_t gq_word_ring_value(const struct gq_word_ring *r, uint64_t word)
 {
 	return word & r->value_mask;
 }
 
-GQ_FN bool gq_ring_is_at(const struct gq_ring *r, uint64_t word, uint64_t pos)
+GQ_FN bool gq_word_ring_is_at(const struct gq_word_ring *r, uint64_t word, uint64_t pos)
 {
-	return (word & ~r->value_mask) == gq_ring_tag(r, pos);
+	return (word & ~r->value_mask) == gq_word_ring_tag(r, pos);
 }
 
 /* Signed distance of two free-running positions. */
@@ -123,7 +123,7 @@ GQ_FN int64_t gq_pos_diff(uint64_t a, uint64_t b)
  * One try to advance the tail to at least `end`; everything before it has been seen published.
  * @return whether it is there. False: another has raised it meanwhile, by one at least.
  */
-GQ_FN bool gq_ring_try_raise(const struct gq_ring *r, uint64_t end)
+GQ_FN bool gq_word_ring_try_raise(const struct gq_word_ring *r, uint64_t end)
 {
 	/* [tail.read] acquire: pairs with [tail.raise] */
 	uint64_t tail = gq_load_acquire_u64(r->tail);
@@ -135,9 +135,10 @@ GQ_FN bool gq_ring_try_raise(const struct gq_ring *r, uint64_t end)
 
 /* Advance it there. It is less than a lap behind, so as each try that fails has seen it raised, a
  * lap's tries do; only where somebody writes nonsense they do not. */
-GQ_FN void gq_ring_raise_tail(const struct gq_ring *r, uint64_t end)
+GQ_FN void gq_word_ring_raise_tail(const struct gq_word_ring *r, uint64_t end)
 {
-	for (uint64_t left = gq_ring_size(r); left != 0 && !gq_ring_try_raise(r, end); left--)
+	for (uint64_t left = gq_word_ring_size(r); left != 0 && !gq_word_ring_try_raise(r, end);
+	     left--)
 		;
 }
 
@@ -152,32 +153,32 @@ enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
  * positions in place of their two null values.
  *
  * @param bar  a bit of values, or 0: where the next free position's entry has it, nothing is put
- *             there nor behind it (see gq_ring_try_bar())
+ *             there nor behind it (see gq_word_ring_try_bar())
  */
-GQ_FN enum gq_put gq_ring_try_put_unless(const struct gq_ring *r, uint64_t *pos, uint64_t value,
-					 uint64_t bar)
+GQ_FN enum gq_put gq_word_ring_try_put_unless(const struct gq_word_ring *r, uint64_t *pos,
+					      uint64_t value, uint64_t bar)
 {
-	uint64_t *entry = gq_ring_entry(r, *pos);
+	uint64_t *entry = gq_word_ring_entry(r, *pos);
 	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. [class.look]
 	 */
 	uint64_t old = gq_load_acquire_u64(entry);
 
-	if (gq_ring_is_at(r, old, *pos)) {
+	if (gq_word_ring_is_at(r, old, *pos)) {
 		/* Another's, who may stand still before raising the tail. Whoever goes past raises
 		 * it, so the tail is never a lap behind. One try does: if it fails, another has
 		 * raised it; so since *pos was loaded from the tail, the tail has been raised as
 		 * often as *pos has gone past an entry, and is behind *pos by no more than what the
 		 * caller has itself put in between: less than a lap. */
 		++*pos;
-		(void)gq_ring_try_raise(r, *pos);
-	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
+		(void)gq_word_ring_try_raise(r, *pos);
+	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
 		if ((old & bar) != 0)
 			return GQ_PUT_BARRED;
 		GQ_WINDOW();
 		/* [pool.return], [message.publish], [message.complete] release: publishes the slot,
 		 * to [pool.take], [message.claim], [message.reap]. Sequentially consistent because
 		 * [wake.look] follows: see gq_event. */
-		if (gq_cas_seq_cst_u64(entry, old, gq_ring_tag(r, *pos) | value)) {
+		if (gq_cas_seq_cst_u64(entry, old, gq_word_ring_tag(r, *pos) | value)) {
 			++*pos;
 			return GQ_PUT_DONE;
 		}
@@ -188,9 +189,9 @@ GQ_FN enum gq_put gq_ring_try_put_unless(const struct gq_ring *r, uint64_t *pos,
 }
 
 /* @return whether it is published; false: step again. */
-GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
+GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
 {
-	return gq_ring_try_put_unless(r, pos, value, 0) == GQ_PUT_DONE;
+	return gq_word_ring_try_put_unless(r, pos, value, 0) == GQ_PUT_DONE;
 }
 
 /*
@@ -200,15 +201,15 @@ GQ_FN bool gq_ring_try_put(const struct gq_ring *r, uint64_t *pos, uint64_t valu
  *
  * @return whether it is barred, at `*pos`; false: step again.
  */
-GQ_FN bool gq_ring_try_bar(const struct gq_ring *r, uint64_t *pos, uint64_t bar)
+GQ_FN bool gq_word_ring_try_bar(const struct gq_word_ring *r, uint64_t *pos, uint64_t bar)
 {
-	uint64_t *entry = gq_ring_entry(r, *pos);
+	uint64_t *entry = gq_word_ring_entry(r, *pos);
 	uint64_t old = gq_load_acquire_u64(entry); /* [tail.read] acquire, as for a putter */
 
-	if (gq_ring_is_at(r, old, *pos)) {
+	if (gq_word_ring_is_at(r, old, *pos)) {
 		++*pos;
-		gq_ring_raise_tail(r, *pos);
-	} else if (gq_ring_is_at(r, old, *pos - gq_ring_size(r))) {
+		gq_word_ring_raise_tail(r, *pos);
+	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
 		GQ_WINDOW();
 		/* [class.bar] release: that the ring is closed. */
 		return (old & bar) != 0 || gq_cas_seq_cst_u64(entry, old, old | bar);
@@ -219,20 +220,20 @@ GQ_FN bool gq_ring_try_bar(const struct gq_ring *r, uint64_t *pos, uint64_t bar)
 }
 
 /* Publish one value. The caller raises the tail to `*pos` when it has put its last. */
-GQ_FN void gq_ring_put(const struct gq_ring *r, uint64_t *pos, uint64_t value)
+GQ_FN void gq_word_ring_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
 {
-	while (!gq_ring_try_put(r, pos, value))
+	while (!gq_word_ring_try_put(r, pos, value))
 		;
 }
 
-GQ_FN void gq_ring_put_one(const struct gq_ring *r, uint64_t value)
+GQ_FN void gq_word_ring_put_one(const struct gq_word_ring *r, uint64_t value)
 {
 	/* [tail.read] acquire: pairs with [tail.raise] */
 	uint64_t pos = gq_load_acquire_u64(r->tail);
 
-	gq_ring_put(r, &pos, value);
+	gq_word_ring_put(r, &pos, value);
 	GQ_WINDOW();
-	gq_ring_raise_tail(r, pos);
+	gq_word_ring_raise_tail(r, pos);
 }
 
 /* ---- slots ------------------------------------------------------------------------------ */
@@ -388,10 +389,10 @@ struct gq_stamp {
 GQ_STATIC_ASSERT(sizeof(struct gq_stamp) == 32, "layout is shared with the device");
 
 struct gq_channel {
-	struct gq_ring ready[GQ_CLASSES]; /* published, unclaimed */
-	struct gq_ring done;              /* completed, not reaped; host tail here, head there */
-	uint8_t *slots;                   /* struct gq_slot and payload, slot_stride apart */
-	uint8_t *results;                 /* result areas, result_stride apart */
+	struct gq_word_ring ready[GQ_CLASSES]; /* published, unclaimed */
+	struct gq_word_ring done; /* completed, not reaped; host tail here, head there */
+	uint8_t *slots;           /* struct gq_slot and payload, slot_stride apart */
+	uint8_t *results;         /* result areas, result_stride apart */
 	uint64_t slot_stride;
 	uint64_t result_stride;
 	uint64_t *control;
@@ -497,9 +498,9 @@ GQ_FN void gq_note_times(const struct gq_channel *ch, uint32_t slot, uint64_t cl
 
 GQ_FN uint64_t *gq_hint_at(const struct gq_channel *ch, uint32_t priority, uint64_t pos)
 {
-	const struct gq_ring *r = &ch->ready[priority];
+	const struct gq_word_ring *r = &ch->ready[priority];
 
-	return &ch->hints[priority * gq_ring_size(r) + (pos & r->mask)];
+	return &ch->hints[priority * gq_word_ring_size(r) + (pos & r->mask)];
 }
 
 GQ_FN uint8_t *gq_mirror_at(const struct gq_channel *ch, uint32_t slot)
@@ -529,8 +530,8 @@ GQ_FN uint64_t gq_seal_of_line(uint64_t key, const uint64_t *word)
  * fewer than `min` slots were free: the pool has no holes, so there is no release in flight that
  * one would have to wait out. False: step again.
  */
-GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *ids, uint32_t min,
-			   uint32_t max, uint32_t *n, bool *closed)
+GQ_FN bool gq_pool_try_pop(const struct gq_word_ring *pool, uint64_t *pos, uint64_t *ids,
+			   uint32_t min, uint32_t max, uint32_t *n, bool *closed)
 {
 	uint64_t head = gq_load_acquire_u64(pool->head); /* [intake.look]: sees the stop's close */
 	uint64_t word = 0;
@@ -544,13 +545,13 @@ GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *
 	for (; found < max; found++) {
 		/* [pool.take] acquire: the previous owner is done with the slot.
 		 * Sequentially consistent for who waits for room: [sleep.look]. */
-		word = gq_load_seq_cst_u64(gq_ring_entry(pool, *pos + found));
-		if (!gq_ring_is_at(pool, word, *pos + found))
+		word = gq_load_seq_cst_u64(gq_word_ring_entry(pool, *pos + found));
+		if (!gq_word_ring_is_at(pool, word, *pos + found))
 			break;
 		ids[found] = word;
 	}
 	if (found < min) /* nothing published there yet; else: our head was old */
-		return gq_ring_is_at(pool, word, *pos + found - gq_ring_size(pool));
+		return gq_word_ring_is_at(pool, word, *pos + found - gq_word_ring_size(pool));
 	GQ_WINDOW();
 	/* [intake.close]: against other poppers and the stop's close, which makes it fail. */
 	if (!gq_cas_acq_rel_u64(pool->head, head, head + 2 * (uint64_t)found))
@@ -560,7 +561,8 @@ GQ_FN bool gq_pool_try_pop(const struct gq_ring *pool, uint64_t *pos, uint64_t *
 }
 
 /* Take up to `max` free slots. @return how many; 0: none is free, or the pool is closed. */
-GQ_FN uint32_t gq_pool_pop(const struct gq_ring *pool, uint64_t *ids, uint32_t max, bool *closed)
+GQ_FN uint32_t gq_pool_pop(const struct gq_word_ring *pool, uint64_t *ids, uint32_t max,
+			   bool *closed)
 {
 	uint64_t pos;
 	uint32_t n;
@@ -576,24 +578,25 @@ GQ_FN uint32_t gq_pool_pop(const struct gq_ring *pool, uint64_t *ids, uint32_t m
 GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
 		      uint32_t n)
 {
-	const struct gq_ring *r = &ch->ready[priority];
+	const struct gq_word_ring *r = &ch->ready[priority];
 	/* [tail.read] acquire: pairs with [tail.raise] */
 	uint64_t pos = gq_load_acquire_u64(r->tail);
 
 	for (uint32_t i = 0; i < n; i++) {
-		gq_ring_put(r, &pos, ids[i] & r->value_mask);
+		gq_word_ring_put(r, &pos, ids[i] & r->value_mask);
 		if (GQ_HAS_BAR1 && ch->hints != NULL) {
 			GQ_WINDOW(); /* the next lap's may come first: then that one is overwritten
 				      */
 			/* [hint.write] release: what the slot's producer has seen. */
 			gq_store_release_u64(gq_hint_at(ch, priority, pos - 1),
-					     gq_ring_tag(r, pos - 1) | (ids[i] & r->value_mask));
+					     gq_word_ring_tag(r, pos - 1) |
+						     (ids[i] & r->value_mask));
 		}
 	}
 	if (GQ_HAS_BAR1 && ch->hints != NULL)
 		gq_push_stores();
 	GQ_WINDOW();
-	gq_ring_raise_tail(r, pos);
+	gq_word_ring_raise_tail(r, pos);
 }
 
 /* ---- claim: consumers ---------------------------------------------------------------------- */
@@ -606,38 +609,38 @@ GQ_FN void gq_publish(const struct gq_channel *ch, uint32_t priority, const uint
  */
 #define GQ_PASS_LIMIT 256u
 
-struct gq_turn { /* one a consumer, private to it; zero to begin with */
+struct gq_ageing { /* one a consumer, private to it; zero to begin with */
 	uint32_t passed[GQ_CLASSES];
 };
 
 /* Whether anything may be waiting. Sequentially consistent, as the sleeper's second look
  * ([sleep.look]). */
-GQ_FN bool gq_ring_may_hold(const struct gq_ring *r)
+GQ_FN bool gq_word_ring_may_hold(const struct gq_word_ring *r)
 {
 	uint64_t pos = gq_load_relaxed_device_u64(r->head);
-	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos)); /* [sleep.look] */
+	uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(r, pos)); /* [sleep.look] */
 
-	return !gq_ring_is_at(r, word, pos - gq_ring_size(r));
+	return !gq_word_ring_is_at(r, word, pos - gq_word_ring_size(r));
 }
 
 GQ_FN bool gq_work_waits(const struct gq_channel *ch)
 {
 	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		if (gq_ring_may_hold(&ch->ready[c]))
+		if (gq_word_ring_may_hold(&ch->ready[c]))
 			return true;
 	return false;
 }
 
 /* The slot at the front of one class, or GQ_NONE. See the entry published, copy it, claim it. */
-GQ_FN uint32_t gq_claim_from(const struct gq_ring *r, uint64_t slot_mask)
+GQ_FN uint32_t gq_claim_from(const struct gq_word_ring *r, uint64_t slot_mask)
 {
 	for (;;) {
 		uint64_t pos = gq_load_relaxed_device_u64(r->head);
 		/* [message.claim] acquire: slot and payload; pairs with [message.publish] */
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(r, pos));
+		uint64_t word = gq_load_acquire_u64(gq_word_ring_entry(r, pos));
 
-		if (!gq_ring_is_at(r, word, pos)) {
-			if (gq_ring_is_at(r, word, pos - gq_ring_size(r)))
+		if (!gq_word_ring_is_at(r, word, pos)) {
+			if (gq_word_ring_is_at(r, word, pos - gq_word_ring_size(r)))
 				return GQ_NONE;
 			continue; /* our cursor was old */
 		}
@@ -646,18 +649,18 @@ GQ_FN uint32_t gq_claim_from(const struct gq_ring *r, uint64_t slot_mask)
 		 * [message.claim]. The entry is reused only after this slot has been completed,
 		 * returned and published. */
 		if (gq_cas_relaxed_device_u64(r->head, pos, pos + 1))
-			return (uint32_t)(gq_ring_value(r, word) & slot_mask);
+			return (uint32_t)(gq_word_ring_value(r, word) & slot_mask);
 	}
 }
 
 /* Claim the next message: higher classes first, first come first served within one. */
-GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_turn *turn)
+GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_ageing *ageing)
 {
 	for (uint32_t c = 0; c < GQ_CLASSES - 1; c++) {
-		if (turn->passed[c] >= GQ_PASS_LIMIT) {
+		if (ageing->passed[c] >= GQ_PASS_LIMIT) {
 			uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
 
-			turn->passed[c] = 0;
+			ageing->passed[c] = 0;
 			if (slot != GQ_NONE)
 				return slot;
 		}
@@ -667,9 +670,10 @@ GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_turn *turn)
 
 		if (slot == GQ_NONE)
 			continue;
-		turn->passed[c] = 0;
+		ageing->passed[c] = 0;
 		for (uint32_t d = 0; d < c; d++)
-			turn->passed[d] = gq_ring_may_hold(&ch->ready[d]) ? turn->passed[d] + 1 : 0;
+			ageing->passed[d] =
+				gq_word_ring_may_hold(&ch->ready[d]) ? ageing->passed[d] + 1 : 0;
 		return slot;
 	}
 	return GQ_NONE;
@@ -719,7 +723,7 @@ GQ_FN uint64_t gq_done_value(const struct gq_channel *ch, uint32_t slot, uint32_
  * hide another's completion. */
 GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outcome)
 {
-	gq_ring_put_one(&ch->done, gq_done_value(ch, slot, outcome));
+	gq_word_ring_put_one(&ch->done, gq_done_value(ch, slot, outcome));
 }
 
 /*
@@ -730,30 +734,31 @@ GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outc
 GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome,
 			      bool fenced)
 {
-	const struct gq_ring *r = &ch->done;
+	const struct gq_word_ring *r = &ch->done;
 	uint64_t pos = gq_fetch_add_relaxed_device_u64(r->tail, 1);
-	const uint64_t word = gq_ring_tag(r, pos) | gq_done_value(ch, slot, outcome);
+	const uint64_t word = gq_word_ring_tag(r, pos) | gq_done_value(ch, slot, outcome);
 
 	GQ_WINDOW();
 	if ((outcome <= GQ_OUTCOME_MAX_LEN && outcome != 0) || ch->stamps != NULL)
 		/* [message.complete] release: publishes the result, the stamp, and all that the
 		 * processor wrote. */
-		gq_store_release_u64(gq_ring_entry(r, pos), word);
+		gq_store_release_u64(gq_word_ring_entry(r, pos), word);
 	/* [message.complete]: with the fence */
 	else if (fenced)
-		gq_store_fenced_u64(gq_ring_entry(r, pos), word);
+		gq_store_fenced_u64(gq_word_ring_entry(r, pos), word);
 	else
-		gq_store_posted_u64(gq_ring_entry(r, pos), word);
+		gq_store_posted_u64(gq_word_ring_entry(r, pos), word);
 }
 
 /* Whether a completion waits to be reaped. Sequentially consistent, as a waiter's second look. */
 GQ_FN bool gq_done_waits(const struct gq_channel *ch)
 {
-	const struct gq_ring *r = &ch->done;
+	const struct gq_word_ring *r = &ch->done;
 	uint64_t pos = gq_load_relaxed_u64(r->head);
 
 	/* [sleep.look]. A head that another reaper has moved since only makes this true. */
-	return !gq_ring_is_at(r, gq_load_seq_cst_u64(gq_ring_entry(r, pos)), pos - gq_ring_size(r));
+	return !gq_word_ring_is_at(r, gq_load_seq_cst_u64(gq_word_ring_entry(r, pos)),
+				   pos - gq_word_ring_size(r));
 }
 
 /* Whether all of a sealed result has arrived; host only. */
@@ -781,14 +786,14 @@ enum gq_arrival {
 GQ_FN enum gq_arrival gq_look_at_done(const struct gq_channel *ch, uint64_t pos, uint32_t *slot,
 				      uint32_t *outcome)
 {
-	const struct gq_ring *r = &ch->done;
+	const struct gq_word_ring *r = &ch->done;
 	/* [message.reap] acquire: the result. Sequentially consistent: also [sleep.look]'s look. */
-	uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
-	uint64_t value = gq_ring_value(r, word);
+	uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(r, pos));
+	uint64_t value = gq_word_ring_value(r, word);
 
-	if (!gq_ring_is_at(r, word, pos))
+	if (!gq_word_ring_is_at(r, word, pos))
 		return GQ_NOT_THERE;
-	*slot = (uint32_t)(value & (gq_ring_size(r) - 1));
+	*slot = (uint32_t)(value & (gq_word_ring_size(r) - 1));
 	*outcome = (uint32_t)(value >> r->order);
 	if ((*outcome & GQ_OUTCOME_SEALED) == 0)
 		return GQ_WHOLE;

@@ -36,8 +36,8 @@ void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome)
 
 void gq__free_slot(GpuQueue *q, uint64_t id)
 {
-	gq_ring_put_one(&q->pool, id & q->slot_mask); /* [pool.return] */
-	if (!gq_event_armed(&q->room))                /* [wake.look] */
+	gq_word_ring_put_one(&q->pool, id & q->slot_mask); /* [pool.return] */
+	if (!gq_event_armed(&q->room))                     /* [wake.look] */
 		return;
 	gq__event_wake(&q->room, 1);
 	if (gq_closed(q)) /* sticky since then: q_wait_any() may wait for the last slot */

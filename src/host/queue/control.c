@@ -197,7 +197,7 @@ static void revoke_reservations(GpuQueue *q)
 /* On a closed queue: revoke and wait until all is settled. */
 static bool settle(GpuQueue *q, uint64_t deadline_ns)
 {
-	for (uint32_t turn = 0;; turn++) {
+	for (uint32_t step = 0;; step++) {
 		revoke_reservations(q);
 		gq__reap_all(q);
 		if (gq__settled(q))
@@ -211,18 +211,18 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 		if (gq_failed(q) || gq__now_ns() >= deadline_ns)
 			return false;
 		gq_tend(q);
-		gq__await_step(turn);
+		gq__await_step(step);
 	}
 }
 
 /* The host as a consumer that runs nothing: what nobody has claimed ends CANCELLED. */
 void gq__cancel_unstarted(GpuQueue *q)
 {
-	struct gq_turn turn = { { 0 } };
+	struct gq_ageing ageing = { { 0 } };
 	uint32_t slot;
 
 	while (gq_work_waits(&q->ch))
-		while ((slot = gq_claim(&q->ch, &turn)) != GQ_NONE) {
+		while ((slot = gq_claim(&q->ch, &ageing)) != GQ_NONE) {
 			if (q->trace != NULL) {
 				const uint64_t now_ns = gq__now_ns();
 

@@ -339,11 +339,11 @@ QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
 
 /* Another thread is binding a table: some instructions, but on a GPU what q_bind_regions() says.
  * @return Q_OK: look again. */
-static QueueStatus await_binding(GpuQueue *q, uint32_t turn, uint32_t timeout_ms,
+static QueueStatus await_binding(GpuQueue *q, uint32_t step, uint32_t timeout_ms,
 				 uint64_t *deadline_ns)
 {
 	if (q->device->bind == NULL) {
-		gq__await_step(turn);
+		gq__await_step(step);
 		return Q_OK;
 	}
 	if (timeout_ms == 0)
@@ -354,7 +354,7 @@ static QueueStatus await_binding(GpuQueue *q, uint32_t turn, uint32_t timeout_ms
 		gq_fetch_add_relaxed_u64(&q->count.timed_out, 1);
 		return gq__fail(Q_ERR_TIMEOUT, "regions were still being bound after timeout_ms");
 	}
-	gq__await_step(turn);
+	gq__await_step(step);
 	return Q_OK;
 }
 
@@ -362,12 +362,12 @@ static QueueStatus await_binding(GpuQueue *q, uint32_t turn, uint32_t timeout_ms
 static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
 {
 	QueueStatus status = Q_OK;
-	uint32_t turn = 0;
+	uint32_t step = 0;
 
 	/* [table.enter] acquire: the table that was bound last. */
 	while (status == Q_OK && (gq_fetch_add_seq_cst_u64(&q->described, 1) & GQ_REBINDING) != 0) {
 		gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
-		status = await_binding(q, turn++, timeout_ms, deadline_ns);
+		status = await_binding(q, step++, timeout_ms, deadline_ns);
 	}
 	return status;
 }

@@ -70,12 +70,12 @@ QueueStatus gq__device_failed(const GpuQueue *q)
 /* ---- memory ------------------------------------------------------------------------------ */
 
 /* Make every entry read as consumed a lap ago. */
-static void empty_ring(const struct gq_ring *r, uint64_t start)
+static void empty_ring(const struct gq_word_ring *r, uint64_t start)
 {
-	for (uint64_t i = 0; i < gq_ring_size(r); i++) {
-		uint64_t pos = start - gq_ring_size(r) + i;
+	for (uint64_t i = 0; i < gq_word_ring_size(r); i++) {
+		uint64_t pos = start - gq_word_ring_size(r) + i;
 
-		*gq_ring_entry(r, pos) = gq_ring_tag(r, pos);
+		*gq_word_ring_entry(r, pos) = gq_word_ring_tag(r, pos);
 	}
 	*r->head = start;
 	*r->tail = start;
@@ -89,22 +89,24 @@ static void lay_out_rings(GpuQueue *q)
 
 	q->slot_mask = (UINT64_C(1) << shift) - 1;
 	q->ch.slot_mask = q->slot_mask;
-	q->pool = gq_ring_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, shift, 0);
+	q->pool = gq_word_ring_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, shift, 0);
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		words += n;
-		q->ch.ready[c] = gq_ring_of(words, &q->ready_pos[c].head, &q->ready_pos[c].tail,
-					    order, shift + GQ_USE_BITS, order);
+		q->ch.ready[c] =
+			gq_word_ring_of(words, &q->ready_pos[c].head, &q->ready_pos[c].tail, order,
+					shift + GQ_USE_BITS, order);
 		empty_ring(&q->ch.ready[c], start);
 	}
 	words += n;
 	/* An outcome and a slot leave room for the lap only, not for the whole position. */
-	q->ch.done = gq_ring_of(words, &q->done_pos.head, &q->done_pos.tail, order,
-				order + GQ_OUTCOME_BITS, order);
+	q->ch.done = gq_word_ring_of(words, &q->done_pos.head, &q->done_pos.tail, order,
+				     order + GQ_OUTCOME_BITS, order);
 	empty_ring(&q->ch.done, start);
 	q->finished = (struct gq_neighbours *)(void *)(words + n);
 
 	for (uint64_t i = 0; i < n; i++)
-		*gq_ring_entry(&q->pool, start + i) = gq_ring_tag(&q->pool, start + i) | i;
+		*gq_word_ring_entry(&q->pool, start + i) =
+			gq_word_ring_tag(&q->pool, start + i) | i;
 	*q->pool.head = start << 1;
 	*q->pool.tail = start + n;
 }

@@ -83,7 +83,7 @@ struct GpuQueue {
 	uint32_t watched;       /* gq_watched; beside what every call reads */
 	struct gq_trace *trace; /* NULL: none */
 	struct gq_channel ch;
-	struct gq_ring pool;
+	struct gq_word_ring pool;
 	struct gq_record *records;
 	uint64_t slot_mask; /* the bits of an id below its position */
 	uint64_t start_pos; /* where all positions began */

@@ -201,8 +201,8 @@ INLINE bool pop(const struct gq_box *b, const bool single, uint64_t *pos, uint64
 		*pos = gq_load_relaxed_u64(b->pool.head) >> 1;
 		for (; *n < max; ++*n) {
 			/* [pool.take] acquire: pairs with [pool.return]. */
-			ids[*n] = gq_load_acquire_u64(gq_ring_entry(&b->pool, *pos + *n));
-			if (!gq_ring_is_at(&b->pool, ids[*n], *pos + *n))
+			ids[*n] = gq_load_acquire_u64(gq_word_ring_entry(&b->pool, *pos + *n));
+			if (!gq_word_ring_is_at(&b->pool, ids[*n], *pos + *n))
 				break;
 		}
 		if (*n < min)
@@ -220,8 +220,8 @@ INLINE bool pop(const struct gq_box *b, const bool single, uint64_t *pos, uint64
 }
 
 /* Whether no ring of cells, of which the caller has one, can have been filled up to `pos`. */
-static __attribute__((noinline)) bool is_beyond(const struct gq_box *b, const struct gq_ring *ring,
-						uint64_t pos)
+static __attribute__((noinline)) bool is_beyond(const struct gq_box *b,
+						const struct gq_word_ring *ring, uint64_t pos)
 {
 	const uint64_t head = gq_load_acquire_u64(ring->head);
 	/* The pool's head has one bit less. */
@@ -229,18 +229,18 @@ static __attribute__((noinline)) bool is_beyond(const struct gq_box *b, const st
 				     ? (int64_t)((pos << 1) - (head & ~GQ_POOL_CLOSED)) >> 1
 				     : gq_pos_diff(pos, head);
 
-	return held >= (int64_t)gq_ring_size(ring);
+	return held >= (int64_t)gq_word_ring_size(ring);
 }
 
 /*
  * Many threads: put values, from the tail on. @return false: damaged. *done says how many are put;
  * fewer than `n`: the ring is barred (*barred), or overtaken all the time.
  */
-INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const uint64_t *values,
+INLINE bool put_all(const struct gq_box *b, const struct gq_word_ring *ring, const uint64_t *values,
 		    uint32_t n, uint64_t bar, uint32_t *done, bool *barred)
 {
 	uint64_t pos = gq_load_acquire_u64(ring->tail); /* [tail.read] */
-	uint64_t left = gq_ring_size(ring) + TRIES;
+	uint64_t left = gq_word_ring_size(ring) + TRIES;
 
 	*barred = false;
 	for (*done = 0; *done < n; ++*done) {
@@ -249,16 +249,16 @@ INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const ui
 
 		/* A swap that was lost is made good by going past the winner's. */
 		for (uint32_t stuck = 0;; stuck++) {
-			put = gq_ring_try_put_unless(ring, &pos, values[*done], bar);
+			put = gq_word_ring_try_put_unless(ring, &pos, values[*done], bar);
 			if (put == GQ_PUT_DONE)
 				break;
 			if (put == GQ_PUT_BARRED) {
 				*barred = true;
-				gq_ring_raise_tail(ring, pos);
+				gq_word_ring_raise_tail(ring, pos);
 				return true;
 			}
 			if (--left == 0) {
-				gq_ring_raise_tail(ring, pos);
+				gq_word_ring_raise_tail(ring, pos);
 				return !is_beyond(b, ring, pos);
 			}
 			if (gq_pos_diff(pos, best) > 0) {
@@ -269,7 +269,7 @@ INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const ui
 			}
 		}
 	}
-	gq_ring_raise_tail(ring, pos);
+	gq_word_ring_raise_tail(ring, pos);
 	return true;
 }
 
@@ -277,18 +277,18 @@ INLINE bool put_all(const struct gq_box *b, const struct gq_ring *ring, const ui
  * Single mode: put values at consecutive positions, the first one last. The other side looks at the
  * first only, so until it is there the line stays ours; then all of them are there.
  */
-INLINE void put_backwards(const struct gq_ring *ring, uint64_t pos, const uint64_t *values,
+INLINE void put_backwards(const struct gq_word_ring *ring, uint64_t pos, const uint64_t *values,
 			  uint32_t n)
 {
 	for (uint32_t i = n; i-- > 0;)
-		gq_store_release_u64(gq_ring_entry(ring, pos + i),
-				     gq_ring_tag(ring, pos + i) | values[i]);
+		gq_store_release_u64(gq_word_ring_entry(ring, pos + i),
+				     gq_word_ring_tag(ring, pos + i) | values[i]);
 }
 
 /* Give slots back to the pool. @return false: damaged. */
 INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t *slots, uint32_t n)
 {
-	const struct gq_ring *pool = &b->pool;
+	const struct gq_word_ring *pool = &b->pool;
 	bool barred;
 
 	if (single) {
@@ -306,7 +306,7 @@ INLINE bool give_back(const struct gq_box *b, const bool single, const uint64_t 
 INLINE bool publish(const struct gq_box *b, const bool single, uint32_t class,
 		    const uint64_t *values, uint32_t n, uint64_t bar, uint32_t *done, bool *barred)
 {
-	const struct gq_ring *ready = &b->ready[class];
+	const struct gq_word_ring *ready = &b->ready[class];
 
 	if (single) {
 		uint64_t pos = gq_load_relaxed_u64(ready->tail);
@@ -510,17 +510,17 @@ enum look { FOUND, NOTHING, DAMAGED, OVERTAKEN };
 /* The front of one class. *tries counts those of the whole call. */
 INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f, uint32_t *tries)
 {
-	const struct gq_ring *ready = &b->ready[class];
+	const struct gq_word_ring *ready = &b->ready[class];
 
 	for (;; ++*tries) {
 		const uint64_t pos = gq_load_relaxed_u64(ready->head);
 		/* [message.claim] acquire: cell, number, chain. Sequentially consistent, as it is
 		 * also the sleeper's second look: [sleep.look]. */
-		const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(ready, pos));
+		const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(ready, pos));
 
-		if (gq_ring_is_at(ready, word, pos - gq_ring_size(ready)))
+		if (gq_word_ring_is_at(ready, word, pos - gq_word_ring_size(ready)))
 			return NOTHING;
-		if (gq_ring_is_at(ready, word, pos)) {
+		if (gq_word_ring_is_at(ready, word, pos)) {
 			*f = (struct front){ .class = class, .pos = pos, .word = word };
 			return FOUND;
 		}
@@ -533,14 +533,14 @@ INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f
 }
 
 /* The next message to receive: the highest class's, unless one waits that has been passed over. */
-INLINE enum look look(const RingQueue *r, const struct gq_box *b, const struct gq_turn *turn,
+INLINE enum look look(const RingQueue *r, const struct gq_box *b, const struct gq_ageing *ageing,
 		      struct front *f, uint32_t *tries)
 {
 	enum look found;
 
-	if (turn != NULL) {
+	if (ageing != NULL) {
 		for (uint32_t c = 0; c + 1 < b->classes; c++) {
-			if (turn->passed[c] < r->cfg.ageing_limit)
+			if (ageing->passed[c] < r->cfg.ageing_limit)
 				continue;
 			found = look_at(b, c, f, tries);
 			if (found != NOTHING)
@@ -556,20 +556,22 @@ INLINE enum look look(const RingQueue *r, const struct gq_box *b, const struct g
 }
 
 /* Count who was passed over by `n` messages of a class. */
-static void take_turn(const struct gq_box *b, struct gq_turn *turn, uint32_t class, uint32_t n)
+static void count_passed(const struct gq_box *b, struct gq_ageing *ageing, uint32_t class,
+			 uint32_t n)
 {
-	turn->passed[class] = 0;
+	ageing->passed[class] = 0;
 	for (uint32_t c = 0; c < class; c++)
-		turn->passed[c] = gq_ring_may_hold(&b->ready[c]) ? turn->passed[c] + n : 0;
+		ageing->passed[c] = gq_word_ring_may_hold(&b->ready[c]) ? ageing->passed[c] + n : 0;
 }
 
-/* How many messages of this class may be taken before another's turn. */
-static uint32_t turn_left(const RingQueue *r, const struct gq_turn *turn, uint32_t class)
+/* How many messages of this class may be taken before another class is owed one. */
+static uint32_t until_passed_over(const RingQueue *r, const struct gq_ageing *ageing,
+				  uint32_t class)
 {
 	uint32_t left = UINT32_MAX;
 
 	for (uint32_t c = 0; c < class; c++) {
-		uint32_t passed = turn->passed[c];
+		uint32_t passed = ageing->passed[c];
 		uint32_t mine = passed < r->cfg.ageing_limit ? r->cfg.ageing_limit - passed : 1;
 
 		left = mine < left ? mine : left;
@@ -621,15 +623,15 @@ static void describe(const RingQueue *r, const struct gq_box *b, const struct fr
 INLINE uint32_t choose(RingQueue *r, const struct gq_box *b, const struct front *f,
 		       struct gq_receiving *q, uint64_t *words, size_t *at, uint32_t max)
 {
-	const struct gq_ring *ready = &b->ready[f->class];
+	const struct gq_word_ring *ready = &b->ready[f->class];
 	uint32_t n = 0;
 	size_t used = q->used;
 
 	for (uint64_t word = f->word; n < max; n++) {
 		if (n != 0) {
 			/* [message.claim] */
-			word = gq_load_acquire_u64(gq_ring_entry(ready, f->pos + n));
-			if (!gq_ring_is_at(ready, word, f->pos + n))
+			word = gq_load_acquire_u64(gq_word_ring_entry(ready, f->pos + n));
+			if (!gq_word_ring_is_at(ready, word, f->pos + n))
 				break;
 			if (is_in_parts(b, word) || is_in_parts(b, words[0]))
 				break; /* goes alone: its cells are many */
@@ -719,17 +721,17 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	uint32_t n, taken = 0, copied = 0;
 	size_t at[GQ_CHUNK];
 	struct gq_ring_record *record;
-	struct gq_turn *turn = NULL;
+	struct gq_ageing *ageing = NULL;
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	QueueStatus status = begin(r, single, b->receive_role, b->receive_op, &record);
 
 	q->front = Q_OK;
 	if (status != Q_OK)
 		return status;
-	if (messages && r->turn != NULL)
-		turn = &r->turn[gq_ring_record_index(r, record)].turn;
+	if (messages && r->ageing != NULL)
+		ageing = &r->ageing[gq_ring_record_index(r, record)].ageing;
 	for (uint32_t tries = 0;; tries++) {
-		enum look found = look(r, b, turn, &f, &tries);
+		enum look found = look(r, b, ageing, &f, &tries);
 		uint32_t max = q->max;
 
 		if (found == NOTHING) {
@@ -747,8 +749,8 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 			q->front = Q_ERR_EMPTY;
 			return Q_ERR_EMPTY;
 		}
-		if (turn != NULL && max > turn_left(r, turn, f.class))
-			max = turn_left(r, turn, f.class);
+		if (ageing != NULL && max > until_passed_over(r, ageing, f.class))
+			max = until_passed_over(r, ageing, f.class);
 		q->front = Q_OK;
 		n = choose(r, b, &f, q, words, at, max);
 		if (n == 0) {
@@ -767,8 +769,8 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 		if (gq_cas_relaxed_device_u64(b->ready[f.class].head, f.pos, f.pos + n))
 			break;
 	}
-	if (turn != NULL)
-		take_turn(b, turn, f.class, n);
+	if (ageing != NULL)
+		count_passed(b, ageing, f.class, n);
 	for (uint32_t i = 0; i < n; i++) {
 		const bool described = is_descriptor(b, words[i]);
 		RingMessage *m = q->out != NULL ? &q->out[q->count + i] : NULL;
@@ -840,13 +842,13 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 bool gq__ring_bar(const struct gq_box *b)
 {
 	/* Who is inside a send of a closed ring publishes what it has begun with, at most. */
-	const uint64_t tries = gq_ring_size(&b->pool) + (uint64_t)2 * GQ_RECORDS * GQ_CHUNK;
+	const uint64_t tries = gq_word_ring_size(&b->pool) + (uint64_t)2 * GQ_RECORDS * GQ_CHUNK;
 
 	for (uint32_t c = 0; c < b->classes; c++) {
-		const struct gq_ring *ready = &b->ready[c];
+		const struct gq_word_ring *ready = &b->ready[c];
 		uint64_t pos = gq_load_acquire_u64(ready->tail), i = 0; /* [tail.read] */
 
-		while (!gq_ring_try_bar(ready, &pos, GQ_CLOSED))
+		while (!gq_word_ring_try_bar(ready, &pos, GQ_CLOSED))
 			if (++i > tries)
 				return false;
 	}

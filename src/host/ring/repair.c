@@ -143,11 +143,11 @@ static void mark_pool(const struct gq_box *b, uint8_t *found)
 {
 	const uint64_t head = gq_load_acquire_u64(b->pool.head) >> 1;
 
-	for (uint64_t i = 0; i < gq_ring_size(&b->pool); i++) {
+	for (uint64_t i = 0; i < gq_word_ring_size(&b->pool); i++) {
 		/* [pool.take] */
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(&b->pool, head + i));
+		uint64_t word = gq_load_acquire_u64(gq_word_ring_entry(&b->pool, head + i));
 
-		if (gq_ring_is_at(&b->pool, word, head + i))
+		if (gq_word_ring_is_at(&b->pool, word, head + i))
 			found[gq_pool_slot(b, word)] = 1;
 	}
 }
@@ -155,15 +155,15 @@ static void mark_pool(const struct gq_box *b, uint8_t *found)
 /* Mark the cells of a class's messages. */
 static void mark_class(const RingQueue *r, const struct gq_box *b, uint32_t class, uint8_t *found)
 {
-	const struct gq_ring *ready = &b->ready[class];
+	const struct gq_word_ring *ready = &b->ready[class];
 	const uint64_t head = gq_load_acquire_u64(ready->head);
 
-	for (uint64_t i = 0; i < gq_ring_size(ready); i++) {
+	for (uint64_t i = 0; i < gq_word_ring_size(ready); i++) {
 		/* [message.claim] */
-		uint64_t word = gq_load_acquire_u64(gq_ring_entry(ready, head + i));
+		uint64_t word = gq_load_acquire_u64(gq_word_ring_entry(ready, head + i));
 		uint32_t slot = gq_entry_slot(b, word);
 
-		if (!gq_ring_is_at(ready, word, head + i))
+		if (!gq_word_ring_is_at(ready, word, head + i))
 			continue;
 		found[slot] = 1;
 		if (b->chain == NULL || gq_entry_kind(word) != GQ_KIND_PARTS)
@@ -189,30 +189,31 @@ static void mark_all(const RingQueue *r, const struct gq_box *b, uint8_t *found)
 /* Put a cell back into the pool. In single mode the receiver is dead, or this thread is it. */
 static void put_back(const RingQueue *r, const struct gq_box *b, uint32_t slot)
 {
-	const struct gq_ring *pool = &b->pool;
+	const struct gq_word_ring *pool = &b->pool;
 	uint64_t pos = gq_load_acquire_u64(pool->tail); /* [tail.read] */
 
 	if (r->single) {
-		gq_store_release_u64(gq_ring_entry(pool, pos),
-				     gq_ring_tag(pool, pos) | slot); /* [pool.return] */
+		gq_store_release_u64(gq_word_ring_entry(pool, pos),
+				     gq_word_ring_tag(pool, pos) | slot); /* [pool.return] */
 		gq_store_release_u64(pool->tail, pos + 1);
 		return;
 	}
 	for (int tries = 0; tries < 1 << 16; tries++) {
-		if (gq_ring_try_put(pool, &pos, slot)) {
-			gq_ring_raise_tail(pool, pos);
+		if (gq_word_ring_try_put(pool, &pos, slot)) {
+			gq_word_ring_raise_tail(pool, pos);
 			return;
 		}
 	}
 }
 
 /* Where the entries end that are there: who dies may not have raised the tail to it. */
-static uint64_t end_of(const struct gq_ring *ring)
+static uint64_t end_of(const struct gq_word_ring *ring)
 {
 	uint64_t pos = gq_load_acquire_u64(ring->tail); /* [tail.read] */
 
-	for (uint64_t i = 0; i < gq_ring_size(ring); i++, pos++)
-		if (!gq_ring_is_at(ring, gq_load_acquire_u64(gq_ring_entry(ring, pos)), pos))
+	for (uint64_t i = 0; i < gq_word_ring_size(ring); i++, pos++)
+		if (!gq_word_ring_is_at(ring, gq_load_acquire_u64(gq_word_ring_entry(ring, pos)),
+					pos))
 			break;
 	return pos;
 }
@@ -228,13 +229,13 @@ static uint64_t end_of(const struct gq_ring *ring)
  * Nobody else puts on this side, and what the other side overwrites of a ring is a lap behind:
  * these entries stay as they were at the death.
  */
-static bool has_put(const struct gq_ring *ring, uint64_t pos, uint64_t n)
+static bool has_put(const struct gq_word_ring *ring, uint64_t pos, uint64_t n)
 {
-	if (gq_ring_is_at(ring, gq_load_acquire_u64(gq_ring_entry(ring, pos)), pos))
+	if (gq_word_ring_is_at(ring, gq_load_acquire_u64(gq_word_ring_entry(ring, pos)), pos))
 		return true;
-	for (uint64_t i = 1; i < n && i < gq_ring_size(ring); i++)
-		gq_store_release_u64(gq_ring_entry(ring, pos + i),
-				     gq_ring_tag(ring, pos + i - gq_ring_size(ring)));
+	for (uint64_t i = 1; i < n && i < gq_word_ring_size(ring); i++)
+		gq_store_release_u64(gq_word_ring_entry(ring, pos + i),
+				     gq_word_ring_tag(ring, pos + i - gq_word_ring_size(ring)));
 	return false;
 }
 
@@ -290,7 +291,7 @@ struct gq_ring_inquest {
 
 static uint64_t cells_of(const RingQueue *r)
 {
-	return gq_ring_size(&r->messages.pool) + gq_ring_size(&r->completions.pool);
+	return gq_word_ring_size(&r->messages.pool) + gq_word_ring_size(&r->completions.pool);
 }
 
 static uint8_t *found_of(const RingQueue *r, struct gq_ring_inquest *q)
@@ -418,11 +419,11 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 	gq_store_relaxed_u64(&r->step_ns, STEP_NS);
 	if (!q->messages && !q->completions)
 		q->readings = READINGS;
-	for (uint64_t i = 0; i < gq_ring_size(&r->messages.pool); i++)
+	for (uint64_t i = 0; i < gq_word_ring_size(&r->messages.pool); i++)
 		q->number[i] = gq_load_acquire_u64(&r->messages.number[i]);
-	for (uint64_t i = gq_ring_size(&r->messages.pool); i < cells; i++)
+	for (uint64_t i = gq_word_ring_size(&r->messages.pool); i < cells; i++)
 		q->number[i] = gq_load_acquire_u64(
-			&r->completions.number[i - gq_ring_size(&r->messages.pool)]);
+			&r->completions.number[i - gq_word_ring_size(&r->messages.pool)]);
 }
 
 /* Begin to wait until every living thread that is inside such an operation has left it. @return
@@ -464,7 +465,7 @@ static void reclaim(RingQueue *r, const struct gq_box *b, const uint64_t *number
 {
 	if (r->single) /* a repairer that died had put a cell back, and not stored the tail */
 		gq_store_release_u64(b->pool.tail, end_of(&b->pool));
-	for (uint64_t i = 0; i < gq_ring_size(&b->pool); i++) {
+	for (uint64_t i = 0; i < gq_word_ring_size(&b->pool); i++) {
 		if (found[i] == 0 && gq_load_acquire_u64(&b->number[i]) == number[i]) {
 			put_back(r, b, (uint32_t)i);
 			gq_fetch_add_relaxed_u64(&r->head->repair.reclaimed, 1);
@@ -473,16 +474,16 @@ static void reclaim(RingQueue *r, const struct gq_box *b, const uint64_t *number
 	if (r->single)
 		return;
 	/* Not needed, but what counts by tails is exact then. */
-	gq_ring_raise_tail(&b->pool, end_of(&b->pool));
+	gq_word_ring_raise_tail(&b->pool, end_of(&b->pool));
 	for (uint32_t c = 0; c < b->classes; c++)
-		gq_ring_raise_tail(&b->ready[c], end_of(&b->ready[c]));
+		gq_word_ring_raise_tail(&b->ready[c], end_of(&b->ready[c]));
 }
 
 /* What has been found out is done. @return how many dead threads' records are free again. */
 static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, gq_judge *judge)
 {
 	struct gq_ring_repair *repair = &r->head->repair;
-	const uint64_t cells = gq_ring_size(&r->messages.pool);
+	const uint64_t cells = gq_word_ring_size(&r->messages.pool);
 	uint32_t repaired = 0;
 
 	if (!lock(r, me, judge))
@@ -523,8 +524,9 @@ static uint32_t step(RingQueue *r, uint64_t me, gq_judge *judge)
 {
 	struct gq_ring_inquest *q = r->inquest;
 	uint64_t budget = STEP_ENTRIES;
-	const uint64_t entries = gq_ring_size(&r->messages.pool) * (r->messages.classes + 1) +
-				 gq_ring_size(&r->completions.pool) * (r->completions.classes + 1);
+	const uint64_t entries =
+		gq_word_ring_size(&r->messages.pool) * (r->messages.classes + 1) +
+		gq_word_ring_size(&r->completions.pool) * (r->completions.classes + 1);
 
 	while (q->readings < READINGS) {
 		if (!q->in_grace) {
@@ -535,7 +537,7 @@ static uint32_t step(RingQueue *r, uint64_t me, gq_judge *judge)
 				mark_all(r, &r->messages, found_of(r, q));
 			if (q->completions)
 				mark_all(r, &r->completions,
-					 found_of(r, q) + gq_ring_size(&r->messages.pool));
+					 found_of(r, q) + gq_word_ring_size(&r->messages.pool));
 			if (!begin_grace(r, q))
 				return 0;
 			GQ_WINDOW();

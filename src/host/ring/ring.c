@@ -112,11 +112,12 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 
 	b->classes = classes;
 	b->stride = stride;
-	b->pool = gq_ring_of(words, &pos->pool_head, &pos->pool_tail, order, gq_id_shift(order), 0);
+	b->pool = gq_word_ring_of(words, &pos->pool_head, &pos->pool_tail, order,
+				  gq_id_shift(order), 0);
 	words += n;
 	for (uint32_t c = 0; c < classes; c++, words += n)
-		b->ready[c] = gq_ring_of(words, &pos->head[c], &pos->tail[c], order,
-					 GQ_SLOT_SHIFT + order, order);
+		b->ready[c] = gq_word_ring_of(words, &pos->head[c], &pos->tail[c], order,
+					      GQ_SLOT_SHIFT + order, order);
 	b->number = words;
 	words += n;
 	if (described) {
@@ -162,13 +163,14 @@ static void lay_out(RingQueue *r, void *memory)
 /* A new box: every cell in the pool, every class empty, all positions at `start`. */
 static void fill_box(struct gq_box *b, uint64_t start)
 {
-	const uint64_t n = gq_ring_size(&b->pool);
+	const uint64_t n = gq_word_ring_size(&b->pool);
 
 	for (uint64_t i = 0; i < n; i++) {
-		*gq_ring_entry(&b->pool, start + i) = gq_ring_tag(&b->pool, start + i) | i;
+		*gq_word_ring_entry(&b->pool, start + i) =
+			gq_word_ring_tag(&b->pool, start + i) | i;
 		for (uint32_t c = 0; c < b->classes; c++)
-			*gq_ring_entry(&b->ready[c], start + i) =
-				gq_ring_tag(&b->ready[c], start + i - n);
+			*gq_word_ring_entry(&b->ready[c], start + i) =
+				gq_word_ring_tag(&b->ready[c], start + i - n);
 		b->number[i] = 0;
 	}
 	*b->pool.head = start << 1;
@@ -202,8 +204,8 @@ static RingQueue *new_handle(const RingConfig *cfg)
 	r->generation = gq__generation;
 	gq__ring_poll_begin(r);
 	if ((cfg->flags & Q_RING_AGEING) != 0) {
-		r->turn = gq__alloc(GQ_RECORDS * sizeof(*r->turn), "the ring's turns");
-		if (r->turn == NULL) {
+		r->ageing = gq__alloc(GQ_RECORDS * sizeof(*r->ageing), "the ring's ageing");
+		if (r->ageing == NULL) {
 			gq__free(r, sizeof(*r));
 			return NULL;
 		}
@@ -218,7 +220,7 @@ static void free_handle(RingQueue *r)
 	if (r->mapped != 0)
 		munmap(r->head, r->mapped);
 	gq__ring_forget_repair(r);
-	gq__free(r->turn, GQ_RECORDS * sizeof(*r->turn));
+	gq__free(r->ageing, GQ_RECORDS * sizeof(*r->ageing));
 	gq__free(r, sizeof(*r));
 }
 

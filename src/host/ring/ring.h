@@ -168,8 +168,8 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 
 /* Messages one way: a pool of cells, and a ring a class of those that hold a message. */
 struct gq_box {
-	struct gq_ring pool;
-	struct gq_ring ready[GQ_CLASSES];
+	struct gq_word_ring pool;
+	struct gq_word_ring ready[GQ_CLASSES];
 	uint32_t classes;
 	uint32_t cell_bytes; /* the most that a cell can hold */
 	uint64_t *number;    /* a cell: sequence + 1 of the message it holds, or held last */
@@ -199,9 +199,10 @@ static inline uint32_t gq_pool_slot(const struct gq_box *b, uint64_t word)
 	return (uint32_t)(word & b->pool.mask);
 }
 
-/* What a receiver keeps to itself: the turns of the ageing bound. One a record, one line each. */
-struct gq_ring_turn {
-	GQ_ALIGNED(GQ_LINE) struct gq_turn turn;
+/* What a receiver keeps to itself: how often it has passed over which class. One a record, one line
+ * each. */
+struct gq_ring_ageing {
+	GQ_ALIGNED(GQ_LINE) struct gq_ageing ageing;
 };
 
 /* The descriptor of q_ring_fd(), and the thread that serves it: see poll_fd.c. */
@@ -231,7 +232,7 @@ struct RingQueue {
 	void *validate_user;
 	RegionTable *regions;
 	struct gq_ring_poll poll;
-	struct gq_ring_turn *turn; /* with Q_RING_AGEING, else NULL */
+	struct gq_ring_ageing *ageing; /* with Q_RING_AGEING, else NULL */
 	/* Who is bound: see bind.c. */
 	RingQueue *listed_after;    /* in the list of live handles; under its lock */
 	uint64_t bound[GQ_RECORDS]; /* `owner` of what this handle's threads own; under it, too */

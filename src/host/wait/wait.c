@@ -215,13 +215,13 @@ static bool yield_if_cheap(uint64_t now)
 
 enum { RELAX_TURNS = 64, SHORT_RELAX_TURNS = 16, YIELD_TURNS = 1024 };
 
-void gq__await_step(uint32_t turn)
+void gq__await_step(uint32_t step)
 {
 	const struct timespec nap = { .tv_nsec = 50000 };
 
-	if (turn < RELAX_TURNS)
+	if (step < RELAX_TURNS)
 		gq_cpu_relax();
-	else if (turn >= RELAX_TURNS + YIELD_TURNS || !yield_if_cheap(gq__now_ns()))
+	else if (step >= RELAX_TURNS + YIELD_TURNS || !yield_if_cheap(gq__now_ns()))
 		/* Not nanosleep(), which is a cancellation point. */
 		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
 }

@@ -107,8 +107,8 @@ void gq__flag_wake_shared(uint32_t *flag);
  * In a loop that waits for some instructions of another thread, or for a GPU, and must not sleep
  * until woken: let time pass. Spins at first, then yields, where that is cheap and not for ever,
  * then naps, so that it ends also where the other thread runs only if this one does not.
- * @param turn  how often in this loop before
+ * @param step  how often in this loop before
  */
-void gq__await_step(uint32_t turn);
+void gq__await_step(uint32_t step);
 
 #endif /* GPUQ_HOST_EVENT_H */

@@ -176,9 +176,9 @@ static void a_result_whose_seal_does_not_fit_has_not_arrived(void **state)
 	uint32_t at, outcome;
 
 	(void)state;
-	ch.done = gq_ring_of(entry, &head, &tail, 1, 1 + GQ_OUTCOME_BITS, 1);
+	ch.done = gq_word_ring_of(entry, &head, &tail, 1, 1 + GQ_OUTCOME_BITS, 1);
 	((struct gq_slot *)slot)->msg_id = 77;
-	entry[0] = gq_ring_tag(&ch.done, 8) | gq_done_value(&ch, 0, 20 | GQ_OUTCOME_SEALED);
+	entry[0] = gq_word_ring_tag(&ch.done, 8) | gq_done_value(&ch, 0, 20 | GQ_OUTCOME_SEALED);
 	result[2] = 5, result[3] = 6, result[4] = 7, result[5] = 8;
 	assert_false(gq_reap(&ch, &at, &outcome)); /* no seal yet */
 	result[0] = gq_seal_id(ch.seal_key, 77) + gq_seal_piece(ch.seal_key, 0, 5, 6) +

@@ -280,7 +280,7 @@ static void what_is_whole_behind_what_is_not_outlives_the_device(void **state)
 		close_gate();
 		id[3] = send_op(q, OP_GATE, 0, "g", 1);
 		await_gate_waiters(1);
-		entry = gq_ring_entry(&q->ch.done, q->done_pos.head);
+		entry = gq_word_ring_entry(&q->ch.done, q->done_pos.head);
 		if (way == TORN)
 			meddle(q, id[0]);
 		else

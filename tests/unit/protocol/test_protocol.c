@@ -15,7 +15,7 @@ static const uint64_t starts[] = { 1,
 enum { STARTS = sizeof(starts) / sizeof(starts[0]) };
 
 struct ring_memory {
-	struct gq_ring r;
+	struct gq_word_ring r;
 	uint64_t head, tail;
 };
 
@@ -23,12 +23,12 @@ static void set_up(struct ring_memory *m, uint32_t order, uint32_t shift, uint32
 		   uint64_t start)
 {
 	m->head = m->tail = start;
-	m->r = gq_ring_of(calloc((size_t)1 << order, sizeof(uint64_t)), &m->head, &m->tail, order,
-			  shift, drop);
-	for (uint64_t i = 0; i < gq_ring_size(&m->r); i++) {
-		uint64_t pos = start - gq_ring_size(&m->r) + i;
+	m->r = gq_word_ring_of(calloc((size_t)1 << order, sizeof(uint64_t)), &m->head, &m->tail,
+			       order, shift, drop);
+	for (uint64_t i = 0; i < gq_word_ring_size(&m->r); i++) {
+		uint64_t pos = start - gq_word_ring_size(&m->r) + i;
 
-		*gq_ring_entry(&m->r, pos) = gq_ring_tag(&m->r, pos);
+		*gq_word_ring_entry(&m->r, pos) = gq_word_ring_tag(&m->r, pos);
 	}
 }
 
@@ -43,10 +43,10 @@ static void a_ring_gives_back_what_was_put_lap_after_lap(void **state)
 			set_up(&m, order, gq_id_shift(order), 0, starts[s]);
 			for (int lap = 0; lap < 5; lap++) {
 				assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), GQ_NONE);
-				assert_false(gq_ring_may_hold(&m.r));
+				assert_false(gq_word_ring_may_hold(&m.r));
 				for (uint64_t i = 0; i < n; i++)
-					gq_ring_put_one(&m.r, n - 1 - i);
-				assert_true(gq_ring_may_hold(&m.r));
+					gq_word_ring_put_one(&m.r, n - 1 - i);
+				assert_true(gq_word_ring_may_hold(&m.r));
 				for (uint64_t i = 0; i < n; i++)
 					assert_int_equal(gq_claim_from(&m.r, UINT32_MAX),
 							 n - 1 - i);
@@ -61,18 +61,18 @@ static void neighbouring_laps_have_different_tags_for_every_capacity(void **stat
 	(void)state;
 	for (uint32_t order = 0; order <= GQ_MAX_ORDER; order++)
 		for (int s = 0; s < STARTS; s++) {
-			const struct gq_ring pool =
-				gq_ring_of(NULL, NULL, NULL, order, gq_id_shift(order), 0);
-			const struct gq_ring done =
-				gq_ring_of(NULL, NULL, NULL, order, order + GQ_OUTCOME_BITS, order);
+			const struct gq_word_ring pool =
+				gq_word_ring_of(NULL, NULL, NULL, order, gq_id_shift(order), 0);
+			const struct gq_word_ring done = gq_word_ring_of(
+				NULL, NULL, NULL, order, order + GQ_OUTCOME_BITS, order);
 
 			for (uint64_t lap = 1; lap <= 4; lap++) {
 				uint64_t back = lap << order;
 
-				assert_int_not_equal(gq_ring_tag(&pool, starts[s]),
-						     gq_ring_tag(&pool, starts[s] - back));
-				assert_int_not_equal(gq_ring_tag(&done, starts[s]),
-						     gq_ring_tag(&done, starts[s] - back));
+				assert_int_not_equal(gq_word_ring_tag(&pool, starts[s]),
+						     gq_word_ring_tag(&pool, starts[s] - back));
+				assert_int_not_equal(gq_word_ring_tag(&done, starts[s]),
+						     gq_word_ring_tag(&done, starts[s] - back));
 			}
 		}
 }
@@ -123,23 +123,23 @@ static void a_putter_with_an_old_tail_walks_on(void **state)
 
 	(void)state;
 	set_up(&m, 2, 4, 0, 100);
-	gq_ring_put_one(&m.r, 1);
-	gq_ring_put(&m.r, &old, 2); /* sees 100 published, puts at 101 */
+	gq_word_ring_put_one(&m.r, 1);
+	gq_word_ring_put(&m.r, &old, 2); /* sees 100 published, puts at 101 */
 	assert_int_equal(old, 102);
 	assert_int_equal(m.tail, 101);
-	gq_ring_raise_tail(&m.r, 102);
-	gq_ring_raise_tail(&m.r, 100); /* never back */
+	gq_word_ring_raise_tail(&m.r, 102);
+	gq_word_ring_raise_tail(&m.r, 100); /* never back */
 	assert_int_equal(m.tail, 102);
 	assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), 1);
 	assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), 2);
 	for (int lap = 0; lap < 3; lap++) {
 		for (uint64_t i = 0; i < 4; i++)
-			gq_ring_put_one(&m.r, i);
+			gq_word_ring_put_one(&m.r, i);
 		for (uint64_t i = 0; i < 4; i++)
 			assert_int_equal(gq_claim_from(&m.r, UINT32_MAX), i);
 	}
 	old = 101; /* laps behind */
-	gq_ring_put(&m.r, &old, 3);
+	gq_word_ring_put(&m.r, &old, 3);
 	assert_int_equal(old, 115);
 	free(m.r.entry);
 }
@@ -157,13 +157,13 @@ static void the_pool_gives_up_to_what_it_has_and_nothing_when_closed(void **stat
 		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 0);
 		assert_false(closed);
 		for (uint64_t i = 0; i < 4; i++)
-			gq_ring_put_one(&m.r, i);
+			gq_word_ring_put_one(&m.r, i);
 		assert_int_equal(gq_pool_pop(&m.r, ids, 3, &closed), 3);
 		for (uint64_t i = 0; i < 3; i++)
 			assert_int_equal(ids[i], (starts[s] + i) << 4 | i);
-		gq_ring_put_one(&m.r, 0);
+		gq_word_ring_put_one(&m.r, 0);
 		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 2);
-		gq_ring_put_one(&m.r, 1);
+		gq_word_ring_put_one(&m.r, 1);
 		m.head |= GQ_POOL_CLOSED;
 		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 0);
 		assert_true(closed);

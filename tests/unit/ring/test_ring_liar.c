@@ -26,7 +26,7 @@ int main(void)
 enum { TRIES = 65536 }; /* of move.c */
 
 static struct {
-	const struct gq_ring *ring;
+	const struct gq_word_ring *ring;
 	uint64_t next;
 	uint64_t quiet; /* windows in which it does nothing yet */
 	bool moves_head, is_pool;
@@ -41,9 +41,9 @@ static void publish_ahead(void)
 		return;
 	if (liar.next == 0)
 		liar.next = *liar.ring->tail;
-	while (gq_ring_is_at(liar.ring, *gq_ring_entry(liar.ring, liar.next), liar.next))
+	while (gq_word_ring_is_at(liar.ring, *gq_word_ring_entry(liar.ring, liar.next), liar.next))
 		liar.next++;
-	*gq_ring_entry(liar.ring, liar.next) = gq_ring_tag(liar.ring, liar.next);
+	*gq_word_ring_entry(liar.ring, liar.next) = gq_word_ring_tag(liar.ring, liar.next);
 	liar.next++;
 	if (liar.moves_head) {
 		*liar.ring->tail = liar.next;
@@ -69,8 +69,8 @@ static void flap_tail(void)
 	*liar.ring->tail += liar.windows % 2 == 0 ? 1 : UINT64_MAX;
 }
 
-static void let_lie(const struct gq_ring *ring, bool is_pool, void (*what)(void), bool moves_head,
-		    uint64_t quiet)
+static void let_lie(const struct gq_word_ring *ring, bool is_pool, void (*what)(void),
+		    bool moves_head, uint64_t quiet)
 {
 	memset(&liar, 0, sizeof(liar));
 	liar.ring = ring;

@@ -77,12 +77,13 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 			/* [sleep.look] */
 			gone = gq_load_seq_cst_u64(&g->orders->control) == look->control;
 			for (uint32_t c = 0; c < GQ_CLASSES; c++) {
-				const struct gq_ring *r = &g->ch.ready[c];
+				const struct gq_word_ring *r = &g->ch.ready[c];
 				const uint64_t pos = gq_load_relaxed_device_u64(&k->cursor[c]) >> 1;
 				/* [sleep.look] */
-				const uint64_t word = gq_load_seq_cst_u64(gq_ring_entry(r, pos));
+				const uint64_t word =
+					gq_load_seq_cst_u64(gq_word_ring_entry(r, pos));
 
-				gone = gone && !gq_ring_is_at(r, word, pos);
+				gone = gone && !gq_word_ring_is_at(r, word, pos);
 			}
 			if (!gone) /* [report.write] release: nothing but the word */
 				gq_store_release_u64(&g->report->park,
@@ -425,15 +426,15 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		if (look.published != 1u << (c * GQ_FRONT))
 			continue;
-		entry = gq_ring_entry(&g->ch.ready[c], look.cursor[c] >> 1);
+		entry = gq_word_ring_entry(&g->ch.ready[c], look.cursor[c] >> 1);
 		word = gq_from(look.word, c * GQ_FRONT);
-		use = gq_ring_value(&g->ch.ready[c], word);
+		use = gq_word_ring_value(&g->ch.ready[c], word);
 	}
 	if (entry == nullptr || !gq_is_whole(g, &look, use)) {
 		u->hints = 0;
 		return GQ_NOTHING;
 	}
-	*n = gq_grid_claim(g, &look, &s->turn[unit_in_block], slot, &use);
+	*n = gq_grid_claim(g, &look, &s->ageing[unit_in_block], slot, &use);
 	if (*n == 0)
 		return GQ_NOTHING;
 	gq_witness(entry, word);
@@ -453,7 +454,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 			   uint32_t unit_in_block, const struct gq_launch *launch,
 			   uint32_t (&slot)[GQ_OWN], uint32_t *n)
 {
-	struct gq_turn *turn = &s->turn[unit_in_block];
+	struct gq_ageing *ageing = &s->ageing[unit_in_block];
 	struct gq_look look;
 	uint64_t use;
 
@@ -481,7 +482,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		return GQ_NOTHING;
 	}
 	if ((look.published & GQ_FRONTS) != 0) {
-		*n = gq_grid_claim(g, &look, turn, slot, &use);
+		*n = gq_grid_claim(g, &look, ageing, slot, &use);
 		if (*n == 0)
 			return GQ_NOTHING;
 		gq_begin_work(g, u, &look);
@@ -518,7 +519,7 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 	u.begun_ns = gq_clock_ns();
 	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || gq_warp_in_block == 0))
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
-			s->turn[unit_in_block].passed[c] = 0;
+			s->ageing[unit_in_block].passed[c] = 0;
 	if (gq_warp_in_block == 0 && GQ_IS_LANE_0)
 		gq_report_residence(g, launch.number);
 	for (;;) {

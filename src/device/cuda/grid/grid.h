@@ -90,8 +90,8 @@ struct gq_counters {
 /* The kernel's parameter; constant. `ch.ready[].head` is not used: see cursor. */
 struct gq_grid {
 	struct gq_channel ch;
-	struct gq_ring pool;   /* its entries only: the slots of messages to come */
-	const uint8_t *copied; /* slots in device memory, where the copy engine puts payloads */
+	struct gq_word_ring pool; /* its entries only: the slots of messages to come */
+	const uint8_t *copied;    /* slots in device memory, where the copy engine puts payloads */
 	struct gq_orders *orders;
 	struct gq_report *report;
 	struct gq_counters *counters;

@@ -16,7 +16,7 @@ struct gq_header {
 };
 
 struct gq_shared {
-	struct gq_turn turn[GQ_UNITS];
+	struct gq_ageing ageing[GQ_UNITS];
 	struct gq_header header[GQ_UNITS];
 	uint32_t out_len[GQ_UNITS * 32];
 	uint32_t status[GQ_UNITS * 32];
@@ -85,10 +85,10 @@ struct gq_look {
 GQ_DEV uint64_t gq_guess(const struct gq_grid *g, const struct gq_unit *u, uint64_t pos)
 {
 	/* An id holds the lower bits of a position. */
-	const uint64_t k = gq_ring_tag(&g->pool, pos - u->pool_pos) >> g->pool.shift;
+	const uint64_t k = gq_word_ring_tag(&g->pool, pos - u->pool_pos) >> g->pool.shift;
 	const uint64_t word = gq_from(u->pool, GQ_LANE_POOL + (uint32_t)(k % GQ_POOLS));
 
-	return k < GQ_POOLS && gq_ring_is_at(&g->pool, word, pos) ? word : 0;
+	return k < GQ_POOLS && gq_word_ring_is_at(&g->pool, word, pos) ? word : 0;
 }
 
 /* Read the slot of message `look->guess`, or its mirror, which may just be being written. */
@@ -144,7 +144,7 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 		gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)));
 	GQ_EACH_LANE(l)
 	{
-		const struct gq_ring *r = &g->ch.ready[l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0];
+		const struct gq_word_ring *r = &g->ch.ready[l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0];
 		const uint64_t *from = l == GQ_LANE_CONTROL  ? &g->orders->control
 				       : l == GQ_LANE_DEPART ? &g->orders->depart
 				       : l == GQ_LANE_PING   ? &g->orders->ping
@@ -156,12 +156,13 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 			if (l / GQ_FRONT == c)
 				at += look->cursor[c] >> 1;
 		if (l >= GQ_LANE_POOL)
-			from = gq_ring_entry(&g->pool, pos + l - GQ_LANE_POOL);
+			from = gq_word_ring_entry(&g->pool, pos + l - GQ_LANE_POOL);
 		/* [message.claim] acquire: slot and payload; [control.read]: the orders. Pairs with
 		 * [message.publish], [control.write]. */
 		look->word[GQ_AT(l)] =
-			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_ring_entry(r, at) : from);
-		there[GQ_AT(l)] = l < GQ_LANE_CONTROL && gq_ring_is_at(r, look->word[GQ_AT(l)], at);
+			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_word_ring_entry(r, at) : from);
+		there[GQ_AT(l)] =
+			l < GQ_LANE_CONTROL && gq_word_ring_is_at(r, look->word[GQ_AT(l)], at);
 		u->pool[GQ_AT(l)] = look->word[GQ_AT(l)];
 	}
 	u->pool_pos = pos;
@@ -195,7 +196,7 @@ GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struc
 				at = look->cursor[d] >> 1;
 		look->word[GQ_AT(l)] = gq_read_hint(gq_hint_at(&g->ch, c, at));
 		there[GQ_AT(l)] = l < GQ_LANE_CONTROL && l % GQ_FRONT == 0 &&
-				  gq_ring_is_at(&g->ch.ready[c], look->word[GQ_AT(l)], at);
+				  gq_word_ring_is_at(&g->ch.ready[c], look->word[GQ_AT(l)], at);
 	}
 	look->published = gq_vote(there);
 	look->control = u->control;
@@ -213,13 +214,14 @@ GQ_DEV uint32_t gq_leading(uint32_t votes, uint32_t max)
 	return n;
 }
 
-/* The class whose turn it is, as gq_claim() chooses; `waits` has a bit for each with something. */
-GQ_DEV uint32_t gq_whose_turn(const struct gq_turn *turn, uint32_t waits)
+/* The class that is served next, as gq_claim() chooses; `waits` has a bit for each with something.
+ */
+GQ_DEV uint32_t gq_next_class(const struct gq_ageing *ageing, uint32_t waits)
 {
 	uint32_t c = 0;
 
 	for (; c < GQ_CLASSES - 1; c++)
-		if (turn->passed[c] >= GQ_PASS_LIMIT && (waits >> c & 1) != 0)
+		if (ageing->passed[c] >= GQ_PASS_LIMIT && (waits >> c & 1) != 0)
 			return c;
 	while ((waits >> c & 1) == 0)
 		c--;
@@ -227,26 +229,26 @@ GQ_DEV uint32_t gq_whose_turn(const struct gq_turn *turn, uint32_t waits)
 }
 
 /* How many of class `c` may be claimed before a lower class has waited long enough. */
-GQ_DEV uint32_t gq_until_guard(const struct gq_turn *turn, uint32_t c, uint32_t waits)
+GQ_DEV uint32_t gq_until_guard(const struct gq_ageing *ageing, uint32_t c, uint32_t waits)
 {
 	uint32_t n = GQ_PASS_LIMIT;
 
 	for (uint32_t d = 0; d < c; d++)
-		if ((waits >> d & 1) != 0 && turn->passed[d] < GQ_PASS_LIMIT &&
-		    GQ_PASS_LIMIT - turn->passed[d] < n)
-			n = GQ_PASS_LIMIT - turn->passed[d];
-	return turn->passed[c] >= GQ_PASS_LIMIT ? 1 : n;
+		if ((waits >> d & 1) != 0 && ageing->passed[d] < GQ_PASS_LIMIT &&
+		    GQ_PASS_LIMIT - ageing->passed[d] < n)
+			n = GQ_PASS_LIMIT - ageing->passed[d];
+	return ageing->passed[c] >= GQ_PASS_LIMIT ? 1 : n;
 }
 
-GQ_DEV void gq_count_turn(struct gq_turn *turn, uint32_t claimed, uint32_t waits, uint32_t n)
+GQ_DEV void gq_count_passed(struct gq_ageing *ageing, uint32_t claimed, uint32_t waits, uint32_t n)
 {
-	const bool by_guard = turn->passed[claimed] >= GQ_PASS_LIMIT;
+	const bool by_guard = ageing->passed[claimed] >= GQ_PASS_LIMIT;
 
-	turn->passed[claimed] = 0;
+	ageing->passed[claimed] = 0;
 	if (by_guard)
 		return;
 	for (uint32_t d = 0; d < claimed; d++)
-		turn->passed[d] = (waits >> d & 1) != 0 ? turn->passed[d] + n : 0;
+		ageing->passed[d] = (waits >> d & 1) != 0 ? ageing->passed[d] + n : 0;
 }
 
 /* ---- claim ----------------------------------------------------------------------------------- */
@@ -258,7 +260,7 @@ GQ_DEV void gq_count_turn(struct gq_turn *turn, uint32_t claimed, uint32_t waits
  * @return how many; 0: another unit was faster.
  */
 GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *look,
-			      struct gq_turn *turn, uint32_t (&slot)[GQ_OWN], uint64_t *use)
+			      struct gq_ageing *ageing, uint32_t (&slot)[GQ_OWN], uint64_t *use)
 {
 	uint64_t cursor = 0, word[GQ_OWN];
 	uint32_t waits = 0, c = 0, n, front = 0, max = 0;
@@ -267,9 +269,9 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	GQ_UNROLL
 	for (uint32_t d = 0; d < GQ_CLASSES; d++)
 		waits |= (look->published >> (d * GQ_FRONT) & 1) << d;
-	if (GQ_IS_LANE_0) { /* the turn is its own */
-		c = gq_whose_turn(turn, waits);
-		max = gq_until_guard(turn, c, waits);
+	if (GQ_IS_LANE_0) { /* the counts are its own */
+		c = gq_next_class(ageing, waits);
+		max = gq_until_guard(ageing, c, waits);
 	}
 	c = gq_from_lane_0(c);
 	max = gq_from_lane_0(max);
@@ -282,7 +284,7 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 		}
 	}
 
-	const struct gq_ring *r = &g->ch.ready[c];
+	const struct gq_word_ring *r = &g->ch.ready[c];
 
 	GQ_EACH_LANE(l)
 	word[GQ_AT(l)] = gq_rotated(look->word, l, c * GQ_FRONT);
@@ -295,9 +297,9 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 			const uint64_t pos = (cursor >> 1) + l;
 
 			/* [message.claim] */
-			word[GQ_AT(l)] = gq_load_acquire_u64(gq_ring_entry(r, pos));
-			there[GQ_AT(l)] =
-				l < gq_ring_size(r) && gq_ring_is_at(r, word[GQ_AT(l)], pos);
+			word[GQ_AT(l)] = gq_load_acquire_u64(gq_word_ring_entry(r, pos));
+			there[GQ_AT(l)] = l < gq_word_ring_size(r) &&
+					  gq_word_ring_is_at(r, word[GQ_AT(l)], pos);
 		}
 		n = gq_leading(gq_vote(there), max);
 	}
@@ -307,13 +309,13 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 		ours = n != 0 && gq_cas_relaxed_device_u64(&g->counters->cursor[c], cursor,
 							   cursor + 2 * (uint64_t)n);
 		if (ours)
-			gq_count_turn(turn, c, waits, n);
+			gq_count_passed(ageing, c, waits, n);
 	}
 	if (gq_from_lane_0(ours) == 0)
 		return 0;
 	GQ_EACH_LANE(l)
 	slot[GQ_AT(l)] = (uint32_t)(word[GQ_AT(l)] & g->ch.slot_mask);
-	*use = gq_ring_value(r, gq_from(word, 0));
+	*use = gq_word_ring_value(r, gq_from(word, 0));
 	/* What one lane acquired another reads, and a shuffle orders no memory. */
 	gq_sync_warp();
 	return n;

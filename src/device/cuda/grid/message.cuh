@@ -88,7 +88,7 @@ GQ_DEV void gq_learn_uses(const struct gq_grid *g, const struct gq_unit *u, uint
 {
 	const uint64_t uses = (id >> g->pool.shift) - u->claimed;
 
-	if (gq_ring_tag(&g->pool, uses) != gq_ring_tag(&g->pool, u->uses))
+	if (gq_word_ring_tag(&g->pool, uses) != gq_word_ring_tag(&g->pool, u->uses))
 		gq_store_relaxed_device_u64(&g->counters->uses, uses);
 }
 

@@ -97,7 +97,7 @@ static void empty_hints(const struct gq_channel *ch)
 {
 	for (uint32_t i = 0; i < GQ_CLASSES; i++)
 		write_lines(gq_hint_at(ch, i, 0), ch->ready[i].entry,
-			    gq_ring_size(&ch->ready[i]) * sizeof(uint64_t));
+			    gq_word_ring_size(&ch->ready[i]) * sizeof(uint64_t));
 	gq_push_stores();
 }
 
@@ -168,10 +168,10 @@ static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 {
 	const uint64_t begun = gq__now_ns();
 
-	for (uint32_t turn = 0; gq_load_relaxed_u64(&c->link->report.scratch) != tag; turn++) {
+	for (uint32_t step = 0; gq_load_relaxed_u64(&c->link->report.scratch) != tag; step++) {
 		if (gq__now_ns() - begun > PATIENCE_NS)
 			return false;
-		gq__await_step(turn);
+		gq__await_step(step);
 	}
 	return true;
 }

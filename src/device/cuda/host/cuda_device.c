@@ -250,13 +250,13 @@ static bool send_away(struct gq_cuda *c, uint64_t deadline_ns)
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* [control.write] */
 	/* A driver that reports an error has not said that the grid is gone: then it is asked
 	 * again. */
-	for (uint32_t turn = 0;
-	     c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good; turn++) {
+	for (uint32_t step = 0;
+	     c->gone_for_good ? is_resident(c) : !has_left(c) || c->gone_for_good; step++) {
 		if (gq__now_ns() >= deadline_ns) {
 			c->departed = true; /* units have left, and the others will */
 			return false;
 		}
-		gq__await_step(turn);
+		gq__await_step(step);
 	}
 	c->departed = true;
 	return true;
@@ -615,7 +615,7 @@ void gq__cuda_fail_with_state(struct gq_cuda *c, const char *what)
 static bool run_canary(struct gq_cuda *c)
 {
 	const uint64_t begun = gq__now_ns();
-	uint32_t turn = 0;
+	uint32_t step = 0;
 	int result;
 
 	if (!gq__open_launch_canary(c, NULL))
@@ -623,7 +623,7 @@ static bool run_canary(struct gq_cuda *c)
 	do {
 		result = c->cu->cuStreamQuery(c->canary_stream);
 		if (result == GQ_CU_NOT_READY)
-			gq__await_step(turn++);
+			gq__await_step(step++);
 	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
 	c->measured.canary = result == GQ_CU_SUCCESS ? gq__now_ns() - begun : UINT64_MAX;
 	if (result == GQ_CU_NOT_READY)
@@ -640,7 +640,7 @@ static bool run_canary(struct gq_cuda *c)
 static bool await_residence(struct gq_cuda *c)
 {
 	const uint64_t deadline_ns = gq__now_ns() + START_TIMEOUT_NS;
-	uint32_t turn = 0;
+	uint32_t step = 0;
 
 	/* [report.read] acquire: pairs with [report.write]. */
 	while (gq_load_acquire_u64(&c->link->report.resident) != c->launch) {
@@ -662,7 +662,7 @@ static bool await_residence(struct gq_cuda *c)
 				   "leave room for both");
 			return false;
 		}
-		gq__await_step(turn++);
+		gq__await_step(step++);
 	}
 	return true;
 }
@@ -736,8 +736,8 @@ static void at_exit(void)
 	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
 		if (c->generation != gq__generation || pthread_mutex_trylock(&c->lock) != 0)
 			continue;
-		for (uint32_t turn = 0; !has_left(c) && gq__now_ns() < deadline_ns; turn++)
-			gq__await_step(turn);
+		for (uint32_t step = 0; !has_left(c) && gq__now_ns() < deadline_ns; step++)
+			gq__await_step(step);
 		pthread_mutex_unlock(&c->lock);
 	}
 	pthread_mutex_unlock(&live_lock);
@@ -760,13 +760,13 @@ static bool launch_and_leave(struct gq_cuda *c, uint64_t patience_ns)
 	if (!launch(c))
 		return false;
 	deadline_ns = gq__now_ns() + patience_ns;
-	for (uint32_t turn = 0; !has_left(c); turn++) {
+	for (uint32_t step = 0; !has_left(c); step++) {
 		if (gq__now_ns() >= deadline_ns) {
 			gq__cuda_fail_with_state(c,
 						 "the grid was told to leave at once, and has not");
 			return false;
 		}
-		gq__await_step(turn);
+		gq__await_step(step);
 	}
 	if (c->gone_for_good)
 		gq__device_failed(c->q);
