@@ -44,11 +44,11 @@ install(FILES
 	cmake/gpuq_add_processor.cmake
 	DESTINATION "${gpuq_package_dir}" COMPONENT development)
 # What gpuq_add_processor() compiles for GPUs: the grid's loop around the user's function.
-install(FILES src/device/protocol/atomics.h src/device/protocol/protocol.h
-	DESTINATION "${gpuq_package_dir}/include/device/protocol" COMPONENT development)
-install(FILES src/device/cuda/grid/grid.h src/device/cuda/grid/grid.cuh src/device/cuda/grid/lanes.cuh
-		src/device/cuda/grid/look.cuh src/device/cuda/grid/message.cuh
-	DESTINATION "${gpuq_package_dir}/include/device/cuda/grid" COMPONENT development)
+foreach(header ${gpuq_device_headers})
+	cmake_path(GET header PARENT_PATH folder)
+	install(FILES src/${header}
+		DESTINATION "${gpuq_package_dir}/include/${folder}" COMPONENT development)
+endforeach()
 
 # pkg-config: relative to the .pc file where it can be, so that the prefix may be moved.
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")

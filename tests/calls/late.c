@@ -7,6 +7,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,10 +90,12 @@ static void *use(void *arg)
 }
 
 static volatile int go_on = 1;
+static sem_t used;
 
 static void *use_for_a_while(void *arg)
 {
 	use(arg);
+	sem_post(&used);
 	while (go_on)
 		usleep(1000);
 	return NULL;
@@ -128,8 +131,10 @@ int main(int argc, char **argv)
 			fail("a thread");
 	for (int i = 0; i < 4; i++)
 		pthread_join(thread[i], NULL);
+	sem_init(&used, 0, 0);
 	if (pthread_create(&thread[0], NULL, use_for_a_while, NULL) != 0)
 		fail("a thread");
+	sem_wait(&used); /* the queue does not end before */
 	dlclose(library);
 	use(NULL);
 	child = fork(); /* through the library's handlers */

@@ -7,6 +7,7 @@
  * The input is a program: a configuration, then calls and writes. Every call that returns a length
  * or a count is held to it.
  */
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/ring.h"
 

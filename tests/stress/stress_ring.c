@@ -7,6 +7,7 @@
  * shared memory; the processes of a test are this program again, started as
  * `stress_ring --peer FD BYTES INDEX`.
  */
+#include "host/base/fault.h"
 #include "stress.h"
 
 #include "host/ring/ring.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* support.c - what the stress tests share, but for the traffic. */
+#include "host/base/fault.h"
 #include "stress.h"
 
 #include "standin.h"

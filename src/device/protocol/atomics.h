@@ -17,8 +17,8 @@
  * announce. On the host it is nothing, and the last of those stores, which ends in _fenced, is the
  * release.
  */
-#ifndef GPUQ_DEVICE_ATOMICS_H
-#define GPUQ_DEVICE_ATOMICS_H
+#ifndef GPUQ_PROTOCOL_ATOMICS_H
+#define GPUQ_PROTOCOL_ATOMICS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -227,4 +227,4 @@ extern "C"
 #define GQ_WINDOW() ((void)0)
 #endif
 
-#endif /* GPUQ_DEVICE_ATOMICS_H */
+#endif /* GPUQ_PROTOCOL_ATOMICS_H */

@@ -2,13 +2,15 @@
 /* error.c - the calling thread's last error, status texts, and the log. */
 #include "host/base/error.h"
 
+#include "device/protocol/atomics.h"
 #include "host/base/sys.h"
-#include "host/queue/queue.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- the last error ------------------------------------------------------------------------ */
 
@@ -169,16 +171,34 @@ static struct line *lines;
 static uint64_t sink_is_there;
 static int log_level = -1; /* of the stderr sink; -1: none */
 
-void gq__lock_log(void)
+static void lock_log(void)
 {
 	pthread_mutex_lock(&log_lock);
 }
 
-void gq__unlock_log(bool in_child)
+static void unlock_log(void)
 {
-	if (in_child)
-		lines = NULL; /* their threads are not here */
 	pthread_mutex_unlock(&log_lock);
+}
+
+static void unlock_log_in_child(void)
+{
+	lines = NULL; /* their threads are not here */
+	pthread_mutex_unlock(&log_lock);
+}
+
+static void register_fork_handlers(void)
+{
+	pthread_atfork(lock_log, unlock_log, unlock_log_in_child);
+}
+
+/* A child finds the log's lock free, whatever other threads of its parent were at. Called before
+ * there can be anything to log. */
+static void guard_log(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, register_fork_handlers);
 }
 
 /* Under the lock: whether another thread is inside an earlier sink. */
@@ -194,7 +214,7 @@ void q_set_log(void (*fn)(int level, const char *text, void *user), void *user)
 {
 	uint64_t number;
 
-	gq__watch_forks();
+	guard_log();
 	pthread_mutex_lock(&log_lock);
 	number = ++log_sink.number;
 	log_sink.fn = fn;
@@ -267,6 +287,7 @@ bool gq__log_from_environment(void)
 	const char *value = getenv("GPUQ_LOG");
 	int level = -1;
 
+	guard_log();
 	if (value != NULL && value[0] != '\0') {
 		for (int i = 0; i < 4; i++)
 			if (strcmp(value, level_names[i]) == 0)

@@ -34,8 +34,4 @@ __attribute__((format(printf, 2, 3))) void gq__log(int level, const char *format
 /* Reads GPUQ_LOG. @return false, with q_last_error() set, when it is no level. */
 bool gq__log_from_environment(void);
 
-/* fork() waits until nobody is at the log's sink, so that the child can use it. */
-void gq__lock_log(void);
-void gq__unlock_log(bool in_child);
-
 #endif /* GPUQ_HOST_ERROR_H */

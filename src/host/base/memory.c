@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memory.c - the library's allocations, and the hooks with which tests make things go wrong. */
+/* memory.c - the library's allocations. */
 #include "host/base/memory.h"
 
 #include "device/protocol/protocol.h"
 #include "host/base/error.h"
-#include "host/base/sys.h"
+#include "host/base/fault.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,22 +13,6 @@
 enum { FROM_KERNEL_BYTES = 128 * 1024 };
 
 static uint64_t live_bytes;
-static uint32_t fault_countdown;
-
-bool gq__fault(void)
-{
-	uint32_t left = __atomic_load_n(&fault_countdown, __ATOMIC_RELAXED);
-
-	if (left == 0)
-		return false;
-	__atomic_store_n(&fault_countdown, left - 1, __ATOMIC_RELAXED);
-	return left == 1;
-}
-
-void gq__fault_set(unsigned n)
-{
-	__atomic_store_n(&fault_countdown, n, __ATOMIC_RELAXED);
-}
 
 size_t gq__alloc_live_bytes(void)
 {
@@ -78,28 +61,3 @@ void gq__free(void *memory, size_t bytes)
 	else
 		free(memory);
 }
-
-#if defined(GPUQ_CHAOS)
-/* Now and then let others run, or sleep, in the windows that the protocol must survive. */
-_Thread_local void (*gq__in_window)(void);
-
-void gq__chaos(void)
-{
-	static _Thread_local uint64_t state;
-
-	if (gq__in_window != NULL) {
-		gq__in_window();
-		return;
-	}
-	if (state == 0)
-		state = (uint64_t)(uintptr_t)&state | 1;
-	state ^= state << 13; /* xorshift64, Marsaglia 2003 */
-	state ^= state >> 7;
-	state ^= state << 17;
-	if (state % 64 == 0) {
-		sched_yield();
-	} else if (state % 4096 == 1) {
-		gq_sys_nap((long)(state >> 32) % 50000);
-	}
-}
-#endif

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* memory.h - the library's allocations, the arithmetic of their layout, and the hooks with which
- * tests make things go wrong. */
+/* memory.h - the library's allocations, and the arithmetic of their layout. */
 #ifndef GPUQ_HOST_MEMORY_H
 #define GPUQ_HOST_MEMORY_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,19 +24,7 @@ static inline uint32_t gq_log2(uint32_t power_of_two)
 void *gq__alloc(size_t bytes, const char *what);
 void gq__free(void *memory, size_t bytes);
 
-/*
- * Fault injection: whatever can fail for want of a resource asks gq__fault() first. After
- * gq__fault_set(n) the n-th question (from 1) is answered true, and no other; 0 is off.
- */
-bool gq__fault(void);
-void gq__fault_set(unsigned n);
 /* Bytes and blocks from gq__alloc() not yet given to gq__free(). */
 size_t gq__alloc_live_bytes(void);
-
-#if defined(GPUQ_CHAOS)
-/* What this thread does in every window of the protocol (GQ_WINDOW()), in place of a random delay:
- * with it a test is the other thread that comes between, each time. NULL: the delay. */
-extern _Thread_local void (*gq__in_window)(void);
-#endif
 
 #endif /* GPUQ_HOST_MEMORY_H */

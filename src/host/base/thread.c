@@ -2,6 +2,7 @@
 /* thread.c - starting the library's own threads. */
 #include "host/base/thread.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 

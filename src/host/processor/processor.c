@@ -3,6 +3,7 @@
 #include "host/processor/processor.h"
 
 #include "host/base/error.h"
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 
@@ -37,18 +38,32 @@ static const QProcessorImage *linked[MAX_LINKED];
 static unsigned n_linked;
 static bool overflowed;
 
-void gq__lock_processors(void)
+static void lock_registry(void)
 {
 	pthread_mutex_lock(&registry_lock);
 }
 
-void gq__unlock_processors(void)
+static void unlock_registry(void)
 {
 	pthread_mutex_unlock(&registry_lock);
 }
 
+static void register_fork_handlers(void)
+{
+	pthread_atfork(lock_registry, unlock_registry, unlock_registry);
+}
+
+/* A child finds the registry's lock free, whatever other threads of its parent were at. */
+static void guard_registry(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, register_fork_handlers);
+}
+
 void q_register_processor(const QProcessorImage *image)
 {
+	guard_registry();
 	pthread_mutex_lock(&registry_lock);
 	if (n_linked < MAX_LINKED)
 		linked[n_linked++] = image;
@@ -369,6 +384,7 @@ static bool find_linked(const char *name, struct gq_processor *out)
 
 bool gq__find_processor(const char *name, struct gq_processor *out)
 {
+	guard_registry();
 	if (name == NULL || name[0] == '\0')
 		return find_linked(NULL, out);
 	if (!is_path(name))

@@ -32,8 +32,4 @@ void gq__close_processor(struct gq_processor *processor);
 void *gq__keep_loaded(const void *address);
 void gq__let_go(void *library);
 
-/* fork() waits until nobody is at the list of processors, so that the child can use it. */
-void gq__lock_processors(void);
-void gq__unlock_processors(void);
-
 #endif /* GPUQ_HOST_PROCESSOR_H */

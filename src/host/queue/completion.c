@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* completion.c - from completions to results: reaping, polling, taking, waiting. */
+#include "host/base/fault.h"
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 #include "host/queue/queue.h"
@@ -787,7 +788,7 @@ bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t dea
 
 	gq__wait_begin_flag(&wait, &gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask))->armed,
 			    deadline_ns);
-	wait.looks = q->device->tend != NULL ? q : NULL;
+	gq_wait_tends(q, &wait);
 	do {
 		changed = gq_load_seq_cst_u64(state) != seen; /* [state.read], [sleep.look] */
 		more = false;

@@ -1,47 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* queue.c - making a queue and taking it apart. */
 #include "host/queue/queue.h"
+#include "host/base/fault.h"
 #include "host/base/sys.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-uint64_t gq__generation;
-uint64_t gq__start_pos = 1; /* so that no message has id 0 */
-
-/* In the parent. */
-static void before_fork(void)
-{
-	gq__lock_processors();
-	gq__lock_log();
-}
-
-static void after_fork(void)
-{
-	gq__unlock_log(false);
-	gq__unlock_processors();
-}
-
-/* In the child, which has one thread. */
-static void count_fork(void)
-{
-	gq__generation++;
-	gq__unlock_log(true);
-	gq__unlock_processors();
-}
-
-static void register_count_fork(void)
-{
-	pthread_atfork(before_fork, after_fork, count_fork);
-}
-
-void gq__watch_forks(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, register_count_fork);
-}
 
 QueueStatus gq__refuse_handle(const GpuQueue *q)
 {
@@ -61,6 +26,21 @@ void gq__tend_now_and_then(GpuQueue *q)
 	if (++turns % 64 == 0)
 		q->device->tend(q);
 }
+
+static void tend(void *q)
+{
+	((GpuQueue *)q)->device->tend(q);
+}
+
+/* Whether nothing is under way, for a waiter that only a completion can wake. */
+static bool is_idle(void *arg, const struct gq_event *event)
+{
+	const GpuQueue *q = arg;
+
+	return event == &q->any && gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
+}
+
+const struct gq_tender gq__queue_tender = { tend, is_idle };
 
 QueueStatus gq__device_failed(const GpuQueue *q)
 {

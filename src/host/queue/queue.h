@@ -8,6 +8,7 @@
 #include "device/device.h"
 #include "device/protocol/protocol.h"
 #include "host/base/error.h"
+#include "host/base/fork.h"
 #include "host/base/memory.h"
 #include "host/base/nvtx.h"
 #include "host/processor/processor.h"
@@ -164,11 +165,6 @@ struct GpuQueue {
 
 /* ---- entry checks ------------------------------------------------------------------------ */
 
-extern uint64_t gq__generation; /* counts forks between this process and its first ancestor */
-
-/* Make gq__generation count; every call that makes a handle calls it. */
-void gq__watch_forks(void);
-
 QueueStatus gq__refuse_handle(const GpuQueue *q);
 
 #define GQ_GENERATION_FAILED UINT64_MAX
@@ -272,12 +268,23 @@ static inline void gq_tend(GpuQueue *q)
 		gq__tend_now_and_then(q);
 }
 
+extern const struct gq_tender gq__queue_tender;
+
+/* It is a wait for what a consumer does. */
+static inline void gq_wait_tends(GpuQueue *q, struct gq_wait *w)
+{
+	if (q->device->tend != NULL) {
+		w->tender = &gq__queue_tender;
+		w->tended = q;
+	}
+}
+
 /* A wait for what a consumer does. */
 static inline void gq_wait_begin(GpuQueue *q, struct gq_wait *w, struct gq_event *event,
 				 uint64_t deadline_ns, uint64_t spin_ns)
 {
 	gq__wait_begin(w, event, deadline_ns, spin_ns);
-	w->looks = q->device->tend != NULL ? q : NULL;
+	gq_wait_tends(q, w);
 }
 
 /* completion.c */
@@ -306,8 +313,5 @@ void gq__drop_ref(GpuQueue *q);
 
 /* config.c */
 bool gq__resolve_config(const QueueConfig *cfg, QueueConfig *out);
-
-/* Where positions begin; tests move it to just below a wrap. Read by q_init(). */
-extern uint64_t gq__start_pos;
 
 #endif /* GPUQ_HOST_QUEUE_H */

@@ -3,6 +3,7 @@
 #include "host/region/region.h"
 
 #include "host/base/error.h"
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 #include "host/shm/mapping.h"

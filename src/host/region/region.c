@@ -10,11 +10,13 @@
 #include "host/region/region.h"
 
 #include "host/base/error.h"
+#include "host/base/fault.h"
+#include "host/base/fork.h"
 #include "host/base/memory.h"
-#include "host/queue/queue.h"
 #include "host/shm/mapping.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -19,6 +19,7 @@
  */
 #include "host/ring/ring.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 
 #include <inttypes.h>

@@ -9,6 +9,7 @@
  */
 #include "host/ring/ring.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 

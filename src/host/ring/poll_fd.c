@@ -14,6 +14,7 @@
  */
 #include "host/ring/ring.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 #include "host/base/thread.h"

@@ -40,6 +40,7 @@
  */
 #include "host/ring/move.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 
 #include <errno.h>

@@ -2,6 +2,7 @@
 /* ring.c - a ring's life: its memory, handles, closing, observation. */
 #include "host/ring/ring.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 #include "host/shm/mapping.h"

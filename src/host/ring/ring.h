@@ -12,7 +12,7 @@
 
 #include "device/protocol/protocol.h"
 #include "host/base/error.h"
-#include "host/queue/queue.h"
+#include "host/base/fork.h"
 #include "host/region/region.h"
 #include "host/shm/peer.h"
 #include "host/wait/wait.h"

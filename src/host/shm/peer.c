@@ -22,6 +22,7 @@
  */
 #include "host/shm/peer.h"
 
+#include "host/base/fault.h"
 #include "host/ring/ring.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* trace_write.c - what has been recorded: as a trace for viewers, and as percentiles. */
+#include "host/base/fault.h"
 #include "host/base/sys.h"
 #include "host/queue/queue.h"
 

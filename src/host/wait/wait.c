@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wait.c - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
-#include "host/queue/queue.h"
+#include "host/wait/wait.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -288,17 +288,16 @@ enum { SHORTEST_NAP_NS = 50000, LONGEST_NAP_NS = 2000000, IDLE_NAP_NS = 10000000
 /* Of who was to spin for longer than that, on a CPU where yields are slow. */
 enum { IMPATIENT_NAP_NS = 1000000 };
 
-/* When to look again at a queue whose consumers cannot wake anybody. */
-static uint64_t next_look(struct gq_wait *w, uint64_t now)
+/* When to tend again what cannot wake anybody. */
+static uint64_t next_tending(struct gq_wait *w, uint64_t now)
 {
-	const GpuQueue *q = w->looks;
 	uint64_t nap;
 
-	if (w->looks_since_ns == 0)
-		w->looks_since_ns = now;
-	nap = (now - w->looks_since_ns) / 16;
+	if (w->tended_since_ns == 0)
+		w->tended_since_ns = now;
+	nap = (now - w->tended_since_ns) / 16;
 	nap = nap < SHORTEST_NAP_NS ? SHORTEST_NAP_NS : nap > LONGEST_NAP_NS ? LONGEST_NAP_NS : nap;
-	if (w->event == &q->any && gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished))
+	if (w->tender->is_idle(w->tended, w->event))
 		nap = IDLE_NAP_NS;
 	return now + nap;
 }
@@ -308,11 +307,11 @@ static uint64_t nap_end(struct gq_wait *w)
 {
 	uint64_t now;
 
-	if (w->looks == NULL && w->nap_ns == GQ_FOR_EVER && w->spin_ns <= GQ_SPIN_NS)
+	if (w->tender == NULL && w->nap_ns == GQ_FOR_EVER && w->spin_ns <= GQ_SPIN_NS)
 		return GQ_FOR_EVER;
 	now = gq__now_ns();
-	if (w->looks != NULL)
-		return next_look(w, now);
+	if (w->tender != NULL)
+		return next_tending(w, now);
 	if (w->nap_ns != GQ_FOR_EVER)
 		return now + w->nap_ns;
 	/* It would look by itself, were yields not slow. */
@@ -334,14 +333,14 @@ static void sleep_until_woken(struct gq_wait *w)
 	if (slept != WOKEN && w->event != NULL)
 		gq_event_unregister(w->event, 1);
 	w->expired = slept == TIMED_OUT && !nap;
-	if (w->looks == NULL)
+	if (w->tender == NULL)
 		return;
 	if (slept == WOKEN) {
-		w->looks_since_ns = 0; /* something is under way again: be quick at first */
+		w->tended_since_ns = 0; /* something is under way again: be quick at first */
 		w->turns = 0;
 		w->spin_until_ns = 0;
 	}
-	w->looks->device->tend(w->looks);
+	w->tender->tend(w->tended);
 }
 
 bool gq__wait_next(struct gq_wait *w)

@@ -17,6 +17,17 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms);
 #define GQ_SPIN_NS 50000u
 
 /*
+ * What keeps something going that cannot wake anybody by itself, such as a GPU: who waits for it
+ * sleeps in naps, and tends it after each.
+ */
+struct gq_tender {
+	void (*tend)(void *tended);
+	/* Whether nothing is under way, so that only another thread's call can end a wait on the
+	 * event, and wakes: then naps may be long. */
+	bool (*is_idle)(void *tended, const struct gq_event *event);
+};
+
+/*
  * A wait, as a loop around an attempt:
  *
  *     struct gq_wait wait;
@@ -42,9 +53,9 @@ struct gq_wait {
 	uint32_t key;
 	bool registered;
 	bool expired;
-	/* A queue whose consumers cannot wake anybody: then sleep in naps, and look between. */
-	struct GpuQueue *looks;
-	uint64_t looks_since_ns;
+	const struct gq_tender *tender; /* NULL: what is waited for wakes */
+	void *tended;
+	uint64_t tended_since_ns;
 	bool shared; /* the flag is in memory shared between processes */
 };
 

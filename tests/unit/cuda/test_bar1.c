@@ -5,6 +5,7 @@
  * unit.X.standin.bar1 and stress.X.standin.bar1 run the other tests over it.
  */
 #include "device/cuda/driver/api.h"
+#include "host/base/fault.h"
 #include "standin.h"
 #include "support.h"
 

@@ -4,6 +4,7 @@
  * and NVRTC, compiling it and every call of NVRTC failing in turn. The real NVRTC: tests/cuda.
  */
 #include "device/cuda/driver/nvrtc.h"
+#include "host/base/fault.h"
 #include "standin.h"
 #include "standin_nvrtc.h"
 #include "support.h"
@@ -293,7 +294,7 @@ static void a_source_becomes_a_queue(void **state)
 	assert_string_equal(nvrtc->name(), path);
 	assert_memory_equal(nvrtc->source(), source, strlen(source));
 	assert_non_null(strstr(nvrtc->source(), "\n#include \"device/cuda/grid/grid.cuh\"\n"));
-	for (unsigned i = 0; i < GQ_NVRTC_HEADERS; i++) {
+	for (int i = 0; i < gq__nvrtc_header_count; i++) {
 		const char *text = nvrtc->header(gq__nvrtc_header_names[i]);
 
 		assert_non_null(text);

@@ -4,6 +4,7 @@
  * ahead and sealed, pulled, copied, described; bounded launches; what q_info() says of it all.
  */
 #include "device/cuda/host/cuda_device.h"
+#include "host/base/fault.h"
 #include "standin.h"
 #include "support.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_queue.c - life cycle, enqueue, batch, results: the promises of the original API. */
+#include "host/base/fault.h"
 #include "support.h"
 
 #include <stdlib.h>

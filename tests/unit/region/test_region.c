@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_region.c - the table of regions: what may be described, and how long it lives. */
+#include "host/base/fault.h"
 #include "support.h"
 
 #include "host/base/memory.h"

@@ -3,6 +3,7 @@
  * test_ring_memory.c - the memory that rings and tables are given: what a peer, a full file system
  * or a mistake could make of it is an error where the ring is made, and no signal later.
  */
+#include "host/base/fault.h"
 #include "support.h"
 
 #include "host/base/memory.h"

@@ -6,6 +6,7 @@
  * A user is stopped inside its copy by a page that it may not read, or, as a traced process, after
  * any number of instructions.
  */
+#include "host/base/fault.h"
 #include "support.h"
 
 #include "host/base/memory.h"

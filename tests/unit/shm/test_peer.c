@@ -3,6 +3,7 @@
  * test_peer.c - who uses a ring and whether it lives, and what follows for records. Under random
  * deaths: stress/stress_peers.c.
  */
+#include "host/base/fault.h"
 #include "support.h"
 
 #include "host/base/memory.h"

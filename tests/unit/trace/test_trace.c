@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_trace.c - the trace: every message once, its times in order, percentiles, file, failures. */
+#include "host/base/fault.h"
 #include "standin.h"
 #include "support.h"
 

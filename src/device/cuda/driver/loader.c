@@ -3,6 +3,7 @@
 #include "device/cuda/driver/loader.h"
 
 #include "host/base/error.h"
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 
 #include <dlfcn.h>

@@ -3,6 +3,7 @@
 #include "device/cuda/driver/nvrtc.h"
 
 #include "host/base/error.h"
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 
 #include <dlfcn.h>
@@ -357,7 +358,7 @@ static QueueStatus compile(const struct gq_nvrtc *n, const struct gq_compilation
 	QueueStatus status;
 	int result;
 
-	TRY(n, nvrtcCreateProgram, &program, text, job->path, GQ_NVRTC_HEADERS,
+	TRY(n, nvrtcCreateProgram, &program, text, job->path, gq__nvrtc_header_count,
 	    gq__nvrtc_header_texts, gq__nvrtc_header_names);
 	result = n->nvrtcCompileProgram(program, o->count, o->text);
 	status = hear(n, job, program, target, result);

@@ -43,9 +43,9 @@ struct gq_nvrtc {
 };
 
 /* The library's own headers, under the names by which they are included: nvrtc_headers.c. */
-enum { GQ_NVRTC_HEADERS = 11 };
-extern const char *const gq__nvrtc_header_names[GQ_NVRTC_HEADERS];
-extern const char *const gq__nvrtc_header_texts[GQ_NVRTC_HEADERS];
+extern const int gq__nvrtc_header_count;
+extern const char *const gq__nvrtc_header_names[];
+extern const char *const gq__nvrtc_header_texts[];
 
 struct gq_compilation {
 	const char *path;   /* the source's: for messages, and its folder is searched for headers */

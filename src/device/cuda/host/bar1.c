@@ -13,6 +13,8 @@
  */
 #include "device/cuda/host/cuda_device.h"
 
+#include "host/base/fault.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>

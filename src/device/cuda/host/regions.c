@@ -7,6 +7,7 @@
  * known until the table is bound again.
  */
 #include "device/cuda/host/cuda_device.h"
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/region/region.h"
 

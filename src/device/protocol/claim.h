@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* claim.h - a consumer's steps: claim a message, and decide what is to become of it. */
+#ifndef GPUQ_PROTOCOL_CLAIM_H
+#define GPUQ_PROTOCOL_CLAIM_H
+
+#include "device/protocol/channel.h"
+
+/*
+ * Starvation guard: a waiting class that one consumer has passed over this often, each time for a
+ * higher one, gets that consumer's next claim. Below that, order between classes is strict. The
+ * guard's own claims are not counted: with n consumers a message at the front of its class is
+ * passed over at most n * (GQ_PASS_LIMIT + 2) times; once more each where hints can be missed.
+ */
+#define GQ_PASS_LIMIT 256u
+
+struct gq_ageing { /* one a consumer, private to it; zero to begin with */
+	uint32_t passed[GQ_CLASSES];
+};
+
+/* Whether anything may be waiting. Sequentially consistent, as the sleeper's second look
+ * ([sleep.look]). */
+GQ_FN bool gq_word_ring_may_hold(const struct gq_word_ring *r)
+{
+	uint64_t pos = gq_load_relaxed_device_u64(r->head);
+	uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(r, pos)); /* [sleep.look] */
+
+	return !gq_word_ring_is_at(r, word, pos - gq_word_ring_size(r));
+}
+
+GQ_FN bool gq_work_waits(const struct gq_channel *ch)
+{
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		if (gq_word_ring_may_hold(&ch->ready[c]))
+			return true;
+	return false;
+}
+
+/* The slot at the front of one class, or GQ_NONE. See the entry published, copy it, claim it. */
+GQ_FN uint32_t gq_claim_from(const struct gq_word_ring *r, uint64_t slot_mask)
+{
+	for (;;) {
+		uint64_t pos = gq_load_relaxed_device_u64(r->head);
+		/* [message.claim] acquire: slot and payload; pairs with [message.publish] */
+		uint64_t word = gq_load_acquire_u64(gq_word_ring_entry(r, pos));
+
+		if (!gq_word_ring_is_at(r, word, pos)) {
+			if (gq_word_ring_is_at(r, word, pos - gq_word_ring_size(r)))
+				return GQ_NONE;
+			continue; /* our cursor was old */
+		}
+		GQ_WINDOW();
+		/* Relaxed: exclusion is all it is for; what the claimer reads comes with
+		 * [message.claim]. The entry is reused only after this slot has been completed,
+		 * returned and published. */
+		if (gq_cas_relaxed_device_u64(r->head, pos, pos + 1))
+			return (uint32_t)(gq_word_ring_value(r, word) & slot_mask);
+	}
+}
+
+/* Claim the next message: higher classes first, first come first served within one. */
+GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_ageing *ageing)
+{
+	for (uint32_t c = 0; c < GQ_CLASSES - 1; c++) {
+		if (ageing->passed[c] >= GQ_PASS_LIMIT) {
+			uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
+
+			ageing->passed[c] = 0;
+			if (slot != GQ_NONE)
+				return slot;
+		}
+	}
+	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
+		uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
+
+		if (slot == GQ_NONE)
+			continue;
+		ageing->passed[c] = 0;
+		for (uint32_t d = 0; d < c; d++)
+			ageing->passed[d] =
+				gq_word_ring_may_hold(&ch->ready[d]) ? ageing->passed[d] + 1 : 0;
+		return slot;
+	}
+	return GQ_NONE;
+}
+
+/*
+ * What is to become of a claimed message, decided here and nowhere else.
+ * @param cancel  the slot's word of that name
+ * @param now_ns  CLOCK_MONOTONIC; may be 0 when the slot has no deadline
+ * @return 0: run it; else the outcome it ends with.
+ */
+GQ_FN uint32_t gq_decide_on(uint64_t msg_id, uint64_t cancel, uint64_t deadline_ns,
+			    uint64_t control, uint64_t now_ns)
+{
+	if ((control & GQ_CONTROL_CANCEL) != 0 || cancel == msg_id)
+		return GQ_OUTCOME_CANCELLED;
+	if (deadline_ns != 0 && now_ns >= deadline_ns)
+		return GQ_OUTCOME_EXPIRED;
+	return 0;
+}
+
+GQ_FN uint32_t gq_decide(const struct gq_slot *slot, uint64_t control, uint64_t now_ns)
+{
+	/* Relaxed: the id in it says which message is meant; nothing else is published by it. */
+	return gq_decide_on(slot->msg_id, gq_load_relaxed_u64(&slot->cancel), slot->deadline_ns,
+			    control, now_ns);
+}
+
+/* The outcome of a message that has run. */
+GQ_FN uint32_t gq_outcome_of(uint32_t status, uint32_t out_len, uint32_t cap)
+{
+	const uint32_t largest = GQ_OUTCOME_MAX_STATUS;
+
+	if (status != 0)
+		return (uint32_t)GQ_OUTCOME_REPORTED + (status < largest ? status : largest);
+	return out_len > cap ? (uint32_t)GQ_OUTCOME_FAILED : out_len;
+}
+
+#endif /* GPUQ_PROTOCOL_CLAIM_H */

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * word_ring.h - a ring of 64-bit words: the pool of free slots, the classes of published messages,
+ * the completions, and the rings of gpuq/ring.h are all made of it.
+ */
+#ifndef GPUQ_PROTOCOL_WORD_RING_H
+#define GPUQ_PROTOCOL_WORD_RING_H
+
+#include "device/protocol/atomics.h"
+#include "device/protocol/layout.h"
+
+/*
+ * Positions are free-running and 64-bit; entry = position & mask. An entry word carries a tag made
+ * from the position in its upper bits and a value in the lower ones, so that "published" means
+ * "the tag is the position's" and nothing is ever cleared. Two positions a lap apart always differ
+ * in their tag; a tag repeats only after 2^(64 - shift + drop) positions.
+ *
+ * The words themselves (entry, head, tail) may lie in different memories; this is only a view of
+ * them, constant after setup.
+ */
+struct gq_word_ring {
+	uint64_t *entry; /* 2^order words */
+	uint64_t *head;  /* next position to take; written by takers */
+	uint64_t *tail;  /* a position all before which are published; written by putters */
+	/* Masks and a factor in place of shifts, which by a variable count are slow: */
+	uint64_t mask;       /* entries - 1 */
+	uint64_t value_mask; /* the bits of a word below its tag */
+	uint64_t kept;       /* the bits of a position that its tag is made of */
+	uint64_t scale;      /* tag = kept bits of the position * scale */
+	uint32_t order;      /* log2 of the number of entries */
+	uint32_t shift;      /* bits of an entry's value */
+};
+
+/*
+ * @param shift  bits of an entry's value
+ * @param drop   low bits of a position that its tag leaves out; at most order, at most shift
+ */
+GQ_FN struct gq_word_ring gq_word_ring_of(uint64_t *entry, uint64_t *head, uint64_t *tail,
+					  uint32_t order, uint32_t shift, uint32_t drop)
+{
+	struct gq_word_ring r;
+
+	r.entry = entry;
+	r.head = head;
+	r.tail = tail;
+	r.mask = (UINT64_C(1) << order) - 1;
+	r.value_mask = (UINT64_C(1) << shift) - 1;
+	r.kept = ~((UINT64_C(1) << drop) - 1);
+	r.scale = UINT64_C(1) << (shift - drop);
+	r.order = order;
+	r.shift = shift;
+	return r;
+}
+
+GQ_FN uint64_t gq_word_ring_size(const struct gq_word_ring *r)
+{
+	return r->mask + 1;
+}
+
+GQ_FN uint64_t *gq_word_ring_entry(const struct gq_word_ring *r, uint64_t pos)
+{
+	return &r->entry[pos & r->mask];
+}
+
+/* The tag that position `pos` gives its entry, in place. */
+GQ_FN uint64_t gq_word_ring_tag(const struct gq_word_ring *r, uint64_t pos)
+{
+	return (pos & r->kept) * r->scale;
+}
+
+GQ_FN uint64_t gq_word_ring_value(const struct gq_word_ring *r, uint64_t word)
+{
+	return word & r->value_mask;
+}
+
+GQ_FN bool gq_word_ring_is_at(const struct gq_word_ring *r, uint64_t word, uint64_t pos)
+{
+	return (word & ~r->value_mask) == gq_word_ring_tag(r, pos);
+}
+
+/* Signed distance of two free-running positions. */
+GQ_FN int64_t gq_pos_diff(uint64_t a, uint64_t b)
+{
+	return (int64_t)(a - b);
+}
+
+/*
+ * One try to advance the tail to at least `end`; everything before it has been seen published.
+ * @return whether it is there. False: another has raised it meanwhile, by one at least.
+ */
+GQ_FN bool gq_word_ring_try_raise(const struct gq_word_ring *r, uint64_t end)
+{
+	/* [tail.read] acquire: pairs with [tail.raise] */
+	uint64_t tail = gq_load_acquire_u64(r->tail);
+
+	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for who waits until
+	 * all slots are back: [wake.look]. */
+	return gq_pos_diff(tail, end) >= 0 || gq_cas_seq_cst_u64(r->tail, tail, end);
+}
+
+/* Advance it there. It is less than a lap behind, so as each try that fails has seen it raised, a
+ * lap's tries do; only where somebody writes nonsense they do not. */
+GQ_FN void gq_word_ring_raise_tail(const struct gq_word_ring *r, uint64_t end)
+{
+	for (uint64_t left = gq_word_ring_size(r); left != 0 && !gq_word_ring_try_raise(r, end);
+	     left--)
+		;
+}
+
+enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
+
+/*
+ * One step of publishing a value at the next free position, from `*pos` on, which moves past it.
+ *
+ * Lock-free: a failed swap means that another putter published. Whoever holds a value to put is
+ * owed room by conservation (a slot is in one place at a time), so the ring is never full here.
+ * Source: the entry-swap queue with a helped tail of Tsigas and Zhang (SPAA 2001), with full
+ * positions in place of their two null values.
+ *
+ * @param bar  a bit of values, or 0: where the next free position's entry has it, nothing is put
+ *             there nor behind it (see gq_word_ring_try_bar())
+ */
+GQ_FN enum gq_put gq_word_ring_try_put_unless(const struct gq_word_ring *r, uint64_t *pos,
+					      uint64_t value, uint64_t bar)
+{
+	uint64_t *entry = gq_word_ring_entry(r, *pos);
+	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. [class.look]
+	 */
+	uint64_t old = gq_load_acquire_u64(entry);
+
+	if (gq_word_ring_is_at(r, old, *pos)) {
+		/* Another's, who may stand still before raising the tail. Whoever goes past raises
+		 * it, so the tail is never a lap behind. One try does: if it fails, another has
+		 * raised it; so since *pos was loaded from the tail, the tail has been raised as
+		 * often as *pos has gone past an entry, and is behind *pos by no more than what the
+		 * caller has itself put in between: less than a lap. */
+		++*pos;
+		(void)gq_word_ring_try_raise(r, *pos);
+	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
+		if ((old & bar) != 0)
+			return GQ_PUT_BARRED;
+		GQ_WINDOW();
+		/* [pool.return], [message.publish], [message.complete] release: publishes the slot,
+		 * to [pool.take], [message.claim], [message.reap]. Sequentially consistent because
+		 * [wake.look] follows: see gq_event. */
+		if (gq_cas_seq_cst_u64(entry, old, gq_word_ring_tag(r, *pos) | value)) {
+			++*pos;
+			return GQ_PUT_DONE;
+		}
+	} else {
+		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
+	}
+	return GQ_PUT_AGAIN;
+}
+
+/* @return whether it is published; false: step again. */
+GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
+{
+	return gq_word_ring_try_put_unless(r, pos, value, 0) == GQ_PUT_DONE;
+}
+
+/*
+ * One step of barring a ring for good: a bit in the entry of the next free position, whatever else
+ * is in that word (the entry of a lap ago: taken, or in a full ring still to be taken). Putters
+ * swap the very word that the bit changes, so each has published before it or finds it. Idempotent.
+ *
+ * @return whether it is barred, at `*pos`; false: step again.
+ */
+GQ_FN bool gq_word_ring_try_bar(const struct gq_word_ring *r, uint64_t *pos, uint64_t bar)
+{
+	uint64_t *entry = gq_word_ring_entry(r, *pos);
+	uint64_t old = gq_load_acquire_u64(entry); /* [tail.read] acquire, as for a putter */
+
+	if (gq_word_ring_is_at(r, old, *pos)) {
+		++*pos;
+		gq_word_ring_raise_tail(r, *pos);
+	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
+		GQ_WINDOW();
+		/* [class.bar] release: that the ring is closed. */
+		return (old & bar) != 0 || gq_cas_seq_cst_u64(entry, old, old | bar);
+	} else {
+		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
+	}
+	return false;
+}
+
+/* Publish one value. The caller raises the tail to `*pos` when it has put its last. */
+GQ_FN void gq_word_ring_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
+{
+	while (!gq_word_ring_try_put(r, pos, value))
+		;
+}
+
+GQ_FN void gq_word_ring_put_one(const struct gq_word_ring *r, uint64_t value)
+{
+	/* [tail.read] acquire: pairs with [tail.raise] */
+	uint64_t pos = gq_load_acquire_u64(r->tail);
+
+	gq_word_ring_put(r, &pos, value);
+	GQ_WINDOW();
+	gq_word_ring_raise_tail(r, pos);
+}
+
+#endif /* GPUQ_PROTOCOL_WORD_RING_H */
