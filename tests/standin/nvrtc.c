@@ -15,7 +15,7 @@
 #define DECLARE(type, name, parameters) EXPORT type name parameters;
 GQ_NVRTC_ENTRIES(DECLARE)
 
-enum { MAX_KNOWN = 32, MAX_HEADERS = 16 };
+enum { MAX_KNOWN = 32, MAX_HEADERS = 32 };
 
 struct _nvrtcProgram {
 	bool compiled;
