@@ -655,7 +655,7 @@ Q_API QueueStatus q_info(GpuQueue *q, QueueInfo *out);
  *
  * Of each message that has finished: when it was enqueued, visible to consumers, claimed, done and
  * seen, on CLOCK_MONOTONIC. A consumer's times are the device's, aligned (TraceSummary says how
- * well) and, where they still contradict the host's, moved between them. The first
+ * well) and, where they still contradict the host's, moved between them together. The first
  * cfg.trace_records are kept and all further ones only counted.
  *
  * With the environment variable GPUQ_TRACE=FILE, q_shutdown() does this by itself, with failures in

@@ -53,17 +53,21 @@ static uint64_t between(uint64_t t, uint64_t low, uint64_t high)
 
 /*
  * A message's times in order. The host's are: one clock, and one thing after the other. A device's
- * clock is off by a little, and what the host has seen is surer.
+ * clock is off by a little, and what the host has seen is surer. But both of the device's are off
+ * by the same, so the time between them is right: they move together.
  * @return whether a time had to be moved
  */
 static bool put_in_order(struct gq_trace_record *r)
 {
 	const uint64_t claimed_ns = r->claimed_ns, done_ns = r->done_ns;
+	uint64_t took_ns;
 
 	if (claimed_ns == 0)
 		return false;
-	r->claimed_ns = between(claimed_ns, r->visible_ns, r->seen_ns);
-	r->done_ns = between(done_ns, r->claimed_ns, r->seen_ns);
+	took_ns =
+		between(done_ns, claimed_ns, claimed_ns + r->seen_ns - r->visible_ns) - claimed_ns;
+	r->claimed_ns = between(claimed_ns, r->visible_ns, r->seen_ns - took_ns);
+	r->done_ns = r->claimed_ns + took_ns;
 	return r->claimed_ns != claimed_ns || r->done_ns != done_ns;
 }
 

@@ -331,8 +331,44 @@ static void what_was_moved_into_the_next_message_stays_before_it(void **state)
 	q->trace->clock_error_ns = 30000;
 	assert_int_equal(summary_of(q).adjusted, 1);
 	assert_int_equal(summary_of(q).stage[Q_STAGE_WAIT].max_ns, 835430 - 810829);
-	assert_int_equal(summary_of(q).stage[Q_STAGE_PROCESS].p50_ns, 0);
+	assert_int_equal(summary_of(q).stage[Q_STAGE_PROCESS].p50_ns, 835050 - 834739);
 	write_and_check(q, 2);
+	q_shutdown(q);
+}
+
+/* Behind, ahead, and longer than there was time for, as by a clock that is no use at all. */
+static void a_clock_that_is_off_changes_no_time_in_the_processor(void **state)
+{
+	static const struct {
+		uint64_t claimed_ns, done_ns, process_ns, wait_ns, notice_ns;
+	} cases[] = {
+		{ 1100, 1900, 800, 100, 100 }, /* as it was */
+		{ 900, 1700, 800, 0, 200 },    { 100, 900, 800, 0, 200 },
+		{ 1300, 2100, 800, 200, 0 },   { 2500, 3300, 800, 200, 0 },
+		{ 900, 2100, 1000, 0, 0 },     { 1000, 2000, 1000, 0, 0 },
+	};
+	GpuQueue *q = make_traced(4);
+
+	(void)state;
+	q->trace->clock_error_ns = 2000;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const bool off = cases[i].claimed_ns < 1000 || cases[i].done_ns > 2000;
+		TraceSummary s;
+
+		q->trace->record[0] = (struct gq_trace_record){ .msg_id = 1,
+								.enqueued_ns = 1000,
+								.visible_ns = 1000,
+								.claimed_ns = cases[i].claimed_ns,
+								.done_ns = cases[i].done_ns,
+								.seen_ns = 2000 };
+		q->trace->used = 1;
+		s = summary_of(q);
+		assert_int_equal(s.adjusted, off);
+		assert_int_equal(s.stage[Q_STAGE_PROCESS].max_ns, cases[i].process_ns);
+		assert_int_equal(s.stage[Q_STAGE_WAIT].max_ns, cases[i].wait_ns);
+		assert_int_equal(s.stage[Q_STAGE_NOTICE].max_ns, cases[i].notice_ns);
+		write_and_check(q, 1);
+	}
 	q_shutdown(q);
 }
 
@@ -594,6 +630,7 @@ int main(void)
 		cmocka_unit_test(what_there_is_no_room_for_is_counted),
 		cmocka_unit_test(percentiles_are_those_of_the_records),
 		cmocka_unit_test(what_was_moved_into_the_next_message_stays_before_it),
+		cmocka_unit_test(a_clock_that_is_off_changes_no_time_in_the_processor),
 		cmocka_unit_test(a_file_that_cannot_be_written_has_a_reason),
 		cmocka_unit_test(every_failing_resource_is_survived),
 		cmocka_unit_test(bad_configurations_are_refused),
