@@ -35,9 +35,8 @@ install(EXPORT gpuqTargets NAMESPACE gpuq:: DESTINATION "${gpuq_package_dir}"
 	COMPONENT development)
 configure_package_config_file(cmake/gpuqConfig.cmake.in "${PROJECT_BINARY_DIR}/gpuqConfig.cmake"
 	INSTALL_DESTINATION "${gpuq_package_dir}")
-# Below 1.0 a minor release may change the interface.
-write_basic_package_version_file("${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake"
-	COMPATIBILITY SameMinorVersion)
+configure_file(cmake/gpuqConfigVersion.cmake.in
+	"${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake" @ONLY)
 install(FILES
 	"${PROJECT_BINARY_DIR}/gpuqConfig.cmake"
 	"${PROJECT_BINARY_DIR}/gpuqConfigVersion.cmake"
