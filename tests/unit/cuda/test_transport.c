@@ -289,6 +289,31 @@ static void an_expired_message_does_not_wait_for_its_copy(void **state)
 	q_shutdown(q);
 }
 
+static void *copies_come_late(void *unused)
+{
+	(void)unused;
+	nap_ms(1500); /* longer than the rounds in which nothing comes */
+	standin->set(STANDIN_COPIES_HELD, 0);
+	return NULL;
+}
+
+/* As on a busy machine: three rounds of half a second in all, and nothing has come. */
+static void a_copy_that_comes_late_is_not_refused(void **state)
+{
+	QueueConfig cfg = cuda_config(4, 2000);
+	pthread_t other;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.transport = Q_TRANSPORT_COPY;
+	standin->set(STANDIN_COPIES_HELD, 1);
+	assert_int_equal(pthread_create(&other, NULL, copies_come_late, NULL), 0);
+	q = make_queue_from(&cfg);
+	pthread_join(other, NULL);
+	echoes(q, 2000, 1);
+	q_shutdown(q);
+}
+
 static void reservations_are_copied_when_committed(void **state)
 {
 	QueueConfig cfg = cuda_config(2, 500);
@@ -920,6 +945,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(long_messages_come_by_the_copy_engine),
 		cmocka_unit_test(a_cancelled_or_expired_copy_harms_nobody),
 		cmocka_unit_test(an_expired_message_does_not_wait_for_its_copy),
+		cmocka_unit_test(a_copy_that_comes_late_is_not_refused),
 		cmocka_unit_test(reservations_are_copied_when_committed),
 		cmocka_unit_test(where_nothing_can_be_copied_it_is_pulled_or_refused),
 		cmocka_unit_test(the_transport_is_measured_and_can_be_chosen),

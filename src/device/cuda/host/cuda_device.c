@@ -12,6 +12,7 @@
 #include "host/base/thread.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,9 @@ enum {
 	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
 	TEND_NS = 1000000,          /* how often the driver is asked */
 };
-#define START_TIMEOUT_NS UINT64_C(10000000000)
-#define QUIET_TIMEOUT_NS UINT64_C(2000000000)
+#define START_TIMEOUT_NS  UINT64_C(10000000000)
+#define GIVE_WAY_AFTER_NS UINT64_C(50000)
+#define QUIET_TIMEOUT_NS  UINT64_C(2000000000)
 
 /* Queues with a grid: allocating and freeing waits for every kernel of the context, so their grids
  * have to leave for a moment. */
@@ -576,15 +578,20 @@ uint64_t gq__cuda_post_ping(struct gq_cuda *c, enum gq_ping what)
 	return ping;
 }
 
+/* An answer comes in microseconds, and is timed: only who has waited much longer gives way. */
 bool gq__cuda_await_pong(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 {
 	const uint64_t begun = gq__now_ns();
+	uint64_t waited;
 
 	do {
 		gq_cpu_relax();
 		if (gq_load_acquire_u64(&c->link->report.pong) == ping) /* [report.read] */
 			return true;
-	} while (gq__now_ns() - begun < patience_ns && !has_parked(c));
+		waited = gq__now_ns() - begun;
+		if (waited > GIVE_WAY_AFTER_NS)
+			sched_yield();
+	} while (waited < patience_ns && !has_parked(c));
 	return false;
 }
 
