@@ -40,6 +40,9 @@ endforeach()
 
 # Where order and hanging messages do not matter: the other images too.
 foreach(test exactly_once capacity cancel)
+	if(GPUQ_SANITIZE MATCHES "address" AND test STREQUAL "capacity")
+		continue() # exactly_once touches the same memory and more; tsan and release have it
+	endif()
 	foreach(image thread block warps)
 		add_test(NAME stress.${test}.standin.${image} COMMAND stress_${test})
 		gpuq_test_properties(LABELS stress PROCESSORS 2 TESTS stress.${test}.standin.${image})
