@@ -180,9 +180,10 @@ static bool transient(QueueStatus status)
 static void expect_mine(struct gq_ring_record *record, uint64_t owner)
 {
 	must(gq_ring_record_of(ring) == record, "another record");
-	must(gq_load_acquire_u64(&record->owner) == owner,
-	     "taken for dead while alive: %" PRIx64 " is %" PRIx64 " now", owner, record->owner);
-	must(gq__peer_life(record, owner) == GQ_LIFE_ALIVE, "dead to itself");
+	must(gq_load_acquire_u64(&record->identity.owner) == owner,
+	     "taken for dead while alive: %" PRIx64 " is %" PRIx64 " now", owner,
+	     record->identity.owner);
+	must(gq__peer_life(&record->identity, owner) == GQ_LIFE_ALIVE, "dead to itself");
 }
 
 static void send_one(struct rng *r, uint32_t index, struct slot *s)
@@ -258,7 +259,7 @@ static void *use(void *arg)
 
 	make_trap();
 	must(record != NULL, "%s", q_last_error());
-	owner = gq_load_acquire_u64(&record->owner);
+	owner = gq_load_acquire_u64(&record->identity.owner);
 	while (get(*t->leave) == STAY || get(*t->leave) == EXIT_IN_CALLS) {
 		if (arena->mortal_receivers && rng_one_in(&r, 2))
 			receive_one(&r, s);

@@ -106,8 +106,8 @@ static void give_back(RingQueue *r, uint32_t i, uint64_t owner)
 
 	if (r->bound[i] == owner)
 		r->bound[i] = 0;
-	if (gq_load_relaxed_u64(&record->owner) == owner && is_idle(op_of(record)))
-		gq_cas_acq_rel_u64(&record->owner, owner, 0);
+	if (gq_load_relaxed_u64(&record->identity.owner) == owner && is_idle(op_of(record)))
+		gq_cas_acq_rel_u64(&record->identity.owner, owner, 0);
 }
 
 void gq__ring_unlist(RingQueue *r)
@@ -277,7 +277,7 @@ static struct gq_ring_record *inherit(RingQueue *r, uint64_t me)
 		const uint64_t owner = r->bound[i];
 
 		if (owner != 0 && gq_owner_id(owner) == gq_owner_id(me) && is_idle(op_of(record)) &&
-		    gq_cas_acq_rel_u64(&record->owner, owner, me))
+		    gq_cas_acq_rel_u64(&record->identity.owner, owner, me))
 			return record;
 	}
 	return NULL;
@@ -288,8 +288,8 @@ static struct gq_ring_record *take_free(RingQueue *r, uint64_t me)
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
 		struct gq_ring_record *record = &r->head->record[i];
 
-		if (gq_load_relaxed_u64(&record->owner) == 0 &&
-		    gq_cas_acq_rel_u64(&record->owner, 0, me))
+		if (gq_load_relaxed_u64(&record->identity.owner) == 0 &&
+		    gq_cas_acq_rel_u64(&record->identity.owner, 0, me))
 			return record;
 	}
 	return NULL;
@@ -300,16 +300,17 @@ static struct gq_ring_record *take_over(RingQueue *r, uint64_t me, bool *stuck)
 {
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
 		struct gq_ring_record *record = &r->head->record[i];
-		const uint64_t owner = gq_load_acquire_u64(&record->owner);
+		const uint64_t owner = gq_load_acquire_u64(&record->identity.owner);
 		const uint64_t op = op_of(record);
 
 		/* Dead for good: if it was idle before it was found dead and still is, it ended
 		 * idle. And the record is still its own, or the swap fails. */
-		if (gq__peer_life(record, owner) != GQ_LIFE_DEAD)
+		if (gq__peer_life(&record->identity, owner) != GQ_LIFE_DEAD)
 			continue;
 		if (!is_idle(op))
 			*stuck = true;
-		else if (op_of(record) == op && gq_cas_acq_rel_u64(&record->owner, owner, me))
+		else if (op_of(record) == op &&
+			 gq_cas_acq_rel_u64(&record->identity.owner, owner, me))
 			return record;
 	}
 	return NULL;
@@ -326,14 +327,14 @@ static void sweep(RingQueue *r, uint64_t turn)
 {
 	for (uint32_t i = 0; i < SWEPT; i++) {
 		struct gq_ring_record *record = &r->head->record[(turn * SWEPT + i) % GQ_RECORDS];
-		const uint64_t owner = gq_load_acquire_u64(&record->owner);
+		const uint64_t owner = gq_load_acquire_u64(&record->identity.owner);
 		const uint64_t op = op_of(record);
 
-		if (owner == 0 || !gq__peer_is_gone(record, owner))
+		if (owner == 0 || !gq__peer_is_gone(&record->identity, owner))
 			continue;
-		gq__peer_say_dead(record, owner);
+		gq__peer_say_dead(&record->identity, owner);
 		if (is_idle(op) && op_of(record) == op)
-			gq_cas_acq_rel_u64(&record->owner, owner, 0);
+			gq_cas_acq_rel_u64(&record->identity.owner, owner, 0);
 	}
 }
 
@@ -346,7 +347,7 @@ static bool is_described(const RingQueue *r, uint64_t owner)
 {
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
 		/* [owner.read] */
-		const uint64_t word = gq_load_acquire_u64(&r->head->record[i].described);
+		const uint64_t word = gq_load_acquire_u64(&r->head->record[i].identity.described);
 
 		if (word == owner || word == ~owner)
 			return true;
@@ -377,7 +378,7 @@ static struct gq_ring_record *bind_now(RingQueue *r, bool *stuck)
 	}
 	pthread_mutex_unlock(&lock);
 	if (record != NULL)
-		gq__peer_describe(record, me);
+		gq__peer_describe(&record->identity, me);
 	return record;
 }
 
@@ -450,11 +451,11 @@ uint32_t gq__ring_count_unjudged(RingQueue *r)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const uint64_t owner = gq_load_relaxed_u64(&r->head->record[i].owner);
+		const uint64_t owner = gq_load_relaxed_u64(&r->head->record[i].identity.owner);
 
 		n += owner != 0 && (here == 0 || gq_owner_namespace(owner) != here) &&
 		     !is_bound_here(owner) &&
-		     gq__peer_life(&r->head->record[i], owner) == GQ_LIFE_UNKNOWN;
+		     gq__peer_life(&r->head->record[i].identity, owner) == GQ_LIFE_UNKNOWN;
 	}
 	if (n != 0)
 		tell_of_unjudged(r);
@@ -462,12 +463,12 @@ uint32_t gq__ring_count_unjudged(RingQueue *r)
 }
 
 /* The judgement of q_ring_recover(): its caller vouches for all that are not of this process. */
-static enum gq_life vouched(struct gq_ring_record *record, uint64_t owner)
+static enum gq_life vouched(struct gq_peer_identity *identity, uint64_t owner)
 {
 	if (owner == 0 || is_bound_here(owner))
-		return gq__peer_life(record, owner);
-	if (record != NULL)
-		gq__peer_say_dead(record, owner);
+		return gq__peer_life(identity, owner);
+	if (identity != NULL)
+		gq__peer_say_dead(identity, owner);
 	return GQ_LIFE_DEAD;
 }
 
@@ -475,12 +476,12 @@ static void release_the_dead(RingQueue *r)
 {
 	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
 		struct gq_ring_record *record = &r->head->record[i];
-		const uint64_t owner = gq_load_acquire_u64(&record->owner);
+		const uint64_t owner = gq_load_acquire_u64(&record->identity.owner);
 		const uint64_t op = op_of(record);
 
-		if (owner != 0 && vouched(record, owner) == GQ_LIFE_DEAD && is_idle(op) &&
-		    op_of(record) == op)
-			gq_cas_acq_rel_u64(&record->owner, owner, 0);
+		if (owner != 0 && vouched(&record->identity, owner) == GQ_LIFE_DEAD &&
+		    is_idle(op) && op_of(record) == op)
+			gq_cas_acq_rel_u64(&record->identity.owner, owner, 0);
 	}
 }
 
@@ -517,14 +518,14 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_reco
 			continue;
 		}
 		other = &r->head->record[holder - 1];
-		owner = gq_load_acquire_u64(&other->owner);
+		owner = gq_load_acquire_u64(&other->identity.owner);
 		/* [operation.read] acquire: the positions that it left. */
 		if ((gq_load_acquire_u64(&other->op) & GQ_OP_MASK) != op) {
 			if (gq_cas_acq_rel_u64(role, holder, mine_now))
 				return Q_OK;
 			continue;
 		}
-		if (gq__peer_life(other, owner) != GQ_LIFE_DEAD)
+		if (gq__peer_life(&other->identity, owner) != GQ_LIFE_DEAD)
 			return gq__fail(Q_ERR_POLICY,
 					"two threads at once on one side of a ring made with "
 					"Q_RING_SINGLE");

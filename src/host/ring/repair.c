@@ -304,16 +304,16 @@ static uint8_t *found_of(const RingQueue *r, struct gq_ring_inquest *q)
 static bool is_at(const struct gq_ring_record *record, const struct operation *o)
 {
 	/* [peer.bind] acquire: pairs with [peer.free] */
-	return op_of(record) == o->op && gq_load_acquire_u64(&record->owner) == o->owner;
+	return op_of(record) == o->op && gq_load_acquire_u64(&record->identity.owner) == o->owner;
 }
 
 /* Whether a record's thread has died inside an operation, and then which. */
 static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct operation *o)
 {
 	o->op = op_of(record);
-	o->owner = gq_load_acquire_u64(&record->owner); /* [peer.bind] */
-	return is_inside(o->op) && o->owner != 0 && judge(record, o->owner) == GQ_LIFE_DEAD &&
-	       is_at(record, o);
+	o->owner = gq_load_acquire_u64(&record->identity.owner); /* [peer.bind] */
+	return is_inside(o->op) && o->owner != 0 &&
+	       judge(&record->identity, o->owner) == GQ_LIFE_DEAD && is_at(record, o);
 }
 
 /* ---- the lock: within one call --------------------------------------------------------------- */
@@ -322,8 +322,9 @@ static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct o
 static bool is_gone(const RingQueue *r, uint64_t owner, gq_judge *judge)
 {
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if (gq_load_acquire_u64(&r->head->record[i].owner) == owner) /* [peer.bind] */
-			return judge(&r->head->record[i], owner) == GQ_LIFE_DEAD;
+		if (gq_load_acquire_u64(&r->head->record[i].identity.owner) ==
+		    owner) /* [peer.bind] */
+			return judge(&r->head->record[i].identity, owner) == GQ_LIFE_DEAD;
 	/* It has given its record back, or another has found it dead; or it never had one. */
 	return !gq_owner_is_unbound(owner) || judge(NULL, owner) == GQ_LIFE_DEAD;
 }
@@ -508,7 +509,7 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 			continue;
 		gq_store_release_u64(&record->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
 		/* From the dead to nobody: idle, it may have been bound by another already. */
-		gq_cas_acq_rel_u64(&record->owner, q->dead[i].owner, 0); /* [peer.free] */
+		gq_cas_acq_rel_u64(&record->identity.owner, q->dead[i].owner, 0); /* [peer.free] */
 		gq_fetch_add_relaxed_u64(&repair->repairs, 1);
 		repaired++;
 	}

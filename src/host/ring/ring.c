@@ -486,7 +486,7 @@ QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 		out->full += gq_load_relaxed_u64(&record->full);
 		out->empty += gq_load_relaxed_u64(&record->empty);
 		out->refused += gq_load_relaxed_u64(&record->refused);
-		out->threads += gq_load_relaxed_u64(&record->owner) != 0;
+		out->threads += gq_load_relaxed_u64(&record->identity.owner) != 0;
 	}
 	out->unjudged = gq__ring_count_unjudged(r);
 	return Q_OK;

@@ -24,7 +24,7 @@
 /* ---- in shared memory ------------------------------------------------------------------------ */
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
-#define GQ_RING_VERSION 2u
+#define GQ_RING_VERSION 3u
 #define GQ_RECORDS      Q_RING_MAX_THREADS
 
 /* What the ring is: written by q_ring_create(), constant from `ready` on. */
@@ -86,7 +86,6 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  * thread only, so counting costs no locked operation; by others only once it is dead.
  */
 struct gq_ring_record {
-	uint64_t owner; /* who, in this binding: see peer.h; 0: free */
 	/* gq_op; [operation.end], [operation.read]. Counts on over all owners: never set back */
 	uint64_t op;
 	/* Single mode: what the operation will have done when it is complete (see repair.c).
@@ -102,11 +101,7 @@ struct gq_ring_record {
 	uint64_t full;
 	uint64_t empty;
 	uint64_t refused;
-	/* What more is known of `owner` (peer.c), if `described` is equal to it: [owner.write],
-	 * [owner.read]. */
-	uint64_t described;
-	uint64_t began;
-	uint64_t place;
+	struct gq_peer_identity identity; /* the thread; `owner` 0: the record is free */
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_record) == GQ_LINE, "layout is shared between processes");
 
@@ -328,7 +323,7 @@ static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *reco
 bool gq__ring_reach(RingQueue *r);
 
 /* Whether a thread that is, or was, a record's owner lives; by which repairs judge. */
-typedef enum gq_life gq_judge(struct gq_ring_record *record, uint64_t owner);
+typedef enum gq_life gq_judge(struct gq_peer_identity *identity, uint64_t owner);
 
 /*
  * To be called by who finds no room, however often: at most every 100 ms it looks for peers that

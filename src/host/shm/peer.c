@@ -1,29 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peer.c - who uses a ring, and whether it is alive.
+ * peer.c - judging whether the thread that an owner's word names still lives.
  *
- * The kernel gives ids of threads again, in each PID namespace on its own, and what /proc shows
- * under an id may be another namespace's. So:
+ * The kernel reuses thread ids, in each PID namespace on its own, and /proc may show another
+ * namespace's thread under an id. So:
  *
- *  - An id is asked about only in the namespace that it is of. (A namespace's inode number may be
- *    given again as well, but not before every thread of the first one is dead.)
- *  - tgkill() with signal 0 needs no /proc: where no thread of that process has the id, the one
+ *  - The kernel is asked about an id only in the namespace that the id is of. (The kernel may also
+ *    reuse a namespace's inode number, but not before every thread of the first one is dead.)
+ *  - tgkill() with signal 0 needs no /proc. If no thread of that process has the id, the thread
  *    that had it is dead.
- *  - Where some thread has the id, it is dead if its whole process has ended and waits for its
- *    parent (a pidfd tells), or if /proc shows that it is a zombie or is not the one that
- *    wrote down when it began and where its program's stack is.
- *  - /proc is believed only if it is this namespace's: then it shows this process's id in it, and
- *    none besides. Start times are compared only within one time namespace, which shifts them.
+ *  - If some thread has the id, the thread we ask about is dead all the same if its whole process
+ *    has ended and waits for its parent (a pidfd tells), or if /proc shows a zombie, or a thread
+ *    that began at another time or whose program's stack is elsewhere.
+ *  - /proc is believed only if it is this namespace's: then it shows this process's id in that
+ *    namespace and no other id. Start times are compared only within one time namespace, because
+ *    time namespaces shift them.
  *
- * Each piece of evidence speaks for death or does not speak: none to be had (no descriptor left, no
- * /proc, one that hides other users' processes, a filter of system calls) is not death.
+ * Each piece of evidence either speaks for death or does not speak. Missing evidence (no descriptor
+ * left, no /proc, a /proc that hides other users' processes, a filter of system calls) is not
+ * death.
  *
- * All by syscall(), as open() and its like are cancellation points.
+ * System calls go through syscall(), because open() and its like are cancellation points.
  */
 #include "host/shm/peer.h"
 
+#include "device/protocol/atomics.h"
 #include "host/base/fault.h"
-#include "host/ring/ring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,8 +52,8 @@ static uint64_t own_id(void)
 	return (uint64_t)syscall(SYS_gettid) & ID_MASK;
 }
 
-/* The inode number of one of this process's namespaces; 0: cannot be had. Needs no descriptor, and
- * is right whichever namespace /proc shows. */
+/* The inode number of one of this process's namespaces; 0: it cannot be found out. The call needs
+ * no descriptor, and its answer is right whichever namespace /proc shows. */
 static uint64_t inode_of(const char *path)
 {
 	struct stat st;
@@ -64,8 +66,9 @@ static uint64_t inode_of(const char *path)
 
 uint64_t gq__peer_namespace(void)
 {
-	/* Once known it is kept, with the process's id: /proc may go away later. (A process never
-	 * changes its PID namespace; a child may be born in another one.) */
+	/* The number is kept once it is known, with the process's id, because /proc may go away
+	 * later. (A process never changes its PID namespace; a child may be born in another one.)
+	 */
 	static uint64_t known;
 	const uint64_t id = (uint64_t)getpid() & ID_MASK;
 	uint64_t inode = inode_of("/proc/self/ns/pid");
@@ -84,7 +87,7 @@ uint64_t gq__peer_owner(uint64_t binding)
 	       gq__peer_namespace() << GQ_OWNER_ID_BITS | own_id();
 }
 
-/* Where there are no time namespaces all are in one. */
+/* A kernel without time namespaces has one for everybody: number 1. */
 static uint64_t time_namespace(void)
 {
 	uint64_t inode = inode_of("/proc/self/ns/time");
@@ -94,7 +97,7 @@ static uint64_t time_namespace(void)
 
 /* ---- /proc ----------------------------------------------------------------------------------- */
 
-/* At most `size` - 1 bytes of a file, and a 0 behind them. @return how many; 0: none. */
+/* Read at most `size` - 1 bytes of a file and put a 0 behind them. @return how many; 0: none. */
 static size_t read_file(int folder, const char *path, char *text, size_t size)
 {
 	long fd = gq__fault() ? -1
@@ -109,7 +112,7 @@ static size_t read_file(int folder, const char *path, char *text, size_t size)
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* What a thread's stat file says. Of what is not shown (and there is no 0 of): 0. */
+/* What a thread's stat file says; 0 for what it does not show (none of these is ever 0). */
 struct shown {
 	char state;
 	uint64_t start; /* ticks since boot, in the reader's time namespace */
@@ -144,8 +147,9 @@ static bool read_stat(int folder, const char *path, struct shown *out)
 }
 
 /*
- * Whether this /proc shows the process's own PID namespace: then it knows one id of it, the one
- * that the process has. One of an outer namespace knows two or more; any other, none.
+ * Whether this /proc shows the process's own PID namespace: then it lists one id of the process,
+ * which is the one that getpid() gives. An outer namespace's /proc lists two or more; any other
+ * lists none.
  */
 static bool shows_own_namespace(int proc)
 {
@@ -161,56 +165,47 @@ static bool shows_own_namespace(int proc)
 	return strtol(at, &end, 10) == (long)getpid() && *end == '\n';
 }
 
-/* ---- what a thread writes down --------------------------------------------------------------- */
+/* ---- what a thread writes of itself
+ * --------------------------------------------------------------- */
 
-/*
- * Two words of its record, and `described`, which names the binding that they are of:
- *
- *     began: the thread's start in ticks, above the id of its process
- *     place: where its program's stack begins (32 bits of it), above its time namespace's inode
- *
- * 0 in a part: it could not find out. All of it is written after `owner` was swapped and before
- * anybody else can swap it, and each word with a release; so who reads a word of a later binding
- * also finds that `owner` is another one by now, and drops what it has read.
- */
 static uint64_t stack_bits(const struct shown *s)
 {
 	return (s->stack >> 4) & NAMESPACE_MASK;
 }
 
-void gq__peer_describe(struct gq_ring_record *record, uint64_t owner)
+void gq__peer_describe(struct gq_peer_identity *identity, uint64_t owner)
 {
 	const uint64_t time = time_namespace();
 	struct shown me;
 
-	/* Whatever namespace /proc shows, this is the calling thread. */
+	/* "thread-self" is the calling thread, whichever namespace /proc shows. */
 	if (!read_stat(AT_FDCWD, "/proc/thread-self/stat", &me))
 		me = (struct shown){ 0 };
 	/* [owner.write] */
-	gq_store_release_u64(&record->began,
+	gq_store_release_u64(&identity->began,
 			     me.start << GQ_OWNER_ID_BITS | ((uint64_t)getpid() & ID_MASK));
 	/* [owner.write] */
-	gq_store_release_u64(&record->place, stack_bits(&me) << 32 | time);
-	gq_store_release_u64(&record->described, owner); /* [owner.write] */
+	gq_store_release_u64(&identity->place, stack_bits(&me) << 32 | time);
+	gq_store_release_u64(&identity->described, owner); /* [owner.write] */
 }
 
 /*
- * `described` inverted says that the owner is dead. Who says so has proven it, so the owner writes
- * no more; and a later binding's own word goes over it, or stands there already. [owner.write],
- * [owner.read]: whoever reads it may do to what the dead thread held whatever the one who proved it
- * may.
+ * `described` inverted says that the owner is dead. The caller has proof, so the owner writes no
+ * more. A later binding stores its own word over the verdict, or has already made the swap fail.
+ * [owner.write], [owner.read]: a thread that reads the verdict may do to what the dead thread held
+ * whatever the thread with the proof may do.
  */
-void gq__peer_say_dead(struct gq_ring_record *record, uint64_t owner)
+void gq__peer_say_dead(struct gq_peer_identity *identity, uint64_t owner)
 {
-	const uint64_t before = gq_load_acquire_u64(&record->described);
+	const uint64_t before = gq_load_acquire_u64(&identity->described);
 
-	if (before != ~owner && gq_load_acquire_u64(&record->owner) == owner)
-		gq_cas_acq_rel_u64(&record->described, before, ~owner);
+	if (before != ~owner && gq_load_acquire_u64(&identity->owner) == owner)
+		gq_cas_acq_rel_u64(&identity->described, before, ~owner);
 }
 
-static bool is_said_dead(const struct gq_ring_record *record, uint64_t owner)
+static bool is_said_dead(const struct gq_peer_identity *identity, uint64_t owner)
 {
-	return record != NULL && gq_load_acquire_u64(&record->described) == ~owner;
+	return identity != NULL && gq_load_acquire_u64(&identity->described) == ~owner;
 }
 
 struct described {
@@ -218,18 +213,18 @@ struct described {
 	uint64_t start, stack, time;
 };
 
-static bool read_described(const struct gq_ring_record *record, uint64_t owner,
+static bool read_described(const struct gq_peer_identity *identity, uint64_t owner,
 			   struct described *out)
 {
 	uint64_t began, place;
 
 	/* [owner.read] acquire, each: pairs with [owner.write]. */
-	if (record == NULL || gq_load_acquire_u64(&record->described) != owner)
+	if (identity == NULL || gq_load_acquire_u64(&identity->described) != owner)
 		return false;
-	began = gq_load_acquire_u64(&record->began);
-	place = gq_load_acquire_u64(&record->place);
-	if (gq_load_acquire_u64(&record->owner) != owner ||
-	    gq_load_acquire_u64(&record->described) != owner)
+	began = gq_load_acquire_u64(&identity->began);
+	place = gq_load_acquire_u64(&identity->place);
+	if (gq_load_acquire_u64(&identity->owner) != owner ||
+	    gq_load_acquire_u64(&identity->described) != owner)
 		return false;
 	*out = (struct described){ .process = (pid_t)(began & ID_MASK),
 				   .start = began >> GQ_OWNER_ID_BITS,
@@ -240,21 +235,21 @@ static bool read_described(const struct gq_ring_record *record, uint64_t owner,
 
 /* ---- the judge ------------------------------------------------------------------------------- */
 
-/* Whether no thread has that id (in that process; 0: in any). */
-static bool nobody_has(pid_t process, pid_t id)
+/* @param process  whose thread it would be; 0: any process's */
+static bool no_thread_has(pid_t process, pid_t id)
 {
 	long rc = process != 0 ? syscall(SYS_tgkill, process, id, 0) : syscall(SYS_tkill, id, 0);
 
 	return rc != 0 && errno == ESRCH;
 }
 
-/* Whether tgkill() can be asked at all: some sandboxes answer it without looking. */
-static bool can_ask(void)
+/* Whether tgkill() tells the truth: some sandboxes refuse it without looking. */
+static bool can_ask_tgkill(void)
 {
 	return syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0) == 0;
 }
 
-/* Whether a process has ended, and is there only until its parent has heard of it. */
+/* Whether a process has ended and only waits for its parent to collect it. */
 static bool has_ended(pid_t process)
 {
 	struct pollfd ready = { .events = POLLIN };
@@ -269,7 +264,7 @@ static bool has_ended(pid_t process)
 	return n == 1 && (ready.revents & POLLIN) != 0;
 }
 
-/* Whether /proc shows that the thread is a zombie, or another one that was given its id. */
+/* Whether /proc shows a zombie under the id, or another thread that was given the id later. */
 static bool is_shown_gone(const struct described *d, pid_t id)
 {
 	long proc = gq__fault() ? -1
@@ -295,54 +290,53 @@ static bool is_shown_gone(const struct described *d, pid_t id)
 	return gone;
 }
 
-static bool is_here(uint64_t owner)
+static bool is_of_this_namespace(uint64_t owner)
 {
 	const uint64_t here = gq__peer_namespace();
 
 	return here != 0 && gq_owner_namespace(owner) == here;
 }
 
-/* d->process: 0 if it has not written it down (and has died meanwhile, or will). */
-static bool is_gone(const struct gq_ring_record *record, uint64_t owner, struct described *d)
+/* d->process is set to 0 if the thread has not described itself (yet, or before it died). */
+static bool is_gone(const struct gq_peer_identity *identity, uint64_t owner, struct described *d)
 {
 	const pid_t id = (pid_t)gq_owner_id(owner);
 
-	if (!read_described(record, owner, d))
+	if (!read_described(identity, owner, d))
 		*d = (struct described){ 0 };
-	return id == 0 || nobody_has(d->process, id);
+	return id == 0 || no_thread_has(d->process, id);
 }
 
-bool gq__peer_is_gone(const struct gq_ring_record *record, uint64_t owner)
+bool gq__peer_is_gone(const struct gq_peer_identity *identity, uint64_t owner)
 {
 	struct described d;
 
-	return owner == 0 || is_said_dead(record, owner) ||
-	       (is_here(owner) && is_gone(record, owner, &d) && can_ask());
+	return owner == 0 || is_said_dead(identity, owner) ||
+	       (is_of_this_namespace(owner) && is_gone(identity, owner, &d) && can_ask_tgkill());
 }
 
-/* A namespace is known by its number until all its threads are dead; then another may have it. */
-static enum gq_life judge(const struct gq_ring_record *record, uint64_t owner)
+static enum gq_life judge(const struct gq_peer_identity *identity, uint64_t owner)
 {
 	struct described d;
 
-	if (!is_here(owner))
+	if (!is_of_this_namespace(owner))
 		return GQ_LIFE_UNKNOWN;
-	if (is_gone(record, owner, &d))
-		return can_ask() ? GQ_LIFE_DEAD : GQ_LIFE_UNKNOWN;
+	if (is_gone(identity, owner, &d))
+		return can_ask_tgkill() ? GQ_LIFE_DEAD : GQ_LIFE_UNKNOWN;
 	if (d.process != 0 &&
 	    (has_ended(d.process) || is_shown_gone(&d, (pid_t)gq_owner_id(owner))))
 		return GQ_LIFE_DEAD;
 	return GQ_LIFE_ALIVE;
 }
 
-enum gq_life gq__peer_life(struct gq_ring_record *record, uint64_t owner)
+enum gq_life gq__peer_life(struct gq_peer_identity *identity, uint64_t owner)
 {
 	enum gq_life life;
 
-	if (owner == 0 || is_said_dead(record, owner))
+	if (owner == 0 || is_said_dead(identity, owner))
 		return GQ_LIFE_DEAD;
-	life = judge(record, owner);
-	if (life == GQ_LIFE_DEAD && record != NULL)
-		gq__peer_say_dead(record, owner);
+	life = judge(identity, owner);
+	if (life == GQ_LIFE_DEAD && identity != NULL)
+		gq__peer_say_dead(identity, owner);
 	return life;
 }

@@ -534,7 +534,7 @@ static QueueStatus repair(RingQueue *r)
 /* All is found out, nothing is done. */
 static void find_out(RingQueue *r)
 {
-	r->head->repair.holder = r->head->record[0].owner; /* the parent's, who lives */
+	r->head->repair.holder = r->head->record[0].identity.owner; /* the parent's, who lives */
 	gq__ring_repair(r);
 	r->head->repair.holder = 0;
 }
@@ -663,7 +663,7 @@ static void a_stopped_poller_does_not_keep_messages_cells_from_being_found(void 
 
 	(void)state;
 	die_inside(&ring);
-	record->owner = 1; /* a thread that stands inside a poll, as everybody sees it */
+	record->identity.owner = 1; /* a thread that stands inside a poll, as everybody sees it */
 	record->op = GQ_OP_POLL;
 	assert_status(q_ring_send_timeout(ring.r, "x", 1, 0, LONG_MS), Q_OK);
 	assert_int_equal(reclaimed(ring.r), 1);
@@ -676,10 +676,13 @@ static struct {
 	void (*meanwhile)(struct gq_ring_record *record);
 } judgement;
 
-static enum gq_life judge(struct gq_ring_record *record, uint64_t owner)
+static enum gq_life judge(struct gq_peer_identity *identity, uint64_t owner)
 {
 	if (judgement.meanwhile != NULL && owner == judgement.dead)
-		judgement.meanwhile(record);
+		judgement.meanwhile(
+			(struct gq_ring_record *)(void *)((uint8_t *)identity -
+							  offsetof(struct gq_ring_record,
+								   identity)));
 	return owner == judgement.dead      ? GQ_LIFE_DEAD
 	       : owner == judgement.unknown ? GQ_LIFE_UNKNOWN
 					    : GQ_LIFE_ALIVE;
@@ -693,7 +696,7 @@ static void ends_its_call(struct gq_ring_record *record)
 static void ends_and_another_begins(struct gq_ring_record *record)
 {
 	record->op += GQ_OP_NEXT;
-	record->owner = 4711;
+	record->identity.owner = 4711;
 }
 
 static void a_verdict_counts_only_for_the_call_that_it_was_on(void **state)
@@ -714,15 +717,15 @@ static void a_verdict_counts_only_for_the_call_that_it_was_on(void **state)
 				record = &ring.r->head->record[i];
 		assert_non_null(record);
 		op = record->op;
-		owner = judgement.dead = record->owner;
+		owner = judgement.dead = record->identity.owner;
 		judgement.meanwhile = meanwhile[n];
 		gq__ring_repair_by(ring.r, judge);
 		judgement.meanwhile = NULL;
 		assert_int_equal(reclaimed(ring.r), 0);
-		assert_int_equal(record->owner, n == 0 ? owner : 4711);
+		assert_int_equal(record->identity.owner, n == 0 ? owner : 4711);
 		assert_null(ring.r->inquest);
 		record->op = op; /* as it is */
-		record->owner = owner;
+		record->identity.owner = owner;
 		go_on(&s);
 		assert_status(s.status, Q_OK);
 		judgement.dead = 0;
@@ -740,12 +743,12 @@ static void who_may_be_alive_is_waited_for(void **state)
 	stop_inside(&s);
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
 		if (ring.r->head->record[i].op % GQ_OP_NEXT == GQ_OP_SEND)
-			alive = ring.r->head->record[i].owner;
+			alive = ring.r->head->record[i].identity.owner;
 	die_inside(&ring);
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
 		if (ring.r->head->record[i].op % GQ_OP_NEXT == GQ_OP_SEND &&
-		    ring.r->head->record[i].owner != alive)
-			judgement.dead = ring.r->head->record[i].owner;
+		    ring.r->head->record[i].identity.owner != alive)
+			judgement.dead = ring.r->head->record[i].identity.owner;
 	judgement.unknown = alive;
 	for (int i = 0; i < 100; i++)
 		assert_false(gq__ring_repair_by(ring.r, judge));
@@ -765,7 +768,7 @@ static void two_handles_that_have_found_out_the_same_put_it_back_once(void **sta
 	(void)state;
 	assert_status(receive(ring.r, NULL), Q_ERR_EMPTY);
 	die_inside(&ring);
-	ring.r->head->repair.holder = ring.r->head->record[0].owner; /* lives */
+	ring.r->head->repair.holder = ring.r->head->record[0].identity.owner; /* lives */
 	gq__ring_repair(ring.r);
 	gq__ring_repair(other);
 	assert_non_null(ring.r->inquest);

@@ -125,8 +125,8 @@ static uint64_t be(struct gq_ring_record *record)
 	static uint64_t binding;
 	uint64_t owner = gq__peer_owner(__atomic_fetch_add(&binding, 1, __ATOMIC_RELAXED));
 
-	gq_store_release_u64(&record->owner, owner);
-	gq__peer_describe(record, owner);
+	gq_store_release_u64(&record->identity.owner, owner);
+	gq__peer_describe(&record->identity, owner);
 	return owner;
 }
 
@@ -166,7 +166,7 @@ static bool end_stay(struct stay *s)
 static bool dies(struct gq_ring_record *record)
 {
 	for (int i = 0; i < 10000; i++) {
-		if (gq__peer_life(record, record->owner) == GQ_LIFE_DEAD)
+		if (gq__peer_life(&record->identity, record->identity.owner) == GQ_LIFE_DEAD)
 			return true;
 		nap_ms(1);
 	}
@@ -175,7 +175,7 @@ static bool dies(struct gq_ring_record *record)
 
 static enum gq_life life(struct gq_ring_record *record)
 {
-	return gq__peer_life(record, record->owner);
+	return gq__peer_life(&record->identity, record->identity.owner);
 }
 
 /* ---- the judge ------------------------------------------------------------------------------- */
@@ -188,16 +188,17 @@ static void a_thread_is_alive_until_it_ends(void **state)
 	(void)state;
 	be(&me);
 	assert_true(begin_stay(&s));
-	assert_int_not_equal(gq_owner_id(record.owner), gq_owner_id(me.owner));
-	assert_int_equal(gq_owner_namespace(record.owner), gq__peer_namespace());
+	assert_int_not_equal(gq_owner_id(record.identity.owner), gq_owner_id(me.identity.owner));
+	assert_int_equal(gq_owner_namespace(record.identity.owner), gq__peer_namespace());
 	assert_int_equal(life(&record), GQ_LIFE_ALIVE);
 	assert_int_equal(life(&me), GQ_LIFE_ALIVE);
-	assert_int_equal(gq__peer_life(NULL, record.owner), GQ_LIFE_ALIVE);
-	assert_int_equal(gq__peer_life(&me, record.owner), GQ_LIFE_ALIVE); /* another's record */
-	assert_int_equal(gq__peer_life(&me, 0), GQ_LIFE_DEAD);
+	assert_int_equal(gq__peer_life(NULL, record.identity.owner), GQ_LIFE_ALIVE);
+	assert_int_equal(gq__peer_life(&me.identity, record.identity.owner),
+			 GQ_LIFE_ALIVE); /* another's record */
+	assert_int_equal(gq__peer_life(&me.identity, 0), GQ_LIFE_DEAD);
 	assert_true(end_stay(&s));
 	assert_true(dies(&record));
-	assert_int_equal(gq__peer_life(NULL, record.owner), GQ_LIFE_DEAD);
+	assert_int_equal(gq__peer_life(NULL, record.identity.owner), GQ_LIFE_DEAD);
 }
 
 static void each_binding_of_a_thread_has_a_word_of_its_own(void **state)
@@ -207,8 +208,8 @@ static void each_binding_of_a_thread_has_a_word_of_its_own(void **state)
 	(void)state;
 	be(&a);
 	be(&b);
-	assert_true(a.owner != b.owner);
-	assert_int_equal(gq_owner_id(a.owner), gq_owner_id(b.owner));
+	assert_true(a.identity.owner != b.identity.owner);
+	assert_int_equal(gq_owner_id(a.identity.owner), gq_owner_id(b.identity.owner));
 }
 
 /* What another thread would show that the kernel has given the id. */
@@ -218,21 +219,21 @@ static void an_id_used_again_is_not_its_first_owner(void **state)
 
 	(void)state;
 	be(&me);
-	assert_true(me.began >> GQ_OWNER_ID_BITS != 0);
+	assert_true(me.identity.began >> GQ_OWNER_ID_BITS != 0);
 	other = me;
-	other.began += UINT64_C(1) << GQ_OWNER_ID_BITS; /* started a tick later */
+	other.identity.began += UINT64_C(1) << GQ_OWNER_ID_BITS; /* started a tick later */
 	assert_int_equal(life(&other), GQ_LIFE_DEAD);
-	other.described ^= UINT64_C(1) << 60; /* of another binding: not this one's */
+	other.identity.described ^= UINT64_C(1) << 60; /* of another binding: not this one's */
 	assert_int_equal(life(&other), GQ_LIFE_ALIVE);
 	other = me;
-	other.began &= (UINT64_C(1) << GQ_OWNER_ID_BITS) - 1; /* it could not find out */
+	other.identity.began &= (UINT64_C(1) << GQ_OWNER_ID_BITS) - 1; /* it could not find out */
 	assert_int_equal(life(&other), GQ_LIFE_ALIVE);
 	other = me;
-	other.began += UINT64_C(1) << GQ_OWNER_ID_BITS;
-	other.place ^= 1; /* seen from another time namespace: not to be compared */
+	other.identity.began += UINT64_C(1) << GQ_OWNER_ID_BITS;
+	other.identity.place ^= 1; /* seen from another time namespace: not to be compared */
 	assert_int_equal(life(&other), GQ_LIFE_ALIVE);
 	other = me;
-	other.began ^= 1; /* a thread of another process */
+	other.identity.began ^= 1; /* a thread of another process */
 	assert_int_equal(life(&other), GQ_LIFE_DEAD);
 }
 
@@ -357,7 +358,7 @@ static void use_and_become_another_program(void *arg)
 	close(e->gone[0]);
 	be(&e->record[0]);
 	check(pthread_create(&thread, NULL, other_thread, arg) == 0);
-	while (gq_load_acquire_u64(&e->record[1].described) == 0)
+	while (gq_load_acquire_u64(&e->record[1].identity.described) == 0)
 		usleep(1000);
 	if (e->by_leader)
 		become_another_program();
@@ -488,7 +489,7 @@ static void a_proc_of_the_outer_namespace_deceives_nobody(void **state)
 	/* From here nobody in there can be judged; but what was found out there is known. */
 	assert_int_equal(life(&record[0]), GQ_LIFE_UNKNOWN);
 	assert_int_equal(life(&record[2]), GQ_LIFE_DEAD);
-	record[2].owner ^= UINT64_C(1) << 60; /* of that binding only */
+	record[2].identity.owner ^= UINT64_C(1) << 60; /* of that binding only */
 	assert_int_equal(life(&record[2]), GQ_LIFE_UNKNOWN);
 	munmap(record, 4096);
 }
@@ -533,7 +534,7 @@ static void judge_without_proc(void *arg)
 	if (!hide_proc())
 		_exit(UNABLE);
 	be(&record[0]);
-	check(gq_owner_namespace(record[0].owner) == 0);
+	check(gq_owner_namespace(record[0].identity.owner) == 0);
 	check(life(&record[0]) == GQ_LIFE_UNKNOWN);
 	check(begin_stay(&t));
 	check(life(t.record) == GQ_LIFE_UNKNOWN);
@@ -554,7 +555,7 @@ static void judge_after_proc_has_gone(void *arg)
 	if (!hide_proc())
 		_exit(UNABLE);
 	be(&record[0]);
-	check(gq_owner_namespace(record[0].owner) != 0);
+	check(gq_owner_namespace(record[0].identity.owner) != 0);
 	check(life(&record[0]) == GQ_LIFE_ALIVE);
 	check(begin_stay(&t));
 	check(life(t.record) == GQ_LIFE_ALIVE);
@@ -597,7 +598,7 @@ static void use_descriptors_up(void *arg)
 	/* The first call of this process. */
 	check(q_ring_create(NULL, NULL, 0, &r) == Q_OK && churn(r, 300) == 0);
 	be(&record[0]);
-	check(gq_owner_namespace(record[0].owner) == gq__peer_namespace());
+	check(gq_owner_namespace(record[0].identity.owner) == gq__peer_namespace());
 	check(life(&record[0]) == GQ_LIFE_ALIVE);
 	check(pthread_create(&t.thread, NULL, stay, &t) == 0 && read(t.begun[0], &c, 1) == 1);
 	check(life(t.record) == GQ_LIFE_ALIVE);
@@ -636,18 +637,19 @@ static void nonsense_in_a_record_is_no_harm(void **state)
 		}
 		memcpy(&record, words, sizeof(record));
 		if (i % 2 == 0)
-			record.described = record.owner;
+			record.identity.described = record.identity.owner;
 		(void)life(&record);
 		/* In our namespace, and so asked about. */
-		record.owner = (record.owner & ((UINT64_C(1) << GQ_OWNER_ID_BITS) - 1)) |
-			       gq__peer_namespace() << GQ_OWNER_ID_BITS;
+		record.identity.owner =
+			(record.identity.owner & ((UINT64_C(1) << GQ_OWNER_ID_BITS) - 1)) |
+			gq__peer_namespace() << GQ_OWNER_ID_BITS;
 		(void)life(&record);
-		record.described = record.owner;
+		record.identity.described = record.identity.owner;
 		(void)life(&record);
 		/* One's own word, with details that name another binding: they count for nothing */
 		be(&me);
-		record.owner = me.owner;
-		if (record.described != me.owner)
+		record.identity.owner = me.identity.owner;
+		if (record.identity.described != me.identity.owner)
 			assert_int_equal(life(&record), GQ_LIFE_ALIVE);
 	}
 }
@@ -730,7 +732,7 @@ static void a_handle_gives_its_records_back(void **state)
 	assert_int_equal(stats_now(r).threads, 1);
 	q_ring_destroy(r);
 	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		assert_int_equal(((struct gq_ring_head *)memory)->record[i].owner, 0);
+		assert_int_equal(((struct gq_ring_head *)memory)->record[i].identity.owner, 0);
 	munmap(memory, bytes);
 }
 
@@ -803,7 +805,7 @@ static void a_forked_child_leaves_the_records_of_its_parent(void **state)
 	assert_int_equal(status_of(start(a_child_may_destroy_its_parents_handle, r)), 0);
 	assert_int_equal(stats_now(r).threads, 1);
 	assert_ptr_equal(gq_ring_record_of(r), record);
-	assert_int_equal(gq__peer_life(record, record->owner), GQ_LIFE_ALIVE);
+	assert_int_equal(gq__peer_life(&record->identity, record->identity.owner), GQ_LIFE_ALIVE);
 	q_ring_destroy(r);
 	munmap(memory, bytes);
 }
@@ -890,20 +892,20 @@ static void who_died_inside_a_call_is_not_taken_for_idle(void **state)
 
 	(void)state;
 	assert_int_equal(status_of(start(visit, &v)), 0);
-	dead = head->record[1].owner;
+	dead = head->record[1].identity.owner;
 	assert_int_not_equal(dead, 0);
 	/* All others are of this thread, which lives. */
 	for (uint32_t i = 2; i < GQ_RECORDS; i++)
-		head->record[i].owner = record->owner;
+		head->record[i].identity.owner = record->identity.owner;
 	head->record[1].op += GQ_OP_SEND;
 	q_ring_destroy(r);
 	assert_status(q_ring_attach(v.memory, v.bytes, &r), Q_OK);
-	head->record[0].owner = head->record[2].owner; /* it was given back */
+	head->record[0].identity.owner = head->record[2].identity.owner; /* it was given back */
 	/* Repaired first, then bound; not bound as it is. */
 	for (int i = 0; i < 1000 && !repaired; i++) {
 		repaired = gq__ring_bind(r) != NULL;
 		if (!repaired) {
-			assert_int_equal(head->record[1].owner, dead);
+			assert_int_equal(head->record[1].identity.owner, dead);
 			assert_int_equal(head->record[1].op & GQ_OP_MASK, GQ_OP_SEND);
 			nap_ms(1);
 		}
