@@ -11,7 +11,7 @@
  *
  * SINGLE: Q_RING_SINGLE, one on each side, plain stores; else many/many, where the swaps of entries
  * and pool head are locked. In both, every thread's stores wait in a store buffer (TSO), in order,
- * until they drain; a locked operation drains the thread's own, and barrier(), gq__ring_barrier(),
+ * until they drain; a locked operation drains the thread's own, and barrier(), gq__barrier(),
  * everybody's. Loads go ahead of buffered stores.
  *
  * Settling: in single mode a barrier, and nobody is inside a send; else a bar in each of the two

@@ -9,7 +9,7 @@
  * Many threads on each side: every step is the protocol's compare-and-swap. One on each side
  * (Q_RING_SINGLE): the same words with plain loads and stores, since each has one writer; what
  * would be a fence in front of the look for sleepers is paid by the sleeper (see
- * gq__ring_barrier()).
+ * gq__barrier()).
  *
  * Loops are bounded, whatever a peer writes into the shared words meanwhile: no call makes more
  * than about the ring's size and TRIES steps a message. Among correct peers a step is repeated only
@@ -133,7 +133,7 @@ INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool
 			gq__flag_wake_shared(armed);
 		return;
 	}
-	gq_ring_fence(r, record); /* [wake.look]: pairs with the sleeper's gq__ring_barrier() */
+	gq_ring_fence(r, record); /* [wake.look]: pairs with the sleeper's gq__barrier() */
 	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
 		gq__flag_wake_shared(armed);
 }

@@ -42,13 +42,10 @@
 
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/shm/barrier.h"
 
-#include <errno.h>
-#include <linux/membarrier.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 enum {
 	WATCH_NS = 100 * 1000 * 1000, /* a thread inside one operation for so long is looked at */
@@ -58,23 +55,11 @@ enum {
 	READINGS = 3,
 };
 
-bool gq__ring_barrier_register(void)
-{
-	return !gq__fault() &&
-	       syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
-}
-
-bool gq__ring_barrier(void)
-{
-	/* Reaches who has registered; who could not has set `fenced`. */
-	return !gq__fault() && syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
-}
-
 bool gq__ring_reach(RingQueue *r)
 {
 	uint64_t since, now;
 
-	if (gq__ring_barrier())
+	if (gq__barrier())
 		return true;
 	/*
 	 * Refused, perhaps since a moment ago (a seccomp filter). From now on everybody makes a

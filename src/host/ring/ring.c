@@ -5,6 +5,7 @@
 #include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
+#include "host/shm/barrier.h"
 #include "host/shm/mapping.h"
 
 #include <inttypes.h>
@@ -228,7 +229,7 @@ static void free_handle(RingQueue *r)
 /* Where membarrier is not to be had, everybody on this ring must make fences from now on. */
 static void choose_fences(RingQueue *r)
 {
-	if (gq__ring_barrier_register() && gq__ring_barrier())
+	if (gq__barrier_register() && gq__barrier())
 		return;
 	gq_exchange_seq_cst_u64(&r->head->signals.fenced, 1);
 	gq_store_relaxed_u64(&r->fenced_since_ns, gq__now_ns());

@@ -299,24 +299,15 @@ static inline uint64_t gq_ring_record_index(const RingQueue *r, const struct gq_
 
 /* ---- repair.c: peers that die ----------------------------------------------------------- */
 
-/*
- * The expensive half of an asymmetric fence: when it returns, every thread of every process that
- * uses a ring has executed a full fence since the call began. The cheap half, in the calls that
- * move messages, only keeps the compiler from reordering. @return false: the kernel has no such
- * thing.
- */
-bool gq__ring_barrier(void);
-bool gq__ring_barrier_register(void);
-
 static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *record)
 {
-	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* pairs with gq__ring_barrier() */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* pairs with gq__barrier() */
 	if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.fenced) != 0, 0))
 		gq_fetch_or_seq_cst_u64(&record->op, 0); /* a full fence of its own */
 }
 
 /*
- * gq__ring_barrier(), or, where the kernel refuses it, what stands in for it: everybody makes
+ * gq__barrier(), or, where the kernel refuses it, what stands in for it: everybody makes
  * fences from now on, and those that looked before are given time. @return false: not reached yet;
  * ask again, in 10 ms at the latest.
  */
