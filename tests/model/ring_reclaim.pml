@@ -6,21 +6,21 @@
  *     put back, unless another has repaired meanwhile
  *
  * LIVING threads send and receive for ever over CELLS cells, and DYING more do until they die, at any
- * step of an operation; once its record has been repaired, another comes in the place of a dead one.
+ * step of an operation; once its peer has been repaired, another comes in the place of a dead one.
  * A sender takes a cell from the pool and either fills and publishes it or gives it back unused; a
  * receiver takes it from the class and returns it to the pool. The repairer begins when somebody has
  * died inside an operation, and may stop at any step itself, or run out of time: the next one starts
  * over.
  *
- * To judge is to read a record that says that its thread is inside, to ask the kernel whether that
- * thread is alive, and to read the record again. With REBIND a thread that might die may also end
- * outside of an operation, and another takes its record over (replaced[]). With OTHER there is another
+ * To judge is to read a peer that says that its thread is inside, to ask the kernel whether that
+ * thread is alive, and to read the peer again. With REBIND a thread that might die may also end
+ * outside of an operation, and another takes its peer over (replaced[]). With OTHER there is another
  * repairer, whose whole repair, of everybody who is dead, is one step at any time.
  *
  * A repair is made in steps by whoever comes by; as nobody waits for them, where this process waits a
  * condition is looked at now and then.
  *
- * What is what: inside[] is whether a record's `op` says so; awaited[], that it said so when grace()
+ * What is what: inside[] is whether a peer's `op` says so; awaited[], that it said so when grace()
  * looked and has not changed since. A number never recurs, so of each only whether it was stored since
  * it was noted is kept: changed[]. A thread's beginning and its taking of a cell are one step, and so
  * are its giving the cell away and its end: between them it is awaited, but has nothing in its hands.
@@ -44,7 +44,7 @@
  *   BREAK_GIVE_BACK_WRAPS giving back is counted in a few bits of the number: so many times, and it is
  *                         the same number again (here: twice)
  *
- *   BREAK_NO_RECHECK      (REBIND) the record is not read again after the verdict: its thread had ended
+ *   BREAK_NO_RECHECK      (REBIND) the peer is not read again after the verdict: its thread had ended
  *                         its operation before it ended, and another is inside
  *   BREAK_NO_EPOCH        (OTHER) what has been found out is done though another has repaired meanwhile
  *
@@ -82,7 +82,7 @@ bool inside[THREADS], awaited[THREADS];
 bool dead[DYING]; /* inside an operation, and not yet repaired */
 bool repairing;
 bool ended[DYING];    /* the operation that the repairer has read is over */
-bool replaced[DYING]; /* the thread that the repairer asks for has ended, and another has its record */
+bool replaced[DYING]; /* the thread that the repairer asks for has ended, and another has its peer */
 bool locked; /* the repairer changes the rings */
 bool other; /* another has repaired since this repair began */
 byte reads = NONE; /* the ring that the repairer is reading */
@@ -207,7 +207,7 @@ inline read_ring(ring)
 	atomic { reads = NONE; c = 0 }
 }
 
-/* Also while its record says the same. */
+/* Also while its peer says the same. */
 #define KNOWN(t) (known[t] && (t >= DYING || !ended[t]))
 
 inline grace()
@@ -379,7 +379,7 @@ end:
 		}
 		c = 0
 	};
-	do /* the records are free; others may come at once */
+	do /* the peers are free; others may come at once */
 	:: t < DYING ->
 		d_step {
 			if

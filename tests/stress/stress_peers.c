@@ -10,13 +10,13 @@
  * told to leave, with or without giving back its handle; now and then a whole namespace goes. What
  * has to hold:
  *
- *  - nobody alive is taken for dead: after each call each thread finds its record its own, and no
+ *  - nobody alive is taken for dead: after each call each thread finds its peer its own, and no
  *    message is torn (its bytes follow from its number);
  *  - each accepted message is received once, but for those in the hands of receivers that died, of
  *    which there are at most as many as died between the beginning of a receive and its entry in
  *    the ledger;
- *  - nobody is refused for want of a record, and the ring is never damaged;
- *  - in the end, with q_ring_recover() for those whom nobody can judge, all entries and all records
+ *  - nobody is refused for want of a peer, and the ring is never damaged;
+ *  - in the end, with q_ring_recover() for those whom nobody can judge, all entries and all peers
  *    are free.
  */
 #include "stress.h"
@@ -177,13 +177,13 @@ static bool transient(QueueStatus status)
 	return status == Q_ERR_FULL || status == Q_ERR_EMPTY || status == Q_ERR_TIMEOUT;
 }
 
-static void expect_mine(struct gq_ring_record *record, uint64_t owner)
+static void expect_mine(struct gq_ring_peer *peer, uint64_t owner)
 {
-	must(gq_ring_record_of(ring) == record, "another record");
-	must(gq_load_acquire_u64(&record->identity.owner) == owner,
+	must(gq_ring_peer_of(ring) == peer, "another peer");
+	must(gq_load_acquire_u64(&peer->identity.owner) == owner,
 	     "taken for dead while alive: %" PRIx64 " is %" PRIx64 " now", owner,
-	     record->identity.owner);
-	must(gq__peer_life(&record->identity, owner) == GQ_LIFE_ALIVE, "dead to itself");
+	     peer->identity.owner);
+	must(gq__peer_life(&peer->identity, owner) == GQ_LIFE_ALIVE, "dead to itself");
 }
 
 static void send_one(struct rng *r, uint32_t index, struct slot *s)
@@ -254,18 +254,18 @@ static void *use(void *arg)
 	const struct thread *t = arg;
 	struct slot *s = &arena->slot[t->index];
 	struct rng r = rng_of((uint64_t)getpid() << 32 | t->index << 16 | bump(s->binding, 1));
-	struct gq_ring_record *record = gq_ring_record_of(ring);
+	struct gq_ring_peer *peer = gq_ring_peer_of(ring);
 	uint64_t owner;
 
 	make_trap();
-	must(record != NULL, "%s", q_last_error());
-	owner = gq_load_acquire_u64(&record->identity.owner);
+	must(peer != NULL, "%s", q_last_error());
+	owner = gq_load_acquire_u64(&peer->identity.owner);
 	while (get(*t->leave) == STAY || get(*t->leave) == EXIT_IN_CALLS) {
 		if (arena->mortal_receivers && rng_one_in(&r, 2))
 			receive_one(&r, s);
 		else
 			send_one(&r, t->index, s);
-		expect_mine(record, owner);
+		expect_mine(peer, owner);
 		if (rng_one_in(&r, 50)) {
 			pthread_t short_lived;
 
@@ -506,7 +506,7 @@ static int run_round(uint64_t round)
 	must_be(Q_OK, q_ring_stats(ring, &stats));
 	must(q_ring_available(ring) == arena->cfg.ring_size, "%" PRIu32 " of %" PRIu32 " entries",
 	     q_ring_available(ring), arena->cfg.ring_size);
-	must(stats.threads == 1 && stats.unjudged == 0, "%" PRIu32 " records, %" PRIu32 " unjudged",
+	must(stats.threads == 1 && stats.unjudged == 0, "%" PRIu32 " peers, %" PRIu32 " unjudged",
 	     stats.threads, stats.unjudged);
 	for (uint32_t slot = 0; slot < PLACES * PEERS * THREADS; slot++) {
 		for (uint32_t n = 0; n < NUMBERS; n++) {

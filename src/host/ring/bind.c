@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bind.c - a ring's threads and their records.
+ * bind.c - a ring's threads and their peers.
  *
- * A thread has a record of a ring for each handle through which it has used it. It gets one at its
+ * A thread has a peer of a ring for each handle through which it has used it. It gets one at its
  * first call and gives it back when it ends, or when the handle is destroyed. Whoever ends without
- * that (killed, replaced by execve()) leaves it bound; when no record is free any more, those of
+ * that (killed, replaced by execve()) leaves it bound; when no peer is free any more, those of
  * dead threads are taken over, if it is certain that they are dead: see peer.h.
  *
- * Who writes `record.owner`: a thread that binds, from 0 to its own word or from a dead thread's;
+ * Who writes `peer.owner`: a thread that binds, from 0 to its own word or from a dead thread's;
  * the thread itself, when it gives back, or another one of its process for it when the handle is
  * destroyed; who repairs, and q_ring_recover(), from a dead thread's to 0. Always by
- * compare-and-swap, and no word comes again: so of two that mean to do something to a record one
+ * compare-and-swap, and no word comes again: so of two that mean to do something to a peer one
  * does it, and who had looked at an earlier binding does nothing.
  *
  * What a process knows of its own bindings is private: a list of live handles, in each the words
@@ -54,7 +54,7 @@ static void thread_ends(void *table);
 static void prepare(void)
 {
 	pthread_atfork(before_fork, after_fork, after_fork);
-	/* Without one, the records of threads that end wait until they are found dead. */
+	/* Without one, the peers of threads that end wait until they are found dead. */
 	has_key = !gq__fault() && pthread_key_create(&at_thread_end, thread_ends) == 0;
 }
 
@@ -85,9 +85,9 @@ static bool is_idle(uint64_t op)
 	return (op & GQ_OP_MASK) == GQ_OP_IDLE;
 }
 
-static uint64_t op_of(const struct gq_ring_record *record)
+static uint64_t op_of(const struct gq_ring_peer *peer)
 {
-	return gq_load_acquire_u64(&record->op); /* [operation.read] */
+	return gq_load_acquire_u64(&peer->op); /* [operation.read] */
 }
 
 /* Some programs unmap a ring and destroy its handle later, or never. */
@@ -99,15 +99,15 @@ static bool is_mapped(const RingQueue *r)
 	return mincore((uint8_t *)r->head - into_page, sizeof(*r->head) + into_page, resident) == 0;
 }
 
-/* Under the lock. A record that is inside an operation is left to who repairs. */
+/* Under the lock. A peer that is inside an operation is left to who repairs. */
 static void give_back(RingQueue *r, uint32_t i, uint64_t owner)
 {
-	struct gq_ring_record *record = &r->head->record[i];
+	struct gq_ring_peer *peer = &r->head->peer[i];
 
 	if (r->bound[i] == owner)
 		r->bound[i] = 0;
-	if (gq_load_relaxed_u64(&record->identity.owner) == owner && is_idle(op_of(record)))
-		gq_cas_acq_rel_u64(&record->identity.owner, owner, 0);
+	if (gq_load_relaxed_u64(&peer->identity.owner) == owner && is_idle(op_of(peer)))
+		gq_cas_acq_rel_u64(&peer->identity.owner, owner, 0);
 }
 
 void gq__ring_unlist(RingQueue *r)
@@ -120,7 +120,7 @@ void gq__ring_unlist(RingQueue *r)
 		}
 	}
 	if (r->generation == gq__generation && (r->owned || is_mapped(r)))
-		for (uint32_t i = 0; i < GQ_RECORDS; i++)
+		for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
 			if (r->bound[i] != 0)
 				give_back(r, i, r->bound[i]);
 	pthread_mutex_unlock(&lock);
@@ -131,7 +131,7 @@ void gq__ring_unlist(RingQueue *r)
 struct binding {
 	uint64_t serial; /* of the handle, which may be gone; 0: unused */
 	uint64_t owner;
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 };
 
 struct table {
@@ -194,7 +194,7 @@ static struct table *renew(struct table *old)
  * Under the lock. Without memory for it the binding is not remembered: the next call binds anew
  * (inherit()), and the end of the thread does not give it back.
  */
-static void remember(const RingQueue *r, struct gq_ring_record *record, uint64_t owner)
+static void remember(const RingQueue *r, struct gq_ring_peer *peer, uint64_t owner)
 {
 	struct table *t = mine;
 
@@ -207,7 +207,7 @@ static void remember(const RingQueue *r, struct gq_ring_record *record, uint64_t
 			pthread_setspecific(at_thread_end, t);
 	}
 	*slot_of(t, r->serial) =
-		(struct binding){ .serial = r->serial, .owner = owner, .record = record };
+		(struct binding){ .serial = r->serial, .owner = owner, .peer = peer };
 	t->used++;
 }
 
@@ -218,7 +218,7 @@ static void give_all_back(struct table *t)
 		RingQueue *r = b->serial != 0 ? find_live(b->serial) : NULL;
 
 		if (r != NULL && (r->owned || is_mapped(r)))
-			give_back(r, (uint32_t)gq_ring_record_index(r, b->record), b->owner);
+			give_back(r, (uint32_t)gq_ring_peer_index(r, b->peer), b->owner);
 	}
 }
 
@@ -267,58 +267,57 @@ static uint64_t next_binding(RingQueue *r)
 }
 
 /*
- * An idle record that this handle's thread of the same id owns: that was this thread, or one that
+ * An idle peer that this handle's thread of the same id owns: that was this thread, or one that
  * has ended. Needed only where a binding could not be remembered.
  */
-static struct gq_ring_record *inherit(RingQueue *r, uint64_t me)
+static struct gq_ring_peer *inherit(RingQueue *r, uint64_t me)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		struct gq_ring_record *record = &r->head->record[i];
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		struct gq_ring_peer *peer = &r->head->peer[i];
 		const uint64_t owner = r->bound[i];
 
-		if (owner != 0 && gq_owner_id(owner) == gq_owner_id(me) && is_idle(op_of(record)) &&
-		    gq_cas_acq_rel_u64(&record->identity.owner, owner, me))
-			return record;
+		if (owner != 0 && gq_owner_id(owner) == gq_owner_id(me) && is_idle(op_of(peer)) &&
+		    gq_cas_acq_rel_u64(&peer->identity.owner, owner, me))
+			return peer;
 	}
 	return NULL;
 }
 
-static struct gq_ring_record *take_free(RingQueue *r, uint64_t me)
+static struct gq_ring_peer *take_free(RingQueue *r, uint64_t me)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		struct gq_ring_record *record = &r->head->record[i];
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		struct gq_ring_peer *peer = &r->head->peer[i];
 
-		if (gq_load_relaxed_u64(&record->identity.owner) == 0 &&
-		    gq_cas_acq_rel_u64(&record->identity.owner, 0, me))
-			return record;
+		if (gq_load_relaxed_u64(&peer->identity.owner) == 0 &&
+		    gq_cas_acq_rel_u64(&peer->identity.owner, 0, me))
+			return peer;
 	}
 	return NULL;
 }
 
 /* A dead thread's. *stuck: some have died inside an operation. */
-static struct gq_ring_record *take_over(RingQueue *r, uint64_t me, bool *stuck)
+static struct gq_ring_peer *take_over(RingQueue *r, uint64_t me, bool *stuck)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		struct gq_ring_record *record = &r->head->record[i];
-		const uint64_t owner = gq_load_acquire_u64(&record->identity.owner);
-		const uint64_t op = op_of(record);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		struct gq_ring_peer *peer = &r->head->peer[i];
+		const uint64_t owner = gq_load_acquire_u64(&peer->identity.owner);
+		const uint64_t op = op_of(peer);
 
 		/* Dead for good: if it was idle before it was found dead and still is, it ended
-		 * idle. And the record is still its own, or the swap fails. */
-		if (gq__peer_life(&record->identity, owner) != GQ_LIFE_DEAD)
+		 * idle. And the peer is still its own, or the swap fails. */
+		if (gq__peer_life(&peer->identity, owner) != GQ_LIFE_DEAD)
 			continue;
 		if (!is_idle(op))
 			*stuck = true;
-		else if (op_of(record) == op &&
-			 gq_cas_acq_rel_u64(&record->identity.owner, owner, me))
-			return record;
+		else if (op_of(peer) == op && gq_cas_acq_rel_u64(&peer->identity.owner, owner, me))
+			return peer;
 	}
 	return NULL;
 }
 
 /*
- * A few records a binding, in turn: those whose owner has ended become free. So the dead of one
- * namespace do not take all records before somebody of it has to look, while those of another find
+ * A few peers a binding, in turn: those whose owner has ended become free. So the dead of one
+ * namespace do not take all peers before somebody of it has to look, while those of another find
  * none that they may take.
  */
 enum { SWEPT = 16 };
@@ -326,28 +325,28 @@ enum { SWEPT = 16 };
 static void sweep(RingQueue *r, uint64_t turn)
 {
 	for (uint32_t i = 0; i < SWEPT; i++) {
-		struct gq_ring_record *record = &r->head->record[(turn * SWEPT + i) % GQ_RECORDS];
-		const uint64_t owner = gq_load_acquire_u64(&record->identity.owner);
-		const uint64_t op = op_of(record);
+		struct gq_ring_peer *peer = &r->head->peer[(turn * SWEPT + i) % GQ_RING_PEERS];
+		const uint64_t owner = gq_load_acquire_u64(&peer->identity.owner);
+		const uint64_t op = op_of(peer);
 
-		if (owner == 0 || !gq__peer_is_gone(&record->identity, owner))
+		if (owner == 0 || !gq__peer_is_gone(&peer->identity, owner))
 			continue;
-		gq__peer_say_dead(&record->identity, owner);
-		if (is_idle(op) && op_of(record) == op)
-			gq_cas_acq_rel_u64(&record->identity.owner, owner, 0);
+		gq__peer_say_dead(&peer->identity, owner);
+		if (is_idle(op) && op_of(peer) == op)
+			gq_cas_acq_rel_u64(&peer->identity.owner, owner, 0);
 	}
 }
 
 /*
- * Whether a record still says something of a thread of the same word: one of the same id, whose
+ * Whether a peer still says something of a thread of the same word: one of the same id, whose
  * binding had the same number a thousand bindings ago. It would pass for ours until we describe
  * ourselves.
  */
 static bool is_described(const RingQueue *r, uint64_t owner)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
 		/* [owner.read] */
-		const uint64_t word = gq_load_acquire_u64(&r->head->record[i].identity.described);
+		const uint64_t word = gq_load_acquire_u64(&r->head->peer[i].identity.described);
 
 		if (word == owner || word == ~owner)
 			return true;
@@ -355,59 +354,59 @@ static bool is_described(const RingQueue *r, uint64_t owner)
 	return false;
 }
 
-static struct gq_ring_record *bind_now(RingQueue *r, bool *stuck)
+static struct gq_ring_peer *bind_now(RingQueue *r, bool *stuck)
 {
 	uint64_t binding = next_binding(r), me = gq__peer_owner(binding);
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 
-	for (uint32_t i = 0; i < GQ_RECORDS && is_described(r, me); i++) {
+	for (uint32_t i = 0; i < GQ_RING_PEERS && is_described(r, me); i++) {
 		binding = next_binding(r);
 		me = gq__peer_owner(binding);
 	}
 
 	pthread_mutex_lock(&lock);
-	record = inherit(r, me);
+	peer = inherit(r, me);
 	sweep(r, binding);
-	if (record == NULL)
-		record = take_free(r, me);
-	if (record == NULL)
-		record = take_over(r, me, stuck);
-	if (record != NULL) {
-		r->bound[gq_ring_record_index(r, record)] = me;
-		remember(r, record, me);
+	if (peer == NULL)
+		peer = take_free(r, me);
+	if (peer == NULL)
+		peer = take_over(r, me, stuck);
+	if (peer != NULL) {
+		r->bound[gq_ring_peer_index(r, peer)] = me;
+		remember(r, peer, me);
 	}
 	pthread_mutex_unlock(&lock);
-	if (record != NULL)
-		gq__peer_describe(&record->identity, me);
-	return record;
+	if (peer != NULL)
+		gq__peer_describe(&peer->identity, me);
+	return peer;
 }
 
-struct gq_ring_record *gq__ring_bind(RingQueue *r)
+struct gq_ring_peer *gq__ring_bind(RingQueue *r)
 {
 	struct binding *b = look_up(r);
-	struct gq_ring_record *record = b != NULL ? b->record : NULL;
+	struct gq_ring_peer *peer = b != NULL ? b->peer : NULL;
 	bool stuck = false;
 	uint32_t unjudged;
 
-	if (record == NULL) {
-		record = bind_now(r, &stuck);
-		if (record == NULL && stuck) {
+	if (peer == NULL) {
+		peer = bind_now(r, &stuck);
+		if (peer == NULL && stuck) {
 			gq__ring_repair(r);
-			record = bind_now(r, &stuck);
+			peer = bind_now(r, &stuck);
 		}
 		unjudged = gq__ring_count_unjudged(r);
-		if (record == NULL) {
+		if (peer == NULL) {
 			gq__failf(Q_ERR_LIMIT,
 				  "%u threads use this ring already; of %" PRIu32
 				  " of them it cannot be known here whether they live: "
 				  "q_ring_recover()",
-				  GQ_RECORDS, unjudged);
+				  GQ_RING_PEERS, unjudged);
 			return NULL;
 		}
 	}
 	gq__ring_recent[r->serial % GQ_RECENT] =
-		(struct gq_ring_binding){ .serial = r->serial, .record = record };
-	return record;
+		(struct gq_ring_binding){ .serial = r->serial, .peer = peer };
+	return peer;
 }
 
 uint64_t gq__ring_me(RingQueue *r)
@@ -419,7 +418,7 @@ uint64_t gq__ring_me(RingQueue *r)
 
 /* ---- who lives ------------------------------------------------------------------------------- */
 
-/* Whether a thread of this process owns such a record, through whichever handle. */
+/* Whether a thread of this process owns such a peer, through whichever handle. */
 static bool is_bound_here(uint64_t owner)
 {
 	bool found = false;
@@ -427,7 +426,8 @@ static bool is_bound_here(uint64_t owner)
 	pthread_mutex_lock(&lock);
 	for (int list = 0; list < LISTS; list++)
 		for (const RingQueue *r = live[list]; r != NULL; r = r->listed_after)
-			for (uint32_t i = 0; r->generation == gq__generation && i < GQ_RECORDS; i++)
+			for (uint32_t i = 0; r->generation == gq__generation && i < GQ_RING_PEERS;
+			     i++)
 				found |= r->bound[i] == owner;
 	pthread_mutex_unlock(&lock);
 	return found;
@@ -450,12 +450,12 @@ uint32_t gq__ring_count_unjudged(RingQueue *r)
 	const uint64_t here = gq__peer_namespace();
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const uint64_t owner = gq_load_relaxed_u64(&r->head->record[i].identity.owner);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		const uint64_t owner = gq_load_relaxed_u64(&r->head->peer[i].identity.owner);
 
 		n += owner != 0 && (here == 0 || gq_owner_namespace(owner) != here) &&
 		     !is_bound_here(owner) &&
-		     gq__peer_life(&r->head->record[i].identity, owner) == GQ_LIFE_UNKNOWN;
+		     gq__peer_life(&r->head->peer[i].identity, owner) == GQ_LIFE_UNKNOWN;
 	}
 	if (n != 0)
 		tell_of_unjudged(r);
@@ -474,20 +474,20 @@ static enum gq_life vouched(struct gq_peer_identity *identity, uint64_t owner)
 
 static void release_the_dead(RingQueue *r)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		struct gq_ring_record *record = &r->head->record[i];
-		const uint64_t owner = gq_load_acquire_u64(&record->identity.owner);
-		const uint64_t op = op_of(record);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		struct gq_ring_peer *peer = &r->head->peer[i];
+		const uint64_t owner = gq_load_acquire_u64(&peer->identity.owner);
+		const uint64_t op = op_of(peer);
 
-		if (owner != 0 && vouched(&record->identity, owner) == GQ_LIFE_DEAD &&
-		    is_idle(op) && op_of(record) == op)
-			gq_cas_acq_rel_u64(&record->identity.owner, owner, 0);
+		if (owner != 0 && vouched(&peer->identity, owner) == GQ_LIFE_DEAD && is_idle(op) &&
+		    op_of(peer) == op)
+			gq_cas_acq_rel_u64(&peer->identity.owner, owner, 0);
 	}
 }
 
 QueueStatus q_ring_recover(RingQueue *r)
 {
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	for (uint32_t tries = 0; tries < 1200; tries++) {
 		bool done = gq__ring_repair_by(r, vouched);
 
@@ -502,22 +502,22 @@ QueueStatus q_ring_recover(RingQueue *r)
 
 /* ---- roles, in single mode ------------------------------------------------------------------- */
 
-QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_record *record,
+QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_peer *peer,
 			       enum gq_op op)
 {
-	const uint64_t mine_now = gq_ring_record_index(r, record) + 1;
+	const uint64_t mine_now = gq_ring_peer_index(r, peer) + 1;
 
 	for (int tries = 0; tries < 64; tries++) {
 		const uint64_t holder = gq_load_acquire_u64(role);
-		struct gq_ring_record *other;
+		struct gq_ring_peer *other;
 		uint64_t owner;
 
-		if (holder == 0 || holder > GQ_RECORDS) {
+		if (holder == 0 || holder > GQ_RING_PEERS) {
 			if (gq_cas_acq_rel_u64(role, holder, mine_now))
 				return Q_OK;
 			continue;
 		}
-		other = &r->head->record[holder - 1];
+		other = &r->head->peer[holder - 1];
 		owner = gq_load_acquire_u64(&other->identity.owner);
 		/* [operation.read] acquire: the positions that it left. */
 		if ((gq_load_acquire_u64(&other->op) & GQ_OP_MASK) != op) {

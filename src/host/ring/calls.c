@@ -48,10 +48,10 @@ static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, s
 	if (__builtin_expect(r->validate != NULL, 0)) {
 		status = validate(r, item->data, item->len);
 		if (status != Q_OK) {
-			struct gq_ring_record *record = gq_ring_record_of(r);
+			struct gq_ring_peer *peer = gq_ring_peer_of(r);
 
-			if (record != NULL)
-				gq_ring_tally(&record->refused, 1);
+			if (peer != NULL)
+				gq_ring_tally(&peer->refused, 1);
 			return gq__failf(status,
 					 "the validator of schema %" PRIu32
 					 " refused the message (item %zu of %zu)",
@@ -140,7 +140,7 @@ QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, Queu
 	QueueStatus status;
 	uint32_t class;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	class = class_of(priority);
 	if (class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
@@ -177,7 +177,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 
 	if (out_sent != NULL)
 		*out_sent = 0;
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (items == NULL && count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "items is NULL but count is %zu", count);
 	a.sending = (struct gq_sending){ .class = class_of(priority) };
@@ -221,7 +221,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 	const void *bytes = NULL;
 	QueueStatus status;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;
@@ -245,8 +245,8 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 	}
 	if (status == Q_OK)
 		status = send_once(r, &a);
-	else if (gq_ring_record_of(r) != NULL)
-		gq_ring_tally(&gq_ring_record_of(r)->refused, 1);
+	else if (gq_ring_peer_of(r) != NULL)
+		gq_ring_tally(&gq_ring_peer_of(r)->refused, 1);
 	if (status == Q_ERR_FULL && timeout_ms != 0) {
 		a.once = send_once;
 		status = try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
@@ -324,7 +324,7 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
 	cap = *inout_len;
 	*inout_len = 0;
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
 	*inout_len = cap;
@@ -358,7 +358,7 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 	if (out_count == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
 	*out_count = 0;
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
 	if (out == NULL || max_count == 0)
@@ -394,7 +394,7 @@ QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingM
 	struct attempt a;
 	QueueStatus status;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	if (buf == NULL && cap != 0)
@@ -415,7 +415,7 @@ QueueStatus q_ring_discard(RingQueue *r)
 	struct attempt a;
 	QueueStatus status;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	a.receiving = (struct gq_receiving){ .max = 1,
 					     .discard = true,
 					     .descriptors = r->regions != NULL };
@@ -428,7 +428,7 @@ QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 	struct attempt a;
 	QueueStatus status;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	/* To receive at most none is to describe the front. */
@@ -453,7 +453,7 @@ QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status,
 	QueueStatus sent;
 	uint32_t accepted;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (data == NULL && len != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "data is NULL but len is %zu", len);
 	if (len > Q_RING_INLINE_BYTES)
@@ -479,7 +479,7 @@ QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t ma
 	if (out_count == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
 	*out_count = 0;
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (out == NULL && max_count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "out is NULL but max_count is %zu", max_count);
 	max_count = max_count > UINT32_MAX / 2 ? UINT32_MAX / 2 : max_count;

@@ -75,56 +75,56 @@ INLINE void copy(uint8_t *to, const uint8_t *from, size_t n)
 
 /* ---- operations ------------------------------------------------------------------------------ */
 
-INLINE void op_begin(const RingQueue *r, struct gq_ring_record *record, enum gq_op op)
+INLINE void op_begin(const RingQueue *r, struct gq_ring_peer *peer, enum gq_op op)
 {
-	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
+	uint64_t word = gq_load_relaxed_u64(&peer->op) & ~GQ_OP_MASK;
 
-	gq_store_relaxed_u64(&record->op, word + op);
-	gq_ring_fence(r, record);
+	gq_store_relaxed_u64(&peer->op, word + op);
+	gq_ring_fence(r, peer);
 }
 
-INLINE void op_end(struct gq_ring_record *record)
+INLINE void op_end(struct gq_ring_peer *peer)
 {
-	uint64_t word = gq_load_relaxed_u64(&record->op) & ~GQ_OP_MASK;
+	uint64_t word = gq_load_relaxed_u64(&peer->op) & ~GQ_OP_MASK;
 
 	/* [operation.end] release: all that the operation wrote. */
-	gq_store_release_u64(&record->op, word + GQ_OP_NEXT);
+	gq_store_release_u64(&peer->op, word + GQ_OP_NEXT);
 }
 
 INLINE QueueStatus begin(RingQueue *r, const bool single, uint64_t *role, enum gq_op op,
-			 struct gq_ring_record **out)
+			 struct gq_ring_peer **out)
 {
-	struct gq_ring_record *record = gq_ring_record_of(r);
+	struct gq_ring_peer *peer = gq_ring_peer_of(r);
 
-	if (__builtin_expect(record == NULL, 0))
+	if (__builtin_expect(peer == NULL, 0))
 		return Q_ERR_LIMIT;
-	*out = record;
+	*out = peer;
 	if (single) {
-		uint64_t mine = gq_ring_record_index(r, record) + 1;
+		uint64_t mine = gq_ring_peer_index(r, peer) + 1;
 
 		if (__builtin_expect(gq_load_relaxed_u64(role) != mine, 0)) {
-			QueueStatus status = gq__ring_take_role(r, role, record, op);
+			QueueStatus status = gq__ring_take_role(r, role, peer, op);
 
 			if (status != Q_OK)
 				return status;
 		}
 	}
-	op_begin(r, record, op);
+	op_begin(r, peer, op);
 	return Q_OK;
 }
 
 /* Single mode: what this operation is about to publish, for who finishes it if we die. */
-INLINE void plan(struct gq_ring_record *record, uint32_t class, uint64_t ready_pos,
-		 uint64_t pool_pos, uint32_t entries, uint32_t slots)
+INLINE void plan(struct gq_ring_peer *peer, uint32_t class, uint64_t ready_pos, uint64_t pool_pos,
+		 uint32_t entries, uint32_t slots)
 {
-	gq_store_relaxed_u64(&record->plan_what, class | entries << 8 | (uint64_t)slots << 32);
-	gq_store_relaxed_u64(&record->plan_ready_pos, ready_pos);
-	gq_store_relaxed_u64(&record->plan_pool_pos, pool_pos);
-	gq_store_release_u64(&record->plan_op, gq_load_relaxed_u64(&record->op));
+	gq_store_relaxed_u64(&peer->plan_what, class | entries << 8 | (uint64_t)slots << 32);
+	gq_store_relaxed_u64(&peer->plan_ready_pos, ready_pos);
+	gq_store_relaxed_u64(&peer->plan_pool_pos, pool_pos);
+	gq_store_release_u64(&peer->plan_op, gq_load_relaxed_u64(&peer->op));
 }
 
 /* Look for sleepers after having published, and wake them. */
-INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool single,
+INLINE void signal_after(RingQueue *r, struct gq_ring_peer *peer, const bool single,
 			 uint32_t *armed)
 {
 	if (!single) {
@@ -133,7 +133,7 @@ INLINE void signal_after(RingQueue *r, struct gq_ring_record *record, const bool
 			gq__flag_wake_shared(armed);
 		return;
 	}
-	gq_ring_fence(r, record); /* [wake.look]: pairs with the sleeper's gq__barrier() */
+	gq_ring_fence(r, peer); /* [wake.look]: pairs with the sleeper's gq__barrier() */
 	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
 		gq__flag_wake_shared(armed);
 }
@@ -407,11 +407,11 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 			     uint32_t parts, uint32_t *accepted)
 {
 	uint64_t ids[GQ_MAX_PARTS], values[GQ_CHUNK], pos = 0, number, bytes = 0;
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 	const bool messages = b == &r->messages;
 	uint32_t popped = 0, done = 0;
 	bool barred = false;
-	QueueStatus status = begin(r, single, b->send_role, b->send_op, &record);
+	QueueStatus status = begin(r, single, b->send_role, b->send_op, &peer);
 
 	if (status != Q_OK)
 		return status;
@@ -424,7 +424,7 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 		goto give_up;
 	}
 	if (!pop(b, single, &pos, ids, parts, parts > 1 ? parts : n, &popped)) {
-		op_end(record);
+		op_end(peer);
 		return damaged();
 	}
 	if (popped < parts || popped == 0) {
@@ -442,10 +442,9 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 		values[i] = fill(b, s, &items[i], &ids[i], parts, number + i);
 	GQ_WINDOW();
 	if (single)
-		plan(record, s->class, gq_load_relaxed_u64(b->ready[s->class].tail), pos, n,
-		     popped);
+		plan(peer, s->class, gq_load_relaxed_u64(b->ready[s->class].tail), pos, n, popped);
 	if (!publish(b, single, s->class, values, n, messages ? GQ_CLOSED : 0, &done, &barred)) {
-		op_end(record);
+		op_end(peer);
 		return damaged();
 	}
 	if (single)
@@ -454,18 +453,18 @@ INLINE QueueStatus send_some(RingQueue *r, struct gq_box *b, const bool single,
 	if (messages) {
 		for (uint32_t i = 0; i < n && i < done; i++)
 			bytes += items[i].len;
-		gq_ring_tally(&record->bytes_sent, bytes);
+		gq_ring_tally(&peer->bytes_sent, bytes);
 		if (s->descriptor != NULL)
-			gq_ring_tally(&record->descriptors, done);
+			gq_ring_tally(&peer->descriptors, done);
 	}
 	if (__builtin_expect(done < n, 0)) {
 		/* Overtaken: as far as it came. */
 		status = barred ? Q_ERR_SHUTDOWN : done == 0 ? Q_ERR_FULL : Q_OK;
 		goto give_up;
 	}
-	op_end(record);
+	op_end(peer);
 	if (messages)
-		signal_after(r, record, single, &r->head->signals.data_armed);
+		signal_after(r, peer, single, &r->head->signals.data_armed);
 	*accepted = n;
 	return Q_OK;
 
@@ -483,15 +482,15 @@ give_up:
 		give_back(b, single, back, popped - done);
 	}
 	if (status == Q_ERR_FULL && messages)
-		gq_ring_tally(&record->full, 1);
-	op_end(record);
+		gq_ring_tally(&peer->full, 1);
+	op_end(peer);
 	if (status == Q_ERR_SHUTDOWN)
 		return closed(r, single, done, accepted);
 	if (!single && popped != 0 && messages)
-		signal_after(r, record, single, &r->head->signals.room_armed);
+		signal_after(r, peer, single, &r->head->signals.room_armed);
 	if (status == Q_OK) {
 		if (messages)
-			signal_after(r, record, single, &r->head->signals.data_armed);
+			signal_after(r, peer, single, &r->head->signals.data_armed);
 		*accepted = done;
 	}
 	return status; /* of FULL, who does not try again says so */
@@ -720,32 +719,32 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	uint64_t words[GQ_CHUNK], slots[GQ_MAX_PARTS], bytes = 0;
 	uint32_t n, taken = 0, copied = 0;
 	size_t at[GQ_CHUNK];
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 	struct gq_ageing *ageing = NULL;
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
-	QueueStatus status = begin(r, single, b->receive_role, b->receive_op, &record);
+	QueueStatus status = begin(r, single, b->receive_role, b->receive_op, &peer);
 
 	q->front = Q_OK;
 	if (status != Q_OK)
 		return status;
 	if (messages && r->ageing != NULL)
-		ageing = &r->ageing[gq_ring_record_index(r, record)].ageing;
+		ageing = &r->ageing[gq_ring_peer_index(r, peer)].ageing;
 	for (uint32_t tries = 0;; tries++) {
 		enum look found = look(r, b, ageing, &f, &tries);
 		uint32_t max = q->max;
 
 		if (found == NOTHING) {
 			if (messages)
-				gq_ring_tally(&record->empty, 1);
-			op_end(record);
+				gq_ring_tally(&peer->empty, 1);
+			op_end(peer);
 			return Q_ERR_EMPTY;
 		}
 		if (found == DAMAGED) {
-			op_end(record);
+			op_end(peer);
 			return damaged();
 		}
 		if (found == OVERTAKEN || tries >= TRIES) {
-			op_end(record);
+			op_end(peer);
 			q->front = Q_ERR_EMPTY;
 			return Q_ERR_EMPTY;
 		}
@@ -759,7 +758,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 			/* What was read is the front's only if it still is. */
 			if (!single && gq_load_acquire_u64(b->ready[f.class].head) != f.pos)
 				continue;
-			op_end(record);
+			op_end(peer);
 			return q->front;
 		}
 		if (single)
@@ -817,23 +816,23 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 	}
 	GQ_WINDOW();
 	if (single)
-		plan(record, f.class, f.pos, gq_load_relaxed_u64(b->pool.tail), n, taken);
+		plan(peer, f.class, f.pos, gq_load_relaxed_u64(b->pool.tail), n, taken);
 	if (!give_back(b, single, slots, taken)) {
-		op_end(record);
+		op_end(peer);
 		return damaged();
 	}
 	/* [tail.raise]: for who counts */
 	if (single)
 		gq_store_release_u64(b->ready[f.class].head, f.pos + n);
 	if (messages) {
-		gq_ring_tally(&record->bytes_received, bytes);
+		gq_ring_tally(&peer->bytes_received, bytes);
 		if (q->discard)
-			gq_ring_tally(&record->discarded, n);
+			gq_ring_tally(&peer->discarded, n);
 	}
-	op_end(record);
+	op_end(peer);
 	q->count += n;
 	if (messages)
-		signal_after(r, record, single, &r->head->signals.room_armed);
+		signal_after(r, peer, single, &r->head->signals.room_armed);
 	return Q_OK;
 }
 
@@ -842,7 +841,7 @@ INLINE QueueStatus receive_some(RingQueue *r, struct gq_box *b, const bool singl
 bool gq__ring_bar(const struct gq_box *b)
 {
 	/* Who is inside a send of a closed ring publishes what it has begun with, at most. */
-	const uint64_t tries = gq_word_ring_size(&b->pool) + (uint64_t)2 * GQ_RECORDS * GQ_CHUNK;
+	const uint64_t tries = gq_word_ring_size(&b->pool) + (uint64_t)2 * GQ_RING_PEERS * GQ_CHUNK;
 
 	for (uint32_t c = 0; c < b->classes; c++) {
 		const struct gq_word_ring *ready = &b->ready[c];

@@ -4,7 +4,7 @@
  *
  * Death leaves no hole in any ring: a message is published, and an entry taken, by one store. What
  * it can leave is cells that nobody has any more: those in the hands of the thread that died. A
- * thread is inside an operation while its record's `op` says so; who finds one that has said so for
+ * thread is inside an operation while its peer's `op` says so; who finds one that has said so for
  * 100 ms looks whether the thread lives, and if not, finds out which cells are nowhere and puts
  * them back into the pool (gq__ring_repair()).
  *
@@ -33,8 +33,8 @@
  * had put back is found in the pool.
  *
  * A verdict of death is one on a thread, and it is the operation that matters: it counts if the
- * record says the same owner and the same operation after the verdict as before it, and is compared
- * again, both words, wherever it is used. (`op` counts on over all owners of a record, so an
+ * peer says the same owner and the same operation after the verdict as before it, and is compared
+ * again, both words, wherever it is used. (`op` counts on over all owners of a peer, so an
  * operation is the same if the word is.) Whose life is not known is waited for like the living:
  * then nothing is reclaimed until it leaves, and nobody is refused anything.
  */
@@ -78,9 +78,9 @@ bool gq__ring_reach(RingQueue *r)
 	return now - since >= DRAIN_NS;
 }
 
-static uint64_t op_of(const struct gq_ring_record *record)
+static uint64_t op_of(const struct gq_ring_peer *peer)
 {
-	return gq_load_acquire_u64(&record->op); /* [operation.read] */
+	return gq_load_acquire_u64(&peer->op); /* [operation.read] */
 }
 
 static bool is_inside(uint64_t op)
@@ -102,8 +102,8 @@ static bool nobody_sends(RingQueue *r)
 	/* Whoever has begun has said so by now: by this, or by a fence of its own. */
 	if (!gq__ring_reach(r))
 		return false;
-	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if ((op_of(&r->head->record[i]) & GQ_OP_MASK) == GQ_OP_SEND)
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if ((op_of(&r->head->peer[i]) & GQ_OP_MASK) == GQ_OP_SEND)
 			return false;
 	return true;
 }
@@ -225,7 +225,7 @@ static bool has_put(const struct gq_word_ring *ring, uint64_t pos, uint64_t n)
 	return false;
 }
 
-static void finish_plan(RingQueue *r, struct gq_ring_record *dead)
+static void finish_plan(RingQueue *r, struct gq_ring_peer *dead)
 {
 	const enum gq_op op = (enum gq_op)(op_of(dead) & GQ_OP_MASK);
 	struct gq_box *b = op == GQ_OP_SEND || op == GQ_OP_RECEIVE ? &r->messages : &r->completions;
@@ -268,8 +268,8 @@ struct gq_ring_inquest {
 	uint32_t readings; /* that have been made, with their grace periods */
 	bool in_grace;
 	bool messages, completions; /* in whose hands cells may have been lost */
-	struct operation dead[GQ_RECORDS];
-	uint64_t awaited[GQ_RECORDS]; /* in_grace: operations not known to have ended; 0: none */
+	struct operation dead[GQ_RING_PEERS];
+	uint64_t awaited[GQ_RING_PEERS]; /* in_grace: operations not known to have ended; 0: none */
 	/* Behind it, for the messages' cells and then the completions': */
 	uint64_t number[];
 	/* uint8_t found[] */
@@ -285,20 +285,20 @@ static uint8_t *found_of(const RingQueue *r, struct gq_ring_inquest *q)
 	return (uint8_t *)&q->number[cells_of(r)];
 }
 
-/* Whether the record is still at this operation. */
-static bool is_at(const struct gq_ring_record *record, const struct operation *o)
+/* Whether the peer is still at this operation. */
+static bool is_at(const struct gq_ring_peer *peer, const struct operation *o)
 {
 	/* [peer.bind] acquire: pairs with [peer.free] */
-	return op_of(record) == o->op && gq_load_acquire_u64(&record->identity.owner) == o->owner;
+	return op_of(peer) == o->op && gq_load_acquire_u64(&peer->identity.owner) == o->owner;
 }
 
-/* Whether a record's thread has died inside an operation, and then which. */
-static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct operation *o)
+/* Whether a peer's thread has died inside an operation, and then which. */
+static bool died_inside(struct gq_ring_peer *peer, gq_judge *judge, struct operation *o)
 {
-	o->op = op_of(record);
-	o->owner = gq_load_acquire_u64(&record->identity.owner); /* [peer.bind] */
+	o->op = op_of(peer);
+	o->owner = gq_load_acquire_u64(&peer->identity.owner); /* [peer.bind] */
 	return is_inside(o->op) && o->owner != 0 &&
-	       judge(&record->identity, o->owner) == GQ_LIFE_DEAD && is_at(record, o);
+	       judge(&peer->identity, o->owner) == GQ_LIFE_DEAD && is_at(peer, o);
 }
 
 /* ---- the lock: within one call --------------------------------------------------------------- */
@@ -306,11 +306,11 @@ static bool died_inside(struct gq_ring_record *record, gq_judge *judge, struct o
 /* Whether who has this identity will never let go of the lock. */
 static bool is_gone(const RingQueue *r, uint64_t owner, gq_judge *judge)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if (gq_load_acquire_u64(&r->head->record[i].identity.owner) ==
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if (gq_load_acquire_u64(&r->head->peer[i].identity.owner) ==
 		    owner) /* [peer.bind] */
-			return judge(&r->head->record[i].identity, owner) == GQ_LIFE_DEAD;
-	/* It has given its record back, or another has found it dead; or it never had one. */
+			return judge(&r->head->peer[i].identity, owner) == GQ_LIFE_DEAD;
+	/* It has given its peer back, or another has found it dead; or it never had one. */
 	return !gq_owner_is_unbound(owner) || judge(NULL, owner) == GQ_LIFE_DEAD;
 }
 
@@ -360,9 +360,9 @@ static bool finish_plans(RingQueue *r, uint64_t me, const struct gq_ring_inquest
 	if (!lock(r, me, judge))
 		return false;
 	current = gq_load_relaxed_u64(&r->head->repair.epoch) == q->epoch;
-	for (uint32_t i = 0; current && i < GQ_RECORDS; i++)
-		if (q->dead[i].op != 0 && is_at(&r->head->record[i], &q->dead[i]))
-			finish_plan(r, &r->head->record[i]);
+	for (uint32_t i = 0; current && i < GQ_RING_PEERS; i++)
+		if (q->dead[i].op != 0 && is_at(&r->head->peer[i], &q->dead[i]))
+			finish_plan(r, &r->head->peer[i]);
 	unlock(r, me);
 	return current;
 }
@@ -383,10 +383,10 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 	q->bytes = bytes;
 	q->begun_ns = gq__now_ns();
 	q->epoch = gq_load_acquire_u64(&r->head->repair.epoch); /* [repair.lock] */
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
 		struct operation o;
 
-		if (!died_inside(&r->head->record[i], judge, &o))
+		if (!died_inside(&r->head->peer[i], judge, &o))
 			continue;
 		any = true;
 		q->dead[i] = o;
@@ -420,13 +420,13 @@ static bool begin_grace(RingQueue *r, struct gq_ring_inquest *q)
 	/* Whoever has begun has said so by now: by this, or by a fence of its own. */
 	if (!gq__ring_reach(r))
 		return false;
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const struct gq_ring_record *record = &r->head->record[i];
-		const uint64_t op = op_of(record);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		const struct gq_ring_peer *peer = &r->head->peer[i];
+		const uint64_t op = op_of(peer);
 
 		q->awaited[i] =
 			is_inside(op) && (moves_messages(op) ? q->messages : q->completions) &&
-					!is_at(record, &q->dead[i])
+					!is_at(peer, &q->dead[i])
 				? op
 				: 0;
 	}
@@ -437,8 +437,8 @@ static bool begin_grace(RingQueue *r, struct gq_ring_inquest *q)
 /* @return false: somebody is still where it was. */
 static bool end_grace(RingQueue *r, struct gq_ring_inquest *q)
 {
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		if (q->awaited[i] != 0 && op_of(&r->head->record[i]) == q->awaited[i])
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		if (q->awaited[i] != 0 && op_of(&r->head->peer[i]) == q->awaited[i])
 			return false;
 		q->awaited[i] = 0;
 	}
@@ -466,7 +466,7 @@ static void reclaim(RingQueue *r, const struct gq_box *b, const uint64_t *number
 		gq_word_ring_raise_tail(&b->ready[c], end_of(&b->ready[c]));
 }
 
-/* What has been found out is done. @return how many dead threads' records are free again. */
+/* What has been found out is done. @return how many dead threads' peers are free again. */
 static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, gq_judge *judge)
 {
 	struct gq_ring_repair *repair = &r->head->repair;
@@ -487,14 +487,14 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 	if (q->completions)
 		reclaim(r, &r->completions, q->number + cells, found_of(r, q) + cells);
 	GQ_WINDOW();
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		struct gq_ring_record *record = &r->head->record[i];
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		struct gq_ring_peer *peer = &r->head->peer[i];
 
-		if (q->dead[i].op == 0 || !is_at(record, &q->dead[i]))
+		if (q->dead[i].op == 0 || !is_at(peer, &q->dead[i]))
 			continue;
-		gq_store_release_u64(&record->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
+		gq_store_release_u64(&peer->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
 		/* From the dead to nobody: idle, it may have been bound by another already. */
-		gq_cas_acq_rel_u64(&record->identity.owner, q->dead[i].owner, 0); /* [peer.free] */
+		gq_cas_acq_rel_u64(&peer->identity.owner, q->dead[i].owner, 0); /* [peer.free] */
 		gq_fetch_add_relaxed_u64(&repair->repairs, 1);
 		repaired++;
 	}
@@ -506,7 +506,7 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 	return repaired;
 }
 
-/* As far as it goes without waiting, nor reading much. @return records that are free again. */
+/* As far as it goes without waiting, nor reading much. @return peers that are free again. */
 static uint32_t step(RingQueue *r, uint64_t me, gq_judge *judge)
 {
 	struct gq_ring_inquest *q = r->inquest;
@@ -544,14 +544,14 @@ static bool is_suspect(RingQueue *r, gq_judge *judge, bool hasty)
 {
 	bool suspect = false;
 
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		struct gq_ring_record *record = &r->head->record[i];
-		const uint64_t op = op_of(record);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		struct gq_ring_peer *peer = &r->head->peer[i];
+		const uint64_t op = op_of(peer);
 		struct operation o;
 
 		if (is_inside(op) && (hasty || op == r->seen_op[i]) &&
-		    (r->inquest == NULL || !is_at(record, &r->inquest->dead[i])))
-			suspect |= died_inside(record, judge, &o);
+		    (r->inquest == NULL || !is_at(peer, &r->inquest->dead[i])))
+			suspect |= died_inside(peer, judge, &o);
 		r->seen_op[i] = op;
 	}
 	return suspect;
@@ -625,8 +625,8 @@ bool gq__ring_repair_by(RingQueue *r, gq_judge *judge)
 
 	if (!come_by(r, judge, true))
 		return false;
-	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if (died_inside(&r->head->record[i], judge, &o))
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if (died_inside(&r->head->peer[i], judge, &o))
 			return false;
 	return true;
 }

@@ -206,7 +206,7 @@ static RingQueue *new_handle(const RingConfig *cfg)
 	r->generation = gq__generation;
 	gq__ring_poll_begin(r);
 	if ((cfg->flags & Q_RING_AGEING) != 0) {
-		r->ageing = gq__alloc(GQ_RECORDS * sizeof(*r->ageing), "the ring's ageing");
+		r->ageing = gq__alloc(GQ_RING_PEERS * sizeof(*r->ageing), "the ring's ageing");
 		if (r->ageing == NULL) {
 			gq__free(r, sizeof(*r));
 			return NULL;
@@ -222,7 +222,7 @@ static void free_handle(RingQueue *r)
 	if (r->mapped != 0)
 		munmap(r->head, r->mapped);
 	gq__ring_forget_repair(r);
-	gq__free(r->ageing, GQ_RECORDS * sizeof(*r->ageing));
+	gq__free(r->ageing, GQ_RING_PEERS * sizeof(*r->ageing));
 	gq__free(r, sizeof(*r));
 }
 
@@ -391,7 +391,7 @@ QueueStatus q_ring_close(RingQueue *r)
 {
 	struct gq_ring_signals *signals;
 
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	signals = &r->head->signals;
 	/* [intake.close]; [wake.look] */
 	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED);
@@ -467,7 +467,7 @@ uint64_t q_ring_sequence(RingQueue *r)
 
 QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 {
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	*out = (RingStats){ 0 };
@@ -477,17 +477,17 @@ QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 	out->completed = sum_since_start(&r->completions, true);
 	out->repairs = gq_load_relaxed_u64(&r->head->repair.repairs);
 	out->reclaimed = gq_load_relaxed_u64(&r->head->repair.reclaimed);
-	for (uint32_t i = 0; i < GQ_RECORDS; i++) {
-		const struct gq_ring_record *record = &r->head->record[i];
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		const struct gq_ring_peer *peer = &r->head->peer[i];
 
-		out->bytes_sent += gq_load_relaxed_u64(&record->bytes_sent);
-		out->bytes_received += gq_load_relaxed_u64(&record->bytes_received);
-		out->descriptors += gq_load_relaxed_u64(&record->descriptors);
-		out->discarded += gq_load_relaxed_u64(&record->discarded);
-		out->full += gq_load_relaxed_u64(&record->full);
-		out->empty += gq_load_relaxed_u64(&record->empty);
-		out->refused += gq_load_relaxed_u64(&record->refused);
-		out->threads += gq_load_relaxed_u64(&record->identity.owner) != 0;
+		out->bytes_sent += gq_load_relaxed_u64(&peer->bytes_sent);
+		out->bytes_received += gq_load_relaxed_u64(&peer->bytes_received);
+		out->descriptors += gq_load_relaxed_u64(&peer->descriptors);
+		out->discarded += gq_load_relaxed_u64(&peer->discarded);
+		out->full += gq_load_relaxed_u64(&peer->full);
+		out->empty += gq_load_relaxed_u64(&peer->empty);
+		out->refused += gq_load_relaxed_u64(&peer->refused);
+		out->threads += gq_load_relaxed_u64(&peer->identity.owner) != 0;
 	}
 	out->unjudged = gq__ring_count_unjudged(r);
 	return Q_OK;
@@ -495,7 +495,7 @@ QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 
 QueueStatus q_ring_config(RingQueue *r, RingConfig *out)
 {
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	*out = r->cfg;
@@ -508,7 +508,7 @@ QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 			      QueueStatus (*validate)(const void *data, size_t len, void *user),
 			      void *user)
 {
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	if (schema != r->cfg.schema)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "schema is %" PRIu32 "; this ring's is %" PRIu32, schema,
@@ -520,7 +520,7 @@ QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 
 QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table)
 {
-	GQ_RING_ENTER(r);
+	GQ_RETURN_IF_REFUSED(r);
 	r->regions = table;
 	return Q_OK;
 }

@@ -25,7 +25,7 @@
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
 #define GQ_RING_VERSION 3u
-#define GQ_RECORDS      Q_RING_MAX_THREADS
+#define GQ_RING_PEERS   Q_RING_MAX_THREADS
 
 /* What the ring is: written by q_ring_create(), constant from `ready` on. */
 struct gq_ring_setup {
@@ -59,24 +59,24 @@ struct gq_ring_signals {
 	uint32_t room_armed; /* odd: a sender may sleep on it until an entry is free */
 	uint64_t reserved0;
 	uint64_t fenced; /* 1: a process without membarrier is here: everybody makes fences */
-	/* Single mode: 1 + the record of the thread that sends, receives, of each box. */
+	/* Single mode: 1 + the peer of the thread that sends, receives, of each box. */
 	uint64_t role[4];
 	uint64_t reserved[8];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_signals) == GQ_LINE, "layout is shared between processes");
 
 struct gq_ring_repair {
-	uint64_t holder; /* owner word of the record whose thread changes the ring: see
+	uint64_t holder; /* owner word of the peer whose thread changes the ring: see
 			    repair.c */
 	uint64_t repairs;
 	uint64_t reclaimed;
 	uint64_t epoch;    /* counts what was done under the lock */
-	uint64_t bindings; /* records bound so far: makes each `owner` another one */
+	uint64_t bindings; /* peers bound so far: makes each `owner` another one */
 	uint64_t reserved[11];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_repair) == GQ_LINE, "layout is shared between processes");
 
-/* What a thread is doing with the ring, in the low bits of its record's `op`; a count above. */
+/* What a thread is doing with the ring, in the low bits of its peer's `op`; a count above. */
 enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_POLL };
 #define GQ_OP_MASK UINT64_C(7)
 #define GQ_OP_NEXT UINT64_C(8)
@@ -85,7 +85,7 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  * A thread that uses the ring: who it is, what it is at, and what it has counted. Written by that
  * thread only, so counting costs no locked operation; by others only once it is dead.
  */
-struct gq_ring_record {
+struct gq_ring_peer {
 	/* gq_op; [operation.end], [operation.read]. Counts on over all owners: never set back */
 	uint64_t op;
 	/* Single mode: what the operation will have done when it is complete (see repair.c).
@@ -101,9 +101,9 @@ struct gq_ring_record {
 	uint64_t full;
 	uint64_t empty;
 	uint64_t refused;
-	struct gq_peer_identity identity; /* the thread; `owner` 0: the record is free */
+	struct gq_peer_identity identity; /* the thread; `owner` 0: the peer is free */
 };
-GQ_STATIC_ASSERT(sizeof(struct gq_ring_record) == GQ_LINE, "layout is shared between processes");
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_peer) == GQ_LINE, "layout is shared between processes");
 
 /* Where a box's rings are: each line written by one side. */
 struct gq_box_positions {
@@ -125,7 +125,7 @@ struct gq_ring_head {
 	struct gq_ring_repair repair;
 	struct gq_box_positions messages;
 	struct gq_box_positions completions;
-	struct gq_ring_record record[GQ_RECORDS];
+	struct gq_ring_peer peer[GQ_RING_PEERS];
 };
 
 /* A completion, as the cell of a message of the completion box. */
@@ -194,7 +194,7 @@ static inline uint32_t gq_pool_slot(const struct gq_box *b, uint64_t word)
 	return (uint32_t)(word & b->pool.mask);
 }
 
-/* What a receiver keeps to itself: how often it has passed over which class. One a record, one line
+/* What a receiver keeps to itself: how often it has passed over which class. One a peer, one line
  * each. */
 struct gq_ring_ageing {
 	GQ_ALIGNED(GQ_LINE) struct gq_ageing ageing;
@@ -229,9 +229,10 @@ struct RingQueue {
 	struct gq_ring_poll poll;
 	struct gq_ring_ageing *ageing; /* with Q_RING_AGEING, else NULL */
 	/* Who is bound: see bind.c. */
-	RingQueue *listed_after;    /* in the list of live handles; under its lock */
-	uint64_t bound[GQ_RECORDS]; /* `owner` of what this handle's threads own; under it, too */
-	uint64_t told_unjudged;     /* 1: the log has it that there is somebody it cannot judge */
+	RingQueue *listed_after; /* in the list of live handles; under its lock */
+	uint64_t
+		bound[GQ_RING_PEERS]; /* `owner` of what this handle's threads own; under it, too */
+	uint64_t told_unjudged;       /* 1: the log has it that there is somebody it cannot judge */
 	/* Watching peers: see gq__ring_watch(). */
 	GQ_ALIGNED(GQ_LINE) uint64_t next_watch_ns;
 	uint64_t watching;        /* 1: a thread of this handle is at it; guards what is below */
@@ -239,7 +240,7 @@ struct RingQueue {
 	uint64_t fenced_since_ns; /* not 0: membarrier was refused then; not guarded */
 	uint64_t next_scan_ns;
 	struct gq_ring_inquest *inquest; /* the repair; NULL: none */
-	uint64_t seen_op[GQ_RECORDS];
+	uint64_t seen_op[GQ_RING_PEERS];
 };
 
 QueueStatus gq__ring_refuse_handle(const RingQueue *r);
@@ -252,58 +253,58 @@ static inline QueueStatus gq_ring_enter(const RingQueue *r)
 	return Q_OK;
 }
 
-#define GQ_RING_ENTER(r)                                                                           \
+#define GQ_RETURN_IF_REFUSED(r)                                                                    \
 	do {                                                                                       \
 		QueueStatus entered_ = gq_ring_enter(r);                                           \
 		if (entered_ != Q_OK)                                                              \
 			return entered_;                                                           \
 	} while (0)
 
-/* ---- bind.c: threads and their records -------------------------------------------------- */
+/* ---- bind.c: threads and their peers -------------------------------------------------- */
 
 /* The list of live handles: a thread that ends gives back what it has bound through those. */
 void gq__ring_list(RingQueue *r);
 /* Takes it off the list, and gives back what is bound through it. */
 void gq__ring_unlist(RingQueue *r);
-/* The calling thread's record, bound at its first use of the handle. NULL: q_last_error() is set.
+/* The calling thread's peer, bound at its first use of the handle. NULL: q_last_error() is set.
  */
-struct gq_ring_record *gq__ring_bind(RingQueue *r);
-/* The word of the calling thread's record; if it has none, one that names it all the same. */
+struct gq_ring_peer *gq__ring_bind(RingQueue *r);
+/* The word of the calling thread's peer; if it has none, one that names it all the same. */
 uint64_t gq__ring_me(RingQueue *r);
-/* Records of threads that cannot be judged from here; the first time there are any, the log says.
+/* Peers of threads that cannot be judged from here; the first time there are any, the log says.
  */
 uint32_t gq__ring_count_unjudged(RingQueue *r);
 /* Single mode: make the calling thread the one that sends or receives. */
-QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_record *record,
+QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_peer *peer,
 			       enum gq_op op);
 
 /* A thread's latest bindings, by handle; the others are in a table of its own (bind.c). */
 struct gq_ring_binding {
 	uint64_t serial;
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 };
 enum { GQ_RECENT = 8 };
 extern _Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
 
-static inline struct gq_ring_record *gq_ring_record_of(RingQueue *r)
+static inline struct gq_ring_peer *gq_ring_peer_of(RingQueue *r)
 {
 	struct gq_ring_binding *b = &gq__ring_recent[r->serial % GQ_RECENT];
 
-	return __builtin_expect(b->serial == r->serial, 1) ? b->record : gq__ring_bind(r);
+	return __builtin_expect(b->serial == r->serial, 1) ? b->peer : gq__ring_bind(r);
 }
 
-static inline uint64_t gq_ring_record_index(const RingQueue *r, const struct gq_ring_record *record)
+static inline uint64_t gq_ring_peer_index(const RingQueue *r, const struct gq_ring_peer *peer)
 {
-	return (uint64_t)(record - r->head->record);
+	return (uint64_t)(peer - r->head->peer);
 }
 
 /* ---- repair.c: peers that die ----------------------------------------------------------- */
 
-static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *record)
+static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_peer *peer)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* pairs with gq__barrier() */
 	if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.fenced) != 0, 0))
-		gq_fetch_or_seq_cst_u64(&record->op, 0); /* a full fence of its own */
+		gq_fetch_or_seq_cst_u64(&peer->op, 0); /* a full fence of its own */
 }
 
 /*
@@ -313,7 +314,7 @@ static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_record *reco
  */
 bool gq__ring_reach(RingQueue *r);
 
-/* Whether a thread that is, or was, a record's owner lives; by which repairs judge. */
+/* Whether a thread that is, or was, a peer's owner lives; by which repairs judge. */
 typedef enum gq_life gq_judge(struct gq_peer_identity *identity, uint64_t owner);
 
 /*

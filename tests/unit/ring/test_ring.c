@@ -1160,9 +1160,9 @@ static void nonsense_in_the_shared_memory_harms_nothing_else(void **state)
 				x ^= x << 13;
 				x ^= x >> 7;
 				x ^= x << 17;
-				/* Not the records: their owners decide who is dead. */
+				/* Not the peers: their owners decide who is dead. */
 				if (first + x % (bytes - first) >=
-					    offsetof(struct gq_ring_head, record) &&
+					    offsetof(struct gq_ring_head, peer) &&
 				    first + x % (bytes - first) < sizeof(struct gq_ring_head))
 					continue;
 				if (first + x % (bytes - first) <
@@ -1221,7 +1221,7 @@ static void threads_that_have_ended_make_room_for_others(void **state)
 	assert_status(q_ring_stats(r, &stats), Q_OK);
 	assert_int_equal(stats.sent, Q_RING_MAX_THREADS + 50);
 	assert_int_equal(stats.bytes_sent, Q_RING_MAX_THREADS + 50);
-	assert_int_equal(stats.threads, 0); /* each gave its record back */
+	assert_int_equal(stats.threads, 0); /* each gave its peer back */
 	q_ring_destroy(r);
 }
 
@@ -1256,19 +1256,19 @@ struct inside {
 static void *stand_inside(void *arg)
 {
 	struct inside *in = arg;
-	struct gq_ring_record *record = gq_ring_record_of(in->r);
-	uint64_t mine = gq_ring_record_index(in->r, record) + 1;
+	struct gq_ring_peer *peer = gq_ring_peer_of(in->r);
+	uint64_t mine = gq_ring_peer_index(in->r, peer) + 1;
 	char c = 0;
 
 	for (enum gq_op op = GQ_OP_SEND; op <= GQ_OP_RECEIVE; op++) {
-		gq_store_release_u64(&record->op, op);
+		gq_store_release_u64(&peer->op, op);
 		gq_store_release_u64(op == GQ_OP_SEND ? in->r->messages.send_role
 						      : in->r->messages.receive_role,
 				     mine);
 		if (write(in->begun[1], "x", 1) != 1 || read(in->end[0], &c, 1) != 1)
 			break;
 	}
-	gq_store_release_u64(&record->op, GQ_OP_IDLE);
+	gq_store_release_u64(&peer->op, GQ_OP_IDLE);
 	return NULL;
 }
 

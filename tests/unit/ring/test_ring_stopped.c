@@ -534,7 +534,7 @@ static QueueStatus repair(RingQueue *r)
 /* All is found out, nothing is done. */
 static void find_out(RingQueue *r)
 {
-	r->head->repair.holder = r->head->record[0].identity.owner; /* the parent's, who lives */
+	r->head->repair.holder = r->head->peer[0].identity.owner; /* the parent's, who lives */
 	gq__ring_repair(r);
 	r->head->repair.holder = 0;
 }
@@ -551,12 +551,12 @@ static void a_repairer_may_be_killed_at_any_instruction(void **state)
 {
 	(void)state;
 	for (uint32_t n = 1, mode = 0; mode < 4;) {
-		const bool whole = mode < 2; /* which is mostly looks at 256 records */
+		const bool whole = mode < 2; /* which is mostly looks at 256 peers */
 		struct shared ring = share(2, 64, mode % 2 == 0 ? 0 : Q_RING_SINGLE);
 		pid_t pid;
 		int ended;
 
-		assert_status(receive(ring.r, NULL), Q_ERR_EMPTY); /* the first record */
+		assert_status(receive(ring.r, NULL), Q_ERR_EMPTY); /* the first peer */
 		die_inside(&ring);
 		pid = trace(&ring, whole ? NULL : find_out, whole ? repair : conclude);
 		if (pid == 0)
@@ -659,12 +659,12 @@ static void calls_without_a_time_out_never_wait_beside_a_stopped_peer(void **sta
 static void a_stopped_poller_does_not_keep_messages_cells_from_being_found(void **state)
 {
 	struct shared ring = share(1, 64, 0);
-	struct gq_ring_record *record = &ring.r->head->record[200];
+	struct gq_ring_peer *peer = &ring.r->head->peer[200];
 
 	(void)state;
 	die_inside(&ring);
-	record->identity.owner = 1; /* a thread that stands inside a poll, as everybody sees it */
-	record->op = GQ_OP_POLL;
+	peer->identity.owner = 1; /* a thread that stands inside a poll, as everybody sees it */
+	peer->op = GQ_OP_POLL;
 	assert_status(q_ring_send_timeout(ring.r, "x", 1, 0, LONG_MS), Q_OK);
 	assert_int_equal(reclaimed(ring.r), 1);
 	unshare_ring(&ring);
@@ -673,59 +673,58 @@ static void a_stopped_poller_does_not_keep_messages_cells_from_being_found(void 
 /* Judges; and plays what may happen while a repairer asks the kernel. */
 static struct {
 	uint64_t dead, unknown;
-	void (*meanwhile)(struct gq_ring_record *record);
+	void (*meanwhile)(struct gq_ring_peer *peer);
 } judgement;
 
 static enum gq_life judge(struct gq_peer_identity *identity, uint64_t owner)
 {
 	if (judgement.meanwhile != NULL && owner == judgement.dead)
 		judgement.meanwhile(
-			(struct gq_ring_record *)(void *)((uint8_t *)identity -
-							  offsetof(struct gq_ring_record,
-								   identity)));
+			(struct gq_ring_peer *)(void *)((uint8_t *)identity -
+							offsetof(struct gq_ring_peer, identity)));
 	return owner == judgement.dead      ? GQ_LIFE_DEAD
 	       : owner == judgement.unknown ? GQ_LIFE_UNKNOWN
 					    : GQ_LIFE_ALIVE;
 }
 
-static void ends_its_call(struct gq_ring_record *record)
+static void ends_its_call(struct gq_ring_peer *peer)
 {
-	record->op = (record->op & ~GQ_OP_MASK) + GQ_OP_NEXT;
+	peer->op = (peer->op & ~GQ_OP_MASK) + GQ_OP_NEXT;
 }
 
-static void ends_and_another_begins(struct gq_ring_record *record)
+static void ends_and_another_begins(struct gq_ring_peer *peer)
 {
-	record->op += GQ_OP_NEXT;
-	record->identity.owner = 4711;
+	peer->op += GQ_OP_NEXT;
+	peer->identity.owner = 4711;
 }
 
 static void a_verdict_counts_only_for_the_call_that_it_was_on(void **state)
 {
-	static void (*const meanwhile[])(struct gq_ring_record *) = { ends_its_call,
-								      ends_and_another_begins };
+	static void (*const meanwhile[])(struct gq_ring_peer *) = { ends_its_call,
+								    ends_and_another_begins };
 
 	(void)state;
 	for (int n = 0; n < 2; n++) {
 		struct shared ring = share(2, 64, 0);
 		struct stopped s = { .r = ring.r };
-		struct gq_ring_record *record = NULL;
+		struct gq_ring_peer *peer = NULL;
 		uint64_t owner, op;
 
 		stop_inside(&s);
-		for (uint32_t i = 0; i < GQ_RECORDS; i++)
-			if (ring.r->head->record[i].op % GQ_OP_NEXT == GQ_OP_SEND)
-				record = &ring.r->head->record[i];
-		assert_non_null(record);
-		op = record->op;
-		owner = judgement.dead = record->identity.owner;
+		for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+			if (ring.r->head->peer[i].op % GQ_OP_NEXT == GQ_OP_SEND)
+				peer = &ring.r->head->peer[i];
+		assert_non_null(peer);
+		op = peer->op;
+		owner = judgement.dead = peer->identity.owner;
 		judgement.meanwhile = meanwhile[n];
 		gq__ring_repair_by(ring.r, judge);
 		judgement.meanwhile = NULL;
 		assert_int_equal(reclaimed(ring.r), 0);
-		assert_int_equal(record->identity.owner, n == 0 ? owner : 4711);
+		assert_int_equal(peer->identity.owner, n == 0 ? owner : 4711);
 		assert_null(ring.r->inquest);
-		record->op = op; /* as it is */
-		record->identity.owner = owner;
+		peer->op = op; /* as it is */
+		peer->identity.owner = owner;
 		go_on(&s);
 		assert_status(s.status, Q_OK);
 		judgement.dead = 0;
@@ -741,14 +740,14 @@ static void who_may_be_alive_is_waited_for(void **state)
 
 	(void)state;
 	stop_inside(&s);
-	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if (ring.r->head->record[i].op % GQ_OP_NEXT == GQ_OP_SEND)
-			alive = ring.r->head->record[i].identity.owner;
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if (ring.r->head->peer[i].op % GQ_OP_NEXT == GQ_OP_SEND)
+			alive = ring.r->head->peer[i].identity.owner;
 	die_inside(&ring);
-	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		if (ring.r->head->record[i].op % GQ_OP_NEXT == GQ_OP_SEND &&
-		    ring.r->head->record[i].identity.owner != alive)
-			judgement.dead = ring.r->head->record[i].identity.owner;
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if (ring.r->head->peer[i].op % GQ_OP_NEXT == GQ_OP_SEND &&
+		    ring.r->head->peer[i].identity.owner != alive)
+			judgement.dead = ring.r->head->peer[i].identity.owner;
 	judgement.unknown = alive;
 	for (int i = 0; i < 100; i++)
 		assert_false(gq__ring_repair_by(ring.r, judge));
@@ -768,7 +767,7 @@ static void two_handles_that_have_found_out_the_same_put_it_back_once(void **sta
 	(void)state;
 	assert_status(receive(ring.r, NULL), Q_ERR_EMPTY);
 	die_inside(&ring);
-	ring.r->head->repair.holder = ring.r->head->record[0].identity.owner; /* lives */
+	ring.r->head->repair.holder = ring.r->head->peer[0].identity.owner; /* lives */
 	gq__ring_repair(ring.r);
 	gq__ring_repair(other);
 	assert_non_null(ring.r->inquest);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_peer.c - who uses a ring and whether it lives, and what follows for records. Under random
+ * test_peer.c - who uses a ring and whether it lives, and what follows for peers. Under random
  * deaths: stress/stress_peers.c.
  */
 #include "host/base/fault.h"
@@ -113,20 +113,20 @@ static void expect_apart(int flags, void (*run)(void *), void *arg)
 /* ---- threads that stay for as long as they are let ------------------------------------------- */
 
 struct stay {
-	struct gq_ring_record *record; /* NULL: it uses `r` */
+	struct gq_ring_peer *peer; /* NULL: it uses `r` */
 	RingQueue *r;
 	QueueStatus status;
 	int begun[2], end[2];
 	pthread_t thread;
 };
 
-static uint64_t be(struct gq_ring_record *record)
+static uint64_t be(struct gq_ring_peer *peer)
 {
 	static uint64_t binding;
 	uint64_t owner = gq__peer_owner(__atomic_fetch_add(&binding, 1, __ATOMIC_RELAXED));
 
-	gq_store_release_u64(&record->identity.owner, owner);
-	gq__peer_describe(&record->identity, owner);
+	gq_store_release_u64(&peer->identity.owner, owner);
+	gq__peer_describe(&peer->identity, owner);
 	return owner;
 }
 
@@ -135,8 +135,8 @@ static void *stay(void *arg)
 	struct stay *s = arg;
 	char c = 0;
 
-	if (s->record != NULL)
-		be(s->record);
+	if (s->peer != NULL)
+		be(s->peer);
 	else
 		s->status = q_ring_complete(s->r, 0, Q_OK, NULL, 0);
 	return write(s->begun[1], &c, 1) == 1 && read(s->end[0], &c, 1) >= 0 ? arg : NULL;
@@ -163,47 +163,47 @@ static bool end_stay(struct stay *s)
 }
 
 /* The kernel takes a moment to forget a thread that has been joined. */
-static bool dies(struct gq_ring_record *record)
+static bool dies(struct gq_ring_peer *peer)
 {
 	for (int i = 0; i < 10000; i++) {
-		if (gq__peer_life(&record->identity, record->identity.owner) == GQ_LIFE_DEAD)
+		if (gq__peer_life(&peer->identity, peer->identity.owner) == GQ_LIFE_DEAD)
 			return true;
 		nap_ms(1);
 	}
 	return false;
 }
 
-static enum gq_life life(struct gq_ring_record *record)
+static enum gq_life life(struct gq_ring_peer *peer)
 {
-	return gq__peer_life(&record->identity, record->identity.owner);
+	return gq__peer_life(&peer->identity, peer->identity.owner);
 }
 
 /* ---- the judge ------------------------------------------------------------------------------- */
 
 static void a_thread_is_alive_until_it_ends(void **state)
 {
-	struct gq_ring_record record = { 0 }, me = { 0 };
-	struct stay s = { .record = &record };
+	struct gq_ring_peer peer = { 0 }, me = { 0 };
+	struct stay s = { .peer = &peer };
 
 	(void)state;
 	be(&me);
 	assert_true(begin_stay(&s));
-	assert_int_not_equal(gq_owner_id(record.identity.owner), gq_owner_id(me.identity.owner));
-	assert_int_equal(gq_owner_namespace(record.identity.owner), gq__peer_namespace());
-	assert_int_equal(life(&record), GQ_LIFE_ALIVE);
+	assert_int_not_equal(gq_owner_id(peer.identity.owner), gq_owner_id(me.identity.owner));
+	assert_int_equal(gq_owner_namespace(peer.identity.owner), gq__peer_namespace());
+	assert_int_equal(life(&peer), GQ_LIFE_ALIVE);
 	assert_int_equal(life(&me), GQ_LIFE_ALIVE);
-	assert_int_equal(gq__peer_life(NULL, record.identity.owner), GQ_LIFE_ALIVE);
-	assert_int_equal(gq__peer_life(&me.identity, record.identity.owner),
-			 GQ_LIFE_ALIVE); /* another's record */
+	assert_int_equal(gq__peer_life(NULL, peer.identity.owner), GQ_LIFE_ALIVE);
+	assert_int_equal(gq__peer_life(&me.identity, peer.identity.owner),
+			 GQ_LIFE_ALIVE); /* another's peer */
 	assert_int_equal(gq__peer_life(&me.identity, 0), GQ_LIFE_DEAD);
 	assert_true(end_stay(&s));
-	assert_true(dies(&record));
-	assert_int_equal(gq__peer_life(NULL, record.identity.owner), GQ_LIFE_DEAD);
+	assert_true(dies(&peer));
+	assert_int_equal(gq__peer_life(NULL, peer.identity.owner), GQ_LIFE_DEAD);
 }
 
 static void each_binding_of_a_thread_has_a_word_of_its_own(void **state)
 {
-	struct gq_ring_record a = { 0 }, b = { 0 };
+	struct gq_ring_peer a = { 0 }, b = { 0 };
 
 	(void)state;
 	be(&a);
@@ -215,7 +215,7 @@ static void each_binding_of_a_thread_has_a_word_of_its_own(void **state)
 /* What another thread would show that the kernel has given the id. */
 static void an_id_used_again_is_not_its_first_owner(void **state)
 {
-	struct gq_ring_record me = { 0 }, other;
+	struct gq_ring_peer me = { 0 }, other;
 
 	(void)state;
 	be(&me);
@@ -244,25 +244,25 @@ static void be_and_end(void *arg)
 
 static void a_process_is_dead_before_its_parent_has_heard_of_it(void **state)
 {
-	struct gq_ring_record *record = shared(4096);
+	struct gq_ring_peer *peer = shared(4096);
 	siginfo_t info;
-	pid_t pid = start(be_and_end, record);
+	pid_t pid = start(be_and_end, peer);
 
 	(void)state;
 	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-	assert_int_equal(life(record), GQ_LIFE_DEAD);
+	assert_int_equal(life(peer), GQ_LIFE_DEAD);
 	gq__fault_set(1); /* no pidfd: /proc tells */
-	assert_int_equal(life(record), GQ_LIFE_DEAD);
+	assert_int_equal(life(peer), GQ_LIFE_DEAD);
 	gq__fault_set(2); /* no /proc: the pidfd tells */
-	assert_int_equal(life(record), GQ_LIFE_DEAD);
+	assert_int_equal(life(peer), GQ_LIFE_DEAD);
 	gq__fault_set(0);
 	assert_int_equal(status_of(pid), 0);
-	assert_int_equal(life(record), GQ_LIFE_DEAD);
-	munmap(record, 4096);
+	assert_int_equal(life(peer), GQ_LIFE_DEAD);
+	munmap(peer, 4096);
 }
 
 struct stopped {
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 	int begun[2];
 };
 
@@ -270,7 +270,7 @@ static void be_and_stay(void *arg)
 {
 	struct stopped *s = arg;
 
-	be(s->record);
+	be(s->peer);
 	check(write(s->begun[1], "x", 1) == 1);
 	for (;;)
 		pause();
@@ -278,7 +278,7 @@ static void be_and_stay(void *arg)
 
 static void who_is_stopped_is_alive_and_who_was_killed_is_not(void **state)
 {
-	struct stopped s = { .record = shared(4096) };
+	struct stopped s = { .peer = shared(4096) };
 	pid_t pid;
 	char c;
 
@@ -290,44 +290,44 @@ static void who_is_stopped_is_alive_and_who_was_killed_is_not(void **state)
 	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
 	for (unsigned fault = 0; fault < 6; fault++) { /* whatever cannot be asked */
 		gq__fault_set(fault);
-		assert_int_equal(life(s.record), GQ_LIFE_ALIVE);
+		assert_int_equal(life(s.peer), GQ_LIFE_ALIVE);
 	}
 	gq__fault_set(0);
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(status_of(pid), 256 + SIGKILL);
-	assert_int_equal(life(s.record), GQ_LIFE_DEAD);
+	assert_int_equal(life(s.peer), GQ_LIFE_DEAD);
 	close(s.begun[0]);
 	close(s.begun[1]);
-	munmap(s.record, 4096);
+	munmap(s.peer, 4096);
 }
 
 static void judge_without_privileges(void *arg)
 {
-	struct gq_ring_record *record = arg;
+	struct gq_ring_peer *peer = arg;
 
 	if (getuid() == 0 && setresuid(65534, 65534, 65534) != 0)
 		_exit(UNABLE);
-	check(life(record) == GQ_LIFE_ALIVE); /* tgkill() says EPERM; /proc hides the stack */
-	be(record + 1);
-	check(life(record + 1) == GQ_LIFE_ALIVE);
+	check(life(peer) == GQ_LIFE_ALIVE); /* tgkill() says EPERM; /proc hides the stack */
+	be(peer + 1);
+	check(life(peer + 1) == GQ_LIFE_ALIVE);
 }
 
 static void who_belongs_to_another_user_is_alive(void **state)
 {
-	struct gq_ring_record *record = shared(4096);
+	struct gq_ring_peer *peer = shared(4096);
 
 	(void)state;
-	be(record);
-	assert_int_equal(status_of(start(judge_without_privileges, record)), 0);
-	assert_int_equal(life(record), GQ_LIFE_ALIVE);
-	assert_true(dies(record + 1));
-	munmap(record, 4096);
+	be(peer);
+	assert_int_equal(status_of(start(judge_without_privileges, peer)), 0);
+	assert_int_equal(life(peer), GQ_LIFE_ALIVE);
+	assert_true(dies(peer + 1));
+	munmap(peer, 4096);
 }
 
 /* ---- execve ---------------------------------------------------------------------------------- */
 
 struct replaced {
-	struct gq_ring_record *record; /* [0] the leader's, [1] another thread's */
+	struct gq_ring_peer *peer; /* [0] the leader's, [1] another thread's */
 	bool by_leader;
 	int gone[2]; /* closed by execve() */
 };
@@ -342,7 +342,7 @@ static void *other_thread(void *arg)
 {
 	const struct replaced *e = arg;
 
-	be(&e->record[1]);
+	be(&e->peer[1]);
 	check(write(e->gone[1], "x", 1) == 1);
 	if (!e->by_leader)
 		become_another_program();
@@ -356,9 +356,9 @@ static void use_and_become_another_program(void *arg)
 	pthread_t thread;
 
 	close(e->gone[0]);
-	be(&e->record[0]);
+	be(&e->peer[0]);
 	check(pthread_create(&thread, NULL, other_thread, arg) == 0);
-	while (gq_load_acquire_u64(&e->record[1].identity.described) == 0)
+	while (gq_load_acquire_u64(&e->peer[1].identity.described) == 0)
 		usleep(1000);
 	if (e->by_leader)
 		become_another_program();
@@ -374,7 +374,7 @@ static void the_threads_of_a_program_are_dead_after_execve(void **state)
 		skip();
 	}
 	for (int by_leader = 0; by_leader < 2; by_leader++) {
-		struct replaced e = { .record = shared(4096), .by_leader = by_leader };
+		struct replaced e = { .peer = shared(4096), .by_leader = by_leader };
 		pid_t pid;
 		char c;
 
@@ -383,12 +383,12 @@ static void the_threads_of_a_program_are_dead_after_execve(void **state)
 		close(e.gone[1]);
 		assert_int_equal(read(e.gone[0], &c, 1), 1);
 		assert_int_equal(read(e.gone[0], &c, 1), 0); /* and gone */
-		assert_true(dies(&e.record[1]));
-		assert_true(dies(&e.record[0])); /* the leader's id is the new program's */
+		assert_true(dies(&e.peer[1]));
+		assert_true(dies(&e.peer[0])); /* the leader's id is the new program's */
 		assert_int_equal(kill(pid, SIGKILL), 0);
 		status_of(pid);
 		close(e.gone[0]);
-		munmap(e.record, 4096);
+		munmap(e.peer, 4096);
 	}
 }
 
@@ -396,13 +396,13 @@ static void the_threads_of_a_program_are_dead_after_execve(void **state)
 
 static void judge_in_another_time(void *arg)
 {
-	struct gq_ring_record *record = arg; /* [0] the parent's */
+	struct gq_ring_peer *peer = arg; /* [0] the parent's */
 
-	check(life(&record[0]) == GQ_LIFE_ALIVE);
-	be(&record[1]);
-	check(life(&record[1]) == GQ_LIFE_ALIVE);
-	gq_store_release_u64(&record[2].op, 1); /* now the parent judges */
-	while (gq_load_acquire_u64(&record[2].op) == 1)
+	check(life(&peer[0]) == GQ_LIFE_ALIVE);
+	be(&peer[1]);
+	check(life(&peer[1]) == GQ_LIFE_ALIVE);
+	gq_store_release_u64(&peer[2].op, 1); /* now the parent judges */
+	while (gq_load_acquire_u64(&peer[2].op) == 1)
 		usleep(1000);
 }
 
@@ -428,14 +428,14 @@ static void other_time_then_judge(void *arg)
 
 static void who_lives_in_another_time_namespace_is_alive(void **state)
 {
-	struct gq_ring_record *record = shared(4096);
+	struct gq_ring_peer *peer = shared(4096);
 	pid_t pid;
 	int status;
 
 	(void)state;
-	be(&record[0]);
-	pid = start(other_time_then_judge, record);
-	while (gq_load_acquire_u64(&record[2].op) == 0) {
+	be(&peer[0]);
+	pid = start(other_time_then_judge, peer);
+	while (gq_load_acquire_u64(&peer[2].op) == 0) {
 		if (waitpid(pid, &status, WNOHANG) == pid) {
 			if (WIFEXITED(status) && WEXITSTATUS(status) == UNABLE) {
 				print_message("left out: no time namespaces here\n");
@@ -445,53 +445,53 @@ static void who_lives_in_another_time_namespace_is_alive(void **state)
 		}
 		nap_ms(1);
 	}
-	assert_int_equal(life(&record[1]), GQ_LIFE_ALIVE);
-	gq_store_release_u64(&record[2].op, 2);
+	assert_int_equal(life(&peer[1]), GQ_LIFE_ALIVE);
+	gq_store_release_u64(&peer[2].op, 2);
 	assert_int_equal(status_of(pid), 0);
-	assert_true(dies(&record[1]));
-	munmap(record, 4096);
+	assert_true(dies(&peer[1]));
+	munmap(peer, 4096);
 }
 
 /* Under a /proc that shows other processes by their ids. */
 static void judge_under_a_foreign_proc(void *arg)
 {
-	struct gq_ring_record *record = arg;
-	struct stopped s = { .record = &record[1] };
-	struct stay t = { .record = &record[2] };
+	struct gq_ring_peer *peer = arg;
+	struct stopped s = { .peer = &peer[1] };
+	struct stay t = { .peer = &peer[2] };
 	siginfo_t info;
 	pid_t pid;
 	char c;
 
-	be(&record[0]);
-	check(life(&record[0]) == GQ_LIFE_ALIVE);
+	be(&peer[0]);
+	check(life(&peer[0]) == GQ_LIFE_ALIVE);
 	check(begin_stay(&t));
-	check(life(t.record) == GQ_LIFE_ALIVE);
+	check(life(t.peer) == GQ_LIFE_ALIVE);
 	check(end_stay(&t));
-	check(dies(t.record));
+	check(dies(t.peer));
 	check(pipe(s.begun) == 0);
 	pid = start(be_and_stay, &s);
 	check(read(s.begun[0], &c, 1) == 1);
 	check(kill(pid, SIGSTOP) == 0 && waitpid(pid, NULL, WUNTRACED) == pid);
-	check(life(s.record) == GQ_LIFE_ALIVE);
+	check(life(s.peer) == GQ_LIFE_ALIVE);
 	check(kill(pid, SIGKILL) == 0);
 	check(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0);
-	check(life(s.record) == GQ_LIFE_DEAD); /* by its pidfd: not yet reaped */
+	check(life(s.peer) == GQ_LIFE_DEAD); /* by its pidfd: not yet reaped */
 	check(waitpid(pid, NULL, 0) == pid);
-	check(life(s.record) == GQ_LIFE_DEAD);
+	check(life(s.peer) == GQ_LIFE_DEAD);
 }
 
 static void a_proc_of_the_outer_namespace_deceives_nobody(void **state)
 {
-	struct gq_ring_record *record = shared(4096);
+	struct gq_ring_peer *peer = shared(4096);
 
 	(void)state;
-	expect_apart(CLONE_NEWPID, judge_under_a_foreign_proc, record);
+	expect_apart(CLONE_NEWPID, judge_under_a_foreign_proc, peer);
 	/* From here nobody in there can be judged; but what was found out there is known. */
-	assert_int_equal(life(&record[0]), GQ_LIFE_UNKNOWN);
-	assert_int_equal(life(&record[2]), GQ_LIFE_DEAD);
-	record[2].identity.owner ^= UINT64_C(1) << 60; /* of that binding only */
-	assert_int_equal(life(&record[2]), GQ_LIFE_UNKNOWN);
-	munmap(record, 4096);
+	assert_int_equal(life(&peer[0]), GQ_LIFE_UNKNOWN);
+	assert_int_equal(life(&peer[2]), GQ_LIFE_DEAD);
+	peer[2].identity.owner ^= UINT64_C(1) << 60; /* of that binding only */
+	assert_int_equal(life(&peer[2]), GQ_LIFE_UNKNOWN);
+	munmap(peer, 4096);
 }
 
 static bool hide_proc(void)
@@ -526,20 +526,20 @@ static int churn(RingQueue *r, int n)
 
 static void judge_without_proc(void *arg)
 {
-	struct gq_ring_record *record = arg;
-	struct stay t = { .record = &record[1] };
+	struct gq_ring_peer *peer = arg;
+	struct stay t = { .peer = &peer[1] };
 	RingQueue *r;
 	RingStats stats;
 
 	if (!hide_proc())
 		_exit(UNABLE);
-	be(&record[0]);
-	check(gq_owner_namespace(record[0].identity.owner) == 0);
-	check(life(&record[0]) == GQ_LIFE_UNKNOWN);
+	be(&peer[0]);
+	check(gq_owner_namespace(peer[0].identity.owner) == 0);
+	check(life(&peer[0]) == GQ_LIFE_UNKNOWN);
 	check(begin_stay(&t));
-	check(life(t.record) == GQ_LIFE_UNKNOWN);
+	check(life(t.peer) == GQ_LIFE_UNKNOWN);
 	check(end_stay(&t));
-	check(life(t.record) == GQ_LIFE_UNKNOWN);
+	check(life(t.peer) == GQ_LIFE_UNKNOWN);
 	check(q_ring_create(NULL, NULL, 0, &r) == Q_OK);
 	check(churn(r, 300) == 0);
 	check(q_ring_stats(r, &stats) == Q_OK && stats.threads == 0 && stats.unjudged == 0);
@@ -548,29 +548,29 @@ static void judge_without_proc(void *arg)
 
 static void judge_after_proc_has_gone(void *arg)
 {
-	struct gq_ring_record *record = arg;
-	struct stay t = { .record = &record[1] };
+	struct gq_ring_peer *peer = arg;
+	struct stay t = { .peer = &peer[1] };
 
 	check(gq__peer_namespace() != 0);
 	if (!hide_proc())
 		_exit(UNABLE);
-	be(&record[0]);
-	check(gq_owner_namespace(record[0].identity.owner) != 0);
-	check(life(&record[0]) == GQ_LIFE_ALIVE);
+	be(&peer[0]);
+	check(gq_owner_namespace(peer[0].identity.owner) != 0);
+	check(life(&peer[0]) == GQ_LIFE_ALIVE);
 	check(begin_stay(&t));
-	check(life(t.record) == GQ_LIFE_ALIVE);
+	check(life(t.peer) == GQ_LIFE_ALIVE);
 	check(end_stay(&t));
-	check(dies(t.record));
+	check(dies(t.peer));
 }
 
 static void without_proc_nobody_is_dead_and_nobody_refused(void **state)
 {
-	struct gq_ring_record *record = shared(4096);
+	struct gq_ring_peer *peer = shared(4096);
 	void (*const run[])(void *) = { judge_without_proc, judge_after_proc_has_gone };
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		int status = status_of(start(run[i], record));
+		int status = status_of(start(run[i], peer));
 
 		if (status == UNABLE) {
 			print_message("left out: mounting needs privileges (CAP_SYS_ADMIN)\n");
@@ -578,13 +578,13 @@ static void without_proc_nobody_is_dead_and_nobody_refused(void **state)
 		}
 		assert_int_equal(status, 0);
 	}
-	munmap(record, 4096);
+	munmap(peer, 4096);
 }
 
 static void use_descriptors_up(void *arg)
 {
-	struct gq_ring_record *record = arg;
-	struct stay t = { .record = &record[1] };
+	struct gq_ring_peer *peer = arg;
+	struct stay t = { .peer = &peer[1] };
 	RingQueue *r;
 	RingStats stats;
 	int fd[1024], n = 0;
@@ -597,60 +597,60 @@ static void use_descriptors_up(void *arg)
 	check(n < 1024);
 	/* The first call of this process. */
 	check(q_ring_create(NULL, NULL, 0, &r) == Q_OK && churn(r, 300) == 0);
-	be(&record[0]);
-	check(gq_owner_namespace(record[0].identity.owner) == gq__peer_namespace());
-	check(life(&record[0]) == GQ_LIFE_ALIVE);
+	be(&peer[0]);
+	check(gq_owner_namespace(peer[0].identity.owner) == gq__peer_namespace());
+	check(life(&peer[0]) == GQ_LIFE_ALIVE);
 	check(pthread_create(&t.thread, NULL, stay, &t) == 0 && read(t.begun[0], &c, 1) == 1);
-	check(life(t.record) == GQ_LIFE_ALIVE);
+	check(life(t.peer) == GQ_LIFE_ALIVE);
 	check(write(t.end[1], &c, 1) == 1 && pthread_join(t.thread, NULL) == 0);
-	check(dies(t.record));
+	check(dies(t.peer));
 	check(q_ring_stats(r, &stats) == Q_OK && stats.threads == 0 && stats.unjudged == 0);
 	while (n > 0)
 		close(fd[--n]);
-	check(life(&record[0]) == GQ_LIFE_ALIVE); /* described without a start */
+	check(life(&peer[0]) == GQ_LIFE_ALIVE); /* described without a start */
 	q_ring_destroy(r);
 }
 
 static void used_up_descriptors_make_nobody_dead_nor_unknown(void **state)
 {
-	struct gq_ring_record *record = shared(4096);
+	struct gq_ring_peer *peer = shared(4096);
 
 	(void)state;
-	assert_int_equal(status_of(start(use_descriptors_up, record)), 0);
-	munmap(record, 4096);
+	assert_int_equal(status_of(start(use_descriptors_up, peer)), 0);
+	munmap(peer, 4096);
 }
 
 /* ---- a liar's words -------------------------------------------------------------------------- */
 
-static void nonsense_in_a_record_is_no_harm(void **state)
+static void nonsense_in_a_peer_is_no_harm(void **state)
 {
 	uint64_t x = 88172645463325252u;
 
 	(void)state;
 	for (int i = 0; i < 3000; i++) {
-		struct gq_ring_record record, me = { 0 };
-		uint64_t words[sizeof(record) / 8];
+		struct gq_ring_peer peer, me = { 0 };
+		uint64_t words[sizeof(peer) / 8];
 
-		for (size_t w = 0; w < sizeof(record) / 8; w++) {
+		for (size_t w = 0; w < sizeof(peer) / 8; w++) {
 			x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 			words[w] = x % 3 == 0 ? 0 : x % 3 == 1 ? x : UINT64_MAX;
 		}
-		memcpy(&record, words, sizeof(record));
+		memcpy(&peer, words, sizeof(peer));
 		if (i % 2 == 0)
-			record.identity.described = record.identity.owner;
-		(void)life(&record);
+			peer.identity.described = peer.identity.owner;
+		(void)life(&peer);
 		/* In our namespace, and so asked about. */
-		record.identity.owner =
-			(record.identity.owner & ((UINT64_C(1) << GQ_OWNER_ID_BITS) - 1)) |
+		peer.identity.owner =
+			(peer.identity.owner & ((UINT64_C(1) << GQ_OWNER_ID_BITS) - 1)) |
 			gq__peer_namespace() << GQ_OWNER_ID_BITS;
-		(void)life(&record);
-		record.identity.described = record.identity.owner;
-		(void)life(&record);
+		(void)life(&peer);
+		peer.identity.described = peer.identity.owner;
+		(void)life(&peer);
 		/* One's own word, with details that name another binding: they count for nothing */
 		be(&me);
-		record.identity.owner = me.identity.owner;
-		if (record.identity.described != me.identity.owner)
-			assert_int_equal(life(&record), GQ_LIFE_ALIVE);
+		peer.identity.owner = me.identity.owner;
+		if (peer.identity.described != me.identity.owner)
+			assert_int_equal(life(&peer), GQ_LIFE_ALIVE);
 	}
 }
 
@@ -659,23 +659,23 @@ static void nonsense_in_a_record_is_no_harm(void **state)
 static void *judge_while_cancelled(void *arg)
 {
 	struct stay *s = arg;
-	struct gq_ring_record record = { 0 };
+	struct gq_ring_peer peer = { 0 };
 
 	pthread_cancel(pthread_self());
-	be(&record);
+	be(&peer);
 	s->status = Q_ERR_FAILED;
-	if (life(&record) == GQ_LIFE_ALIVE && gq__ring_bind(s->r) != NULL &&
+	if (life(&peer) == GQ_LIFE_ALIVE && gq__ring_bind(s->r) != NULL &&
 	    gq__ring_count_unjudged(s->r) == 0)
 		s->status = q_ring_send(s->r, "x", 1, 0);
-	gq_store_release_u64(&s->record->op, 1);
+	gq_store_release_u64(&s->peer->op, 1);
 	pthread_testcancel();
 	return NULL;
 }
 
 static void nothing_about_peers_is_a_cancellation_point(void **state)
 {
-	struct gq_ring_record done = { 0 };
-	struct stay s = { .record = &done };
+	struct gq_ring_peer done = { 0 };
+	struct stay s = { .peer = &done };
 	void *ended;
 
 	(void)state;
@@ -688,7 +688,7 @@ static void nothing_about_peers_is_a_cancellation_point(void **state)
 	q_ring_destroy(s.r);
 }
 
-/* ---- records --------------------------------------------------------------------------------- */
+/* ---- peers --------------------------------------------------------------------------------- */
 
 static RingQueue *make_shared(uint32_t flags, void **memory, size_t *bytes)
 {
@@ -709,7 +709,7 @@ static RingStats stats_now(RingQueue *r)
 	return stats;
 }
 
-static void a_handle_gives_its_records_back(void **state)
+static void a_handle_gives_its_peers_back(void **state)
 {
 	struct stay s[3] = { 0 };
 	void *memory;
@@ -731,25 +731,25 @@ static void a_handle_gives_its_records_back(void **state)
 		assert_true(end_stay(&s[i])); /* and have nothing more to give back */
 	assert_int_equal(stats_now(r).threads, 1);
 	q_ring_destroy(r);
-	for (uint32_t i = 0; i < GQ_RECORDS; i++)
-		assert_int_equal(((struct gq_ring_head *)memory)->record[i].identity.owner, 0);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		assert_int_equal(((struct gq_ring_head *)memory)->peer[i].identity.owner, 0);
 	munmap(memory, bytes);
 }
 
-static void who_is_inside_a_call_is_left_its_record(void **state)
+static void who_is_inside_a_call_is_left_its_peer(void **state)
 {
 	void *memory;
 	size_t bytes;
 	RingQueue *r = make_shared(0, &memory, &bytes), *second;
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 
 	(void)state;
 	assert_status(q_ring_attach(memory, bytes, &second), Q_OK);
-	record = gq_ring_record_of(second);
-	gq_store_release_u64(&record->op, GQ_OP_SEND);
+	peer = gq_ring_peer_of(second);
+	gq_store_release_u64(&peer->op, GQ_OP_SEND);
 	q_ring_destroy(second);
 	assert_int_equal(stats_now(r).threads, 1);
-	gq_store_release_u64(&record->op, GQ_OP_IDLE);
+	gq_store_release_u64(&peer->op, GQ_OP_IDLE);
 	q_ring_destroy(r);
 	munmap(memory, bytes);
 }
@@ -791,21 +791,21 @@ static void a_child_may_destroy_its_parents_handle(void *arg)
 	exit(0);
 }
 
-static void a_forked_child_leaves_the_records_of_its_parent(void **state)
+static void a_forked_child_leaves_the_peers_of_its_parent(void **state)
 {
 	void *memory;
 	size_t bytes;
 	RingQueue *r = make_shared(0, &memory, &bytes);
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 
 	(void)state;
 	assert_status(q_ring_discard(r), Q_ERR_EMPTY);
-	record = gq_ring_record_of(r);
+	peer = gq_ring_peer_of(r);
 	assert_int_equal(status_of(start(a_child_gives_nothing_of_its_parents_back, r)), 0);
 	assert_int_equal(status_of(start(a_child_may_destroy_its_parents_handle, r)), 0);
 	assert_int_equal(stats_now(r).threads, 1);
-	assert_ptr_equal(gq_ring_record_of(r), record);
-	assert_int_equal(gq__peer_life(&record->identity, record->identity.owner), GQ_LIFE_ALIVE);
+	assert_ptr_equal(gq_ring_peer_of(r), peer);
+	assert_int_equal(gq__peer_life(&peer->identity, peer->identity.owner), GQ_LIFE_ALIVE);
 	q_ring_destroy(r);
 	munmap(memory, bytes);
 }
@@ -829,7 +829,7 @@ static void visit(void *arg)
 		exit(0);
 }
 
-static void a_process_that_exits_gives_its_record_back(void **state)
+static void a_process_that_exits_gives_its_peer_back(void **state)
 {
 	struct visit v;
 	RingQueue *r = make_shared(0, &v.memory, &v.bytes);
@@ -843,7 +843,7 @@ static void a_process_that_exits_gives_its_record_back(void **state)
 	assert_int_equal(stats_now(r).threads, 1); /* _exit(): nobody knows until somebody looks */
 	for (int i = 1; i < 40; i++)
 		assert_int_equal(status_of(start(visit, &v)), 0);
-	assert_int_equal(churn(r, GQ_RECORDS / 16), 0); /* each binding looks at sixteen */
+	assert_int_equal(churn(r, GQ_RING_PEERS / 16), 0); /* each binding looks at sixteen */
 	assert_int_equal(stats_now(r).threads, 0);
 	q_ring_destroy(r);
 	munmap(v.memory, v.bytes);
@@ -851,7 +851,7 @@ static void a_process_that_exits_gives_its_record_back(void **state)
 
 static void threads_that_live_are_256_and_those_that_died_do_not_count(void **state)
 {
-	static struct stay s[GQ_RECORDS];
+	static struct stay s[GQ_RING_PEERS];
 	struct visit v = { .how = 2 };
 	RingQueue *r = make_shared(0, &v.memory, &v.bytes);
 	const int left = 10;
@@ -860,21 +860,21 @@ static void threads_that_live_are_256_and_those_that_died_do_not_count(void **st
 	for (int i = 0; i < left; i++)
 		assert_int_equal(status_of(start(visit, &v)), 0);
 	assert_int_equal(stats_now(r).threads, left);
-	for (uint32_t i = 0; i < GQ_RECORDS - 1; i++) {
+	for (uint32_t i = 0; i < GQ_RING_PEERS - 1; i++) {
 		s[i].r = r;
 		assert_true(begin_stay(&s[i]));
 		assert_true(s[i].status == Q_OK || s[i].status == Q_ERR_FULL);
 	}
-	s[GQ_RECORDS - 1].r = r;
+	s[GQ_RING_PEERS - 1].r = r;
 	assert_status(q_ring_discard(r), Q_ERR_EMPTY); /* the 256th */
-	assert_int_equal(stats_now(r).threads, GQ_RECORDS);
-	assert_true(begin_stay(&s[GQ_RECORDS - 1]));
-	assert_status(s[GQ_RECORDS - 1].status, Q_ERR_LIMIT);
-	assert_true(end_stay(&s[GQ_RECORDS - 1]));
+	assert_int_equal(stats_now(r).threads, GQ_RING_PEERS);
+	assert_true(begin_stay(&s[GQ_RING_PEERS - 1]));
+	assert_status(s[GQ_RING_PEERS - 1].status, Q_ERR_LIMIT);
+	assert_true(end_stay(&s[GQ_RING_PEERS - 1]));
 	assert_true(end_stay(&s[100]));
 	assert_true(begin_stay(&s[100])); /* there is room for one again */
 	assert_true(s[100].status == Q_OK || s[100].status == Q_ERR_FULL);
-	for (uint32_t i = 0; i < GQ_RECORDS - 1; i++)
+	for (uint32_t i = 0; i < GQ_RING_PEERS - 1; i++)
 		assert_true(end_stay(&s[i]));
 	assert_int_equal(stats_now(r).threads, 1);
 	q_ring_destroy(r);
@@ -886,33 +886,33 @@ static void who_died_inside_a_call_is_not_taken_for_idle(void **state)
 	struct visit v = { .how = 2 };
 	RingQueue *r = make_shared(0, &v.memory, &v.bytes);
 	struct gq_ring_head *head = v.memory;
-	struct gq_ring_record *record = gq_ring_record_of(r);
+	struct gq_ring_peer *peer = gq_ring_peer_of(r);
 	uint64_t dead;
 	bool repaired = false;
 
 	(void)state;
 	assert_int_equal(status_of(start(visit, &v)), 0);
-	dead = head->record[1].identity.owner;
+	dead = head->peer[1].identity.owner;
 	assert_int_not_equal(dead, 0);
 	/* All others are of this thread, which lives. */
-	for (uint32_t i = 2; i < GQ_RECORDS; i++)
-		head->record[i].identity.owner = record->identity.owner;
-	head->record[1].op += GQ_OP_SEND;
+	for (uint32_t i = 2; i < GQ_RING_PEERS; i++)
+		head->peer[i].identity.owner = peer->identity.owner;
+	head->peer[1].op += GQ_OP_SEND;
 	q_ring_destroy(r);
 	assert_status(q_ring_attach(v.memory, v.bytes, &r), Q_OK);
-	head->record[0].identity.owner = head->record[2].identity.owner; /* it was given back */
+	head->peer[0].identity.owner = head->peer[2].identity.owner; /* it was given back */
 	/* Repaired first, then bound; not bound as it is. */
 	for (int i = 0; i < 1000 && !repaired; i++) {
 		repaired = gq__ring_bind(r) != NULL;
 		if (!repaired) {
-			assert_int_equal(head->record[1].identity.owner, dead);
-			assert_int_equal(head->record[1].op & GQ_OP_MASK, GQ_OP_SEND);
+			assert_int_equal(head->peer[1].identity.owner, dead);
+			assert_int_equal(head->peer[1].op & GQ_OP_MASK, GQ_OP_SEND);
 			nap_ms(1);
 		}
 	}
 	assert_true(repaired);
 	assert_int_equal(stats_now(r).repairs, 1);
-	assert_ptr_equal(gq_ring_record_of(r), &head->record[1]);
+	assert_ptr_equal(gq_ring_peer_of(r), &head->peer[1]);
 	q_ring_destroy(r);
 	munmap(v.memory, v.bytes);
 }
@@ -921,18 +921,17 @@ static void more_rings_than_a_thread_has_at_hand(void **state)
 {
 	enum { RINGS = 300 };
 	static RingQueue *r[RINGS];
-	static struct gq_ring_record *record[RINGS];
+	static struct gq_ring_peer *peer[RINGS];
 
 	(void)state;
 	for (int round = 0; round < 3; round++) {
 		for (int i = 0; i < RINGS; i++) {
 			assert_status(q_ring_create(NULL, NULL, 0, &r[i]), Q_OK);
-			record[i] = gq_ring_record_of(r[i]);
-			assert_non_null(record[i]);
+			peer[i] = gq_ring_peer_of(r[i]);
+			assert_non_null(peer[i]);
 		}
 		for (int i = 0; i < 4 * RINGS; i++) {
-			assert_ptr_equal(gq_ring_record_of(r[i * 7 % RINGS]),
-					 record[i * 7 % RINGS]);
+			assert_ptr_equal(gq_ring_peer_of(r[i * 7 % RINGS]), peer[i * 7 % RINGS]);
 			assert_int_equal(stats_now(r[i % RINGS]).threads, 1);
 		}
 		for (int i = 0; i < RINGS; i++)
@@ -972,12 +971,12 @@ struct foreign {
 static void die_where_nobody_sees(void *arg)
 {
 	const struct foreign *f = arg;
-	struct gq_ring_record *record;
+	struct gq_ring_peer *peer;
 	RingQueue *r;
 
 	check(q_ring_attach(f->v.memory, f->v.bytes, &r) == Q_OK);
-	record = gq_ring_record_of(r);
-	check(record != NULL);
+	peer = gq_ring_peer_of(r);
+	check(peer != NULL);
 	if (f->inside == GQ_OP_RECEIVE) { /* into memory that cannot be written */
 		char *bad = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		size_t n = 4096;
@@ -994,7 +993,7 @@ static void die_where_nobody_sees(void *arg)
 	}
 }
 
-static void a_peer_of_another_namespace_costs_one_record_and_no_more(void **state)
+static void a_peer_of_another_namespace_costs_one_peer_and_no_more(void **state)
 {
 	struct foreign f = { .v = { .how = 2 } };
 	RingQueue *r = make_shared(0, &f.v.memory, &f.v.bytes);
@@ -1089,18 +1088,18 @@ int main(void)
 		cmocka_unit_test(a_proc_of_the_outer_namespace_deceives_nobody),
 		cmocka_unit_test(without_proc_nobody_is_dead_and_nobody_refused),
 		cmocka_unit_test(used_up_descriptors_make_nobody_dead_nor_unknown),
-		cmocka_unit_test(nonsense_in_a_record_is_no_harm),
+		cmocka_unit_test(nonsense_in_a_peer_is_no_harm),
 		cmocka_unit_test(nothing_about_peers_is_a_cancellation_point),
-		cmocka_unit_test(a_handle_gives_its_records_back),
-		cmocka_unit_test(who_is_inside_a_call_is_left_its_record),
+		cmocka_unit_test(a_handle_gives_its_peers_back),
+		cmocka_unit_test(who_is_inside_a_call_is_left_its_peer),
 		cmocka_unit_test(a_thread_may_end_after_its_ring),
-		cmocka_unit_test(a_forked_child_leaves_the_records_of_its_parent),
-		cmocka_unit_test(a_process_that_exits_gives_its_record_back),
+		cmocka_unit_test(a_forked_child_leaves_the_peers_of_its_parent),
+		cmocka_unit_test(a_process_that_exits_gives_its_peer_back),
 		cmocka_unit_test(threads_that_live_are_256_and_those_that_died_do_not_count),
 		cmocka_unit_test(who_died_inside_a_call_is_not_taken_for_idle),
 		cmocka_unit_test(more_rings_than_a_thread_has_at_hand),
 		cmocka_unit_test(without_memory_for_it_a_binding_is_made_anew),
-		cmocka_unit_test(a_peer_of_another_namespace_costs_one_record_and_no_more),
+		cmocka_unit_test(a_peer_of_another_namespace_costs_one_peer_and_no_more),
 		cmocka_unit_test(a_handle_given_back_in_another_namespace_leaves_nothing),
 		cmocka_unit_test(recovering_frees_what_the_dead_of_another_namespace_held),
 	};
