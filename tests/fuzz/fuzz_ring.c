@@ -9,6 +9,7 @@
  */
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/ring/repair.h"
 #include "host/ring/ring.h"
 
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring_many.pml - messages through a ring in many/many mode, from end to end: send_some() and
- * receive_some() of src/host/ring/move.c with pop(), put_all(), look_at(), choose(), give_back().
+ * ring_many.pml - messages through a ring in many/many mode, from end to end: send_many() and
+ * receive_many() of src/host/ring/receive.c, with pop_many(), put_many(), look_at(), choose(),
+ * give_back_many().
  *
  * SENDERS senders send ROUNDS messages each, in either of two classes, up to BATCH at once;
  * RECEIVERS receivers receive up to BATCH at once, the higher class first. With DIE_SENDER or

@@ -21,6 +21,7 @@
  */
 #include "stress.h"
 
+#include "host/ring/bind.h"
 #include "host/ring/ring.h"
 
 #include <errno.h>

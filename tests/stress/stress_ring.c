@@ -10,6 +10,7 @@
 #include "host/base/fault.h"
 #include "stress.h"
 
+#include "host/ring/repair.h"
 #include "host/ring/ring.h"
 
 #include <errno.h>

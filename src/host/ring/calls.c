@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calls.c - the calls that move messages: what they check, wait for and say. How messages are
- * moved: move.c.
+ * calls.c - the calls that move messages: what they check, wait for and say. Moving is send.c and
+ * receive.c.
  */
 #include "host/base/sys.h"
+#include "host/ring/bind.h"
+#include "host/ring/close.h"
+#include "host/ring/fence.h"
 #include "host/ring/move.h"
+#include "host/ring/poll_fd.h"
+#include "host/ring/repair.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -85,7 +90,7 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), gq_ring_nap_ns(r));
 	while (status == busy && gq__wait_next(&wait)) {
 		/* [sleep.look]: before the second look. */
-		const uint64_t nap_ns = gq__ring_reach_before_look(r, &wait);
+		const uint64_t nap_ns = gq_ring_reach_before_look(r, &wait);
 
 		status = a->once(r, a);
 		wait.nap_ns = gq_ring_nap_ns(r) < nap_ns ? gq_ring_nap_ns(r) : nap_ns;

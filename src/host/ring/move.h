@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * move.h - what the calls ask of the engine that moves messages: calls.c, move.c.
+ * move.h - what the calls ask for: moving messages into a ring (send.c) and out of it (receive.c);
+ * private to the ring.
  *
- * None of it waits. EMPTY, and a front that stays, come back without a sentence.
+ * No function here waits. EMPTY and FULL, and a front that stays, set no q_last_error().
  */
 #ifndef GPUQ_HOST_RING_MOVE_H
 #define GPUQ_HOST_RING_MOVE_H
@@ -11,7 +12,7 @@
 
 enum { GQ_CHUNK = 32 }; /* messages that one step moves at most */
 
-/* What of a message is not its bytes. */
+/* What is to be sent, besides bytes. */
 struct gq_sending {
 	uint32_t class;
 	const MessageDescriptor *descriptor; /* NULL: its bytes */
@@ -20,7 +21,7 @@ struct gq_sending {
 struct gq_receiving {
 	uint8_t *buf;
 	size_t cap;
-	RingMessage *out; /* room for `max`; NULL: nobody wants to know */
+	RingMessage *out; /* room for `max`; NULL: not wanted */
 	uint32_t max;     /* at most GQ_CHUNK */
 	bool descriptors; /* may be received */
 	bool discard;     /* nothing is copied */
@@ -28,9 +29,9 @@ struct gq_receiving {
 	uint32_t count;
 	size_t used;       /* of buf */
 	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
-	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not come to. With
-			    * Q_ERR_EMPTY, Q_ERR_EMPTY: overtaken by others all the time, so nobody
-			    * can say that there is nothing */
+	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not reached. With
+			    * Q_ERR_EMPTY, Q_ERR_EMPTY: others overtook this call all the time, so
+			    * it cannot say that there is nothing */
 };
 
 /*
@@ -52,15 +53,7 @@ QueueStatus gq__ring_send_single(RingQueue *r, struct gq_box *b, const struct gq
 QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
 QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
 
-/*
- * Many threads: bar every class, so that nothing is published any more. Anybody may, at any time
- * after the state has left OPEN; who stops in the middle is completed by the next. @return false:
- * damaged.
- */
-bool gq__ring_bar(const struct gq_box *b);
-
-/* One message of one part, of which nobody wants to know more than its bytes: what most calls are.
- */
+/* One message of one part, of which only the bytes are wanted: what most calls move. */
 QueueStatus gq__ring_send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class);
 QueueStatus gq__ring_send_one_single(RingQueue *r, const void *data, size_t len, uint32_t class);
 QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front);

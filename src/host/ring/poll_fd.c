@@ -2,17 +2,20 @@
 /*
  * poll_fd.c - q_ring_fd(): a descriptor that is readable while there may be something to receive.
  *
- * Senders know nothing of descriptors: they wake whoever sleeps on the ring's flag. So a thread of
- * the library sleeps there as a receiver would, and makes the descriptor readable when it finds
- * something. It takes nothing. A receive through this handle that finds the ring empty makes the
- * descriptor unreadable again, and only then does the thread go back to the flag: there is one
+ * Senders know nothing of descriptors: they wake the threads that sleep on the ring's flag. So a
+ * thread of the library sleeps there as a receiver would, and makes the descriptor readable when it
+ * finds something. It takes nothing. A receive through this handle that finds the ring empty makes
+ * the descriptor unreadable again, and only then does the thread go back to the flag: there is one
  * write to the descriptor per emptying, not per message.
  *
  * Nothing is lost: the receive clears under the lock, and only after a second look; what is sent
  * after that look finds the thread before its own look, or asleep on the flag ([wake.look],
  * [sleep.look]).
  */
-#include "host/ring/ring.h"
+#include "host/ring/poll_fd.h"
+
+#include "host/ring/close.h"
+#include "host/ring/fence.h"
 
 #include "host/base/fault.h"
 #include "host/base/memory.h"
@@ -58,7 +61,7 @@ static void await_message(RingQueue *r)
 	gq__wait_begin_shared(&wait, &r->head->signals.data_armed, GQ_FOR_EVER, gq_ring_nap_ns(r));
 	wait.spin_ns = 0; /* what a sleeper's wake-up costs is not worth a CPU */
 	while (!has_to_quit(&r->poll) && !announce(r) && gq__wait_next(&wait))
-		wait.nap_ns = gq__ring_reach_before_look(r, &wait);
+		wait.nap_ns = gq_ring_reach_before_look(r, &wait);
 	gq__wait_end(&wait);
 }
 

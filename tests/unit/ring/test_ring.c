@@ -4,6 +4,7 @@
 #include "support.h"
 
 #include "host/base/memory.h"
+#include "host/ring/bind.h"
 #include "host/ring/ring.h"
 
 #include <inttypes.h>

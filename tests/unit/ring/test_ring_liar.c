@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_ring_liar.c - a peer that writes into the ring between every two steps of a call: each call
- * comes to an end within the bound at the head of move.c, and says the right thing.
+ * comes to an end within the bound at the head of step.h, and says the right thing.
  *
  * Needs the windows of GPUQ_CHAOS, in which the liar is called. At full speed and without windows:
  * stress/stress_ring_liar.c.
@@ -24,7 +24,7 @@ int main(void)
 }
 #else
 
-enum { TRIES = 65536 }; /* of move.c */
+enum { TRIES = 65536 }; /* GQ_TRIES of step.h */
 
 static struct {
 	const struct gq_word_ring *ring;

@@ -10,6 +10,7 @@
 #include "support.h"
 
 #include "host/base/memory.h"
+#include "host/ring/repair.h"
 #include "host/ring/ring.h"
 
 #include <errno.h>

@@ -7,6 +7,8 @@
 #include "support.h"
 
 #include "host/base/memory.h"
+#include "host/ring/bind.h"
+#include "host/ring/handles.h"
 #include "host/ring/ring.h"
 
 #include <errno.h>

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bind.h - giving each thread a peer of the ring; private to the ring. */
+#ifndef GPUQ_HOST_RING_BIND_H
+#define GPUQ_HOST_RING_BIND_H
+
+#include "host/ring/handles.h"
+
+/* Bind a peer to the calling thread, at its first use of the handle. @return NULL: q_last_error()
+ * is set. */
+struct gq_ring_peer *gq__ring_bind(RingQueue *r);
+
+/* Single mode: make the calling thread the one that sends, or receives. @return Q_OK; Q_ERR_POLICY:
+ * another thread is inside such a call, or has died there and is not replaced yet. */
+QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_peer *peer,
+			       enum gq_op op);
+
+/* The calling thread's peer, bound at its first use of the handle. NULL: q_last_error() is set. */
+static inline struct gq_ring_peer *gq_ring_peer_of(RingQueue *r)
+{
+	struct gq_ring_binding *b = &gq__ring_recent[r->serial % GQ_RECENT];
+
+	return __builtin_expect(b->serial == r->serial, 1) ? b->peer : gq__ring_bind(r);
+}
+
+#endif /* GPUQ_HOST_RING_BIND_H */

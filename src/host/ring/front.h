@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* front.h - the message that is received next: finding it, and what it is; private to the ring. */
+#ifndef GPUQ_HOST_RING_FRONT_H
+#define GPUQ_HOST_RING_FRONT_H
+
+#include "host/ring/step.h"
+
+struct front {
+	uint32_t class;
+	uint64_t pos;
+	uint64_t word;
+};
+
+enum look { FOUND, NOTHING, DAMAGED, OVERTAKEN };
+
+/* The front of one class. *tries counts the tries of the whole call. */
+GQ_ALWAYS_INLINE enum look look_at(const struct gq_box *b, uint32_t class, struct front *f,
+				   uint32_t *tries)
+{
+	const struct gq_word_ring *ready = &b->ready[class];
+
+	for (;; ++*tries) {
+		const uint64_t pos = gq_load_relaxed_u64(ready->head);
+		/* [message.claim] acquire: cell, number, chain. Sequentially consistent, as it is
+		 * also the sleeper's second look: [sleep.look]. */
+		const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(ready, pos));
+
+		if (gq_word_ring_is_at(ready, word, pos - gq_word_ring_size(ready)))
+			return NOTHING;
+		if (gq_word_ring_is_at(ready, word, pos)) {
+			*f = (struct front){ .class = class, .pos = pos, .word = word };
+			return FOUND;
+		}
+		/* An entry is overwritten only after the head has gone past it. */
+		if (gq_load_acquire_u64(ready->head) == pos)
+			return DAMAGED;
+		if (*tries >= GQ_TRIES)
+			return OVERTAKEN;
+	}
+}
+
+/* The next message to receive: of the highest class, unless a lower one has been passed over too
+ * often. */
+GQ_ALWAYS_INLINE enum look look(const RingQueue *r, const struct gq_box *b,
+				const struct gq_ageing *ageing, struct front *f, uint32_t *tries)
+{
+	enum look found;
+
+	if (ageing != NULL) {
+		for (uint32_t c = 0; c + 1 < b->classes; c++) {
+			if (ageing->passed[c] < r->cfg.ageing_limit)
+				continue;
+			found = look_at(b, c, f, tries);
+			if (found != NOTHING)
+				return found;
+		}
+	}
+	for (uint32_t c = b->classes; c-- > 0;) {
+		found = look_at(b, c, f, tries);
+		if (found != NOTHING)
+			return found;
+	}
+	return NOTHING;
+}
+
+/* Count which classes were passed over by `n` messages of a class. */
+static inline void count_passed(const struct gq_box *b, struct gq_ageing *ageing, uint32_t class,
+				uint32_t n)
+{
+	ageing->passed[class] = 0;
+	for (uint32_t c = 0; c < class; c++)
+		ageing->passed[c] = gq_word_ring_may_hold(&b->ready[c]) ? ageing->passed[c] + n : 0;
+}
+
+/* How many messages of this class may be taken before another class is owed one. */
+static inline uint32_t until_passed_over(const RingQueue *r, const struct gq_ageing *ageing,
+					 uint32_t class)
+{
+	uint32_t left = UINT32_MAX;
+
+	for (uint32_t c = 0; c < class; c++) {
+		uint32_t passed = ageing->passed[c];
+		uint32_t mine = passed < r->cfg.ageing_limit ? r->cfg.ageing_limit - passed : 1;
+
+		left = mine < left ? mine : left;
+	}
+	return left;
+}
+
+/* Bytes of an entry's message. If it is in several parts, as far as the chain makes sense. */
+GQ_ALWAYS_INLINE uint64_t bytes_of(const RingQueue *r, const struct gq_box *b, uint64_t word)
+{
+	uint64_t sum = 0;
+
+	if (!gq_is_in_parts(b, word))
+		return gq_length_of(b, word);
+	for (struct gq_chain c = gq_chain_of(r, b, word); gq_chain_next(b, &c);)
+		sum += c.len;
+	return sum;
+}
+
+/* Describe the message at the front, which stays there. */
+static inline void describe(const RingQueue *r, const struct gq_box *b, const struct front *f,
+			    RingMessage *m)
+{
+	const uint64_t word = f->word;
+	const uint32_t slot = gq_entry_slot(b, word);
+
+	*m = (RingMessage){ .kind = Q_MESSAGE_INLINE,
+			    .priority = (QueuePriority)(f->class + Q_PRIORITY_LOW) };
+	m->sequence = gq_load_acquire_u64(&b->number[slot]) - 1; /* then the entry again */
+	if (gq_is_descriptor(b, word)) {
+		m->kind = Q_MESSAGE_DESCRIPTOR;
+		gq_load_descriptor(b, slot, &m->descriptor);
+		m->length = m->descriptor.length;
+	} else {
+		m->length = (uint32_t)bytes_of(r, b, word);
+	}
+}
+
+#endif /* GPUQ_HOST_RING_FRONT_H */

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * layout.h - a ring as it lies in shared memory; private to the library.
+ *
+ * All words are little-endian. N is the ring's size (a power of two), C the number of classes (4);
+ * a line is 128 bytes.
+ *
+ *       0  setup        what the ring is; constant once `ready` is written
+ *     128  signals      state, flags to sleep on, sides of a single ring
+ *     256  repair       lock and counts of repairs
+ *     384  messages     positions of the box of messages: four lines, each written by one side
+ *     896  completions  positions of the box of completions
+ *    1408  peer[256]    a line for each thread that uses the ring
+ *   34176  the box of messages, then the box of completions; each is:
+ *
+ *            pool       N words; entry of position p: pool[p mod N]
+ *            ready      N words for each class: messages C classes, completions one
+ *            number     N words, one for each cell
+ *            described  3 N words (messages only): the descriptor of each cell
+ *            chain      N words (messages of a ring made with Q_RING_LARGE only)
+ *            up to a multiple of 128 bytes; then
+ *            cells      N times max_msg_size rounded up to 64 (completions: 64), up to a multiple
+ *                       of 128 bytes
+ *
+ * An entry is one word: a value in the low bits and above it a tag, which is made of the entry's
+ * position. An entry is published if its tag is that of the position at which one looks; a tag of
+ * N positions before means that nothing has been published there yet. An entry of the pool has a
+ * slot (the number of a cell) for its value; one of a class has:
+ *
+ *      bits  0..20  length in bytes
+ *           21..22  kind: 0 bytes, 1 a descriptor, 2 the first of several parts
+ *               23  closed: the next message of this entry will never come (bar_classes())
+ *           24..    slot, log2(N) bits; then the tag
+ *
+ * To send a message:
+ *
+ *   1. `op` of one's own peer says SEND. Stop here if `state` is not OPEN.
+ *   2. p = messages.pool_head / 2. If pool[p] has the tag of p, swap the head to 2 (p + 1): the
+ *      slot is ours. If it has the tag of a lap before: the ring is full.
+ *   3. Write the cell and its number (sequence + 1).
+ *   4. From t = tail[class] on, find the first entry with a tag of the lap before, and swap it to
+ *      tag(t), slot, kind, length. If it says closed: give the slot back. Raise tail[class].
+ *   5. `op` says idle. If data_armed is odd, wake the receivers.
+ *
+ * To receive a message:
+ *
+ *   1. `op` of one's own peer says RECEIVE.
+ *   2. From the highest class down: p = head[class]. If ready[class][p] has the tag of p, it is the
+ *      front. If every class has a tag of the lap before: nothing is there.
+ *   3. If the message fits the buffer, swap head[class] to p + 1: the cell is ours. Copy it.
+ *   4. Put the slot into the pool from pool_tail on, as in step 4 above.
+ *   5. `op` says idle. If room_armed is odd, wake the senders.
+ *
+ * A ring made with Q_RING_SINGLE has one sender and one receiver at a time: each swap is a plain
+ * store, and the positions are stored after the entries that they count.
+ *
+ * The memory may be shared with processes that die or lie. Nothing read from it is used as an
+ * index, a length or a loop's bound before it has been masked or clamped with values of the
+ * process's own, which were computed from a configuration that was checked once.
+ */
+#ifndef GPUQ_HOST_RING_LAYOUT_H
+#define GPUQ_HOST_RING_LAYOUT_H
+
+#include "device/protocol/protocol.h"
+#include "host/shm/peer.h"
+
+#include <gpuq/ring.h>
+
+#define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
+#define GQ_RING_VERSION 3u
+#define GQ_RING_PEERS   Q_RING_MAX_THREADS
+
+/* What the ring is: written by q_ring_create(), constant once `ready` is written. */
+struct gq_ring_setup {
+	uint64_t magic;
+	uint64_t ready; /* GQ_RING_MAGIC, last: [setup.write] release, [setup.read] acquire */
+	uint64_t bytes;
+	uint64_t start_pos;
+	uint64_t reserved0;
+	uint32_t version;
+	uint32_t ring_size;
+	uint32_t max_msg_size;
+	uint32_t schema;
+	uint32_t flags;
+	uint32_t ageing_limit;
+	uint64_t made_in; /* 1 + the maker's gq__generation: private memory is its own copy */
+	uint32_t reserved[14];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_setup) == GQ_LINE, "layout is shared between processes");
+
+enum gq_ring_state {
+	GQ_RING_OPEN = 0,
+	GQ_RING_CLOSED,  /* nothing new is accepted; a thread inside a send may still publish */
+	GQ_RING_SETTLED, /* nobody can publish any more: all that will ever come is there */
+};
+
+/* Words that every call reads and few calls write. */
+struct gq_ring_signals {
+	uint64_t state;      /* gq_ring_state; only ever raised */
+	uint32_t data_armed; /* odd: a receiver may sleep on it until something is sent */
+	uint32_t room_armed; /* odd: a sender may sleep on it until an entry is free */
+	uint64_t reserved0;
+	uint64_t fenced; /* 1: the kernel refuses membarrier somewhere, so every call makes a fence
+			  */
+	/* Single mode: 1 + the index of the peer that sends messages, receives them, sends
+	 * completions, receives them. */
+	uint64_t role[4];
+	uint64_t reserved[8];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_signals) == GQ_LINE, "layout is shared between processes");
+
+struct gq_ring_repair {
+	uint64_t
+		holder; /* `owner` of the thread that changes the ring for the dead: see repair.c */
+	uint64_t repairs;
+	uint64_t reclaimed;
+	uint64_t epoch;    /* counts what was done under the lock */
+	uint64_t bindings; /* how often a thread has bound a peer: makes each `owner` unique */
+	uint64_t reserved[11];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_repair) == GQ_LINE, "layout is shared between processes");
+
+/* What a thread is doing with the ring: the low bits of its peer's `op`; a count stands above. */
+enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_POLL };
+#define GQ_OP_MASK UINT64_C(7)
+#define GQ_OP_NEXT UINT64_C(8)
+
+/*
+ * A thread that uses the ring: which thread it is, what it is doing, and what it has counted. Only
+ * that thread writes here, so counting takes no locked operation; other threads write only after
+ * its death.
+ */
+struct gq_ring_peer {
+	/* gq_op; [operation.end], [operation.read]. Never set back: each operation has its own word
+	 */
+	uint64_t op;
+	/* Single mode: what the operation will have done once it is complete (see lost.c). */
+	uint64_t plan_op;   /* the `op` that the plan belongs to; written last */
+	uint64_t plan_what; /* class | entries << 8 | slots << 32 */
+	uint64_t plan_ready_pos;
+	uint64_t plan_pool_pos;
+	uint64_t bytes_sent;
+	uint64_t bytes_received;
+	uint64_t descriptors;
+	uint64_t discarded;
+	uint64_t full;
+	uint64_t empty;
+	uint64_t refused;
+	struct gq_peer_identity identity; /* an `owner` of 0: the peer is free */
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_peer) == GQ_LINE, "layout is shared between processes");
+
+/* The positions of a box's rings. Each line is written by one side. */
+struct gq_box_positions {
+	uint64_t pool_head; /* senders */
+	uint64_t sequence;  /* senders, with Q_RING_LARGE: messages accepted */
+	uint64_t reserved0[14];
+	uint64_t tail[GQ_CLASSES]; /* senders */
+	uint64_t reserved1[12];
+	uint64_t head[GQ_CLASSES]; /* receivers */
+	uint64_t reserved2[12];
+	uint64_t pool_tail; /* receivers */
+	uint64_t reserved3[15];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_box_positions) == (size_t)4 * GQ_LINE, "layout is shared");
+
+struct gq_ring_head {
+	struct gq_ring_setup setup;
+	struct gq_ring_signals signals;
+	struct gq_ring_repair repair;
+	struct gq_box_positions messages;
+	struct gq_box_positions completions;
+	struct gq_ring_peer peer[GQ_RING_PEERS];
+};
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_head, peer) == 1408, "layout is shared");
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_head) == 34176, "layout is shared between processes");
+
+/* A completion, as the cell of a message of the completion box. */
+struct gq_ring_completion {
+	uint64_t sequence;
+	int32_t status;
+	uint32_t length;
+	uint8_t data[Q_RING_INLINE_BYTES];
+};
+GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared between processes");
+
+/*
+ * The word of a class's entry. Length and slot stand in one word, so a receiver knows how much room
+ * a message needs before it claims it, and a message of up to 64 bytes takes one line and three
+ * words.
+ */
+#define GQ_LENGTH_BITS     21u
+#define GQ_KIND_BITS       2u
+#define GQ_KIND_DESCRIPTOR 1u /* a MessageDescriptor, in the words `described` */
+#define GQ_KIND_PARTS      2u /* the cell is the first of several, linked by `chain` */
+#define GQ_CLOSED                                                                                  \
+	(UINT64_C(1) << (GQ_LENGTH_BITS +                                                          \
+			 GQ_KIND_BITS)) /* says nothing of the message in the entry */
+#define GQ_SLOT_SHIFT       (GQ_LENGTH_BITS + GQ_KIND_BITS + 1u)
+#define GQ_MAX_PARTS        Q_RING_MAX_PARTS
+#define GQ_DESCRIPTOR_WORDS 3u
+
+/* A word of `chain`: one part of a message in several. Length below, next part's slot above. */
+#define GQ_PART_CONTINUES  (UINT64_C(1) << 62)
+#define GQ_PART_FINAL      (UINT64_C(1) << 63)
+#define GQ_PART_SLOT_SHIFT 32u
+
+/* ---- layout.c: sizes and places, computed from a checked configuration ------------------------
+ */
+
+struct gq_box;
+
+uint64_t gq__ring_required_bytes(const RingConfig *cfg);
+
+/* Set all that the handle knows of its memory. Touches no shared memory. */
+void gq__ring_lay_out(RingQueue *r, void *memory);
+
+/* Make a new box: every cell in the pool, every class empty, all positions at `start`. */
+void gq__ring_fill_box(struct gq_box *b, uint64_t start);
+
+#endif /* GPUQ_HOST_RING_LAYOUT_H */

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* observe.c - what a ring says of itself: fill, statistics, configuration. None of it waits. */
+#include "host/ring/handles.h"
+
+static uint64_t clamp(int64_t value, uint64_t max)
+{
+	return value < 0 ? 0 : (uint64_t)value > max ? max : (uint64_t)value;
+}
+
+static uint64_t sum_since_start(const struct gq_box *b, bool tails)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t c = 0; c < b->classes; c++)
+		sum += gq_load_acquire_u64(tails ? b->ready[c].tail : b->ready[c].head) -
+		       b->start_pos;
+	return sum;
+}
+
+uint32_t q_ring_len(RingQueue *r)
+{
+	uint64_t heads;
+
+	if (gq_ring_enter(r) != Q_OK)
+		return 0;
+	heads = sum_since_start(&r->messages, false); /* first, so that it is never the larger */
+	return (uint32_t)clamp(gq_pos_diff(sum_since_start(&r->messages, true), heads),
+			       r->cfg.ring_size);
+}
+
+uint32_t q_ring_available(RingQueue *r)
+{
+	uint64_t head, tail;
+
+	if (gq_ring_enter(r) != Q_OK)
+		return 0;
+	head = gq_load_acquire_u64(r->messages.pool.head);
+	tail = gq_load_acquire_u64(r->messages.pool.tail);
+	/* The head has one bit less than the tail. */
+	return (uint32_t)clamp((int64_t)((tail << 1) - (head & ~GQ_POOL_CLOSED)) >> 1,
+			       r->cfg.ring_size);
+}
+
+uint32_t q_ring_is_empty(RingQueue *r)
+{
+	return q_ring_len(r) == 0;
+}
+
+uint32_t q_ring_is_full(RingQueue *r)
+{
+	return q_ring_available(r) == 0;
+}
+
+uint64_t q_ring_sequence(RingQueue *r)
+{
+	const struct gq_box *b;
+
+	if (gq_ring_enter(r) != Q_OK)
+		return 0;
+	b = &r->messages; /* see take_numbers_many() */
+	if (b->sequence != NULL)
+		return gq_load_acquire_u64(b->sequence);
+	return ((gq_load_acquire_u64(b->pool.head) >> 1) - b->start_pos) & (UINT64_MAX >> 1);
+}
+
+QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
+{
+	GQ_RETURN_IF_REFUSED(r);
+	if (out == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	*out = (RingStats){ 0 };
+	out->received = sum_since_start(&r->messages, false);
+	out->sent = sum_since_start(&r->messages, true);
+	out->polled = sum_since_start(&r->completions, false);
+	out->completed = sum_since_start(&r->completions, true);
+	out->repairs = gq_load_relaxed_u64(&r->head->repair.repairs);
+	out->reclaimed = gq_load_relaxed_u64(&r->head->repair.reclaimed);
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++) {
+		const struct gq_ring_peer *peer = &r->head->peer[i];
+
+		out->bytes_sent += gq_load_relaxed_u64(&peer->bytes_sent);
+		out->bytes_received += gq_load_relaxed_u64(&peer->bytes_received);
+		out->descriptors += gq_load_relaxed_u64(&peer->descriptors);
+		out->discarded += gq_load_relaxed_u64(&peer->discarded);
+		out->full += gq_load_relaxed_u64(&peer->full);
+		out->empty += gq_load_relaxed_u64(&peer->empty);
+		out->refused += gq_load_relaxed_u64(&peer->refused);
+		out->threads += gq_load_relaxed_u64(&peer->identity.owner) != 0;
+	}
+	out->unjudged = gq__ring_count_unjudged(r);
+	return Q_OK;
+}
+
+QueueStatus q_ring_config(RingQueue *r, RingConfig *out)
+{
+	GQ_RETURN_IF_REFUSED(r);
+	if (out == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	*out = r->cfg;
+	return Q_OK;
+}

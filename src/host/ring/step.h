@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * step.h - the steps that sends and receives share, in pairs; private to the ring.
+ *
+ * _many: many threads on each side. Every step is a compare-and-swap of the protocol's.
+ * _single: one thread on each side (Q_RING_SINGLE). The same words are written by plain stores,
+ * because each has one writer; the fence before the look for sleepers is the sleeper's
+ * (gq__ring_reach()).
+ *
+ * Loops are bounded, whatever a peer writes into the shared words meanwhile: no call makes more
+ * than about the ring's size and GQ_TRIES steps for a message. Among correct peers a step is
+ * repeated only because another thread has moved a position. So:
+ *
+ *  - If a step fails and no position has moved, the memory is damaged.
+ *  - A thread that is overtaken GQ_TRIES times in a call gives up with the answer that means "try
+ *    again": no room (of a batch: what has been accepted), or nothing there. It does not call that
+ *    damage, because nothing tells it from a ring on which others are fast. Nor does it happen on a
+ *    correct ring: a try is lost only if another thread's swap falls between two neighbouring
+ *    instructions of ours. A thread that is held up there while others go round the ring, for
+ *    however long, loses one try: it finds itself lapped and goes on from the tail. If 99 of 100
+ *    tries were lost, GQ_TRIES in a row would be one chance in 10^286.
+ *  - A putter goes past entries that others have published, so it may take a lap more than that. A
+ *    ring holds fewer entries than its size while the putter has a cell in its hands. So correct
+ *    peers do not come to a position that far from the head: that is damage.
+ *
+ * A cell that cannot be given back for either reason is lost until a repair finds it.
+ */
+#ifndef GPUQ_HOST_RING_STEP_H
+#define GPUQ_HOST_RING_STEP_H
+
+#include "host/ring/bind.h"
+#include "host/ring/cell.h"
+#include "host/ring/fence.h"
+#include "host/ring/move.h"
+
+enum { GQ_TRIES = 1 << 16 };
+
+static inline QueueStatus gq_ring_damaged(void)
+{
+	return gq__fail(Q_ERR_FAILED, "the ring's memory is damaged");
+}
+
+/* ---- the begin and the end of an operation --------------------------------------------------- */
+
+GQ_ALWAYS_INLINE void op_begin(const RingQueue *r, struct gq_ring_peer *peer, enum gq_op op)
+{
+	uint64_t word = gq_load_relaxed_u64(&peer->op) & ~GQ_OP_MASK;
+
+	gq_store_relaxed_u64(&peer->op, word + op);
+	gq_ring_fence(r, peer);
+}
+
+GQ_ALWAYS_INLINE void op_end(struct gq_ring_peer *peer)
+{
+	uint64_t word = gq_load_relaxed_u64(&peer->op) & ~GQ_OP_MASK;
+
+	/* [operation.end] release: all that the operation wrote. */
+	gq_store_release_u64(&peer->op, word + GQ_OP_NEXT);
+}
+
+GQ_ALWAYS_INLINE QueueStatus begin_many(RingQueue *r, enum gq_op op, struct gq_ring_peer **out)
+{
+	struct gq_ring_peer *peer = gq_ring_peer_of(r);
+
+	if (__builtin_expect(peer == NULL, 0))
+		return Q_ERR_LIMIT;
+	*out = peer;
+	op_begin(r, peer, op);
+	return Q_OK;
+}
+
+GQ_ALWAYS_INLINE QueueStatus begin_single(RingQueue *r, uint64_t *role, enum gq_op op,
+					  struct gq_ring_peer **out)
+{
+	struct gq_ring_peer *peer = gq_ring_peer_of(r);
+
+	if (__builtin_expect(peer == NULL, 0))
+		return Q_ERR_LIMIT;
+	*out = peer;
+	if (__builtin_expect(gq_load_relaxed_u64(role) != gq_ring_peer_index(r, peer) + 1, 0)) {
+		QueueStatus status = gq__ring_take_role(r, role, peer, op);
+
+		if (status != Q_OK)
+			return status;
+	}
+	op_begin(r, peer, op);
+	return Q_OK;
+}
+
+/* Single mode: write down what this operation is about to publish, for the repair that finishes it
+ * if we die. */
+GQ_ALWAYS_INLINE void plan(struct gq_ring_peer *peer, uint32_t class, uint64_t ready_pos,
+			   uint64_t pool_pos, uint32_t entries, uint32_t slots)
+{
+	gq_store_relaxed_u64(&peer->plan_what, class | entries << 8 | (uint64_t)slots << 32);
+	gq_store_relaxed_u64(&peer->plan_ready_pos, ready_pos);
+	gq_store_relaxed_u64(&peer->plan_pool_pos, pool_pos);
+	gq_store_release_u64(&peer->plan_op, gq_load_relaxed_u64(&peer->op));
+}
+
+/* ---- waking ---------------------------------------------------------------------------------- */
+
+/* Look for sleepers after having published, and wake them. [wake.look]: what was published is a
+ * sequentially consistent swap. */
+GQ_ALWAYS_INLINE void wake_many(uint32_t *armed)
+{
+	if (__builtin_expect(gq_load_seq_cst_u32(armed) % 2 != 0, 0))
+		gq__flag_wake_shared(armed);
+}
+
+/* [wake.look]: pairs with the sleeper's gq__ring_reach(). */
+GQ_ALWAYS_INLINE void wake_single(RingQueue *r, struct gq_ring_peer *peer, uint32_t *armed)
+{
+	gq_ring_fence(r, peer);
+	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
+		gq__flag_wake_shared(armed);
+}
+
+/* ---- putting values into a ring -------------------------------------------------------------- */
+
+/* Whether correct peers cannot have filled the ring up to `pos`, as the caller holds a cell. */
+static __attribute__((noinline)) bool
+is_beyond(const struct gq_box *b, const struct gq_word_ring *ring, uint64_t pos)
+{
+	const uint64_t head = gq_load_acquire_u64(ring->head);
+	/* The pool's head has one bit less. */
+	const int64_t held = ring == &b->pool
+				     ? (int64_t)((pos << 1) - (head & ~GQ_POOL_CLOSED)) >> 1
+				     : gq_pos_diff(pos, head);
+
+	return held >= (int64_t)gq_word_ring_size(ring);
+}
+
+/*
+ * Put values, from the tail on. *done says how many are put. They are fewer than `n` if the ring is
+ * barred (*barred), or if others overtake all the time. @return false: damaged.
+ */
+GQ_ALWAYS_INLINE bool put_many(const struct gq_box *b, const struct gq_word_ring *ring,
+			       const uint64_t *values, uint32_t n, uint64_t bar, uint32_t *done,
+			       bool *barred)
+{
+	uint64_t pos = gq_load_acquire_u64(ring->tail); /* [tail.read] */
+	uint64_t left = gq_word_ring_size(ring) + GQ_TRIES;
+
+	*barred = false;
+	for (*done = 0; *done < n; ++*done) {
+		uint64_t best = pos;
+		enum gq_put put;
+
+		/* After a lost swap, go on past the winner's entry. */
+		for (uint32_t stuck = 0;; stuck++) {
+			put = gq_word_ring_try_put_unless(ring, &pos, values[*done], bar);
+			if (put == GQ_PUT_DONE)
+				break;
+			if (put == GQ_PUT_BARRED) {
+				*barred = true;
+				gq_word_ring_raise_tail(ring, pos);
+				return true;
+			}
+			if (--left == 0) {
+				gq_word_ring_raise_tail(ring, pos);
+				return !is_beyond(b, ring, pos);
+			}
+			if (gq_pos_diff(pos, best) > 0) {
+				best = pos;
+				stuck = 0;
+			} else if (stuck > 64) {
+				return false;
+			}
+		}
+	}
+	gq_word_ring_raise_tail(ring, pos);
+	return true;
+}
+
+/*
+ * Put values at consecutive positions, the first one last. The other side looks at the first only,
+ * so the line stays ours until it is there; and then all of them are there.
+ */
+GQ_ALWAYS_INLINE void put_single(const struct gq_word_ring *ring, uint64_t pos,
+				 const uint64_t *values, uint32_t n)
+{
+	for (uint32_t i = n; i-- > 0;)
+		gq_store_release_u64(gq_word_ring_entry(ring, pos + i),
+				     gq_word_ring_tag(ring, pos + i) | values[i]);
+	gq_store_release_u64(ring->tail, pos + n); /* [tail.raise]: for threads that count */
+}
+
+/* Give slots back to the pool. @return false: damaged. */
+GQ_ALWAYS_INLINE bool give_back_many(const struct gq_box *b, const uint64_t *slots, uint32_t n)
+{
+	bool barred;
+
+	return put_many(b, &b->pool, slots, n, 0, &n, &barred); /* [pool.return] */
+}
+
+GQ_ALWAYS_INLINE void give_back_single(const struct gq_box *b, const uint64_t *slots, uint32_t n)
+{
+	/* [pool.return] */
+	put_single(&b->pool, gq_load_relaxed_u64(b->pool.tail), slots, n);
+}
+
+#endif /* GPUQ_HOST_RING_STEP_H */
