@@ -166,8 +166,7 @@ struct gq_ring_peer *gq__ring_bind(RingQueue *r)
 	return peer;
 }
 
-/* ---- sides, in single mode ---------------------------------------------------------------------
- */
+/* ---- sides, in single mode ------------------------------------------------------------------ */
 
 QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_peer *peer,
 			       enum gq_op op)

@@ -276,8 +276,7 @@ uint64_t gq__ring_me(RingQueue *r)
 	return b != NULL ? b->owner : gq__peer_owner(GQ_OWNER_UNBOUND);
 }
 
-/* ---- threads that cannot be judged -------------------------------------------------------------
- */
+/* ---- threads that cannot be judged ---------------------------------------------------------- */
 
 bool gq__ring_is_bound_here(uint64_t owner)
 {

@@ -205,8 +205,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 #define GQ_PART_FINAL      (UINT64_C(1) << 63)
 #define GQ_PART_SLOT_SHIFT 32u
 
-/* ---- layout.c: sizes and places, computed from a checked configuration ------------------------
- */
+/* ---- layout.c: sizes and places, computed from a checked configuration ---------------------- */
 
 struct gq_box;
 

@@ -78,8 +78,7 @@ static uint64_t end_of(const struct gq_word_ring *ring)
 	return pos;
 }
 
-/* ---- single mode: the positions of a dead thread ----------------------------------------------
- */
+/* ---- single mode: the positions of a dead thread -------------------------------------------- */
 
 /*
  * Whether the dead thread has put its entries. If not, undo those that it had begun with.

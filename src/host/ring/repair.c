@@ -139,8 +139,7 @@ static void unlock(RingQueue *r, uint64_t me)
 	gq_cas_acq_rel_u64(&r->head->repair.holder, me, 0); /* [repair.unlock] */
 }
 
-/* ---- finding out ------------------------------------------------------------------------------
- */
+/* ---- finding out ---------------------------------------------------------------------------- */
 
 static void end_inquest(RingQueue *r)
 {
@@ -325,8 +324,7 @@ static uint32_t step(RingQueue *r, uint64_t me, gq_judge *judge)
 	return conclude(r, me, q, judge);
 }
 
-/* ---- looking for deaths, and going on ----------------------------------------------------------
- */
+/* ---- looking for deaths, and going on ------------------------------------------------------- */
 
 /* Whether a thread has died inside an operation that the repair under way does not know of.
  * @param hasty  also look at operations that may just have begun */

@@ -119,8 +119,8 @@ GQ_ALWAYS_INLINE void wake_single(RingQueue *r, struct gq_ring_peer *peer, uint3
 /* ---- putting values into a ring -------------------------------------------------------------- */
 
 /* Whether correct peers cannot have filled the ring up to `pos`, as the caller holds a cell. */
-static __attribute__((noinline)) bool
-is_beyond(const struct gq_box *b, const struct gq_word_ring *ring, uint64_t pos)
+static __attribute__((noinline)) bool is_beyond(const struct gq_box *b,
+						const struct gq_word_ring *ring, uint64_t pos)
 {
 	const uint64_t head = gq_load_acquire_u64(ring->head);
 	/* The pool's head has one bit less. */
