@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring_close.pml - blocking sends and receives on a ring, and closing it: try_until(), signal_after(),
- * gq__flag_wake_shared(), q_ring_close(), gq__ring_settle(), nothing() and no_room() of src/host.
+ * ring_close.pml - blocking sends and receives on a ring, and closing it: try_until(), wake_single(),
+ * gq__flag_wake_shared(), q_ring_close(), gq__ring_settle(), answer_nothing() and
+ * answer_no_room() of src/host.
  *
  * SENDERS senders send ROUNDS messages each, RECEIVERS receivers receive until SHUTDOWN, both
  * without a time-out; a closer closes at any time, or with CLOSE_LATE when nothing else can move.

@@ -175,7 +175,7 @@ inline sends()
 		:: class = 1
 		:: class = 2
 		fi;
-		/* pop() */
+		/* pop_many() */
 		do
 		:: true ->
 			h = head[0];

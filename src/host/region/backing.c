@@ -35,7 +35,7 @@ static QueueStatus cannot_find_out(const char *path)
 
 /* ---- seals ---------------------------------------------------------------------------------- */
 
-/* Whether a descriptor of this process says that the mapping's file is sealed. */
+/* Whether the mapping's file is sealed, by a descriptor that this process has of it. */
 static QueueStatus check_sealed(const struct gq_mapping *m)
 {
 	const struct dirent *entry;
@@ -86,7 +86,7 @@ static QueueStatus look_at_lines(FILE *file, uint64_t base, uint64_t size, Regio
 			continue;
 		if (m.begin > covered || !m.readable || (append && !m.writable))
 			break;
-		/* A private mapping of a file shows what others write there, too. */
+		/* A private mapping of a file also shows what other processes write there. */
 		if (policy == Q_REGION_IMMUTABLE &&
 		    (m.shared || (m.of_file && !gq__mapping_is_loaded(&m)))) {
 			QueueStatus status = check_sealed(&m);
@@ -169,8 +169,8 @@ QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void *base, uint64_t 
 	void *at = MAP_FAILED;
 
 	GQ_NO_CANCEL();
-	/* Private: Linux before 6.7 maps no write-sealed memfd shared; of one that nobody can write
-	 * a private mapping shows the same pages. */
+	/* Private: Linux before 6.7 maps no write-sealed memfd shared; of a memfd that
+	 * no process can write, a private mapping shows the same pages. */
 	errno = ENOMEM;
 	if (!gq__fault())
 		at = mmap(base, (size_t)size, PROT_READ | (immutable ? 0 : PROT_WRITE),

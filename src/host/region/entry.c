@@ -86,7 +86,7 @@ struct place {
 	bool on_device;
 };
 
-/* Under the lock: from a free entry to a live region. */
+/* Under the lock: make a free entry a live region. */
 static QueueStatus enter(RegionTable *t, const struct place *p, RegionPolicy policy,
 			 RegionHandle *out)
 {
@@ -97,8 +97,7 @@ static QueueStatus enter(RegionTable *t, const struct place *p, RegionPolicy pol
 	if (region.generation == 0)
 		return no_entry(t);
 	/* [region.write] release, these too: a reader that sees them must then see that the state
-	 * has moved on.
-	 */
+	 * has moved on. */
 	gq_store_release_u64(&e->size, p->size);
 	gq_store_release_u64(&e->cursor, 0);
 	gq__region_forget(t, m); /* it may still be there, if a lie made the entry free */
@@ -227,7 +226,7 @@ QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *base, 
 	if (gq_region_look_up(t, region) == 0) {
 		status = Q_ERR_STALE;
 	} else if (m->generation == region.generation) {
-		/* Written once a generation: readers rely on it. */
+		/* A mapping is written once for each generation: readers rely on it. */
 		if (m->base != (uint64_t)(uintptr_t)base || m->size != size)
 			status = gq__failf(
 				Q_ERR_INVALID_ARG,

@@ -2,10 +2,12 @@
 /*
  * layout.h - a table of regions as it lies in shared memory; private to the library.
  *
- *      0  magic, ready, bytes        three words: see shm/header.h
- *     24  version                    four 32-bit words: version, max_regions (M), bytes of an
- * entry, reserved 40  made_in                    1 + gq__generation of the process that made the
- * table 128  entry[M]                   64 bytes each: state, size, cursor, reserved
+ *      0  magic, ready, bytes: see shm/header.h
+ *     24  version, 32 bits
+ *     28  max_regions (M), 32 bits
+ *     32  entry_bytes, 32 bits: 64; then 32 bits reserved
+ *     40  made_in: 1 + gq__generation of the process that made the table
+ *    128  entry[M], 64 bytes each: state, size, cursor, five words reserved
  *
  * All words are little-endian. To read a region of handle (id, generation): load entry[id].state
  * (acquire). If its generation is the handle's and its phase is LIVE or RETIRED, the region is
@@ -15,7 +17,7 @@
  *
  * The memory may be shared with processes that die or lie. Nothing read from it is used as an index
  * or a length before it has been compared with private values, and only the private mappings
- * (place.h) say which bytes are touched.
+ * (place.c) say which bytes are touched.
  */
 #ifndef GPUQ_HOST_REGION_LAYOUT_H
 #define GPUQ_HOST_REGION_LAYOUT_H
@@ -57,7 +59,7 @@ GQ_STATIC_ASSERT(offsetof(struct gq_region_entry, cursor) == 16, "layout is shar
  * whether a descriptor is accepted, and all that decides when a region is freed, is in one word, so
  * that every step is one compare-and-swap of it:
  *
- *   FREE(g)          -> CLAIMED(g + 1)     register; nobody else touches a claimed entry
+ *   FREE(g)          -> CLAIMED(g + 1)     register; no other thread touches a claimed entry
  *   CLAIMED(g)       -> LIVE(g), 0 refs    register, when size and cursor are written
  *   LIVE(g), n       -> LIVE(g), n + 1     acquire: not from RETIRED; append, while it writes
  *   LIVE(g), n       -> LIVE(g), n - 1     release

@@ -175,12 +175,17 @@ QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t 
 	t = new_handle(max_regions, memory);
 	if (t == NULL)
 		return Q_ERR_NO_MEMORY;
-	gq_store_release_u64(&t->head->ready, 0); /* nobody attaches meanwhile */
+	gq_store_release_u64(&t->head->ready, 0); /* no process attaches meanwhile */
 	memset(t->head, 0, t->bytes);
 	publish_head(t);
 	*out = t;
 	return Q_OK;
 }
+
+GQ_STATIC_ASSERT(offsetof(struct gq_region_head, ready) == offsetof(struct gq_header, ready),
+		 "begins so");
+GQ_STATIC_ASSERT(offsetof(struct gq_region_head, bytes) == offsetof(struct gq_header, bytes),
+		 "begins so");
 
 static const struct gq_header_kind table_kind = { .noun = "table",
 						  .what = "table of regions",

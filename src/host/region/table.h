@@ -10,10 +10,10 @@
 #include <pthread.h>
 #include <string.h>
 
-/* What the table holds of addresses for regions that it maps: see place.c. */
+/* Addresses that the table has reserved for regions that it maps: see place.c. */
 struct gq_region_range {
-	struct gq_region_range *next; /* spare, of the same order; oldest first */
-	struct gq_region_range *all;
+	struct gq_region_range *next; /* in the list of spare ranges of this order, oldest first */
+	struct gq_region_range *all;  /* in the list of all ranges */
 	void *base;
 	uint64_t bytes;
 	uint32_t order;
@@ -21,9 +21,9 @@ struct gq_region_range {
 enum { GQ_REGION_RANGE_ORDERS = 64 };
 
 /*
- * Where a region is in this process. Read without a lock: `generation` is 0 while the others
- * change, and a reader that finds it the same before and after has read what belongs to it. A
- * mapping is written once a generation.
+ * Where a region is in this process. It is read without a lock: `generation` is 0 while the
+ * other words change, and a reader that finds it the same before and after has read words that
+ * belong together. A mapping is written once for each generation.
  */
 struct gq_region_mapping {
 	uint64_t generation; /* of the region; 0: none. [mapping.write], [mapping.read] */
@@ -65,7 +65,7 @@ static inline bool gq_region_is_registered(uint64_t state, uint32_t generation)
 	       (phase == GQ_REGION_LIVE || phase == GQ_REGION_RETIRED);
 }
 
-/* The state of a region that is registered; 0, which reads FREE, if it is not. */
+/* The state of a region; 0, which reads FREE, if it is not registered. */
 static inline uint64_t gq_region_look_up(const RegionTable *t, RegionHandle region)
 {
 	uint64_t state;
@@ -93,9 +93,9 @@ static inline uint64_t gq_region_cursor_of(const RegionTable *t, RegionHandle re
 /*
  * A step of a region's state is one compare-and-swap, tried as often as this. It fails only if
  * another thread has changed the word between two instructions of ours: a thread that stands still
- * for long loses one try by it, not many, so a correct thread does not lose as many as this in a
- * row. The bound ends a call on a table whose state a liar changes all the time; and as the answer
- * is only "try again", it would do no harm among correct peers.
+ * for long loses one try by that, so a correct thread does not lose as many as this in a row. The
+ * bound ends a call on a table whose state a liar changes all the time; and as the answer is only
+ * "try again", it would do no harm among correct peers.
  */
 enum { GQ_REGION_TRIES = 1 << 16 };
 
@@ -117,6 +117,7 @@ struct gq_region_view {
 	bool on_device;
 };
 
+/* Where a region is mapped in this process, if it is. */
 static inline struct gq_region_view gq_region_mapped_here(const RegionTable *t, RegionHandle region)
 {
 	const struct gq_region_mapping *m = &t->mapping[region.id];
@@ -140,7 +141,7 @@ static inline struct gq_region_view gq_region_mapped_here(const RegionTable *t, 
 	return view;
 }
 
-/* place.c; all but the last are called under the lock. */
+/* ---- place.c: under the lock, but for the last ---------------------------------------------- */
 
 /* Reserve addresses for `size` bytes; zero pages so far. @return NULL: none; q_last_error() is set.
  */
@@ -149,6 +150,7 @@ struct gq_region_range *gq__region_take_range(RegionTable *t, uint64_t size);
 /* Replace what was mapped there by zero pages, and keep the addresses for later regions. */
 void gq__region_drop_range(RegionTable *t, struct gq_region_range *range);
 
+/* Unmap all, before the table is freed. */
 void gq__region_free_ranges(RegionTable *t);
 
 /* Say where a region is. Its generation is new here: what was there before is no longer in use. */

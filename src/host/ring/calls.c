@@ -28,7 +28,7 @@ static uint32_t class_of(QueuePriority priority)
 	return GQ_NONE;
 }
 
-/* What the schema's validator says. Code that is not ours: see sys.h. */
+/* Ask the schema's validator. It is code of the program: see sys.h. */
 static QueueStatus validate(const RingQueue *r, const void *data, size_t len)
 {
 	GQ_NO_CANCEL();
@@ -66,7 +66,7 @@ static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, s
 	return Q_OK;
 }
 
-/* A call that can wait, as what it tries again and again. */
+/* What a call that can wait tries again and again. */
 struct attempt {
 	QueueStatus (*once)(RingQueue *r, struct attempt *a);
 	struct gq_sending sending;
@@ -76,10 +76,10 @@ struct attempt {
 };
 
 /*
- * While the answer is `busy`, wait until somebody has woken who sleeps on `armed`.
+ * While the answer is `busy`, sleep on `armed` until another thread wakes it, and try again.
  *
- * A sleep lasts 100 ms at most, less while a repair is under way: a peer that has died cannot wake
- * anybody, nor give back what it had.
+ * A sleep lasts 100 ms at most, and less while a repair is under way: a peer that has died neither
+ * wakes other threads nor gives back what it had.
  */
 static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, QueueStatus busy,
 			     uint32_t timeout_ms)
@@ -104,13 +104,12 @@ static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, Q
 
 /* ---- send ------------------------------------------------------------------------------------ */
 
-/* What follows from finding no room. */
-static QueueStatus no_room(RingQueue *r)
+/* Do what follows from finding no room, and say it. */
+static QueueStatus answer_no_room(RingQueue *r)
 {
 	gq__ring_watch(r);
-	/* Closed is closed, also for who finds no room. [sleep.look]: also the second look of one
-	 * who waits.
-	 */
+	/* A closed ring says SHUTDOWN, also if there is no room. [sleep.look]: for a thread that
+	 * waits this is also the second look. */
 	if (gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
 		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
 	return gq__fail(Q_ERR_FULL, "no room in the ring");
@@ -122,7 +121,7 @@ static QueueStatus send_once(RingQueue *r, struct attempt *a)
 	QueueStatus status =
 		gq_ring_send_to(r, &r->messages, &a->sending, &a->item, 1, a->parts, &accepted);
 
-	return status == Q_ERR_FULL ? no_room(r) : status;
+	return status == Q_ERR_FULL ? answer_no_room(r) : status;
 }
 
 static uint32_t parts_for(const RingQueue *r, size_t len)
@@ -161,7 +160,7 @@ QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, Queu
 		if (__builtin_expect(status != Q_ERR_FULL, 1))
 			return status;
 		before = q_last_error(); /* an attempt that fails is no failure of the call */
-		status = no_room(r);
+		status = answer_no_room(r);
 	} else {
 		before = q_last_error();
 		status = send_once(r, &a);
@@ -202,7 +201,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 		status = gq_ring_send_to(r, &r->messages, &a.sending, &items[sent], n != 0 ? n : 1,
 					 n != 0 ? 1 : parts_for(r, items[sent].len), &accepted);
 		if (status == Q_ERR_FULL)
-			status = no_room(r);
+			status = answer_no_room(r);
 		if (status != Q_OK)
 			return status;
 		sent += accepted;
@@ -263,13 +262,13 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 
 /* ---- receive --------------------------------------------------------------------------------- */
 
-/* What follows from finding nothing. */
-static QueueStatus nothing(RingQueue *r, struct gq_receiving *q)
+/* Do what follows from finding nothing, and say it. */
+static QueueStatus answer_nothing(RingQueue *r, struct gq_receiving *q)
 {
 	if (__builtin_expect(q->front == Q_ERR_EMPTY, 0)) /* there may be something */
 		return gq__fail(Q_ERR_EMPTY, "others took every message that this call saw");
 	if (__builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
-		/* Nothing can come any more once nobody is inside a send; then look again, for what
+		/* Once the ring is settled nothing can come any more; then look again, for what
 		 * came before that. */
 		if (gq__ring_settle(r)) {
 			QueueStatus status = gq_ring_receive_from(r, &r->messages, q);
@@ -289,10 +288,10 @@ static QueueStatus receive_once(RingQueue *r, struct attempt *a)
 {
 	QueueStatus status = gq_ring_receive_from(r, &r->messages, &a->receiving);
 
-	return status == Q_ERR_EMPTY ? nothing(r, &a->receiving) : status;
+	return status == Q_ERR_EMPTY ? answer_nothing(r, &a->receiving) : status;
 }
 
-/* Why the front stays, in words; what is refused for another reason has its own. */
+/* Say why the front stays. A call that was refused for another reason has said so already. */
 static QueueStatus explain(const struct gq_receiving *q, QueueStatus status)
 {
 	if (status != q->front)
@@ -343,7 +342,7 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 	*inout_len = 0;
 	before = q_last_error();
 	if (status == Q_ERR_EMPTY)
-		status = nothing(r, &a.receiving);
+		status = answer_nothing(r, &a.receiving);
 	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
 		a.once = receive_once;
 		status = try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY, timeout_ms);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fence.h - who pays for the order between "I have published" and "does anybody sleep": the side
- * that does so seldom; private to the ring.
+ * fence.h - the order between "I have published" and "does a thread sleep": the side that seldom
+ * needs it pays for both; private to the ring.
  */
 #ifndef GPUQ_HOST_RING_FENCE_H
 #define GPUQ_HOST_RING_FENCE_H

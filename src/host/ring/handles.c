@@ -80,7 +80,8 @@ static RingQueue *find_live(uint64_t serial)
 static bool is_mapped(const RingQueue *r)
 {
 	const size_t into_page = (uintptr_t)r->head % (size_t)sysconf(_SC_PAGESIZE);
-	unsigned char resident[sizeof(*r->head) / 4096 + 3]; /* a byte a page, of 4096 or more */
+	unsigned char resident[sizeof(*r->head) / 4096 +
+			       3]; /* a byte for each page, of 4096 bytes or more */
 
 	return mincore((uint8_t *)r->head - into_page, sizeof(*r->head) + into_page, resident) == 0;
 }
@@ -133,6 +134,7 @@ enum { FIRST_SIZE = 16 };
 _Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
 static _Thread_local struct table *own_table;
 
+/* Where the handle's binding is in the table, or would be. */
 static struct binding *slot_of(struct table *t, uint64_t serial)
 {
 	uint64_t at = serial & (t->size - 1);

@@ -5,12 +5,18 @@
  * All words are little-endian. N is the ring's size (a power of two), C the number of classes (4);
  * a line is 128 bytes.
  *
- *       0  setup        what the ring is; constant once `ready` is written
- *     128  signals      state, flags to sleep on, sides of a single ring
- *     256  repair       lock and counts of repairs
- *     384  messages     positions of the box of messages: four lines, each written by one side
- *     896  completions  positions of the box of completions
- *    1408  peer[256]    a line for each thread that uses the ring
+ *       0  setup: what the ring is; constant once `ready` is written
+ *          0 magic, 8 ready, 16 bytes, 24 start_pos, 40 version, 44 ring_size (N),
+ *          48 max_msg_size, 52 schema, 56 flags, 60 ageing_limit, 64 made_in
+ *     128  signals: what every call reads
+ *          128 state, 136 data_armed, 140 room_armed, 152 fenced, 160 role[4]
+ *     256  repair: its lock and its counts
+ *          256 holder, 264 repairs, 272 reclaimed, 280 epoch, 288 bindings
+ *     384  messages: positions of the box of messages; each line is written by one side
+ *          +0 pool_head, +8 sequence, +128 tail[C], +256 head[C], +384 pool_tail
+ *     896  completions: the same for the box of completions
+ *    1408  peer[256]: a line for each thread that uses the ring
+ *          +0 op, +8 plan (4 words), +40 counters (7 words), +96 identity (shm/peer.h)
  *   34176  the box of messages, then the box of completions; each is:
  *
  *            pool       N words; entry of position p: pool[p mod N]
@@ -91,7 +97,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_setup) == GQ_LINE, "layout is shared betw
 enum gq_ring_state {
 	GQ_RING_OPEN = 0,
 	GQ_RING_CLOSED,  /* nothing new is accepted; a thread inside a send may still publish */
-	GQ_RING_SETTLED, /* nobody can publish any more: all that will ever come is there */
+	GQ_RING_SETTLED, /* no thread can publish any more: all that will ever come is there */
 };
 
 /* Words that every call reads and few calls write. */
@@ -100,8 +106,7 @@ struct gq_ring_signals {
 	uint32_t data_armed; /* odd: a receiver may sleep on it until something is sent */
 	uint32_t room_armed; /* odd: a sender may sleep on it until an entry is free */
 	uint64_t reserved0;
-	uint64_t fenced; /* 1: the kernel refuses membarrier somewhere, so every call makes a fence
-			  */
+	uint64_t fenced; /* 1: some process has no membarrier, so every call makes a fence */
 	/* Single mode: 1 + the index of the peer that sends messages, receives them, sends
 	 * completions, receives them. */
 	uint64_t role[4];
@@ -110,8 +115,7 @@ struct gq_ring_signals {
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_signals) == GQ_LINE, "layout is shared between processes");
 
 struct gq_ring_repair {
-	uint64_t
-		holder; /* `owner` of the thread that changes the ring for the dead: see repair.c */
+	uint64_t holder; /* `owner` of the thread that holds the lock: see repair.c */
 	uint64_t repairs;
 	uint64_t reclaimed;
 	uint64_t epoch;    /* counts what was done under the lock */
@@ -131,8 +135,7 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
  * its death.
  */
 struct gq_ring_peer {
-	/* gq_op; [operation.end], [operation.read]. Never set back: each operation has its own word
-	 */
+	/* gq_op and a count; [operation.end], [operation.read]. No word comes twice. */
 	uint64_t op;
 	/* Single mode: what the operation will have done once it is complete (see lost.c). */
 	uint64_t plan_op;   /* the `op` that the plan belongs to; written last */
@@ -172,7 +175,13 @@ struct gq_ring_head {
 	struct gq_box_positions completions;
 	struct gq_ring_peer peer[GQ_RING_PEERS];
 };
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_head, signals.role) == 160, "layout is shared");
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_head, repair.bindings) == 288, "layout is shared");
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_head, messages) == 384, "layout is shared");
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_head, completions.pool_tail) == 1280, "layout is shared");
 GQ_STATIC_ASSERT(offsetof(struct gq_ring_head, peer) == 1408, "layout is shared");
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_peer, bytes_sent) == 40, "layout is shared");
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_peer, identity) == 96, "layout is shared");
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_head) == 34176, "layout is shared between processes");
 
 /* A completion, as the cell of a message of the completion box. */
@@ -193,10 +202,11 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 #define GQ_KIND_BITS       2u
 #define GQ_KIND_DESCRIPTOR 1u /* a MessageDescriptor, in the words `described` */
 #define GQ_KIND_PARTS      2u /* the cell is the first of several, linked by `chain` */
-#define GQ_CLOSED                                                                                  \
-	(UINT64_C(1) << (GQ_LENGTH_BITS +                                                          \
-			 GQ_KIND_BITS)) /* says nothing of the message in the entry */
-#define GQ_SLOT_SHIFT       (GQ_LENGTH_BITS + GQ_KIND_BITS + 1u)
+#define GQ_SLOT_SHIFT      (GQ_LENGTH_BITS + GQ_KIND_BITS + 1u)
+
+/* Says nothing of the message in the entry, but that the entry's next one will never come. */
+#define GQ_CLOSED (UINT64_C(1) << (GQ_LENGTH_BITS + GQ_KIND_BITS))
+
 #define GQ_MAX_PARTS        Q_RING_MAX_PARTS
 #define GQ_DESCRIPTOR_WORDS 3u
 

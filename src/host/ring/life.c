@@ -133,7 +133,7 @@ static void write_ring(RingQueue *r)
 {
 	struct gq_ring_setup *setup = &r->head->setup;
 
-	gq_store_release_u64(&setup->ready, 0); /* nobody attaches meanwhile */
+	gq_store_release_u64(&setup->ready, 0); /* no process attaches meanwhile */
 	memset(&r->head->signals, 0, sizeof(*r->head) - offsetof(struct gq_ring_head, signals));
 	r->messages.start_pos = r->completions.start_pos = gq__start_pos;
 	gq__ring_fill_box(&r->messages, gq__start_pos);
@@ -184,6 +184,11 @@ QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t bytes, Rin
 	*out = r;
 	return Q_OK;
 }
+
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_setup, ready) == offsetof(struct gq_header, ready),
+		 "begins so");
+GQ_STATIC_ASSERT(offsetof(struct gq_ring_setup, bytes) == offsetof(struct gq_header, bytes),
+		 "begins so");
 
 static const struct gq_header_kind ring_kind = { .noun = "ring",
 						 .what = "ring",

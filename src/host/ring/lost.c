@@ -133,8 +133,8 @@ void gq__ring_finish_plan(RingQueue *r, struct gq_ring_peer *dead)
 void gq__ring_put_back_lost(RingQueue *r, const struct gq_box *b, const uint64_t *number,
 			    const uint8_t *found)
 {
-	if (r->single) /* a repairer may have died after it put a cell back and before it stored the
-			  tail */
+	/* A repairer may have died after it put a cell back and before it stored the tail. */
+	if (r->single)
 		gq_store_release_u64(b->pool.tail, end_of(&b->pool));
 	for (uint64_t i = 0; i < gq_word_ring_size(&b->pool); i++) {
 		if (found[i] == 0 && gq_load_acquire_u64(&b->number[i]) == number[i]) {

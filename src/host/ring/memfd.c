@@ -2,10 +2,10 @@
 /*
  * memfd.c - rings in memfds that the library makes, seals and maps.
  *
- * Whoever has a file mapped gets SIGBUS when another process cuts the file, and no check of what is
- * in the memory helps. The kernel prevents it for a memfd sealed against shrinking; so a ring is
- * made in one, and none else is attached to. Its pages are allocated before it is handed out, as a
- * page that cannot be had later is a SIGBUS, too.
+ * If another process cuts a file, a process that has it mapped gets SIGBUS, and no check of what is
+ * in the memory helps. The kernel prevents that for a memfd sealed against shrinking. So a ring is
+ * made in such a memfd, and q_ring_attach_fd() refuses every other file. The pages are allocated
+ * before the memfd is handed out, because a page that cannot be had later is a SIGBUS, too.
  */
 #include "host/ring/ring.h"
 
@@ -47,14 +47,14 @@ static int allocate(int fd, uint64_t bytes)
 
 	if (gq__fault())
 		return ENOMEM;
-	/* Beyond it there is a signal in place of an error. */
+	/* Beyond this limit the kernel sends a signal in place of an error. */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    limit.rlim_cur < bytes)
 		return EFBIG;
 	if (ftruncate(fd, (off_t)bytes) != 0)
 		return errno;
-	/* Interrupted by a signal it has done nothing. Who gets them all the time has the pages
-	 * from q_ring_create(). */
+	/* If a signal interrupts it, it has done nothing. A thread that is interrupted all the time
+	 * gets the pages in q_ring_create(). */
 	for (int tries = 0; tries < 100; tries++) {
 		if (fallocate(fd, 0, 0, (off_t)bytes) == 0)
 			return 0;
@@ -151,7 +151,7 @@ QueueStatus q_ring_attach_fd(int fd, RingQueue **out)
 				 "fd is %d: the memfd is not sealed with F_SEAL_SHRINK, so nothing "
 				 "keeps a peer from cutting it",
 				 fd);
-	if (fstat(fd, &st) != 0 || st.st_size <= 0) /* which can only grow from here on */
+	if (fstat(fd, &st) != 0 || st.st_size <= 0) /* from here on it can only grow */
 		return gq__failf(Q_ERR_INVALID_ARG, "fd is %d: the file is empty", fd);
 	status = map(fd, (uint64_t)st.st_size, &memory);
 	if (status != Q_OK)

@@ -8,9 +8,9 @@
  * the descriptor unreadable again, and only then does the thread go back to the flag: there is one
  * write to the descriptor per emptying, not per message.
  *
- * Nothing is lost: the receive clears under the lock, and only after a second look; what is sent
- * after that look finds the thread before its own look, or asleep on the flag ([wake.look],
- * [sleep.look]).
+ * Nothing is lost. The receive clears under the lock, and only after a second look. A message that
+ * is sent after that look comes before the thread's own look, or finds it asleep on the flag
+ * ([wake.look], [sleep.look]).
  */
 #include "host/ring/poll_fd.h"
 

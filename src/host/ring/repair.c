@@ -22,7 +22,7 @@
  * third reading finds it. So a cell that none of the three readings finds, and whose number is the
  * same, is in no living hands; and there it stays until a repair puts it back.
  *
- * Nobody waits for a grace period. The handle keeps what has been found out so far. Each thread
+ * No call waits for a grace period. The handle keeps what has been found out so far. Each thread
  * that finds no room, or waits for it, looks once whether the period is over, and goes on from
  * there. A thread that is stopped inside an operation delays the repair, and delays no call.
  *
@@ -52,7 +52,7 @@
 enum {
 	WATCH_NS = 100 * 1000 * 1000, /* a thread inside one operation for so long is looked at */
 	STEP_NS = 1000 * 1000,  /* between two looks whether a grace period is over, at first */
-	STEP_ENTRIES = 1 << 16, /* of rings, that one call reads at most, or one reading */
+	STEP_ENTRIES = 1 << 16, /* how many one call reads, but for the last reading's rest */
 	READINGS = 3,
 };
 
@@ -64,19 +64,18 @@ struct operation {
 	uint64_t op;
 };
 
-/* A repair under way: what has been found out. Guarded by `watching`. */
+/* A repair under way, and what it has found out. Guarded by `watching`. */
 struct gq_ring_inquest {
 	size_t bytes;
 	uint64_t epoch; /* of the ring, when it began */
 	uint64_t begun_ns;
-	uint32_t readings; /* that have been made, with their grace periods */
+	uint32_t readings; /* how many have been made, with their grace periods */
 	bool in_grace;
-	bool messages, completions; /* in whose hands cells may have been lost */
+	bool messages, completions; /* the boxes that may have lost cells */
 	struct operation dead[GQ_RING_PEERS];
 	uint64_t awaited[GQ_RING_PEERS]; /* in_grace: operations not known to have ended; 0: none */
-	/* Behind it, for the messages' cells and then the completions': */
+	/* Of each cell, the messages' first; behind them, of each cell: uint8_t found[]. */
 	uint64_t number[];
-	/* uint8_t found[] */
 };
 
 static uint64_t cells_of(const RingQueue *r)
@@ -97,7 +96,7 @@ static bool is_at(const struct gq_ring_peer *peer, const struct operation *o)
 	       gq_load_acquire_u64(&peer->identity.owner) == o->owner;
 }
 
-/* Whether a peer's thread has died inside an operation, and then which. */
+/* Whether a peer's thread has died inside an operation; *o is set to that operation. */
 static bool died_inside(struct gq_ring_peer *peer, gq_judge *judge, struct operation *o)
 {
 	o->op = gq_ring_op_of(peer);
@@ -112,8 +111,8 @@ static bool died_inside(struct gq_ring_peer *peer, gq_judge *judge, struct opera
 static bool has_left_the_lock(const RingQueue *r, uint64_t owner, gq_judge *judge)
 {
 	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
-		if (gq_load_acquire_u64(&r->head->peer[i].identity.owner) ==
-		    owner) /* [peer.bind] */
+		/* [peer.bind] */
+		if (gq_load_acquire_u64(&r->head->peer[i].identity.owner) == owner)
 			return judge(&r->head->peer[i].identity, owner) == GQ_LIFE_DEAD;
 	/* It has given its peer back, or was found dead; or it never had a peer. */
 	return !gq_owner_is_unbound(owner) || judge(NULL, owner) == GQ_LIFE_DEAD;
@@ -195,8 +194,8 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 			continue;
 		any = true;
 		q->dead[i] = o;
-		/* In single mode a dead sender leaves nothing: it advances over what it has
-		 * published. */
+		/* In single mode a dead sender loses no cells: the pool's head passes only what it
+		 * has published. */
 		if (r->single && (o.op & GQ_OP_MASK) != GQ_OP_RECEIVE &&
 		    (o.op & GQ_OP_MASK) != GQ_OP_POLL)
 			continue;

@@ -38,13 +38,13 @@ static bool parse_line(const char *text, struct gq_mapping *m)
 	m->writable = mode[1] == 'w';
 	m->shared = mode[3] == 's';
 	m->memfd = starts_with(text + path, "/memfd:");
-	/* Anonymous memory that the kernel keeps in a file which nobody can open. */
+	/* Those are anonymous memory, which the kernel keeps in a file that cannot be opened. */
 	m->of_file = m->inode != 0 && !starts_with(text + path, "/dev/zero") &&
 		     !starts_with(text + path, "/anon_hugepage");
 	return true;
 }
 
-/* The next line, its end cut off if need be. */
+/* Read the next line; a long one loses its end. */
 static bool read_line(FILE *file, char *text)
 {
 	if (fgets(text, LINE_ROOM, file) == NULL)
@@ -116,7 +116,7 @@ static bool populate(uint64_t begin, uint64_t end)
 	do {
 		failed = madvise(first, (size_t)(end - begin), MADV_POPULATE_WRITE);
 	} while (failed != 0 && errno == EINTR);
-	/* Whatever else it says (EINVAL: an older kernel, a device's memory) tells nothing. */
+	/* Any other error (EINVAL: an older kernel, a device's memory) tells nothing. */
 	return failed == 0 || (errno != EFAULT && errno != ENOMEM && errno != EHWPOISON);
 }
 

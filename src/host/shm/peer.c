@@ -87,7 +87,7 @@ uint64_t gq__peer_owner(uint64_t binding)
 	       gq__peer_namespace() << GQ_OWNER_ID_BITS | own_id();
 }
 
-/* A kernel without time namespaces has one for everybody: number 1. */
+/* On a kernel without time namespaces all threads are in one: number 1. */
 static uint64_t time_namespace(void)
 {
 	uint64_t inode = inode_of("/proc/self/ns/time");

@@ -14,18 +14,17 @@
 
 /*
  * What a thread leaves in shared memory, so that other processes can tell whether it lives. Four
- * words; zeroed memory belongs to nobody.
+ * words; zeroed memory belongs to no thread.
  *
- *    0  owner      the thread, in this binding: see below; 0: nobody
+ *    0  owner      the thread, in this binding: see below; 0: none
  *    8  described  equal to `owner`: the next two words are that thread's; ~`owner`: it is dead
  *   16  began      the thread's start in ticks, above the id of its process
- *   24  place      where its program's stack begins (32 bits of it), above its time namespace's
- * inode
+ *   24  place      where its program's stack begins (32 bits), above its time namespace (32 bits)
  *
  * A 0 in a part of `began` or `place` means that the thread could not find it out. The user of the
- * memory (a ring) swaps `owner`; the owner writes the others in gq__peer_describe(), before anybody
- * can swap `owner` again. Each store is a release, so a reader that reads a word of a later binding
- * also finds that `owner` is another one by now, and drops what it has read.
+ * memory (a ring) swaps `owner`; the owner writes the others in gq__peer_describe(), before any
+ * thread can swap `owner` again. Each store is a release, so a reader that reads a word of a later
+ * binding also finds that `owner` is another one by now, and drops what it has read.
  */
 struct gq_peer_identity {
 	uint64_t owner;
@@ -76,7 +75,7 @@ uint64_t gq__peer_owner(uint64_t binding);
 void gq__peer_describe(struct gq_peer_identity *identity, uint64_t owner);
 
 /*
- * What became of the thread that `owner` names. An `owner` of 0 names nobody, and nobody is DEAD.
+ * What became of the thread that `owner` names. An `owner` of 0 names none, and is DEAD.
  *
  * A verdict of death is written down in the identity, so that it also holds for processes that
  * could not have found it out: a repair waits for every thread that is inside an operation and not
