@@ -5,7 +5,7 @@
  * transport, then what a queue does beside messages. At the first failure, and when something
  * hangs, it tells all that is known: of the driver's calls, of the host's words and the grid's.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 #include "driver_trace.h"
 #include "gpu_check.h"
 #include "gpuq/ring.h"

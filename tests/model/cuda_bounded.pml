@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cuda_bounded.pml - launches that end: no grid stays; who publishes launches one for enough
- * messages, who waits one for what is left. See cuda_device.c (launch, launch_bounded, wake_grid,
+ * messages, who waits one for what is left. See device.c (launch, launch_bounded, wake_grid,
  * tend, send_away, bring_back, acknowledged) and grid.cuh (gq_is_over, gq_turn_of, gq_stand_still).
  *
  * PUBLISHERS publish ROUNDS messages each; every THRESHOLD that no launch covers get one. A launch

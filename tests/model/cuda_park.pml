@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cuda_park.pml - the resident grid: park, relaunch by who publishes, pause. See grid.cuh
- * (gq_try_park) and cuda_device.c (published, wake_grid, acknowledged, paused, resumed).
+ * (gq_try_park) and device.c (published, wake_grid, acknowledged, paused, resumed).
  *
  * UNITS units are the blocks of one grid; PUBLISHERS publish ROUNDS messages each, into CLASSES
  * classes in turn; a host thread pauses and resumes PAUSES times. A stream starts a launched grid

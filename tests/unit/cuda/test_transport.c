@@ -3,7 +3,7 @@
  * test_transport.c - how messages get to a GPU and results back, through the stand-in driver: read
  * ahead and sealed, pulled, copied, described; bounded launches; what q_info() says of it all.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 #include "host/base/fault.h"
 #include "standin.h"
 #include "support.h"

@@ -4,7 +4,7 @@
  * driver: messages that take long, times in which the grid stood still, results that do not arrive;
  * and what becomes of these when the device fails; that the clocks stay aligned.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 #include "standin.h"
 #include "support.h"
 

@@ -11,7 +11,7 @@
  * The mapping is the driver's: a dma-buf of the allocation, mapped as a file. Nothing is ever read
  * through it, which would take a round trip a word.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 
 #include "host/base/fault.h"
 

@@ -4,7 +4,7 @@
  * blocks of it are resident at once.
  */
 #include "device/cuda/driver/nvrtc.h"
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 
 #include <inttypes.h>
 #include <stdio.h>

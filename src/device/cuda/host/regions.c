@@ -6,7 +6,7 @@
  * is; other memory is pinned, for which no grid may be resident. A region registered later is not
  * known until the table is bound again.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 #include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/region/region.h"

@@ -10,7 +10,7 @@
  * also writes entries and short messages into device memory: see bar1.c. docs/design.md has the
  * argument.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 #include "host/base/nvtx.h"
 
 #include <inttypes.h>

@@ -3,7 +3,7 @@
  * watch.c - what the host keeps an eye on while the grid runs: how far its clock is from the
  * host's, messages that take long, results that do not arrive; and what q_info() says of these.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_device.c - the CUDA device: consumers are the blocks of a resident grid.
+ * device.c - the CUDA device: consumers are the blocks of a resident grid.
  *
  * The message path makes no driver call but the launch that wakes a parked grid and, for messages
  * that are copied, those of transport.c. What host and grid share is pinned host memory; what only
  * the grid touches is device memory. Allocated before the first launch, freed when the grid has
  * left. docs/design.md has the argument.
  */
-#include "device/cuda/host/cuda_device.h"
+#include "device/cuda/host/state.h"
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 

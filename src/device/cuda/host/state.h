@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_device.h - the CUDA device's state, for its source files.
+ * state.h - the CUDA device's state, for its source files.
  *
- *   cuda_device.c  memory; launching, pausing, failing, ending; what the queue calls
+ *   device.c       memory; launching, pausing, failing, ending; what the queue calls
  *   open.c         finding the device, loading the processor's image
  *   watch.c        what is noticed meanwhile: clocks, messages that take long; q_info()
  *   transport.c    how messages get to the grid: seals, the copy engine, calibration
  *   bar1.c         device memory that the CPU writes: the mirror
  *   regions.c      descriptors to data that the GPU can reach
  */
-#ifndef GPUQ_DEVICE_CUDA_CUDA_H
-#define GPUQ_DEVICE_CUDA_CUDA_H
+#ifndef GPUQ_DEVICE_CUDA_STATE_H
+#define GPUQ_DEVICE_CUDA_STATE_H
 
 #include "device/cuda/driver/loader.h"
 #include "device/cuda/grid/grid.h"
@@ -93,7 +93,7 @@ struct gq_cuda {
 /* gq__fault() is asked by the stand-in driver's own countdown. */
 #define CU(c, name, ...) gq__cuda_check((c)->cu, #name, (c)->cu->name(__VA_ARGS__))
 
-/* cuda_device.c */
+/* device.c */
 
 bool gq__cuda_check(const struct gq_cu *cu, const char *call, int result);
 
@@ -209,4 +209,4 @@ void gq__regions_unbind(struct gq_cuda *c);
 /* Where the GPU finds the descriptor's bytes, in this process `bytes`; NULL with q_last_error(). */
 const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const void *bytes);
 
-#endif /* GPUQ_DEVICE_CUDA_CUDA_H */
+#endif /* GPUQ_DEVICE_CUDA_STATE_H */
