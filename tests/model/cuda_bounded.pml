@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_bounded.pml - launches that end: no grid stays; who publishes launches one for enough
- * messages, who waits one for what is left. See device.c (launch, launch_bounded, wake_grid,
- * tend, send_away, bring_back, acknowledged) and grid.cuh (gq_is_over, gq_turn_of, gq_stand_still).
+ * cuda_bounded.pml - launches that end: no grid stays. A thread that publishes launches a grid for
+ * enough messages, a thread that waits launches one for what is left. See launch.c
+ * (gq__launch_next, launch_bounded, gq__launch_wake, gq__launch_send_away, gq__launch_bring_back),
+ * device.c (tend, acknowledged) and grid.cuh (gq_is_over, gq_turn_of, gq_stand_still).
  *
  * PUBLISHERS publish ROUNDS messages each; every THRESHOLD that no launch covers get one. A launch
  * ends when it finds all passed that had been published by then, or its time is over: that happens

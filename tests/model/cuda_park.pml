@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_park.pml - the resident grid: park, relaunch by who publishes, pause. See grid.cuh
- * (gq_try_park) and device.c (published, wake_grid, acknowledged, paused, resumed).
+ * cuda_park.pml - the resident grid: park, relaunch by the thread that publishes, pause. See
+ * grid.cuh (gq_try_park), launch.c (gq__launch_park, gq__launch_wake) and device.c (published,
+ * acknowledged, paused, resumed).
  *
  * UNITS units are the blocks of one grid; PUBLISHERS publish ROUNDS messages each, into CLASSES
  * classes in turn; a host thread pauses and resumes PAUSES times. A stream starts a launched grid

@@ -4,7 +4,8 @@
  * driver: messages that take long, times in which the grid stood still, results that do not arrive;
  * and what becomes of these when the device fails; that the clocks stay aligned.
  */
-#include "device/cuda/host/state.h"
+#include "device/cuda/host/ping.h"
+#include "device/cuda/host/watch.h"
 #include "standin.h"
 #include "support.h"
 
@@ -130,7 +131,7 @@ static void let_it_look(struct gq_cuda *c)
 
 	pthread_mutex_lock(&c->lock);
 	for (int i = 0; i < 2 && answered; i++)
-		answered = gq__cuda_ask(c, GQ_PING_CLOCK, LONG_MS * UINT64_C(1000000), &measured);
+		answered = gq__ping_ask(c, GQ_PING_CLOCK, LONG_MS * UINT64_C(1000000), &measured);
 	pthread_mutex_unlock(&c->lock);
 	assert_true(answered);
 }
@@ -322,10 +323,10 @@ static void one_lucky_trip_does_not_end_the_alignment_of_clocks(void **state)
 	c->trip_ns = 1;
 	before = gq_load_relaxed_u64(ahead);
 	standin->stop_clock(gq__now_ns() - 3600 * SECOND); /* the device's drifts off */
-	answered = gq__watch_ask_clock(c, patience_ns);
+	answered = gq__ping_clock(c, patience_ns);
 	error = gq_load_relaxed_u64(ahead) - before; /* a trip so much longer is not used */
 	while (answered && asked < 1000 && gq_load_relaxed_u64(ahead) == before) {
-		answered = gq__watch_ask_clock(c, patience_ns);
+		answered = gq__ping_clock(c, patience_ns);
 		asked++;
 	}
 	pthread_mutex_unlock(&c->lock);

@@ -11,9 +11,12 @@
  * The mapping is the driver's: a dma-buf of the allocation, mapped as a file. Nothing is ever read
  * through it, which would take a round trip a word.
  */
-#include "device/cuda/host/state.h"
+#include "device/cuda/host/bar1.h"
 
+#include "device/cuda/host/call.h"
+#include "device/cuda/host/ping.h"
 #include "host/base/fault.h"
+#include "host/base/sys.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -181,7 +184,7 @@ static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 /* The grid echoes lines, one by one, that come whole. */
 bool gq__bar1_test(struct gq_cuda *c)
 {
-	const uint64_t key = c->q->ch.seal_key, ping = gq__cuda_post_ping(c, GQ_PING_MIRROR);
+	const uint64_t key = c->q->ch.seal_key, ping = gq__ping_post(c, GQ_PING_MIRROR);
 	uint64_t line[GQ_MIRROR_LINE / sizeof(uint64_t)];
 
 	for (uint32_t n = 1; n <= GQ_MIRROR_TAGS; n++) {
@@ -191,7 +194,7 @@ bool gq__bar1_test(struct gq_cuda *c)
 		write_lines(c->mapped, line, sizeof(line));
 		gq_push_stores();
 		if (!await_echo(c, line[0])) {
-			gq__cuda_await_pong(c, gq__cuda_post_ping(c, GQ_PING_CLOCK), PATIENCE_NS);
+			gq__ping_await(c, gq__ping_post(c, GQ_PING_CLOCK), PATIENCE_NS);
 			gq__failf(
 				Q_ERR_UNSUPPORTED,
 				"transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): the "
@@ -201,6 +204,6 @@ bool gq__bar1_test(struct gq_cuda *c)
 			return false;
 		}
 	}
-	return gq__cuda_await_pong(c, ping, PATIENCE_NS) ||
+	return gq__ping_await(c, ping, PATIENCE_NS) ||
 	       refuse("the grid does not answer after having seen all that was written");
 }

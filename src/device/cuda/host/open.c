@@ -3,8 +3,10 @@
  * open.c - what a queue needs before it has memory: the device, the processor's image, and how many
  * blocks of it are resident at once.
  */
+#include "device/cuda/host/open.h"
+
 #include "device/cuda/driver/nvrtc.h"
-#include "device/cuda/host/state.h"
+#include "device/cuda/host/call.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -201,7 +203,7 @@ static bool load_image(struct gq_cuda *c, const void *image)
 	const char *name = c->q->processor.name;
 	static char log[1024]; /* of one queue at a time, as no other is loaded meanwhile */
 	int options[] = { GQ_CU_JIT_ERROR_LOG_BUFFER, GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
-	void *values[] = { log, gq_cuda_at(sizeof(log)) };
+	void *values[] = { log, gq_cuda_pointer(sizeof(log)) };
 	int result;
 
 	log[0] = '\0';
@@ -279,7 +281,7 @@ bool gq__open_load(struct gq_cuda *c)
 		c->context = NULL;
 		return false;
 	}
-	if (!gq_cuda_begin(c))
+	if (!gq_context_enter(c))
 		return false;
 	if (!CU(c, cuStreamCreate, &c->stream, GQ_CU_STREAM_NON_BLOCKING))
 		c->stream = NULL;
@@ -289,9 +291,19 @@ bool gq__open_load(struct gq_cuda *c)
 	gq__name_stream(c->stream, "gpuq grid");
 	gq__name_stream(c->canary_stream, "gpuq canary");
 	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c)) {
-		gq_cuda_end(c);
+		gq_context_leave(c);
 		return false;
 	}
-	gq_cuda_end(c);
+	gq_context_leave(c);
 	return true;
+}
+
+void gq__open_unload(struct gq_cuda *c)
+{
+	if (c->canary_stream != NULL)
+		c->cu->cuStreamDestroy(c->canary_stream);
+	if (c->stream != NULL)
+		c->cu->cuStreamDestroy(c->stream);
+	if (c->module != NULL)
+		c->cu->cuModuleUnload(c->module);
 }

@@ -6,9 +6,13 @@
  * is; other memory is pinned, for which no grid may be resident. A region registered later is not
  * known until the table is bound again.
  */
-#include "device/cuda/host/state.h"
+#include "device/cuda/host/regions.h"
+
+#include "device/cuda/host/call.h"
+#include "device/cuda/host/quiet.h"
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/base/sys.h"
 #include "host/region/region.h"
 
 #include <inttypes.h>
@@ -21,7 +25,7 @@ struct pinned {
 	uintptr_t base, end;
 	uint32_t users;
 };
-static struct pinned *all_pinned; /* under the lock that gq__cuda_quiet_begin() takes */
+static struct pinned *all_pinned; /* under the lock that gq__quiet_begin_all() takes */
 
 /* A region that is bound: where the GPU finds it, or why it does not. */
 struct gq_cuda_region {
@@ -109,7 +113,7 @@ static void unpin(struct gq_cuda *c, struct pinned *p)
 	while (*link != p)
 		link = &(*link)->next;
 	*link = p->next;
-	c->cu->cuMemHostUnregister(gq_cuda_at(p->base));
+	c->cu->cuMemHostUnregister(gq_cuda_pointer(p->base));
 	gq__free(p, sizeof(*p));
 }
 
@@ -117,10 +121,10 @@ static void unpin(struct gq_cuda *c, struct pinned *p)
 static int register_memory(struct gq_cuda *c, struct pinned *p, bool may_read_only)
 {
 	const unsigned flags = GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP;
-	int error = c->cu->cuMemHostRegister(gq_cuda_at(p->base), p->end - p->base, flags);
+	int error = c->cu->cuMemHostRegister(gq_cuda_pointer(p->base), p->end - p->base, flags);
 
 	if (error != GQ_CU_SUCCESS && may_read_only) /* sealed memory is */
-		error = c->cu->cuMemHostRegister(gq_cuda_at(p->base), p->end - p->base,
+		error = c->cu->cuMemHostRegister(gq_cuda_pointer(p->base), p->end - p->base,
 						 flags | GQ_CU_MEMHOSTREGISTER_READ_ONLY);
 	return error;
 }
@@ -281,19 +285,19 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 {
 	GQ_NO_CANCEL();
 	struct gq_cuda *c = q->device_state;
-	QueueStatus status = gq__cuda_quiet_begin(c, "pinning memory");
+	QueueStatus status = gq__quiet_begin_all(c, "pinning memory");
 
 	if (status == Q_OK) {
 		int result = c->cu->cuCtxPushCurrent(c->context);
 
 		if (result == GQ_CU_SUCCESS) {
 			status = bind(c, table);
-			gq_cuda_end(c);
+			gq_context_leave(c);
 		} else {
 			status = gq__cuda_error(c->cu, "cuCtxPushCurrent", result);
 		}
 	}
-	gq__cuda_quiet_end();
+	gq__quiet_end_all();
 	return status;
 }
 
@@ -326,5 +330,5 @@ const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const vo
 			  bytes, why);
 		return NULL;
 	}
-	return gq_cuda_at(r->address + (begin - r->base));
+	return gq_cuda_pointer(r->address + (begin - r->base));
 }

@@ -10,8 +10,15 @@
  * also writes entries and short messages into device memory: see bar1.c. docs/design.md has the
  * argument.
  */
-#include "device/cuda/host/state.h"
+#include "device/cuda/host/transport.h"
+
+#include "device/cuda/host/bar1.h"
+#include "device/cuda/host/call.h"
+#include "device/cuda/host/fail.h"
+#include "device/cuda/host/ping.h"
+#include "device/cuda/host/quiet.h"
 #include "host/base/nvtx.h"
+#include "host/base/sys.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -180,7 +187,7 @@ static void copy_over(struct gq_cuda *c, const uint64_t *ids, uint32_t n)
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
 		result = copy_all(c, ids, n, &call);
-		gq_cuda_end(c);
+		gq_context_leave(c);
 	}
 	pthread_mutex_unlock(&c->copy_lock);
 	if (result != GQ_CU_SUCCESS)
@@ -232,14 +239,14 @@ static bool time_copy(struct gq_cuda *c, size_t bytes, uint64_t *ns)
 	payload[1] = ~payload[0];
 	c->copies++;
 	gq_store_relaxed_u64(&c->link->orders.ping_arrival, c->copies);
-	ping = gq__cuda_post_ping(c, GQ_PING_ARRIVAL);
+	ping = gq__ping_post(c, GQ_PING_ARRIVAL);
 	begun = gq__now_ns();
 	/* [copy.arrive] */
 	if (!CU(c, cuMemcpyHtoDAsync, copied_at(c, 0), payload, bytes, c->copy_stream) ||
 	    !CU(c, cuStreamWriteValue64, c->copy_stream,
 		c->counters + offsetof(struct gq_counters, arrived), c->copies, 0))
 		return false;
-	if (!gq__cuda_await_pong(c, ping, PATIENCE_NS) ||
+	if (!gq__ping_await(c, ping, PATIENCE_NS) ||
 	    gq_load_relaxed_u64(&c->link->report.measured_ns) !=
 		    gq_seal_piece(c->q->ch.seal_key, 0, payload[0], payload[1])) {
 		*ns = 0;
@@ -257,13 +264,13 @@ static bool measure(struct gq_cuda *c, size_t bytes)
 	struct gq_primitives *m = &c->measured;
 	uint64_t ns;
 
-	if (gq__cuda_ask(c, GQ_PING_READ, PATIENCE_NS, &ns))
+	if (gq__ping_ask(c, GQ_PING_READ, PATIENCE_NS, &ns))
 		keep_least(&m->read, ns);
-	if (gq__cuda_ask(c, GQ_PING_RELEASE, PATIENCE_NS, &ns))
+	if (gq__ping_ask(c, GQ_PING_RELEASE, PATIENCE_NS, &ns))
 		keep_least(&m->release, ns);
 	if (c->copy_stream == NULL)
 		return true;
-	if (gq__cuda_ask(c, GQ_PING_PULL, PATIENCE_NS, &ns))
+	if (gq__ping_ask(c, GQ_PING_PULL, PATIENCE_NS, &ns))
 		keep_least(&m->pull, ns);
 	if (!time_copy(c, GQ_PIECE, &ns))
 		return false;
@@ -356,13 +363,13 @@ bool gq__transport_trim(struct gq_cuda *c)
 
 	if (c->copied == 0 || c->copy_from != UINT32_MAX)
 		return true;
-	status = gq__cuda_quiet_begin(c, "freeing memory");
+	status = gq__quiet_begin_all(c, "freeing memory");
 	/* If another queue is inside a long message it is kept. */
-	if (status == Q_OK && gq_cuda_begin(c)) {
+	if (status == Q_OK && gq_context_enter(c)) {
 		gq__transport_free(c);
-		gq_cuda_end(c);
+		gq_context_leave(c);
 	}
-	gq__cuda_quiet_end();
+	gq__quiet_end_all();
 	pthread_mutex_lock(&c->lock);
 	back = !c->gone_for_good;
 	pthread_mutex_unlock(&c->lock);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* journal.c - which messages the grid is processing, by its journal, and since when. */
+#include "device/cuda/host/journal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/*
+ * The message that a place is processing, 0: none; and since when, on the host's clock. The grid
+ * writes the time before the id, so the id is read again: if it has changed, the time may belong to
+ * another message.
+ */
+static uint64_t inside(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
+{
+	const struct gq_journal *j = &c->journal[place];
+	const uint64_t id = gq_load_relaxed_u64(&j->msg_id);
+
+	*since_ns =
+		gq_load_relaxed_u64(&j->since_ns) + gq_load_relaxed_u64(&c->link->orders.ahead_ns);
+	return id == gq_load_relaxed_u64(&j->msg_id) ? id : 0;
+}
+
+size_t gq__journal_list(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room)
+{
+	size_t used = 0;
+	unsigned n = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < c->places && used + 24 < room; i++) {
+		uint64_t since_ns;
+		const uint64_t id = inside(c, i, &since_ns);
+
+		if (id != 0 && since_ns <= before_ns)
+			used += (size_t)snprintf(text + used, room - used, "%s%" PRIu64,
+						 n++ == 0 ? "" : ", ", id);
+	}
+	return n;
+}
+
+struct gq_hung gq__journal_find_hung(const struct gq_cuda *c, uint64_t now_ns)
+{
+	struct gq_hung h = { 0, 0, UINT64_MAX, 0 };
+
+	for (uint32_t i = 0; i < c->places; i++) {
+		uint64_t since_ns;
+		const uint64_t id = inside(c, i, &since_ns);
+
+		if (id == 0 || since_ns + GQ_HUNG_AFTER_NS > now_ns)
+			continue;
+		h.n++;
+		if (since_ns < h.since_ns) {
+			h.id = id;
+			h.since_ns = since_ns;
+		}
+		if (since_ns > h.last_ns)
+			h.last_ns = since_ns;
+	}
+	return h;
+}

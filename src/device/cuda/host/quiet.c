@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * quiet.c - all grids leave for a moment, so that a queue may call the driver.
+ *
+ * Allocating, freeing and loading code wait for every kernel of the context, and a resident grid
+ * does not end. So a queue that needs such a call first sends the grids of all queues of the
+ * process away, and brings them back after the call.
+ */
+#include "device/cuda/host/quiet.h"
+
+#include "device/cuda/host/launch.h"
+
+#include <stdlib.h>
+
+/* The queues that have a grid. */
+static pthread_mutex_t live_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct gq_cuda *live;
+
+/* Whether `c` is another queue than `self` (NULL: any queue), and of this process: after a fork the
+ * list still has the parent's queues, whose grids are not ours to order about. */
+static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
+{
+	return c != self && c->generation == gq__generation;
+}
+
+bool gq__quiet_begin(const struct gq_cuda *self)
+{
+	uint64_t deadline_ns;
+	bool all = true;
+
+	pthread_mutex_lock(&live_lock);
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (is_another(c, self))
+			pthread_mutex_lock(&c->lock); /* it may be calibrating at this moment */
+	deadline_ns = gq__now_ns() + GQ_QUIET_TIMEOUT_NS;
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (is_another(c, self) && !c->gone_for_good && !gq__launch_is_away(c))
+			all = gq__launch_send_away(c, deadline_ns) && all;
+	return all;
+}
+
+void gq__quiet_end(const struct gq_cuda *self)
+{
+	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
+		if (!is_another(c, self))
+			continue;
+		if (c->departed && !c->gone_for_good && !c->taken_over && !c->abandoned &&
+		    !gq_is_paused(c->q) && !gq_is_leaving(c->q))
+			gq__launch_bring_back(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&live_lock);
+}
+
+struct gq_cuda *gq__quiet_next(const struct gq_cuda *self, const struct gq_cuda *after)
+{
+	struct gq_cuda *c = after == NULL ? live : after->next;
+
+	while (c != NULL && !is_another(c, self))
+		c = c->next;
+	return c;
+}
+
+QueueStatus gq__quiet_refuse(const char *what)
+{
+	return gq__failf(Q_ERR_TIMEOUT,
+			 "CUDA: this or another queue of this process is inside a message for "
+			 "longer than 2 s, and %s would wait for it",
+			 what);
+}
+
+QueueStatus gq__quiet_begin_all(struct gq_cuda *c, const char *what)
+{
+	const bool quiet = gq__quiet_begin(NULL); /* which locks the list's queues in order */
+
+	if (c->gone_for_good)
+		return gq__device_failed(c->q);
+	return quiet ? Q_OK : gq__quiet_refuse(what);
+}
+
+void gq__quiet_end_all(void)
+{
+	gq__quiet_end(NULL);
+}
+
+/* ---- the list -------------------------------------------------------------------------------- */
+
+void gq__quiet_enlist(struct gq_cuda *c)
+{
+	struct gq_cuda **at = &live;
+
+	while (*at != NULL)
+		at = &(*at)->next;
+	c->next = NULL;
+	*at = c;
+}
+
+void gq__quiet_unlist(struct gq_cuda *c)
+{
+	pthread_mutex_lock(&live_lock);
+	for (struct gq_cuda **at = &live; *at != NULL; at = &(*at)->next) {
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&live_lock);
+}
+
+/* ---- the end of the process ------------------------------------------------------------------ */
+
+/* A process may end with live queues. Order their grids to leave, and wait for that a moment only:
+ * a thread that was stopped inside a call holds its lock for ever. */
+static void at_exit(void)
+{
+	const uint64_t deadline_ns = gq__now_ns() + 100000000;
+
+	if (pthread_mutex_trylock(&live_lock) != 0)
+		return;
+	for (struct gq_cuda *c = live; c != NULL; c = c->next)
+		if (c->generation == gq__generation) /* [control.write] */
+			gq_store_release_u64(&c->link->orders.depart, c->launch);
+	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
+		if (c->generation != gq__generation || pthread_mutex_trylock(&c->lock) != 0)
+			continue;
+		for (uint32_t step = 0; !gq__launch_has_left(c) && gq__now_ns() < deadline_ns;
+		     step++)
+			gq__await_step(step);
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&live_lock);
+}
+
+static void watch_exit(void)
+{
+	atexit(at_exit);
+}
+
+void gq__quiet_at_exit(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, watch_exit);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view.c - the memory that a queue's grid works with: what host and grid share, what only the grid
+ * touches, and the grid's view of the queue (struct gq_grid).
+ */
+#include "device/cuda/host/view.h"
+
+#include "device/cuda/host/call.h"
+#include "device/cuda/host/transport.h"
+
+enum {
+	DEFAULT_PARK_MS = 1000,
+	DEFAULT_SCOUTS = 16,
+	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
+};
+
+static uint64_t park_ns_of(const QueueConfig *cfg)
+{
+	return cfg->idle_park_ms == UINT32_MAX || cfg->bounded_messages != 0
+		       ? UINT64_MAX
+		       : (uint64_t)(cfg->idle_park_ms == 0 ? DEFAULT_PARK_MS : cfg->idle_park_ms) *
+				 1000000u;
+}
+
+bool gq__view_make(struct gq_cuda *c)
+{
+	GpuQueue *q = c->q;
+	struct gq_grid grid = { .pool = q->pool,
+				.start_pos = q->start_pos,
+				.bounded_ns = (uint64_t)q->cfg.bounded_ms * 1000000u,
+				.park_ns = park_ns_of(&q->cfg),
+				.slot_bytes = (uint32_t)gq_round_up(q->cfg.slot_bytes, 16),
+				.batch = c->info.granularity == 0 ? 32 : 1,
+				.scouts = DEFAULT_SCOUTS };
+	struct gq_counters counters = { .done_tail = q->start_pos, .uses = q->start_pos };
+
+	gq__transport_plan(c);
+	grid.ch = q->ch;
+	grid.stage_result = gq_round_up(q->cfg.slot_bytes, GQ_LINE);
+	grid.stage_bytes = grid.stage_result + gq_round_up(q->cfg.result_bytes, GQ_LINE);
+	while (grid.batch > 1 &&
+	       (uint64_t)c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
+		grid.batch /= 2;
+	c->places = c->units * grid.batch;
+	c->link_bytes =
+		sizeof(struct gq_link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
+	c->link = gq__cuda_allocate_pinned(c, c->link_bytes, "orders and reports");
+	if (c->link == NULL)
+		return false;
+	c->link->orders.ahead_ns = c->ahead_ns;
+	c->ack = c->link->words;
+	c->journal = (struct gq_journal *)(void *)(c->ack + c->units);
+	if (!gq__cuda_allocate(c, &c->counters, sizeof(counters), "the cursors") ||
+	    !gq__cuda_allocate(c, &c->grid, sizeof(grid), "the grid's view") ||
+	    !gq__cuda_allocate(c, &c->staging, c->places * grid.stage_bytes,
+			       "messages being processed"))
+		return false;
+	if (!gq__transport_prepare(c))
+		return false;
+	if (q->user != NULL &&
+	    (!gq__cuda_allocate(c, &c->user, q->cfg.processor_data_bytes, "processor_data") ||
+	     !CU(c, cuMemcpyHtoDAsync, c->user, q->user, q->cfg.processor_data_bytes, c->stream)))
+		return false;
+	grid.orders = &c->link->orders;
+	grid.report = &c->link->report;
+	grid.counters = gq_cuda_pointer(c->counters);
+	grid.ack = c->ack;
+	grid.journal = c->journal;
+	grid.staging = gq_cuda_pointer(c->staging);
+	grid.copied = gq_cuda_pointer(c->copied);
+	grid.ch.hints = gq_cuda_pointer(c->hints);
+	grid.ch.mirror = gq_cuda_pointer(c->mirror);
+	grid.ch.mirror_stride = q->ch.mirror_stride;
+	grid.ch.control = &c->link->orders.control;
+	grid.ch.done.tail = &grid.counters->done_tail;
+	grid.ch.user = gq_cuda_pointer(c->user);
+	for (uint32_t i = 0; i < GQ_CLASSES; i++)
+		counters.cursor[i] = q->start_pos << 1;
+	q->ch.control = &c->link->orders.control;
+	return CU(c, cuMemcpyHtoDAsync, c->counters, &counters, sizeof(counters), c->stream) &&
+	       CU(c, cuMemcpyHtoDAsync, c->grid, &grid, sizeof(grid), c->stream) &&
+	       CU(c, cuMemsetD8Async, c->staging, 0, c->places * grid.stage_bytes, c->stream) &&
+	       CU(c, cuStreamSynchronize, c->stream);
+}
+
+void gq__view_free(struct gq_cuda *c)
+{
+	if (c->link != NULL)
+		c->cu->cuMemFreeHost(c->link);
+	if (c->user != 0)
+		c->cu->cuMemFree(c->user);
+	if (c->staging != 0)
+		c->cu->cuMemFree(c->staging);
+	if (c->counters != 0)
+		c->cu->cuMemFree(c->counters);
+	if (c->grid != 0)
+		c->cu->cuMemFree(c->grid);
+}
