@@ -57,6 +57,8 @@ static void tell_counters(const struct gq_cuda *c)
 /* Without locks: who holds them may hang. */
 static void tell_queue(GpuQueue *q)
 {
+	static const char *const states[] = { "starting",  "on",         "away",
+					      "abandoned", "taken over", "failed" };
 	struct gq_cuda *c = q->device_state;
 	const struct gq_report *r;
 	const struct gq_orders *o;
@@ -71,12 +73,11 @@ static void tell_queue(GpuQueue *q)
 	       " B\n",
 	       c->blocks, c->info.block_threads, c->units, c->places, q->cfg.granularity,
 	       q->transport, q->cfg.capacity, q->cfg.slot_bytes);
-	printf("  host: launch %" PRIu64 ", departed %d, failed %d, taken over %d, copies %" PRIu64
+	printf("  host: launch %" PRIu64 ", state %s, copies %" PRIu64
 	       ", tail of the classes %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64
 	       ", control %" PRIu64 "\n",
-	       c->launch, c->departed, c->gone_for_good, c->taken_over, c->copies,
-	       *q->ch.ready[0].tail, *q->ch.ready[1].tail, *q->ch.ready[2].tail,
-	       *q->ch.ready[3].tail, q->control);
+	       c->launch, states[c->state], c->copies, *q->ch.ready[0].tail, *q->ch.ready[1].tail,
+	       *q->ch.ready[2].tail, *q->ch.ready[3].tail, q->control);
 	printf("  orders: control %" PRIu64 ", depart %" PRIu64 ", ping %" PRIu64
 	       ", ahead_ns %" PRId64 ", ping_arrival %" PRIu64 ", failed %" PRIu64 "\n",
 	       o->control, o->depart, o->ping, (int64_t)o->ahead_ns, o->ping_arrival, o->failed);

@@ -117,9 +117,9 @@ static void join(GpuQueue *q, bool abandon)
 	struct gq_cuda *c = gq_cuda_of(q);
 
 	pthread_mutex_lock(&c->lock);
-	if (c->gone_for_good)
+	if (gq_has_failed(c))
 		abandon = !gq__launch_send_away(c, gq__now_ns() + GQ_QUIET_TIMEOUT_NS);
-	c->abandoned = true;
+	gq_grid_enter(c, GQ_GRID_ABANDONED);
 	if (abandon)
 		gq__abandon_grid(c); /* it stays in the list: allocating would wait for its grid */
 	pthread_mutex_unlock(&c->lock);
@@ -139,9 +139,9 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 	pthread_mutex_lock(&c->lock);
 	/* While the queue is paused no grid is launched (see gq__launch_wake()), so one that has
 	 * left needs not acknowledge. */
-	if (c->gone_for_good ||
-	    (gq_is_bounded(c) || c->departed ? !gq__launch_has_left(c)
-					     : gq__launch_park(c) != GQ_PARK_GONE))
+	if (gq_has_failed(c) ||
+	    (c->state == GQ_GRID_ON && !gq_is_bounded(c) ? gq__launch_park(c) != GQ_PARK_GONE
+							 : !gq__launch_has_left(c)))
 		for (uint32_t i = 0; all && i < c->units; i++)
 			all = gq_load_seq_cst_u64(&c->ack[i]) == control; /* [ack.read] */
 	pthread_mutex_unlock(&c->lock);
@@ -155,7 +155,7 @@ static void paused(GpuQueue *q)
 	struct gq_cuda *c = gq_cuda_of(q);
 
 	pthread_mutex_lock(&c->lock);
-	if (gq_is_paused(q) && !gq__launch_is_away(c) && !c->gone_for_good &&
+	if (gq_is_paused(q) && !gq__launch_is_away(c) &&
 	    !gq__launch_send_away(c, gq__now_ns() + GQ_QUIET_TIMEOUT_NS))
 		gq__log(Q_LOG_WARNING, "CUDA: the paused grid is still resident");
 	pthread_mutex_unlock(&c->lock);
@@ -171,8 +171,8 @@ static void resumed(GpuQueue *q)
 	struct gq_cuda *c = gq_cuda_of(q);
 
 	pthread_mutex_lock(&c->lock);
-	if (!c->gone_for_good && !c->taken_over && !gq_is_paused(q)) {
-		if (c->departed)
+	if (!gq_is_paused(q)) {
+		if (c->state == GQ_GRID_AWAY)
 			gq__launch_bring_back(c);
 		else if (!nothing_under_way(q)) /* published while the pause forbade a launch */
 			gq__launch_wake(c, false);
@@ -220,7 +220,7 @@ static bool take_over(struct gq_cuda *c)
 		q->ready_pos[i].head = tail - (((tail << 1) - (counters.cursor[i] & ~1ull)) >> 1);
 	}
 	q->done_pos.tail = counters.done_tail;
-	c->taken_over = true;
+	gq_grid_enter(c, GQ_GRID_TAKEN_OVER);
 	return true;
 }
 
@@ -234,7 +234,8 @@ static void cancel_unstarted(GpuQueue *q)
 	struct gq_cuda *c = gq_cuda_of(q);
 
 	pthread_mutex_lock(&c->lock);
-	if (gq__launch_has_left(c) && !c->gone_for_good && (c->taken_over || take_over(c)))
+	if (gq__launch_has_left(c) && !gq_has_failed(c) &&
+	    (c->state == GQ_GRID_TAKEN_OVER || take_over(c)))
 		gq__cancel_unstarted(q);
 	pthread_mutex_unlock(&c->lock);
 }
@@ -279,7 +280,7 @@ static void tend(GpuQueue *q)
 		gq__launch_wake(c, true);
 	else if (!gq__launch_has_left(c))
 		gq__ping_realign(c, now_ns);
-	if (!c->gone_for_good)
+	if (!gq_has_failed(c))
 		gq__watch(c, now_ns);
 	pthread_mutex_unlock(&c->lock);
 	if (is_cancelling(q))

@@ -12,9 +12,9 @@ void gq__cuda_fail_locked(struct gq_cuda *c, const char *call, int result)
 	GpuQueue *q = c->q;
 	char what[160], ids[160];
 
-	if (c->gone_for_good)
+	if (gq_has_failed(c))
 		return;
-	c->gone_for_good = true;
+	gq_grid_enter(c, GQ_GRID_FAILED);
 	/* If the grid survived the error, order it to leave before its memory is freed. */
 	if (c->link != NULL) {
 		gq_store_release_u64(&c->link->orders.failed, 1);         /* [control.write] */

@@ -32,7 +32,7 @@ bool gq__launch_has_left(struct gq_cuda *c)
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
-	if (c->launch == 0 || c->gone_for_good)
+	if (c->launch == 0 || gq_has_failed(c))
 		return true;
 	GQ_NO_CANCEL();
 	result = c->cu->cuCtxPushCurrent(c->context);
@@ -71,13 +71,14 @@ bool gq__launch_next(struct gq_cuda *c)
 	if (result != GQ_CU_SUCCESS) {
 		gq_store_relaxed_u64(&c->launch, number - 1);
 		/* When a message wakes the grid, the call that published it has succeeded. */
-		if (c->started)
+		if (c->state != GQ_GRID_STARTING)
 			gq__cuda_fail_locked(c, call, result);
 		else
 			gq__cuda_error(c->cu, call, result);
 		return false;
 	}
-	c->departed = false;
+	if (c->state == GQ_GRID_AWAY)
+		gq_grid_enter(c, GQ_GRID_ON);
 	c->covered = argument.until;
 	return true;
 }
@@ -94,7 +95,7 @@ enum gq_park gq__launch_park(struct gq_cuda *c)
 		if (park != GQ_PARK_LOOKING)
 			return park;
 		if (turns % 256 == 0 && gq__launch_has_left(c))
-			return c->gone_for_good ? GQ_PARK_RUNNING : GQ_PARK_GONE;
+			return gq_has_failed(c) ? GQ_PARK_RUNNING : GQ_PARK_GONE;
 		gq__await_step(turns);
 	}
 }
@@ -119,7 +120,7 @@ static void launch_bounded(struct gq_cuda *c, bool awaited)
 {
 	const bool serve_all = awaited && gq__launch_has_left(c);
 
-	if (c->gone_for_good)
+	if (gq_has_failed(c))
 		return;
 	if (serve_all)
 		cover_what_is_done(c);
@@ -129,11 +130,11 @@ static void launch_bounded(struct gq_cuda *c, bool awaited)
 
 void gq__launch_wake(struct gq_cuda *c, bool awaited)
 {
-	if (c->gone_for_good || c->taken_over || gq_is_paused(c->q))
+	if ((c->state != GQ_GRID_ON && c->state != GQ_GRID_AWAY) || gq_is_paused(c->q))
 		return;
 	if (gq_is_bounded(c))
 		launch_bounded(c, awaited);
-	else if (!c->departed && gq__launch_park(c) == GQ_PARK_GONE && gq__launch_next(c))
+	else if (c->state == GQ_GRID_ON && gq__launch_park(c) == GQ_PARK_GONE && gq__launch_next(c))
 		gq_fetch_add_relaxed_u64(&c->q->count.wakeups, 1);
 }
 
@@ -141,22 +142,24 @@ bool gq__launch_send_away(struct gq_cuda *c, uint64_t deadline_ns)
 {
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* [control.write] */
 	/* A driver that reports an error has not said that the grid has left: ask it again. */
-	for (uint32_t step = 0; c->gone_for_good ? gq__launch_is_resident(c)
-						 : !gq__launch_has_left(c) || c->gone_for_good;
+	for (uint32_t step = 0; gq_has_failed(c) ? gq__launch_is_resident(c)
+						 : !gq__launch_has_left(c) || gq_has_failed(c);
 	     step++) {
 		if (gq__now_ns() >= deadline_ns) {
-			c->departed = true; /* units have left, and the others will */
+			gq_grid_enter(c, GQ_GRID_AWAY); /* units have left, and the others will */
 			return false;
 		}
 		gq__await_step(step);
 	}
-	c->departed = true;
+	gq_grid_enter(c, GQ_GRID_AWAY);
 	return true;
 }
 
 bool gq__launch_is_away(struct gq_cuda *c)
 {
-	return c->launch == 0 || (c->departed && gq__launch_has_left(c));
+	if (c->launch == 0)
+		return true;
+	return c->state != GQ_GRID_STARTING && c->state != GQ_GRID_ON && gq__launch_has_left(c);
 }
 
 void gq__launch_bring_back(struct gq_cuda *c)
@@ -164,8 +167,8 @@ void gq__launch_bring_back(struct gq_cuda *c)
 	/* A bounded grid that is still there may serve more of what it covers: launch behind it. */
 	if (!gq_is_bounded(c) || !gq__launch_has_left(c)) {
 		gq__launch_next(c);
-	} else if (!c->gone_for_good) {
-		c->departed = false;
+	} else if (!gq_has_failed(c)) {
+		gq_grid_enter(c, GQ_GRID_ON);
 		cover_what_is_done(c);
 		launch_bounded(c, false);
 	}

@@ -12,7 +12,8 @@
 bool gq__launch_is_resident(struct gq_cuda *c);
 /* Whether the launched grid has left. An error fails the queue, and a dead grid has left. */
 bool gq__launch_has_left(struct gq_cuda *c);
-/* Whether no grid is there because it was sent away, or because none was ever launched. */
+/* Whether no grid is there, and none comes unless another thread lets it: it was sent away, or is
+ * not launched any more, or was never launched. */
 bool gq__launch_is_away(struct gq_cuda *c);
 /* What the grid has decided about parking. If it is just looking, wait for what comes of it. */
 enum gq_park gq__launch_park(struct gq_cuda *c);

@@ -34,7 +34,7 @@ bool gq__quiet_begin(const struct gq_cuda *self)
 			pthread_mutex_lock(&c->lock); /* it may be calibrating at this moment */
 	deadline_ns = gq__now_ns() + GQ_QUIET_TIMEOUT_NS;
 	for (struct gq_cuda *c = live; c != NULL; c = c->next)
-		if (is_another(c, self) && !c->gone_for_good && !gq__launch_is_away(c))
+		if (is_another(c, self) && !gq__launch_is_away(c))
 			all = gq__launch_send_away(c, deadline_ns) && all;
 	return all;
 }
@@ -44,8 +44,7 @@ void gq__quiet_end(const struct gq_cuda *self)
 	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
 		if (!is_another(c, self))
 			continue;
-		if (c->departed && !c->gone_for_good && !c->taken_over && !c->abandoned &&
-		    !gq_is_paused(c->q) && !gq_is_leaving(c->q))
+		if (c->state == GQ_GRID_AWAY && !gq_is_paused(c->q) && !gq_is_leaving(c->q))
 			gq__launch_bring_back(c);
 		pthread_mutex_unlock(&c->lock);
 	}
@@ -73,7 +72,7 @@ QueueStatus gq__quiet_begin_all(struct gq_cuda *c, const char *what)
 {
 	const bool quiet = gq__quiet_begin(NULL); /* which locks the list's queues in order */
 
-	if (c->gone_for_good)
+	if (gq_has_failed(c))
 		return gq__device_failed(c->q);
 	return quiet ? Q_OK : gq__quiet_refuse(what);
 }

@@ -57,10 +57,10 @@ static bool await_residence(struct gq_cuda *c)
 	while (gq_load_acquire_u64(&c->link->report.resident) != c->launch) {
 		if (gq__launch_has_left(c)) {
 			/* [report.read] */
-			if (!c->gone_for_good &&
+			if (!gq_has_failed(c) &&
 			    gq_load_acquire_u64(&c->link->report.resident) == c->launch)
 				return true; /* all blocks ran, and the grid has parked */
-			if (c->gone_for_good)
+			if (gq_has_failed(c))
 				gq__device_failed(c->q);
 			else
 				gq__cuda_fail_with_state(c, "the resident grid left at once");
@@ -98,15 +98,15 @@ static bool launch_and_leave(struct gq_cuda *c, uint64_t patience_ns)
 		}
 		gq__await_step(step);
 	}
-	if (c->gone_for_good)
+	if (gq_has_failed(c))
 		gq__device_failed(c->q);
-	return !c->gone_for_good;
+	return !gq_has_failed(c);
 }
 
 /* Whether its kernel has yet to be launched for the first time. */
 static bool is_unlaunched(const struct gq_cuda *c)
 {
-	return c->launch == 0 && !c->gone_for_good && !c->taken_over && !c->abandoned;
+	return c->launch == 0 && c->state == GQ_GRID_ON;
 }
 
 /*
@@ -126,7 +126,8 @@ static bool launch_and_leave_all(struct gq_cuda *c)
 		if (!is_unlaunched(other))
 			continue;
 		launch_and_leave(other, GQ_QUIET_TIMEOUT_NS);
-		other->departed = true; /* gq__quiet_end() launches for what waits there */
+		gq_grid_enter(other,
+			      GQ_GRID_AWAY); /* gq__quiet_end() launches for what waits there */
 	}
 	return (alone && gq_is_bounded(c)) ||
 	       launch_and_leave(c, alone ? START_TIMEOUT_NS : GQ_QUIET_TIMEOUT_NS);
@@ -199,13 +200,12 @@ bool gq__cuda_start(GpuQueue *q)
 		begin_bounded(c);
 	else if (ok)
 		ok = launch_first(c);
-	c->started = ok;
+	gq_grid_enter(c, ok ? GQ_GRID_ON : GQ_GRID_ABANDONED);
 	pthread_mutex_unlock(&c->lock);
 	if (ok && gq__transport_trim(c))
 		return true;
 	pthread_mutex_lock(&c->lock);
-	c->started = false;
-	c->abandoned = true;
+	gq_grid_enter(c, GQ_GRID_ABANDONED);
 	left = c->launch == 0 || gq__launch_send_away(c, gq__now_ns() + GQ_QUIET_TIMEOUT_NS);
 	if (!left)
 		gq__abandon_grid(c); /* it stays in the list, as in join() */

@@ -16,6 +16,32 @@ struct gq_link {
 	uint64_t words[]; /* acknowledgements, then the journal */
 };
 
+/*
+ * What the host does with the queue's grid. Under the queue's `lock`.
+ *
+ *   state        entered from         when
+ *   STARTING     -                    q_init() makes the queue
+ *   ON           STARTING             q_init() has succeeded
+ *                AWAY                 a grid is launched again
+ *   AWAY         ON                   the grid is ordered to leave, to be brought back
+ *   ABANDONED    STARTING, ON, AWAY   q_init() has failed, or q_shutdown() ends the queue
+ *   TAKEN_OVER   ON, AWAY             a stop timed out, the grid left, the host has its cursors
+ *   FAILED       all others           the driver has reported an error
+ *
+ * In the last three nothing is launched any more. While STARTING an error of a launch is the error
+ * of q_init(); later the queue has failed. ON says that the host launches when messages need it;
+ * whether a grid is resident only its report and the driver know, as it parks, or is over, by
+ * itself.
+ */
+enum gq_grid_state {
+	GQ_GRID_STARTING,
+	GQ_GRID_ON,
+	GQ_GRID_AWAY,
+	GQ_GRID_ABANDONED,
+	GQ_GRID_TAKEN_OVER,
+	GQ_GRID_FAILED,
+};
+
 /* What the transport was chosen by: see QueueInfo. Nanoseconds; 0: not measured. */
 struct gq_primitives {
 	uint64_t flag, read, release, pull, copy, copy_small, canary;
@@ -56,12 +82,8 @@ struct gq_cuda {
 
 	/* Launches, and asking the driver about them. */
 	pthread_mutex_t lock;
-	uint64_t launch;    /* the number of the last; 0: none */
-	bool started;       /* start() has succeeded */
-	bool departed;      /* it was told to leave, and has to be brought back */
-	bool taken_over;    /* after it: the host has the cursors */
-	bool gone_for_good; /* the driver has reported an error */
-	bool abandoned;     /* the handle is gone, or about to: nobody launches any more */
+	uint64_t launch; /* the number of the last; 0: none */
+	enum gq_grid_state state;
 	uint64_t tended_ns, watched_ns, aligned_ns;
 	uint64_t torn_id; /* the last result that was reported not to arrive */
 
@@ -83,6 +105,38 @@ struct gq_cuda {
 static inline struct gq_cuda *gq_cuda_of(const GpuQueue *q)
 {
 	return q->device_state;
+}
+
+static inline bool gq_grid_may_enter(enum gq_grid_state from, enum gq_grid_state to)
+{
+	switch (to) {
+	case GQ_GRID_STARTING:
+		return false;
+	case GQ_GRID_ON:
+		return from == GQ_GRID_STARTING || from == GQ_GRID_AWAY;
+	case GQ_GRID_AWAY:
+		return from == GQ_GRID_ON;
+	case GQ_GRID_ABANDONED:
+		return from == GQ_GRID_STARTING || from == GQ_GRID_ON || from == GQ_GRID_AWAY;
+	case GQ_GRID_TAKEN_OVER:
+		return from == GQ_GRID_ON || from == GQ_GRID_AWAY;
+	case GQ_GRID_FAILED:
+		return from != GQ_GRID_FAILED;
+	}
+	return false;
+}
+
+/* Enter a state if the table allows it, under the lock. A queue that has failed, or whose cursors
+ * the host has, keeps that state: it says all that matters of a grid that is then abandoned too. */
+static inline void gq_grid_enter(struct gq_cuda *c, enum gq_grid_state to)
+{
+	if (gq_grid_may_enter(c->state, to))
+		c->state = to;
+}
+
+static inline bool gq_has_failed(const struct gq_cuda *c)
+{
+	return c->state == GQ_GRID_FAILED;
 }
 
 static inline bool gq_is_bounded(const struct gq_cuda *c)

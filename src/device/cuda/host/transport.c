@@ -371,7 +371,7 @@ bool gq__transport_trim(struct gq_cuda *c)
 	}
 	gq__quiet_end_all();
 	pthread_mutex_lock(&c->lock);
-	back = !c->gone_for_good;
+	back = !gq_has_failed(c);
 	pthread_mutex_unlock(&c->lock);
 	return back;
 }
