@@ -6,7 +6,10 @@
 
 #include "device/cuda/host/fail.h"
 
+#include <sched.h>
+
 #define ANSWER_TIMEOUT_NS UINT64_C(10000000)
+#define GIVE_WAY_AFTER_NS UINT64_C(50000)
 #define ALIGN_EVERY_NS    UINT64_C(1000000000)
 
 static bool has_parked(const struct gq_cuda *c)
@@ -24,15 +27,20 @@ uint64_t gq__ping_post(struct gq_cuda *c, enum gq_ping what)
 	return ping;
 }
 
+/* An answer comes in microseconds, and is timed: give way only when it takes much longer. */
 bool gq__ping_await(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 {
 	const uint64_t begun = gq__now_ns();
+	uint64_t waited;
 
 	do {
 		gq_cpu_relax();
 		if (gq_load_acquire_u64(&c->link->report.pong) == ping) /* [report.read] */
 			return true;
-	} while (gq__now_ns() - begun < patience_ns && !has_parked(c));
+		waited = gq__now_ns() - begun;
+		if (waited > GIVE_WAY_AFTER_NS)
+			sched_yield();
+	} while (waited < patience_ns && !has_parked(c));
 	return false;
 }
 
