@@ -23,9 +23,9 @@
 /* The device's clock is not the host's. */
 #define CLOCK_BEHIND_NS UINT64_C(123456789012345)
 
-enum { MAX_DEPTH = 16 };
+enum { MAX_DEPTH = 16, MAX_DEVICES = 2 };
 
-static uint32_t n_live, n_launches, n_resident;
+static uint32_t n_live, n_launches[MAX_DEVICES], n_resident[MAX_DEVICES];
 static uint64_t n_wholes, n_hints, clock_stands;
 static uint32_t countdown; /* under fault_lock */
 static int countdown_error, broken, copies_held;
@@ -36,7 +36,7 @@ static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, coo
 	   mem_ops = 1, dma_buf = 1;
 static enum standin_bar1 bar1;
 
-static char context_object; /* the primary context */
+static char context_object[MAX_DEVICES]; /* the primary contexts */
 static _Thread_local CUcontext stack[MAX_DEPTH];
 static _Thread_local uint32_t depth;
 
@@ -90,14 +90,36 @@ static _Noreturn void misuse(const char *call, const char *what)
 	abort();
 }
 
-/* On a GPU this would wait for every kernel of the context; but in a broken one there is none, as
- * soon as those here have noticed. */
+static int current_device(const char *call)
+{
+	if (depth == 0)
+		misuse(call, "called without a current context");
+	for (int i = 0; i < MAX_DEVICES; i++)
+		if (stack[depth - 1] == (CUcontext)(void *)&context_object[i])
+			return i;
+	misuse(call, "a context that is not the driver's");
+}
+
+/* On a GPU this would wait for every kernel of the device's context; but in a broken one there is
+ * none, as soon as those here have noticed. */
+static void would_wait_on(int device, const char *call)
+{
+	while (get(broken) != 0 && get(n_resident[device]) != 0)
+		nap_ns(20000);
+	if (get(n_resident[device]) != 0)
+		misuse(call, "called while a kernel is resident: on a GPU it may never return");
+}
+
 static void would_wait(const char *call)
 {
-	while (get(broken) != 0 && get(n_resident) != 0)
-		nap_ns(20000);
-	if (get(n_resident) != 0)
-		misuse(call, "called while a kernel is resident: on a GPU it may never return");
+	would_wait_on(current_device(call), call);
+}
+
+/* What is pinned is mapped in the contexts of all devices. */
+static void would_wait_everywhere(const char *call)
+{
+	for (int i = 0; i < MAX_DEVICES; i++)
+		would_wait_on(i, call);
 }
 
 static void needs_context(const char *call)
@@ -130,14 +152,19 @@ static uint32_t count_live(void)
 	return get(n_live);
 }
 
+static uint32_t count_launches_on(int ordinal)
+{
+	return get(n_launches[ordinal]);
+}
+
 static uint32_t count_launches(void)
 {
-	return get(n_launches);
+	return get(n_launches[0]) + get(n_launches[1]);
 }
 
 static uint32_t count_resident(void)
 {
-	return get(n_resident);
+	return get(n_resident[0]) + get(n_resident[1]);
 }
 
 static uint32_t stack_depth(void)
@@ -152,6 +179,8 @@ static void set_attribute(int attribute, int value)
 		version = value;
 		break;
 	case STANDIN_DEVICES:
+		if (value > MAX_DEVICES)
+			misuse("set", "more devices than the stand-in has");
 		devices = value;
 		break;
 	case STANDIN_COPIES_HELD:
@@ -198,10 +227,10 @@ static void stop_clock(uint64_t host_ns)
 	set(clock_stands, host_ns);
 }
 
-EXPORT const struct standin_control standin = { fail_nth,    which_failed,   break_context,
-						count_live,  count_launches, count_resident,
-						stack_depth, set_attribute,  count_wholes,
-						count_hints, stop_clock };
+EXPORT const struct standin_control standin = { fail_nth,    which_failed,      break_context,
+						count_live,  count_launches,    count_resident,
+						stack_depth, set_attribute,     count_wholes,
+						count_hints, count_launches_on, stop_clock };
 
 static void count(int by)
 {
@@ -313,8 +342,7 @@ static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 static int cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
 	ENTER();
-	(void)device;
-	*context = (CUcontext)(void *)&context_object;
+	*context = (CUcontext)(void *)&context_object[device];
 	count(1);
 	return 0;
 }
@@ -430,6 +458,7 @@ struct launch {
 	struct gq_launch launch;
 	uint32_t blocks, warps;
 	uint32_t done;
+	int device;
 	pthread_t id; /* joined by the next in the stream, or with it */
 	struct standin_block *block;
 };
@@ -441,6 +470,7 @@ struct standin_block {
 
 struct stream {
 	pthread_mutex_t lock;
+	int device;
 	struct launch *last;
 };
 
@@ -605,7 +635,7 @@ static void *run_launch(void *arg)
 			free(l->block[b].shared);
 		free(l->block);
 		free(thread);
-		__atomic_sub_fetch(&n_resident, 1, __ATOMIC_ACQ_REL);
+		__atomic_sub_fetch(&n_resident[l->device], 1, __ATOMIC_ACQ_REL);
 	}
 	set(l->done, 1);
 	return NULL;
@@ -626,6 +656,7 @@ static int cuStreamCreate(CUstream *out, unsigned int flags)
 		misuse(__func__, "a stream that waits for stream 0");
 	s = calloc(1, sizeof(*s));
 	pthread_mutex_init(&s->lock, NULL);
+	s->device = current_device(__func__);
 	*out = (CUstream)(void *)s;
 	count(1);
 	return 0;
@@ -697,13 +728,16 @@ static int launch_on(struct stream *s, const struct standin_image *image, uint32
 	struct launch *l = calloc(1, sizeof(*l));
 
 	l->image = image;
+	l->device = s->device;
+	if (s->device != current_device("launch"))
+		misuse("launch", "the stream is of another context");
 	if (image != NULL) {
 		l->grid = (const struct gq_grid *)(uintptr_t) * (CUdeviceptr *)parameters[0];
 		l->launch = *(struct gq_launch *)parameters[1];
 		l->blocks = blocks;
 		l->warps = threads / 32;
-		__atomic_add_fetch(&n_resident, 1, __ATOMIC_ACQ_REL);
-		__atomic_add_fetch(&n_launches, 1, __ATOMIC_ACQ_REL);
+		__atomic_add_fetch(&n_resident[l->device], 1, __ATOMIC_ACQ_REL);
+		__atomic_add_fetch(&n_launches[l->device], 1, __ATOMIC_ACQ_REL);
 	}
 	return put(s, l);
 }
@@ -1098,7 +1132,7 @@ static int cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 {
 	needs_context(__func__);
 	ENTER();
-	would_wait(__func__);
+	would_wait_everywhere(__func__);
 	if ((flags & ~(unsigned)GQ_CU_MEMHOSTREGISTER_READ_ONLY) !=
 	    (GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP))
 		misuse(__func__, "memory that the grid cannot see");
@@ -1112,7 +1146,7 @@ static int cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 static int cuMemHostUnregister(void *address)
 {
 	needs_context(__func__);
-	would_wait(__func__);
+	would_wait_everywhere(__func__);
 	forget((uintptr_t)address);
 	count(-1);
 	LEAVE();

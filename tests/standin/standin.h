@@ -59,6 +59,8 @@ struct standin_control {
 	uint64_t (*wholes)(void);
 	/* Of these, those that needed none: found in device memory that the CPU writes. */
 	uint64_t (*hints)(void);
+	/* Launches so far on one of the devices. */
+	uint32_t (*launches_on)(int ordinal);
 	/* The device's clock stands still, at what it shows at `host_ns` of CLOCK_MONOTONIC; 0: it
 	 * runs. */
 	void (*stop_clock)(uint64_t host_ns);
@@ -66,7 +68,7 @@ struct standin_control {
 /* Others as the driver's. */
 enum standin_attribute {
 	STANDIN_VERSION = -1,
-	STANDIN_DEVICES = -2,
+	STANDIN_DEVICES = -2, /* two at most; they differ in nothing but the context */
 	STANDIN_BAR1 = -3,
 	STANDIN_COPIES_HELD = -4, /* not 0: no copy, and no value behind it, arrives */
 };

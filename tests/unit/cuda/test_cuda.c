@@ -501,6 +501,73 @@ static void a_second_queue_comes_and_goes_beside_the_first(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* It need not wait for a message of the other GPU's queue, nor send that queue's grid away. */
+static void a_queue_comes_and_goes_beside_a_message_on_another_gpu(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *first, *second;
+	uint32_t launches;
+	uint64_t slow;
+
+	(void)state;
+	standin->set(STANDIN_DEVICES, 2);
+	cfg.idle_park_ms = UINT32_MAX;
+	first = make_queue_from(&cfg);
+	close_gate();
+	slow = send_op(first, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	launches = standin->launches_on(0);
+	cfg.ordinal = 1;
+	for (uint32_t transport = Q_TRANSPORT_AUTO; transport <= Q_TRANSPORT_COPY; transport++) {
+		cfg.transport = transport;
+		second = make_queue_from(&cfg);
+		expect_echo(second, send(second, "2", 1), "2", 1);
+		assert_true(standin->launches_on(1) > 0);
+		q_shutdown(second);
+	}
+	assert_int_equal(standin->launches_on(0), launches);
+	open_gate();
+	expect_echo(first, slow, "s", 1);
+	q_shutdown(first);
+	standin->set(STANDIN_DEVICES, 1);
+	assert_int_equal(standin->live(), 0);
+}
+
+/* Pinned memory is every GPU's. The stand-in ends the process if a kernel is resident on any. */
+static void regions_are_bound_and_unbound_while_the_grids_of_all_gpus_are_away(void **state)
+{
+	static uint8_t bytes[4096];
+	QueueConfig cfg = cuda_config();
+	RegionHandle region;
+	RegionTable *table;
+	GpuQueue *q[2];
+
+	(void)state;
+	standin->set(STANDIN_DEVICES, 2);
+	cfg.idle_park_ms = UINT32_MAX;
+	assert_status(q_region_table_create(1, &table), Q_OK);
+	assert_status(q_region_register(table, bytes, sizeof(bytes), Q_REGION_IMMUTABLE, &region),
+		      Q_OK);
+	for (uint32_t i = 0; i < 2; i++) {
+		cfg.ordinal = i;
+		q[i] = make_queue_from(&cfg);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_status(q_bind_regions(q[i], table), Q_OK);
+		assert_int_equal(standin->resident(), 2);
+	}
+	q_shutdown(q[0]); /* which pinned the memory, and leaves it to the other */
+	expect_echo(q[1], send(q[1], "1", 1), "1", 1);
+	cfg.ordinal = 0;
+	q[0] = make_queue_from(&cfg);
+	q_shutdown(q[1]); /* beside the other GPU's grid */
+	expect_echo(q[0], send(q[0], "0", 1), "0", 1);
+	q_shutdown(q[0]);
+	q_region_table_destroy(table);
+	standin->set(STANDIN_DEVICES, 1);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* The stand-in ends the process if a kernel is first launched beside another. */
 static void a_bounded_queue_works_beside_others(void **state)
 {
@@ -744,6 +811,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
 		cmocka_unit_test(what_a_bounded_launch_left_is_launched_for_after_the_pause),
 		cmocka_unit_test(a_second_queue_comes_and_goes_beside_the_first),
+		cmocka_unit_test(a_queue_comes_and_goes_beside_a_message_on_another_gpu),
+		cmocka_unit_test(
+			regions_are_bound_and_unbound_while_the_grids_of_all_gpus_are_away),
 		cmocka_unit_test(a_bounded_queue_works_beside_others),
 		cmocka_unit_test(a_queue_that_fails_to_start_is_left_alone),
 		cmocka_unit_test(a_departure_that_times_out_costs_no_unit),

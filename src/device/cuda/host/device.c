@@ -29,12 +29,12 @@ static void *alloc(GpuQueue *q, size_t bytes, const char *what)
 {
 	struct gq_cuda *c = gq_cuda_of(q);
 	void *memory;
-	bool quiet = gq__quiet_begin(c);
+	bool quiet = gq__quiet_begin(c, GQ_QUIET_OTHERS);
 
 	memory = quiet ? gq__cuda_allocate_pinned(c, bytes, what) : NULL;
 	if (!quiet)
 		gq__quiet_refuse("allocating");
-	gq__quiet_end(c);
+	gq__quiet_end(c, GQ_QUIET_OTHERS);
 	return memory;
 }
 
@@ -46,14 +46,14 @@ static void free_memory(GpuQueue *q, void *memory, size_t bytes)
 	(void)bytes;
 	if (memory == NULL)
 		return;
-	if (!gq__quiet_begin(c))
+	if (!gq__quiet_begin(c, GQ_QUIET_OTHERS))
 		gq__log(Q_LOG_WARNING, "CUDA: freeing memory waits for another queue's message");
 	if (gq__context_enter_to_free(c)) {
 		gq__transport_settle(c);
 		c->cu->cuMemFreeHost(memory);
 		gq_context_leave(c);
 	}
-	gq__quiet_end(c);
+	gq__quiet_end(c, GQ_QUIET_OTHERS);
 }
 
 /* ---- open and close -------------------------------------------------------------------------- */
@@ -81,12 +81,29 @@ static bool open_cuda(GpuQueue *q)
 	q->device_state = c;
 	if (!gq__open_find(c))
 		return false;
-	if (gq__quiet_begin(c)) /* loading a module allocates */
+	if (gq__quiet_begin(c, GQ_QUIET_OTHERS)) /* loading a module allocates */
 		opened = gq__open_load(c);
 	else
 		gq__quiet_refuse("loading the processor");
-	gq__quiet_end(c);
+	gq__quiet_end(c, GQ_QUIET_OTHERS);
 	return opened;
+}
+
+/* What the driver has given. The queue's grid has left. */
+static void free_all(struct gq_cuda *c)
+{
+	const enum gq_quiet whose = c->regions != 0 ? GQ_QUIET_PROCESS : GQ_QUIET_OTHERS;
+
+	gq__quiet_begin(c, whose);
+	if (gq__context_enter_to_free(c)) {
+		gq__transport_free(c);
+		gq__regions_unbind(c);
+		gq__view_free(c);
+		gq__open_unload(c);
+		gq_context_leave(c);
+	}
+	c->cu->cuDevicePrimaryCtxRelease(c->device);
+	gq__quiet_end(c, whose);
 }
 
 static void close_cuda(GpuQueue *q)
@@ -95,17 +112,8 @@ static void close_cuda(GpuQueue *q)
 
 	if (c == NULL)
 		return;
-	gq__quiet_begin(c);
-	if (c->context != NULL && gq__context_enter_to_free(c)) {
-		gq__transport_free(c);
-		gq__regions_unbind(c);
-		gq__view_free(c);
-		gq__open_unload(c);
-		gq_context_leave(c);
-	}
 	if (c->context != NULL)
-		c->cu->cuDevicePrimaryCtxRelease(c->device);
-	gq__quiet_end(c);
+		free_all(c);
 	pthread_mutex_destroy(&c->copy_lock);
 	pthread_mutex_destroy(&c->lock);
 	gq__free(c, sizeof(*c));

@@ -3,8 +3,10 @@
  * quiet.c - all grids leave for a moment, so that a queue may call the driver.
  *
  * Allocating, freeing and loading code wait for every kernel of the context, and a resident grid
- * does not end. So a queue that needs such a call first sends the grids of all queues of the
- * process away, and brings them back after the call.
+ * does not end. So a queue that needs such a call first sends away the grids of the queues that
+ * share its context, those on the same GPU, and brings them back after the call. Memory of the
+ * application that is pinned for descriptors is shared by all queues of the process and mapped in
+ * the contexts of all GPUs: for that the grids of all GPUs leave.
  */
 #include "device/cuda/host/quiet.h"
 
@@ -16,48 +18,54 @@
 static pthread_mutex_t live_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gq_cuda *live;
 
-/* Whether `c` is another queue than `self` (NULL: any queue), and of this process: after a fork the
- * list still has the parent's queues, whose grids are not ours to order about. */
-static bool is_another(const struct gq_cuda *c, const struct gq_cuda *self)
+/*
+ * Whether a queue of the list is one of `whose`, for the queue `c`. After a fork the list still has
+ * the parent's queues, whose grids are not ours to order about.
+ */
+static bool is_one_of(const struct gq_cuda *listed, const struct gq_cuda *c, enum gq_quiet whose)
 {
-	return c != self && c->generation == gq__generation;
+	if (listed->generation != gq__generation)
+		return false;
+	if (whose == GQ_QUIET_PROCESS)
+		return true;
+	return listed->device == c->device && (listed != c || whose == GQ_QUIET_GPU);
 }
 
-bool gq__quiet_begin(const struct gq_cuda *self)
+bool gq__quiet_begin(const struct gq_cuda *c, enum gq_quiet whose)
 {
 	uint64_t deadline_ns;
 	bool all = true;
 
 	pthread_mutex_lock(&live_lock);
-	for (struct gq_cuda *c = live; c != NULL; c = c->next)
-		if (is_another(c, self))
-			pthread_mutex_lock(&c->lock); /* it may be calibrating at this moment */
+	for (struct gq_cuda *one = live; one != NULL; one = one->next)
+		if (is_one_of(one, c, whose))
+			pthread_mutex_lock(&one->lock); /* it may be calibrating at this moment */
 	deadline_ns = gq__now_ns() + GQ_QUIET_TIMEOUT_NS;
-	for (struct gq_cuda *c = live; c != NULL; c = c->next)
-		if (is_another(c, self) && !gq__launch_is_away(c))
-			all = gq__launch_send_away(c, deadline_ns) && all;
+	for (struct gq_cuda *one = live; one != NULL; one = one->next)
+		if (is_one_of(one, c, whose) && !gq__launch_is_away(one))
+			all = gq__launch_send_away(one, deadline_ns) && all;
 	return all;
 }
 
-void gq__quiet_end(const struct gq_cuda *self)
+void gq__quiet_end(const struct gq_cuda *c, enum gq_quiet whose)
 {
-	for (struct gq_cuda *c = live; c != NULL; c = c->next) {
-		if (!is_another(c, self))
+	for (struct gq_cuda *one = live; one != NULL; one = one->next) {
+		if (!is_one_of(one, c, whose))
 			continue;
-		if (c->state == GQ_GRID_AWAY && !gq_is_paused(c->q) && !gq_is_leaving(c->q))
-			gq__launch_bring_back(c);
-		pthread_mutex_unlock(&c->lock);
+		if (one->state == GQ_GRID_AWAY && !gq_is_paused(one->q) && !gq_is_leaving(one->q))
+			gq__launch_bring_back(one);
+		pthread_mutex_unlock(&one->lock);
 	}
 	pthread_mutex_unlock(&live_lock);
 }
 
-struct gq_cuda *gq__quiet_next(const struct gq_cuda *self, const struct gq_cuda *after)
+struct gq_cuda *gq__quiet_next(const struct gq_cuda *c, const struct gq_cuda *after)
 {
-	struct gq_cuda *c = after == NULL ? live : after->next;
+	struct gq_cuda *one = after == NULL ? live : after->next;
 
-	while (c != NULL && !is_another(c, self))
-		c = c->next;
-	return c;
+	while (one != NULL && !is_one_of(one, c, GQ_QUIET_OTHERS))
+		one = one->next;
+	return one;
 }
 
 QueueStatus gq__quiet_refuse(const char *what)
@@ -68,18 +76,13 @@ QueueStatus gq__quiet_refuse(const char *what)
 			 what);
 }
 
-QueueStatus gq__quiet_begin_all(struct gq_cuda *c, const char *what)
+QueueStatus gq__quiet_try(const struct gq_cuda *c, enum gq_quiet whose, const char *what)
 {
-	const bool quiet = gq__quiet_begin(NULL); /* which locks the list's queues in order */
+	const bool quiet = gq__quiet_begin(c, whose);
 
 	if (gq_has_failed(c))
 		return gq__device_failed(c->q);
 	return quiet ? Q_OK : gq__quiet_refuse(what);
-}
-
-void gq__quiet_end_all(void)
-{
-	gq__quiet_end(NULL);
 }
 
 /* ---- the list -------------------------------------------------------------------------------- */

@@ -7,24 +7,28 @@
 
 #define GQ_QUIET_TIMEOUT_NS UINT64_C(2000000000) /* how long a grid may take to leave */
 
-/*
- * Send all grids of the process away but the queue's own, which is not resident. Takes the lock of
- * the list and those of its other queues, in the list's order.
- * @param self  the queue that calls, or NULL
- * @return false: one did not leave in time. Call gq__quiet_end() all the same.
- */
-bool gq__quiet_begin(const struct gq_cuda *self);
-/* Bring them back, and give the locks back. */
-void gq__quiet_end(const struct gq_cuda *self);
-/* Between the two: the other queue behind `after` (NULL: the first) in the list; NULL: none. */
-struct gq_cuda *gq__quiet_next(const struct gq_cuda *self, const struct gq_cuda *after);
-/* The error for when one did not leave. @param what  what the driver was to be asked for */
-QueueStatus gq__quiet_refuse(const char *what);
+/* Whose grids leave. */
+enum gq_quiet {
+	GQ_QUIET_OTHERS,  /* the other queues of the GPU; the queue's own grid is not resident */
+	GQ_QUIET_GPU,     /* all queues of the GPU */
+	GQ_QUIET_PROCESS, /* all queues of the process, on every GPU */
+};
 
-/* Send all grids away, this queue's own too, and lock their queues. If this is not Q_OK, one did
- * not leave or this one has failed. Call gq__quiet_end_all() all the same. */
-QueueStatus gq__quiet_begin_all(struct gq_cuda *c, const char *what);
-void gq__quiet_end_all(void);
+/*
+ * Send these grids away, and wait until they have left. Takes the lock of the list and those of the
+ * queues, in the list's order; gq__quiet_end(), with the same arguments, gives them back.
+ * @return false: a grid did not leave in time. Call gq__quiet_end() all the same.
+ */
+bool gq__quiet_begin(const struct gq_cuda *c, enum gq_quiet whose);
+/* Bring the grids back. */
+void gq__quiet_end(const struct gq_cuda *c, enum gq_quiet whose);
+/* Between the two: the next of the other queues of the GPU, behind `after` (NULL: the first). */
+struct gq_cuda *gq__quiet_next(const struct gq_cuda *c, const struct gq_cuda *after);
+/* The error for when a grid did not leave. @param what  what the driver was to be asked for */
+QueueStatus gq__quiet_refuse(const char *what);
+/* gq__quiet_begin() for a running queue, whose own grid is among them.
+ * @return not Q_OK: a grid did not leave, or this queue has failed; gq__quiet_end() all the same */
+QueueStatus gq__quiet_try(const struct gq_cuda *c, enum gq_quiet whose, const char *what);
 
 /* The queue is about to have a grid: put it at the end of the list, as locks are taken in the
  * list's order. Under the lock of the list, and perhaps those of its queues. */

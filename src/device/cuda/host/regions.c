@@ -25,7 +25,7 @@ struct pinned {
 	uintptr_t base, end;
 	uint32_t users;
 };
-static struct pinned *all_pinned; /* under the lock that gq__quiet_begin_all() takes */
+static struct pinned *all_pinned; /* under the lock that gq__quiet_begin() takes */
 
 /* A region that is bound: where the GPU finds it, or why it does not. */
 struct gq_cuda_region {
@@ -285,7 +285,7 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 {
 	GQ_NO_CANCEL();
 	struct gq_cuda *c = q->device_state;
-	QueueStatus status = gq__quiet_begin_all(c, "pinning memory");
+	QueueStatus status = gq__quiet_try(c, GQ_QUIET_PROCESS, "pinning memory");
 
 	if (status == Q_OK) {
 		int result = c->cu->cuCtxPushCurrent(c->context);
@@ -297,7 +297,7 @@ QueueStatus gq__regions_bind(GpuQueue *q, RegionTable *table)
 			status = gq__cuda_error(c->cu, "cuCtxPushCurrent", result);
 		}
 	}
-	gq__quiet_end_all();
+	gq__quiet_end(c, GQ_QUIET_PROCESS);
 	return status;
 }
 

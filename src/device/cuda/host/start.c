@@ -110,11 +110,11 @@ static bool is_unlaunched(const struct gq_cuda *c)
 }
 
 /*
- * While all grids are gone: launch this queue's kernel for the first time; and the kernels of
- * bounded queues, whose first launch would otherwise come with their first message, beside
- * another queue's grid. A bounded queue that is alone is not launched now: a profiler is to see
- * launches for messages only. Other queues stand still meanwhile, so they wait for an application's
- * kernel that fills the GPU no longer than they do for a message.
+ * While all grids of the GPU are gone: launch this queue's kernel for the first time; and the
+ * kernels of bounded queues, whose first launch would otherwise come with their first message,
+ * beside another queue's grid. A bounded queue that is alone is not launched now: a profiler is to
+ * see launches for messages only. Other queues stand still meanwhile, so they wait for an
+ * application's kernel that fills the GPU no longer than they do for a message.
  */
 static bool launch_and_leave_all(struct gq_cuda *c)
 {
@@ -126,8 +126,8 @@ static bool launch_and_leave_all(struct gq_cuda *c)
 		if (!is_unlaunched(other))
 			continue;
 		launch_and_leave(other, GQ_QUIET_TIMEOUT_NS);
-		gq_grid_enter(other,
-			      GQ_GRID_AWAY); /* gq__quiet_end() launches for what waits there */
+		/* gq__quiet_end() launches for what waits there. */
+		gq_grid_enter(other, GQ_GRID_AWAY);
 	}
 	return (alone && gq_is_bounded(c)) ||
 	       launch_and_leave(c, alone ? START_TIMEOUT_NS : GQ_QUIET_TIMEOUT_NS);
@@ -180,14 +180,14 @@ bool gq__cuda_start(GpuQueue *q)
 	gq__quiet_at_exit();
 	/* Every producer looks at the device after it has published: see published(). */
 	gq_fetch_or_seq_cst_u64(&q->work.word, GQ_EVENT_STICKY);
-	if (!gq__quiet_begin(c)) {
+	if (!gq__quiet_begin(c, GQ_QUIET_OTHERS)) {
 		gq__quiet_refuse("allocating");
 	} else if (gq_context_enter(c)) {
 		ok = gq__view_make(c);
 		gq_context_leave(c);
 	}
 	if (!ok) {
-		gq__quiet_end(c);
+		gq__quiet_end(c, GQ_QUIET_OTHERS);
 		return false;
 	}
 	gq_fetch_add_seq_cst_u64(&q->refs, 1); /* the grid's */
@@ -195,7 +195,7 @@ bool gq__cuda_start(GpuQueue *q)
 	gq__quiet_enlist(c);
 	pthread_mutex_lock(&c->lock);
 	ok = launch_and_leave_all(c);
-	gq__quiet_end(c);
+	gq__quiet_end(c, GQ_QUIET_OTHERS);
 	if (ok && gq_is_bounded(c))
 		begin_bounded(c);
 	else if (ok)

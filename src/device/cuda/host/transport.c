@@ -363,13 +363,13 @@ bool gq__transport_trim(struct gq_cuda *c)
 
 	if (c->copied == 0 || c->copy_from != UINT32_MAX)
 		return true;
-	status = gq__quiet_begin_all(c, "freeing memory");
+	status = gq__quiet_try(c, GQ_QUIET_GPU, "freeing memory");
 	/* If another queue is inside a long message it is kept. */
 	if (status == Q_OK && gq_context_enter(c)) {
 		gq__transport_free(c);
 		gq_context_leave(c);
 	}
-	gq__quiet_end_all();
+	gq__quiet_end(c, GQ_QUIET_GPU);
 	pthread_mutex_lock(&c->lock);
 	back = !gq_has_failed(c);
 	pthread_mutex_unlock(&c->lock);
