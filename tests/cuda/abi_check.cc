@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* abi_check.cc - src/device/cuda/driver/api.h says of the driver what cuda.h says, and nvrtc.h
- * there of NVRTC what nvrtc.h of the toolkit says. Compiling it is the test. */
+/* abi_check.cc - src/device/cuda/driver/driver_api.h says of the driver what cuda.h says, and
+ * nvrtc.h there of NVRTC what nvrtc.h of the toolkit says. Compiling it is the test. */
 #include <cuda.h>
 #include <cudaTypedefs.h>
 #include <nvrtc.h>
 
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 #include "device/cuda/driver/nvrtc.h"
 
 #include <cstdint>
 #include <type_traits>
 
-/* What api.h passes as int, and cuda.h as an enumeration or a type of its own. */
+/* What driver_api.h passes as int, and cuda.h as an enumeration or a type of its own. */
 template <typename T> struct plain {
 	using type = std::conditional_t<std::is_enum_v<T>, int, T>;
 };

@@ -20,7 +20,7 @@ tile        the same around tests/modules/tile.cu, which uses q_tile() and does 
             it changes nothing
 result_only --mixed, a switch of sources of which not all say Q_RESULT_ONLY, has the fence; --said, the
             generated source of an image whose gpuq_add_processor() says RESULT_ONLY, has not
-abi         src/device/cuda/driver/api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
+abi         src/device/cuda/driver/driver_api.h agrees with cuda.h on every prototype and constant, and nvrtc.h
             there with the toolkit's
 self        the checks find what wrong_probe.cu does wrong
 

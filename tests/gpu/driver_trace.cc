@@ -3,7 +3,7 @@
  * real one and notes it. */
 #include "driver_trace.h"
 
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* profiler.c - a tool as NVTX loads it: keeps account of domains, ranges and names. */
 #include "profiler.h"
 
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 
 #include <nvtx3/nvToolsExt.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 /* driver.c - the stand-in for libcuda.so.1; see standin.h. */
 #include "standin.h"
 
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -11,7 +11,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* What of api.h is a pointer's member is a function here. */
+/* What struct gq_nvrtc has pointers to are functions here. */
 #define DECLARE(type, name, parameters) EXPORT type name parameters;
 GQ_NVRTC_ENTRIES(DECLARE)
 

@@ -4,7 +4,7 @@
  * pieces or not at all; what is refused; orders, parking and priorities beside it.
  * unit.X.standin.bar1 and stress.X.standin.bar1 run the other tests over it.
  */
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 #include "host/base/fault.h"
 #include "standin.h"
 #include "support.h"

@@ -4,7 +4,7 @@
  * every driver call failing in turn, a dead context, parking, leaving for a pause, several queues.
  * The rest of its contract is every other test, run with GPUQ_TEST_DEVICE=cuda.
  */
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 #include "standin.h"
 #include "support.h"
 

@@ -3,7 +3,7 @@
 #ifndef GPUQ_DEVICE_CUDA_LOADER_H
 #define GPUQ_DEVICE_CUDA_LOADER_H
 
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 
 #include <gpuq/gpuq.h>
 #include <stdbool.h>

@@ -3,7 +3,7 @@
 #ifndef GPUQ_HOST_NVTX_CUDA_H
 #define GPUQ_HOST_NVTX_CUDA_H
 
-#include "device/cuda/driver/api.h"
+#include "device/cuda/driver/driver_api.h"
 
 typedef struct CUevent_st *CUevent;
 

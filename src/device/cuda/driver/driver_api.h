@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * api.h - what libgpuq uses of the CUDA driver's binary interface, declared by ourselves.
+ * driver_api.h - what libgpuq uses of the CUDA driver's binary interface, declared by ourselves.
  *
  * libgpuq builds where there is no CUDA at all and finds the driver at run time, so cuda.h cannot
  * be included. Names and types are those of cuda.h (repeating an identical typedef is legal);
  * tests/cuda/abi_check.cc compares every prototype and constant with it, where it is there.
  */
-#ifndef GPUQ_DEVICE_CUDA_API_H
-#define GPUQ_DEVICE_CUDA_API_H
+#ifndef GPUQ_DEVICE_CUDA_DRIVER_API_H
+#define GPUQ_DEVICE_CUDA_DRIVER_API_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -128,4 +128,4 @@ struct gq_cu {
 #undef GQ_CU_MEMBER
 };
 
-#endif /* GPUQ_DEVICE_CUDA_API_H */
+#endif /* GPUQ_DEVICE_CUDA_DRIVER_API_H */
