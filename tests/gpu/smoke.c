@@ -49,9 +49,9 @@ static void tell_counters(const struct gq_cuda *c)
 	else
 		printf("  counters: cursors %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64
 		       ", done_tail %" PRIx64 ", resident %" PRIu64 ", gone %" PRIu64
-		       ", scouts %" PRIu64 ", uses %" PRIx64 ", arrived %" PRIu64 "\n",
+		       ", scouts %" PRIu64 ", pool_lead %" PRIx64 ", arrived %" PRIu64 "\n",
 		       k->cursor[0], k->cursor[1], k->cursor[2], k->cursor[3], k->done_tail,
-		       k->resident, k->gone, k->scouts, k->uses, k->arrived);
+		       k->resident, k->gone, k->scouts, k->pool_lead, k->arrived);
 }
 
 /* Without locks: who holds them may hang. */

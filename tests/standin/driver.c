@@ -67,15 +67,12 @@ static int enter(const char *call)
 	return error != 0 ? error : count_down(call);
 }
 
-#define ENTER()                                                                                    \
+#define RETURN_ERROR_IF_ANY()                                                                      \
 	do {                                                                                       \
 		int error_ = enter(__func__);                                                      \
 		if (error_ != 0)                                                                   \
 			return error_;                                                             \
 	} while (0)
-
-/* Giving back goes wrong, but is done: nobody can try again. */
-#define LEAVE() return enter(__func__)
 
 static void nap_ns(long ns)
 {
@@ -243,7 +240,7 @@ static int cuInit(unsigned int flags)
 {
 	const char *how = getenv("GPUQ_STANDIN_BAR1");
 
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)flags;
 	if (how != NULL)
 		set(bar1, (enum standin_bar1)atoi(how));
@@ -253,7 +250,7 @@ static int cuInit(unsigned int flags)
 
 static int cuDriverGetVersion(int *out)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	*out = version;
 	return 0;
 }
@@ -278,14 +275,14 @@ static int cuGetErrorString(int error, const char **text)
 
 static int cuDeviceGetCount(int *out)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	*out = devices;
 	return 0;
 }
 
 static int cuDeviceGet(CUdevice *device, int ordinal)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (ordinal < 0 || ordinal >= devices)
 		return GQ_CU_INVALID_DEVICE;
 	*device = ordinal;
@@ -294,7 +291,7 @@ static int cuDeviceGet(CUdevice *device, int ordinal)
 
 static int cuDeviceGetName(char *name, int len, CUdevice device)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)device;
 	snprintf(name, (size_t)len, "Stand-in GPU");
 	return 0;
@@ -302,7 +299,7 @@ static int cuDeviceGetName(char *name, int len, CUdevice device)
 
 static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)device;
 	switch (attribute) {
 	case GQ_CU_MULTIPROCESSOR_COUNT:
@@ -341,7 +338,7 @@ static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 
 static int cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	*context = (CUcontext)(void *)&context_object[device];
 	count(1);
 	return 0;
@@ -351,7 +348,7 @@ static int cuDevicePrimaryCtxRelease(CUdevice device)
 {
 	(void)device;
 	count(-1);
-	LEAVE();
+	return enter(__func__);
 }
 
 static int cuCtxPushCurrent(CUcontext context)
@@ -398,7 +395,7 @@ static int cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int 
 
 	(void)n, (void)options, (void)values;
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	would_wait(__func__);
 	if (memcmp(image, STANDIN_MAGIC, sizeof(STANDIN_MAGIC)) != 0)
 		return GQ_CU_NO_BINARY_FOR_GPU;
@@ -415,7 +412,7 @@ static int cuModuleUnload(CUmodule module)
 	would_wait(__func__);
 	free(module);
 	count(-1);
-	LEAVE();
+	return enter(__func__);
 }
 
 static int cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
@@ -423,7 +420,7 @@ static int cuModuleGetFunction(CUfunction *function, CUmodule module, const char
 	struct module *m = (struct module *)(void *)module;
 
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (strcmp(name, "gpuq_grid") == 0)
 		*function = (CUfunction)(void *)&m->grid;
 	else if (strcmp(name, "gpuq_canary") == 0)
@@ -438,7 +435,7 @@ static int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction f
 {
 	(void)function, (void)block_threads, (void)shared_bytes;
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	*blocks = 2;
 	return 0;
 }
@@ -651,7 +648,7 @@ static int cuStreamCreate(CUstream *out, unsigned int flags)
 	struct stream *s;
 
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (flags != GQ_CU_STREAM_NON_BLOCKING)
 		misuse(__func__, "a stream that waits for stream 0");
 	s = calloc(1, sizeof(*s));
@@ -687,20 +684,20 @@ static int cuStreamDestroy(CUstream stream)
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 	count(-1);
-	LEAVE();
+	return enter(__func__);
 }
 
 static int cuStreamQuery(CUstream stream)
 {
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	return stream_is_idle(stream_of(stream)) ? 0 : GQ_CU_NOT_READY;
 }
 
 static int cuStreamSynchronize(CUstream stream)
 {
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	while (!stream_is_idle(stream_of(stream))) {
 		if (stream_of(stream)->last->image != NULL)
 			misuse(__func__, "waits for the resident kernel");
@@ -754,7 +751,7 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 
 	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes, (void)extra;
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if ((uintptr_t)function % 16 != offsetof(struct module, canary)) /* as calloc() aligns */
 		misuse(__func__, "the grid needs a cooperative launch");
 	launches(&module->canary, __func__);
@@ -777,7 +774,7 @@ static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, u
 
 	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes;
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (grid_x > (unsigned int)sms * 2 || block_x != image->info.block_threads)
 		return GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE;
 	launches(&module->grid, __func__);
@@ -1015,7 +1012,7 @@ static int cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address, size
 	struct mappable *m;
 
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	would_wait(__func__);
 	if (type != GQ_CU_RANGE_DMA_BUF_FD || address % GPU_PAGE != 0 || bytes % GPU_PAGE != 0)
 		misuse(__func__, "not whole pages");
@@ -1041,7 +1038,7 @@ static int cuMemAlloc(CUdeviceptr *address, size_t bytes)
 	int result;
 
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	would_wait(__func__);
 	result = bytes != 0 && bytes % GPU_PAGE == 0 ? allocate_mappable(&memory, bytes)
 						     : allocate(&memory, bytes);
@@ -1057,13 +1054,13 @@ static int cuMemFree(CUdeviceptr address)
 	if (!free_mappable(address))
 		free((void *)(uintptr_t)address);
 	count(-1);
-	LEAVE();
+	return enter(__func__);
 }
 
 static int cuMemHostAlloc(void **address, size_t bytes, unsigned int flags)
 {
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	would_wait(__func__);
 	if (flags != (GQ_CU_MEMHOSTALLOC_PORTABLE | GQ_CU_MEMHOSTALLOC_DEVICEMAP))
 		misuse(__func__, "memory that the grid cannot see");
@@ -1077,7 +1074,7 @@ static int cuMemFreeHost(void *address)
 	forget((uintptr_t)address);
 	free(address);
 	count(-1);
-	LEAVE();
+	return enter(__func__);
 }
 
 static int cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream)
@@ -1085,7 +1082,7 @@ static int cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUs
 	struct launch *l;
 
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (!is_known(to, bytes) || !is_known((uintptr_t)from, bytes)) {
 		wait_for_copies(stream_of(stream), __func__); /* pageable memory: the call waits */
 		memcpy((void *)(uintptr_t)to, from, bytes);
@@ -1104,7 +1101,7 @@ static int cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t v
 	struct launch *l;
 
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (flags != 0 || !is_known(address, sizeof(value)))
 		misuse(__func__, "not a word of the device's");
 	l = calloc(1, sizeof(*l));
@@ -1116,7 +1113,7 @@ static int cuStreamWriteValue64(CUstream stream, CUdeviceptr address, uint64_t v
 /* As the driver: what is pinned has the same address on the device. */
 static int cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (!is_known(address, 1))
 		return GQ_CU_INVALID_VALUE;
 	if (attribute == GQ_CU_POINTER_DEVICE_ADDRESS)
@@ -1131,7 +1128,7 @@ static int cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address)
 static int cuMemHostRegister(void *address, size_t bytes, unsigned int flags)
 {
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	would_wait_everywhere(__func__);
 	if ((flags & ~(unsigned)GQ_CU_MEMHOSTREGISTER_READ_ONLY) !=
 	    (GQ_CU_MEMHOSTREGISTER_PORTABLE | GQ_CU_MEMHOSTREGISTER_DEVICEMAP))
@@ -1149,7 +1146,7 @@ static int cuMemHostUnregister(void *address)
 	would_wait_everywhere(__func__);
 	forget((uintptr_t)address);
 	count(-1);
-	LEAVE();
+	return enter(__func__);
 }
 
 /* A copy out reads words whole, also while kernels of other streams write them. */
@@ -1167,7 +1164,7 @@ static void copy_words(char *to, const char *from, size_t bytes)
 static int cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream)
 {
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	wait_for_copies(stream_of(stream), __func__);
 	copy_words(to, (const void *)(uintptr_t)from, bytes);
 	return 0;
@@ -1176,7 +1173,7 @@ static int cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream 
 static int cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream)
 {
 	needs_context(__func__);
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	wait_for_copies(stream_of(stream), __func__);
 	memset((void *)(uintptr_t)to, value, bytes);
 	return 0;
@@ -1190,7 +1187,7 @@ EXPORT int cuGetProcAddress_v2(const char *name, void **out, int cuda_version, u
 int cuGetProcAddress_v2(const char *name, void **out, int cuda_version, uint64_t flags, int *found)
 {
 	(void)flags, (void)found;
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 #define ENTRY(entry, entry_version, parameters)                                                    \
 	if (strcmp(name, #entry) == 0) {                                                           \
 		int(*f) parameters = entry;                                                        \

@@ -45,7 +45,7 @@ static int count_down(const char *call)
 	return countdown_result;
 }
 
-#define ENTER()                                                                                    \
+#define RETURN_ERROR_IF_ANY()                                                                      \
 	do {                                                                                       \
 		const int result_ = count_down(__func__);                                          \
 		if (result_ != 0)                                                                  \
@@ -153,7 +153,7 @@ const char *nvrtcGetErrorString(int result)
 
 int nvrtcVersion(int *major, int *minor)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	*major = version / 1000;
 	*minor = version % 1000 / 10;
 	return 0;
@@ -161,14 +161,14 @@ int nvrtcVersion(int *major, int *minor)
 
 int nvrtcGetNumSupportedArchs(int *count)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	*count = n_known;
 	return 0;
 }
 
 int nvrtcGetSupportedArchs(int *capabilities)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	memcpy(capabilities, known, (size_t)n_known * sizeof(known[0]));
 	return 0;
 }
@@ -176,7 +176,7 @@ int nvrtcGetSupportedArchs(int *capabilities)
 int nvrtcCreateProgram(nvrtcProgram *program, const char *source, const char *name, int headers,
 		       const char *const *texts, const char *const *names)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	if (headers >= MAX_HEADERS || strlen(source) >= sizeof(last_source))
 		misuse(__func__, "more than the stand-in has room for");
 	snprintf(last_name, sizeof(last_name), "%s", name);
@@ -206,7 +206,7 @@ int nvrtcCompileProgram(nvrtcProgram program, int count, const char *const *opti
 {
 	size_t used = 0;
 
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	n_compilations++;
 	last_options[0] = '\0';
 	for (int i = 0; i < count && used < sizeof(last_options); i++)
@@ -220,7 +220,7 @@ int nvrtcCompileProgram(nvrtcProgram program, int count, const char *const *opti
 
 int nvrtcGetProgramLogSize(nvrtcProgram program, size_t *bytes)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)program;
 	*bytes = strlen(outcome_log) + 1;
 	return 0;
@@ -228,7 +228,7 @@ int nvrtcGetProgramLogSize(nvrtcProgram program, size_t *bytes)
 
 int nvrtcGetProgramLog(nvrtcProgram program, char *text)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)program;
 	memcpy(text, outcome_log, strlen(outcome_log) + 1);
 	return 0;
@@ -250,26 +250,26 @@ static int copy(char *to)
 
 int nvrtcGetPTXSize(nvrtcProgram program, size_t *bytes)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	return size(__func__, program, bytes);
 }
 
 int nvrtcGetPTX(nvrtcProgram program, char *ptx)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)program;
 	return copy(ptx);
 }
 
 int nvrtcGetCUBINSize(nvrtcProgram program, size_t *bytes)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	return size(__func__, program, bytes);
 }
 
 int nvrtcGetCUBIN(nvrtcProgram program, char *cubin)
 {
-	ENTER();
+	RETURN_ERROR_IF_ANY();
 	(void)program;
 	return copy(cubin);
 }

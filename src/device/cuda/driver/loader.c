@@ -16,7 +16,7 @@ enum { OLDEST_DRIVER = 12000 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gq_cu table;
 static bool ready;      /* under the lock */
-static bool is_parents; /* a process that this one was forked from has opened it, or was about to */
+static bool is_parents; /* a parent process had opened it before fork(), or was about to */
 
 void gq__cuda_describe(const struct gq_cu *cu, int result, char *text, size_t room)
 {
@@ -39,10 +39,29 @@ QueueStatus gq__cuda_error(const struct gq_cu *cu, const char *call, int result)
 			 call, text);
 }
 
+/* The entry point of that name; NULL, with q_last_error(), after an earlier failure (*ok) too. */
+static void *find_entry(gq_cu_get_proc_address_fn get, const char *path, const char *name,
+			int version, bool *ok)
+{
+	void *entry = NULL;
+
+	if (!*ok)
+		return NULL;
+	if (get(name, &entry, version, 0, NULL) != GQ_CU_SUCCESS || entry == NULL) {
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "CUDA: the driver (%s) has no entry point %s of CUDA %d.%d "
+			  "(cuGetProcAddress_v2)",
+			  path, name, version / 1000, version % 1000 / 10);
+		*ok = false;
+	}
+	return entry;
+}
+
 static bool resolve(void *library, const char *path)
 {
 	gq_cu_get_proc_address_fn get;
 	void *symbol = dlsym(library, "cuGetProcAddress_v2");
+	bool ok = true;
 
 	if (symbol == NULL) {
 		gq__failf(
@@ -54,20 +73,10 @@ static bool resolve(void *library, const char *path)
 	}
 	*(void **)&get = symbol;
 #define RESOLVE(name, version, parameters)                                                         \
-	do {                                                                                       \
-		void *entry = NULL;                                                                \
-		if (get(#name, &entry, version, 0, NULL) != GQ_CU_SUCCESS || entry == NULL) {      \
-			gq__failf(Q_ERR_UNSUPPORTED,                                               \
-				  "CUDA: the driver (%s) has no entry point " #name                \
-				  " of CUDA %d.%d (cuGetProcAddress_v2)",                          \
-				  path, version / 1000, version % 1000 / 10);                      \
-			return false;                                                              \
-		}                                                                                  \
-		*(void **)&table.name = entry;                                                     \
-	} while (0);
+	*(void **)&table.name = find_entry(get, path, #name, version, &ok);
 	GQ_CU_ENTRIES(RESOLVE)
 #undef RESOLVE
-	return true;
+	return ok;
 }
 
 static bool start(const char *path)
@@ -100,7 +109,7 @@ static bool start(const char *path)
 /* Under the lock. */
 static bool open_driver(void)
 {
-	/* Nobody chooses what a set-id program loads. */
+	/* The environment must not choose what a set-id program loads. */
 	const char *path = secure_getenv("GPUQ_LIBCUDA");
 	void *library;
 
@@ -114,14 +123,12 @@ static bool open_driver(void)
 			  why != NULL ? why : "no reason given");
 		return false;
 	}
-	if (resolve(library, path) && start(path))
-		return true;
-	/* Left open: a driver that has been initialised may have threads. */
-	return false;
+	/* After a failure it stays open: a driver that has been initialised may have threads. */
+	return resolve(library, path) && start(path);
 }
 
-/* In the child, whose only thread this is. Who held the lock will never let go of it there, nor of
- * any other that belongs to a device: so nothing of a device may be touched. */
+/* In the child, which has this thread only. If another thread of the parent held the lock, nobody
+ * gives it back here, nor any other lock of a device: so the child must not touch any device. */
 static void after_fork(void)
 {
 	if (pthread_mutex_trylock(&lock) != 0) {

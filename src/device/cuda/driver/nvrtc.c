@@ -22,8 +22,8 @@ enum {
 
 /* ---- opening it ------------------------------------------------------------------------------ */
 
-static const char *const usual[] = { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so",
-				     "/usr/local/cuda/lib64/libnvrtc.so" };
+static const char *const usual_paths[] = { "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so",
+					   "/usr/local/cuda/lib64/libnvrtc.so" };
 #define WHAT_TO_DO                                                                                 \
 	"install it, name it in GPUQ_LIBNVRTC, or compile the source ahead: gpuq_add_processor() " \
 	"with FATBIN"
@@ -32,7 +32,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct gq_nvrtc table;
 static bool ready; /* under the lock */
 
-/* NVRTC's name for what went wrong is all it says of it. */
+/* All that NVRTC says of an error is its name. */
 static QueueStatus failed(const struct gq_nvrtc *n, const char *call, int result)
 {
 	const char *name = n->nvrtcGetErrorString(result);
@@ -43,28 +43,40 @@ static QueueStatus failed(const struct gq_nvrtc *n, const char *call, int result
 			 name != NULL ? name : "unknown error", result);
 }
 
-#define TRY(n, name, ...)                                                                          \
-	do {                                                                                       \
-		const int result_ = (n)->name(__VA_ARGS__);                                        \
-		if (result_ != GQ_NVRTC_SUCCESS)                                                   \
-			return failed(n, #name, result_);                                          \
-	} while (0)
+static QueueStatus check(const struct gq_nvrtc *n, const char *call, int result)
+{
+	return result == GQ_NVRTC_SUCCESS ? Q_OK : failed(n, call, result);
+}
+
+/* A call of NVRTC's. @return Q_OK, or the error with q_last_error(). */
+#define NVRTC(n, name, ...) check(n, #name, (n)->name(__VA_ARGS__))
+
+/* The entry point of that name; NULL, with q_last_error(), after an earlier failure (*status) too.
+ */
+static void *find_entry(void *library, const char *path, const char *name, QueueStatus *status)
+{
+	void *entry = *status == Q_OK ? dlsym(library, name) : NULL;
+
+	if (*status == Q_OK && entry == NULL)
+		*status = gq__failf(Q_ERR_UNSUPPORTED,
+				    "NVRTC: '%s' has no entry point %s; allowed: NVRTC of CUDA "
+				    "12.0 or newer",
+				    path, name);
+	return entry;
+}
 
 static QueueStatus resolve(void *library, const char *path, int driver, struct gq_nvrtc *n)
 {
+	QueueStatus status = Q_OK;
+
 #define RESOLVE(type, name, parameters)                                                            \
-	do {                                                                                       \
-		void *entry = dlsym(library, #name);                                               \
-		if (entry == NULL)                                                                 \
-			return gq__failf(Q_ERR_UNSUPPORTED,                                        \
-					 "NVRTC: '%s' has no entry point " #name                   \
-					 "; allowed: NVRTC of CUDA 12.0 or newer",                 \
-					 path);                                                    \
-		*(void **)&n->name = entry;                                                        \
-	} while (0);
+	*(void **)&n->name = find_entry(library, path, #name, &status);
 	GQ_NVRTC_ENTRIES(RESOLVE)
 #undef RESOLVE
-	TRY(n, nvrtcVersion, &n->major, &n->minor);
+	if (status == Q_OK)
+		status = NVRTC(n, nvrtcVersion, &n->major, &n->minor);
+	if (status != Q_OK)
+		return status;
 	if (n->major < OLDEST_MAJOR)
 		return gq__failf(Q_ERR_UNSUPPORTED,
 				 "NVRTC: '%s' is of CUDA %d.%d; allowed: 12.0 or newer", path,
@@ -80,15 +92,15 @@ static QueueStatus resolve(void *library, const char *path, int driver, struct g
 }
 
 /*
- * Under the lock. A library that will not do is left open: who knows what it has started. Of
- * several the last one found says what is wrong.
+ * Under the lock. A library that will not do is left open: it may have started threads. If several
+ * are found and none will do, the error is the last one's.
  */
 static QueueStatus open_library(int driver)
 {
 	const char *named = secure_getenv("GPUQ_LIBNVRTC"); /* as GPUQ_LIBCUDA */
 	const bool by_name = named != NULL && named[0] != '\0';
-	const char *const *paths = by_name ? &named : usual;
-	const size_t n = by_name ? 1 : sizeof(usual) / sizeof(usual[0]);
+	const char *const *paths = by_name ? &named : usual_paths;
+	const size_t n = by_name ? 1 : sizeof(usual_paths) / sizeof(usual_paths[0]);
 	QueueStatus status = Q_OK;
 	const char *why = NULL;
 
@@ -113,7 +125,7 @@ static QueueStatus open_library(int driver)
 	return gq__failf(Q_ERR_UNSUPPORTED,
 			 "NVRTC, which compiles CUDA source, is not there: tried %s, %s, %s and "
 			 "%s; " WHAT_TO_DO,
-			 usual[0], usual[1], usual[2], usual[3]);
+			 usual_paths[0], usual_paths[1], usual_paths[2], usual_paths[3]);
 }
 
 static QueueStatus open_nvrtc(int driver, const struct gq_nvrtc **out)
@@ -131,28 +143,30 @@ static QueueStatus open_nvrtc(int driver, const struct gq_nvrtc **out)
 
 /* ---- what to compile for, and how ------------------------------------------------------------ */
 
-/* The newest capability that NVRTC knows and the device has. */
+/* Choose the newest capability that NVRTC knows and the device has. */
 static QueueStatus choose_target(const struct gq_nvrtc *n, uint32_t capability, uint32_t *out)
 {
-	int count = 0, least = 0, best = 0, result;
+	int count = 0, least = 0, best = 0;
+	QueueStatus status = NVRTC(n, nvrtcGetNumSupportedArchs, &count);
 	int *known;
 
-	TRY(n, nvrtcGetNumSupportedArchs, &count);
+	if (status != Q_OK)
+		return status;
 	if (count < 1)
 		return gq__fail(Q_ERR_UNSUPPORTED, "NVRTC: it compiles for no GPU at all");
 	known = gq__alloc((size_t)count * sizeof(*known), "the GPUs that NVRTC knows");
 	if (known == NULL)
 		return Q_ERR_NO_MEMORY;
-	result = n->nvrtcGetSupportedArchs(known);
-	for (int i = 0; result == GQ_NVRTC_SUCCESS && i < count; i++) {
+	status = NVRTC(n, nvrtcGetSupportedArchs, known);
+	for (int i = 0; status == Q_OK && i < count; i++) {
 		if (known[i] <= (int)capability && known[i] > best)
 			best = known[i];
 		if (least == 0 || known[i] < least)
 			least = known[i];
 	}
 	gq__free(known, (size_t)count * sizeof(*known));
-	if (result != GQ_NVRTC_SUCCESS)
-		return failed(n, "nvrtcGetSupportedArchs", result);
+	if (status != Q_OK)
+		return status;
 	if (best == 0)
 		return gq__failf(Q_ERR_UNSUPPORTED,
 				 "NVRTC: %d.%d does not compile for compute capability %u.%u; "
@@ -231,9 +245,9 @@ static QueueStatus make_options(const struct gq_compilation *job, uint32_t targe
 }
 
 /*
- * The source, then the grid. The program has the source's path for a name, so that the compiler's
- * words lead there. The processor's header is the source's to include: where it uses the headers of
- * libcu++ too, they have to come first (nvrtc/stdint.h).
+ * The text to compile: the source, then the grid. The program is named by the source's path, so
+ * that the compiler's words lead there. The source itself includes the processor's header: if it
+ * uses the headers of libcu++ too, they have to come first (nvrtc/stdint.h).
  */
 static char *wrap(const char *source, size_t *bytes)
 {
@@ -250,7 +264,7 @@ static char *wrap(const char *source, size_t *bytes)
 
 /* ---- what the compiler says ------------------------------------------------------------------ */
 
-/* The lines from the first error on, as many as fit: warnings may precede it. */
+/* The lines from the first error on, as many as fit. Warnings may come before it. */
 static void excerpt(const char *log, char *text, size_t room)
 {
 	const char *line = strstr(log, " error");
@@ -282,27 +296,27 @@ static void log_lines(int level, char *log)
 		gq__log(level, "NVRTC: %s", line);
 }
 
-/* @param result  what nvrtcCompileProgram() returned */
-static QueueStatus hear(const struct gq_nvrtc *n, const struct gq_compilation *job,
-			nvrtcProgram program, const char *target, int result)
+/* Put what the compiler has said into the log and, if it failed, into q_last_error().
+ * @param result  what nvrtcCompileProgram() returned */
+static QueueStatus read_log(const struct gq_nvrtc *n, const struct gq_compilation *job,
+			    nvrtcProgram program, const char *target, int result)
 {
 	const char *slash = strrchr(job->path, '/');
-	QueueStatus status = Q_OK;
-	char words[EXCERPT_BYTES];
 	size_t bytes = 0;
+	QueueStatus status = NVRTC(n, nvrtcGetProgramLogSize, program, &bytes);
+	char words[EXCERPT_BYTES];
 	char *log;
 
-	TRY(n, nvrtcGetProgramLogSize, program, &bytes);
+	if (status != Q_OK)
+		return status;
 	log = gq__alloc(bytes + 1, "the compiler's log");
 	if (log == NULL)
 		return Q_ERR_NO_MEMORY;
-	if (bytes > 0) {
-		const int got = n->nvrtcGetProgramLog(program, log);
-
-		if (got != GQ_NVRTC_SUCCESS) {
-			gq__free(log, bytes + 1);
-			return failed(n, "nvrtcGetProgramLog", got);
-		}
+	if (bytes > 0)
+		status = NVRTC(n, nvrtcGetProgramLog, program, log);
+	if (status != Q_OK) {
+		gq__free(log, bytes + 1);
+		return status;
 	}
 	log[bytes] = '\0';
 	if (result == GQ_NVRTC_COMPILATION || result == GQ_NVRTC_INVALID_OPTION) {
@@ -325,13 +339,12 @@ static QueueStatus fetch(const struct gq_nvrtc *n, nvrtcProgram program, bool ma
 			 void **image, size_t *bytes)
 {
 	size_t size = 0;
+	QueueStatus status = machine_code ? NVRTC(n, nvrtcGetCUBINSize, program, &size)
+					  : NVRTC(n, nvrtcGetPTXSize, program, &size);
 	void *memory;
-	int result;
 
-	if (machine_code)
-		TRY(n, nvrtcGetCUBINSize, program, &size);
-	else
-		TRY(n, nvrtcGetPTXSize, program, &size);
+	if (status != Q_OK)
+		return status;
 	if (size == 0)
 		return gq__fail(
 			Q_ERR_INVALID_ARG,
@@ -340,10 +353,11 @@ static QueueStatus fetch(const struct gq_nvrtc *n, nvrtcProgram program, bool ma
 	memory = gq__alloc(size, "the processor's image");
 	if (memory == NULL)
 		return Q_ERR_NO_MEMORY;
-	result = machine_code ? n->nvrtcGetCUBIN(program, memory) : n->nvrtcGetPTX(program, memory);
-	if (result != GQ_NVRTC_SUCCESS) {
+	status = machine_code ? NVRTC(n, nvrtcGetCUBIN, program, memory)
+			      : NVRTC(n, nvrtcGetPTX, program, memory);
+	if (status != Q_OK) {
 		gq__free(memory, size);
-		return failed(n, machine_code ? "nvrtcGetCUBIN" : "nvrtcGetPTX", result);
+		return status;
 	}
 	*image = memory;
 	*bytes = size;
@@ -358,10 +372,12 @@ static QueueStatus compile(const struct gq_nvrtc *n, const struct gq_compilation
 	QueueStatus status;
 	int result;
 
-	TRY(n, nvrtcCreateProgram, &program, text, job->path, gq__nvrtc_header_count,
-	    gq__nvrtc_header_texts, gq__nvrtc_header_names);
+	status = NVRTC(n, nvrtcCreateProgram, &program, text, job->path, gq__nvrtc_header_count,
+		       gq__nvrtc_header_texts, gq__nvrtc_header_names);
+	if (status != Q_OK)
+		return status;
 	result = n->nvrtcCompileProgram(program, o->count, o->text);
-	status = hear(n, job, program, target, result);
+	status = read_log(n, job, program, target, result);
 	if (status == Q_OK)
 		status = fetch(n, program, target[0] == 's', image, bytes);
 	n->nvrtcDestroyProgram(&program);

@@ -52,7 +52,7 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	 * long: what is closed before that would be opened again in the middle of the decision.
 	 * [cursor.read] acquire: its opening. (Acquiring loads are for the host's words alone,
 	 * so that the check of the PTX can tell.) */
-	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * gq_blocks)
+	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * GQ_BLOCKS)
 		return false;
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
@@ -342,9 +342,9 @@ GQ_DEV uint32_t gq_hints_until_look(const struct gq_grid *g, const struct gq_uni
 /* Since when the unit has been idle; others' messages count, too. */
 GQ_DEV void gq_count_idle(struct gq_unit *u, const struct gq_look *look, uint64_t now)
 {
-	if (u->idle_since == 0 || look->passed != u->claimed) {
-		u->idle_since = now;
-		u->claimed = look->passed;
+	if (u->idle_since_ns == 0 || look->passed != u->passed) {
+		u->idle_since_ns = now;
+		u->passed = look->passed;
 	}
 }
 
@@ -366,7 +366,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		if (gq_from_lane_0(asked) != 0)
 			gq_answer(g, u, look->ping);
 	}
-	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since >= g->park_ns &&
+	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since_ns >= g->park_ns &&
 	    (look->ping & GQ_PING_STAY) == 0)
 		gone = gq_try_park(g, look, launch);
 	if (gq_from_lane_0(gone) != 0)
@@ -374,7 +374,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	/* Who measures the unit would measure a nap, too. */
-	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since;
+	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since_ns;
 	while (!gq_idle(g, u, idle_ns))
 		;
 	u->hints = gq_hints_until_look(g, u, look);
@@ -387,10 +387,10 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
 {
 	gq_stop_scouting(g, u);
-	u->idle_since = 0;
+	u->idle_since_ns = 0;
 	u->looked_ns = 0;
-	u->claimed = look->passed;
-	u->uses = look->uses;
+	u->passed = look->passed;
+	u->pool_lead = look->pool_lead;
 	u->hints = 0;
 }
 
@@ -418,7 +418,7 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 		const uint64_t now = gq_clock_ns();
 
 		gq_count_idle(u, &look, now);
-		while (!gq_idle(g, u, now - u->idle_since))
+		while (!gq_idle(g, u, now - u->idle_since_ns))
 			;
 		return GQ_NOTHING;
 	}
@@ -503,30 +503,30 @@ GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
 {
 	struct gq_counters *k = g->counters;
 
-	if (gq_block == 0)
+	if (GQ_BLOCK == 0)
 		gq_open_cursors(k, GQ_CLASSES); /* the last grid may have closed them */
 	/* [cursor.write] release: the opening. */
-	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * gq_blocks)
+	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * GQ_BLOCKS)
 		gq_store_release_u64(&g->report->resident, launch); /* [report.write] */
 }
 
 GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_launch launch)
 {
-	const uint32_t unit_in_block = Q_GRANULARITY == 2 ? 0 : gq_warp_in_block;
+	const uint32_t unit_in_block = Q_GRANULARITY == 2 ? 0 : GQ_WARP_IN_BLOCK;
 	struct gq_unit u = {};
 
-	u.number = gq_block * (Q_GRANULARITY == 2 ? 1u : gq_threads / 32) + unit_in_block;
+	u.number = GQ_BLOCK * (Q_GRANULARITY == 2 ? 1u : GQ_THREADS / 32) + unit_in_block;
 	u.begun_ns = gq_clock_ns();
-	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || gq_warp_in_block == 0))
+	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0))
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
 			s->ageing[unit_in_block].passed[c] = 0;
-	if (gq_warp_in_block == 0 && GQ_IS_LANE_0)
+	if (GQ_WARP_IN_BLOCK == 0 && GQ_IS_LANE_0)
 		gq_report_residence(g, launch.number);
 	for (;;) {
 		uint32_t slot[GQ_OWN] = { 0 }, verdict = GQ_NOTHING, n = 0;
 
 #if Q_GRANULARITY == 2
-		if (gq_warp_in_block == 0) {
+		if (GQ_WARP_IN_BLOCK == 0) {
 			verdict = gq_turn_of(g, s, &u, unit_in_block, &launch, slot, &n);
 			if (GQ_IS_LANE_0) {
 				s->verdict = verdict;
@@ -554,7 +554,7 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 		if (verdict != GQ_NOTHING)
 			gq_serve(g, s, &u, unit_in_block, slot, n, verdict == GQ_CLAIMED_WHOLE);
 	}
-	if (Q_GRANULARITY != 2 || gq_warp_in_block == 0)
+	if (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0)
 		gq_stop_scouting(g, &u);
 }
 

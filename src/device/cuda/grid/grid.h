@@ -78,7 +78,7 @@ struct gq_counters {
 	/* The pool position of the next message less the positions passed: by it a unit guesses
 	 * which slot the next message will be in. Wrong now and then, at the cost of a round trip.
 	 */
-	GQ_ALIGNED(GQ_LINE) uint64_t uses;
+	GQ_ALIGNED(GQ_LINE) uint64_t pool_lead;
 	/* The last batch of copies that has arrived ([copy.arrive], [copy.await]); written by the
 	 * driver's copy stream.
 	 */

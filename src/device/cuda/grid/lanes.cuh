@@ -33,11 +33,11 @@
 #define GQ_IS_LANE_0      true
 #define gq_sync_warp()    ((void)0)
 #define gq_sync_block()   gq_standin_barrier()
-#define gq_warp_in_block  (gq_standin_thread() / 32)
-#define gq_block          gq_standin_block()
-#define gq_blocks         gq_standin_blocks()
+#define GQ_WARP_IN_BLOCK  (gq_standin_thread() / 32)
+#define GQ_BLOCK          gq_standin_block()
+#define GQ_BLOCKS         gq_standin_blocks()
 #define gq_rank_of(l)     (gq_standin_thread() + (l))
-#define gq_threads        (gq_standin_threads())
+#define GQ_THREADS        (gq_standin_threads())
 #define gq_clock_ns()     gq_standin_clock_ns()
 #define gq_nap(ns)        gq_standin_nap(ns)
 #define gq_fetch_wide(at) (*(at))
@@ -123,11 +123,11 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 #define GQ_IS_LANE_0      (threadIdx.x % 32 == 0)
 #define gq_sync_warp()    __syncwarp()
 #define gq_sync_block()   __syncthreads()
-#define gq_warp_in_block  (threadIdx.x / 32)
-#define gq_block          blockIdx.x
-#define gq_blocks         gridDim.x
+#define GQ_WARP_IN_BLOCK  (threadIdx.x / 32)
+#define GQ_BLOCK          blockIdx.x
+#define GQ_BLOCKS         gridDim.x
 #define gq_rank_of(l)     threadIdx.x
-#define gq_threads        blockDim.x
+#define GQ_THREADS        blockDim.x
 #define gq_nap(ns)        __nanosleep(ns)
 /* Posted stores cross PCIe in any order; the stand-in tries both. */
 #define gq_result_first() true

@@ -34,18 +34,18 @@ enum gq_verdict {
 
 /* A unit's own; the same in all lanes of its first warp. */
 struct gq_unit {
-	uint64_t claimed;      /* positions passed by all classes, when it last looked */
-	uint64_t uses;         /* counters.uses, then */
-	uint64_t idle_since;   /* since when that has not changed; 0: not idle */
-	uint64_t ahead_ns;     /* orders.ahead_ns, when it last looked across PCIe */
-	uint64_t control;      /* orders.control, then */
-	uint64_t begun_ns;     /* when the launch began */
-	uint64_t looked_ns;    /* when it last found nothing */
-	uint64_t pool_pos;     /* where it last looked into the pool ... */
-	uint64_t pool[GQ_OWN]; /* ... and what it found: lane GQ_LANE_POOL + k, k behind it */
-	uint32_t number;       /* in the grid */
-	uint32_t naps;         /* since the last look of a unit that is no scout */
-	uint32_t hints;        /* so many turns look at the mirror before one looks across PCIe */
+	uint64_t passed;        /* positions passed by all classes, when it last looked */
+	uint64_t pool_lead;     /* counters.pool_lead, then */
+	uint64_t idle_since_ns; /* since when that has not changed; 0: not idle */
+	uint64_t ahead_ns;      /* orders.ahead_ns, when it last looked across PCIe */
+	uint64_t control;       /* orders.control, then */
+	uint64_t begun_ns;      /* when the launch began */
+	uint64_t looked_ns;     /* when it last found nothing */
+	uint64_t pool_pos;      /* where it last looked into the pool ... */
+	uint64_t pool[GQ_OWN];  /* ... and what it found: lane GQ_LANE_POOL + k, k behind it */
+	uint32_t number;        /* in the grid */
+	uint32_t naps;          /* since the last look of a unit that is no scout */
+	uint32_t hints;         /* so many turns look at the mirror before one looks across PCIe */
 	bool scout;
 };
 
@@ -70,8 +70,8 @@ enum {
  */
 struct gq_look {
 	uint64_t cursor[GQ_CLASSES];
-	uint64_t gone; /* counters.gone */
-	uint64_t uses; /* counters.uses */
+	uint64_t gone;      /* counters.gone */
+	uint64_t pool_lead; /* counters.pool_lead */
 	uint64_t control, depart, ping, ahead_ns;
 	uint64_t passed;       /* positions, of all classes */
 	uint64_t word[GQ_OWN]; /* lane GQ_FRONT * c + k: entry of class c, k behind its cursor */
@@ -118,10 +118,10 @@ GQ_DEV void gq_look_at_cursors(const struct gq_grid *g, struct gq_look *look)
 	GQ_EACH_LANE(l)
 	cursor[GQ_AT(l)] = gq_load_relaxed_device_u64(
 		l == GQ_CLASSES       ? &g->counters->gone
-		: l == GQ_CLASSES + 1 ? &g->counters->uses
+		: l == GQ_CLASSES + 1 ? &g->counters->pool_lead
 				      : &g->counters->cursor[l % GQ_CLASSES]);
 	look->gone = gq_from(cursor, GQ_CLASSES);
-	look->uses = gq_from(cursor, GQ_CLASSES + 1);
+	look->pool_lead = gq_from(cursor, GQ_CLASSES + 1);
 	look->closed = false;
 	look->passed = 0;
 	GQ_UNROLL
@@ -138,8 +138,8 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 	uint64_t pos;
 
 	gq_look_at_cursors(g, look);
-	pos = look->passed + look->uses;
-	look->guess = u->idle_since != 0 && g->ch.ahead_bytes != 0 ? gq_guess(g, u, pos) : 0;
+	pos = look->passed + look->pool_lead;
+	look->guess = u->idle_since_ns != 0 && g->ch.ahead_bytes != 0 ? gq_guess(g, u, pos) : 0;
 	if (look->guess != 0) /* before the entries, whose acquire nothing that follows overtakes */
 		gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)));
 	GQ_EACH_LANE(l)
@@ -182,7 +182,7 @@ GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struc
 	bool there[GQ_OWN];
 
 	gq_look_at_cursors(g, look);
-	look->guess = gq_guess(g, u, look->passed + look->uses);
+	look->guess = gq_guess(g, u, look->passed + look->pool_lead);
 	if (look->guess != 0)
 		gq_look_ahead(g, look, gq_mirror_at(&g->ch, gq_guessed_slot(g, look)));
 	GQ_EACH_LANE(l)

@@ -45,7 +45,7 @@ GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t ran
 /* The threads that share a message's copying. */
 #if Q_GRANULARITY == 2
 #define GQ_COPY_RANK(l) gq_rank_of(l)
-#define GQ_COPY_STEP    gq_threads
+#define GQ_COPY_STEP    GQ_THREADS
 #define gq_sync_unit()  gq_sync_block()
 #else
 #define GQ_COPY_RANK(l) (l)
@@ -58,7 +58,7 @@ struct gq_message {
 	const uint8_t *payload;
 	uint64_t id, tag;
 	uint32_t len, opcode, outcome;
-	bool lies_there; /* where the processor reads it: nothing to bring over */
+	bool in_place; /* where the processor reads it: nothing to bring over */
 };
 
 /* Where there are several messages, each lane has its own place, decision and completion; where
@@ -84,12 +84,12 @@ GQ_DEV void gq_begin_message(const struct gq_grid *g, struct gq_shared *s, uint3
 }
 
 /* Let all units know how far producers' ids have got beyond the positions passed. */
-GQ_DEV void gq_learn_uses(const struct gq_grid *g, const struct gq_unit *u, uint64_t id)
+GQ_DEV void gq_learn_pool_lead(const struct gq_grid *g, const struct gq_unit *u, uint64_t id)
 {
-	const uint64_t uses = (id >> g->pool.shift) - u->claimed;
+	const uint64_t pool_lead = (id >> g->pool.shift) - u->passed;
 
-	if (gq_word_ring_tag(&g->pool, uses) != gq_word_ring_tag(&g->pool, u->uses))
-		gq_store_relaxed_device_u64(&g->counters->uses, uses);
+	if (gq_word_ring_tag(&g->pool, pool_lead) != gq_word_ring_tag(&g->pool, u->pool_lead))
+		gq_store_relaxed_device_u64(&g->counters->pool_lead, pool_lead);
 }
 
 /* ---- a message that came with the look ------------------------------------------------------- */
@@ -213,7 +213,7 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		uint32_t flags, outcome = 0;
 
 		mine->len = 0;
-		mine->lies_there = false;
+		mine->in_place = false;
 		if (!GQ_IS_MINE(l, n))
 			continue;
 		/* All of this in one round trip: each thread's first piece, the word, the header.
@@ -231,7 +231,7 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		flags = from->flags;
 		arrival = from->arrival;
 		mine->payload = gq_stage(g, first + GQ_PLACE(l));
-		mine->lies_there = (flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_COPIED)) != 0;
+		mine->in_place = (flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_COPIED)) != 0;
 		if (early)
 			((gq_wide *)(void *)gq_stage(g, first))[GQ_COPY_RANK(l)] = piece;
 		if (GQ_SEES_TO(l, n)) {
@@ -240,14 +240,14 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 
 			gq_begin_message(g, s, first + GQ_PLACE(l), at, mine->id, now);
 			if (GQ_PLACE(l) == 0)
-				gq_learn_uses(g, u, mine->id);
+				gq_learn_pool_lead(g, u, mine->id);
 			outcome = gq_decide_on(mine->id, cancel, deadline_ns, control,
 					       now + u->ahead_ns);
 			s->decided[at] = outcome;
 		}
 		if ((flags & GQ_SLOT_DESCRIBED) != 0) {
 			mine->payload = from->described;
-		} else if (mine->lies_there) {
+		} else if (mine->in_place) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
 			/* The others wait at the unit's barrier. What has not come must not be run:
@@ -260,7 +260,7 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 	uint32_t len[GQ_OWN];
 
 	GQ_EACH_LANE(l)
-	len[GQ_AT(l)] = m[GQ_AT(l)].lies_there ? 0 : m[GQ_AT(l)].len;
+	len[GQ_AT(l)] = m[GQ_AT(l)].in_place ? 0 : m[GQ_AT(l)].len;
 	for (uint32_t i = 0; i < n; i++) {
 		const uint32_t bytes = gq_from(len, i), from = gq_from(slot, i);
 
@@ -269,7 +269,7 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 	}
 #else
 	GQ_EACH_LANE(l)
-	if (!m[GQ_AT(l)].lies_there && m[GQ_AT(l)].len > GQ_COPY_STEP * GQ_PIECE)
+	if (!m[GQ_AT(l)].in_place && m[GQ_AT(l)].len > GQ_COPY_STEP * GQ_PIECE)
 		gq_move(gq_stage(g, first) + GQ_COPY_STEP * GQ_PIECE,
 			gq_payload_at(&g->ch, slot[GQ_AT(l)]) + GQ_COPY_STEP * GQ_PIECE,
 			m[GQ_AT(l)].len - GQ_COPY_STEP * GQ_PIECE, GQ_COPY_RANK(l), GQ_COPY_STEP);
@@ -293,7 +293,7 @@ GQ_DEV void gq_find_staged(const struct gq_grid *g, const struct gq_shared *s,
 				0,
 				true };
 		if (GQ_SEES_TO(l, n))
-			gq_learn_uses(g, u, header->id);
+			gq_learn_pool_lead(g, u, header->id);
 	}
 }
 
@@ -369,7 +369,7 @@ GQ_DEV void gq_deliver(const struct gq_grid *g, const struct gq_unit *u,
 				: 0;
 	only = n == 1 ? gq_from(len, 0) : 0; /* of several, all releases at once are cheaper */
 	if (only != 0 && only <= g->ch.sealed_bytes) {
-		if (Q_GRANULARITY != 2 || gq_warp_in_block == 0) {
+		if (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0) {
 			uint64_t id[GQ_OWN];
 
 			GQ_EACH_LANE(l)

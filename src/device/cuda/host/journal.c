@@ -10,7 +10,7 @@
  * writes the time before the id, so the id is read again: if it has changed, the time may belong to
  * another message.
  */
-static uint64_t inside(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
+static uint64_t read_place(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
 {
 	const struct gq_journal *j = &c->journal[place];
 	const uint64_t id = gq_load_relaxed_u64(&j->msg_id);
@@ -28,7 +28,7 @@ size_t gq__journal_list(const struct gq_cuda *c, uint64_t before_ns, char *text,
 	text[0] = '\0';
 	for (uint32_t i = 0; i < c->places && used + 24 < room; i++) {
 		uint64_t since_ns;
-		const uint64_t id = inside(c, i, &since_ns);
+		const uint64_t id = read_place(c, i, &since_ns);
 
 		if (id != 0 && since_ns <= before_ns)
 			used += (size_t)snprintf(text + used, room - used, "%s%" PRIu64,
@@ -43,7 +43,7 @@ struct gq_hung gq__journal_find_hung(const struct gq_cuda *c, uint64_t now_ns)
 
 	for (uint32_t i = 0; i < c->places; i++) {
 		uint64_t since_ns;
-		const uint64_t id = inside(c, i, &since_ns);
+		const uint64_t id = read_place(c, i, &since_ns);
 
 		if (id == 0 || since_ns + GQ_HUNG_AFTER_NS > now_ns)
 			continue;

@@ -46,7 +46,7 @@ struct found {
 /* ---- what the driver knows ------------------------------------------------------------------- */
 
 /* Where the GPU finds the byte. @return the driver's error. */
-static int ask_for(struct gq_cuda *c, uintptr_t byte, bool on_device, CUdeviceptr *address)
+static int find_address(struct gq_cuda *c, uintptr_t byte, bool on_device, CUdeviceptr *address)
 {
 	int ordinal = -1;
 	int error = c->cu->cuPointerGetAttribute(address, GQ_CU_POINTER_DEVICE_ADDRESS, byte);
@@ -67,8 +67,8 @@ static int ask_for(struct gq_cuda *c, uintptr_t byte, bool on_device, CUdevicept
 static bool is_known(struct gq_cuda *c, struct gq_cuda_region *r)
 {
 	CUdeviceptr first = 0, last = 0;
-	const int error = ask_for(c, r->base, r->on_device, &first);
-	const int at_end = ask_for(c, r->end - 1, r->on_device, &last);
+	const int error = find_address(c, r->base, r->on_device, &first);
+	const int at_end = find_address(c, r->end - 1, r->on_device, &last);
 
 	r->address = 0;
 	if (error != GQ_CU_SUCCESS && at_end != GQ_CU_SUCCESS) {
@@ -95,7 +95,7 @@ static struct pinned *find_pinned(const struct gq_cuda_region *r)
 }
 
 /* Whether we have pinned some of it. */
-static bool meets_pinned(const struct gq_cuda_region *r)
+static bool overlaps_pinned(const struct gq_cuda_region *r)
 {
 	const struct pinned *p = all_pinned;
 
@@ -150,7 +150,7 @@ static struct pinned *pin(struct gq_cuda *c, uintptr_t base, uintptr_t end, bool
 }
 
 /* Let the region use what is pinned. */
-static void use(struct gq_cuda *c, struct gq_cuda_region *r, struct pinned *p)
+static void use_pinned(struct gq_cuda *c, struct gq_cuda_region *r, struct pinned *p)
 {
 	if (!is_known(c, r))
 		return;
@@ -160,7 +160,8 @@ static void use(struct gq_cuda *c, struct gq_cuda_region *r, struct pinned *p)
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-static void find(void *arg, RegionHandle handle, const void *base, uint64_t size, bool on_device)
+static void add_region(void *arg, RegionHandle handle, const void *base, uint64_t size,
+		       bool on_device)
 {
 	struct found *f = arg;
 
@@ -197,13 +198,13 @@ static int by_base(const void *a, const void *b)
 }
 
 /* What is there without pinning. @return false: nothing, so it has to be pinned. */
-static bool reach(struct gq_cuda *c, struct gq_cuda_region *r)
+static bool reach_unpinned(struct gq_cuda *c, struct gq_cuda_region *r)
 {
 	struct pinned *p = r->on_device ? NULL : find_pinned(r);
 
 	if (p != NULL)
-		use(c, r, p);
-	else if (!r->on_device && meets_pinned(r))
+		use_pinned(c, r, p);
+	else if (!r->on_device && overlaps_pinned(r))
 		r->error = GQ_CU_SUCCESS; /* for another queue, which may unpin it: in part */
 	else
 		return is_known(c, r) || r->on_device || r->error == GQ_CU_SUCCESS;
@@ -227,7 +228,7 @@ static void pin_all(struct gq_cuda *c, struct gq_cuda_region *r, size_t n, bool 
 		for (size_t k = i; k < next; k++) {
 			r[k].error = error;
 			if (p != NULL)
-				use(c, &r[k], p);
+				use_pinned(c, &r[k], p);
 		}
 		if (p != NULL)
 			unpin(c, p); /* unless it is used now */
@@ -256,7 +257,7 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 	if (result != GQ_CU_SUCCESS)
 		return gq__cuda_error(c->cu, "cuDeviceGetAttribute", result);
 	if (table != NULL)
-		gq__region_each(table, find, &f);
+		gq__region_each(table, add_region, &f);
 	if (f.out_of_memory) {
 		free(f.region);
 		return gq__fail(Q_ERR_NO_MEMORY,
@@ -264,7 +265,7 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 	}
 	gq__regions_unbind(c); /* first: what is pinned now may overlap what is to be pinned */
 	for (size_t i = 0; i < f.n; i++) {
-		if (!reach(c, &f.region[i])) {
+		if (!reach_unpinned(c, &f.region[i])) {
 			const struct gq_cuda_region r = f.region[i];
 
 			f.region[i] = f.region[to_pin];

@@ -302,7 +302,7 @@ static uint32_t break_even(const struct gq_primitives *m, uint32_t bytes)
 				   : (uint32_t)size;
 }
 
-static void say(struct gq_cuda *c)
+static void describe_choice(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
 
@@ -322,7 +322,7 @@ static void say(struct gq_cuda *c)
 void gq__transport_assume(struct gq_cuda *c)
 {
 	c->copy_from = c->q->cfg.transport == Q_TRANSPORT_COPY ? c->q->cfg.copy_from : UINT32_MAX;
-	say(c);
+	describe_choice(c);
 }
 
 bool gq__transport_choose(struct gq_cuda *c)
@@ -351,7 +351,7 @@ bool gq__transport_choose(struct gq_cuda *c)
 	gq__transport_assume(c);
 	if (cfg->transport == Q_TRANSPORT_AUTO) {
 		c->copy_from = break_even(&c->measured, bytes);
-		say(c);
+		describe_choice(c);
 	}
 	return true;
 }

@@ -32,7 +32,7 @@ bool gq__view_make(struct gq_cuda *c)
 				.slot_bytes = (uint32_t)gq_round_up(q->cfg.slot_bytes, 16),
 				.batch = c->info.granularity == 0 ? 32 : 1,
 				.scouts = DEFAULT_SCOUTS };
-	struct gq_counters counters = { .done_tail = q->start_pos, .uses = q->start_pos };
+	struct gq_counters counters = { .done_tail = q->start_pos, .pool_lead = q->start_pos };
 
 	gq__transport_plan(c);
 	grid.ch = q->ch;
