@@ -3,8 +3,10 @@
 #ifndef GPUQ_HOST_NVTX_CUDA_H
 #define GPUQ_HOST_NVTX_CUDA_H
 
-#include "device/cuda/driver/driver_api.h"
-
+/* As CUDA has them, and src/device/cuda/driver, which repeats some. */
+typedef int CUdevice;
+typedef struct CUctx_st *CUcontext;
+typedef struct CUstream_st *CUstream;
 typedef struct CUevent_st *CUevent;
 
 #endif /* GPUQ_HOST_NVTX_CUDA_H */
