@@ -42,7 +42,7 @@ static _Thread_local uint32_t depth;
 
 /* ---- failing --------------------------------------------------------------------------------- */
 
-static pid_t pid; /* of who called cuInit() */
+static pid_t pid; /* of the process that called cuInit() */
 
 static int count_down(const char *call)
 {
@@ -97,8 +97,8 @@ static int current_device(const char *call)
 	misuse(call, "a context that is not the driver's");
 }
 
-/* On a GPU this would wait for every kernel of the device's context; but in a broken one there is
- * none, as soon as those here have noticed. */
+/* On a GPU the call would wait for every kernel of the device's context. A broken context has none,
+ * as soon as the threads here have noticed. */
 static void would_wait_on(int device, const char *call)
 {
 	while (get(broken) != 0 && get(n_resident[device]) != 0)
@@ -500,8 +500,8 @@ static uint64_t device_clock_ns(void)
 	return (stands != 0 ? stands : host_clock_ns()) - CLOCK_BEHIND_NS;
 }
 
-/* A GPU's warps take no core from anybody. Who never naps, as a unit that is being measured, reads
- * the clock in every turn: now and then it gives way to the host's threads. */
+/* A GPU's warps take no core from the host's threads. A warp that never naps, as a unit that is
+ * being measured, reads the clock in every turn: here it gives way now and then. */
 static uint64_t warp_clock_ns(struct standin_warp *w)
 {
 	static _Thread_local uint32_t turn;
@@ -566,8 +566,8 @@ static void *run_warp(void *arg)
 	return NULL;
 }
 
-/* A copy in reads what lies between messages too, and a cancelled message's slot when it is the
- * next one's: races by design, of bytes that nobody then looks at. */
+/* A copy to the device reads what lies between messages, too, and the slot of a cancelled message
+ * when it is the next message's. These races are by design: the bytes are not looked at then. */
 __attribute__((noinline, no_sanitize("thread"))) static void read_raced(char *to, const char *from,
 									size_t bytes)
 {
@@ -957,7 +957,8 @@ static void carry(struct mappable *m, size_t i, uint32_t chance)
 	if (word == m->sent[i] || how == STANDIN_BAR1_LOST || chance % 4 == 0)
 		return; /* not yet */
 	m->sent[i] = word;
-	/* Who tests the mapping may be told that it is of no use only by one that is. */
+	/* The library tests the mapping with the line in front, so all words of that arrive: the
+	 * test must not fail on a mapping that is of use. */
 	if (how != STANDIN_BAR1_LOSSY || i * sizeof(word) < GQ_MIRROR_HEAD || chance / 4 % 8 != 0)
 		__atomic_store_n(&m->memory[i], word, __ATOMIC_RELAXED);
 }

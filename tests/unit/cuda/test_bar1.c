@@ -85,7 +85,7 @@ static void what_it_cannot_do_is_said(void **state)
 	refused(&cfg, "with bounded_messages no grid is resident");
 }
 
-/* Nobody gets it who has not asked for it. */
+/* A queue has this transport only if it asks for it. */
 static void it_is_chosen_only_by_name(void **state)
 {
 	QueueConfig cfg = bar1_config(8, 64);

@@ -95,7 +95,7 @@ static void what_is_wrong_with_the_device_is_said(void **state)
 
 /* ---- every driver call fails in turn --------------------------------------------------------- */
 
-/* The calls whose failure nobody could act on: what they give back is gone anyway. */
+/* Calls whose failure changes nothing: what they give back is gone anyway. */
 static bool gives_back(const char *call)
 {
 	return strncmp(call, "cuMemFree", 9) == 0 || strcmp(call, "cuModuleUnload") == 0 ||
@@ -279,7 +279,7 @@ static void a_context_that_dies_while_the_queue_is_idle_is_noticed(void **state)
 		nap_ms(1);
 	standin->break_context(0);
 
-	q = make_queue_from(&cfg); /* and by who only polls */
+	q = make_queue_from(&cfg); /* and a thread that only polls notices */
 	standin->break_context(700);
 	for (unsigned i = 0; q_poll_completions(q, NULL, 0, &n) != Q_ERR_CUDA; i++) {
 		assert_true(i < 100 * LONG_MS);
@@ -422,7 +422,7 @@ static void await_dozed(unsigned n)
 	}
 }
 
-/* With all four units inside a message. */
+/* When all four units are inside a message. */
 static void expect_pause_and_drain(GpuQueue *q)
 {
 	await_dozed(4);
@@ -602,7 +602,8 @@ static void *init_and_shut_down(void *cfg)
 	return NULL;
 }
 
-/* The other thread waits for its calibration, and then must not bring its grid back. */
+/* Another thread waits while this queue calibrates, and then must not bring the grid back of a
+ * queue that has failed. */
 static void a_queue_that_fails_to_start_is_left_alone(void **state)
 {
 	QueueConfig cfg = cuda_config(), copying = cfg;
@@ -622,13 +623,13 @@ static void a_queue_that_fails_to_start_is_left_alone(void **state)
 		assert_true(i < LONG_MS);
 		nap_ms(1);
 	}
-	standin->set(STANDIN_COPIES_HELD, 0); /* who frees memory waits for them */
+	standin->set(STANDIN_COPIES_HELD, 0); /* freeing memory waits for them */
 	pthread_join(failing, NULL);
 	pthread_join(other, NULL);
 	assert_int_equal(standin->live(), 0);
 }
 
-/* Units that were idle have left when the time was over, and must come back. */
+/* When the time was over, idle units had left already. They must come back. */
 static void a_departure_that_times_out_costs_no_unit(void **state)
 {
 	QueueConfig cfg = cuda_config();
@@ -711,7 +712,8 @@ static void a_child_forked_during_an_init_does_not_block(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
-/* Least of all can it wait for the thread that served the descriptor. @return as above. */
+/* The child has no thread that serves the descriptor, so it must not wait for one. @return as
+ * above. */
 static int touch_in_a_child(GpuQueue *q)
 {
 	QueueStats stats;

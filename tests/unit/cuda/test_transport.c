@@ -895,7 +895,8 @@ static void *bind_in_vain(void *arg)
 	return NULL;
 }
 
-/* The grid does not leave for two seconds; who sends by descriptor does not wait for it. */
+/* The grid does not leave for two seconds. A thread that sends by descriptor does not wait for it.
+ */
 static void a_binding_that_times_out_leaves_the_last_one(void **state)
 {
 	static uint8_t bytes[4096] __attribute__((aligned(16)));

@@ -9,9 +9,9 @@
 #include <stdbool.h>
 
 /*
- * The driver's entry points, opened and initialised by the first call and never closed (a library
- * that has threads of its own must not be unloaded). A failure is not kept: the next call tries
- * again. The environment variable GPUQ_LIBCUDA names another library; it is for tests.
+ * The driver's entry points. The first call opens and initialises the driver, which is never
+ * closed, as a library that has threads of its own must not be unloaded. After a failure the next
+ * call tries again. The environment variable GPUQ_LIBCUDA names another library; it is for tests.
  *
  * @return NULL, with q_last_error() set: no driver, too old (12.0 is needed), or it cannot start.
  */

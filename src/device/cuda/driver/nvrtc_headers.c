@@ -2,8 +2,8 @@
 /*
  * nvrtc_headers.c - the headers that a processor's source needs, inside the library.
  *
- * So that a source compiles at run time without the installed headers, and with those of this very
- * library. NVRTC has no system headers either; nvrtc/ has what these need of them.
+ * With them a source compiles at run time without the installed headers, and with those of this
+ * very library. NVRTC has no system headers either: nvrtc/ has what these headers need of them.
  *
  * nvrtc_headers.inc is made by cmake/GpuqDeviceHeaders.cmake, which has the list.
  */

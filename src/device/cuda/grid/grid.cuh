@@ -29,7 +29,7 @@ GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
 	for (uint32_t c = 0; c < n; c++) {
 		const uint64_t shut = gq_load_relaxed_device_u64(&k->cursor[c]);
 
-		/* [cursor.write] release: `park`, which whoever closes next writes next. */
+		/* [cursor.write] release: `park`, which the unit that closes next will write. */
 		gq_cas_acq_rel_device_u64(&k->cursor[c], shut, shut & ~GQ_CURSOR_CLOSED);
 	}
 }
@@ -37,10 +37,10 @@ GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
 /*
  * Leave, if the whole grid is idle. One lane.
  *
- * Closing the four cursors is the decision's lock and makes the claims stand still; if then as many
- * messages have completed as were claimed, no unit is inside one. LOOKING, then look again
- * ([sleep.look]): who publishes does so and then looks at `park` ([wake.look]), so that one of the
- * two sees the other. Whoever sees LOOKING waits for what comes of it.
+ * To close the four cursors is to take the decision's lock, and no unit can claim meanwhile. If as
+ * many messages have completed as were claimed, no unit is inside one. Then say LOOKING and look
+ * again ([sleep.look]). A publisher publishes and then looks at `park` ([wake.look]), so that one
+ * of the two sees the other. A publisher that sees LOOKING waits for the decision.
  */
 GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uint64_t launch)
 {
@@ -48,16 +48,16 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	uint32_t closed = 0;
 	bool gone = false;
 
-	/* Block 0 opens the cursors when it begins, and may begin after others have been idle for
-	 * long: what is closed before that would be opened again in the middle of the decision.
-	 * [cursor.read] acquire: its opening. (Acquiring loads are for the host's words alone,
-	 * so that the check of the PTX can tell.) */
+	/* Block 0 opens the cursors when it begins, and it may begin after other blocks have been
+	 * idle for long. A cursor closed before that would be opened again in the middle of the
+	 * decision. [cursor.read] acquire: block 0's opening. (It is no acquiring load: those are
+	 * for the host's words alone, so that the check of the PTX can tell them.) */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * GQ_BLOCKS)
 		return false;
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
 
-		/* [cursor.read] acquire: who decided before has written `park`. */
+		/* [cursor.read] acquire: the unit that decided before has written `park`. */
 		if ((open & GQ_CURSOR_CLOSED) != 0 ||
 		    !gq_cas_acq_rel_device_u64(&k->cursor[c], open, open | GQ_CURSOR_CLOSED))
 			break;
@@ -95,14 +95,15 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 		return false;
 	}
 	gq_store_relaxed_device_u64(&k->gone, launch);
-	/* [report.write] release: whoever launches the next grid finds all that this one did. */
+	/* [report.write] release: the host launches the next grid, which finds all that this one
+	 * did. */
 	gq_store_release_u64(&g->report->park, launch << GQ_PARK_BITS | GQ_PARK_GONE);
 	return true;
 }
 
 /* ---- over ------------------------------------------------------------------------------------ */
 
-/* Whether a launch of a bounded grid has served what it was launched for, or its time is over. */
+/* Whether a bounded grid has served what it was launched for, or its time is over. */
 GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_t passed,
 		       uint64_t until)
 {
@@ -111,7 +112,7 @@ GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_
 				      gq_clock_ns() - u->begun_ns >= g->bounded_ns);
 }
 
-/* What the cursors have passed, of all classes. */
+/* How many positions the cursors have passed, in all classes together. */
 GQ_DEV uint64_t gq_passed(const struct gq_grid *g)
 {
 	uint64_t passed = 0;
@@ -121,7 +122,7 @@ GQ_DEV uint64_t gq_passed(const struct gq_grid *g)
 	return passed;
 }
 
-/* The order names the last launch. Bounded ones before it may still wait in the stream. */
+/* The order names the last launch. Bounded launches before it may still wait in the stream. */
 GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
 {
 	return gq_pos_diff(depart, launch) >= 0;
@@ -130,9 +131,9 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
 /* ---- idle ------------------------------------------------------------------------------------ */
 
 /*
- * Few units look across PCIe without a pause, or an idle grid would fill the link with reads; the
- * others nap and look every now and then, and one of them takes over when a scout goes to work.
- * Only speed depends on it.
+ * Few units, the scouts, look across PCIe without a pause: if all did, an idle grid would fill the
+ * link with reads. The others nap and look now and then, and one of them becomes a scout when a
+ * scout goes to work. Only speed depends on this.
  */
 GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
@@ -182,9 +183,10 @@ GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns
 }
 
 /*
- * Acknowledge a pause and stand still until there are other orders. One lane. A grid that has
- * parked must not: the next one, already launched, waits for it to leave before it can acknowledge.
- * Nor one that is over, of which other units have left and will not acknowledge.
+ * Acknowledge a pause and stand still until there are other orders. One lane. If the grid has
+ * parked, the unit must not stand still: the next grid is launched already, and can acknowledge
+ * only when this one has left. If the grid is over, it must not either: other units have left and
+ * will not acknowledge.
  */
 GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uint64_t control,
 			   const struct gq_launch *launch)
@@ -221,7 +223,7 @@ GQ_DEV uint64_t gq_measure_releases(const struct gq_grid *g)
 
 	for (uint64_t i = 0; i < GQ_MEASURED; i++) {
 		gq_store_relaxed_u64(&g->report->scratch, i);
-		/* [report.write]: with nobody, timed */
+		/* [report.write]: only timed, no reader */
 		gq_store_release_u64(&g->report->measured_ns, i);
 	}
 	return (gq_clock_ns() - begun) / GQ_MEASURED;
@@ -315,8 +317,8 @@ GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t
 
 enum { GQ_STALL_NS = 1000000 };
 
-/* The grid's first unit, with nothing to do: has it been kept from running? Other processes' turns
- * on the GPU show so. */
+/* The grid's first unit has nothing to do. Count how often it was kept from running: this shows
+ * that other processes have had the GPU. */
 GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, uint64_t now)
 {
 	if (GQ_IS_LANE_0 && u->looked_ns != 0 && now - u->looked_ns > GQ_STALL_NS)
@@ -325,9 +327,10 @@ GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, ui
 }
 
 /*
- * How many looks at the mirror a unit may take after one across PCIe that has found nothing. It is
- * how old orders can get, and how late a message is whose hint was missed: 16 looks of about a
- * microsecond and as many naps of at most one. The first unit answers pings, which time it.
+ * How many looks at the mirror a unit may take after a look across PCIe that has found nothing.
+ * Orders can get as old as these looks take, and a message whose hint was missed is found as late:
+ * 16 looks of about a microsecond, and as many naps of at most one. The first unit takes one look
+ * only, as it answers pings, whose time is taken.
  */
 enum { GQ_HINTS = 16 };
 
@@ -339,7 +342,7 @@ GQ_DEV uint32_t gq_hints_until_look(const struct gq_grid *g, const struct gq_uni
 	return u->number == 0 ? 1 : GQ_HINTS;
 }
 
-/* Since when the unit has been idle; others' messages count, too. */
+/* Note since when the unit has been idle. A message that another unit claims ends that, too. */
 GQ_DEV void gq_count_idle(struct gq_unit *u, const struct gq_look *look, uint64_t now)
 {
 	if (u->idle_since_ns == 0 || look->passed != u->passed) {
@@ -348,7 +351,7 @@ GQ_DEV void gq_count_idle(struct gq_unit *u, const struct gq_look *look, uint64_
 	}
 }
 
-/* Nothing waits: answer, and leave or find out when to look again. */
+/* No message waits: answer a ping; then leave, or nap until it is time to look again. */
 GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 				const struct gq_look *look, uint64_t launch)
 {
@@ -371,9 +374,9 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 		gone = gq_try_park(g, look, launch);
 	if (gq_from_lane_0(gone) != 0)
 		return GQ_LEAVE;
-	/* Naps are far shorter than a stall, so that one in a nap counts, too. */
+	/* Naps are far shorter than a stall, so a stall during a nap is noticed, too. */
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
-	/* Who measures the unit would measure a nap, too. */
+	/* While the host measures the unit it does not nap: the nap would be measured, too. */
 	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since_ns;
 	while (!gq_idle(g, u, idle_ns))
 		;
@@ -383,7 +386,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 
 /* ---- a turn ---------------------------------------------------------------------------------- */
 
-/* What a unit remembers of the look that made it claim. */
+/* The unit goes to work: it keeps what it needs of the look that made it claim. */
 GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
 {
 	gq_stop_scouting(g, u);
@@ -395,9 +398,9 @@ GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const stru
 }
 
 /*
- * A turn that looks at the mirror. It can only claim one message, which is there as a whole, while
- * nothing else seems to wait; all else is for a look across PCIe, which comes after so many of
- * these, or next.
+ * A turn that looks at the mirror. It claims one message only if the message is there as a whole
+ * and nothing else seems to wait. All else is left to a look across PCIe, which comes next, or
+ * after as many of these turns as gq_hints_until_look() has said.
  */
 GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
 				uint32_t unit_in_block, const struct gq_launch *launch,
@@ -464,7 +467,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	u->ahead_ns = look.ahead_ns;
 	u->control = look.control;
 	*n = 0;
-	/* Lanes may read different clocks: lane 0's counts. */
+	/* Lanes may read different times: lane 0's counts. */
 	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
 	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) != 0)
 		return GQ_LEAVE;
@@ -473,7 +476,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
 		if (GQ_IS_LANE_0)
 			gq_stand_still(g, u, look.control, launch);
-		u->looked_ns = 0; /* to have been paused is no stall */
+		u->looked_ns = 0; /* a pause is no stall */
 		gq_sync_warp();
 		return GQ_NOTHING;
 	}
@@ -491,7 +494,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		gq_stage_whole(g, s, u, unit_in_block, &look);
 		return GQ_CLAIMED_WHOLE;
 	}
-	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* what was there comes first: CANCEL ends it */
+	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* not before what waits: CANCEL ends that */
 		return GQ_LEAVE;
 	return gq_have_nothing(g, u, &look, launch->number);
 }
@@ -536,7 +539,7 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 		gq_sync_block();
 		verdict = s->verdict;
 		n = s->slot;
-		gq_sync_block(); /* these two words belong to the next turn now */
+		gq_sync_block(); /* from here on the next turn may write these two words */
 		GQ_EACH_LANE(l)
 		slot[GQ_AT(l)] = n;
 		n = 1;
@@ -567,8 +570,8 @@ static void gpuq_grid(const struct gq_grid *g, struct gq_launch launch)
 }
 #else
 /*
- * Shows that other streams get through, and, if asked, says what the image is. A variable would not
- * do for that: those of a whole program are internal to it.
+ * Shows that other streams get through and, if asked, says what the image is. (A variable could not
+ * say it: the variables of a whole program are internal to it.)
  */
 extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
 {

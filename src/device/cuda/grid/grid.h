@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * grid.h - what host and resident grid share beyond the channel. Compiled by gcc, clang, nvcc and
- * NVRTC; docs/design.md, "The CUDA device", says who writes which word and why nothing is lost.
+ * NVRTC. docs/design.md, "The CUDA device", says which side writes which word and why nothing is
+ * lost.
  */
 #ifndef GPUQ_DEVICE_CUDA_GRID_H
 #define GPUQ_DEVICE_CUDA_GRID_H
@@ -10,16 +11,16 @@
 
 /* ---- in pinned host memory ------------------------------------------------------------------ */
 
-/* Written by the host; one line, which every look at the classes brings along. */
+/* Written by the host. It is one line, which every look at the classes reads along with them. */
 struct gq_orders {
 	uint64_t control; /* gq_control: a copy of the queue's ([control.write], [control.read]) */
-	/* this launch, and those before it, leave between two messages ([control.write],
-	 * [control.read]) */
+	/* the launch of this number, and those before it, leave between two messages
+	 * ([control.write], [control.read]) */
 	uint64_t depart;
 	uint64_t ping; /* number << GQ_PING_BITS | gq_ping | GQ_PING_STAY; the first unit answers */
 	uint64_t ahead_ns; /* CLOCK_MONOTONIC less the device's clock, modulo 2^64 */
 	uint64_t ping_arrival;
-	uint64_t failed; /* the device has: what is awaited of it does not come */
+	uint64_t failed; /* the device has failed: nothing that units wait for comes any more */
 	uint64_t reserved[10];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_orders) == GQ_LINE, "a line of the GPU's");
@@ -42,25 +43,26 @@ enum gq_ping {
 enum gq_park {
 	GQ_PARK_RUNNING = 0,
 	GQ_PARK_LOOKING = 1, /* nothing can be claimed; the second look is under way */
-	GQ_PARK_GONE = 2, /* it found nothing: the grid leaves, who publishes launches the next */
+	GQ_PARK_GONE = 2,    /* it found nothing: the grid leaves, a publisher launches the next */
 };
 #define GQ_PARK_BITS 2u
 
 /* Written by the grid. */
 struct gq_report {
 	uint64_t park; /* launch << GQ_PARK_BITS | gq_park; written by one unit at a time */
-	/* the launch, all of whose blocks run ([report.write], [report.read]) */
+	/* the last launch whose blocks all run ([report.write], [report.read]) */
 	uint64_t resident;
 	uint64_t pong;        /* the last ping answered ([report.write], [report.read]) ... */
 	uint64_t pong_ns;     /* ... and the device's clock then */
 	uint64_t measured_ns; /* ... and what it asked for */
-	uint64_t stalls;      /* times the first unit, with nothing to do, stood still for long */
-	uint64_t scratch;     /* to measure stores with; echoes */
+	uint64_t stalls;  /* how often the first unit, with nothing to do, was kept from running */
+	uint64_t scratch; /* to measure stores with; echoes */
 	uint64_t reserved[9];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");
 
-/* The message that one place of the grid is processing; for who finds it dead or hung. */
+/* The message that one place of the grid is processing: the host reads it when the grid is dead or
+ * a message hangs. */
 struct gq_journal {
 	uint64_t msg_id;   /* 0: none */
 	uint64_t since_ns; /* device's clock */
@@ -68,16 +70,15 @@ struct gq_journal {
 
 /* ---- in device memory ------------------------------------------------------------------------ */
 
-/* Touched by the grid only while one is there; survives from launch to launch. */
+/* While a grid is there only the grid touches it. It survives from launch to launch. */
 struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES]; /* next position << 1 | closed */
 	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
 	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
 	uint64_t gone;                         /* the launch that has parked */
 	GQ_ALIGNED(GQ_LINE) uint64_t scouts;   /* units that look without a pause, but the first */
-	/* The pool position of the next message less the positions passed: by it a unit guesses
-	 * which slot the next message will be in. Wrong now and then, at the cost of a round trip.
-	 */
+	/* The pool position of the next message less the positions passed. With it a unit guesses
+	 * which slot the next message will be in. A wrong guess costs a round trip. */
 	GQ_ALIGNED(GQ_LINE) uint64_t pool_lead;
 	/* The last batch of copies that has arrived ([copy.arrive], [copy.await]); written by the
 	 * driver's copy stream.
@@ -95,7 +96,7 @@ struct gq_grid {
 	struct gq_orders *orders;
 	struct gq_report *report;
 	struct gq_counters *counters;
-	/* one a block: the control word it stands still for ([ack.write], [ack.read]) */
+	/* one a unit: the control word that it stands still for ([ack.write], [ack.read]) */
 	uint64_t *ack;
 	struct gq_journal *journal; /* one a place */
 	uint8_t *

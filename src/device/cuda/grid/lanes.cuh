@@ -49,7 +49,8 @@ struct alignas(16) gq_wide {
 	uint64_t a, b;
 };
 
-/* Racy by design, which ThreadSanitizer need not see: what is read is believed only if sealed. */
+/* The read races by design, so ThreadSanitizer is not to see it: what is read is believed only if
+ * its seal fits. */
 __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(const gq_wide *at)
 {
 	gq_wide v;
@@ -64,7 +65,8 @@ __attribute__((noinline, no_sanitize("thread"))) static uint64_t gq_read_hint(co
 	return __atomic_load_n(at, __ATOMIC_ACQUIRE); /* [hint.read] */
 }
 
-/* A hint has been believed: it must be true, and ThreadSanitizer may know what it has shown. */
+/* A hint has been believed. Check that it is true; the acquire tells ThreadSanitizer what it has
+ * shown. */
 GQ_DEV void gq_witness(const uint64_t *entry, uint64_t word)
 {
 	if (gq_load_acquire_u64(entry) != word) /* [message.claim] */
@@ -105,7 +107,7 @@ GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
 	return votes;
 }
 
-/* What lane 0 has; the others' is not looked at. */
+/* The value that lane 0 has. Those of the other lanes are not looked at. */
 GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 {
 	return value;
@@ -148,7 +150,8 @@ GQ_DEV uint64_t gq_clock_ns(void)
 	return now;
 }
 
-/* A plain load that stays where it is written, ahead of what it is to overlap with. */
+/* A plain load. The compiler keeps it where it is written: before the loads it is to overlap with.
+ */
 GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
 {
 	gq_wide v;

@@ -9,7 +9,7 @@
 
 /* ---- a block and its units ------------------------------------------------------------------- */
 
-/* What a message's header says, in a message that came with the look. */
+/* The header of a message that came with the look. */
 struct gq_header {
 	uint64_t id, tag;
 	uint32_t len, opcode;
@@ -24,7 +24,7 @@ struct gq_shared {
 	uint32_t verdict, slot;          /* Q_PER_BLOCK: what the first warp has found for all */
 };
 
-/* What becomes of a turn of the loop. */
+/* How a turn of the loop ended. */
 enum gq_verdict {
 	GQ_CLAIMED,
 	GQ_CLAIMED_WHOLE, /* one message, which came with the look: staged and decided */
@@ -174,8 +174,8 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 }
 
 /*
- * The same of the mirror, all of it in device memory: what is published, if no hint has been
- * missed, and the next message. The orders are those of the unit's last look across PCIe.
+ * A look at the mirror, which is in device memory: the same entries and the next message, but for
+ * what no hint has arrived of. The orders are those of the unit's last look across PCIe.
  */
 GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struct gq_look *look)
 {
@@ -214,8 +214,8 @@ GQ_DEV uint32_t gq_leading(uint32_t votes, uint32_t max)
 	return n;
 }
 
-/* The class that is served next, as gq_claim() chooses; `waits` has a bit for each with something.
- */
+/* The class that is served next, chosen as gq_claim() does. `waits` has a bit for each class in
+ * which a message waits. */
 GQ_DEV uint32_t gq_next_class(const struct gq_ageing *ageing, uint32_t waits)
 {
 	uint32_t c = 0;
@@ -305,7 +305,8 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	}
 	if (GQ_IS_LANE_0) {
 		GQ_WINDOW();
-		/* Relaxed, as in gq_claim_from(). Fails on a closed cursor: none we saw was. */
+		/* Relaxed, as in gq_claim_from(). It fails on a cursor that has been closed since
+		 * the look, when none was. */
 		ours = n != 0 && gq_cas_relaxed_device_u64(&g->counters->cursor[c], cursor,
 							   cursor + 2 * (uint64_t)n);
 		if (ours)
@@ -316,7 +317,7 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	GQ_EACH_LANE(l)
 	slot[GQ_AT(l)] = (uint32_t)(word[GQ_AT(l)] & g->ch.slot_mask);
 	*use = gq_word_ring_value(r, gq_from(word, 0));
-	/* What one lane acquired another reads, and a shuffle orders no memory. */
+	/* Another lane reads what this one acquired, and a shuffle orders no memory. */
 	gq_sync_warp();
 	return n;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * message.cuh - messages that a unit has claimed: brought over, decided on, processed, completed.
+ * message.cuh - what a unit does with the messages it has claimed: it brings them over, decides on
+ * them, processes and completes them.
  *
  * A unit works on `batch` messages at once: a warp of Q_PER_THREAD on up to 32, one a lane; the
  * others on one. Its places (staging memory, journal) are numbered from unit * batch on.
@@ -21,7 +22,8 @@ GQ_DEV uint8_t *gq_stage(const struct gq_grid *g, uint32_t place)
 
 enum { GQ_IN_FLIGHT = 8 }; /* loads across PCIe that a thread has under way at once */
 
-/* All threads of the unit copy together, 16 bytes each; up to 15 bytes beyond `len` come along. */
+/* All threads of the unit copy together, 16 bytes each. Up to 15 bytes beyond `len` are copied too.
+ */
 GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t rank, uint32_t step)
 {
 	gq_wide *to_wide = (gq_wide *)(void *)to;
@@ -61,8 +63,8 @@ struct gq_message {
 	bool in_place; /* where the processor reads it: nothing to bring over */
 };
 
-/* Where there are several messages, each lane has its own place, decision and completion; where
- * there is one, the unit's first thread sees to it. */
+/* If a unit has several messages, each lane has a place of its own, decides and completes. If it
+ * has one, the unit's first thread does. */
 #if Q_GRANULARITY == 0
 #define GQ_PLACE(l)      (l)
 #define GQ_IS_MINE(l, n) ((l) < (n))
@@ -73,7 +75,7 @@ struct gq_message {
 #define GQ_SEES_TO(l, n) ((void)(n), GQ_COPY_RANK(l) == 0)
 #endif
 
-/* A message has been claimed, of which `place` is the unit's and `at` the block's. */
+/* A message has been claimed. `place` is its place in the grid, `at` in the block. */
 GQ_DEV void gq_begin_message(const struct gq_grid *g, struct gq_shared *s, uint32_t place,
 			     uint32_t at, uint64_t id, uint64_t now)
 {
@@ -83,7 +85,7 @@ GQ_DEV void gq_begin_message(const struct gq_grid *g, struct gq_shared *s, uint3
 	s->status[at] = 0;
 }
 
-/* Let all units know how far producers' ids have got beyond the positions passed. */
+/* Tell all units how far the ids are ahead of the positions passed. */
 GQ_DEV void gq_learn_pool_lead(const struct gq_grid *g, const struct gq_unit *u, uint64_t id)
 {
 	const uint64_t pool_lead = (id >> g->pool.shift) - u->passed;
@@ -176,8 +178,8 @@ GQ_DEV void gq_stage_whole(const struct gq_grid *g, struct gq_shared *s, const s
 
 /* ---- messages claimed ------------------------------------------------------------------------ */
 
-/* Wait until the copy engine has brought the message: soon. @return false: the device has failed.
- */
+/* Wait until the copy engine has brought the message, which takes microseconds. @return false: the
+ * device has failed. */
 GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
 {
 	/* [copy.await] acquire: the copied bytes. */
@@ -190,15 +192,18 @@ GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
 	return true;
 }
 
-/* Bring the messages over and decide on them. */
+/*
+ * Bring the messages over and decide on them. This is one function, and a long one, because all its
+ * loads across PCIe are to be under way at the same time: what needs their values comes behind
+ * them.
+ */
 GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct gq_unit *u,
 		     uint32_t unit_in_block, const uint32_t (&slot)[GQ_OWN], uint32_t n,
 		     struct gq_message (&m)[GQ_OWN])
 {
 	const uint32_t first = u->number * g->batch;
-	/* Read again, with the messages: what is claimed after a stop gave up must not start.
-	 * [control.read].
-	 */
+	/* [control.read]: read again, with the messages: no message that is claimed after a stop
+	 * has given up may start. */
 	const uint64_t control = gq_load_relaxed_u64(&g->orders->control);
 
 	GQ_EACH_LANE(l)
@@ -250,8 +255,8 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		} else if (mine->in_place) {
 			mine->payload =
 				g->copied + slot[GQ_AT(l)] * g->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-			/* The others wait at the unit's barrier. What has not come must not be run:
-			 * the message has ended FAILED already. */
+			/* The unit's other threads wait at its barrier. A message that has not come
+			 * must not be run: the host has ended it FAILED already. */
 			if (GQ_SEES_TO(l, n) && outcome == 0 && !gq_await_arrival(g, arrival))
 				s->decided[unit_in_block * 32 + GQ_PLACE(l)] = GQ_OUTCOME_FAILED;
 		}
@@ -276,7 +281,7 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 #endif
 }
 
-/* The same for one that came with the look. */
+/* The same for a message that came with the look, which is staged and decided on already. */
 GQ_DEV void gq_find_staged(const struct gq_grid *g, const struct gq_shared *s,
 			   const struct gq_unit *u, uint32_t unit_in_block, uint32_t n,
 			   struct gq_message (&m)[GQ_OWN])
@@ -301,7 +306,8 @@ GQ_DEV void gq_find_staged(const struct gq_grid *g, const struct gq_shared *s,
 
 enum { GQ_SEALED_PIECES = 2 }; /* of a sealed result a lane moves */
 
-/* Whether the processor has said that it writes nothing but its result. */
+/* Whether a completion needs a fence. Not if the processor has said that it writes nothing but its
+ * result. */
 #if defined(Q_RESULT_ONLY)
 #define GQ_FENCED false
 #else

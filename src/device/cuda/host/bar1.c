@@ -2,14 +2,14 @@
 /*
  * bar1.c - device memory that the CPU writes: the mirror of class entries and short messages.
  *
- * Stores through a mapping of the GPU's BAR1 are posted, and a unit that waits looks at its own
- * memory instead of across PCIe. All that is written here is a hint that proves itself (an entry's
- * word by its position, a slot by its seal); the queue is the one in pinned memory, and who misses
- * a hint finds the message there. So it does not matter in what order, or whether, the stores
- * arrive. docs/memory-model.md has the argument.
+ * The CPU's stores through a mapping of the GPU's BAR1 are posted, and a unit that waits looks at
+ * its own memory instead of across PCIe. All that is written here is a hint that proves itself: an
+ * entry's word by its position, a slot by its seal. The queue itself is in pinned memory, where a
+ * unit that misses a hint finds the message. So it does not matter in what order, or whether, the
+ * stores arrive. docs/memory-model.md has the argument.
  *
- * The mapping is the driver's: a dma-buf of the allocation, mapped as a file. Nothing is ever read
- * through it, which would take a round trip a word.
+ * The driver gives the mapping: a dma-buf of the allocation, mapped as a file. The CPU never reads
+ * through it, as each word would take a round trip.
  */
 #include "device/cuda/host/bar1.h"
 
@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define BAR1_PAGE   ((size_t)65536)      /* the GPU's, and a multiple of the CPU's */
-#define PATIENCE_NS UINT64_C(1000000000) /* for what takes microseconds */
+#define PATIENCE_NS UINT64_C(1000000000) /* for an answer that takes microseconds */
 
 static bool refuse(const char *why)
 {
@@ -40,7 +40,8 @@ static bool refuse(const char *why)
 static int export_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 {
 	int fd = -1;
-	/* The flag is of CUDA 12.8, and of GPUs that have another way than PCIe. */
+	/* Drivers from CUDA 12.8 on know the flag. It matters where the CPU reaches the GPU by
+	 * another way than PCIe, too. */
 	int result = c->cu->cuMemGetHandleForAddressRange(&fd, at, bytes, GQ_CU_RANGE_DMA_BUF_FD,
 							  GQ_CU_RANGE_MAPPED_BY_PCIE);
 
@@ -67,7 +68,7 @@ static bool map_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 		mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		why = errno;
 	}
-	gq_sys_close(fd); /* the mapping keeps what it needs */
+	gq_sys_close(fd); /* the mapping stays */
 	if (mapped == MAP_FAILED) {
 		gq__failf(Q_ERR_UNSUPPORTED,
 			  "transport is 3 (bar1); allowed: 0 (auto), 1 (pull), 2 (copy): %zu bytes "
@@ -76,14 +77,14 @@ static bool map_memory(struct gq_cuda *c, CUdeviceptr at, size_t bytes)
 			  bytes, strerror(why));
 		return false;
 	}
-	/* A child that lives on would keep the device's memory allocated. */
+	/* A child process that inherited the mapping would keep the device's memory allocated. */
 	madvise(mapped, bytes, MADV_DONTFORK);
 	c->mapped = mapped;
 	c->mapped_bytes = bytes;
 	return true;
 }
 
-/* Whole lines, so that the core combines their words into one write each. */
+/* Write whole lines, so that the core combines the words of each into one write. */
 static void write_lines(void *to, const void *from, size_t bytes)
 {
 	const uint64_t *word = from;
@@ -92,12 +93,12 @@ static void write_lines(void *to, const void *from, size_t bytes)
 	for (size_t i = 0; i < bytes / sizeof(*word); i++) {
 		if (i % (GQ_MIRROR_LINE / sizeof(*word)) == 0)
 			GQ_WINDOW();
-		/* `cancel` and `armed` may change meanwhile. */
+		/* Other threads may change `cancel` and `armed` meanwhile. */
 		gq_store_relaxed_u64(&to_word[i], gq_load_relaxed_u64(&word[i]));
 	}
 }
 
-/* No hint is there yet, as in the rings. */
+/* Write the rings' entries as they are at the start: no message is there. */
 static void empty_hints(const struct gq_channel *ch)
 {
 	for (uint32_t i = 0; i < GQ_CLASSES; i++)
@@ -106,7 +107,7 @@ static void empty_hints(const struct gq_channel *ch)
 	gq_push_stores();
 }
 
-/* The rings' copy, and behind it the slots'. */
+/* Allocate and map the copy of the rings and, behind it, that of the slots. */
 static bool make_mirror(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
@@ -117,7 +118,7 @@ static bool make_mirror(struct gq_cuda *c)
 		     bytes = gq_round_up(slots + capacity * stride, BAR1_PAGE);
 	CUdeviceptr base;
 
-	/* No driver promises where a page begins. */
+	/* The driver does not promise that an allocation begins at a page. */
 	if (!gq__cuda_allocate(c, &c->mirrored, bytes + BAR1_PAGE, "messages that the CPU writes"))
 		return false;
 	base = gq_round_up(c->mirrored, BAR1_PAGE);
@@ -181,7 +182,7 @@ static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 	return true;
 }
 
-/* The grid echoes lines, one by one, that come whole. */
+/* The grid echoes each line that has come whole, one after the other. */
 bool gq__bar1_test(struct gq_cuda *c)
 {
 	const uint64_t key = c->q->ch.seal_key, ping = gq__ping_post(c, GQ_PING_MIRROR);

@@ -91,7 +91,8 @@ static bool find_device(struct gq_cuda *c)
 	return true;
 }
 
-/* Source becomes an image. It takes seconds: not while others' grids are away. */
+/* Compile the source to an image. This takes seconds, so it must not happen while the grids of
+ * other queues are away. */
 static bool compile_source(struct gq_cuda *c)
 {
 	struct gq_processor *p = &c->q->processor;
@@ -123,7 +124,8 @@ bool gq__open_find(struct gq_cuda *c)
 
 static const char *const granularity_names[] = { "thread", "warp", "block" };
 
-/* The image of the granularity asked for; zero means that of the image, if there is only one. */
+/* The image of the granularity that is asked for. Zero asks for Q_PER_THREAD or, if the processor
+ * has no such image, for the next one that it has. */
 static const void *choose_image(GpuQueue *q)
 {
 	const struct gq_processor *p = &q->processor;
@@ -159,8 +161,8 @@ bool gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info)
 		  NULL);
 }
 
-/* Ask the image what it is, and the device for its clock. Not beside a grid: lazy loading may make
- * a first launch wait for every kernel of the context. */
+/* Ask the image what it is, and the device what its clock shows. No grid may be resident: with lazy
+ * loading the first launch may wait for every kernel of the context. */
 static bool ask_image(struct gq_cuda *c, struct gq_image_info *info)
 {
 	uint64_t asked = 0;
@@ -201,7 +203,7 @@ static bool find_kernels(struct gq_cuda *c)
 static bool load_image(struct gq_cuda *c, const void *image)
 {
 	const char *name = c->q->processor.name;
-	static char log[1024]; /* of one queue at a time, as no other is loaded meanwhile */
+	static char log[1024]; /* under the lock that gq__quiet_begin() takes */
 	int options[] = { GQ_CU_JIT_ERROR_LOG_BUFFER, GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
 	void *values[] = { log, gq_cuda_pointer(sizeof(log)) };
 	int result;
@@ -246,7 +248,8 @@ static bool load_image(struct gq_cuda *c, const void *image)
 	return true;
 }
 
-/* How many blocks: one a multiprocessor unless configured, all of them resident at once. */
+/* How many blocks the grid has: one for each multiprocessor unless cfg.consumers says another
+ * number. All of them must be resident at once. */
 static bool size_grid(struct gq_cuda *c)
 {
 	QueueConfig *cfg = &c->q->cfg;

@@ -2,9 +2,9 @@
 /*
  * regions.c - descriptors on a GPU: where it finds the bytes of a bound table's regions.
  *
- * Looked up once, when the table is bound: device memory, and memory that is pinned already, as it
- * is; other memory is pinned, for which no grid may be resident. A region registered later is not
- * known until the table is bound again.
+ * Each region is looked up once, when the table is bound. Device memory and memory that is pinned
+ * already are used as they are. Other memory is pinned then, for which no grid may be resident. A
+ * region that is registered later is not known until the table is bound again.
  */
 #include "device/cuda/host/regions.h"
 
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Memory that we have pinned, for all queues of the process that need it. */
+/* Memory that libgpuq has pinned, for all queues of the process that need it. */
 struct pinned {
 	struct pinned *next;
 	uintptr_t base, end;
@@ -32,9 +32,9 @@ struct gq_cuda_region {
 	RegionHandle handle;
 	uintptr_t base, end;
 	bool on_device;
-	CUdeviceptr address; /* of `base`; 0: cannot be reached */
-	int error;           /* then: the driver's; 0: only part of it can */
-	struct pinned *pin;  /* if we have pinned it */
+	CUdeviceptr address; /* of `base`; 0: the GPU cannot reach it, or not all of it */
+	int error;           /* then: the driver's error; 0: the GPU reaches part of it */
+	struct pinned *pin;  /* if libgpuq has pinned it */
 };
 
 struct found {
@@ -59,9 +59,9 @@ static int find_address(struct gq_cuda *c, uintptr_t byte, bool on_device, CUdev
 }
 
 /*
- * Whether the driver knows the memory, as that of this device or as pinned. Its first byte and its
- * last are asked for: what somebody else has pinned may end anywhere. A hole between two pieces is
- * not found out.
+ * Whether the driver knows the memory: as this device's, or as pinned. It is asked for the first
+ * byte and for the last, as memory that others have pinned may end anywhere. A hole between the two
+ * is not found.
  * @return false: none of it, or (with `error` 0) not all
  */
 static bool is_known(struct gq_cuda *c, struct gq_cuda_region *r)
@@ -84,7 +84,7 @@ static bool is_known(struct gq_cuda *c, struct gq_cuda_region *r)
 
 /* ---- pinning --------------------------------------------------------------------------------- */
 
-/* What we have pinned and holds all of it. */
+/* The memory pinned by libgpuq that holds all of the region; NULL: none does. */
 static struct pinned *find_pinned(const struct gq_cuda_region *r)
 {
 	struct pinned *p = all_pinned;
@@ -94,7 +94,7 @@ static struct pinned *find_pinned(const struct gq_cuda_region *r)
 	return p;
 }
 
-/* Whether we have pinned some of it. */
+/* Whether libgpuq has pinned part of it. */
 static bool overlaps_pinned(const struct gq_cuda_region *r)
 {
 	const struct pinned *p = all_pinned;
@@ -129,7 +129,7 @@ static int register_memory(struct gq_cuda *c, struct pinned *p, bool may_read_on
 	return error;
 }
 
-/* With one user. @return NULL, and the driver's error. */
+/* Pin it, with one user so far. @return NULL, and the driver's error. */
 static struct pinned *pin(struct gq_cuda *c, uintptr_t base, uintptr_t end, bool may_read_only,
 			  int *error)
 {
@@ -197,7 +197,8 @@ static int by_base(const void *a, const void *b)
 	return x->base < y->base ? -1 : x->base > y->base;
 }
 
-/* What is there without pinning. @return false: nothing, so it has to be pinned. */
+/* Find the region where it can be reached without pinning it.
+ * @return false: it has to be pinned */
 static bool reach_unpinned(struct gq_cuda *c, struct gq_cuda_region *r)
 {
 	struct pinned *p = r->on_device ? NULL : find_pinned(r);
@@ -205,13 +206,14 @@ static bool reach_unpinned(struct gq_cuda *c, struct gq_cuda_region *r)
 	if (p != NULL)
 		use_pinned(c, r, p);
 	else if (!r->on_device && overlaps_pinned(r))
-		r->error = GQ_CU_SUCCESS; /* for another queue, which may unpin it: in part */
+		r->error = GQ_CU_SUCCESS; /* part of it, for another queue, which may unpin that */
 	else
 		return is_known(c, r) || r->on_device || r->error == GQ_CU_SUCCESS;
 	return true;
 }
 
-/* Pin by whole pages; regions that have one in common together. `r` is by base. */
+/* Pin whole pages. Regions that have a page in common are pinned together. `r` is sorted by base.
+ */
 static void pin_all(struct gq_cuda *c, struct gq_cuda_region *r, size_t n, bool may_read_only)
 {
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -231,7 +233,7 @@ static void pin_all(struct gq_cuda *c, struct gq_cuda_region *r, size_t n, bool 
 				use_pinned(c, &r[k], p);
 		}
 		if (p != NULL)
-			unpin(c, p); /* unless it is used now */
+			unpin(c, p); /* for good only if no region uses it */
 	}
 }
 
@@ -245,7 +247,7 @@ void gq__regions_unbind(struct gq_cuda *c)
 	c->regions = 0;
 }
 
-/* No grid is resident. In our context. If this fails all is as it was. */
+/* In the queue's context, no grid resident. After a failure all is as it was. */
 static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 {
 	struct found f = { 0 };
@@ -263,7 +265,8 @@ static QueueStatus bind(struct gq_cuda *c, RegionTable *table)
 		return gq__fail(Q_ERR_NO_MEMORY,
 				"out of memory: the addresses of the regions bound");
 	}
-	gq__regions_unbind(c); /* first: what is pinned now may overlap what is to be pinned */
+	/* First, as what is pinned now may overlap what is to be pinned. */
+	gq__regions_unbind(c);
 	for (size_t i = 0; i < f.n; i++) {
 		if (!reach_unpinned(c, &f.region[i])) {
 			const struct gq_cuda_region r = f.region[i];
@@ -315,7 +318,8 @@ const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const vo
 	char why[160] = "only part of it is pinned (for another queue, or by the application) or "
 			"the GPU's";
 
-	/* Not by its address alone: another region may have been there when the table was bound. */
+	/* Compare more than the address: another region may have been there when the table was
+	 * bound. */
 	if (r == NULL || r->handle.generation != d->region.generation || begin < r->base ||
 	    begin > r->end || d->length > r->end - begin) {
 		gq__fail(Q_ERR_UNSUPPORTED, "the region was registered after q_bind_regions(): "

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* Pinned host memory that host and grid share, but for rings, slots and results. */
+/* The pinned host memory that host and grid share beside rings, slots and results. */
 struct gq_link {
 	struct gq_orders orders;
 	struct gq_report report;
@@ -52,7 +52,7 @@ struct gq_cuda_region;
 struct gq_cuda {
 	const struct gq_cu *cu;
 	GpuQueue *q;
-	uint64_t generation; /* as the queue's, but also once it has failed */
+	uint64_t generation; /* of the process that made the queue: see gq__generation */
 	CUdevice device;
 	uint32_t sms, capability; /* 90 is compute capability 9.0 */
 	CUcontext context;        /* the primary one */
@@ -60,10 +60,12 @@ struct gq_cuda {
 	CUfunction kernel, canary;
 	CUstream stream, canary_stream;
 	struct gq_image_info info;
+	/* A unit claims messages: a warp or, with Q_PER_BLOCK, a block. A place holds one message
+	 * that is being processed: a unit has `grid.batch` of them. */
 	uint32_t blocks, units, places;
 	CUdeviceptr grid, counters, staging, user;
 	CUstream copy_stream; /* NULL: nothing is copied */
-	CUdeviceptr copied;   /* as large as the slots, which it holds the payloads of */
+	CUdeviceptr copied;   /* as large as the slots: copies of their payloads */
 	/* Transport BAR1: device memory and the CPU's mapping of it; 0: not used. */
 	CUdeviceptr mirrored, hints, mirror; /* as allocated; as the grid's channel has them */
 	void *mapped;
@@ -75,8 +77,8 @@ struct gq_cuda {
 	uint64_t *ack;              /* in link */
 	uint64_t ahead_ns;          /* CLOCK_MONOTONIC less the device's clock, at first ... */
 	uint64_t ahead_error_ns;    /* ... and by how much orders.ahead_ns may have been wrong */
-	uint64_t
-		trip_ns; /* of the clock's questions: the shortest, forgotten slowly; 0: none yet */
+	/* The shortest round trip of a question about the clock, forgotten slowly; 0: none yet. */
+	uint64_t trip_ns;
 	struct gq_primitives measured;
 	bool is_being_measured;
 
@@ -93,13 +95,13 @@ struct gq_cuda {
 	uint64_t copies; /* batches handed to the copy stream; under copy_lock */
 
 	/* A bounded grid; under the lock. */
-	uint64_t covered; /* positions, of all classes, up to which launches serve */
+	uint64_t covered; /* the position, of all classes together, up to which launches serve */
 
-	/* The regions bound, by id; written while none is in use. */
+	/* The regions bound, sorted by id; written while no message by descriptor is inside. */
 	struct gq_cuda_region *region;
 	size_t regions;
 
-	struct gq_cuda *next; /* among those that have a grid */
+	struct gq_cuda *next; /* in the list of queues that have a grid: quiet.c */
 };
 
 static inline struct gq_cuda *gq_cuda_of(const GpuQueue *q)

@@ -2,11 +2,11 @@
 /*
  * transport.c - how messages get to the grid.
  *
- * All are written into pinned slots, and sealed if they are short: a unit that waits for the next
+ * All messages are written into pinned slots. Short ones are sealed: a unit that waits for the next
  * message reads its slot along with the ring entry, and needs no second round trip if the seal is
- * right. Longer ones it pulls once it has claimed them. Those of `copy_from` bytes and more the
- * copy engine brings into device memory meanwhile: the message says behind which batch of copies it
- * is, and the unit waits until the copy stream has written that number. With transport BAR1 the CPU
+ * right. A unit pulls longer ones once it has claimed them. Messages of `copy_from` bytes and more
+ * the copy engine brings into device memory: such a message says which batch of copies it is in,
+ * and the unit waits until the copy stream has written that number. With transport BAR1 the CPU
  * also writes entries and short messages into device memory: see bar1.c. docs/design.md has the
  * argument.
  */
@@ -32,7 +32,7 @@ enum {
 	MEASURED_BYTES = GQ_PULL_BYTES,
 	ROUNDS = 3,
 };
-#define PATIENCE_NS     UINT64_C(200000000) /* for what takes microseconds */
+#define PATIENCE_NS     UINT64_C(200000000) /* for an answer that takes microseconds */
 #define COPY_TIMEOUT_NS UINT64_C(5000000000)
 
 static uint64_t draw_key(void)
@@ -51,7 +51,8 @@ void gq__transport_plan(struct gq_cuda *c)
 
 	q->ch.seal_key = draw_key();
 	q->ch.ahead_bytes = slot < AHEAD_BYTES ? slot : AHEAD_BYTES;
-	/* A trace's stamps are plain memory: every completion has to release them. */
+	/* A trace's stamps are plain memory, which every completion has to release. A sealed one
+	 * releases nothing. */
 	q->ch.sealed_bytes = q->ch.stamps != NULL ? 0 : SEALED_BYTES;
 }
 
@@ -90,8 +91,8 @@ bool gq__transport_prepare(struct gq_cuda *c)
 	return true;
 }
 
-/* Nobody has waited for the copy of a message that was not processed. A second attempt is all there
- * is to giving back. */
+/* The copy of a message that was not processed may still be under way. Memory has to be given back
+ * now or never, so a failing call is tried a second time. */
 void gq__transport_settle(struct gq_cuda *c)
 {
 	if (c->copy_stream != NULL && c->cu->cuStreamSynchronize(c->copy_stream) != GQ_CU_SUCCESS)
@@ -120,7 +121,7 @@ static CUdeviceptr copied_at(const struct gq_cuda *c, uint32_t index)
 	return c->copied + index * c->q->ch.slot_stride + GQ_PAYLOAD_OFFSET;
 }
 
-/* A run of slots that lie one behind the other; what is between their payloads comes along. */
+/* A run of slots that lie one behind the other. What lies between their payloads is copied too. */
 struct run {
 	uint32_t first, last;
 	size_t bytes; /* from the first one's payload on */
@@ -133,7 +134,8 @@ static int copy_run(const struct gq_cuda *c, const struct run *run)
 					c->copy_stream);
 }
 
-/* Whether the slot was made part of the run: it is the next, and little else comes along. */
+/* Make the slot part of the run, if it is the next one and little is copied in between.
+ * @return whether it was */
 static bool join_run(const struct gq_cuda *c, struct run *run, uint32_t index, uint32_t len)
 {
 	const size_t bytes = (index - run->first) * c->q->ch.slot_stride;
@@ -145,7 +147,7 @@ static bool join_run(const struct gq_cuda *c, struct run *run, uint32_t index, u
 	return true;
 }
 
-/* The calls that bring `n` messages over; a message that is not COPIED is passed over. */
+/* Bring those of the `n` messages over that are COPIED. @return the driver's error, and its call */
 static int copy_all(const struct gq_cuda *c, const uint64_t *ids, uint32_t n, const char **call)
 {
 	struct run run = { 0 };
@@ -181,7 +183,7 @@ static void copy_over(struct gq_cuda *c, const uint64_t *ids, uint32_t n)
 	int result;
 
 	GQ_NO_CANCEL();
-	/* Numbers are in the order of the stream. */
+	/* The lock keeps the batches' numbers in the order of the stream. */
 	pthread_mutex_lock(&c->copy_lock);
 	c->copies++;
 	result = c->cu->cuCtxPushCurrent(c->context);
@@ -217,7 +219,7 @@ void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n)
 
 /* ---- choosing -------------------------------------------------------------------------------- */
 
-/* 0 is no measurement. */
+/* 0 stands for no measurement. */
 static void keep_least(uint64_t *least, uint64_t value)
 {
 	if (value != 0 && (*least == 0 || value < *least))
@@ -225,8 +227,9 @@ static void keep_least(uint64_t *least, uint64_t value)
 }
 
 /*
- * How long the copy engine takes to bring `bytes` to a waiting unit: from the call on, less the way
- * of the answer. Slot 0 is free; what it holds must arrive there, or the engine is of no use.
+ * Measure how long the copy engine takes to bring `bytes` to a waiting unit: from the call on, less
+ * the way of the answer. Slot 0, which is free, is copied. If its bytes do not arrive, the engine
+ * is of no use.
  *
  * @return false: the driver has failed. *ns is 0 if nothing, or something else, arrived.
  */
@@ -258,7 +261,7 @@ static bool time_copy(struct gq_cuda *c, size_t bytes, uint64_t *ns)
 	return true;
 }
 
-/* One round of what choosing needs. */
+/* One round of the measurements that the choice needs. */
 static bool measure(struct gq_cuda *c, size_t bytes)
 {
 	struct gq_primitives *m = &c->measured;
@@ -333,8 +336,8 @@ bool gq__transport_choose(struct gq_cuda *c)
 			       : cfg->slot_bytes < GQ_PIECE     ? GQ_PIECE /* its slot has room */
 								: cfg->slot_bytes;
 
-	/* Late is not never: before what was asked for is refused, a busy machine gets more rounds.
-	 */
+	/* On a busy machine a copy may come late. Before the transport that was asked for is
+	 * refused there are more rounds. */
 	for (int i = 0;
 	     i < ROUNDS || (cfg->transport == Q_TRANSPORT_COPY && c->measured.copy == 0 &&
 			    gq__now_ns() - begun < COPY_TIMEOUT_NS);
@@ -364,7 +367,7 @@ bool gq__transport_trim(struct gq_cuda *c)
 	if (c->copied == 0 || c->copy_from != UINT32_MAX)
 		return true;
 	status = gq__quiet_try(c, GQ_QUIET_GPU, "freeing memory");
-	/* If another queue is inside a long message it is kept. */
+	/* If another queue is inside a long message, the memory is kept. */
 	if (status == Q_OK && gq_context_enter(c)) {
 		gq__transport_free(c);
 		gq_context_leave(c);
