@@ -5,6 +5,7 @@
  * The rest of its contract is every other test, run with GPUQ_TEST_DEVICE=cuda.
  */
 #include "device/cuda/driver/driver_api.h"
+#include "device/cuda/host/state.h"
 #include "standin.h"
 #include "support.h"
 
@@ -370,6 +371,23 @@ static void a_paused_queue_has_no_kernel_resident(void **state)
 	assert_status(q_stop(q, LONG_MS), Q_OK);
 	assert_int_equal(standin->resident(), 0);
 	q_shutdown(q);
+}
+
+/* Wherever the host asks whether it may launch, it asks for these states. */
+static void a_grid_that_is_given_up_is_never_launched_again(void **state)
+{
+	(void)state;
+	for (enum gq_grid_state from = GQ_GRID_ABANDONED; from <= GQ_GRID_FAILED; from++)
+		for (enum gq_grid_state to = GQ_GRID_STARTING; to <= GQ_GRID_AWAY; to++)
+			assert_false(gq_grid_may_enter(from, to));
+	for (enum gq_grid_state from = GQ_GRID_STARTING; from <= GQ_GRID_FAILED; from++) {
+		struct gq_cuda c = { .state = from };
+
+		gq_grid_enter(&c, GQ_GRID_FAILED); /* a driver may report an error at any time */
+		assert_true(gq_has_failed(&c));
+		gq_grid_enter(&c, GQ_GRID_ABANDONED); /* and q_shutdown() comes after it */
+		assert_true(gq_has_failed(&c));
+	}
 }
 
 /* ---- bounded launches ------------------------------------------------------------------------ */
@@ -809,6 +827,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(an_idle_grid_leaves_and_the_next_message_brings_it_back),
 		cmocka_unit_test(no_message_is_lost_when_it_comes_as_the_grid_leaves),
 		cmocka_unit_test(a_paused_queue_has_no_kernel_resident),
+		cmocka_unit_test(a_grid_that_is_given_up_is_never_launched_again),
 		cmocka_unit_test(a_pause_sends_every_bounded_launch_away),
 		cmocka_unit_test(a_launch_that_ends_in_a_pause_acknowledges_it),
 		cmocka_unit_test(what_a_bounded_launch_left_is_launched_for_after_the_pause),
