@@ -51,8 +51,7 @@ void gq__transport_plan(struct gq_cuda *c)
 
 	q->ch.seal_key = draw_key();
 	q->ch.ahead_bytes = slot < AHEAD_BYTES ? slot : AHEAD_BYTES;
-	/* A trace's stamps are plain memory, which every completion has to release. A sealed one
-	 * releases nothing. */
+	/* A trace's stamps are plain memory, which every completion has to release. */
 	q->ch.sealed_bytes = q->ch.stamps != NULL ? 0 : SEALED_BYTES;
 }
 
