@@ -6,7 +6,6 @@
 
 #include "device/cuda/host/fail.h"
 
-#include <sched.h>
 
 #define ANSWER_TIMEOUT_NS UINT64_C(10000000)
 #define GIVE_WAY_AFTER_NS UINT64_C(50000)
@@ -32,6 +31,7 @@ bool gq__ping_await(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 {
 	const uint64_t begun = gq__now_ns();
 	uint64_t waited;
+	uint32_t step = 0;
 
 	do {
 		gq_cpu_relax();
@@ -39,7 +39,7 @@ bool gq__ping_await(struct gq_cuda *c, uint64_t ping, uint64_t patience_ns)
 			return true;
 		waited = gq__now_ns() - begun;
 		if (waited > GIVE_WAY_AFTER_NS)
-			sched_yield();
+			gq__await_step(step++);
 	} while (waited < patience_ns && !has_parked(c));
 	return false;
 }
