@@ -1,23 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device.h - what a device must do for a queue, and the consumer it runs. */
+/* device.h - what a device must do for a queue. */
 #ifndef GPUQ_DEVICE_DEVICE_H
 #define GPUQ_DEVICE_DEVICE_H
-
-#include <pthread.h>
 
 #include "device/protocol/protocol.h"
 
 #include <gpuq/gpuq.h>
-
-/* One consumer of the CPU device: a thread. */
-struct gq_consumer {
-	/* the control word it last stood still for ([ack.write], [ack.read]) */
-	GQ_ALIGNED(GQ_LINE) uint64_t ack;
-	GpuQueue *q;
-	pthread_t thread;
-	struct gq_ageing ageing;
-	uint32_t index;
-};
 
 /*
  * A device. The queue's memory is laid out, its channel filled in and `cfg` resolved before
@@ -46,14 +34,19 @@ struct gq_device {
 	 */
 	void (*cancel_unstarted)(GpuQueue *q);
 
-	/* NULL of a device whose consumers are threads of this process. */
-
-	/* Filled slots are about to be published; NULL: nothing is to be done to them. */
-	void (*hand_over)(GpuQueue *q, const uint64_t *ids, uint32_t n);
-	/* A table has been bound, or unbound (NULL); no message by descriptor is inside. */
+	/* A table is being bound, or unbound (NULL); no message by descriptor is inside. */
 	QueueStatus (*bind)(GpuQueue *q, RegionTable *table);
-	/* Where a consumer finds the bytes that a descriptor refers to; NULL: it cannot. */
+	/* bind() takes some instructions: an enqueueing call may wait for it whatever its time
+	 * limit says. */
+	bool binds_at_once;
+	/* Where a consumer finds the bytes that a descriptor refers to, and that the host finds at
+	 * `bytes`; NULL, with q_last_error() set to Q_ERR_UNSUPPORTED: it cannot read them. */
 	const void *(*locate)(GpuQueue *q, const MessageDescriptor *d, const void *bytes);
+
+	/* The rest may be NULL: the device has nothing to do, or to say, there. */
+
+	/* Filled slots are about to be published. */
+	void (*hand_over)(GpuQueue *q, const uint64_t *ids, uint32_t n);
 	/* What only the device knows, for q_info(). */
 	void (*describe)(GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */

@@ -5,11 +5,28 @@
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 #include "host/queue/queue.h"
+#include "host/region/region.h"
 
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+
+/* A consumer: a thread. */
+struct gq_consumer {
+	/* the control word it last stood still for ([ack.write], [ack.read]) */
+	GQ_ALIGNED(GQ_LINE) uint64_t ack;
+	GpuQueue *q;
+	pthread_t thread;
+	struct gq_ageing ageing;
+	uint32_t index;
+};
+
+/* All of the queue's, q->cfg.consumers; NULL until start() has made them. */
+static struct gq_consumer *consumers_of(const GpuQueue *q)
+{
+	return q->device_state;
+}
 
 /* One CPU is left to the producers. */
 static uint32_t default_consumers(void)
@@ -52,7 +69,7 @@ static bool open_cpus(GpuQueue *q)
 
 static void close_cpus(GpuQueue *q)
 {
-	gq__free(q->consumer, q->cfg.consumers * sizeof(*q->consumer));
+	gq__free(q->device_state, q->cfg.consumers * sizeof(struct gq_consumer));
 }
 
 static void *alloc(GpuQueue *q, size_t bytes, const char *what)
@@ -175,16 +192,17 @@ static void stop_started(GpuQueue *q, uint32_t started)
 	gq_exchange_seq_cst_u64(&q->control, GQ_CONTROL_LEAVE); /* [control.write] */
 	gq_event_broadcast(&q->work);
 	for (uint32_t i = 0; i < started; i++)
-		pthread_join(q->consumer[i].thread, NULL);
+		pthread_join(consumers_of(q)[i].thread, NULL);
 }
 
 static bool start(GpuQueue *q)
 {
-	q->consumer = gq__alloc(q->cfg.consumers * sizeof(*q->consumer), "the consumers");
-	if (q->consumer == NULL)
+	q->device_state =
+		gq__alloc(q->cfg.consumers * sizeof(struct gq_consumer), "the consumers");
+	if (q->device_state == NULL)
 		return false;
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
-		struct gq_consumer *c = &q->consumer[i];
+		struct gq_consumer *c = &consumers_of(q)[i];
 		char name[16];
 		int rc;
 
@@ -212,9 +230,9 @@ static void join(GpuQueue *q, bool abandon)
 {
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
 		if (abandon)
-			pthread_detach(q->consumer[i].thread);
+			pthread_detach(consumers_of(q)[i].thread);
 		else
-			pthread_join(q->consumer[i].thread, NULL);
+			pthread_join(consumers_of(q)[i].thread, NULL);
 	}
 }
 
@@ -222,7 +240,7 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 {
 	/* [ack.read], [sleep.look] */
 	for (uint32_t i = 0; i < q->cfg.consumers; i++)
-		if (gq_load_seq_cst_u64(&q->consumer[i].ack) != control)
+		if (gq_load_seq_cst_u64(&consumers_of(q)[i].ack) != control)
 			return false;
 	return true;
 }
@@ -230,6 +248,23 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 static bool left(GpuQueue *q)
 {
 	return gq_load_seq_cst_u64(&q->live_consumers) == 0; /* [ack.read], [sleep.look] */
+}
+
+/* Consumers read a region where the host does. */
+static QueueStatus bind_nothing(GpuQueue *q, RegionTable *table)
+{
+	(void)q;
+	(void)table;
+	return Q_OK;
+}
+
+static const void *locate(GpuQueue *q, const MessageDescriptor *d, const void *bytes)
+{
+	if (!gq__region_is_on_device(q->regions, d))
+		return bytes;
+	gq__fail(Q_ERR_UNSUPPORTED, "the descriptor's region is memory of a GPU, and this queue's "
+				    "consumers are CPU threads");
+	return NULL;
 }
 
 const struct gq_device gq__cpu_device = {
@@ -243,4 +278,7 @@ const struct gq_device gq__cpu_device = {
 	.acknowledged = acknowledged,
 	.left = left,
 	.cancel_unstarted = gq__cancel_unstarted,
+	.bind = bind_nothing,
+	.binds_at_once = true,
+	.locate = locate,
 };

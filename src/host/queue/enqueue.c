@@ -342,7 +342,7 @@ QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
 static QueueStatus await_binding(GpuQueue *q, uint32_t step, uint32_t timeout_ms,
 				 uint64_t *deadline_ns)
 {
-	if (q->device->bind == NULL) {
+	if (q->device->binds_at_once) {
 		gq__await_step(step);
 		return Q_OK;
 	}
@@ -380,7 +380,7 @@ static void leave_described(GpuQueue *q)
 
 QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 {
-	QueueStatus status = Q_OK;
+	QueueStatus status;
 
 	GQ_ENTER(q);
 	gq__reap_all(q); /* what has finished lets go only there */
@@ -388,8 +388,7 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
 						 "being enqueued");
-	if (q->device->bind != NULL)
-		status = q->device->bind(q, table);
+	status = q->device->bind(q, table);
 	if (status == Q_OK)
 		q->regions = table;
 	/* [table.leave] release: the table. Not a store: others may have counted themselves. */
@@ -405,20 +404,6 @@ static QueueStatus check_address(const MessageDescriptor *d, const void *bytes)
 			 "the descriptor's offset is %" PRIu64
 			 ", its bytes are at %p; allowed: a multiple of 16",
 			 d->offset, bytes);
-}
-
-/* Where the consumer finds them. */
-static QueueStatus find_bytes(GpuQueue *q, const MessageDescriptor *d, const void **bytes)
-{
-	if (q->device->locate != NULL) {
-		*bytes = q->device->locate(q, d, *bytes);
-		return *bytes != NULL ? Q_OK : Q_ERR_UNSUPPORTED;
-	}
-	if (gq__region_is_on_device(q->regions, d))
-		return gq__fail(Q_ERR_UNSUPPORTED,
-				"the descriptor's region is memory of a GPU, and this queue's "
-				"consumers are CPU threads");
-	return Q_OK;
 }
 
 /* The region is referenced, and stays so if this succeeds. */
@@ -455,8 +440,10 @@ static QueueStatus enqueue_descriptor(GpuQueue *q, const MessageDescriptor *d,
 	if (status != Q_OK)
 		return status;
 	status = check_address(d, bytes);
-	if (status == Q_OK)
-		status = find_bytes(q, d, &bytes);
+	if (status == Q_OK) {
+		bytes = q->device->locate(q, d, bytes);
+		status = bytes != NULL ? Q_OK : Q_ERR_UNSUPPORTED;
+	}
 	if (status == Q_OK)
 		status = enqueue_referenced(q, d, bytes, o, out_msg_id, timeout_ms, deadline_ns);
 	if (status != Q_OK)

@@ -133,11 +133,13 @@ static void destroy(GpuQueue *q)
 
 	gq__trace_free(q);
 	gq__free(q->user, q->cfg.processor_data_bytes);
-	q->device->free(q, q->ch.results, q->results_bytes);
-	q->device->free(q, q->ch.slots, q->slots_bytes);
 	gq__free(q->records, q->cfg.capacity * sizeof(*q->records));
-	q->device->free(q, q->words, q->words_bytes);
-	q->device->close(q);
+	if (q->device != NULL) { /* NULL: the processor was not found, so none was chosen */
+		q->device->free(q, q->ch.results, q->results_bytes);
+		q->device->free(q, q->ch.slots, q->slots_bytes);
+		q->device->free(q, q->words, q->words_bytes);
+		q->device->close(q);
+	}
 	gq__close_processor(&q->processor);
 	pthread_mutex_destroy(&q->control_lock);
 	pthread_mutex_destroy(&q->reap_lock);
@@ -155,46 +157,7 @@ void gq__drop_ref(GpuQueue *q)
 
 /* ---- life cycle -------------------------------------------------------------------------- */
 
-/*
- * The device that the configuration, as resolved, asks for: opened. AUTO takes the CUDA device if
- * driver, device and image are there, and says why if not.
- */
-static bool open_device(GpuQueue *q, const QueueConfig *cfg)
-{
-	const uint32_t wanted = q->cfg.device;
-
-	if (wanted != Q_DEVICE_CPU) {
-		q->device = &gq__cuda_device;
-		if (q->device->open(q)) {
-			q->cfg.device = Q_DEVICE_CUDA;
-			snprintf(q->reason, sizeof(q->reason), "%s",
-				 cfg->device == Q_DEVICE_CUDA ? "asked for in the configuration"
-				 : wanted == Q_DEVICE_CUDA    ? "asked for by GPUQ_DEVICE"
-							   : "driver, device and image are there");
-			return true;
-		}
-		if (wanted == Q_DEVICE_CUDA)
-			return false;
-		if (q->processor.image.cpu == NULL) { /* nothing to fall back to */
-			gq__failf(Q_ERR_UNSUPPORTED, "processor: '%s' runs on a GPU only: %s",
-				  q->processor.name, q_last_error());
-			return false;
-		}
-		q->device->close(q);
-	}
-	q->device = &gq__cpu_device;
-	q->cfg.device = Q_DEVICE_CPU;
-	if (wanted == Q_DEVICE_AUTO)
-		snprintf(q->reason, sizeof(q->reason), "the CUDA device cannot be used: %s",
-			 q_last_error());
-	else
-		snprintf(q->reason, sizeof(q->reason), "%s",
-			 cfg->device == Q_DEVICE_CPU ? "asked for in the configuration"
-						     : "asked for by GPUQ_DEVICE");
-	return q->device->open(q);
-}
-
-GpuQueue *q_init(const QueueConfig *cfg)
+GpuQueue *gq__make_queue(const QueueConfig *cfg, gq_choose_device_fn *choose)
 {
 	struct gq_error before;
 	QueueConfig resolved;
@@ -214,7 +177,6 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	q->generation = gq__generation;
 	q->made_in = gq__generation;
 	q->cfg = resolved;
-	q->device = &gq__cpu_device;
 	q->copy_from = UINT64_MAX;
 	q->start_pos = gq__start_pos;
 	q->completion_fd = -1;
@@ -223,7 +185,7 @@ GpuQueue *q_init(const QueueConfig *cfg)
 	q->code = gq__keep_loaded(&gq__start_pos);
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
-	if (!gq__find_processor(cfg->processor, &q->processor) || !open_device(q, cfg) ||
+	if (!gq__find_processor(cfg->processor, &q->processor) || !choose(q, cfg) ||
 	    !allocate(q) || !q->device->start(q))
 		goto drop;
 	gq__trace_started(q);

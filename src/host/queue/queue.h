@@ -95,9 +95,8 @@ struct GpuQueue {
 	QueueConfig cfg; /* as resolved */
 	struct gq_processor processor;
 	const struct gq_device *device;
-	void *device_state;           /* the device's own */
-	struct gq_consumer *consumer; /* CPU device: cfg.consumers of them */
-	uint64_t copy_from;           /* bytes from which the device copies messages */
+	void *device_state; /* the device's own */
+	uint64_t copy_from; /* bytes from which the device copies messages */
 	void *code; /* our own, kept loaded for our threads' sake: the library may be in a plug-in
 		     */
 	char reason[192], device_name[64], transport[32];
@@ -308,7 +307,12 @@ void gq__consumer_left(GpuQueue *q);
 /* stats.c */
 uint64_t gq__accepted(const GpuQueue *q);
 
+/* Opens a device for a queue: sets q->device, q->cfg.device and q->reason. After a failure the
+ * queue closes q->device, if that is set. */
+typedef bool gq_choose_device_fn(GpuQueue *q, const QueueConfig *cfg);
+
 /* queue.c */
+GpuQueue *gq__make_queue(const QueueConfig *cfg, gq_choose_device_fn *choose);
 void gq__drop_ref(GpuQueue *q);
 
 /* config.c */
