@@ -63,7 +63,7 @@ static void picture(const GpuQueue *q)
 		fprintf(stderr, "  class %" PRIu32 ": head %" PRIu64 ", tail %" PRIu64 "\n", c,
 			get(q->ready_pos[c].head), get(q->ready_pos[c].tail));
 	for (uint32_t i = 0; i < q->cfg.capacity && i < 16; i++) {
-		uint64_t state = get(q->records[i].state);
+		uint64_t state = get(q->host_slots[i].state);
 		uint32_t p = (uint32_t)(state & GQ_PHASE_MASK);
 
 		fprintf(stderr, "  slot %" PRIu32 ": position %#" PRIx64 " %s, armed %" PRIu32 "\n",

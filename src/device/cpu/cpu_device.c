@@ -197,8 +197,7 @@ static void stop_started(GpuQueue *q, uint32_t started)
 
 static bool start(GpuQueue *q)
 {
-	q->device_state =
-		gq__alloc(q->cfg.consumers * sizeof(struct gq_consumer), "the consumers");
+	q->device_state = gq__alloc(q->cfg.consumers * sizeof(struct gq_consumer), "the consumers");
 	if (q->device_state == NULL)
 		return false;
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {

@@ -14,6 +14,15 @@ QueueStatus gq__fail(QueueStatus status, const char *sentence);
 __attribute__((format(printf, 2, 3))) QueueStatus gq__failf(QueueStatus status, const char *format,
 							    ...);
 
+/* Leaves the calling function with the status of a check of its handle, such as gq_enter(q), unless
+ * that is Q_OK. */
+#define GQ_RETURN_IF_REFUSED(entered)                                                              \
+	do {                                                                                       \
+		const QueueStatus entered_ = (entered);                                            \
+		if (entered_ != Q_OK)                                                              \
+			return entered_;                                                           \
+	} while (0)
+
 enum { GQ_ERROR_ROOM = 512 }; /* bytes of a formatted sentence */
 
 /* The last error, to be put back when what has failed inside a call is no failure of the call. */

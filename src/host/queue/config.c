@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.c - checking a configuration and filling in its defaults. */
-#include "host/queue/queue.h"
+#include "host/queue/config.h"
+
+#include "host/base/error.h"
+#include "host/trace/trace.h"
 
 #include <errno.h>
 #include <inttypes.h>

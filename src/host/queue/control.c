@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* control.c - stop, pause, resume, drain. */
-#include "host/queue/queue.h"
+#include "host/queue/await.h"
+#include "host/queue/handle.h"
+#include "host/queue/reap.h"
+#include "host/queue/tend.h"
+#include "host/queue/wake.h"
 
 /* ---- the control word ------------------------------------------------------------------------ */
 
@@ -24,15 +28,6 @@ static uint64_t control_flags(const GpuQueue *q)
 	return q->control & ((UINT64_C(1) << GQ_CONTROL_EPOCH_SHIFT) - 1);
 }
 
-void gq__wake_everybody(GpuQueue *q)
-{
-	gq_event_broadcast(&q->work);
-	gq_event_broadcast(&q->resumed);
-	gq_event_broadcast(&q->answered);
-	gq_event_broadcast(&q->room);
-	gq_event_broadcast(&q->any);
-}
-
 static QueueStatus stopped_error(void)
 {
 	return gq__fail(Q_ERR_SHUTDOWN, "the queue has been, or is being, stopped");
@@ -46,8 +41,8 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 	uint64_t control;
 	QueueStatus status;
 
-	GQ_ENTER(q);
-	GQ_CALL(q, GQ_RANGE_PAUSE, timeout_ms);
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_PAUSE, timeout_ms);
 	pthread_mutex_lock(&q->control_lock);
 	if (q->stopping) {
 		pthread_mutex_unlock(&q->control_lock);
@@ -110,8 +105,8 @@ QueueStatus q_resume(GpuQueue *q)
 {
 	bool refused;
 
-	GQ_ENTER(q);
-	GQ_CALL(q, GQ_RANGE_RESUME, 0);
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_RESUME, 0);
 	pthread_mutex_lock(&q->control_lock);
 	refused = q->stopping;
 	if (!refused)
@@ -135,7 +130,7 @@ QueueStatus q_resume(GpuQueue *q)
 static bool wait_for_accepted(GpuQueue *q, uint64_t deadline_ns)
 {
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
-		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state);
+		uint64_t state = gq_load_seq_cst_u64(&q->host_slots[i].state);
 
 		if (gq_phase_of(state) == GQ_QUEUED &&
 		    !gq__wait_state_change(q, i, state, deadline_ns))
@@ -146,8 +141,8 @@ static bool wait_for_accepted(GpuQueue *q, uint64_t deadline_ns)
 
 QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
 {
-	GQ_ENTER(q);
-	GQ_CALL(q, GQ_RANGE_DRAIN, timeout_ms);
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_DRAIN, timeout_ms);
 	if (wait_for_accepted(q, gq__deadline_ns(timeout_ms)) && !gq_failed(q))
 		return Q_OK;
 	if (gq_failed(q))
@@ -157,36 +152,14 @@ QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms)
 
 /* ---- stop ------------------------------------------------------------------------------------ */
 
-/*
- * On a closed queue: whether every slot is free or holds a finished message or a revoked
- * reservation. The free ones are counted first. Nothing leaves a closed pool, so a slot counted as
- * free cannot be counted again as finished; if the sum is the capacity, no slot is anywhere else:
- * with a producer that has popped it and not yet published, with a consumer, or with a taker.
- */
-bool gq__settled(const GpuQueue *q)
-{
-	/* Positions in the head have 63 bits. */
-	uint64_t tail = gq_load_seq_cst_u64(q->pool.tail); /* [tail.read], [sleep.look] */
-	uint64_t head = gq_load_seq_cst_u64(q->pool.head) & ~GQ_POOL_CLOSED;
-	uint64_t settled = ((tail << 1) - head) >> 1;
-
-	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
-		enum gq_phase phase = gq_phase_of(gq_load_acquire_u64(&q->records[i].state));
-
-		if (phase == GQ_DONE || phase == GQ_POLLED || phase == GQ_REVOKED)
-			settled++;
-	}
-	return settled == q->cfg.capacity;
-}
-
 static void revoke_reservations(GpuQueue *q)
 {
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
 		/* [state.read], [sleep.look] */
-		uint64_t state = gq_load_seq_cst_u64(&q->records[i].state);
+		uint64_t state = gq_load_seq_cst_u64(&q->host_slots[i].state);
 
 		if (gq_phase_of(state) != GQ_RESERVED ||
-		    !gq_cas_seq_cst_u64(&q->records[i].state, state,
+		    !gq_cas_seq_cst_u64(&q->host_slots[i].state, state,
 					(state & ~GQ_PHASE_MASK) | GQ_REVOKED))
 			continue;
 		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
@@ -213,23 +186,6 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 		gq_tend(q);
 		gq__await_step(step);
 	}
-}
-
-/* The host as a consumer that runs nothing: what nobody has claimed ends CANCELLED. */
-void gq__cancel_unstarted(GpuQueue *q)
-{
-	struct gq_ageing ageing = { { 0 } };
-	uint32_t slot;
-
-	while (gq_work_waits(&q->ch))
-		while ((slot = gq_claim(&q->ch, &ageing)) != GQ_NONE) {
-			if (q->trace != NULL) {
-				const uint64_t now_ns = gq__now_ns();
-
-				gq_note_times(&q->ch, slot, now_ns, now_ns, GQ_NONE);
-			}
-			gq__completed(q, slot, GQ_OUTCOME_CANCELLED);
-		}
 }
 
 /* The stop's time is over. From now on nothing is started, and whoever publishes cancels. */
@@ -271,8 +227,8 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 {
 	uint64_t deadline_ns;
 
-	GQ_ENTER(q);
-	GQ_CALL(q, GQ_RANGE_STOP, timeout_ms);
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_STOP, timeout_ms);
 	deadline_ns = gq__deadline_ns(timeout_ms);
 	close_intake(q);
 	if (!settle(q, deadline_ns)) {
@@ -294,12 +250,4 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 	q->stopped = true;
 	pthread_mutex_unlock(&q->control_lock);
 	return Q_OK;
-}
-
-void gq__consumer_left(GpuQueue *q)
-{
-	/* [ack.write], [wake.look] */
-	gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1));
-	gq_event_broadcast(&q->answered);
-	gq_event_broadcast(&q->any);
 }

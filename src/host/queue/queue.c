@@ -1,51 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* queue.c - making a queue and taking it apart. */
 #include "host/queue/queue.h"
+
 #include "host/base/fault.h"
 #include "host/base/sys.h"
+#include "host/queue/config.h"
+#include "host/queue/fd.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-QueueStatus gq__refuse_handle(const GpuQueue *q)
-{
-	if (q == NULL)
-		return gq__fail(Q_ERR_INVALID_ARG, "queue is NULL; allowed: a queue from q_init()");
-	if (q->made_in == gq__generation)
-		return gq__device_failed(q);
-	return gq__fail(Q_ERR_UNSUPPORTED,
-			"this queue belongs to the parent process: a queue cannot be used after "
-			"fork(); make a new one with q_init()");
-}
-
-void gq__tend_now_and_then(GpuQueue *q)
-{
-	static _Thread_local uint32_t turns;
-
-	if (++turns % 64 == 0)
-		q->device->tend(q);
-}
-
-static void tend(void *q)
-{
-	((GpuQueue *)q)->device->tend(q);
-}
-
-/* Whether nothing is under way, for a waiter that only a completion can wake. */
-static bool is_idle(void *arg, const struct gq_event *event)
-{
-	const GpuQueue *q = arg;
-
-	return event == &q->any && gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
-}
-
-const struct gq_tender gq__queue_tender = { tend, is_idle };
-
-QueueStatus gq__device_failed(const GpuQueue *q)
-{
-	return gq__failf(Q_ERR_CUDA, "%s", gq_failed(q) ? q->failure : "the device has failed");
-}
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
@@ -103,8 +67,8 @@ static bool allocate(GpuQueue *q)
 	q->words = q->device->alloc(q, q->words_bytes, "the rings");
 	if (q->words == NULL)
 		return false;
-	q->records = gq__alloc(n * sizeof(*q->records), "the slots' records");
-	if (q->records == NULL)
+	q->host_slots = gq__alloc(n * sizeof(*q->host_slots), "the slots' records");
+	if (q->host_slots == NULL)
 		return false;
 	q->ch.slots = q->device->alloc(q, q->slots_bytes, "the message slots");
 	if (q->ch.slots == NULL)
@@ -133,7 +97,7 @@ static void destroy(GpuQueue *q)
 
 	gq__trace_free(q);
 	gq__free(q->user, q->cfg.processor_data_bytes);
-	gq__free(q->records, q->cfg.capacity * sizeof(*q->records));
+	gq__free(q->host_slots, q->cfg.capacity * sizeof(*q->host_slots));
 	if (q->device != NULL) { /* NULL: the processor was not found, so none was chosen */
 		q->device->free(q, q->ch.results, q->results_bytes);
 		q->device->free(q, q->ch.slots, q->slots_bytes);
@@ -185,8 +149,8 @@ GpuQueue *gq__make_queue(const QueueConfig *cfg, gq_choose_device_fn *choose)
 	q->code = gq__keep_loaded(&gq__start_pos);
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
-	if (!gq__find_processor(cfg->processor, &q->processor) || !choose(q, cfg) ||
-	    !allocate(q) || !q->device->start(q))
+	if (!gq__find_processor(cfg->processor, &q->processor) || !choose(q, cfg) || !allocate(q) ||
+	    !q->device->start(q))
 		goto drop;
 	gq__trace_started(q);
 	gq__log(Q_LOG_INFO,
@@ -209,7 +173,7 @@ void q_shutdown(GpuQueue *q)
 	if (q == NULL || q->made_in != gq__generation)
 		return;
 	GQ_NO_CANCEL();
-	GQ_CALL(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
 	gq__error_keep(&before);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
 	if (abandon) {

@@ -1,27 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stats.c - q_stats() and q_info(). */
-#include "host/queue/queue.h"
+#include "host/queue/handle.h"
+#include "host/queue/reap.h"
+#include "host/queue/tend.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* These two can be asked after the device has failed. */
-#define ENTER(q)                                                                                   \
-	do {                                                                                       \
-		QueueStatus entered_ = gq_enter_to_look(q);                                        \
-		if (entered_ != Q_OK)                                                              \
-			return entered_;                                                           \
-	} while (0)
-
-/* Sequentially consistent for who is about to sleep because nothing is under way: [sleep.look]. */
-uint64_t gq__accepted(const GpuQueue *q)
-{
-	uint64_t n = 0;
-
-	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		n += gq_load_seq_cst_u64(q->ch.ready[c].tail) - q->start_pos; /* [tail.read] */
-	return n;
-}
 
 /* a - b of two counters read at different times. */
 static uint64_t less(uint64_t a, uint64_t b)
@@ -37,7 +21,7 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 {
 	uint64_t returned, aborted, discarded;
 
-	ENTER(q);
+	GQ_RETURN_IF_REFUSED(gq_enter_to_look(q)); /* also after a failure */
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL; allowed: a QueueStats");
 	memset(out, 0, sizeof(*out));
@@ -79,7 +63,7 @@ static uint32_t state_of(GpuQueue *q)
 
 QueueStatus q_info(GpuQueue *q, QueueInfo *out)
 {
-	ENTER(q);
+	GQ_RETURN_IF_REFUSED(gq_enter_to_look(q)); /* also after a failure */
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL; allowed: a QueueInfo");
 	memset(out, 0, sizeof(*out));
@@ -96,7 +80,7 @@ QueueStatus q_info(GpuQueue *q, QueueInfo *out)
 	out->state = state_of(q);
 	out->protocol_version = Q_PROTOCOL_VERSION;
 	out->memory_bytes = q->slots_bytes + q->results_bytes + q->words_bytes +
-			    q->cfg.capacity * sizeof(*q->records);
+			    q->cfg.capacity * sizeof(*q->host_slots);
 	snprintf(out->processor, sizeof(out->processor), "%s", q->processor.name);
 	snprintf(out->device_name, sizeof(out->device_name), "%s", q->device_name);
 	snprintf(out->transport, sizeof(out->transport), "%s", q->transport);

@@ -144,7 +144,7 @@ QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, Queu
 	QueueStatus status;
 	uint32_t class;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	class = class_of(priority);
 	if (class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
@@ -181,7 +181,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 
 	if (out_sent != NULL)
 		*out_sent = 0;
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (items == NULL && count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "items is NULL but count is %zu", count);
 	a.sending = (struct gq_sending){ .class = class_of(priority) };
@@ -225,7 +225,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 	const void *bytes = NULL;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;
@@ -328,7 +328,7 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
 	cap = *inout_len;
 	*inout_len = 0;
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
 	*inout_len = cap;
@@ -362,7 +362,7 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 	if (out_count == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
 	*out_count = 0;
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (buf == NULL && cap != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
 	if (out == NULL || max_count == 0)
@@ -398,7 +398,7 @@ QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingM
 	struct attempt a;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	if (buf == NULL && cap != 0)
@@ -419,7 +419,7 @@ QueueStatus q_ring_discard(RingQueue *r)
 	struct attempt a;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	a.receiving = (struct gq_receiving){ .max = 1,
 					     .discard = true,
 					     .descriptors = r->regions != NULL };
@@ -432,7 +432,7 @@ QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 	struct attempt a;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	/* To receive at most none is to describe the front. */
@@ -457,7 +457,7 @@ QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status,
 	QueueStatus sent;
 	uint32_t accepted;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (data == NULL && len != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "data is NULL but len is %zu", len);
 	if (len > Q_RING_INLINE_BYTES)
@@ -483,7 +483,7 @@ QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t ma
 	if (out_count == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
 	*out_count = 0;
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (out == NULL && max_count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "out is NULL but max_count is %zu", max_count);
 	max_count = max_count > UINT32_MAX / 2 ? UINT32_MAX / 2 : max_count;

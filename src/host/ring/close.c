@@ -60,7 +60,7 @@ QueueStatus q_ring_close(RingQueue *r)
 {
 	struct gq_ring_signals *signals;
 
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	signals = &r->head->signals;
 	/* [intake.close]; [wake.look] */
 	gq_cas_seq_cst_u64(&signals->state, GQ_RING_OPEN, GQ_RING_CLOSED);

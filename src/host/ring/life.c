@@ -257,7 +257,7 @@ QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 			      QueueStatus (*validate)(const void *data, size_t len, void *user),
 			      void *user)
 {
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (schema != r->cfg.schema)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "schema is %" PRIu32 "; this ring's is %" PRIu32, schema,
@@ -269,7 +269,7 @@ QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 
 QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table)
 {
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	r->regions = table;
 	return Q_OK;
 }

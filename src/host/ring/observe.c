@@ -65,7 +65,7 @@ uint64_t q_ring_sequence(RingQueue *r)
 
 QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 {
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	*out = (RingStats){ 0 };
@@ -93,7 +93,7 @@ QueueStatus q_ring_stats(RingQueue *r, RingStats *out)
 
 QueueStatus q_ring_config(RingQueue *r, RingConfig *out)
 {
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	*out = r->cfg;

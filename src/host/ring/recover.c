@@ -29,7 +29,7 @@ static void release_the_dead(RingQueue *r)
 
 QueueStatus q_ring_recover(RingQueue *r)
 {
-	GQ_RETURN_IF_REFUSED(r);
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	for (uint32_t tries = 0; tries < 1200; tries++) {
 		bool done = gq__ring_repair_by(r, judge_as_vouched);
 

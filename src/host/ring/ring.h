@@ -111,14 +111,6 @@ static inline QueueStatus gq_ring_enter(const RingQueue *r)
 	return Q_OK;
 }
 
-/* Return from the calling function if the handle is NULL or another process's. */
-#define GQ_RETURN_IF_REFUSED(r)                                                                    \
-	do {                                                                                       \
-		QueueStatus refused_ = gq_ring_enter(r);                                           \
-		if (refused_ != Q_OK)                                                              \
-			return refused_;                                                           \
-	} while (0)
-
 static inline uint64_t gq_ring_peer_index(const RingQueue *r, const struct gq_ring_peer *peer)
 {
 	return (uint64_t)(peer - r->head->peer);

@@ -2,7 +2,10 @@
 /* trace.c - recording when each message was where. */
 #include "host/trace/trace.h"
 
-#include "host/queue/queue.h"
+#include "host/base/error.h"
+#include "host/base/memory.h"
+#include "host/queue/state.h"
+#include "host/wait/wait.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -160,17 +163,4 @@ void gq__trace_finish(GpuQueue *q, uint32_t index, uint32_t outcome, bool lost)
 		r.consumer = (uint32_t)q->ch.stamps[index].consumer;
 	}
 	t->record[t->used++] = r;
-}
-
-void gq__trace_at_shutdown(GpuQueue *q)
-{
-	struct gq_trace *t = q->trace;
-
-	if (t->path[0] == '\0')
-		return;
-	if (q_trace_write(q, t->path) != Q_OK)
-		gq__log(Q_LOG_ERROR, "GPUQ_TRACE: %s", q_last_error());
-	else
-		gq__log(Q_LOG_INFO, "trace of %" PRIu64 " messages in %s, %" PRIu64 " left out",
-			t->used, t->path, t->dropped);
 }

@@ -4,6 +4,7 @@
 #define GPUQ_HOST_TRACE_H
 
 #include "device/protocol/protocol.h"
+#include "host/base/nvtx.h"
 
 #include <gpuq/gpuq.h>
 
@@ -49,9 +50,13 @@ bool gq__trace_alloc(GpuQueue *q);
 void gq__trace_started(GpuQueue *q);
 void gq__trace_free(GpuQueue *q);
 
+/* The begin of a call on a queue that is watched: the time, and a range in a profiler.
+ * @return whether a range has begun. */
+bool gq__call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload);
+
 /* These on a queue with a trace only. */
 
-/* About to be published, by the call that this thread began last: see GQ_CALL(). */
+/* About to be published, by the call that this thread began last: see gq_call_begin(). */
 void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n);
 /* Under the reap lock. `lost`: no consumer has completed it. */
 void gq__trace_finish(GpuQueue *q, uint32_t slot, uint32_t outcome, bool lost);

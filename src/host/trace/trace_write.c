@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* trace_write.c - what has been recorded: as a trace for viewers, and as percentiles. */
 #include "host/base/fault.h"
+#include "host/base/memory.h"
 #include "host/base/sys.h"
-#include "host/queue/queue.h"
+#include "host/queue/handle.h"
+#include "host/queue/reap.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -547,4 +549,17 @@ QueueStatus q_trace_write(GpuQueue *q, const char *path)
 	gq__free(heap, v.n * sizeof(*heap));
 	gq__free(slices, v.n * sizeof(*slices));
 	return status;
+}
+
+void gq__trace_at_shutdown(GpuQueue *q)
+{
+	struct gq_trace *t = q->trace;
+
+	if (t->path[0] == '\0')
+		return;
+	if (q_trace_write(q, t->path) != Q_OK)
+		gq__log(Q_LOG_ERROR, "GPUQ_TRACE: %s", q_last_error());
+	else
+		gq__log(Q_LOG_INFO, "trace of %" PRIu64 " messages in %s, %" PRIu64 " left out",
+			t->used, t->path, t->dropped);
 }

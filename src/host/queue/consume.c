@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* consume.c - what a consumer does to the queue: complete a message, cancel it, leave. */
+#include "host/queue/consume.h"
+
+#include "host/queue/wake.h"
+#include "host/wait/wait.h"
+
+void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome)
+{
+	const bool discard = (gq_slot_at(&q->ch, slot)->flags & GQ_SLOT_DISCARD) != 0;
+
+	/* [message.complete]; from here on the slot may be anybody's */
+	gq_complete(&q->ch, slot, outcome);
+	gq__wake_slot(q, slot); /* at worst a futile wake-up of its next owner */
+	gq_event_broadcast(&q->any);
+	if (discard && gq_event_armed(&q->room)) /* a producer may reap and take it */
+		gq__event_wake(&q->room, 1);
+}
+
+void gq__cancel_unstarted(GpuQueue *q)
+{
+	struct gq_ageing ageing = { { 0 } };
+	uint32_t slot;
+
+	while (gq_work_waits(&q->ch))
+		while ((slot = gq_claim(&q->ch, &ageing)) != GQ_NONE) {
+			if (q->trace != NULL) {
+				const uint64_t now_ns = gq__now_ns();
+
+				gq_note_times(&q->ch, slot, now_ns, now_ns, GQ_NONE);
+			}
+			gq__completed(q, slot, GQ_OUTCOME_CANCELLED);
+		}
+}
+
+void gq__consumer_left(GpuQueue *q)
+{
+	/* [ack.write], [wake.look] */
+	gq_fetch_add_seq_cst_u64(&q->live_consumers, 0 - UINT64_C(1));
+	gq_event_broadcast(&q->answered);
+	gq_event_broadcast(&q->any);
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* consume.h - what a consumer does to the queue: complete a message, cancel it, leave. */
+#ifndef GPUQ_QUEUE_CONSUME_H
+#define GPUQ_QUEUE_CONSUME_H
+
+#include "host/queue/state.h"
+
+/* A claimed message has ended: complete it, and wake the threads that wait for that. */
+void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome);
+/* The host as a consumer that runs nothing: every message not claimed yet ends CANCELLED. */
+void gq__cancel_unstarted(GpuQueue *q);
+/* A consumer has left for good. */
+void gq__consumer_left(GpuQueue *q);
+
+#endif /* GPUQ_QUEUE_CONSUME_H */

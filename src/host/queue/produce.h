@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * produce.h - the steps that every way into a queue is made of: check, take a slot, fill it,
+ * publish it.
+ *
+ * They are inline so that q_enqueue() is one function; what is rare among them is in produce.c.
+ */
+#ifndef GPUQ_QUEUE_PRODUCE_H
+#define GPUQ_QUEUE_PRODUCE_H
+
+#include <string.h>
+
+#include "host/queue/handle.h"
+#include "host/wait/wait.h"
+
+/* ---- checks: all of them before anything changes --------------------------------------------- */
+
+/* The options that NULL means. */
+extern const EnqueueOptions gq__default_options;
+
+QueueStatus gq__check_options(const EnqueueOptions *o);
+/* Q_ERR_INVALID_ARG, with the length as the last error. */
+QueueStatus gq__refuse_length(const GpuQueue *q, size_t len);
+QueueStatus gq__refuse_null_data(size_t len);
+/* Q_ERR_SHUTDOWN. */
+QueueStatus gq__closed_error(void);
+
+static inline QueueStatus gq_check_length(const GpuQueue *q, size_t len)
+{
+	if (__builtin_expect(len > q->cfg.slot_bytes, 0))
+		return gq__refuse_length(q, len);
+	return Q_OK;
+}
+
+static inline QueueStatus gq_check_message(const GpuQueue *q, const void *data, size_t len)
+{
+	const QueueStatus status = gq_check_length(q, len);
+
+	if (__builtin_expect(status != Q_OK, 0))
+		return status;
+	return __builtin_expect(data == NULL && len != 0, 0) ? gq__refuse_null_data(len) : Q_OK;
+}
+
+/* ---- slots ----------------------------------------------------------------------------------- */
+
+/* gq_take_slots() when the pool has been found empty. */
+QueueStatus gq__await_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t timeout_ms,
+			    uint64_t *deadline_ns, uint32_t *n_out);
+
+/*
+ * Up to `max` free slots, at least one, waiting until the deadline.
+ * @param deadline_ns  of the whole call; 0: not read yet
+ * @param n_out        how many; 0 unless Q_OK
+ * @return Q_OK, Q_ERR_SHUTDOWN, Q_ERR_CUDA, or Q_ERR_FULL: none, in time; see gq__no_room().
+ */
+static inline QueueStatus gq_take_slots(GpuQueue *q, uint64_t *ids, uint32_t max,
+					uint32_t timeout_ms, uint64_t *deadline_ns, uint32_t *n_out)
+{
+	bool closed;
+	const uint32_t n = gq_pool_pop(&q->pool, ids, max, &closed);
+
+	*n_out = n;
+	if (__builtin_expect(n != 0, 1))
+		return Q_OK;
+	return gq__await_slots(q, ids, max, timeout_ms, deadline_ns, n_out);
+}
+
+/* How Q_ERR_FULL of gq_take_slots() is called and counted, `refused` items having found no slot. */
+QueueStatus gq__no_room(GpuQueue *q, uint32_t timeout_ms, size_t refused);
+
+static inline uint32_t gq_class_of(const EnqueueOptions *o)
+{
+	return (o->priority == Q_PRIORITY_DEFAULT ? (uint32_t)Q_PRIORITY_NORMAL : o->priority) - 1;
+}
+
+/*
+ * Describe the message in its slot and give it its state.
+ * @param flags  GQ_SLOT_DISCARD apart, which is in the options
+ */
+static inline void gq_fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_t len,
+			   uint32_t flags, enum gq_phase phase)
+{
+	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
+
+	slot->msg_id = id;
+	slot->tag = o->tag;
+	slot->deadline_ns = o->deadline_ns;
+	gq_store_relaxed_u64(&slot->cancel, ~id); /* a late q_cancel() may still be writing here */
+	slot->len = (uint32_t)len;
+	slot->opcode = o->opcode;
+	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags |
+		      (len >= q->copy_from && flags == 0 ? GQ_SLOT_COPIED : 0);
+	slot->priority = gq_class_of(o);
+	if (__builtin_expect((o->flags & Q_ENQUEUE_DISCARD) != 0, 0))
+		gq_fetch_add_relaxed_u64(&q->count.discards, 1);
+	/* [state.write] release: a thread that finds the id alive finds the slot filled. */
+	gq_store_release_u64(&gq_host_slot_of(q, id)->state, gq_state(q, id, phase));
+}
+
+/* The same of a message that is copied in, with its bytes. */
+static inline void gq_fill_message(GpuQueue *q, uint64_t id, const EnqueueOptions *o,
+				   const void *data, size_t len)
+{
+	if (len != 0)
+		memcpy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
+	gq_fill(q, id, o, len, 0, GQ_QUEUED);
+}
+
+/* ---- publishing ------------------------------------------------------------------------------ */
+
+/* The event of the consumers is armed: one sleeps, the queue's stop has timed out, or they do not
+ * sleep here. */
+void gq__wake_consumers(GpuQueue *q, uint32_t n);
+
+/* Hand over `n` filled slots of one class. */
+static inline void gq_publish_filled(GpuQueue *q, uint32_t priority, const uint64_t *ids,
+				     uint32_t n)
+{
+	if (__builtin_expect(q->trace != NULL, 0))
+		gq__trace_publish(q, ids, n);
+	if (q->device->hand_over != NULL)
+		q->device->hand_over(q, ids, n);
+	gq_publish(&q->ch, priority, ids, n); /* [message.publish] */
+	if (gq_event_armed(&q->work))         /* [wake.look] */
+		gq__wake_consumers(q, n);
+}
+
+#endif /* GPUQ_QUEUE_PRODUCE_H */
