@@ -8,9 +8,9 @@
 #include <gpuq/gpuq.h>
 
 /*
- * A device. The queue's memory is laid out, its channel filled in and `cfg` resolved before
- * start(); the queue tells its consumers what to do through the control word and the events.
- * What may fail sets q_last_error().
+ * A device, as the queue knows it. Before start() the queue has resolved `cfg`, laid out its memory
+ * and filled in its channel; from then on it tells the consumers what to do through the control
+ * word and the events. A function that can fail sets q_last_error().
  */
 struct gq_device {
 	uint32_t kind; /* Q_DEVICE_* */
@@ -23,15 +23,15 @@ struct gq_device {
 	void (*free)(GpuQueue *q, void *memory, size_t bytes);
 	/* Starts the consumers, all or none. */
 	bool (*start)(GpuQueue *q);
-	/* Waits for the ends of consumers that have left; `abandon`: leaves those that have not to
-	 * themselves, with their reference to the queue. */
+	/* Waits until the consumers that have left have ended; `abandon`: leaves the others to
+	 * themselves, each with its reference to the queue. */
 	void (*join)(GpuQueue *q, bool abandon);
-	/* Whether every consumer stands still because of this very control word. */
+	/* Whether every consumer has acknowledged this very control word and stands still. */
 	bool (*acknowledged)(GpuQueue *q, uint64_t control);
 	/* Whether every consumer has left for good. */
 	bool (*left)(GpuQueue *q);
-	/* The host as a consumer that runs nothing: what nobody can claim any more ends CANCELLED.
-	 */
+	/* The host as a consumer that runs nothing: messages that no consumer can claim any more
+	 * end CANCELLED. */
 	void (*cancel_unstarted)(GpuQueue *q);
 
 	/* A table is being bound, or unbound (NULL); no message by descriptor is inside. */
@@ -47,17 +47,18 @@ struct gq_device {
 
 	/* Filled slots are about to be published. */
 	void (*hand_over)(GpuQueue *q, const uint64_t *ids, uint32_t n);
-	/* What only the device knows, for q_info(). */
+	/* Fills in what only the device knows, for q_info(). */
 	void (*describe)(GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */
 	void (*published)(GpuQueue *q);
-	/* A pause is complete; a pause is over. Outside the control lock. */
+	/* A pause is complete; a pause is over. Called without the control lock. */
 	void (*paused)(GpuQueue *q);
 	void (*resumed)(GpuQueue *q);
-	/* Called now and then by whoever waits or finds nothing. */
+	/* Called now and then by threads that wait for the device or look in vain: see
+	 * host/queue/tend.h. */
 	void (*tend)(GpuQueue *q);
-	/* By how much the times that consumers have given may be off, but for drift; never less
-	 * than before. NULL: their clock is the host's. */
+	/* By how much the consumers' times may be off, drift apart; never less than before. NULL:
+	 * their clock is the host's. */
 	uint64_t (*clock_error_ns)(GpuQueue *q);
 };
 

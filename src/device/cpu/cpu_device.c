@@ -14,7 +14,7 @@
 
 /* A consumer: a thread. */
 struct gq_consumer {
-	/* the control word it last stood still for ([ack.write], [ack.read]) */
+	/* the control word that it last stood still for ([ack.write], [ack.read]) */
 	GQ_ALIGNED(GQ_LINE) uint64_t ack;
 	GpuQueue *q;
 	pthread_t thread;
@@ -122,7 +122,7 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 	gq__completed(c->q, index, outcome);
 }
 
-/* Stand still until the control word changes, and say so. */
+/* Acknowledge the control word, then stand still until it changes. */
 static void stand_still(struct gq_consumer *c, uint64_t control)
 {
 	GpuQueue *q = c->q;
@@ -150,7 +150,7 @@ static void *consume(void *arg)
 	struct gq_wait idle;
 	char name[16];
 
-	GQ_NO_CANCEL(); /* the processor is not ours */
+	GQ_NO_CANCEL(); /* the processor is the application's code */
 	name_of(c->index, &name);
 	gq__name_this_thread(name);
 	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
@@ -169,8 +169,8 @@ static void *consume(void *arg)
 		slot = gq_claim(&q->ch, &c->ageing);
 		if (slot != GQ_NONE) {
 			gq__wait_end(&idle);
-			/* Read again: a stop may have given up since, and what is claimed
-			 * after that must not start. */
+			/* Read it again: a stop may have given up since, and a message that is
+			 * claimed after that must not start. */
 			/* [control.read], [sleep.look] */
 			run(c, slot, gq_load_seq_cst_u64(&q->control));
 			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /*
- * Fault injection: whatever can fail for want of a resource asks gq__fault() first. After
+ * Fault injection: code that can fail for want of a resource asks gq__fault() first. After
  * gq__fault_set(n) the n-th question (from 1) is answered true, and no other; 0 is off.
  */
 bool gq__fault(void);

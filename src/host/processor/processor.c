@@ -53,7 +53,8 @@ static void register_fork_handlers(void)
 	pthread_atfork(lock_registry, unlock_registry, unlock_registry);
 }
 
-/* A child finds the registry's lock free, whatever other threads of its parent were at. */
+/* A child of fork() finds the registry's lock free, whatever the other threads of its parent did.
+ */
 static void guard_registry(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;

@@ -30,7 +30,7 @@ bool gq__wait_state_change(GpuQueue *q, uint64_t id, uint64_t seen, uint64_t dea
 	return changed;
 }
 
-/* q_wait(), or q_wait_enqueue(): up to which phase the message has to come. */
+/* q_wait() and q_wait_enqueue(): wait until the message has come to phase `until`. */
 static QueueStatus wait_for(GpuQueue *q, uint64_t msg_id, enum gq_phase until, uint32_t timeout_ms)
 {
 	uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
@@ -52,7 +52,8 @@ static QueueStatus wait_for(GpuQueue *q, uint64_t msg_id, enum gq_phase until, u
 		if (gq_failed(q))
 			return gq__device_failed(q);
 		state = gq_look_up(q, msg_id);
-		/* Finished, and taken or discarded before we looked: it has been waited for. */
+		/* It has finished, and was taken or discarded before this look: the wait is over.
+		 */
 		if (gq_phase_of(state) == GQ_FREE && before == GQ_QUEUED)
 			return Q_OK;
 	}
@@ -72,7 +73,8 @@ QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms)
 	return wait_for(q, msg_id, GQ_QUEUED, timeout_ms);
 }
 
-/* Under the lock for the moment. */
+/* One look under the reap lock. `settled`: the queue has been found settled; `was_settled`: by any
+ * thread so far. */
 static enum gq_found look_for_unpolled(GpuQueue *q, bool settled, bool *was_settled)
 {
 	uint32_t left = GQ_MOST_AT_ONCE;
@@ -88,8 +90,8 @@ static enum gq_found look_for_unpolled(GpuQueue *q, bool settled, bool *was_sett
 }
 
 /*
- * One look for something to poll. That nothing can come any more is found out by a look at every
- * slot, once; what has come before that is found by the look after it.
+ * One attempt to find something to poll. A look at every slot, once, shows that nothing can finish
+ * any more; the look for something to poll after it finds what had finished before.
  * @return Q_OK: something can be polled; Q_ERR_SHUTDOWN: never again; Q_ERR_NOT_READY: look again
  *         later, with `more` at once
  */

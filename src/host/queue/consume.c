@@ -9,11 +9,11 @@ void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome)
 {
 	const bool discard = (gq_slot_at(&q->ch, slot)->flags & GQ_SLOT_DISCARD) != 0;
 
-	/* [message.complete]; from here on the slot may be anybody's */
+	/* [message.complete]; from here on the slot may have another owner */
 	gq_complete(&q->ch, slot, outcome);
-	gq__wake_slot(q, slot); /* at worst a futile wake-up of its next owner */
+	gq_wake_slot(q, slot); /* at worst this wakes its next owner in vain */
 	gq_event_broadcast(&q->any);
-	if (discard && gq_event_armed(&q->room)) /* a producer may reap and take it */
+	if (discard && gq_event_armed(&q->room)) /* a producer may reap it and take its slot */
 		gq__event_wake(&q->room, 1);
 }
 

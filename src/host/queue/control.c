@@ -8,8 +8,8 @@
 
 /* ---- the control word ------------------------------------------------------------------------ */
 
-/* Under the control lock. Sequentially consistent: a consumer about to sleep looks at it
- * ([sleep.look]). */
+/* Under the control lock. The exchange is sequentially consistent, as a consumer that is about to
+ * sleep looks at the word ([sleep.look]). */
 static uint64_t set_control(GpuQueue *q, uint64_t flags)
 {
 	uint64_t epoch = (q->control >> GQ_CONTROL_EPOCH_SHIFT) + 1;
@@ -17,7 +17,7 @@ static uint64_t set_control(GpuQueue *q, uint64_t flags)
 
 	/* [control.write] release: pairs with [control.read] */
 	gq_exchange_seq_cst_u64(&q->control, control);
-	/* [control.write]: where consumers read it */
+	/* [control.write]: the copy that a GPU's consumers read */
 	if (q->ch.control != &q->control)
 		gq_exchange_seq_cst_u64(q->ch.control, control);
 	return control;
@@ -50,7 +50,7 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 	}
 	if ((q->control & GQ_CONTROL_PAUSE) == 0) {
 		set_control(q, GQ_CONTROL_PAUSE);
-		q->pausers = 0; /* who still waits for an earlier one has been overtaken */
+		q->pausers = 0; /* calls that wait for an earlier pause have been overtaken */
 	}
 	control = q->control;
 	q->pausers++;
@@ -76,7 +76,7 @@ QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms)
 		q->paused = true;
 		status = Q_OK;
 	} else {
-		if (q->pausers == 0) /* the last to give up withdraws it */
+		if (q->pausers == 0) /* the last call to give up withdraws it */
 			set_control(q, 0);
 		status = gq__fail(Q_ERR_TIMEOUT,
 				  "not every consumer stood still within timeout_ms; the pause is "
@@ -115,7 +115,7 @@ QueueStatus q_resume(GpuQueue *q)
 	if (refused)
 		return stopped_error();
 	gq_event_broadcast(&q->resumed);
-	gq_event_broadcast(&q->answered); /* who still waits for the pause */
+	gq_event_broadcast(&q->answered); /* calls that still wait for the pause */
 	if (q->device->resumed != NULL)
 		q->device->resumed(q);
 	return Q_OK;
@@ -163,7 +163,7 @@ static void revoke_reservations(GpuQueue *q)
 					(state & ~GQ_PHASE_MASK) | GQ_REVOKED))
 			continue;
 		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
-		gq__wake_slot(q, i);
+		gq_wake_slot(q, i);
 	}
 }
 
@@ -180,7 +180,8 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 		if (gq__settled(q))
 			return true;
 		/* A producer is between its slot and its publication, or a taker between its
-		 * result and the pool: some instructions, unless it was preempted. */
+		 * result and the pool. That lasts some instructions, or until the scheduler brings
+		 * it back. */
 		if (gq_failed(q) || gq__now_ns() >= deadline_ns)
 			return false;
 		gq_tend(q);
@@ -188,7 +189,8 @@ static bool settle(GpuQueue *q, uint64_t deadline_ns)
 	}
 }
 
-/* The stop's time is over. From now on nothing is started, and whoever publishes cancels. */
+/* The stop's time is over. From now on no message is started, and a producer that publishes
+ * cancels all that wait. */
 static void give_up(GpuQueue *q)
 {
 	pthread_mutex_lock(&q->control_lock);
@@ -199,7 +201,7 @@ static void give_up(GpuQueue *q)
 	gq__wake_everybody(q);
 }
 
-/* On a settled queue: no consumer is inside a processor, so they leave in no time. */
+/* On a settled queue no consumer is inside a processor, so all leave in no time. */
 static void await_consumers(GpuQueue *q)
 {
 	struct gq_wait wait;

@@ -6,8 +6,8 @@
 
 #include <inttypes.h>
 
-/* Another thread is binding a table: some instructions, but on a GPU what q_bind_regions() says.
- * @return Q_OK: look again. */
+/* Another thread is binding a table. On a CPU device that takes some instructions, on a GPU as long
+ * as q_bind_regions() says. @return Q_OK: look again. */
 static QueueStatus await_binding(GpuQueue *q, uint32_t step, uint32_t timeout_ms,
 				 uint64_t *deadline_ns)
 {
@@ -27,7 +27,8 @@ static QueueStatus await_binding(GpuQueue *q, uint32_t step, uint32_t timeout_ms
 	return Q_OK;
 }
 
-/* A call that will use the bound table, or a message that does, comes or goes. */
+/* A call that will use the bound table begins. From here until leave_described(), or until its
+ * message has been reaped, the table stays bound. */
 static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *deadline_ns)
 {
 	QueueStatus status = Q_OK;
@@ -43,7 +44,7 @@ static QueueStatus enter_described(GpuQueue *q, uint32_t timeout_ms, uint64_t *d
 
 static void leave_described(GpuQueue *q)
 {
-	/* [table.leave] release: done with the table. */
+	/* [table.leave] release: the caller reads the table no more. */
 	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1));
 }
 
@@ -52,15 +53,16 @@ QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table)
 	QueueStatus status;
 
 	GQ_RETURN_IF_REFUSED(gq_enter(q));
-	gq__reap_all(q); /* what has finished lets go only there */
-	/* [table.enter] acquire: nobody uses the old table any more. */
+	gq__reap_all(q); /* a finished message lets go of its region only there */
+	/* [table.enter] acquire: all uses of the old table are over. */
 	if (!gq_cas_seq_cst_u64(&q->described, 0, GQ_REBINDING))
 		return gq__fail(Q_ERR_NOT_READY, "a message by descriptor has not finished, or is "
 						 "being enqueued");
 	status = q->device->bind(q, table);
 	if (status == Q_OK)
 		q->regions = table;
-	/* [table.leave] release: the table. Not a store: others may have counted themselves. */
+	/* [table.leave] release: the table. Not a store, as calls that wait may have counted
+	 * themselves. */
 	gq_fetch_add_seq_cst_u64(&q->described, GQ_REBINDING);
 	return status;
 }
@@ -75,7 +77,7 @@ static QueueStatus check_address(const MessageDescriptor *d, const void *bytes)
 			 d->offset, bytes);
 }
 
-/* The region is referenced, and stays so if this succeeds. */
+/* The caller holds a reference to the region, which passes to the message if this succeeds. */
 static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, const void *bytes,
 				      const EnqueueOptions *o, uint64_t *out_msg_id,
 				      uint32_t timeout_ms, uint64_t deadline_ns)
@@ -125,7 +127,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 				 uint32_t timeout_ms)
 {
 	const EnqueueOptions *o = options != NULL ? options : &gq__default_options;
-	MessageDescriptor d; /* what is checked is what is referenced */
+	MessageDescriptor d; /* a copy: the caller's may change between check and use */
 	uint64_t deadline_ns = 0;
 	QueueStatus status;
 
@@ -141,7 +143,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 	if (status != Q_OK)
 		return status;
 	status = enqueue_descriptor(q, &d, o, out_msg_id, timeout_ms, deadline_ns);
-	if (status != Q_OK) /* else the message itself counts, until it has been reaped */
+	if (status != Q_OK) /* otherwise the message itself counts until it has been reaped */
 		leave_described(q);
 	return status;
 }

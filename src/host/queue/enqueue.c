@@ -23,7 +23,7 @@ static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const Enqu
 	return Q_OK;
 }
 
-/* By itself, so that the calls above it need no frame for what comes after. */
+/* A function of its own, so that unwatched calls need no frame for the end of the range. */
 static __attribute__((noinline)) QueueStatus enqueue_watched(GpuQueue *q, const void *data,
 							     size_t len, const EnqueueOptions *o,
 							     uint64_t *out_msg_id,
@@ -160,8 +160,8 @@ QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id)
 		return gq__failf(Q_ERR_NOT_FOUND,
 				 "msg_id %" PRIu64 " was never issued, or is aborted or taken",
 				 msg_id);
-	/* A swap, not a store: if the slot has changed hands meanwhile, this must not undo what its
-	 * next message's canceller has written. */
+	/* A swap, not a store: the slot may hold another message meanwhile, and a store would undo
+	 * the cancel of that one. */
 	gq_cas_seq_cst_u64(&gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->cancel, ~msg_id,
 			   msg_id);
 	return Q_OK;

@@ -15,8 +15,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-/* Under the reap lock: nothing is left to poll, so the descriptor must not be readable. Nor if that
- * is undecided: its thread decides, and makes it readable again. */
+/* An undecided look clears it, too: the descriptor's thread then decides, and makes it readable
+ * again. */
 void gq__clear_fd(GpuQueue *q)
 {
 	uint32_t left = GQ_MOST_AT_ONCE;
@@ -29,7 +29,7 @@ void gq__clear_fd(GpuQueue *q)
 	gq_event_broadcast(&q->fd_cleared);
 }
 
-/* Makes the descriptor readable if the first in the list is to be polled. Under the reap lock. */
+/* Under the reap lock: make the descriptor readable if the first in the list is to be polled. */
 static enum gq_found announce_first(GpuQueue *q)
 {
 	const uint64_t one = 1;
@@ -38,8 +38,9 @@ static enum gq_found announce_first(GpuQueue *q)
 
 	if (found != GQ_FOUND_SOMETHING)
 		return found;
-	/* Flag, then look again ([sleep.look]): whoever takes the last result by id takes it, then
-	 * looks at the flag ([wake.look]), so one of the two sees that nothing is left. */
+	/* Set the flag, then look again ([sleep.look]): a thread that takes the last result by id
+	 * takes it, then looks at the flag ([wake.look]), so one of the two sees that nothing is
+	 * left. */
 	gq_exchange_seq_cst_u32(&q->fd_readable, 1);
 	found = gq_first_unpolled(q, &left);
 	if (found == GQ_FOUND_SOMETHING)
@@ -49,7 +50,7 @@ static enum gq_found announce_first(GpuQueue *q)
 	return found;
 }
 
-/* Makes the descriptor readable when there is something to poll. @return whether it is. */
+/* Make the descriptor readable if there is something to poll. @return whether it is readable. */
 static bool announce(GpuQueue *q)
 {
 	enum gq_found found;
@@ -62,8 +63,8 @@ static bool announce(GpuQueue *q)
 	return found == GQ_FOUND_SOMETHING;
 }
 
-/* One write per emptying: while the descriptor is readable the thread waits for it to be cleared
- * and completions do not wake it. */
+/* The descriptor's thread. It writes once for each time the descriptor was cleared: while it is
+ * readable the thread waits for it to be cleared, and completions do not wake it. */
 static void *serve_fd(void *arg)
 {
 	GpuQueue *q = arg;
@@ -86,7 +87,7 @@ static void *serve_fd(void *arg)
 	return NULL;
 }
 
-/* Under the control lock. */
+/* Under the control lock: the eventfd, and the thread that serves it. */
 static int make_fd(GpuQueue *q)
 {
 	int fd, rc;

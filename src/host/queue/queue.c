@@ -13,7 +13,7 @@
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-/* Make every entry read as consumed a lap ago. */
+/* Give every entry the tag of the lap before, so that it reads as taken. */
 static void empty_ring(const struct gq_word_ring *r, uint64_t start)
 {
 	for (uint64_t i = 0; i < gq_word_ring_size(r); i++) {
@@ -42,7 +42,7 @@ static void lay_out_rings(GpuQueue *q)
 		empty_ring(&q->ch.ready[c], start);
 	}
 	words += n;
-	/* An outcome and a slot leave room for the lap only, not for the whole position. */
+	/* Outcome and slot leave room for the lap alone, not for the whole position. */
 	q->ch.done = gq_word_ring_of(words, &q->done_pos.head, &q->done_pos.tail, order,
 				     order + GQ_OUTCOME_BITS, order);
 	empty_ring(&q->ch.done, start);
@@ -113,8 +113,8 @@ static void destroy(GpuQueue *q)
 
 void gq__drop_ref(GpuQueue *q)
 {
-	/* Sequentially consistent, so also release of all this party did ([ref.drop]) and acquire,
-	 * by the last, of all the others did ([ref.last]). */
+	/* Sequentially consistent, so it is also a release of all that this party did ([ref.drop]),
+	 * and for the last party an acquire of all that the others did ([ref.last]). */
 	if (gq_fetch_add_seq_cst_u64(&q->refs, 0 - UINT64_C(1)) == 1)
 		destroy(q);
 }
@@ -177,14 +177,14 @@ void q_shutdown(GpuQueue *q)
 	gq__error_keep(&before);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
 	if (abandon) {
-		q->code = NULL; /* kept for good: a consumer cannot take away its own code */
+		q->code = NULL; /* kept for good: a consumer cannot unload the code it runs */
 		gq__log(Q_LOG_ERROR,
 			"q_shutdown: a message is still being processed after %" PRIu32
 			" ms; its consumer frees the queue's memory when it is done",
 			q->cfg.shutdown_timeout_ms);
 	}
 	gq__stop_fd(q);
-	gq__reap_all(q); /* from here on nobody touches the regions bound */
+	gq__reap_all(q); /* from here on the bound regions are not touched */
 	if (q->trace != NULL)
 		gq__trace_at_shutdown(q);
 	q->device->join(q, abandon);

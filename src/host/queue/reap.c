@@ -15,28 +15,28 @@ void gq__free_slot(GpuQueue *q, uint64_t id)
 	if (!gq_event_armed(&q->room))                     /* [wake.look] */
 		return;
 	gq__event_wake(&q->room, 1);
-	if (gq_closed(q)) /* sticky since then: q_wait_any() may wait for the last slot */
+	if (gq_closed(q)) /* which made `room` sticky: q_wait_any() may wait for the last slot */
 		gq_event_broadcast(&q->any);
 }
 
-/* The message is done with its region. Before its state says so: who finds it finished finds the
- * region released. */
-static void drop_region(GpuQueue *q, const struct gq_host_slot *record)
+/* The message needs its region no more. This comes before its state says that it has finished, so a
+ * thread that finds it finished finds the region released. */
+static void drop_region(GpuQueue *q, const struct gq_host_slot *host)
 {
 	struct gq_error before;
 
-	gq__error_keep(&before); /* a reaper's call has not failed if the table is damaged */
-	gq__region_drop(q->regions, &record->descriptor);
+	gq__error_keep(&before); /* a damaged table is no failure of the reaper's call */
+	gq__region_drop(q->regions, &host->descriptor);
 	gq__error_put_back(&before);
 	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* [table.leave] */
 }
 
-/* Under the reap lock, as everything down to "polling". */
+/* Under the reap lock. */
 static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 {
 	const struct gq_slot *slot = gq_slot_at(&q->ch, index);
 	const uint64_t id = slot->msg_id;
-	struct gq_host_slot *record = &q->host_slots[index];
+	struct gq_host_slot *host = &q->host_slots[index];
 	uint32_t few = 2;
 
 #define COUNT(what) gq_store_relaxed_u64(&q->reaped.what, q->reaped.what + 1)
@@ -48,24 +48,24 @@ static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
 	else if (outcome == GQ_OUTCOME_CANCELLED)
 		COUNT(cancelled);
 	if (__builtin_expect((slot->flags & GQ_SLOT_DESCRIBED) != 0, 0))
-		drop_region(q, record);
+		drop_region(q, host);
 	if ((slot->flags & GQ_SLOT_DISCARD) != 0) {
 		COUNT(discarded);
-		gq_store_release_u64(&record->state, gq_state(q, id, GQ_FREE)); /* [state.write] */
+		gq_store_release_u64(&host->state, gq_state(q, id, GQ_FREE)); /* [state.write] */
 		gq__free_slot(q, id);
 		return;
 	}
 #undef COUNT
 	gq_first_unpolled(q, &few); /* a list that nobody polls stays short */
 	gq_list(q, index);
-	/* [state.write] release, these too: a reader that sees a later message's must then see that
-	 * the state has moved on. */
-	gq_store_release_u64(&record->tag, slot->tag);
-	gq_store_release_u64(&record->outcome, outcome);
-	/* [state.write] release: the result (through [message.reap]), tag, outcome, and that
-	 * polling would return it: who finds the message finished must find it listed. Pairs with
+	/* [state.write] release, these too: a reader that sees the tag or outcome of a later
+	 * message must then see that the state has moved on. */
+	gq_store_release_u64(&host->tag, slot->tag);
+	gq_store_release_u64(&host->outcome, outcome);
+	/* [state.write] release: the result (through [message.reap]), tag, outcome, and the place
+	 * in the list, as a thread that finds the message finished must find it listed. Pairs with
 	 * [state.read]. */
-	gq_store_release_u64(&record->state, gq_state(q, id, GQ_DONE));
+	gq_store_release_u64(&host->state, gq_state(q, id, GQ_DONE));
 }
 
 static void reap_one(GpuQueue *q, uint32_t slot, uint32_t outcome)
@@ -77,11 +77,12 @@ static void reap_one(GpuQueue *q, uint32_t slot, uint32_t outcome)
 
 enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time under the lock */
 
+/* Under the reap lock. */
 static uint32_t reap_some(GpuQueue *q, uint32_t most)
 {
 	uint32_t slot, outcome, n = 0;
 
-	if (q->given_up) /* what a dead device still completes has ended FAILED already */
+	if (q->given_up) /* a message that a dead device still completes has ended FAILED */
 		return 0;
 	while (n < most && gq_reap(&q->ch, &slot, &outcome)) {
 		reap_one(q, slot, outcome);
@@ -120,7 +121,7 @@ void gq__reap_all(GpuQueue *q)
 		;
 }
 
-/* Whether a message is inside that frees its slot when it is reaped. */
+/* Whether the queue holds a message that frees its slot when it is reaped. */
 static bool may_free_slots(const GpuQueue *q)
 {
 	return gq_load_relaxed_u64(&q->count.discards) != gq_load_relaxed_u64(&q->reaped.discarded);
@@ -165,7 +166,7 @@ void gq__fail_all(GpuQueue *q)
 	pthread_mutex_unlock(&q->reap_lock);
 	gq__wake_everybody(q);
 	for (uint32_t i = 0; i < q->cfg.capacity; i++)
-		gq__wake_slot(q, i);
+		gq_wake_slot(q, i);
 }
 
 uint64_t gq__torn_ns(GpuQueue *q, uint64_t now_ns, uint64_t *id)

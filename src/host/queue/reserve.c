@@ -30,11 +30,11 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
 	gq_fill(q, id, o, len, 0, GQ_FREE);
 	GQ_WINDOW();
-	/* Reserve, then look whether the queue has been closed ([wake.look]): a stop closes, then
-	 * looks for reservations ([sleep.look]), so one of the two revokes this one. */
+	/* Reserve, then look whether the queue has been closed ([wake.look]). A stop closes it,
+	 * then looks for reservations ([sleep.look]). So one of the two revokes this one. */
 	gq_exchange_seq_cst_u64(&gq_host_slot_of(q, id)->state, gq_state(q, id, GQ_RESERVED));
 	if (gq_closed(q)) {
-		q_abort(q, id); /* never handed out, so not an abort to be counted */
+		q_abort(q, id); /* the caller never had it, so it is not counted as an abort */
 		gq_fetch_add_relaxed_u64(&q->count.unused, 1);
 		gq_fetch_add_relaxed_u64(&q->count.aborted, 0 - UINT64_C(1));
 		return gq__closed_error();
@@ -60,7 +60,7 @@ QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 
 		gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
 		gq_publish_filled(q, gq_slot_at(&q->ch, index)->priority, &msg_id, 1);
-		gq__wake_slot(q, index); /* q_wait_enqueue() */
+		gq_wake_slot(q, index); /* for q_wait_enqueue() */
 		return Q_OK;
 	}
 	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_REVOKED)
@@ -86,7 +86,7 @@ QueueStatus q_abort(GpuQueue *q, uint64_t msg_id)
 		if ((gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->flags &
 		     GQ_SLOT_DISCARD) != 0)
 			gq_fetch_add_relaxed_u64(&q->count.discards, 0 - UINT64_C(1));
-		gq__wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
+		gq_wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
 		gq__free_slot(q, msg_id);
 		return Q_OK;
 	}

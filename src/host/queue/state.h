@@ -14,7 +14,7 @@
  *                reap lock
  *   descriptor   what q_completion_fd() and its thread share
  *   controller   pause, resume and stop, under the control lock
- *   rare counts  relaxed additions by whoever meets the event
+ *   rare counts  relaxed additions by the call that meets the event
  *   regions      the bound table, and how many messages use it
  *
  * Four arrays lie outside it: the ring entries with the finished list behind them (`words`), the

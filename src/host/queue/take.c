@@ -19,14 +19,15 @@ static QueueStatus status_of(uint32_t outcome)
 						 : Q_ERR_FAILED;
 }
 
-/* What a finished message's record says. Valid if the state is still the same afterwards. */
+/* The outcome in a finished message's host slot. Valid if the state is still the same afterwards.
+ */
 static uint32_t outcome_of(const GpuQueue *q, uint64_t id)
 {
 	/* [state.read] acquire on top of the state's: the state is read again after this. */
 	return (uint32_t)gq_load_acquire_u64(&gq_host_slot_of(q, id)->outcome);
 }
 
-/* Likewise. */
+/* All that polling returns of a finished message. Valid likewise. */
 static Completion completion_of(const GpuQueue *q, uint64_t id)
 {
 	const uint32_t outcome = outcome_of(q, id);
@@ -42,7 +43,7 @@ static Completion completion_of(const GpuQueue *q, uint64_t id)
 
 /* ---- polling --------------------------------------------------------------------------------- */
 
-/* Under the reap lock: the next finished id that nobody has polled or taken. */
+/* Under the reap lock: the next finished message that has been neither polled nor taken. */
 static bool next_finished(GpuQueue *q, Completion *out, uint32_t *left)
 {
 	while (gq__find_unpolled(q, left) == GQ_FOUND_SOMETHING) {
@@ -55,7 +56,7 @@ static bool next_finished(GpuQueue *q, Completion *out, uint32_t *left)
 		if (gq_phase_of(state) != GQ_DONE) /* taken by id since */
 			continue;
 		*out = completion_of(q, id);
-		/* Against who takes it by id: one of the two gets it. */
+		/* A thread that takes it by id swaps the same word, so one of the two gets it. */
 		if (gq_cas_seq_cst_u64(&q->host_slots[slot].state, state,
 				       gq_state(q, id, GQ_POLLED)))
 			return true;
@@ -63,7 +64,7 @@ static bool next_finished(GpuQueue *q, Completion *out, uint32_t *left)
 	return false;
 }
 
-/* One of `ids` and `completions` is NULL. */
+/* Into `ids` or `completions`; the other is NULL. */
 static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *completions,
 				 size_t max_count, size_t *out_count)
 {
@@ -125,7 +126,7 @@ QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_
 /* ---- taking by id ---------------------------------------------------------------------------- */
 
 /*
- * The state of a message that has finished, reaping if need be.
+ * The state of a message that has finished. It reaps if the message has not.
  * @return Q_OK; Q_ERR_NOT_READY; Q_ERR_NOT_FOUND.
  */
 static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
@@ -147,15 +148,16 @@ static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
 	return gq__fail(Q_ERR_NOT_READY, "the message has not finished yet");
 }
 
-/* Become the one who takes a finished message. The slot is the caller's until gq__free_slot(). */
+/* Become the thread that takes a finished message. It owns the slot until gq__free_slot(). */
 static bool win(GpuQueue *q, uint64_t msg_id, uint64_t state)
 {
 	return gq_cas_seq_cst_u64(&gq_host_slot_of(q, msg_id)->state, state,
 				  gq_state(q, msg_id, GQ_FREE));
 }
 
-/* A result was taken by id, perhaps the last that a readable descriptor announced. Every 64th
- * clears the list's front, so that those who only take by id leave pollers little to pass over. */
+/* A result was taken by id: if it was the last that a readable descriptor announced, clear that.
+ * Every 64th taking also clears the front of the finished list, so that a program which takes by id
+ * alone leaves a poller little to pass over. */
 static void taken_by_id(GpuQueue *q, uint64_t msg_id)
 {
 	const uint64_t sixty_fourth = 63 * (q->slot_mask + 1);
@@ -208,7 +210,8 @@ static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size
 		done = completion_of(q, msg_id);
 		if (done.result_len > room) {
 			if (gq_look_up(q, msg_id) == 0)
-				continue; /* taken meanwhile: what we read may be another's */
+				continue; /* taken meanwhile: the words read may be the next
+					     message's */
 			*out_len = done.result_len;
 			return gq__failf(Q_ERR_BUFFER_TOO_SMALL,
 					 "out_buf has room for %zu bytes; the result has %" PRIu32,
@@ -258,7 +261,8 @@ QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, size_t
 		if (status != Q_OK)
 			return status;
 		done = completion_of(q, msg_id);
-	} while (gq_look_up(q, msg_id) == 0); /* taken meanwhile: what we read may be another's */
+	} while (gq_look_up(q, msg_id) ==
+		 0); /* taken meanwhile: the words read may be the next message's */
 	if (out != NULL)
 		*out = done.result;
 	if (out_len != NULL)
@@ -283,7 +287,8 @@ QueueStatus q_processor_status(GpuQueue *q, uint64_t msg_id, uint32_t *out_value
 		if (status != Q_OK)
 			return status;
 		outcome = outcome_of(q, msg_id);
-	} while (gq_look_up(q, msg_id) == 0); /* taken meanwhile: what we read may be another's */
+	} while (gq_look_up(q, msg_id) ==
+		 0); /* taken meanwhile: the words read may be the next message's */
 	*out_value = gq_reported_status(outcome);
 	return Q_OK;
 }

@@ -2,7 +2,8 @@
 /* tend.c - waiting on a queue whose consumers may be unable to wake anybody. */
 #include "host/queue/tend.h"
 
-/* Sequentially consistent for who is about to sleep because nothing is under way: [sleep.look]. */
+/* The loads are sequentially consistent for a thread that is about to sleep because nothing is
+ * under way ([sleep.look]). */
 uint64_t gq__accepted(const GpuQueue *q)
 {
 	uint64_t n = 0;
@@ -25,7 +26,8 @@ static void tend(void *q)
 	((GpuQueue *)q)->device->tend(q);
 }
 
-/* Whether nothing is under way, for a waiter that only a completion can wake. */
+/* Whether nothing is under way: then a thread that waits for a completion can only be woken by a
+ * publication. */
 static bool is_idle(void *arg, const struct gq_event *event)
 {
 	const GpuQueue *q = arg;

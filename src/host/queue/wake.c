@@ -2,14 +2,6 @@
 /* wake.c - waking the threads that wait for something on a queue; and the end of all waiting. */
 #include "host/queue/wake.h"
 
-void gq__wake_slot(GpuQueue *q, uint32_t slot)
-{
-	uint32_t *armed = &gq_slot_at(&q->ch, slot)->armed;
-
-	if (gq_load_seq_cst_u32(armed) % 2 != 0) /* [wake.look] */
-		gq__flag_wake(armed);
-}
-
 void gq__wake_everybody(GpuQueue *q)
 {
 	gq_event_broadcast(&q->work);

@@ -7,7 +7,14 @@
 #include "host/wait/wait.h"
 
 /* Wake the threads that sleep until this slot changes its state. */
-void gq__wake_slot(GpuQueue *q, uint32_t slot);
+static inline void gq_wake_slot(GpuQueue *q, uint32_t slot)
+{
+	uint32_t *armed = &gq_slot_at(&q->ch, slot)->armed;
+
+	if (gq_load_seq_cst_u32(armed) % 2 != 0) /* [wake.look] */
+		gq__flag_wake(armed);
+}
+
 /* Wake all sleepers of all events: the control word has changed, or the device has failed. */
 void gq__wake_everybody(GpuQueue *q);
 

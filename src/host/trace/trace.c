@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Not in the call's own variables, so that one without a trace has nothing to carry. */
+/* Not a variable of the call, so that calls without a trace have nothing to carry. */
 static _Thread_local uint64_t call_began_ns;
 
 bool gq__call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload)
@@ -26,7 +26,7 @@ bool gq__call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload)
 	return true;
 }
 
-/* A set-id program writes no file for who calls it. */
+/* secure_getenv(): a set-id program writes no file for its caller. */
 static const char *wanted_path(void)
 {
 	const char *path = secure_getenv("GPUQ_TRACE");
@@ -117,7 +117,7 @@ void gq__trace_free(GpuQueue *q)
 	gq__free(t, sizeof(*t));
 }
 
-/* Atomic, all of these: gq__fail_all() takes messages away that are just being published. */
+/* The stores are atomic, as gq__fail_all() takes away messages that are just being published. */
 void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n)
 {
 	const uint64_t now_ns = gq__now_ns();
@@ -146,7 +146,7 @@ void gq__trace_finish(GpuQueue *q, uint32_t index, uint32_t outcome, bool lost)
 				     .priority = slot->priority,
 				     .discarded = (slot->flags & GQ_SLOT_DISCARD) != 0 };
 
-	/* What is read there next is the next message's, or 0. */
+	/* So that the slot's next message reads its own times, or 0. */
 	gq_store_relaxed_u64(&e->enqueued_ns, 0);
 	gq_store_relaxed_u64(&e->visible_ns, 0);
 	if (t->used == t->room) {

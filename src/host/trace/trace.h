@@ -10,17 +10,17 @@
 
 /* Times are CLOCK_MONOTONIC, nanoseconds. */
 
-/* One a slot. By the message's producer before [message.publish]; zeroed by the reaper once it has
- * it. */
+/* One for each slot. The message's producer writes it before [message.publish]; the reaper zeroes
+ * it once it has read it. */
 struct gq_trace_entry {
 	uint64_t enqueued_ns, visible_ns;
 };
 
-/* One a message that has finished. */
+/* One for each message that has finished. */
 struct gq_trace_record {
 	uint64_t msg_id;
 	uint64_t enqueued_ns, visible_ns;
-	uint64_t claimed_ns, done_ns; /* 0: not known, it was lost with the device */
+	uint64_t claimed_ns, done_ns; /* 0: not known, the message was lost with the device */
 	uint64_t seen_ns;
 	uint32_t len, opcode, outcome;
 	uint32_t consumer; /* GQ_NONE: no consumer, the host cancelled it */
@@ -44,7 +44,8 @@ struct gq_trace {
 /* Whether GPUQ_TRACE asks for a trace. */
 bool gq__trace_from_environment(void);
 
-/* If cfg says so: what the trace needs. gq__trace_free() also after a failure. */
+/* Allocate what the trace needs, if cfg asks for one. Call gq__trace_free() also after a failure.
+ */
 bool gq__trace_alloc(GpuQueue *q);
 /* The device has started. */
 void gq__trace_started(GpuQueue *q);
@@ -54,11 +55,11 @@ void gq__trace_free(GpuQueue *q);
  * @return whether a range has begun. */
 bool gq__call_begin(const GpuQueue *q, enum gq_range what, uint64_t payload);
 
-/* These on a queue with a trace only. */
+/* The rest is for queues with a trace only. */
 
-/* About to be published, by the call that this thread began last: see gq_call_begin(). */
+/* Messages are about to be published, by the call that this thread began last: gq_call_begin(). */
 void gq__trace_publish(GpuQueue *q, const uint64_t *ids, uint32_t n);
-/* Under the reap lock. `lost`: no consumer has completed it. */
+/* Under the reap lock: a message has finished. `lost`: no consumer has completed it. */
 void gq__trace_finish(GpuQueue *q, uint32_t slot, uint32_t outcome, bool lost);
 /* What GPUQ_TRACE asks for at the end; failures go to the log. */
 void gq__trace_at_shutdown(GpuQueue *q);

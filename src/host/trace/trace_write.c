@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* trace_write.c - what has been recorded: as a trace for viewers, and as percentiles. */
+/* trace_write.c - what has been recorded, as a file for trace viewers and as percentiles. */
 #include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
@@ -21,7 +21,7 @@ struct view {
 	uint64_t n, dropped, adjusted, clock_error_ns;
 };
 
-/* Both can be asked after the device has failed. */
+/* Both calls are allowed after the device has failed, too. */
 static QueueStatus begin(GpuQueue *q, struct view *v)
 {
 	QueueStatus status = gq_enter_to_look(q);
