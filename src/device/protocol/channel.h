@@ -15,7 +15,7 @@
 enum gq_control {
 	GQ_CONTROL_PAUSE = 1u << 0,  /* claim nothing; say so by acknowledging the epoch */
 	GQ_CONTROL_LEAVE = 1u << 1,  /* end the loop */
-	GQ_CONTROL_CANCEL = 1u << 2, /* whatever is claimed from now on ends CANCELLED */
+	GQ_CONTROL_CANCEL = 1u << 2, /* a message claimed from now on ends CANCELLED */
 };
 #define GQ_CONTROL_EPOCH_SHIFT 8u /* epoch: counts pauses and resumes */
 

@@ -13,7 +13,7 @@
  */
 #define GQ_PASS_LIMIT 256u
 
-struct gq_ageing { /* one a consumer, private to it; zero to begin with */
+struct gq_ageing { /* each consumer has its own, zero to begin with */
 	uint32_t passed[GQ_CLASSES];
 };
 

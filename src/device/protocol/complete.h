@@ -47,7 +47,7 @@ GQ_FN bool gq_done_waits(const struct gq_channel *ch)
 	const struct gq_word_ring *r = &ch->done;
 	uint64_t pos = gq_load_relaxed_u64(r->head);
 
-	/* [sleep.look]. A head that another reaper has moved since only makes this true. */
+	/* [sleep.look]. If another reaper has moved the head since, this is true. */
 	return !gq_word_ring_is_at(r, gq_load_seq_cst_u64(gq_word_ring_entry(r, pos)),
 				   pos - gq_word_ring_size(r));
 }

@@ -6,13 +6,13 @@
 #include "device/protocol/atomics.h"
 
 /*
- * An event count: who sleeps until something has been published, and who wakes them.
+ * An event count: threads sleep until something has been published, and publishers wake them.
  *
- * One word: the lower half counts wake-ups and is the futex, the upper half the registered
+ * One word: the lower half counts wake-ups and is the futex, the upper half counts the registered
  * sleepers. A sleeper registers, looks again, and sleeps only if the lower half is still what it
- * was at registration. Who has published looks at the upper half ([wake.look]) and, if it is not
- * zero, bumps the lower half, wakes, and takes those it woke off the upper half. Who goes on
- * without having been woken takes itself off. So:
+ * was at registration. A publisher looks at the upper half ([wake.look]) after it has published.
+ * If that is not zero, it bumps the lower half, wakes, and takes those it woke off the upper half.
+ * A sleeper that goes on without having been woken takes itself off. So:
  *
  *  - nothing is lost: publish and look, register and look again are sequentially consistent, so
  *    at least one side sees the other; a wake-up that comes between registration and sleep has
@@ -28,7 +28,7 @@ struct gq_event {
 };
 
 #define GQ_EVENT_SLEEPER (UINT64_C(1) << 32)
-/* Set for good on a queue whose stop timed out: whoever publishes must take the slow path. */
+/* Set for good on a queue whose stop timed out: then every publisher takes the slow path. */
 #define GQ_EVENT_STICKY (UINT64_C(1) << 63)
 
 GQ_FN uint32_t gq_event_sleepers(uint64_t word)
@@ -42,13 +42,13 @@ GQ_FN uint32_t gq_event_register(struct gq_event *e)
 	return (uint32_t)gq_fetch_add_seq_cst_u64(&e->word, GQ_EVENT_SLEEPER); /* [sleep.look] */
 }
 
-/* Take off one who has not been woken, or those that a waker has woken. */
+/* Take off a sleeper that has not been woken, or those that a waker has woken. */
 GQ_FN void gq_event_unregister(struct gq_event *e, uint32_t n)
 {
 	gq_fetch_add_seq_cst_u64(&e->word, 0 - n * GQ_EVENT_SLEEPER);
 }
 
-/* Whether who has just published must look closer. */
+/* Whether a publisher has to call gq__event_wake(). */
 GQ_FN bool gq_event_armed(const struct gq_event *e)
 {
 	return gq_load_seq_cst_u64(&e->word) >> 32 != 0; /* [wake.look] */

@@ -30,7 +30,7 @@ GQ_FN bool gq_pool_try_pop(const struct gq_word_ring *pool, uint64_t *pos, uint6
 		return true;
 	for (; found < max; found++) {
 		/* [pool.take] acquire: the previous owner is done with the slot.
-		 * Sequentially consistent for who waits for room: [sleep.look]. */
+		 * Sequentially consistent for a producer that waits for room: [sleep.look]. */
 		word = gq_load_seq_cst_u64(gq_word_ring_entry(pool, *pos + found));
 		if (!gq_word_ring_is_at(pool, word, *pos + found))
 			break;

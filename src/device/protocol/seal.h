@@ -6,10 +6,10 @@
 #include "device/protocol/atomics.h"
 
 /*
- * A seal is a 64-bit hash of bytes and of the id they belong to, stored beside them. Who reads
- * bytes and seal in any order, while they may be being written, and finds them matching, has read
- * all of them: so neither the read of a message nor the arrival of a result needs ordering across
- * PCIe, which costs a round trip. A mismatch only says "not yet".
+ * A seal is a 64-bit hash of bytes and of the id they belong to, stored beside them. A reader that
+ * reads bytes and seal in any order, perhaps while they are written, and finds that they match, has
+ * read all of them. So neither the read of a message nor the arrival of a result needs ordering
+ * across PCIe, which costs a round trip. A mismatch only says "not yet".
  *
  * Pieces of 16 bytes are multiplied under keys of their place, and the folded products added (the
  * NH family; Black et al., CRYPTO '99), so that lanes can take a piece each. `key` is random and
@@ -38,7 +38,7 @@ GQ_FN uint64_t gq_seal_piece(uint64_t key, uint32_t i, uint64_t a, uint64_t b)
 	return gq_multiply_fold(a ^ place, b ^ (place * UINT64_C(0xd1b54a32d192ed03)));
 }
 
-/* What the id does. */
+/* What the id adds to it. */
 GQ_FN uint64_t gq_seal_id(uint64_t key, uint64_t msg_id)
 {
 	return gq_multiply_fold(msg_id ^ UINT64_C(0xa0761d6478bd642f),

@@ -86,8 +86,8 @@ GQ_FN uint32_t gq_id_shift(uint32_t order)
 	return order < GQ_MIN_ID_SHIFT ? GQ_MIN_ID_SHIFT : order;
 }
 
-/* A class entry holds the slot and, above it, so many bits of the position in the message's id: who
- * has read a slot ahead of its entry knows by them whether it is the same message. */
+/* A class entry holds the slot and, above it, so many bits of the position in the message's id. A
+ * consumer that has read a slot ahead of its entry knows by them whether it is the same message. */
 #define GQ_USE_BITS 20u
 
 #endif /* GPUQ_PROTOCOL_SLOT_H */

@@ -93,8 +93,8 @@ GQ_FN bool gq_word_ring_try_raise(const struct gq_word_ring *r, uint64_t end)
 	/* [tail.read] acquire: pairs with [tail.raise] */
 	uint64_t tail = gq_load_acquire_u64(r->tail);
 
-	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for who waits until
-	 * all slots are back: [wake.look]. */
+	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for a stop that
+	 * waits until all slots are back: [wake.look]. */
 	return gq_pos_diff(tail, end) >= 0 || gq_cas_seq_cst_u64(r->tail, tail, end);
 }
 
@@ -112,8 +112,8 @@ enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
 /*
  * One step of publishing a value at the next free position, from `*pos` on, which moves past it.
  *
- * Lock-free: a failed swap means that another putter published. Whoever holds a value to put is
- * owed room by conservation (a slot is in one place at a time), so the ring is never full here.
+ * Lock-free: a failed swap means that another putter published. A putter is owed room by
+ * conservation (a slot is in one place at a time), so the ring is never full here.
  * Source: the entry-swap queue with a helped tail of Tsigas and Zhang (SPAA 2001), with full
  * positions in place of their two null values.
  *
@@ -129,11 +129,12 @@ GQ_FN enum gq_put gq_word_ring_try_put_unless(const struct gq_word_ring *r, uint
 	uint64_t old = gq_load_acquire_u64(entry);
 
 	if (gq_word_ring_is_at(r, old, *pos)) {
-		/* Another's, who may stand still before raising the tail. Whoever goes past raises
-		 * it, so the tail is never a lap behind. One try does: if it fails, another has
-		 * raised it; so since *pos was loaded from the tail, the tail has been raised as
-		 * often as *pos has gone past an entry, and is behind *pos by no more than what the
-		 * caller has itself put in between: less than a lap. */
+		/* Another putter's entry; that putter may stand still before it raises the tail. So
+		 * every putter that goes past raises it, and the tail is never a lap behind. One
+		 * try is enough: if it fails, another has raised the tail. So since *pos was loaded
+		 * from the tail, the tail has been raised as often as *pos has gone past an entry,
+		 * and is behind *pos by no more than what the caller has itself put in between:
+		 * less than a lap. */
 		++*pos;
 		(void)gq_word_ring_try_raise(r, *pos);
 	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {

@@ -148,7 +148,7 @@ const char *q_version(void)
 
 static const char *const level_names[] = { "error", "warning", "info", "debug" };
 
-/* A line under way to a sink, on the stack of who says it. */
+/* A line under way to a sink, on the stack of the thread that logs it. */
 struct line {
 	struct line *next;
 	uint64_t sink; /* the number of the sink it goes to */
@@ -157,9 +157,9 @@ struct line {
 
 /*
  * Function and user are one: both under the lock, copied together. The function is called without
- * the lock, its line being listed; who replaces the sink waits until no line is listed that goes
- * to an earlier one. `sink_is_there` alone is read without the lock, to save the way for lines
- * that nobody wants; it publishes nothing.
+ * the lock, while its line is listed; q_set_log() waits until no listed line goes to an earlier
+ * sink. `sink_is_there` alone is read without the lock, so that a line which no sink wants costs
+ * one load; it publishes nothing.
  */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -183,7 +183,7 @@ static void unlock_log(void)
 
 static void unlock_log_in_child(void)
 {
-	lines = NULL; /* their threads are not here */
+	lines = NULL; /* their threads do not exist in the child */
 	pthread_mutex_unlock(&log_lock);
 }
 
@@ -192,7 +192,7 @@ static void register_fork_handlers(void)
 	pthread_atfork(lock_log, unlock_log, unlock_log_in_child);
 }
 
-/* A child finds the log's lock free, whatever other threads of its parent were at. Called before
+/* A child of fork() finds the log's lock free, whatever the parent's threads did. Called before
  * there can be anything to log. */
 static void guard_log(void)
 {

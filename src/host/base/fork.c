@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fork.c - counting forks. A module with a lock that a child needs guards it by itself. */
+/* fork.c - counting forks. Each module that has a lock which a child needs guards that lock itself.
+ */
 #include "host/base/fork.h"
 
 #include <pthread.h>

@@ -29,7 +29,7 @@ void *gq__alloc(size_t bytes, const char *what)
 	size_t size = whole_lines(bytes);
 	void *memory = NULL;
 
-	if (gq__fault() || size < bytes) { /* beyond the last whole line there is */
+	if (gq__fault() || size < bytes) { /* size has wrapped */
 		memory = NULL;
 	} else if (size >= FROM_KERNEL_BYTES) {
 		memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,

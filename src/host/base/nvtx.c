@@ -24,7 +24,7 @@ static void attach(void)
 #undef TEXT
 	};
 
-	/* NVTX loads what an environment variable names: not with somebody else's rights. */
+	/* NVTX loads a library that an environment variable names: not in a set-id program. */
 	if (getauxval(AT_SECURE) != 0)
 		return;
 	domain = nvtxDomainCreateA(GQ_NVTX_DOMAIN); /* NULL: no tool, or none that takes domains */
@@ -39,7 +39,7 @@ void gq__nvtx_begin(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-	GQ_NO_CANCEL(); /* as in all of these: what a profiler does is not ours */
+	GQ_NO_CANCEL(); /* as in all of these, since a profiler runs code of its own */
 	pthread_once(&once, attach);
 }
 

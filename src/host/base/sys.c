@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sys.c - writing without a signal for who writes. */
+/* sys.c - writing without a signal to the writing thread. */
 #include "host/base/sys.h"
 
 #include <signal.h>
@@ -17,8 +17,8 @@ static int write_all(int fd, const char *from, size_t bytes)
 	return 0;
 }
 
-/* Both signals go to the thread that writes: it blocks them, and takes back what came of its own
- * write. One that was pending before stays. */
+/* Both signals go to the thread that writes. It blocks them, and takes back the one that its own
+ * write has raised. One that was pending before stays. */
 int gq__write_quietly(int fd, const void *from, size_t bytes)
 {
 	const struct timespec at_once = { 0, 0 };

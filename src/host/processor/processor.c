@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The ones we ship; compiled from kernels/. */
+/* The processors that the library ships, compiled from kernels/. */
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
 	gq__processor_vecdot;
 
@@ -252,7 +252,7 @@ static bool read_file(int fd, const char *path, struct gq_processor *out)
 static bool load_file(const char *path, struct gq_processor *out)
 {
 	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-	/* Without O_NONBLOCK a pipe that nobody writes to would be waited for. */
+	/* Without O_NONBLOCK open() would wait for a writer of a pipe. */
 	const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 	int fd;
 	bool ok;
@@ -336,7 +336,7 @@ static const QProcessorImage *find_named(const char *name)
 	return found;
 }
 
-/* Under the registry lock. What is not there any more is not read. */
+/* Under the registry lock. It compares addresses alone: the image may have been unloaded. */
 static bool is_known(const QProcessorImage *image)
 {
 	for (unsigned i = 0; i < n_linked; i++)
@@ -348,8 +348,9 @@ static bool is_known(const QProcessorImage *image)
 	return false;
 }
 
-/* NULL: the default. The loader's lock is taken by a dlclose() that waits for ours, so what is
- * found is kept loaded without the lock, and looked for once more. */
+/* `name` NULL: the default. A dlclose() in another thread may hold the loader's lock and wait for
+ * ours. So the library of what was found is kept loaded after ours is released, and the image is
+ * looked for once more. */
 static bool find_linked(const char *name, struct gq_processor *out)
 {
 	for (;;) {

@@ -14,7 +14,7 @@ struct gq_processor {
 	void *file;            /* an image read from a file, which says its granularity itself */
 	size_t file_bytes;
 	bool is_source; /* `file` is not an image yet, but CUDA source, a string */
-	void *library;  /* what holds it, kept loaded; or NULL */
+	void *library;  /* the shared object that holds it, kept loaded; or NULL */
 };
 
 /*

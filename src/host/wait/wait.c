@@ -27,7 +27,7 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms)
 
 enum slept { WOKEN, NOT_SLEPT, TIMED_OUT };
 
-/* Sleep while *word is `value`. WOKEN: by a futex_wake() that has counted us. */
+/* Sleep while *word is `value`. WOKEN: a futex_wake() has woken and counted us. */
 static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns, bool shared)
 {
 	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
@@ -75,15 +75,16 @@ uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
 	return n;
 }
 
-/* @return whether the flag is armed; then *key is what to sleep with. False: it was changed by
- * another just now, so look once more and try again. */
+/* @return whether the flag is armed; then *key is what to sleep with. False: another thread has
+ * just changed it, so look once more and try again. */
 static bool flag_arm(uint32_t *flag, uint32_t *key)
 {
 	uint32_t value = gq_load_seq_cst_u32(flag); /* [sleep.look] */
 
 	*key = value;
 	if ((value & GQ_FLAG_BITS) == GQ_FLAG_ARMED)
-		return true; /* armed, and no waker has begun since: sleep beside whoever does */
+		return true; /* armed, and no waker has begun since: sleep beside those that sleep
+			      */
 	*key = ((value | GQ_FLAG_BITS) + 1) | GQ_FLAG_ARMED;
 	return gq_cas_seq_cst_u32(flag, value, *key); /* [sleep.look] */
 }
@@ -96,7 +97,7 @@ static void flag_wake(uint32_t *flag, bool shared)
 		return;
 	value = gq_fetch_or_seq_cst_u32(flag, GQ_FLAG_WAKING);
 	if ((value & GQ_FLAG_ARMED) == 0)
-		return; /* another has woken all, and taken it down */
+		return; /* another waker has woken all, and cleared it */
 	GQ_WINDOW();
 	futex_wake(flag, UINT32_MAX, shared);
 	GQ_WINDOW();
@@ -117,17 +118,18 @@ void gq__flag_wake_shared(uint32_t *flag)
 /* ---- yielding -------------------------------------------------------------------------------- */
 
 /*
- * sched_yield() costs a microsecond where nobody else wants this CPU, some more where it is another
- * waiting thread that does, and where a busy one does, that one's time slice: milliseconds for what
- * a futex does in ten microseconds. Nobody can be asked which it is, so yields are timed. After a
- * slow one nobody yields on that CPU (it is the CPU that is busy, not the process) until both so
- * many yields have been refused, and so many times what it took has passed: then it is tried again.
- * Each slow one in a row makes both longer, and a run of fast ones shorter, by a factor of four. So
- * on a CPU that stays busy no more than one wait in a thousand is slow, and waits lose no more than
- * a thousandth of their time to it (more if a yield takes longer than 2 ms).
+ * sched_yield() costs a microsecond where no other thread wants this CPU, and a little more where
+ * another waiting thread does. Where a busy thread wants it, the yield costs that thread's time
+ * slice: milliseconds for what a futex does in ten microseconds. The kernel does not say which it
+ * will be, so yields are timed. After a slow one no thread yields on that CPU (the CPU is busy, not
+ * the process) until so many yields have been refused, and so many times what the slow one took has
+ * passed; then the next thread tries again. Each slow yield in a row makes both longer by a factor
+ * of four, and a run of fast ones makes both shorter by it. So on a CPU that stays busy at most one
+ * wait in a thousand is slow, and waits lose at most a thousandth of their time to yields (more if
+ * a yield takes longer than 2 ms).
  *
- * All relaxed: it is advice, and an update that gets lost costs one more slow yield, or one more
- * refusal. Nothing is written while yields are fast.
+ * All accesses are relaxed: this is advice, and a lost update costs one more slow yield, or one
+ * more refusal. Nothing is written while yields are fast.
  */
 struct yields {
 	GQ_ALIGNED(GQ_LINE) uint64_t level; /* 0: never slow, or long ago */
@@ -196,7 +198,7 @@ static bool yields_are_slow(void)
 	return gq_load_relaxed_u64(&yields_here()->level) != 0;
 }
 
-/* Let another thread run, where that has been cheap. @return whether it was tried. */
+/* Yield where that has been cheap. @return whether it was tried. */
 static bool yield_if_cheap(uint64_t now)
 {
 	struct yields *y = yields_here();
@@ -264,13 +266,13 @@ static bool spin(struct gq_wait *w)
 	if (w->spin_ns == 0)
 		return false;
 	if (w->turns < RELAX_TURNS) {
-		/* Where others want this CPU, the one waited for may be among them. */
+		/* Where other threads want this CPU, the one waited for may be among them. */
 		if (++w->turns == SHORT_RELAX_TURNS && yields_are_slow())
 			w->turns = RELAX_TURNS;
 		gq_cpu_relax();
 		return true;
 	}
-	/* There may be more threads than CPUs, and the one waited for may be among those without:
+	/* There may be more threads than CPUs, and the thread waited for may be one without a CPU:
 	 * let others run. */
 	now = gq__now_ns();
 	if (w->spin_until_ns == 0)
@@ -282,13 +284,14 @@ static bool spin(struct gq_wait *w)
 	return now < w->spin_until_ns && yield_if_cheap(now);
 }
 
-/* A nap is a sixteenth of the time waited so far, but for these bounds; the last holds while no
- * message is under way: then only a publication can change anything, and it wakes. */
+/* A nap is a sixteenth of the time waited so far, within the first two bounds. The last is its
+ * length while no message is under way: then only a publication can change anything, and it wakes
+ * the sleeper. */
 enum { SHORTEST_NAP_NS = 50000, LONGEST_NAP_NS = 2000000, IDLE_NAP_NS = 100000000 };
-/* Of who was to spin for longer than that, on a CPU where yields are slow. */
+/* The nap of a wait that was to spin longer than that, on a CPU where yields are slow. */
 enum { IMPATIENT_NAP_NS = 1000000 };
 
-/* When to tend again what cannot wake anybody. */
+/* When to tend again a device that cannot wake anybody. */
 static uint64_t next_tending(struct gq_wait *w, uint64_t now)
 {
 	uint64_t nap;
@@ -314,7 +317,7 @@ static uint64_t nap_end(struct gq_wait *w)
 		return next_tending(w, now);
 	if (w->nap_ns != GQ_FOR_EVER)
 		return now + w->nap_ns;
-	/* It would look by itself, were yields not slow. */
+	/* With fast yields this wait would still be looking, so it looks after a short nap. */
 	return now < w->spin_until_ns ? now + IMPATIENT_NAP_NS : GQ_FOR_EVER;
 }
 
@@ -358,7 +361,7 @@ bool gq__wait_next(struct gq_wait *w)
 		w->registered = true;
 	} else {
 		w->registered = flag_arm(w->flag, &w->key);
-		/* In shared memory somebody may change it for ever, only to keep us here. */
+		/* In shared memory a hostile process may change it for ever, to keep us here. */
 		w->expired = !w->registered && gq__now_ns() >= w->deadline_ns;
 	}
 	return true;
@@ -366,7 +369,7 @@ bool gq__wait_next(struct gq_wait *w)
 
 void gq__wait_end(struct gq_wait *w)
 {
-	/* A slot's word may stay odd: it costs the slot's next completion one futile wake-up. */
+	/* A slot's word may stay odd. That costs the slot's next completion one futile wake-up. */
 	if (w->registered && w->event != NULL)
 		gq_event_unregister(w->event, 1);
 	w->registered = false;

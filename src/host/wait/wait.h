@@ -17,13 +17,13 @@ uint64_t gq__deadline_ns(uint32_t timeout_ms);
 #define GQ_SPIN_NS 50000u
 
 /*
- * What keeps something going that cannot wake anybody by itself, such as a GPU: who waits for it
- * sleeps in naps, and tends it after each.
+ * How a waiting thread keeps going what cannot wake it, such as a GPU: it sleeps in naps, and calls
+ * tend() after each.
  */
 struct gq_tender {
 	void (*tend)(void *tended);
-	/* Whether nothing is under way, so that only another thread's call can end a wait on the
-	 * event, and wakes: then naps may be long. */
+	/* Whether nothing is under way. Then only a call of another thread can end a wait on the
+	 * event, and that call wakes the sleeper, so naps may be long. */
 	bool (*is_idle)(void *tended, const struct gq_event *event);
 };
 
@@ -87,38 +87,38 @@ static inline void gq_event_broadcast(struct gq_event *e)
  *     bit 1      WAKING: a waker has begun since it was armed
  *     bits 2-31  how often it was armed anew
  *
- * A sleeper that finds ARMED alone sleeps with that value as its key, beside whoever else does;
- * else it swaps in ARMED alone with the next count ([sleep.look]). Then it looks again, and sleeps
- * only while the word is the key. A waker sets WAKING, wakes all, and then, if the word is still
- * what it was, clears both bits. So:
+ * A sleeper that finds ARMED alone sleeps with that value as its key, beside others that do;
+ * otherwise it swaps in ARMED alone with the next count ([sleep.look]). Then it looks again, and
+ * sleeps only while the word is the key. A waker sets WAKING, wakes all, and then, if the word is
+ * still what it was, clears both bits. So:
  *
- *  - nobody sleeps on through a wake-up: who armed before WAKING was set is in the kernel's queue
- * and woken, or comes too late and finds another word than its key;
- *  - nobody's arming gets lost: after WAKING was set it has changed the count, and the bits stay;
- *  - a waker that stalls hides nobody: until it has woken them, the word is odd, and the next
- *    publisher wakes them, and clears the word. A sleeper or a waker that dies leaves it odd, which
- *    costs the next publisher a call in vain;
- *  - where nobody arms it, the first of several wakers to come to its end clears it: they cannot
- * keep each other at it;
- *  - a key comes again after 2^30 armings, with a wake-up between each two. Who stands still all
- * that time, an hour of nothing but sleeps, between arming and sleeping or between waking and
- * clearing, and goes on at the very one, may miss a wake-up. A ring's sleeper then looks after its
- * nap.
+ *  - no sleeper sleeps through a wake-up: one that armed before WAKING was set is in the kernel's
+ *    queue and is woken, or comes too late and finds another word than its key;
+ *  - no arming gets lost: one after WAKING was set has changed the count, so the bits stay;
+ *  - a waker that stalls hides no sleeper: until it has woken them, the word is odd, and the next
+ *    publisher wakes them and clears the word. A sleeper or a waker that dies leaves it odd, which
+ *    costs the next publisher a futile call;
+ *  - while no thread arms it, the first of several wakers to come to its end clears it, so they
+ *    cannot keep each other at it;
+ *  - a key comes again after 2^30 armings, with a wake-up between each two. A thread that stands
+ *    still all that time (an hour of nothing but sleeps) between arming and sleeping, or between
+ *    waking and clearing, and goes on at that very arming, may miss a wake-up. A ring's sleeper
+ *    then looks after its nap.
  */
 #define GQ_FLAG_ARMED  1u
 #define GQ_FLAG_WAKING 2u
 #define GQ_FLAG_BITS   (GQ_FLAG_ARMED | GQ_FLAG_WAKING)
 
-/* Wake everybody who sleeps on a flag. */
+/* Wake all threads that sleep on a flag. */
 void gq__flag_wake(uint32_t *flag);
 /* The same where the sleepers may be other processes. */
 void gq__flag_wake_shared(uint32_t *flag);
 
 /*
- * In a loop that waits for some instructions of another thread, or for a GPU, and must not sleep
- * until woken: let time pass. Spins at first, then yields, where that is cheap and not for ever,
- * then naps, so that it ends also where the other thread runs only if this one does not.
- * @param step  how often in this loop before
+ * Let time pass in a loop that waits for some instructions of another thread, or for a GPU, and
+ * must not sleep until woken. It spins at first, then yields for a while where that is cheap, then
+ * naps; so the loop ends also where the other thread runs only while this one does not.
+ * @param step  how often the loop has called it before
  */
 void gq__await_step(uint32_t step);
 
