@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* error.h - the calling thread's last error, and the log. */
+/* error.h - the calling thread's last error; with it the log, for failures that no caller sees. */
 #ifndef GPUQ_HOST_ERROR_H
 #define GPUQ_HOST_ERROR_H
 
 #include <stdbool.h>
+
+#include "host/base/log.h"
 
 #include <gpuq/gpuq.h>
 
@@ -36,11 +38,5 @@ void gq__error_put_back(const struct gq_error *e);
 
 /* For tests: from now on there is, or is not, memory for formatted sentences. */
 void gq__error_refuse_room(bool refuse);
-
-/* One line to the sink of q_set_log(), or to stderr when GPUQ_LOG asks for it. */
-__attribute__((format(printf, 2, 3))) void gq__log(int level, const char *format, ...);
-
-/* Reads GPUQ_LOG. @return false, with q_last_error() set, when it is no level. */
-bool gq__log_from_environment(void);
 
 #endif /* GPUQ_HOST_ERROR_H */

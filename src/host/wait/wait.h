@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wait.h - how host threads wait: spin, yield, sleep on a futex; and how they are woken. */
-#ifndef GPUQ_HOST_EVENT_H
-#define GPUQ_HOST_EVENT_H
+#ifndef GPUQ_WAIT_WAIT_H
+#define GPUQ_WAIT_WAIT_H
 
 #include "device/protocol/protocol.h"
-
-/* CLOCK_MONOTONIC, nanoseconds. */
-uint64_t gq__now_ns(void);
-
-#define GQ_FOR_EVER UINT64_MAX
-
-/* timeout_ms from now as an absolute time: UINT32_MAX becomes GQ_FOR_EVER, 0 becomes 0. */
-uint64_t gq__deadline_ns(uint32_t timeout_ms);
+#include "host/base/clock.h"
 
 /* About one wake-up across cores: spinning longer than that is dearer than sleeping. */
 #define GQ_SPIN_NS 50000u
@@ -122,4 +115,4 @@ void gq__flag_wake_shared(uint32_t *flag);
  */
 void gq__await_step(uint32_t step);
 
-#endif /* GPUQ_HOST_EVENT_H */
+#endif /* GPUQ_WAIT_WAIT_H */

@@ -13,7 +13,7 @@
 enum {
 	FAST_NS = 1000,
 	SLOW_NS = 5000000,
-	/* What wait.c says: after the first slow yield so many refusals, four times as many after
+	/* What yield.c says: after the first slow yield so many refusals, four times as many after
 	 * the next, at most so many; and so many times what it took, at most 2 s. */
 	FIRST = 16,
 	MOST = 1024,

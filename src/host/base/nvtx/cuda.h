@@ -4,7 +4,8 @@
  *
  * That header includes <cuda.h>, and libgpuq builds where there is none. This folder is in the
  * include path of nvtx.c alone; no other file of the tree may be called cuda.h. The types are
- * those of NVIDIA's file, as in device/cuda/driver/driver_api.h: repeating an identical typedef is legal.
+ * those of NVIDIA's file, as the CUDA device declares them, too: repeating an identical typedef is
+ * legal.
  */
 #ifndef GPUQ_BASE_NVTX_CUDA_H
 #define GPUQ_BASE_NVTX_CUDA_H
