@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # gpuq_add_builtin_processor(<target> <source>): like gpuq_add_processor(), but the image has a name
-# the library refers to (gq__processor_NAME, listed in src/host/processor/processor.c) in place of a
+# the library refers to (gq__processor_NAME, listed in src/host/processor/image.c) in place of a
 # constructor, which a linker would drop together with an archive member nothing refers to.
 # The function's prefix differs from users' so that a static link with a user's processor of the
 # same name has no duplicate symbol. Where there is nvcc, images for GPUs of all three granularities

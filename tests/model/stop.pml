@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stop.pml - q_stop() of src/host/queue/control.c against everybody else: closing, revoking, settling,
- * telling the consumers to leave; and its time-out.
+ * stop.pml - q_stop() of src/host/queue/control.c against everybody else: closing, revoking, settling
+ * (gq__settled() of wake.c there), telling the consumers to leave; and its time-out.
  *
  * A producer enqueues ROUNDS messages; another thread reserves and commits, aborts or leaves open;
  * CONSUMERS consumers read the control word, claim, run, complete; a taker reaps and takes results;
