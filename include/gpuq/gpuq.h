@@ -650,8 +650,8 @@ Q_API QueueStatus q_info(GpuQueue *q, QueueInfo *out);
 
 /**
  * Write what a queue made with Q_TRACE has recorded so far, in the trace event format of Chrome, as
- * JSON that Perfetto (ui.perfetto.dev) and chrome://tracing open. docs/profiling.md says what is in
- * it.
+ * JSON that Perfetto (ui.perfetto.dev) and chrome://tracing open. docs/guide/profiling.md says what
+ * is in it.
  *
  * Of each message that has finished: when it was enqueued, visible to consumers, claimed, done and
  * seen, on CLOCK_MONOTONIC. A consumer's times are the device's, aligned (TraceSummary says how

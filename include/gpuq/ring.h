@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ring.h - rings of messages between host threads and processes, and regions of memory that
- * messages can point into. The guide is docs/rings.md.
+ * messages can point into. The guide is docs/guide/rings.md.
  */
 #ifndef GPUQ_RING_H
 #define GPUQ_RING_H

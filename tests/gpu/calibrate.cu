@@ -3,8 +3,8 @@
  * calibrate.cu: what this machine's GPU and its link cost, for design decisions; about a minute.
  *
  * JSON lines; each says what it is and in which unit. `case` begins with the number of the list of
- * calibrations that the project keeps (docs/cuda.md): c1 latency of loads, c2 ping-pong, c3
- * releases, c4 stores to the host, c5 loads from the host, c6 copy engine, c8 attributes, c9
+ * calibrations that the project keeps (docs/reference/cuda.md): c1 latency of loads, c2 ping-pong,
+ * c3 releases, c4 stores to the host, c5 loads from the host, c6 copy engine, c8 attributes, c9
  * pollers, c10 power, c11 which calls wait for a resident kernel. c7, a mapping of device memory
  * for the CPU, needs Vulkan or GDRCopy and is not measured. Arguments: the numbers to do; all
  * without any.

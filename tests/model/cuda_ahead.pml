@@ -18,7 +18,7 @@
  *
  * ANY_GUESS: a unit guesses any id at all; what follows holds whatever the guess.
  *
- * MIRROR: transport BAR1 (gq_take_hint, gq_turn_by_hint; "Hints" in docs/memory-model.md). A unit that
+ * MIRROR: transport BAR1 (gq_take_hint, gq_turn_by_hint; "Hints" in docs/design/memory-model.md). A unit that
  * has found nothing may look at a copy of slots and entries instead, to which producers' stores come
  * in any order, late, or not at all: a word of the copy reads as what was stored there for the
  * message looked for, if it was, or as something else. Such a look can only claim.

@@ -28,7 +28,8 @@
 /* A guard against hangs, not a measurement. */
 #define LONG_MS 60000u
 
-/* The rest of the test cannot run here, and why. Which these are is listed in docs/cuda.md. */
+/* The rest of the test cannot run here, and why. Which these are is listed in
+ * docs/reference/cuda.md. */
 #define leave_out_if(here, where, why)                                                             \
 	do {                                                                                       \
 		if (here) {                                                                        \

@@ -128,7 +128,7 @@ GQ_FN void gq_note_times(const struct gq_channel *ch, uint32_t slot, uint64_t cl
  * With transport BAR1 the host writes a second copy of class entries and short messages into device
  * memory, where looking is cheap. The copy is made of hints: it may be late, torn, old, or never
  * come, and nothing orders it with what it is a copy of. Believed is an entry's word, as its tag
- * names the position, and a slot whose seal fits; see docs/memory-model.md.
+ * names the position, and a slot whose seal fits; see docs/design/memory-model.md.
  */
 #if defined(GPUQ_BAR1)
 #define GQ_HAS_BAR1 true

@@ -2,8 +2,9 @@
 /*
  * protocol.h - the layouts host and consumers share, and every step of the protocol between them.
  *
- * Compiled unchanged by gcc, clang, nvcc and NVRTC. docs/design.md explains the construction,
- * docs/memory-model.md has the table of its edges: every acquire and release below carries a label
+ * Compiled unchanged by gcc, clang, nvcc and NVRTC. docs/design/overview.md explains the
+ * construction, docs/design/memory-model.md has the table of its edges: every acquire and release
+ * below carries a label
  * ([message.publish], [message.claim], ...) that names it there. In short:
  *
  *   pool     Free slots sit in a ring of slot numbers. A producer pops one [pool.take] and owns

@@ -27,7 +27,8 @@ struct gq_trace_record {
 	uint32_t priority; /* class */
 	uint32_t discarded;
 };
-GQ_STATIC_ASSERT(sizeof(struct gq_trace_record) == 72, "docs/profiling.md says how large it is");
+GQ_STATIC_ASSERT(sizeof(struct gq_trace_record) == 72,
+		 "docs/guide/profiling.md says how large it is");
 
 #define GQ_TRACE_PATH_BYTES 4096
 

@@ -12,7 +12,7 @@
 
 enum { ROOM = 8192 };
 
-/* As docs/design.md says under Stop. */
+/* As docs/design/queue.md says under Stop. */
 #define HANGS "while all units hang nobody can cancel what waits"
 
 /* A processor whose result is where its payload lies, and how long it is. */
