@@ -26,7 +26,8 @@ endif()
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}"
 	COMPONENT documentation)
 install(DIRECTORY docs DESTINATION "${CMAKE_INSTALL_DOCDIR}"
-	COMPONENT documentation FILES_MATCHING PATTERN "*.md" PATTERN man EXCLUDE)
+	COMPONENT documentation FILES_MATCHING PATTERN "*.md" PATTERN "*.svg"
+	PATTERN man EXCLUDE)
 # Not what somebody has built in there.
 install(DIRECTORY examples DESTINATION "${CMAKE_INSTALL_DOCDIR}"
 	COMPONENT documentation PATTERN "build*" EXCLUDE)
