@@ -45,8 +45,8 @@ static QueueStatus in_order(GpuQueue *q, FILE *in)
 		if (!have_line && taken == sent)
 			return Q_OK; /* all are printed */
 		if (have_line && sent - taken < WINDOW) {
-			/* Others may use the queue too. Who still holds messages does not wait for
-			 * room, which may be his own to make; who holds none has to. */
+			/* Others may use the queue too. With messages outstanding do not wait for
+			 * room, as it may be this thread's to make; with none, wait. */
 			status = q_enqueue(q, line, strlen(line), &ids[sent % WINDOW],
 					   taken == sent ? UINT32_MAX : 0);
 			if (status == Q_OK) {
