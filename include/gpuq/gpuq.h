@@ -28,7 +28,7 @@ extern "C" {
  * Conventions that hold for every call below.
  *
  * Threads    Any number of threads may call anything on one queue at the same time, without an
- *            outer lock. q_shutdown() alone needs that no other thread is inside a call or makes
+ *            outer lock. Only q_shutdown() needs that no other thread is inside a call, or makes
  *            one later: the handle is dead.
  * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
  *            it first. A thread whose cancellation is asynchronous must make no call. What the
@@ -39,7 +39,7 @@ extern "C" {
  *            caller's mask is as before when a call returns. The library's own threads block all
  *            signals but those of a thread's own faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP,
  *            SIGSYS): for a fault in a processor the program's handler runs, on the consumer's
- *            thread. SIGPROF they take if the thread did that made them, for profilers.
+ *            thread. For profilers they take SIGPROF if the thread that made them does.
  * Unloading  The shared library stays loaded once it is; dlclose() does nothing. A plug-in that
  *            holds the static library, or a processor, stays while a queue needs it. A process may
  *            end with live queues.
@@ -58,11 +58,11 @@ extern "C" {
  * Work       A call that does not wait takes notice of at most 1024 completions, and passes over at
  *            most as many finished messages that are not to be polled (discarded, or taken by id),
  *            beside those it hands out. If there are more it may find nothing yet: count 0, or
- *            Q_ERR_NOT_READY or Q_ERR_TIMEOUT for a message that finished since anybody last took
- *            notice; the next call goes on from there, and a call that waits does so by itself.
- *            Enqueueing goes on while a message to be discarded is inside and no slot is free, so
- *            that Q_ERR_FULL is always true. Without such a bound: q_init(), q_stop(),
- *            q_shutdown(), q_drain(), q_bind_regions(), the trace's calls.
+ *            Q_ERR_NOT_READY or Q_ERR_TIMEOUT for a message that finished since a call last took
+ *            notice. The next call goes on from there, and a call that waits does so by itself.
+ *            Enqueueing has no such bound while a message to be discarded is inside and no slot is
+ *            free, so that Q_ERR_FULL is always true. Nor have q_init(), q_stop(), q_shutdown(),
+ *            q_drain(), q_bind_regions() and the trace's calls.
  * Ids        64-bit, unique, strictly increasing in the order of allocation, not contiguous.
  *            0 is never the id of a message. An id value can repeat only after 2^44 further
  *            messages at the largest capacity (2^52 at capacity 4096, 2^60 at 16 and below).
@@ -125,13 +125,14 @@ enum { Q_LOG_ERROR = 0, Q_LOG_WARNING = 1, Q_LOG_INFO = 2, Q_LOG_DEBUG = 3 };
  * is error, warning, info or debug and no sink is installed.
  *
  * When the call returns, no other thread is inside the sink that was there before, and none will
- * be: its user may go. So it waits for lines under way in that sink, and must not be made with a
- * lock held that the sink takes.
+ * be, so `user` of that sink may be freed. The call waits for lines under way in that sink, so make
+ * it without any lock that the sink takes.
  *
- * @param fn    called with the level, one line without newline, and its own `user`; from any
- * thread, also from the library's own, and from several at once; must not call back into libgpuq,
- * but for q_set_log(), and must return: a sink that ends its thread, or leaves by longjmp(), counts
- * as under way for good
+ * The sink is called from any thread, also the library's own, and from several at once. It must not
+ * call libgpuq, except q_set_log(). It must return: a sink that ends its thread, or leaves by
+ * longjmp(), counts as under way for good.
+ *
+ * @param fn    called with the level, one line without newline, and its own `user`
  * @param user  passed through
  * Threads: any.
  */
@@ -187,7 +188,7 @@ typedef struct QueueConfig {
 	uint32_t transport; /* Q_TRANSPORT_* */
 	uint32_t copy_from; /* bytes from which COPY copies; 0: 1 */
 	/* Not 0: no grid stays resident. A launch serves what waits, once that is so many messages,
-	 * or fewer when somebody waits or polls, and ends. For profilers and tests. */
+	 * or fewer when a thread waits or polls, and ends. For profilers and tests. */
 	uint32_t bounded_messages;
 	uint32_t bounded_ms;   /* a bounded launch ends after that; 0: 1000 */
 	uint64_t reserved[13]; /* zero */
@@ -281,7 +282,7 @@ typedef struct QueueInfo {
 	uint64_t copy_from; /* bytes from which messages are copied; UINT64_MAX: none */
 	/* A message is hung when its processor has run for 5 s or more, or when its result has not
 	 * arrived whole for as long. */
-	uint64_t hung_msg_id;  /* the one that has been so longest; valid if hung_ns is not 0 */
+	uint64_t hung_msg_id;  /* the one hung for longest; valid if hung_ns is not 0 */
 	uint64_t hung_ns;      /* for how long it has run, or has not arrived; 0: none is hung */
 	uint64_t stalls;       /* times the idle grid stood still for 1 ms or more */
 	uint64_t hung;         /* messages that are hung now */
@@ -461,7 +462,7 @@ Q_API QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size
  * Take a slot and write the message in place, without a copy.
  *
  * A reservation holds a slot and an id and counts toward capacity; it holds no place in line:
- * it is ordered by its commit, delays nobody, and q_drain() ignores it.
+ * it is ordered by its commit, delays no other message, and q_drain() ignores it.
  *
  * @param len          bytes that will be written, 0 to slot_bytes
  * @param out_payload  where to write them: 16-byte aligned host memory, the caller's until
@@ -503,10 +504,12 @@ Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
  * until the table is bound again, and the memory of those bound must stay mapped until then. The
  * grid leaves for the moment, so this waits for the messages being processed, at most 2 s.
  *
+ * If it fails the binding is as it was.
+ *
  * @param table  must outlive the queue, or the binding
- * @return Q_OK. Else the binding is as it was: Q_ERR_NOT_READY: a message by descriptor has not
- *         finished, or is just being enqueued, or another thread is binding. On the CUDA device,
- *         further: Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
+ * @return Q_OK; Q_ERR_NOT_READY: a message by descriptor has not finished, or is just being
+ *         enqueued, or another thread is binding; on the CUDA device, further,
+ *         Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
  */
 Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
 
@@ -514,18 +517,18 @@ Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
  * Hand over a message that stays in its region: nothing is copied, the processor's payload is the
  * region's bytes, and the length may exceed slot_bytes. All else is as for q_enqueue_ex().
  *
- * The region stays referenced until the message has finished, whatever the outcome; retired
- * meanwhile, it is freed then. The reference is dropped by the call that takes notice of the end:
- * whatever polls, waits, takes, drains, stops, binds regions, or needs a slot and finds none. If
- * q_shutdown() gives up on a processor, the reference of its message is never dropped, and the
- * region's memory must outlive the processor.
+ * The region stays referenced until the message has finished, whatever the outcome. If it is
+ * retired meanwhile, it is freed then. The reference is dropped by the call that takes notice of
+ * the end: one that polls, waits, takes, drains, stops, binds regions, or needs a slot and finds
+ * none. If q_shutdown() gives up on a processor, the reference of its message is never dropped, and
+ * the region's memory must outlive the processor.
  *
  * While another thread binds regions on the CUDA device this waits for that, too.
  *
  * @param descriptor  not kept
  * @param timeout_ms  how long to wait for a free slot, and for that
- * @return as q_enqueue_ex(), Q_ERR_TIMEOUT also for that. Q_ERR_NOT_READY: regions are being bound,
- *         and timeout_ms is 0. Q_ERR_INVALID_ARG, further: descriptor is NULL, its length 0, its
+ * @return as q_enqueue_ex(), Q_ERR_TIMEOUT also for that; Q_ERR_NOT_READY: regions are being bound,
+ *         and timeout_ms is 0; Q_ERR_INVALID_ARG: further, descriptor is NULL, its length 0, its
  *         flags not 0, it ends beyond the region (append-only: beyond what has been appended), or
  *         its bytes do not begin at a multiple of 16 in memory; Q_ERR_STALE: the region has been
  *         retired, or never was; Q_ERR_POLICY: a slab; Q_ERR_UNSUPPORTED: no regions bound, the
@@ -571,8 +574,9 @@ Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t 
  * q_poll_completions() with outcome, tag and result in place; release each when done with it.
  *
  * The bytes are the library's: never write to them, and do not read them once the message is taken
- * or released. From then on they are another message's. On a GPU, one whose result was written to
- * may never finish, and hold up all that complete after it: the log and q_info() (`hung`) say so.
+ * or released, because they are another message's from then on. On a GPU a program that writes to
+ * them may keep that other message from ever finishing, and so all that complete after it: the log
+ * and q_info() (`hung`) say so.
  */
 Q_API QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count);
 
@@ -662,10 +666,11 @@ Q_API QueueStatus q_info(GpuQueue *q, QueueInfo *out);
  * the log: "%p" in FILE becomes the process's number, and the n-th such queue of a process, from
  * the second on, appends ".n".
  *
+ * Works also after a failure of the device, which the trace may show.
+ *
  * @param path  made or overwritten; after a failure what is in it is no trace
  * @return Q_OK; Q_ERR_INVALID_ARG: path is NULL or empty; Q_ERR_UNSUPPORTED: without Q_TRACE;
- *         Q_ERR_IO: q_last_error() has the system's reason; Q_ERR_NO_MEMORY. Also after a failure
- *         of the device, which it may show.
+ *         Q_ERR_IO: q_last_error() has the system's reason; Q_ERR_NO_MEMORY.
  * Threads: any; traffic goes on meanwhile.
  */
 Q_API QueueStatus q_trace_write(GpuQueue *q, const char *path);

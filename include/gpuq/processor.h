@@ -16,9 +16,9 @@
  * what they wrote and the library's reading it. On the CPU device the unit is one thread of size 1.
  *
  * A completion publishes all that the unit's threads have written, wherever it lies (through a
- * pointer in `in.user`, say), to who sees the message finished, and to every message, kernel and
- * copy that it starts then. On a GPU that takes a fence, which a processor that writes nothing but
- * its result can do without: it says so by
+ * pointer in `in.user`, say), to a thread that sees the message finished, and to every message,
+ * kernel and copy that it starts then. On a GPU that takes a fence, which a processor that writes
+ * nothing but its result can do without: it says so by
  *
  *     #define Q_RESULT_ONLY
  *
@@ -266,7 +266,8 @@ extern "C" {
  * Add a processor to those that cfg.processor can name, and that a NULL cfg.processor finds.
  *
  * @param image  static storage; checked by q_init(), not here. A queue that uses it keeps the
- * shared object that holds it loaded Threads: any.
+ *               shared object that holds it loaded
+ * Threads: any.
  */
 #if defined(__GNUC__)
 __attribute__((visibility("default")))

@@ -23,7 +23,7 @@ extern "C" {
  *            (each may be a different one later); everything else is as free as on any ring.
  *            q_ring_destroy() and q_region_table_destroy() alone need that no other thread uses
  *            the same handle.
- * Peers      A thread that dies inside a call is found out by others of its PID namespace,
+ * Peers      If a thread dies inside a call, other threads of its PID namespace find it out,
  *            whichever time or mount namespace they are in. Peers of other PID namespaces can use
  *            the ring, and cannot know whether it lives: RingStats.unjudged, q_ring_recover().
  * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
@@ -32,11 +32,11 @@ extern "C" {
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
  *            or changes what a signal does or the caller's mask; only q_ring_fd() starts a thread.
  * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
- *            delays nobody else. (Until it goes on, what a dead one had stays lost; with
- *            Q_RING_SINGLE, see also q_ring_close().)
+ *            delays no other thread. (While a thread is stopped inside a call, what a dead one had
+ *            stays lost; with Q_RING_SINGLE, see also q_ring_close().)
  * Time       No call waits, except those with `timeout_ms`. No peer, whatever it writes into the
- *            shared memory, keeps a call longer than about ring_size and 65536 steps a message: who
- *            is overtaken by others that often says Q_ERR_FULL or Q_ERR_EMPTY.
+ *            shared memory, keeps a call longer than about ring_size and 65536 steps a message: a
+ *            call that others overtake that often returns Q_ERR_FULL or Q_ERR_EMPTY.
  * Errors     Every call on a ring may return Q_ERR_INVALID_ARG (ring is NULL), Q_ERR_UNSUPPORTED
  *            (the handle is of the process that forked this one: attach in the child),
  *            Q_ERR_LIMIT (more than 256 threads that live, or of which this process cannot know),
@@ -124,8 +124,7 @@ typedef struct RingStats {
 	uint64_t polled;         /* completions taken */
 	uint64_t repairs;        /* peers found dead inside a call */
 	uint64_t reclaimed;      /* messages lost in the hands of dead peers: entries put back */
-	uint32_t threads;  /* bound to the ring: that have used it and live, or have not been missed
-			    */
+	uint32_t threads;  /* bound to the ring: have used it, and are not known to have ended */
 	uint32_t unjudged; /* of those, threads of which this process cannot know whether they live:
 			    * see q_ring_recover() */
 	uint64_t reserved[10];
@@ -138,7 +137,7 @@ typedef struct RingStats {
  *
  * Per message: max_msg_size rounded up to 64, and 72: 8 bytes for its place in each of the four
  * priority classes and in the pool, 8 for its number, 24 for a descriptor (with Q_RING_LARGE 8
- * more); per completion 88; and 34 KiB for headers and records. Nothing else is kept per class: all
+ * more); per completion 88; and 34 KiB for headers and peers. Nothing else is kept per class: all
  * share one pool of entries.
  *
  * @param cfg  NULL: all defaults
@@ -148,13 +147,13 @@ Q_API size_t q_ring_required_memory(const RingConfig *cfg);
 /**
  * Make a ring.
  *
- * @param cfg     NULL: all defaults
  * In shared memory that is a file's (a memfd, a file of a tmpfs) all of it is taken now: a file
  * that is too short, or a file system that is full, is an error here and no SIGBUS later
  * (Linux 5.14 and newer). Against peers that cut the file use q_ring_create_fd().
  *
- * @param memory  where it shall live, aligned to 128 bytes, kept by the caller for as long as
- *                anybody uses the ring, whatever its content; shared memory makes a ring between
+ * @param cfg     NULL: all defaults
+ * @param memory  where it shall live, aligned to 128 bytes; kept by the caller for as long as any
+ *                process uses the ring, whatever its content. Shared memory makes a ring between
  *                processes. NULL: the library's own memory, for threads of this process
  * @param bytes   size of `memory`; 0 with NULL
  * @param out     the handle; give it to q_ring_destroy()
@@ -170,8 +169,8 @@ Q_API QueueStatus q_ring_create(const RingConfig *cfg, void *memory, size_t byte
  * Everything read from the memory is checked: a peer that writes nonsense there harms this ring's
  * messages and nothing else of the process.
  *
- * Not so what the peer does to the file behind the memory: whoever touches a page that has been cut
- * off gets SIGBUS. Where peers are not trusted, use q_ring_attach_fd().
+ * The file behind the memory cannot be checked so: if a peer cuts it, a thread that touches a page
+ * beyond the end gets SIGBUS. Where peers are not trusted, use q_ring_attach_fd().
  *
  * @return Q_OK; Q_ERR_INVALID_ARG: no ring, of another version or layout, damaged, or misaligned;
  *         memory cannot be written, or is private: a mapping of a file, or a forked child's copy;
@@ -185,7 +184,7 @@ Q_API QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out);
  * size (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL): no peer can cut it.
  *
  * @param out_fd  the memfd, for q_ring_attach_fd() in other processes; the caller's to close, at
- * any time: the ring lives on in its handles. Closed by execve()
+ *                any time: the ring lives on in its handles. Closed by execve()
  * @param out     the handle; q_ring_destroy() also unmaps what the call has mapped
  * @return Q_OK; Q_ERR_INVALID_ARG: a field is out of range; Q_ERR_NO_MEMORY: also descriptors used
  *         up, or more than RLIMIT_FSIZE; Q_ERR_UNSUPPORTED: the kernel has no sealed memfds.
@@ -196,17 +195,17 @@ Q_API QueueStatus q_ring_create_fd(const RingConfig *cfg, int *out_fd, RingQueue
  * q_ring_attach() to a memfd that is sealed against shrinking, as q_ring_create_fd() makes them.
  * Children made by fork() attach so, by the descriptor that they inherit.
  *
- * @param fd   stays the caller's, who may close it afterwards
+ * @param fd   stays the caller's, and may be closed afterwards
  * @param out  the handle; q_ring_destroy() also unmaps what the call has mapped
  * @return as q_ring_attach(); further Q_ERR_POLICY: fd is no memfd, or one without F_SEAL_SHRINK,
- * or cannot be mapped for writing.
+ *         or cannot be mapped for writing.
  */
 Q_API QueueStatus q_ring_attach_fd(int fd, RingQueue **out);
 
 /**
- * Give the handle back, and what its threads have bound of the ring; NULL does nothing. Before the
- * memory is unmapped. What q_ring_create_fd() or q_ring_attach_fd() has mapped for the handle is
- * unmapped here.
+ * Give the handle back, and what its threads have bound of the ring; NULL does nothing. Call it
+ * before the memory is unmapped. It unmaps what q_ring_create_fd() or q_ring_attach_fd() has mapped
+ * for the handle.
  *
  * On a ring in the library's own memory, also drops what is queued and frees the memory. A ring in
  * the caller's memory lives on in other handles and is not closed.
@@ -214,25 +213,26 @@ Q_API QueueStatus q_ring_attach_fd(int fd, RingQueue **out);
 Q_API void q_ring_destroy(RingQueue *r);
 
 /**
- * Accept no more messages and wake everybody who waits. Idempotent, final, for all processes.
+ * Accept no more messages and wake all waiting threads. Idempotent, final, for all processes.
  *
  * What was accepted before can still be received; then receivers get Q_ERR_SHUTDOWN. A send that is
- * under way is accepted, or gets Q_ERR_SHUTDOWN; a thread that is stopped in the middle of one
- * delays nobody. With Q_RING_SINGLE it does: receivers find nothing (Q_ERR_EMPTY, Q_ERR_TIMEOUT)
- * until the sender goes on or has died. A caller that dies in here leaves the rest to whoever uses
- * the ring next. Completions are not affected.
+ * under way is accepted, or gets Q_ERR_SHUTDOWN. A thread that is stopped in the middle of a send
+ * delays no other, except with Q_RING_SINGLE: there receivers find nothing (Q_ERR_EMPTY,
+ * Q_ERR_TIMEOUT) until the sender goes on or has died. If a caller dies in here, the next thread
+ * that uses the ring does the rest. Completions are not affected.
  */
 Q_API QueueStatus q_ring_close(RingQueue *r);
 
 /**
- * Say that no other process will use the ring any more: whoever had it attached has ended, or will
- * never make another call on it. What such threads held is given back: entries, records, and in
- * single mode their side.
+ * Say that no other process will use the ring any more: each process that had it attached has
+ * ended, or will never make another call on it. What such threads held is given back: entries,
+ * their places among the 256 threads, and in single mode their side.
  *
  * For rings with peers of which this process cannot find out whether they live (of another PID
- * namespace: RingStats.unjudged), after one of them was killed. Whoever vouches wrongly destroys
- * the ring: the entries that a living thread is at are handed to others. Threads of this process,
- * through any handle, may use the ring meanwhile. May wait some milliseconds for them.
+ * namespace: RingStats.unjudged), after one of them was killed. If another process does use the
+ * ring, this call destroys it: the entries that a living thread is at are handed to others. Threads
+ * of this process, through any handle, may use the ring meanwhile. May wait some milliseconds for
+ * them.
  *
  * @return Q_OK; Q_ERR_NOT_READY: threads of this process stand inside calls; call it again.
  */
@@ -294,7 +294,7 @@ Q_API QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDesc
  * Sequences begin with 0 after q_ring_create(); no two messages have the same, and each sender's
  * increase. There is a gap only where a sender died in the middle of a send, or was overtaken there
  * by q_ring_close(); without one this is also the number of messages accepted, which
- * RingStats.sent always is. A snapshot: exact when nobody sends.
+ * RingStats.sent always is. A snapshot: exact while no thread sends.
  */
 Q_API uint64_t q_ring_sequence(RingQueue *r);
 
@@ -377,7 +377,7 @@ Q_API QueueStatus q_ring_peek(RingQueue *r, RingMessage *out);
 /* ---- completions: from receivers back to senders --------------------------------------------- */
 
 /**
- * Say what became of a message. There is room for ring_size completions that nobody has polled.
+ * Say what became of a message. There is room for ring_size completions that no call has polled.
  *
  * @param sequence  RingMessage.sequence of the message; passed through, not checked
  * @param data      up to 16 bytes, copied; NULL is legal when len is 0
@@ -446,7 +446,7 @@ Q_API QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table);
  */
 #define Q_MAX_REGIONS 65536u
 
-/* What may happen to a region's bytes while somebody reads them through a descriptor. */
+/* What may happen to a region's bytes while a thread reads them through a descriptor. */
 typedef enum RegionPolicy {
 	Q_REGION_IMMUTABLE = 0,   /* nothing: all of it may be described */
 	Q_REGION_APPEND_ONLY = 1, /* bytes are added at the end: those before it may be described */
@@ -506,8 +506,8 @@ Q_API void q_region_table_destroy(RegionTable *t);
  * @param size    bytes, not 0. Append-only: the room; appended bytes begin at 0
  * @param out     the handle
  * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered; Q_ERR_POLICY:
- * immutable, but in shared memory that can still be written; Q_ERR_UNSUPPORTED: that cannot be
- * found out (no /proc).
+ *         immutable, but in shared memory that can still be written; Q_ERR_UNSUPPORTED: that cannot
+ *         be found out (no /proc).
  */
 Q_API QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, RegionPolicy policy,
 				    RegionHandle *out);
@@ -528,13 +528,13 @@ Q_API QueueStatus q_region_register_device(RegionTable *t, const void *address, 
 /**
  * Register a memfd of its whole size; the table maps it, and unmaps it when the region is freed.
  *
- * Immutable: seals it against writing and resizing, which fails while anybody has it mapped
+ * Immutable: seals it against writing and resizing, which fails while any process has it mapped
  * writable; mapped read-only. Append-only: seals it against resizing; mapped for q_region_append().
  *
  * @param fd  stays the caller's; seals stay, also when the call fails later
- * @return as q_region_register(). Q_ERR_INVALID_ARG: fd is none, or the file is empty;
- * Q_ERR_POLICY: it could not be sealed, or not mapped for writing; q_last_error() says why;
- *         Q_ERR_NO_MEMORY: it could not be mapped.
+ * @return as q_region_register(); Q_ERR_INVALID_ARG: fd is none, or the file is empty;
+ *         Q_ERR_POLICY: it could not be sealed, or not mapped for writing, and q_last_error() says
+ *         why; Q_ERR_NO_MEMORY: it could not be mapped.
  */
 Q_API QueueStatus q_region_register_fd(RegionTable *t, int fd, RegionPolicy policy,
 				       RegionHandle *out);
