@@ -14,11 +14,13 @@ install(TARGETS gpuq gpuq_static
 		COMPONENT development)
 install(DIRECTORY include/gpuq DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
 	COMPONENT development FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY docs/man/man3 docs/man/man7 DESTINATION "${CMAKE_INSTALL_MANDIR}"
+	COMPONENT development)
 install(FILES kernels/vecdot.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/gpuq"
 	COMPONENT development)
 if(TARGET gpuq_cli)
 	install(TARGETS gpuq_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT command)
-	file(GLOB gpuq_man_pages CONFIGURE_DEPENDS docs/man/*.1)
+	file(GLOB gpuq_man_pages CONFIGURE_DEPENDS docs/man/man1/*.1)
 	install(FILES ${gpuq_man_pages} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT command)
 	install(FILES src/cli/gpuq.bash RENAME gpuq COMPONENT command
 		DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")

@@ -508,8 +508,8 @@ Q_API QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id);
  *
  * @param table  must outlive the queue, or the binding
  * @return Q_OK; Q_ERR_NOT_READY: a message by descriptor has not finished, or is just being
- *         enqueued, or another thread is binding; on the CUDA device, further,
- *         Q_ERR_TIMEOUT: a message took longer than that; Q_ERR_NO_MEMORY; Q_ERR_CUDA.
+ *         enqueued, or another thread is binding; Q_ERR_TIMEOUT: on the CUDA device, a message took
+ *         longer than that; Q_ERR_NO_MEMORY, Q_ERR_CUDA: on the CUDA device.
  */
 Q_API QueueStatus q_bind_regions(GpuQueue *q, RegionTable *table);
 
