@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * grid.h - what host and resident grid share beyond the channel. Compiled by gcc, clang, nvcc and
- * NVRTC. docs/design.md, "The CUDA device", says which side writes which word and why nothing is
- * lost.
+ * NVRTC. docs/design/cuda.md, "The CUDA device", says which side writes which word and why nothing
+ * is lost.
  */
 #ifndef GPUQ_DEVICE_CUDA_GRID_H
 #define GPUQ_DEVICE_CUDA_GRID_H

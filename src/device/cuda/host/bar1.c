@@ -6,7 +6,7 @@
  * its own memory instead of across PCIe. All that is written here is a hint that proves itself: an
  * entry's word by its position, a slot by its seal. The queue itself is in pinned memory, where a
  * unit that misses a hint finds the message. So it does not matter in what order, or whether, the
- * stores arrive. docs/memory-model.md has the argument.
+ * stores arrive. docs/design/memory-model.md has the argument.
  *
  * The driver gives the mapping: a dma-buf of the allocation, mapped as a file. The CPU never reads
  * through it, as each word would take a round trip.

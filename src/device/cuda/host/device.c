@@ -6,7 +6,7 @@
  * On a message's way no driver call is made but the launch that wakes a parked grid and, for
  * messages that are copied, those of transport.c. Host and grid share pinned host memory; what only
  * the grid touches is device memory. All of it is allocated before the first launch and freed when
- * the grid has left. docs/design.md has the argument.
+ * the grid has left. docs/design/cuda.md has the argument.
  */
 #include "device/cuda/host/abandon.h"
 #include "device/cuda/host/call.h"

@@ -6,8 +6,8 @@
  * end, when it was bounded and is over; and when the host orders it to depart. The next launch goes
  * into the same stream, so it starts when the last grid has left.
  *
- * docs/design.md says why no message is lost between a grid that parks and a host that publishes;
- * tests/model/cuda_park.pml and cuda_bounded.pml check it.
+ * docs/design/cuda.md says why no message is lost between a grid that parks and a host that
+ * publishes; tests/model/cuda_park.pml and cuda_bounded.pml check it.
  */
 #include "device/cuda/host/launch.h"
 

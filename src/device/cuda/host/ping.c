@@ -6,7 +6,6 @@
 
 #include "device/cuda/host/fail.h"
 
-
 #define ANSWER_TIMEOUT_NS UINT64_C(10000000)
 #define GIVE_WAY_AFTER_NS UINT64_C(50000)
 #define ALIGN_EVERY_NS    UINT64_C(1000000000)

@@ -7,8 +7,8 @@
  * right. A unit pulls longer ones once it has claimed them. Messages of `copy_from` bytes and more
  * the copy engine brings into device memory: such a message says which batch of copies it is in,
  * and the unit waits until the copy stream has written that number. With transport BAR1 the CPU
- * also writes entries and short messages into device memory: see bar1.c. docs/design.md has the
- * argument.
+ * also writes entries and short messages into device memory: see bar1.c. docs/design/cuda.md has
+ * the argument.
  */
 #include "device/cuda/host/transport.h"
 
