@@ -213,7 +213,7 @@ static QueueStatus read_setup(const struct gq_ring_setup *setup, RingConfig *cfg
 QueueStatus q_ring_attach(void *memory, size_t bytes, RingQueue **out)
 {
 	struct gq_ring_setup setup;
-	RingConfig cfg;
+	RingConfig cfg = { 0 };
 	QueueStatus status;
 	RingQueue *r;
 

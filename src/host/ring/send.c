@@ -231,7 +231,7 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 	}
 	if (popped == 0)
 		return end_without_room(messages, peer);
-	n = parts > 1 ? 1 : popped;
+	n = parts > 1 ? 1 : popped < n ? popped : n; /* so that of one, n stays the constant 1 */
 	fill_all(b, s, items, n, parts, ids, take_numbers_many(b, pos, n), values);
 	GQ_WINDOW();
 	/* [message.publish]: cell, number, chain */
@@ -278,7 +278,7 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 	popped = pop_single(b, &pos, ids, parts, parts > 1 ? parts : n);
 	if (popped == 0)
 		return end_without_room(messages, peer);
-	n = parts > 1 ? 1 : popped;
+	n = parts > 1 ? 1 : popped < n ? popped : n; /* so that of one, n stays the constant 1 */
 	fill_all(b, s, items, n, parts, ids, take_numbers_single(b, pos, n), values);
 	GQ_WINDOW();
 	ready_pos = gq_load_relaxed_u64(b->ready[s->class].tail);
