@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# On which devices each test of unit/ and stress/ runs, beside the CPU device. One row a test; a test without a
+# row is refused.
+#
+#   standin  the CUDA device through the stand-in driver
+#   bar1     the same, and messages are written into device memory, of which some stores do not arrive; in builds
+#            with GPUQ_BAR1
+#   copy     the same by transport copy, and
+#   bounded  the same with bounded launches: under the sanitizers only, as elsewhere scripts/gpu-check does it
+#            (gpu.script.standin)
+#   gpu      a GPU, for scripts/gpu-check. Not for what breaks the driver, needs no device, or stalls CPU threads
+set(gpuq_test_variants
+	"unit.bad_calls         standin gpu"
+	"unit.bar1              standin gpu"
+	"unit.calls             standin gpu"
+	"unit.completion        standin bar1 gpu"
+	"unit.control           standin bar1 copy gpu"
+	"unit.cuda              standin"
+	"unit.descriptor_queue  standin copy gpu"
+	"unit.faults            standin gpu"
+	"unit.flag"
+	"unit.nvrtc             standin gpu"
+	"unit.peer"
+	"unit.processors        standin gpu"
+	"unit.protocol          standin"
+	"unit.queue             standin bar1 copy bounded gpu"
+	"unit.region"
+	"unit.ring"
+	"unit.ring_descriptor"
+	"unit.ring_liar"
+	"unit.ring_memory"
+	"unit.ring_poll"
+	"unit.ring_stopped"
+	"unit.trace             standin gpu"
+	"unit.transport         standin gpu"
+	"unit.wait              standin bar1 gpu"
+	"unit.watch             standin"
+	"unit.yield"
+
+	"stress.cancel          standin bar1 gpu"
+	"stress.capacity        standin gpu"
+	"stress.exactly_once    standin bar1 copy gpu"
+	"stress.order           standin bar1 gpu"
+	"stress.peers"
+	"stress.region"
+	"stress.ring"
+	"stress.ring_close"
+	"stress.ring_liar"
+	"stress.stall           standin"
+	"stress.stop            standin gpu"
+	"stress.wait            standin gpu")
+
+# The environments of the variants through the stand-in driver.
+set(gpuq_variant_standin "GPUQ_LIBNVRTC=$<TARGET_FILE:gpuq_standin_nvrtc>")
+set(gpuq_variant_bar1 "GPUQ_TRANSPORT=bar1" "GPUQ_STRESS_SCALE=0.3")
+set(gpuq_variant_copy "GPUQ_TRANSPORT=copy" "GPUQ_TEST_SHORT=1" "GPUQ_STRESS_SCALE=0.05")
+set(gpuq_variant_bounded "GPUQ_BOUNDED=16:50" "GPUQ_TEST_SHORT=1")
+
+# gpuq_variants_of(<test> <variable>): those that this build has.
+function(gpuq_variants_of test variable)
+	set(found "")
+	foreach(row ${gpuq_test_variants})
+		string(REGEX REPLACE " +" ";" row "${row}")
+		list(POP_FRONT row name)
+		if(name STREQUAL test)
+			set(found yes)
+			set(variants "${row}")
+		endif()
+	endforeach()
+	if(NOT found)
+		message(FATAL_ERROR "${test} has no row in tests/variants.cmake")
+	endif()
+	if(NOT GPUQ_BAR1)
+		list(REMOVE_ITEM variants bar1)
+	endif()
+	if(NOT GPUQ_SANITIZE)
+		list(REMOVE_ITEM variants copy bounded)
+	endif()
+	set(${variable} "${variants}" PARENT_SCOPE)
+endfunction()
