@@ -382,6 +382,11 @@ Q_API QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms);
  * Idempotent. While paused, messages are accepted up to capacity; they are processed after
  * q_resume().
  *
+ * On the CUDA device the grid then leaves the GPU, so that the application may call what waits for
+ * every kernel of the context. The call waits for that up to two seconds more, whatever timeout_ms
+ * says. If the grid has not left by then the call returns Q_OK all the same, as no message is being
+ * processed, and the log has a warning: "the paused grid is still resident".
+ *
  * @return Q_OK; Q_ERR_TIMEOUT: withdrawn, the queue runs on (unless another pause stands);
  *         Q_ERR_CANCELLED: q_resume() came first; Q_ERR_SHUTDOWN: stopped or being stopped.
  */

@@ -31,19 +31,25 @@ extern "C" {
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
  *            or changes what a signal does or the caller's mask; only q_ring_fd() starts a thread.
- * Progress   Nothing on the way of a message takes a lock: a thread that stalls or dies anywhere
- *            delays no other thread. (While a thread is stopped inside a call, what a dead one had
- *            stays lost; with Q_RING_SINGLE, see also q_ring_close().)
- * Time       No call waits, except those with `timeout_ms`. No peer, whatever it writes into the
- *            shared memory, keeps a call longer than about ring_size and 65536 steps a message: a
- *            call that others overtake that often returns Q_ERR_FULL or Q_ERR_EMPTY.
+ * Progress   After a thread's first call, nothing on the way of a message takes a lock: a thread
+ *            that stalls or dies anywhere delays no other thread. (A thread that stalls in its
+ *            first call delays the first calls of its own process. A handle with q_ring_fd() takes
+ *            a lock of its own when a receive finds nothing. Entries of a dead thread are recovered
+ *            only once no thread is stopped inside a call. With Q_RING_SINGLE, see also
+ *            q_ring_close().)
+ * Time       No call waits, except those with `timeout_ms`, and these: q_ring_recover() waits some
+ *            milliseconds for threads of this process. q_ring_destroy() waits for the thread of
+ *            q_ring_fd() to end. Creating and attaching take 10 ms where the kernel refuses
+ *            membarrier. No peer, whatever it writes into the shared memory, keeps a call longer
+ *            than about ring_size and 65536 steps a message: a call that others overtake that often
+ *            returns Q_ERR_FULL or Q_ERR_EMPTY.
  * Errors     Every call on a ring may return Q_ERR_INVALID_ARG (ring is NULL), Q_ERR_UNSUPPORTED
  *            (the handle is of the process that forked this one: attach in the child),
- *            Q_ERR_LIMIT (more than 256 threads that live, or of which this process cannot know),
- *            Q_ERR_POLICY (two threads at once on one side of a ring made with Q_RING_SINGLE, or
- *            one that has died there and is not replaced yet: q_last_error() says which), and
- *            Q_ERR_FAILED: the shared memory holds what no correct peer writes. They are not
- *            repeated below.
+ *            Q_ERR_LIMIT (all 256 peers belong to threads that live, or that this process cannot
+ *            judge), Q_ERR_POLICY (two threads at once on one side of a ring made with
+ *            Q_RING_SINGLE, or one that has died there and is not replaced yet: q_last_error() says
+ *            which), and Q_ERR_FAILED: the shared memory holds what no correct peer writes. They
+ *            are not repeated below.
  */
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -109,12 +115,17 @@ typedef struct RingCompletion {
 	uint8_t data[Q_RING_INLINE_BYTES];
 } RingCompletion;
 
-/* Since q_ring_create(), over all processes; exact when the ring is quiet. */
+/*
+ * Since q_ring_create(), over all processes; exact when the ring is quiet, with one exception: a
+ * thread that is killed after it has published or taken messages, and before it has counted them,
+ * leaves their bytes, descriptors and discards uncounted.
+ */
 typedef struct RingStats {
 	uint64_t sent;           /* messages accepted, over all classes */
 	uint64_t received;       /* messages taken, those discarded included */
 	uint64_t bytes_sent;     /* of inline messages and of what descriptors describe */
-	uint64_t bytes_received; /* likewise, those discarded included: equal when all is taken */
+	uint64_t bytes_received; /* likewise, those discarded included; equal when all is taken,
+				  * unless a thread was killed in a call */
 	uint64_t descriptors;    /* of the sent, messages by descriptor */
 	uint64_t discarded;      /* of the received, by q_ring_discard() */
 	uint64_t full;           /* times a send found no room */

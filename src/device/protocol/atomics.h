@@ -11,11 +11,12 @@
  * as a release waits for all earlier stores to have crossed PCIe; on the host a release, which is
  * free there and tells ThreadSanitizer what the validation has shown.
  *
- * On the host there are no fences: ThreadSanitizer cannot model them, and the one protocol that
- * needs sequential consistency (publish and park, edges [wake.look]/[sleep.look]) gets it from
- * _seq_cst operations. A GPU has one, gq_fence_system(), to release early what later posted stores
- * announce. On the host it is nothing, and the last of those stores, which ends in _fenced, is the
- * release.
+ * On the host no edge of the queue is made by a fence: ThreadSanitizer cannot model fences, and the
+ * one protocol that needs sequential consistency (publish and park, edges [wake.look]/[sleep.look])
+ * gets it from _seq_cst operations. gq_push_stores() is a fence that no edge relies on: it hurries
+ * hints along. Rings in single mode do rely on one (host/ring/fence.h: membarrier). A GPU has one,
+ * gq_fence_system(), to release early what later posted stores announce. On the host it is nothing,
+ * and the last of those stores, which ends in _fenced, is the release.
  */
 #ifndef GPUQ_PROTOCOL_ATOMICS_H
 #define GPUQ_PROTOCOL_ATOMICS_H

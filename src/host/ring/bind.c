@@ -10,8 +10,14 @@
  * Who writes `identity.owner`: a thread that binds, from 0 or from a dead thread's word to its own;
  * that thread when it ends, or another thread of its process that destroys the handle, to 0; a
  * repair, a sweep and q_ring_recover(), from a dead thread's word to 0. Each does so by
- * compare-and-swap, and no word comes twice. So of two threads that mean to change a peer one does,
- * and a thread that had looked at an earlier binding changes nothing.
+ * compare-and-swap. So of two threads that mean to change a peer one does, and a thread that had
+ * looked at an earlier binding changes nothing.
+ *
+ * The last holds unless the word has come back. A word repeats only after 1023 bindings of the ring
+ * (or a multiple), and then only for a thread of the same id and namespace; and not while any peer
+ * still describes that word (is_described_already()). A thread that had looked is wrong only if it
+ * stands still from its look to its swap while the kernel gives a dead thread's id to a new thread,
+ * and if at the moment when it goes on that thread holds this very peer by this very word.
  */
 #include "host/ring/bind.h"
 

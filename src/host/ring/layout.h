@@ -119,7 +119,7 @@ struct gq_ring_repair {
 	uint64_t repairs;
 	uint64_t reclaimed;
 	uint64_t epoch;    /* counts what was done under the lock */
-	uint64_t bindings; /* how often a thread has bound a peer: makes each `owner` unique */
+	uint64_t bindings; /* how often a thread has bound a peer: see bind.c */
 	uint64_t reserved[11];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_ring_repair) == GQ_LINE, "layout is shared between processes");

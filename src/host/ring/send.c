@@ -139,8 +139,7 @@ static __attribute__((noinline)) QueueStatus refuse_closed(RingQueue *r, uint32_
 							   uint32_t *accepted)
 {
 	if (!is_closed(r))
-		return gq_ring_damaged(); /* the class is barred, and no thread has closed the ring
-					   */
+		return gq_ring_damaged(); /* barred, and no thread has closed the ring */
 	/* The closer may have died in the middle, so settle for it. In single mode receivers wait
 	 * until no thread is inside a send. */
 	if (!gq__ring_settle(r) && r->single)
