@@ -2,7 +2,7 @@
 /*
  * protocol.h - the layouts host and consumers share, and every step of the protocol between them.
  *
- * Compiled unchanged by gcc, clang, nvcc and NVRTC. docs/design/overview.md explains the
+ * Compiled unchanged by gcc, clang, nvcc and NVRTC. docs/design.md explains the
  * construction, docs/design/memory-model.md has the table of its edges: every acquire and release
  * below carries a label
  * ([message.publish], [message.claim], ...) that names it there. In short:
