@@ -42,7 +42,8 @@ static int make_memfd(const char *name, size_t bytes)
 	return fd;
 }
 
-/* Maps it, if it is such a one, whoever made it; for reading only, if it is not to be written. */
+/* Maps it, if it is such a one, whichever program made it; for reading only, if it is not to be
+ * written. */
 static void *map(int fd, size_t bytes, bool writable)
 {
 	const int seals = fcntl(fd, F_GET_SEALS);

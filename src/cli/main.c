@@ -58,7 +58,7 @@ static void print_overview(FILE *to)
 	      "  4    the queue could not be created\n"
 	      "  5    the queue failed while running\n"
 	      "  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM\n"
-	      "  141  whoever read the output has gone\n"
+	      "  141  the reader of the output has gone\n"
 	      "\n"
 	      "'gpuq help COMMAND' describes a command. Manual pages: gpuq(1), gpuq-run(1).\n",
 	      to);

@@ -84,4 +84,4 @@ const char run_help[] =
 	"  4    the queue could not be created: no such processor or device, no memory\n"
 	"  5    the queue failed while running\n"
 	"  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM\n"
-	"  141  whoever read the output has gone\n";
+	"  141  the reader of the output has gone\n";

@@ -7,9 +7,9 @@
  * shared memory; the processes of a test are this program again, started as
  * `stress_ring --peer FD BYTES INDEX`.
  */
-#include "host/base/fault.h"
 #include "stress.h"
 
+#include "host/base/fault.h"
 #include "host/ring/repair.h"
 #include "host/ring/ring.h"
 

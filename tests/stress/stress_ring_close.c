@@ -3,9 +3,9 @@
  * stress_ring_close.c - a ring is closed while threads send and receive: what was accepted is
  * received, once, and nothing else; everybody hears of the close. By content, round after round.
  */
-#include "host/base/fault.h"
 #include "stress.h"
 
+#include "host/base/fault.h"
 #include "host/ring/ring.h"
 
 #include <inttypes.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* support.c - what the stress tests share, but for the traffic. */
-#include "host/base/fault.h"
 #include "stress.h"
+
+#include "host/base/fault.h"
 
 #include "standin.h"
 

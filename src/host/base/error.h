@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* error.h - the calling thread's last error; with it the log, for failures that no caller sees. */
-#ifndef GPUQ_HOST_ERROR_H
-#define GPUQ_HOST_ERROR_H
+#ifndef GPUQ_BASE_ERROR_H
+#define GPUQ_BASE_ERROR_H
 
 #include <stdbool.h>
 
@@ -39,4 +39,4 @@ void gq__error_put_back(const struct gq_error *e);
 /* For tests: from now on there is, or is not, memory for formatted sentences. */
 void gq__error_refuse_room(bool refuse);
 
-#endif /* GPUQ_HOST_ERROR_H */
+#endif /* GPUQ_BASE_ERROR_H */

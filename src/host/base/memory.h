@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* memory.h - the library's allocations, and the arithmetic of their layout. */
-#ifndef GPUQ_HOST_MEMORY_H
-#define GPUQ_HOST_MEMORY_H
+#ifndef GPUQ_BASE_MEMORY_H
+#define GPUQ_BASE_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,4 +27,4 @@ void gq__free(void *memory, size_t bytes);
 /* Bytes and blocks from gq__alloc() not yet given to gq__free(). */
 size_t gq__alloc_live_bytes(void);
 
-#endif /* GPUQ_HOST_MEMORY_H */
+#endif /* GPUQ_BASE_MEMORY_H */

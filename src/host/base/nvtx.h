@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nvtx.h - ranges and names for NVIDIA's profilers (NVTX 3); built without it: nothing. */
-#ifndef GPUQ_HOST_NVTX_H
-#define GPUQ_HOST_NVTX_H
+#ifndef GPUQ_BASE_NVTX_H
+#define GPUQ_BASE_NVTX_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -100,4 +100,4 @@ static inline void gq_range_end(const bool *begun)
 	__attribute__((cleanup(gq_range_end), unused)) const bool range_ =                         \
 		gq_range_begin(what, payload)
 
-#endif /* GPUQ_HOST_NVTX_H */
+#endif /* GPUQ_BASE_NVTX_H */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sys.h - system calls that are no cancellation points, and how the other calls are kept from it.
  */
-#ifndef GPUQ_HOST_SYS_H
-#define GPUQ_HOST_SYS_H
+#ifndef GPUQ_BASE_SYS_H
+#define GPUQ_BASE_SYS_H
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,4 +97,4 @@ static inline void gq_sys_nap(long ns)
  */
 int gq__write_quietly(int fd, const void *from, size_t bytes);
 
-#endif /* GPUQ_HOST_SYS_H */
+#endif /* GPUQ_BASE_SYS_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* processor.h - finding the processor a configuration asks for. */
-#ifndef GPUQ_HOST_PROCESSOR_H
-#define GPUQ_HOST_PROCESSOR_H
+#ifndef GPUQ_PROCESSOR_PROCESSOR_H
+#define GPUQ_PROCESSOR_PROCESSOR_H
 
 #include <stdbool.h>
 
@@ -32,4 +32,4 @@ void gq__close_processor(struct gq_processor *processor);
 void *gq__keep_loaded(const void *address);
 void gq__let_go(void *library);
 
-#endif /* GPUQ_HOST_PROCESSOR_H */
+#endif /* GPUQ_PROCESSOR_PROCESSOR_H */

@@ -67,7 +67,7 @@ static bool allocate(GpuQueue *q)
 	q->words = q->device->alloc(q, q->words_bytes, "the rings");
 	if (q->words == NULL)
 		return false;
-	q->host_slots = gq__alloc(n * sizeof(*q->host_slots), "the slots' records");
+	q->host_slots = gq__alloc(n * sizeof(*q->host_slots), "the host's slots");
 	if (q->host_slots == NULL)
 		return false;
 	q->ch.slots = q->device->alloc(q, q->slots_bytes, "the message slots");

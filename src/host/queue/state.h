@@ -165,7 +165,7 @@ struct GpuQueue {
 	char failure[400]; /* the device's last error; [failure.write], [failure.read] */
 	uint32_t failed;
 
-	/* ---- rare counts: relaxed, by whoever meets the event ---- */
+	/* ---- rare counts: relaxed additions by the call that meets the event ---- */
 
 	GQ_ALIGNED(GQ_LINE) struct {
 		uint64_t dropped_full, retries, timed_out, aborted, unused, reserved_now, wakeups;

@@ -19,8 +19,8 @@
  * or a length before it has been compared with private values, and only the private mappings
  * (place.c) say which bytes are touched.
  */
-#ifndef GPUQ_HOST_REGION_LAYOUT_H
-#define GPUQ_HOST_REGION_LAYOUT_H
+#ifndef GPUQ_REGION_LAYOUT_H
+#define GPUQ_REGION_LAYOUT_H
 
 #include "device/protocol/protocol.h"
 
@@ -108,4 +108,4 @@ static inline uint32_t gq_region_generation_of(uint64_t state)
 	return (uint32_t)(state >> GQ_REGION_GENERATION_SHIFT);
 }
 
-#endif /* GPUQ_HOST_REGION_LAYOUT_H */
+#endif /* GPUQ_REGION_LAYOUT_H */

@@ -3,8 +3,8 @@
  * region.h - what rings, queues and devices ask of a table of regions, and what the files of this
  * folder ask of backing.c; private to the library. Shared memory: layout.h.
  */
-#ifndef GPUQ_HOST_REGION_H
-#define GPUQ_HOST_REGION_H
+#ifndef GPUQ_REGION_REGION_H
+#define GPUQ_REGION_REGION_H
 
 #include "host/region/layout.h"
 
@@ -56,4 +56,4 @@ QueueStatus gq__region_seal_fd(int fd, RegionPolicy policy, uint64_t *size);
 /* Map a sealed memfd over reserved addresses. */
 QueueStatus gq__region_map_fd(int fd, RegionPolicy policy, void *base, uint64_t size);
 
-#endif /* GPUQ_HOST_REGION_H */
+#endif /* GPUQ_REGION_REGION_H */

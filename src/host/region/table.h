@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table.h - the handle of a table of regions, as one process has it; private to this folder. */
-#ifndef GPUQ_HOST_REGION_TABLE_H
-#define GPUQ_HOST_REGION_TABLE_H
+#ifndef GPUQ_REGION_TABLE_H
+#define GPUQ_REGION_TABLE_H
 
 #include "host/base/error.h"
 #include "host/base/fork.h"
@@ -180,4 +180,4 @@ QueueStatus gq__region_damaged(const char *what, uint64_t value);
  * Q_ERR_NOT_READY: overtaken. q_last_error() is not set. */
 QueueStatus gq__region_give_back(RegionTable *t, RegionHandle region);
 
-#endif /* GPUQ_HOST_REGION_TABLE_H */
+#endif /* GPUQ_REGION_TABLE_H */

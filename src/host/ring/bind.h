@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bind.h - giving each thread a peer of the ring; private to the ring. */
-#ifndef GPUQ_HOST_RING_BIND_H
-#define GPUQ_HOST_RING_BIND_H
+#ifndef GPUQ_RING_BIND_H
+#define GPUQ_RING_BIND_H
 
 #include "host/ring/handles.h"
 
@@ -22,4 +22,4 @@ static inline struct gq_ring_peer *gq_ring_peer_of(RingQueue *r)
 	return __builtin_expect(b->serial == r->serial, 1) ? b->peer : gq__ring_bind(r);
 }
 
-#endif /* GPUQ_HOST_RING_BIND_H */
+#endif /* GPUQ_RING_BIND_H */

@@ -5,8 +5,8 @@
  * Every word may be a liar's: slots are masked, lengths clamped, and chains followed for a bounded
  * number of parts.
  */
-#ifndef GPUQ_HOST_RING_CELL_H
-#define GPUQ_HOST_RING_CELL_H
+#ifndef GPUQ_RING_CELL_H
+#define GPUQ_RING_CELL_H
 
 #include "host/ring/ring.h"
 
@@ -131,4 +131,4 @@ static inline bool gq_chain_next(const struct gq_box *b, struct gq_chain *c)
 	return true;
 }
 
-#endif /* GPUQ_HOST_RING_CELL_H */
+#endif /* GPUQ_RING_CELL_H */

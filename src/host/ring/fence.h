@@ -3,8 +3,8 @@
  * fence.h - the order between "I have published" and "does a thread sleep": the side that seldom
  * needs it pays for both; private to the ring.
  */
-#ifndef GPUQ_HOST_RING_FENCE_H
-#define GPUQ_HOST_RING_FENCE_H
+#ifndef GPUQ_RING_FENCE_H
+#define GPUQ_RING_FENCE_H
 
 #include "host/ring/ring.h"
 
@@ -52,4 +52,4 @@ static inline uint64_t gq_ring_reach_before_look(RingQueue *r, const struct gq_w
 	return reached ? gq_ring_nap_ns(r) : 1000000u;
 }
 
-#endif /* GPUQ_HOST_RING_FENCE_H */
+#endif /* GPUQ_RING_FENCE_H */

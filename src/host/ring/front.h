@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* front.h - the message that is received next: finding it, and what it is; private to the ring. */
-#ifndef GPUQ_HOST_RING_FRONT_H
-#define GPUQ_HOST_RING_FRONT_H
+#ifndef GPUQ_RING_FRONT_H
+#define GPUQ_RING_FRONT_H
 
 #include "host/ring/step.h"
 
@@ -118,4 +118,4 @@ static inline void describe(const RingQueue *r, const struct gq_box *b, const st
 	}
 }
 
-#endif /* GPUQ_HOST_RING_FRONT_H */
+#endif /* GPUQ_RING_FRONT_H */

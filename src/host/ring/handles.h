@@ -3,8 +3,8 @@
  * handles.h - what this process has of rings: its handles, and the peers that its threads have
  * bound through them; private to the ring.
  */
-#ifndef GPUQ_HOST_RING_HANDLES_H
-#define GPUQ_HOST_RING_HANDLES_H
+#ifndef GPUQ_RING_HANDLES_H
+#define GPUQ_RING_HANDLES_H
 
 #include "host/ring/ring.h"
 
@@ -43,4 +43,4 @@ bool gq__ring_is_bound_here(uint64_t owner);
 /* How many peers belong to threads that cannot be judged from here. The log says so once. */
 uint32_t gq__ring_count_unjudged(RingQueue *r);
 
-#endif /* GPUQ_HOST_RING_HANDLES_H */
+#endif /* GPUQ_RING_HANDLES_H */

@@ -64,8 +64,8 @@
  * index, a length or a loop's bound before it has been masked or clamped with values of the
  * process's own, which were computed from a configuration that was checked once.
  */
-#ifndef GPUQ_HOST_RING_LAYOUT_H
-#define GPUQ_HOST_RING_LAYOUT_H
+#ifndef GPUQ_RING_LAYOUT_H
+#define GPUQ_RING_LAYOUT_H
 
 #include "device/protocol/protocol.h"
 #include "host/shm/peer.h"
@@ -227,4 +227,4 @@ void gq__ring_lay_out(RingQueue *r, void *memory);
 /* Make a new box: every cell in the pool, every class empty, all positions at `start`. */
 void gq__ring_fill_box(struct gq_box *b, uint64_t start);
 
-#endif /* GPUQ_HOST_RING_LAYOUT_H */
+#endif /* GPUQ_RING_LAYOUT_H */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lost.h - which cells a dead thread has left nowhere, and putting them back; private to the ring.
  */
-#ifndef GPUQ_HOST_RING_LOST_H
-#define GPUQ_HOST_RING_LOST_H
+#ifndef GPUQ_RING_LOST_H
+#define GPUQ_RING_LOST_H
 
 #include "host/ring/ring.h"
 
@@ -25,4 +25,4 @@ void gq__ring_put_back_lost(RingQueue *r, const struct gq_box *b, const uint64_t
 /* Single mode, under the lock of repairs: set the positions to what a dead thread has published. */
 void gq__ring_finish_plan(RingQueue *r, struct gq_ring_peer *dead);
 
-#endif /* GPUQ_HOST_RING_LOST_H */
+#endif /* GPUQ_RING_LOST_H */

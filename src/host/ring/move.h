@@ -5,8 +5,8 @@
  *
  * No function here waits. EMPTY and FULL, and a front that stays, set no q_last_error().
  */
-#ifndef GPUQ_HOST_RING_MOVE_H
-#define GPUQ_HOST_RING_MOVE_H
+#ifndef GPUQ_RING_MOVE_H
+#define GPUQ_RING_MOVE_H
 
 #include "host/ring/ring.h"
 
@@ -79,4 +79,4 @@ static inline void gq_ring_tally(uint64_t *counter, uint64_t n)
 	gq_store_relaxed_u64(counter, gq_load_relaxed_u64(counter) + n);
 }
 
-#endif /* GPUQ_HOST_RING_MOVE_H */
+#endif /* GPUQ_RING_MOVE_H */

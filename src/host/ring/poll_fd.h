@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* poll_fd.h - the descriptor of q_ring_fd(); private to the ring. */
-#ifndef GPUQ_HOST_RING_POLL_FD_H
-#define GPUQ_HOST_RING_POLL_FD_H
+#ifndef GPUQ_RING_POLL_FD_H
+#define GPUQ_RING_POLL_FD_H
 
 #include "host/ring/ring.h"
 
@@ -19,4 +19,4 @@ static inline void gq_ring_found_nothing(RingQueue *r)
 		gq__ring_poll_clear(r);
 }
 
-#endif /* GPUQ_HOST_RING_POLL_FD_H */
+#endif /* GPUQ_RING_POLL_FD_H */

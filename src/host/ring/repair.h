@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* repair.h - looking for peers that have died, and putting right what they left; private to the
  * ring. */
-#ifndef GPUQ_HOST_RING_REPAIR_H
-#define GPUQ_HOST_RING_REPAIR_H
+#ifndef GPUQ_RING_REPAIR_H
+#define GPUQ_RING_REPAIR_H
 
 #include "host/ring/ring.h"
 
@@ -25,4 +25,4 @@ bool gq__ring_repair_by(RingQueue *r, gq_judge *judge);
 /* Free the repair under way, before the handle is freed. */
 void gq__ring_forget_repair(RingQueue *r);
 
-#endif /* GPUQ_HOST_RING_REPAIR_H */
+#endif /* GPUQ_RING_REPAIR_H */

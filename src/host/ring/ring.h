@@ -3,8 +3,8 @@
  * ring.h - the handle of a ring, as one process has it; private to the library. Shared memory:
  * layout.h.
  */
-#ifndef GPUQ_HOST_RING_H
-#define GPUQ_HOST_RING_H
+#ifndef GPUQ_RING_RING_H
+#define GPUQ_RING_RING_H
 
 #include "device/protocol/protocol.h"
 #include "host/base/error.h"
@@ -128,4 +128,4 @@ static inline bool gq_ring_is_inside(uint64_t op)
 	return (op & GQ_OP_MASK) != GQ_OP_IDLE;
 }
 
-#endif /* GPUQ_HOST_RING_H */
+#endif /* GPUQ_RING_RING_H */

@@ -25,8 +25,8 @@
  *
  * A cell that cannot be given back for either reason is lost until a repair finds it.
  */
-#ifndef GPUQ_HOST_RING_STEP_H
-#define GPUQ_HOST_RING_STEP_H
+#ifndef GPUQ_RING_STEP_H
+#define GPUQ_RING_STEP_H
 
 #include "host/ring/bind.h"
 #include "host/ring/cell.h"
@@ -200,4 +200,4 @@ GQ_ALWAYS_INLINE void give_back_single(const struct gq_box *b, const uint64_t *s
 	put_single(&b->pool, gq_load_relaxed_u64(b->pool.tail), slots, n);
 }
 
-#endif /* GPUQ_HOST_RING_STEP_H */
+#endif /* GPUQ_RING_STEP_H */

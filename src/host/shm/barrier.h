@@ -5,8 +5,8 @@
  * The cheap half stands in the calls that move messages and only keeps the compiler from
  * reordering: the thread that seldom needs the fence pays for both sides.
  */
-#ifndef GPUQ_HOST_BARRIER_H
-#define GPUQ_HOST_BARRIER_H
+#ifndef GPUQ_SHM_BARRIER_H
+#define GPUQ_SHM_BARRIER_H
 
 #include <stdbool.h>
 
@@ -21,4 +21,4 @@ bool gq__barrier_register(void);
  */
 bool gq__barrier(void);
 
-#endif /* GPUQ_HOST_BARRIER_H */
+#endif /* GPUQ_SHM_BARRIER_H */

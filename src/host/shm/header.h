@@ -6,8 +6,8 @@
  * of the header, then `ready`. A process that attaches copies the header once, so that what it
  * checks is what it uses, whatever a liar writes later.
  */
-#ifndef GPUQ_HOST_HEADER_H
-#define GPUQ_HOST_HEADER_H
+#ifndef GPUQ_SHM_HEADER_H
+#define GPUQ_SHM_HEADER_H
 
 #include <gpuq/gpuq.h>
 
@@ -59,4 +59,4 @@ QueueStatus gq__header_read(const struct gq_header_kind *kind, const void *memor
 QueueStatus gq__header_check_memory(const struct gq_header_kind *kind, const void *memory,
 				    size_t bytes, uint64_t said, uint64_t takes, uint64_t made_in);
 
-#endif /* GPUQ_HOST_HEADER_H */
+#endif /* GPUQ_SHM_HEADER_H */

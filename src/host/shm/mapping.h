@@ -3,8 +3,8 @@
  * mapping.h - what the kernel says of memory that a caller gives: which kind of mapping it is, and
  * whether all of it is there; private to the library.
  */
-#ifndef GPUQ_HOST_MAPPING_H
-#define GPUQ_HOST_MAPPING_H
+#ifndef GPUQ_SHM_MAPPING_H
+#define GPUQ_SHM_MAPPING_H
 
 #include <gpuq/gpuq.h>
 
@@ -48,4 +48,4 @@ bool gq__mapping_is_loaded(const struct gq_mapping *m);
  */
 QueueStatus gq__mapping_check(const void *memory, size_t bytes, bool all, bool *is_private);
 
-#endif /* GPUQ_HOST_MAPPING_H */
+#endif /* GPUQ_SHM_MAPPING_H */

@@ -6,8 +6,8 @@
  * A thread is called dead only on proof. A thread that could still run is ALIVE, and a thread about
  * which nothing can be found out is UNKNOWN. No function here is a cancellation point.
  */
-#ifndef GPUQ_HOST_PEER_H
-#define GPUQ_HOST_PEER_H
+#ifndef GPUQ_SHM_PEER_H
+#define GPUQ_SHM_PEER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -96,4 +96,4 @@ bool gq__peer_is_gone(const struct gq_peer_identity *identity, uint64_t owner);
 /* Write a verdict of death down. Does nothing if the identity is another binding's by now. */
 void gq__peer_say_dead(struct gq_peer_identity *identity, uint64_t owner);
 
-#endif /* GPUQ_HOST_PEER_H */
+#endif /* GPUQ_SHM_PEER_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* trace.h - when each message was where: noted by producers and consumers, kept by the reaper. */
-#ifndef GPUQ_HOST_TRACE_H
-#define GPUQ_HOST_TRACE_H
+#ifndef GPUQ_TRACE_TRACE_H
+#define GPUQ_TRACE_TRACE_H
 
 #include "device/protocol/protocol.h"
 #include "host/base/nvtx.h"
@@ -65,4 +65,4 @@ void gq__trace_finish(GpuQueue *q, uint32_t slot, uint32_t outcome, bool lost);
 /* What GPUQ_TRACE asks for at the end; failures go to the log. */
 void gq__trace_at_shutdown(GpuQueue *q);
 
-#endif /* GPUQ_HOST_TRACE_H */
+#endif /* GPUQ_TRACE_TRACE_H */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_descriptor_queue.c - messages that stay in their region: seen in place, held until the end.
  */
+#include "child.h"
 #include "support.h"
 
 #include "host/region/region.h"
@@ -111,8 +112,6 @@ static bool is_gone(const struct fixture *f)
 
 	return q_region_info(f->table, f->region, &info) == Q_ERR_STALE;
 }
-
-#define assert_says(text) assert_non_null(strstr(q_last_error(), text))
 
 /* A message that keeps the consumer busy until open_gate(). */
 static uint64_t block(struct fixture *f)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_faults.c - whatever can fail for want of a resource fails once, in turn. */
-#include "host/base/fault.h"
 #include "support.h"
+
+#include "host/base/fault.h"
 
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_queue.c - life cycle, enqueue, batch, results: the promises of the original API. */
-#include "host/base/fault.h"
 #include "support.h"
+
+#include "host/base/fault.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_region.c - the table of regions: what may be described, and how long it lives. */
-#include "host/base/fault.h"
+#include "child.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/region/region.h"
 
@@ -131,8 +132,6 @@ static bool mapped_from_memfd(const void *base)
 	fclose(file);
 	return found;
 }
-
-#define assert_says(text) assert_non_null(strstr(q_last_error(), text))
 
 /* ---- tables --------------------------------------------------------------------------------- */
 
@@ -1010,28 +1009,6 @@ static void the_bytes_of_a_freed_memfd_are_given_back_at_once(void **state)
 }
 
 /* ---- several processes ---------------------------------------------------------------------- */
-
-/* Runs in a child; its failures are the parent's. */
-#define in_child(...)                                                                              \
-	do {                                                                                       \
-		pid_t child_ = fork();                                                             \
-		int status_;                                                                       \
-		if (child_ == 0) {                                                                 \
-			__VA_ARGS__                                                                \
-			_exit(0);                                                                  \
-		}                                                                                  \
-		assert_int_equal(waitpid(child_, &status_, 0), child_);                            \
-		assert_true(WIFEXITED(status_));                                                   \
-		assert_int_equal(WEXITSTATUS(status_), 0);                                         \
-	} while (0)
-#define need(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "in the child, line %d: %s: %s\n", __LINE__, #condition,   \
-				q_last_error());                                                   \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
 
 static void forked_processes_share_references(void **state)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_ring.c - rings: every call, every status, in both modes. Threads: stress/stress_ring.c. */
-#include "host/base/fault.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/bind.h"
 #include "host/ring/ring.h"

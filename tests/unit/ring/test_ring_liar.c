@@ -6,9 +6,9 @@
  * Needs the windows of GPUQ_CHAOS, in which the liar is called. At full speed and without windows:
  * stress/stress_ring_liar.c.
  */
-#include "host/base/fault.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/ring.h"
 

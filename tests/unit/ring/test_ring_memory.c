@@ -3,9 +3,10 @@
  * test_ring_memory.c - the memory that rings and tables are given: what a peer, a full file system
  * or a mistake could make of it is an error where the ring is made, and no signal later.
  */
-#include "host/base/fault.h"
+#include "child.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/ring.h"
 
@@ -22,34 +23,6 @@
 #include <unistd.h>
 
 static const RingConfig shape = { .ring_size = 64, .max_msg_size = 4096 };
-
-#define assert_says(text)                                                                          \
-	do {                                                                                       \
-		if (strstr(q_last_error(), text) == NULL)                                          \
-			fail_msg("\"%s\" does not say \"%s\"", q_last_error(), text);              \
-	} while (0)
-
-/* Runs in a child, whose exit status is its verdict; a signal is a failure. */
-#define in_child(...)                                                                              \
-	do {                                                                                       \
-		pid_t child_ = fork();                                                             \
-		int status_;                                                                       \
-		if (child_ == 0) {                                                                 \
-			__VA_ARGS__                                                                \
-			_exit(0);                                                                  \
-		}                                                                                  \
-		assert_int_equal(waitpid(child_, &status_, 0), child_);                            \
-		if (!WIFEXITED(status_) || WEXITSTATUS(status_) != 0)                              \
-			fail_msg("the child ended with status %#x", (unsigned)status_);            \
-	} while (0)
-#define need(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "in the child, line %d: %s: %s\n", __LINE__, #condition,   \
-				q_last_error());                                                   \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
 
 static int make_memfd(size_t size, int seals)
 {

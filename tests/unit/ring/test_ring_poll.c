@@ -2,9 +2,9 @@
 /* test_ring_poll.c - q_ring_fd(): readable when there is something, unreadable once nothing is
  * found.
  */
-#include "host/base/fault.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/ring.h"
 

@@ -6,9 +6,9 @@
  * A user is stopped inside its copy by a page that it may not read, or, as a traced process, after
  * any number of instructions.
  */
-#include "host/base/fault.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/repair.h"
 #include "host/ring/ring.h"

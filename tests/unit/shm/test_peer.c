@@ -3,9 +3,9 @@
  * test_peer.c - who uses a ring and whether it lives, and what follows for peers. Under random
  * deaths: stress/stress_peers.c.
  */
-#include "host/base/fault.h"
 #include "support.h"
 
+#include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/bind.h"
 #include "host/ring/handles.h"

@@ -6,8 +6,8 @@
  * be included. Names and types are those of cuda.h (repeating an identical typedef is legal);
  * tests/cuda/abi_check.cc compares every prototype and constant with it, where it is there.
  */
-#ifndef GPUQ_DEVICE_CUDA_DRIVER_API_H
-#define GPUQ_DEVICE_CUDA_DRIVER_API_H
+#ifndef GPUQ_CUDA_DRIVER_DRIVER_API_H
+#define GPUQ_CUDA_DRIVER_DRIVER_API_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -128,4 +128,4 @@ struct gq_cu {
 #undef GQ_CU_MEMBER
 };
 
-#endif /* GPUQ_DEVICE_CUDA_DRIVER_API_H */
+#endif /* GPUQ_CUDA_DRIVER_DRIVER_API_H */

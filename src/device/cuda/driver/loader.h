@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* loader.h - the CUDA driver, opened at run time. */
-#ifndef GPUQ_DEVICE_CUDA_LOADER_H
-#define GPUQ_DEVICE_CUDA_LOADER_H
+#ifndef GPUQ_CUDA_DRIVER_LOADER_H
+#define GPUQ_CUDA_DRIVER_LOADER_H
 
 #include "device/cuda/driver/driver_api.h"
 
@@ -23,4 +23,4 @@ QueueStatus gq__cuda_error(const struct gq_cu *cu, const char *call, int result)
 /* "CUDA_ERROR_NAME (driver's words)". */
 void gq__cuda_describe(const struct gq_cu *cu, int result, char *text, size_t room);
 
-#endif /* GPUQ_DEVICE_CUDA_LOADER_H */
+#endif /* GPUQ_CUDA_DRIVER_LOADER_H */

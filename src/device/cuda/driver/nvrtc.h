@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nvrtc.h - NVRTC, opened at run time, and a processor's source compiled with it. */
-#ifndef GPUQ_DEVICE_CUDA_NVRTC_H
-#define GPUQ_DEVICE_CUDA_NVRTC_H
+#ifndef GPUQ_CUDA_DRIVER_NVRTC_H
+#define GPUQ_CUDA_DRIVER_NVRTC_H
 
 #include <gpuq/gpuq.h>
 #include <stddef.h>
@@ -73,4 +73,4 @@ struct gq_compilation {
  */
 QueueStatus gq__nvrtc_compile(const struct gq_compilation *job, void **image, size_t *bytes);
 
-#endif /* GPUQ_DEVICE_CUDA_NVRTC_H */
+#endif /* GPUQ_CUDA_DRIVER_NVRTC_H */

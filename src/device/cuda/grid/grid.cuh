@@ -11,8 +11,8 @@
  *   message.cuh  what it does with what it has claimed
  *   grid.cuh     when it parks, leaves, naps and stands still; what it answers; its loop
  */
-#ifndef GPUQ_DEVICE_CUDA_GRID_CUH
-#define GPUQ_DEVICE_CUDA_GRID_CUH
+#ifndef GPUQ_CUDA_GRID_GRID_CUH
+#define GPUQ_CUDA_GRID_GRID_CUH
 
 #include <gpuq/processor.h>
 
@@ -594,4 +594,4 @@ extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)
 }
 #endif
 
-#endif /* GPUQ_DEVICE_CUDA_GRID_CUH */
+#endif /* GPUQ_CUDA_GRID_GRID_CUH */

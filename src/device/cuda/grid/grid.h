@@ -4,8 +4,8 @@
  * NVRTC. docs/design/cuda.md, "The CUDA device", says which side writes which word and why nothing
  * is lost.
  */
-#ifndef GPUQ_DEVICE_CUDA_GRID_H
-#define GPUQ_DEVICE_CUDA_GRID_H
+#ifndef GPUQ_CUDA_GRID_GRID_H
+#define GPUQ_CUDA_GRID_GRID_H
 
 #include "device/protocol/protocol.h"
 
@@ -130,4 +130,4 @@ struct gq_image_info {
 };
 #define GQ_IMAGE_MAGIC 0x47505551u
 
-#endif /* GPUQ_DEVICE_CUDA_GRID_H */
+#endif /* GPUQ_CUDA_GRID_GRID_H */

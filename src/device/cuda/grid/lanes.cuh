@@ -7,8 +7,8 @@
  * On a GPU a thread owns one lane, and the loop runs once. Under the stand-in driver one thread
  * owns all 32 and runs them in turn. Everything between loops is the same in all lanes.
  */
-#ifndef GPUQ_DEVICE_CUDA_LANES_CUH
-#define GPUQ_DEVICE_CUDA_LANES_CUH
+#ifndef GPUQ_CUDA_GRID_LANES_CUH
+#define GPUQ_CUDA_GRID_LANES_CUH
 
 #include "device/cuda/grid/grid.h"
 
@@ -218,4 +218,4 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 
 #endif
 
-#endif /* GPUQ_DEVICE_CUDA_LANES_CUH */
+#endif /* GPUQ_CUDA_GRID_LANES_CUH */

@@ -2,8 +2,8 @@
 /*
  * look.cuh - what a unit sees of the queue, across PCIe or in the mirror, and what it claims of it.
  */
-#ifndef GPUQ_DEVICE_CUDA_LOOK_CUH
-#define GPUQ_DEVICE_CUDA_LOOK_CUH
+#ifndef GPUQ_CUDA_GRID_LOOK_CUH
+#define GPUQ_CUDA_GRID_LOOK_CUH
 
 #include "device/cuda/grid/lanes.cuh"
 
@@ -322,4 +322,4 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	return n;
 }
 
-#endif /* GPUQ_DEVICE_CUDA_LOOK_CUH */
+#endif /* GPUQ_CUDA_GRID_LOOK_CUH */

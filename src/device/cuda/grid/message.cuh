@@ -6,8 +6,8 @@
  * A unit works on `batch` messages at once: a warp of Q_PER_THREAD on up to 32, one a lane; the
  * others on one. Its places (staging memory, journal) are numbered from unit * batch on.
  */
-#ifndef GPUQ_DEVICE_CUDA_MESSAGE_CUH
-#define GPUQ_DEVICE_CUDA_MESSAGE_CUH
+#ifndef GPUQ_CUDA_GRID_MESSAGE_CUH
+#define GPUQ_CUDA_GRID_MESSAGE_CUH
 
 #include <gpuq/processor.h>
 
@@ -481,4 +481,4 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, const struct 
 	gq_deliver(g, u, slot, n, m);
 }
 
-#endif /* GPUQ_DEVICE_CUDA_MESSAGE_CUH */
+#endif /* GPUQ_CUDA_GRID_MESSAGE_CUH */

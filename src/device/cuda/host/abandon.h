@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* abandon.h - a grid that does not leave: a thread waits until its memory can be freed. */
-#ifndef GPUQ_DEVICE_CUDA_ABANDON_H
-#define GPUQ_DEVICE_CUDA_ABANDON_H
+#ifndef GPUQ_CUDA_HOST_ABANDON_H
+#define GPUQ_CUDA_HOST_ABANDON_H
 
 #include "device/cuda/host/state.h"
 
@@ -9,4 +9,4 @@
  * the queue out of the list and drops the grid's reference to it. Under the lock. */
 void gq__abandon_grid(struct gq_cuda *c);
 
-#endif /* GPUQ_DEVICE_CUDA_ABANDON_H */
+#endif /* GPUQ_CUDA_HOST_ABANDON_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bar1.h - device memory that the CPU writes: the mirror. */
-#ifndef GPUQ_DEVICE_CUDA_BAR1_H
-#define GPUQ_DEVICE_CUDA_BAR1_H
+#ifndef GPUQ_CUDA_HOST_BAR1_H
+#define GPUQ_CUDA_HOST_BAR1_H
 
 #include "device/cuda/host/state.h"
 
@@ -15,4 +15,4 @@ bool gq__bar1_test(struct gq_cuda *c);
 /* A sealed slot is about to be published: write its mirror. */
 void gq__bar1_write(const struct gq_channel *ch, uint32_t index);
 
-#endif /* GPUQ_DEVICE_CUDA_BAR1_H */
+#endif /* GPUQ_CUDA_HOST_BAR1_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* call.h - driver calls: in the queue's context, with their errors; memory of the driver's. */
-#ifndef GPUQ_DEVICE_CUDA_CALL_H
-#define GPUQ_DEVICE_CUDA_CALL_H
+#ifndef GPUQ_CUDA_HOST_CALL_H
+#define GPUQ_CUDA_HOST_CALL_H
 
 #include "device/cuda/host/state.h"
 
@@ -48,4 +48,4 @@ void *gq__cuda_allocate_pinned(struct gq_cuda *c, size_t bytes, const char *what
 /* Device memory, in the current context; no grid may be resident. @return as above. */
 bool gq__cuda_allocate(struct gq_cuda *c, CUdeviceptr *out, size_t bytes, const char *what);
 
-#endif /* GPUQ_DEVICE_CUDA_CALL_H */
+#endif /* GPUQ_CUDA_HOST_CALL_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* journal.h - which messages the grid is processing, by its journal, and since when. */
-#ifndef GPUQ_DEVICE_CUDA_JOURNAL_H
-#define GPUQ_DEVICE_CUDA_JOURNAL_H
+#ifndef GPUQ_CUDA_HOST_JOURNAL_H
+#define GPUQ_CUDA_HOST_JOURNAL_H
 
 #include "device/cuda/host/state.h"
 
@@ -19,4 +19,4 @@ struct gq_hung gq__journal_find_hung(const struct gq_cuda *c, uint64_t now_ns);
  * @return how many are in the text */
 size_t gq__journal_list(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room);
 
-#endif /* GPUQ_DEVICE_CUDA_JOURNAL_H */
+#endif /* GPUQ_CUDA_HOST_JOURNAL_H */

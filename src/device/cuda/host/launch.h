@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* launch.h - launching the grid, ordering it to leave, and finding out whether it has left. */
-#ifndef GPUQ_DEVICE_CUDA_LAUNCH_H
-#define GPUQ_DEVICE_CUDA_LAUNCH_H
+#ifndef GPUQ_CUDA_HOST_LAUNCH_H
+#define GPUQ_CUDA_HOST_LAUNCH_H
 
 #include "device/cuda/host/state.h"
 
@@ -33,4 +33,4 @@ bool gq__launch_send_away(struct gq_cuda *c, uint64_t deadline_ns);
 /* A grid that was sent away comes back. */
 void gq__launch_bring_back(struct gq_cuda *c);
 
-#endif /* GPUQ_DEVICE_CUDA_LAUNCH_H */
+#endif /* GPUQ_CUDA_HOST_LAUNCH_H */

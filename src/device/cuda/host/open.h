@@ -3,8 +3,8 @@
  * open.h - what a queue needs before it has memory: the device, the processor's image, and how many
  * blocks of it are resident at once.
  */
-#ifndef GPUQ_DEVICE_CUDA_OPEN_H
-#define GPUQ_DEVICE_CUDA_OPEN_H
+#ifndef GPUQ_CUDA_HOST_OPEN_H
+#define GPUQ_CUDA_HOST_OPEN_H
 
 #include "device/cuda/host/state.h"
 
@@ -21,4 +21,4 @@ void gq__open_unload(struct gq_cuda *c);
  * @param info  where it writes what the image is, or NULL */
 bool gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info);
 
-#endif /* GPUQ_DEVICE_CUDA_OPEN_H */
+#endif /* GPUQ_CUDA_HOST_OPEN_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ping.h - questions to the grid's first unit: above all what its clock shows. */
-#ifndef GPUQ_DEVICE_CUDA_PING_H
-#define GPUQ_DEVICE_CUDA_PING_H
+#ifndef GPUQ_CUDA_HOST_PING_H
+#define GPUQ_CUDA_HOST_PING_H
 
 #include "device/cuda/host/state.h"
 
@@ -25,4 +25,4 @@ void gq__ping_realign(struct gq_cuda *c, uint64_t now_ns);
 /* As struct gq_device says. */
 uint64_t gq__ping_clock_error_ns(GpuQueue *q);
 
-#endif /* GPUQ_DEVICE_CUDA_PING_H */
+#endif /* GPUQ_CUDA_HOST_PING_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quiet.h - all grids leave for a moment, so that a queue may call the driver. */
-#ifndef GPUQ_DEVICE_CUDA_QUIET_H
-#define GPUQ_DEVICE_CUDA_QUIET_H
+#ifndef GPUQ_CUDA_HOST_QUIET_H
+#define GPUQ_CUDA_HOST_QUIET_H
 
 #include "device/cuda/host/state.h"
 
@@ -39,4 +39,4 @@ void gq__quiet_unlist(struct gq_cuda *c);
 /* From now on, when the process ends, grids that are left are told to leave. */
 void gq__quiet_at_exit(void);
 
-#endif /* GPUQ_DEVICE_CUDA_QUIET_H */
+#endif /* GPUQ_CUDA_HOST_QUIET_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* regions.h - descriptors to data that the GPU can reach. */
-#ifndef GPUQ_DEVICE_CUDA_REGIONS_H
-#define GPUQ_DEVICE_CUDA_REGIONS_H
+#ifndef GPUQ_CUDA_HOST_REGIONS_H
+#define GPUQ_CUDA_HOST_REGIONS_H
 
 #include "device/cuda/host/state.h"
 
@@ -13,4 +13,4 @@ const void *gq__regions_locate(GpuQueue *q, const MessageDescriptor *d, const vo
 /* In the current context, no grid resident. */
 void gq__regions_unbind(struct gq_cuda *c);
 
-#endif /* GPUQ_DEVICE_CUDA_REGIONS_H */
+#endif /* GPUQ_CUDA_HOST_REGIONS_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state.h - the CUDA device's state, which all files of this room share. */
-#ifndef GPUQ_DEVICE_CUDA_STATE_H
-#define GPUQ_DEVICE_CUDA_STATE_H
+#ifndef GPUQ_CUDA_HOST_STATE_H
+#define GPUQ_CUDA_HOST_STATE_H
 
 #include "device/cuda/driver/loader.h"
 #include "device/cuda/grid/grid.h"
@@ -158,4 +158,4 @@ static inline bool gq_is_leaving(const GpuQueue *q)
 	return (gq_load_seq_cst_u64(&q->control) & GQ_CONTROL_LEAVE) != 0; /* [control.read] */
 }
 
-#endif /* GPUQ_DEVICE_CUDA_STATE_H */
+#endif /* GPUQ_CUDA_HOST_STATE_H */

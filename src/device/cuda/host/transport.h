@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* transport.h - how messages get to the grid: seals, the copy engine, calibration. */
-#ifndef GPUQ_DEVICE_CUDA_TRANSPORT_H
-#define GPUQ_DEVICE_CUDA_TRANSPORT_H
+#ifndef GPUQ_CUDA_HOST_TRANSPORT_H
+#define GPUQ_CUDA_HOST_TRANSPORT_H
 
 #include "device/cuda/host/state.h"
 
@@ -23,4 +23,4 @@ void gq__transport_assume(struct gq_cuda *c);
 /* Filled slots are about to be published. */
 void gq__transport_hand_over(GpuQueue *q, const uint64_t *ids, uint32_t n);
 
-#endif /* GPUQ_DEVICE_CUDA_TRANSPORT_H */
+#endif /* GPUQ_CUDA_HOST_TRANSPORT_H */

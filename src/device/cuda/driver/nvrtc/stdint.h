@@ -5,8 +5,8 @@
  * 64-bit types are (unsigned) long long, as <cuda/std/cstdint> has them under NVRTC, so that a
  * processor may use both: that one first.
  */
-#ifndef GPUQ_NVRTC_STDINT_H
-#define GPUQ_NVRTC_STDINT_H
+#ifndef GPUQ_CUDA_DRIVER_NVRTC_STDINT_H
+#define GPUQ_CUDA_DRIVER_NVRTC_STDINT_H
 
 typedef signed char int8_t;
 typedef short int16_t;
@@ -59,4 +59,4 @@ typedef uint64_t uintmax_t;
 #define UINT64_C(value) value##ull
 #endif
 
-#endif /* GPUQ_NVRTC_STDINT_H */
+#endif /* GPUQ_CUDA_DRIVER_NVRTC_STDINT_H */

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* child.h - code of a test that runs in a forked child; and what the last error says. */
+#ifndef TESTS_SUPPORT_CHILD_H
+#define TESTS_SUPPORT_CHILD_H
+
+#include <gpuq/gpuq.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define assert_says(text)                                                                          \
+	do {                                                                                       \
+		if (strstr(q_last_error(), text) == NULL)                                          \
+			fail_msg("\"%s\" does not say \"%s\"", q_last_error(), text);              \
+	} while (0)
+
+/* Runs in a child, whose exit status is its verdict; a signal is a failure. */
+#define in_child(...)                                                                              \
+	do {                                                                                       \
+		pid_t child_ = fork();                                                             \
+		int status_;                                                                       \
+		if (child_ == 0) {                                                                 \
+			__VA_ARGS__                                                                \
+			_exit(0);                                                                  \
+		}                                                                                  \
+		assert_int_equal(waitpid(child_, &status_, 0), child_);                            \
+		if (!WIFEXITED(status_) || WEXITSTATUS(status_) != 0)                              \
+			fail_msg("the child ended with status %#x", (unsigned)status_);            \
+	} while (0)
+
+/* In a child, in place of an assertion. */
+#define need(condition)                                                                            \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "in the child, line %d: %s: %s\n", __LINE__, #condition,   \
+				q_last_error());                                                   \
+			_exit(1);                                                                  \
+		}                                                                                  \
+	} while (0)
+
+#endif /* TESTS_SUPPORT_CHILD_H */
