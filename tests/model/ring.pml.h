@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring.pml.h - struct gq_word_ring of src/device/protocol/protocol.h in Promela: one word an entry,
- * put by a compare-and-swap of the entry with a helped tail, taken by a compare-and-swap of the
- * head.
+ * ring.pml.h - struct gq_word_ring of src/device/protocol/word_ring.h in Promela: one word an
+ * entry, put by a compare-and-swap of the entry with a helped tail, taken by a compare-and-swap of
+ * the head.
  *
  * Each access to a shared word is one step; everything between interleaves. Positions are bytes:
  * they wrap at 256, and START puts that wrap into every run. Far fewer positions than 256 are used

@@ -511,5 +511,5 @@ init
 		}
 		run closer()
 	}
-	/* Who sleeps for ever is an invalid end state. */
+	/* A thread that sleeps for ever is an invalid end state. */
 }

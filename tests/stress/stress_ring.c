@@ -659,7 +659,7 @@ static void kill_some(const struct plan *p, uint32_t kills)
 	must(arrived <= accepted && accepted - arrived <= in_hands,
 	     "%" PRIu32 " accepted, %" PRIu32 " arrived, at most %" PRIu32 " in dead hands",
 	     accepted, arrived, in_hands);
-	/* Who needs no room repairs nothing: look, as a sender that finds none would. */
+	/* A call that needs no room repairs nothing: look, as a sender without room would. */
 	must_come((gq__ring_watch(ring), q_ring_available(ring) == a->cfg.ring_size),
 		  "%" PRIu32 " of %" PRIu32 " cells are back; %" PRIu64 " repairs, %" PRIu64
 		  " reclaimed",

@@ -7,7 +7,7 @@
  * killed, or replaced by execve(), leaves its peer bound. When no peer is free any more, those of
  * threads that are certainly dead are taken over: see peer.h.
  *
- * Who writes `identity.owner`: a thread that binds, from 0 or from a dead thread's word to its own;
+ * Writers of `identity.owner`: a thread that binds, from 0 or from a dead thread's word to its own;
  * that thread when it ends, or another thread of its process that destroys the handle, to 0; a
  * repair, a sweep and q_ring_recover(), from a dead thread's word to 0. Each does so by
  * compare-and-swap. So of two threads that mean to change a peer one does, and a thread that had

@@ -814,7 +814,7 @@ static QueueStatus write_to_nobody(char *path, bool *made)
 	cfg.flags = Q_TRACE;
 	q = q_init(&cfg);
 	*made = q != NULL && q_enqueue(q, "x", 1, NULL, 0) == Q_OK && q_drain(q, LONG_MS) == Q_OK;
-	/* Who reads goes before the trace is written, or after. */
+	/* A reader comes before the trace is written, or after. */
 	for (int i = 0; *made && i < 1000 && status == Q_OK; i++) {
 		pthread_t thread;
 
