@@ -411,10 +411,12 @@ Q_API QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms);
  * Hand one message over. `data` has been copied when the call returns.
  *
  * If one enqueue returned before another of the same priority began, its message is claimed first;
- * with one consumer it also starts first. (With several, a consumer can be held up between its
- * claim and the processor's first instruction.) The same holds for the messages of a batch among
- * themselves, for descriptors, and for reservations from their q_commit() on; pausing changes
- * nothing in it. The ids of concurrent enqueues say nothing about order.
+ * with one consumer thread of the CPU device it also starts first. (With several, one can be held
+ * up between its claim and the processor's first instruction. A GPU always has several: a block is
+ * four units, or one with Q_PER_BLOCK, and a warp of Q_PER_THREAD claims up to 32 messages at
+ * once.) The same holds for the messages of a batch among themselves, for descriptors, and for
+ * reservations from their q_commit() on; pausing changes nothing in it. The ids of concurrent
+ * enqueues say nothing about order.
  *
  * @param data        len bytes; NULL is legal when len is 0
  * @param len         bytes, 0 to slot_bytes

@@ -60,7 +60,8 @@ static void print_overview(FILE *to)
 	      "  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM\n"
 	      "  141  the reader of the output has gone\n"
 	      "\n"
-	      "'gpuq help COMMAND' describes a command. Manual pages: gpuq(1), gpuq-run(1).\n",
+	      "'gpuq help COMMAND' describes a command and its exit codes.\n"
+	      "Manual pages: gpuq(1), gpuq-run(1).\n",
 	      to);
 }
 

@@ -2,10 +2,11 @@
 /*
  * alternatives.cu [--repeats N]: what a resident kernel's queue is compared with, as JSON lines.
  *
- *   bare_flag     a 64-bit word each way in pinned memory, one GPU thread polling: no message at
- * all launch        a message = copy in, kernel, copy out, synchronise the stream zero_copy     a
- * message = one kernel that reads and writes pinned memory, synchronise graph         the first as
- * a CUDA graph, instantiated once copy_engine   64 KiB at a time, back to back
+ * - bare_flag: a 64-bit word each way in pinned memory, one GPU thread polling; no message at all.
+ * - launch: a message is a copy in, a kernel, a copy out; then the stream is synchronised.
+ * - zero_copy: a message is one kernel that reads and writes pinned memory; then the same.
+ * - graph: as launch, as a CUDA graph that is instantiated once.
+ * - copy_engine: 64 KiB at a time, back to back.
  *
  * NAME has p50 and p99 of one message at a time, from before the first call until the host has the
  * result; NAME_rate the messages per second with as many in flight as helps (STREAMS). Every kernel

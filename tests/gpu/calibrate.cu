@@ -6,8 +6,8 @@
  * calibrations that the project keeps (docs/reference/cuda.md): c1 latency of loads, c2 ping-pong,
  * c3 releases, c4 stores to the host, c5 loads from the host, c6 copy engine, c8 attributes, c9
  * pollers, c10 power, c11 which calls wait for a resident kernel. c7, a mapping of device memory
- * for the CPU, needs Vulkan or GDRCopy and is not measured. Arguments: the numbers to do; all
- * without any.
+ * for the CPU, needs Vulkan or GDRCopy and is not measured. Arguments: the numbers of
+ * the cases to run; without arguments all are run.
  */
 #include "gpu_tool.cuh"
 

@@ -374,7 +374,7 @@ static void beside_it(const char *what, const char *of, void *(*run)(void *))
 		const uint64_t now = produced(p) + flag(m[0].done) + flag(m[1].done);
 
 		nap_ms(50);
-		if (now != seen) /* or the watchdog ends it */
+		if (now != seen) /* if nothing moves, the watchdog ends the program */
 			alive(what);
 		seen = now;
 	}
@@ -393,8 +393,8 @@ static void beside_it(const char *what, const char *of, void *(*run)(void *))
 	give_back(m, MEDDLERS);
 }
 
-/* What would wait for the grid for ever, while the queue is paused: it must not, and the producers
- * must not notice more than a delay. */
+/* Calls that would wait for a resident grid for ever, made while the queue is paused: none may
+ * wait, and the producers may notice nothing but a delay. */
 static void allocations_between_pause_and_resume(void)
 {
 	static const char what[] = "chaos: cuMemAlloc, cuMemHostAlloc and their frees while paused";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* driver_trace.h - the calls that the library makes of the driver, for whoever has to find out why
- * one went wrong. */
+/* driver_trace.h - the calls that the library makes of the driver, to find out why one went wrong.
+ */
 #ifndef GPUQ_DRIVER_TRACE_H
 #define GPUQ_DRIVER_TRACE_H
 
@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* From now on calls are noted; without a driver, nothing. Before other threads call it. */
+/* Note every call of the driver from now on; does nothing where there is no driver. Call it before
+ * other threads use the driver. */
 void driver_trace_begin(void);
 /* The last calls to standard output, oldest first, and before them the first that failed. Threads:
  * any, also while a call does not return. */

@@ -6,12 +6,13 @@
  *             [smoke] [probe|content|chaos|times]...
  *   gpu_check starts
  *
- * Says what the device is, which is all of `probe`; smoke is for a first look: smoke.c. Prints PASS
- * or FAIL a check, and one JSON line a measurement. --messages and --seconds are for all of
- * `content`: whichever comes first; it says how many there were. --repeat is the number that the
- * lines of `times` carry. The processor echoes: "echo" is the one we ship; "test" runs through the
- * stand-in driver, where the times mean nothing. Exit status: 0 all passed, 1 not, 4 something
- * hung, 5 no message came back, 77 there is no CUDA device, or no NVRTC for a processor's source.
+ * Every run first says what the device is, and `probe` does nothing else; smoke is for a first
+ * look: smoke.c. Prints PASS or FAIL a check, and one JSON line a measurement. `content` ends when
+ * it has sent --messages messages or run for --seconds, whichever comes first, and says how many it
+ * sent. --repeat is the number that the lines of `times` carry. The processor echoes: "echo" is the
+ * one we ship; "test" runs through the stand-in driver, where the times mean nothing. Exit status:
+ * 0 all passed, 1 not, 4 something hung, 5 no message came back, 77 there is no CUDA device, or no
+ * NVRTC for a processor's source.
  */
 #include "gpu_check.h"
 
@@ -49,7 +50,8 @@ static void *watch(void *arg)
 {
 	(void)arg;
 	for (;;) {
-		const uint64_t last = __atomic_load_n(&alive_ns, __ATOMIC_RELAXED); /* before now */
+		const uint64_t last =
+			__atomic_load_n(&alive_ns, __ATOMIC_RELAXED); /* before the clock */
 
 		if (gq__now_ns() - last <= HUNG_S * UINT64_C(1000000000)) {
 			nap_ms(200);

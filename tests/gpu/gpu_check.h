@@ -20,8 +20,11 @@ void chaos(void);
 
 /* What else to say when something hangs; NULL: nothing. */
 extern void (*on_hang)(void);
-/* What smoke() has found: messages came back; there is no device; none came back. */
-enum { SMOKE_WORKS, SMOKE_NO_DEVICE, SMOKE_NOTHING };
+enum {
+	SMOKE_WORKS,     /* messages came back */
+	SMOKE_NO_DEVICE, /* there is no CUDA device */
+	SMOKE_NOTHING,   /* no message came back */
+};
 int smoke(void); /* before any queue of the process */
 
 #endif /* GPUQ_GPU_CHECK_H */

@@ -54,7 +54,7 @@ static void tell_counters(const struct gq_cuda *c)
 		       k->resident, k->gone, k->scouts, k->pool_lead, k->arrived);
 }
 
-/* Without locks: who holds them may hang. */
+/* Takes no lock: the thread that holds it may hang. */
 static void tell_queue(GpuQueue *q)
 {
 	static const char *const states[] = { "starting",  "on",         "away",
@@ -499,7 +499,6 @@ static void bounded(void)
 	close_one(q);
 }
 
-/* A descriptor to ordinary memory, which binding pins. */
 /* Both machines' clocks in one record: what lies between them, and how often they contradict. */
 static void traced(void)
 {
@@ -554,6 +553,7 @@ static const char *describe_one(GpuQueue *q, RegionTable *table, uint8_t *bytes,
 	return q_bind_regions(q, NULL) == Q_OK ? NULL : q_last_error();
 }
 
+/* A descriptor to ordinary memory, which binding pins. */
 static void described(void)
 {
 	static const char what[] = "smoke: a descriptor to ordinary memory";

@@ -104,7 +104,7 @@ enum gq_ring_state {
 struct gq_ring_signals {
 	uint64_t state;      /* gq_ring_state; only ever raised */
 	uint32_t data_armed; /* odd: a receiver may sleep on it until something is sent */
-	uint32_t room_armed; /* odd: a sender may sleep on it until an entry is free */
+	uint32_t room_armed; /* odd: a sender may sleep on it until a cell is free */
 	uint64_t reserved0;
 	uint64_t fenced; /* 1: some process has no membarrier, so every call makes a fence */
 	/* Single mode: 1 + the index of the peer that sends messages, receives them, sends
