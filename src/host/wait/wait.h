@@ -115,4 +115,18 @@ void gq__flag_wake_shared(uint32_t *flag);
  */
 void gq__await_step(uint32_t step);
 
+/*
+ * Whether such a loop may give up: its time is over, and it has looked often enough. On a machine
+ * so busy that this thread hardly runs, the other side may hardly run either (it is a thread, if
+ * the GPU is a stand-in); there time alone says nothing. On an idle CPU so many looks take less
+ * than half a second.
+ * @param step  how often the loop has called gq__await_step()
+ */
+static inline bool gq_has_waited(uint64_t now_ns, uint64_t deadline_ns, uint32_t step)
+{
+	enum { ENOUGH_LOOKS = 4096 };
+
+	return now_ns >= deadline_ns && step >= ENOUGH_LOOKS;
+}
+
 #endif /* GPUQ_WAIT_WAIT_H */

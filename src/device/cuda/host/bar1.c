@@ -172,10 +172,10 @@ void gq__bar1_write(const struct gq_channel *ch, uint32_t index)
 
 static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 {
-	const uint64_t begun = gq__now_ns();
+	const uint64_t deadline_ns = gq__now_ns() + PATIENCE_NS;
 
 	for (uint32_t step = 0; gq_load_relaxed_u64(&c->link->report.scratch) != tag; step++) {
-		if (gq__now_ns() - begun > PATIENCE_NS)
+		if (gq_has_waited(gq__now_ns(), deadline_ns, step))
 			return false;
 		gq__await_step(step);
 	}
@@ -205,6 +205,6 @@ bool gq__bar1_test(struct gq_cuda *c)
 			return false;
 		}
 	}
-	return gq__ping_await(c, ping, PATIENCE_NS) ||
+	return gq__ping_await(c, ping, 5 * PATIENCE_NS) ||
 	       refuse("the grid does not answer after having seen all that was written");
 }

@@ -145,7 +145,7 @@ bool gq__launch_send_away(struct gq_cuda *c, uint64_t deadline_ns)
 	for (uint32_t step = 0; gq_has_failed(c) ? gq__launch_is_resident(c)
 						 : !gq__launch_has_left(c) || gq_has_failed(c);
 	     step++) {
-		if (gq__now_ns() >= deadline_ns) {
+		if (gq_has_waited(gq__now_ns(), deadline_ns, step)) {
 			gq_grid_enter(c, GQ_GRID_AWAY); /* units have left, and the others will */
 			return false;
 		}
