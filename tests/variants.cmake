@@ -22,6 +22,8 @@ set(gpuq_test_variants
 	"unit.flag"
 	"unit.nvrtc             standin gpu"
 	"unit.peer"
+	"unit.pipe"
+	"unit.pipe_policy"
 	"unit.processors        standin gpu"
 	"unit.protocol          standin"
 	"unit.queue             standin bar1 copy bounded gpu"

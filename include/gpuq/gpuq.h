@@ -90,7 +90,9 @@ extern "C" {
 	X(Q_ERR_CANCELLED, -15, "cancelled")                                                       \
 	X(Q_ERR_NO_MEMORY, -16, "out of memory")                                                   \
 	X(Q_ERR_UNSUPPORTED, -17, "not supported here")                                            \
-	X(Q_ERR_IO, -18, "a file could not be written")
+	X(Q_ERR_IO, -18, "a file could not be written")                                            \
+	X(Q_ERR_BROKEN, -19, "nobody reads any more")                                              \
+	X(Q_ERR_LAGGED, -20, "bytes were dropped before they were read")
 
 typedef enum QueueStatus {
 #define Q_STATUS_ENUM(name, value, text) name = value,

@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +89,7 @@ uint64_t gq__peer_owner(uint64_t binding)
 }
 
 /* On a kernel without time namespaces all threads are in one: number 1. */
-static uint64_t time_namespace(void)
+uint64_t gq__peer_time_namespace(void)
 {
 	uint64_t inode = inode_of("/proc/self/ns/time");
 
@@ -146,6 +147,11 @@ static bool read_stat(int folder, const char *path, struct shown *out)
 	return true;
 }
 
+static uint64_t stack_bits(const struct shown *s)
+{
+	return (s->stack >> 4) & NAMESPACE_MASK;
+}
+
 /*
  * Whether this /proc shows the process's own PID namespace: then it lists one id of the process,
  * which is the one that getpid() gives. An outer namespace's /proc lists two or more; any other
@@ -165,17 +171,31 @@ static bool shows_own_namespace(int proc)
 	return strtol(at, &end, 10) == (long)getpid() && *end == '\n';
 }
 
+bool gq__peer_process_shown(uint64_t id, uint64_t *start, uint64_t *stack)
+{
+	long proc = gq__fault() ? -1
+				: syscall(SYS_openat, AT_FDCWD, "/proc",
+					  O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct shown it = { 0 };
+	char path[64];
+	bool shown;
+
+	if (proc < 0)
+		return false;
+	snprintf(path, sizeof(path), "%" PRIu64 "/stat", id);
+	shown = shows_own_namespace((int)proc) && read_stat((int)proc, path, &it);
+	syscall(SYS_close, proc);
+	*start = it.start;
+	*stack = stack_bits(&it);
+	return shown;
+}
+
 /* ---- what a thread writes of itself
  * --------------------------------------------------------------- */
 
-static uint64_t stack_bits(const struct shown *s)
-{
-	return (s->stack >> 4) & NAMESPACE_MASK;
-}
-
 void gq__peer_describe(struct gq_peer_identity *identity, uint64_t owner)
 {
-	const uint64_t time = time_namespace();
+	const uint64_t time = gq__peer_time_namespace();
 	struct shown me;
 
 	/* "thread-self" is the calling thread, whichever namespace /proc shows. */
@@ -280,7 +300,7 @@ static bool is_shown_gone(const struct described *d, pid_t id)
 	snprintf(path, sizeof(path), "%d/task/%d/stat", (int)d->process, (int)id);
 	if (shows_own_namespace((int)proc) && read_stat((int)proc, path, &it)) {
 		gone = it.state == 'Z' || it.state == 'X';
-		time = time_namespace();
+		time = gq__peer_time_namespace();
 		if (time != 0 && time == d->time && it.start != 0 && d->start != 0)
 			gone |= it.start != d->start;
 		if (stack_bits(&it) != 0 && d->stack != 0)

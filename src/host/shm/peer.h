@@ -67,6 +67,18 @@ enum gq_life {
 /* Inode number of this process's PID namespace; 0: it cannot be found out (no /proc). */
 uint64_t gq__peer_namespace(void);
 
+/* Likewise of its time namespace; 0: it cannot be found out. */
+uint64_t gq__peer_time_namespace(void);
+
+/*
+ * When a process of this PID namespace began (ticks since boot, in this process's time namespace),
+ * and where its program's stack begins (32 bits), which execve() changes. 0 for what /proc does not
+ * show.
+ *
+ * @return false: /proc is another namespace's, or shows nothing
+ */
+bool gq__peer_process_shown(uint64_t id, uint64_t *start, uint64_t *stack);
+
 /* The owner's word of the calling thread for one binding. */
 uint64_t gq__peer_owner(uint64_t binding);
 

@@ -14,7 +14,8 @@
 enum slept { WOKEN, NOT_SLEPT, TIMED_OUT };
 
 /* Sleep while *word is `value`. WOKEN: a futex_wake() has woken and counted us. */
-static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns, bool shared)
+static enum slept futex_wait(const uint32_t *word, uint32_t value, uint64_t deadline_ns,
+			     bool shared)
 {
 	struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
 				  .tv_nsec = (long)(deadline_ns % 1000000000u) };
@@ -29,7 +30,7 @@ static enum slept futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_n
 }
 
 /* @return how many were woken. */
-static uint32_t futex_wake(uint32_t *word, uint32_t n, bool shared)
+static uint32_t futex_wake(const uint32_t *word, uint32_t n, bool shared)
 {
 	long rc = syscall(SYS_futex, word, shared ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE,
 			  n > INT_MAX ? INT_MAX : (int)n, NULL, NULL, 0);
@@ -37,14 +38,19 @@ static uint32_t futex_wake(uint32_t *word, uint32_t n, bool shared)
 	return rc > 0 ? (uint32_t)rc : 0;
 }
 
-/* The half of an event's word that counts wake-ups. */
-static uint32_t *event_futex(struct gq_event *e)
+static const uint32_t *lower_half(const uint64_t *word)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return (uint32_t *)(void *)&e->word;
+	return (const uint32_t *)(const void *)word;
 #else
-	return (uint32_t *)(void *)&e->word + 1;
+	return (const uint32_t *)(const void *)word + 1;
 #endif
+}
+
+/* The half of an event's word that counts wake-ups. */
+static const uint32_t *event_futex(const struct gq_event *e)
+{
+	return lower_half(&e->word);
 }
 
 uint32_t gq__event_wake(struct gq_event *e, uint32_t max)
@@ -101,6 +107,18 @@ void gq__flag_wake_shared(uint32_t *flag)
 	flag_wake(flag, true);
 }
 
+void gq__watch_rouse(const uint64_t *counter)
+{
+	futex_wake(lower_half(counter), UINT32_MAX, true);
+}
+
+void gq__watch_wake(uint64_t *counter)
+{
+	gq_fetch_add_seq_cst_u64(counter, 1); /* [wake.look] */
+	GQ_WINDOW();
+	gq__watch_rouse(counter);
+}
+
 /* ---- letting time pass ----------------------------------------------------------------------- */
 
 enum { RELAX_TURNS = 64, SHORT_RELAX_TURNS = 16, YIELD_TURNS = 1024 };
@@ -142,6 +160,15 @@ void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_
 {
 	begin(w, deadline_ns, GQ_SPIN_NS);
 	w->flag = flag;
+	w->nap_ns = nap_ns;
+	w->shared = true;
+}
+
+void gq__wait_begin_watch(struct gq_wait *w, const uint64_t *counter, uint64_t deadline_ns,
+			  uint64_t nap_ns)
+{
+	begin(w, deadline_ns, GQ_SPIN_NS);
+	w->watched = counter;
 	w->nap_ns = nap_ns;
 	w->shared = true;
 }
@@ -213,12 +240,14 @@ static void sleep_until_woken(struct gq_wait *w)
 {
 	const uint64_t end = nap_end(w);
 	const bool nap = end < w->deadline_ns;
+	const uint32_t *word = w->flag;
 	enum slept slept;
 
 	w->registered = false;
 	GQ_WINDOW();
-	slept = futex_wait(w->flag != NULL ? w->flag : event_futex(w->event), w->key,
-			   nap ? end : w->deadline_ns, w->shared);
+	if (word == NULL)
+		word = w->watched != NULL ? lower_half(w->watched) : event_futex(w->event);
+	slept = futex_wait(word, w->key, nap ? end : w->deadline_ns, w->shared);
 	/* A wake-up without a waker, which the kernel may make, counts as woken: at worst an event
 	 * keeps one sleeper too many, which costs each publisher a futile call. */
 	if (slept != WOKEN && w->event != NULL)
@@ -244,7 +273,10 @@ bool gq__wait_next(struct gq_wait *w)
 		return false;
 	if (spin(w))
 		return true;
-	if (w->flag == NULL) {
+	if (w->watched != NULL) {
+		w->key = (uint32_t)gq_load_seq_cst_u64(w->watched); /* [sleep.look] */
+		w->registered = true;
+	} else if (w->flag == NULL) {
 		w->key = gq_event_register(w->event);
 		w->registered = true;
 	} else {

@@ -36,8 +36,9 @@ struct gq_tender {
  * thread is at it.
  */
 struct gq_wait {
-	struct gq_event *event; /* what to sleep on: this ... */
-	uint32_t *flag;         /* ... or a slot's `armed` word */
+	struct gq_event *event;  /* what to sleep on: this ... */
+	uint32_t *flag;          /* ... or a slot's `armed` word */
+	const uint64_t *watched; /* ... or a counter that this thread cannot write */
 	uint64_t deadline_ns;
 	uint64_t spin_until_ns; /* 0: not read yet */
 	uint64_t spin_ns;
@@ -58,6 +59,15 @@ void gq__wait_begin_flag(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns
 /* On a flag in shared memory; sleeps at most nap_ns at a time. */
 void gq__wait_begin_shared(struct gq_wait *w, uint32_t *flag, uint64_t deadline_ns,
 			   uint64_t nap_ns);
+/*
+ * On a counter in memory that the sleeper cannot write; also in another process's. As a sleeper
+ * cannot say that it sleeps, whoever publishes calls gq__watch_wake() each time. Sleeps at most
+ * nap_ns at a time. Nothing is lost: the key is the counter's lower half, read before the second
+ * look, and a publisher counts after it has published and before it wakes. (A thread that stands
+ * still for exactly 2^32 publications may sleep through them, until its nap ends.)
+ */
+void gq__wait_begin_watch(struct gq_wait *w, const uint64_t *counter, uint64_t deadline_ns,
+			  uint64_t nap_ns);
 bool gq__wait_next(struct gq_wait *w);
 void gq__wait_end(struct gq_wait *w);
 
@@ -106,6 +116,12 @@ static inline void gq_event_broadcast(struct gq_event *e)
 void gq__flag_wake(uint32_t *flag);
 /* The same where the sleepers may be other processes. */
 void gq__flag_wake_shared(uint32_t *flag);
+
+/* Count, and wake all threads that sleep on a counter. */
+void gq__watch_wake(uint64_t *counter);
+/* Wake them without having counted, as one that cannot write it: a thread that is about to sleep
+ * does so. */
+void gq__watch_rouse(const uint64_t *counter);
 
 /*
  * Let time pass in a loop that waits for some instructions of another thread, or for a GPU, and

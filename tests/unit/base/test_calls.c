@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gpuq/pipe.h>
 #include <gpuq/ring.h>
 #include <poll.h>
 #include <signal.h>
@@ -278,6 +279,48 @@ static void rings(struct world *w)
 	gq_sys_close(fd);
 }
 
+static void pipes(struct world *w)
+{
+	const struct iovec piece = { .iov_base = "y", .iov_len = 1 };
+	PipeReader *r, *attached;
+	PipeStats stats;
+	PipePool *pool;
+	uint64_t offset;
+	Pipe *p;
+	char buf[8];
+	int fd, error;
+	size_t n;
+
+	(void)w;
+	must(q_pipe_pool_create(&pool) == Q_OK);
+	must(q_pipe_pool_writer(pool, "name", NULL, &p) == Q_OK);
+	must(q_pipe_pool_reader(pool, "name", 0, LONG_MS, &r) == Q_OK);
+	must(q_pipe_pool_close(pool) == Q_OK);
+	must(q_pipe_close(p) == Q_OK);
+	must(q_pipe_read(r, buf, 8, &n, LONG_MS) == Q_OK && n == 0);
+	q_pipe_reader_close(r);
+	q_pipe_pool_destroy(pool);
+	must(q_pipe_create(NULL, &p) == Q_OK);
+	must(q_pipe_reader_open(p, &r) == Q_OK);
+	must(q_pipe_write(p, "x", 1, &n, LONG_MS) == Q_OK && n == 1);
+	must(q_pipe_reader_fd(r) >= 0);
+	fd = q_pipe_share(p);
+	must(fd >= 0);
+	must(q_pipe_attach(fd, &attached) == Q_OK);
+	must(gq_sys_close(fd) == 0);
+	must(q_pipe_writev(p, &piece, 1, &n, LONG_MS) == Q_OK && n == 1);
+	must(q_pipe_read(r, buf, 8, &n, LONG_MS) == Q_OK && n == 2);
+	must(q_pipe_read(attached, buf, 8, &n, LONG_MS) == Q_OK && n == 2);
+	must(q_pipe_reader_offset(r, &offset) == Q_OK && offset == 2);
+	must(q_pipe_reader_set_error(r, 0) == Q_OK);
+	must(q_pipe_set_error(p, 5) == Q_OK);
+	must(q_pipe_reader_error(attached, &error) == Q_OK && error == 5);
+	must(q_pipe_stats(p, &stats) == Q_OK && stats.written == 2);
+	q_pipe_reader_close(attached);
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
 static void words(struct world *w)
 {
 	static const QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC, .name = "none" };
@@ -365,6 +408,12 @@ static const struct {
 	  " q_ring_poll_completions q_ring_len q_ring_available q_ring_is_empty q_ring_is_full"
 	  " q_ring_stats q_ring_config q_ring_set_schema q_ring_fd q_ring_recover"
 	  " q_ring_create_fd q_ring_attach_fd " },
+	{ pipes, "pipes",
+	  " q_pipe_create q_pipe_destroy q_pipe_write q_pipe_writev q_pipe_set_error q_pipe_close"
+	  " q_pipe_stats q_pipe_share q_pipe_attach q_pipe_reader_open q_pipe_reader_close"
+	  " q_pipe_read q_pipe_reader_set_error q_pipe_reader_error q_pipe_reader_offset"
+	  " q_pipe_reader_fd q_pipe_pool_create q_pipe_pool_destroy q_pipe_pool_writer"
+	  " q_pipe_pool_reader q_pipe_pool_close " },
 	{ words, "words",
 	  " q_last_error q_version q_status_string q_set_log q_register_processor"
 	  " q_unregister_processor " },
