@@ -24,6 +24,8 @@ set(gpuq_test_variants
 	"unit.peer"
 	"unit.pipe"
 	"unit.pipe_policy"
+	"unit.pipe_pool"
+	"unit.pipe_shared"
 	"unit.processors        standin gpu"
 	"unit.protocol          standin"
 	"unit.queue             standin bar1 copy bounded gpu"
