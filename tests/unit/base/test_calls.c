@@ -4,10 +4,12 @@
  * succeeds it leaves the last error alone; and what the library does to signals.
  */
 #include "host/base/sys.h"
+#include "host/notify/state.h"
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gpuq/notify.h>
 #include <gpuq/pipe.h>
 #include <gpuq/ring.h>
 #include <poll.h>
@@ -321,6 +323,48 @@ static void pipes(struct world *w)
 	q_pipe_destroy(p);
 }
 
+static void *post_later(void *subscription)
+{
+	NotifySubscription *sub = subscription;
+
+	nap_ms(20);
+	q_notify_post(sub->nq, sub->handle, 1, NULL);
+	return NULL;
+}
+
+static void notifications(struct world *w)
+{
+	NotifySubscription *sub;
+	NotifyHandleInfo info;
+	pthread_t thread;
+	NotifyHandle handle;
+	NotifyEvent event;
+	NotifyStats stats;
+	NotifyQueue *nq;
+	uint64_t key;
+	size_t n;
+	int cancel;
+
+	must(q_notify_create(NULL, &nq) == Q_OK);
+	must(q_notify_register(nq, "x", &handle) == Q_OK);
+	must(q_notify_observe(nq, handle, &key) == Q_OK);
+	must(q_notify_subscribe(nq, handle, 1, Q_NOTIFY_COALESCE, &sub) == Q_OK);
+	must(q_notify_fd(sub) >= 0);
+	must(pthread_create(&thread, NULL, post_later, sub) == 0);
+	must(q_notify_wait(nq, handle, key, &event, LONG_MS) == Q_OK);
+	must(q_notify_recv(sub, &event, LONG_MS) == Q_OK && event.arg == 1);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	pthread_join(thread, NULL);
+	pthread_setcancelstate(cancel, NULL);
+	must(q_notify_post(nq, handle, 2, &n) == Q_OK && n == 1);
+	must(q_notify_stats(nq, &stats) == Q_OK);
+	must(q_notify_snapshot(nq, &info, 1, &n) == Q_OK && n == 1);
+	must(q_notify_unregister(nq, handle) == Q_OK);
+	must(q_notify_recv(sub, &event, LONG_MS) == Q_OK && event.arg == 2);
+	q_notify_unsubscribe(sub);
+	q_notify_destroy(nq);
+}
+
 static void words(struct world *w)
 {
 	static const QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC, .name = "none" };
@@ -414,6 +458,10 @@ static const struct {
 	  " q_pipe_read q_pipe_reader_set_error q_pipe_reader_error q_pipe_reader_offset"
 	  " q_pipe_reader_fd q_pipe_pool_create q_pipe_pool_destroy q_pipe_pool_writer"
 	  " q_pipe_pool_reader q_pipe_pool_close " },
+	{ notifications, "notifications",
+	  " q_notify_create q_notify_destroy q_notify_register q_notify_unregister q_notify_observe"
+	  " q_notify_wait q_notify_post q_notify_subscribe q_notify_unsubscribe q_notify_recv"
+	  " q_notify_fd q_notify_stats q_notify_snapshot " },
 	{ words, "words",
 	  " q_last_error q_version q_status_string q_set_log q_register_processor"
 	  " q_unregister_processor " },
