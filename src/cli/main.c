@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+const char program_name[] = "gpuq";
+
 struct command {
 	const char *name;
 	const char *summary;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* options.c - what every subcommand needs around its command line: errors, the clock. */
 #define _GNU_SOURCE
-#include "cli.h"
+#include "program.h"
 
 #include <getopt.h>
 #include <sched.h>
@@ -19,7 +19,8 @@ void warn_line(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	fprintf(stderr, "gpuq: %s\n", text); /* one call, so that the line is not torn apart */
+	fprintf(stderr, "%s: %s\n", program_name,
+		text); /* one call, so that the line is not torn apart */
 }
 
 int usage_error(const char *command, const char *format, ...)
@@ -30,8 +31,9 @@ int usage_error(const char *command, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	fprintf(stderr, "gpuq %s: %s\nTry 'gpuq %s --help'.\n", command, text, command);
-	return CLI_USAGE;
+	fprintf(stderr, "%s %s: %s\nTry '%s %s --help'.\n", program_name, command, text,
+		program_name, command);
+	return PROGRAM_USAGE;
 }
 
 int option_error(const char *command, int result, char **argv)

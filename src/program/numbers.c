@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* numbers.c - the numbers of the command line. */
-#include "cli.h"
+#include "program.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* program.h - what the programs share: words on stderr, numbers of a command line, the clock. */
+#ifndef GPUQ_PROGRAM_H
+#define GPUQ_PROGRAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The exit code for wrong usage, of every program. */
+enum { PROGRAM_USAGE = 2 };
+
+/* Defined by each program: what its messages begin with. */
+extern const char program_name[];
+
+/** "PROGRAM: " and the text on stderr, as one line. */
+void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/** What was wrong with the command line, and where to find help. Returns PROGRAM_USAGE. */
+int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/** The usage error for what getopt_long() has just refused with '?' or ':'. */
+int option_error(const char *command, int result, char **argv);
+
+/**
+ * A number in decimal with an optional suffix: K, M, G or KiB, MiB, GiB (1024, 1024^2, 1024^3), or
+ * KB, MB, GB (1000, 1000^2, 1000^3). The first letter may be a small one.
+ * Returns false for anything else, an empty text and values above UINT64_MAX included.
+ */
+bool parse_size(const char *text, uint64_t *out_value);
+
+/** CPUs that this process may use, at least 1. */
+uint32_t cpus_available(void);
+
+/** CLOCK_MONOTONIC, ns. */
+uint64_t clock_ns(void);
+
+#endif /* GPUQ_PROGRAM_H */
