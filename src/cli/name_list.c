@@ -3,7 +3,7 @@
 #include "name_list.h"
 
 #include "cli.h"
-#include "load.h"
+#include "program/load.h"
 
 #include <stdint.h>
 #include <stdlib.h>

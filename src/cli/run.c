@@ -5,7 +5,7 @@
 
 #include "cli.h"
 #include "name_list.h"
-#include "signals.h"
+#include "program/signals.h"
 
 #include <errno.h>
 #include <stdio.h>

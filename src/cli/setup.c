@@ -2,10 +2,10 @@
 /* setup.c - `gpuq run` before the first message: output, sizes, queue, progress bar. */
 #define _GNU_SOURCE
 #include "cli.h"
-#include "load.h"
 #include "processors.h"
+#include "program/load.h"
+#include "program/signals.h"
 #include "run.h"
-#include "signals.h"
 
 #include <errno.h>
 #include <fcntl.h>

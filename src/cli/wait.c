@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wait.c - where `gpuq run` sleeps: for input, or for results. */
 #define _GNU_SOURCE
+#include "program/signals.h"
 #include "run.h"
-#include "signals.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* load.h - a whole file in memory. */
-#ifndef GPUQ_CLI_LOAD_H
-#define GPUQ_CLI_LOAD_H
+#ifndef GPUQ_PROGRAM_LOAD_H
+#define GPUQ_PROGRAM_LOAD_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,4 +15,4 @@
  */
 uint8_t *load_file(const char *option, const char *path, bool dash, size_t *out_bytes);
 
-#endif /* GPUQ_CLI_LOAD_H */
+#endif /* GPUQ_PROGRAM_LOAD_H */

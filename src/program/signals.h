@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* signals.h - an interruption asks for an orderly end; a second one does not wait for it. */
-#ifndef GPUQ_CLI_SIGNALS_H
-#define GPUQ_CLI_SIGNALS_H
+#ifndef GPUQ_PROGRAM_SIGNALS_H
+#define GPUQ_PROGRAM_SIGNALS_H
 
 #include <stdbool.h>
 
@@ -18,4 +18,4 @@ int signals_caught(void);
 /** Readable, for ever, once a signal has come. */
 int signals_fd(void);
 
-#endif /* GPUQ_CLI_SIGNALS_H */
+#endif /* GPUQ_PROGRAM_SIGNALS_H */

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "signals.h"
 
-#include "cli.h"
+#include "program.h"
 
 #include <errno.h>
 #include <fcntl.h>
