@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What `cmake --install` puts into the prefix. Everything in it finds its neighbours by relative
-# paths: the prefix may be moved. Four components, which become four packages
-# (cmake/GpuqPackage.cmake): library, development, command, documentation.
+# paths: the prefix may be moved. Five components, which become five packages
+# (cmake/GpuqPackage.cmake): library, development, command, redis, documentation.
 
 set(gpuq_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/gpuq")
 
@@ -21,9 +21,24 @@ install(FILES kernels/vecdot.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/gpuq"
 if(TARGET gpuq_cli)
 	install(TARGETS gpuq_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT command)
 	file(GLOB gpuq_man_pages CONFIGURE_DEPENDS docs/man/man1/*.1)
+	list(FILTER gpuq_man_pages EXCLUDE REGEX "/gpuq-redis\\.1$")
 	install(FILES ${gpuq_man_pages} DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT command)
 	install(FILES src/cli/gpuq.bash RENAME gpuq COMPONENT command
 		DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")
+endif()
+if(TARGET gpuq_redis)
+	install(TARGETS gpuq_redis RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT redis)
+	install(FILES docs/man/man1/gpuq-redis.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT redis)
+	install(FILES src/redis/gpuq-redis.bash RENAME gpuq-redis COMPONENT redis
+		DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")
+	# Its command is the installed one, so it is made when it is known where that will be.
+	configure_file(src/redis/gpuq-redis@.service.in
+		"${PROJECT_BINARY_DIR}/gpuq_generated/gpuq-redis@.service.in" COPYONLY)
+	install(CODE "
+		set(gpuq_bindir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+		configure_file(\"${PROJECT_BINARY_DIR}/gpuq_generated/gpuq-redis@.service.in\"
+			\"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/gpuq-redis@.service\" @ONLY)"
+		COMPONENT redis)
 endif()
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}"
 	COMPONENT documentation)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# cpack: Debian packages of the four components, or one archive of all. scripts/package makes a build
+# cpack: Debian packages of the five components, or one archive of all. scripts/package makes a build
 # that is meant for /usr and packs that; cmake/GpuqDebian.cmake does what CPack does not.
 
 if(NOT PROJECT_IS_TOP_LEVEL)
@@ -18,9 +18,12 @@ set(CPACK_RESOURCE_FILE_LICENSE "${PROJECT_SOURCE_DIR}/LICENSE")
 set(CPACK_GENERATOR DEB)
 set(CPACK_VERBATIM_VARIABLES ON)
 set(CPACK_STRIP_FILES ON)
-set(CPACK_COMPONENTS_ALL library development command documentation)
+set(CPACK_COMPONENTS_ALL library development command redis documentation)
 if(NOT TARGET gpuq_cli)
 	list(REMOVE_ITEM CPACK_COMPONENTS_ALL command)
+endif()
+if(NOT TARGET gpuq_redis)
+	list(REMOVE_ITEM CPACK_COMPONENTS_ALL redis)
 endif()
 set(CPACK_PACKAGE_DIRECTORY "${PROJECT_BINARY_DIR}/packages")
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
@@ -62,6 +65,14 @@ set(CPACK_DEBIAN_COMMAND_PACKAGE_DEPENDS "${gpuq_deb_library} (= ${PROJECT_VERSI
 set(CPACK_COMPONENT_COMMAND_DESCRIPTION "${gpuq_deb_what}
 .
 This package contains the command gpuq, which sends files through a queue.")
+
+set(CPACK_DEBIAN_REDIS_PACKAGE_NAME gpuq-redis)
+set(CPACK_DEBIAN_REDIS_PACKAGE_SECTION utils)
+set(CPACK_DEBIAN_REDIS_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_REDIS_PACKAGE_DEPENDS "${gpuq_deb_library} (= ${PROJECT_VERSION})")
+set(CPACK_COMPONENT_REDIS_DESCRIPTION "${gpuq_deb_what}
+.
+This package contains gpuq-redis, which takes messages from Redis streams.")
 
 set(CPACK_DEBIAN_DOCUMENTATION_PACKAGE_NAME gpuq-doc)
 set(CPACK_DEBIAN_DOCUMENTATION_PACKAGE_SECTION doc)

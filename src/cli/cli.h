@@ -23,10 +23,12 @@ enum {
 int cmd_info(int argc, char **argv);
 int cmd_processors(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_redis(int argc, char **argv);
 
 /* Their help texts, as `gpuq help` prints them. */
 extern const char info_help[];
 extern const char processors_help[];
 extern const char run_help[];
+extern const char redis_help[];
 
 #endif /* GPUQ_CLI_H */

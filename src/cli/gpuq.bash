@@ -65,12 +65,13 @@ _gpuq() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_gpuq_words "run info processors help --help --version" "$typed"
+		_gpuq_words "run info processors redis help --help --version" "$typed"
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
-	help) _gpuq_words "run info processors" "$typed" ;;
+	help) _gpuq_words "run info processors redis" "$typed" ;;
+	redis) _gpuq_words "worker send results dlq status doctor help" "$typed" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac
 }

@@ -23,6 +23,7 @@ static const struct command commands[] = {
 	{ "run", "stream files through a processor, one result per message", run_help, cmd_run },
 	{ "info", "show version, build, devices and how a queue is set up", info_help, cmd_info },
 	{ "processors", "list the named processors", processors_help, cmd_processors },
+	{ "redis", "take messages from Redis: runs the program gpuq-redis", redis_help, cmd_redis },
 };
 
 static const size_t command_count = sizeof(commands) / sizeof(commands[0]);

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* intake.c - entries of the stream become messages of the queue. */
+#include "worker.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BLOCK_MS    2000u /* how long Redis may let a read wait */
+#define WATCHDOG_MS 3000u /* and how much later the answer may come */
+#define UNBLOCK_MS  50
+
+static uint64_t now_us(void)
+{
+	return clock_ns() / 1000u;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static uint32_t wanted(const struct worker *w)
+{
+	const struct worker_options *o = w->options;
+	uint32_t want = batch_want(&w->batch, book_room(&w->book));
+
+	if (o->max_messages > 0) {
+		const uint64_t left =
+			o->max_messages > w->memory->taken ? o->max_messages - w->memory->taken : 0;
+
+		if (left < want)
+			want = (uint32_t)left;
+	}
+	return want;
+}
+
+/*
+ * A batch that waits for more is not kept waiting by Redis: then a read finds what there is, and
+ * comes back. So does one that looks whether the stream is empty.
+ */
+static uint64_t block_ms(const struct worker *w)
+{
+	const uint64_t wait_us = batch_wait_us(&w->batch, now_us());
+
+	if (wait_us != UINT64_MAX)
+		return wait_us / 1000u + 1;
+	return w->options->until_empty ? 100 : BLOCK_MS;
+}
+
+void intake_ask(struct worker *w)
+{
+	const struct worker_options *o = w->options;
+	const uint32_t want = wanted(w);
+	const uint64_t block = block_ms(w);
+
+	if (w->reading || w->draining || !w->replayed || want == 0 || poison_searching(w) ||
+	    !worker_may_ask(w))
+		return;
+	words_clear(&w->words);
+	words_add(&w->words, "XREADGROUP");
+	words_add(&w->words, "GROUP");
+	words_add(&w->words, o->group);
+	words_add(&w->words, w->memory->consumer);
+	words_add(&w->words, "COUNT");
+	words_add_number(&w->words, want);
+	words_add(&w->words, "BLOCK");
+	words_add_number(&w->words, block);
+	words_add(&w->words, "STREAMS");
+	words_add(&w->words, o->place.stream);
+	words_add(&w->words, ">");
+	if (link_append(&w->reader, &w->words)) {
+		int done = 0;
+
+		while (!done && redisBufferWrite(w->reader.context, &done) == REDIS_OK)
+			;
+		w->reading = done != 0;
+	}
+	if (!w->reading) {
+		snprintf(w->reader.error, sizeof(w->reader.error), "a read could not be sent");
+		link_close(&w->reader);
+		worker_refused(w, "XREADGROUP", NULL);
+		return;
+	}
+	w->read_deadline_ms = now_ms() + block + WATCHDOG_MS;
+}
+
+/* Bury at once what can never be processed, and drop from the group what has been deleted. */
+static void refuse_entry(struct worker *w, const struct entry *e, uint32_t deliveries)
+{
+	char text[160];
+
+	if (e->gone) {
+		redisReply *reply;
+
+		words_clear(&w->words);
+		words_add(&w->words, "XACK");
+		words_add(&w->words, w->options->place.stream);
+		words_add(&w->words, w->options->group);
+		words_add_id(&w->words, &e->id);
+		reply = link_call(&w->command, &w->words);
+		if (!reply || reply->type == REDIS_REPLY_ERROR) {
+			worker_refused(w, "XACK", reply);
+			return;
+		}
+		freeReplyObject(reply);
+		w->totals.trimmed++;
+		return;
+	}
+	if (e->wrong) {
+		snprintf(text, sizeof(text), "%s ('%.64s')", e->wrong, w->options->names.payload);
+		outcome_bury(w, &e->id, &deliveries, 1, "missing_field",
+			     e->payload ? e->wrong : text);
+		return;
+	}
+	snprintf(text, sizeof(text), "the payload has %zu bytes, slots have %" PRIu32,
+		 e->payload_bytes, w->options->slot_bytes);
+	outcome_bury(w, &e->id, &deliveries, 1, "too_large", text);
+}
+
+bool intake_stage(struct worker *w, const struct entry *e, uint32_t deliveries)
+{
+	uint32_t lease;
+
+	if (e->gone || e->wrong || e->payload_bytes > w->options->slot_bytes) {
+		refuse_entry(w, e, deliveries);
+		return false;
+	}
+	lease = book_add(&w->book, e, deliveries, now_ms());
+	if (lease == BOOK_NONE)
+		return false;
+	w->staged[w->batch.count] = lease;
+	batch_add(&w->batch, 1, now_us());
+	w->totals.taken++;
+	w->memory->taken++;
+	if (deliveries > 1)
+		w->totals.redelivered++;
+	return true;
+}
+
+void intake_hold(struct worker *w, redisReply *reply)
+{
+	if (w->batch.count > 0 && w->held_count < w->book.capacity)
+		w->held[w->held_count++] = reply;
+	else if (w->batch.count == 0)
+		freeReplyObject(reply);
+	else /* as many replies as entries: the batch goes on first */
+		intake_enqueue(w), freeReplyObject(reply);
+}
+
+static void take_entries(struct worker *w, redisReply *reply)
+{
+	const redisReply *list = entry_list(reply);
+	struct entry e;
+
+	for (size_t i = 0; i < list->elements; i++) {
+		if (entry_decode(list->element[i], &w->options->names, &e))
+			intake_stage(w, &e, 1);
+	}
+	intake_hold(w, reply);
+}
+
+void intake_take(struct worker *w)
+{
+	void *reply = NULL;
+	const redisReply *r;
+
+	if (redisBufferRead(w->reader.context) != REDIS_OK ||
+	    redisGetReplyFromReader(w->reader.context, &reply) != REDIS_OK) {
+		snprintf(w->reader.error, sizeof(w->reader.error), "%s", w->reader.context->errstr);
+		link_close(&w->reader);
+		worker_refused(w, "XREADGROUP", NULL);
+		return;
+	}
+	if (!reply)
+		return; /* a part of it */
+	w->reading = false;
+	r = reply;
+	if (r->type == REDIS_REPLY_NIL) {
+		w->saw_nothing = true;
+		worker_answered(w);
+		freeReplyObject(reply);
+	} else if (entry_list(r)) {
+		w->saw_nothing = false;
+		worker_answered(w);
+		take_entries(w, reply);
+	} else {
+		worker_refused(w, "XREADGROUP", reply);
+	}
+}
+
+/* ---- enqueueing ------------------------------------------------------------------------------ */
+
+static void drop_replies(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->held_count; i++)
+		freeReplyObject(w->held[i]);
+	w->held_count = 0;
+	batch_reset(&w->batch);
+}
+
+void intake_enqueue(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->batch.count; i++) {
+		const uint32_t lease = w->staged[i];
+		struct lease *l = &w->book.leases[lease];
+		const EnqueueOptions options = {
+			.priority = l->priority,
+			.opcode = l->opcode,
+			.tag = lease,
+		};
+
+		w->memory->running[lease] = l->id;
+		if (q_enqueue_ex(w->queue, l->payload, l->payload_bytes, &options, &l->msg_id, 0) ==
+		    Q_OK) {
+			l->payload = NULL;
+			book_set(&w->book, lease, LEASE_RUNNING, now_ms());
+		} else {
+			/* it stays pending, and is reclaimed when its lease is over */
+			w->memory->running[lease] = (struct stream_id){ .ms = 0 };
+			warn_line("the queue takes no message: %s", q_last_error());
+			book_remove(&w->book, lease);
+			poison_restart(w, "the queue takes no message");
+		}
+	}
+	drop_replies(w);
+}
+
+void intake_drop(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->batch.count; i++)
+		book_remove(&w->book, w->staged[i]);
+	drop_replies(w);
+}
+
+/*
+ * The server may be about to give a blocked reader something. CLIENT UNBLOCK is answered when the
+ * reader is known not to wait any more, or when its read has not come in yet: so it is repeated
+ * until the read has been answered.
+ */
+void intake_stop(struct worker *w)
+{
+	char id[24];
+
+	snprintf(id, sizeof(id), "%" PRIu64, w->reader_id);
+	while (w->reading && worker_connected(w)) {
+		struct timeval limit = { .tv_usec = UNBLOCK_MS * 1000 };
+		redisReply *reply = link_say(&w->command, "CLIENT", "UNBLOCK", id, NULL);
+		void *last = NULL;
+
+		if (!reply)
+			break;
+		freeReplyObject(reply);
+		redisSetTimeout(w->reader.context, limit);
+		if (redisGetReply(w->reader.context, &last) == REDIS_OK) {
+			freeReplyObject(last);
+			w->reading = false;
+		} else if (now_ms() >= w->read_deadline_ms) {
+			break;
+		} else {
+			/* hiredis gives a connection up when nothing came in time: look anew */
+			w->reader.context->err = 0;
+		}
+	}
+	link_close(&w->reader);
+	w->reading = false;
+}

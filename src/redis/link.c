@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link.c - connections to Redis, by hiredis's blocking calls with a limit of time on each. */
+#define _GNU_SOURCE
+#include "link.h"
+
+#include "entry.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static struct timeval milliseconds(int ms)
+{
+	return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+}
+
+void link_close(struct link *l)
+{
+	if (l->context)
+		redisFree(l->context);
+	l->context = NULL;
+}
+
+static bool lost(struct link *l, const char *text)
+{
+	snprintf(l->error, sizeof(l->error), "%s", text);
+	link_close(l);
+	return false;
+}
+
+/* hiredis says "Resource temporarily unavailable" of a time-out. */
+static bool lost_by_context(struct link *l)
+{
+	const redisContext *c = l->context;
+
+	if (c->err == REDIS_ERR_IO && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return lost(l, "the server did not answer in time");
+	return lost(l, c->errstr[0] != '\0' ? c->errstr : "the connection broke");
+}
+
+/* A peer whose machine has gone is noticed although it says nothing. */
+static void watch_peer(const redisContext *c)
+{
+	const int on = 1;
+	const int idle_s = 10;
+	const unsigned int user_ms = 10000;
+
+	setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(c->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof(user_ms));
+}
+
+/* A command of the handshake. */
+static bool said(struct link *l, redisReply *reply)
+{
+	bool ok = reply && reply->type != REDIS_REPLY_ERROR;
+
+	if (reply && !ok) {
+		l->refused = true;
+		lost(l, reply->str);
+	}
+	if (reply)
+		freeReplyObject(reply);
+	return ok;
+}
+
+static bool log_in(struct link *l, const struct address *a)
+{
+	char database[16];
+
+	if (a->has_password && a->user[0] != '\0' &&
+	    !said(l, link_say(l, "AUTH", a->user, a->password, NULL)))
+		return false;
+	if (a->has_password && a->user[0] == '\0' &&
+	    !said(l, link_say(l, "AUTH", a->password, NULL)))
+		return false;
+	snprintf(database, sizeof(database), "%" PRIu32, a->database);
+	return a->database == 0 || said(l, link_say(l, "SELECT", database, NULL));
+}
+
+bool link_open(struct link *l, const struct address *a)
+{
+	const struct timeval connect = milliseconds(LINK_CONNECT_MS);
+
+	*l = (struct link){ .context = NULL };
+	l->context = a->path[0] != '\0' ? redisConnectUnixWithTimeout(a->path, connect)
+					: redisConnectWithTimeout(a->host, a->port, connect);
+	if (!l->context)
+		return lost(l, "no memory");
+	if (l->context->err != 0)
+		return lost(l, l->context->errstr);
+	if (redisSetTimeout(l->context, milliseconds(LINK_REPLY_MS)) != REDIS_OK)
+		return lost(l, "no limit of time can be set");
+	if (a->path[0] == '\0')
+		watch_peer(l->context);
+	return log_in(l, a);
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+bool words_init(struct words *w, size_t room)
+{
+	*w = (struct words){ .room = room };
+	w->text = calloc(room, sizeof(w->text[0]));
+	w->bytes = calloc(room, sizeof(w->bytes[0]));
+	w->numbers = calloc(room, sizeof(w->numbers[0]));
+	if (w->text && w->bytes && w->numbers)
+		return true;
+	words_free(w);
+	return false;
+}
+
+void words_free(struct words *w)
+{
+	free(w->text);
+	free(w->bytes);
+	free(w->numbers);
+	*w = (struct words){ .room = 0 };
+}
+
+void words_clear(struct words *w)
+{
+	w->count = 0;
+	w->numbers_used = 0;
+	w->payload_bytes = 0;
+}
+
+void words_add_bytes(struct words *w, const void *bytes, size_t count)
+{
+	if (w->count == w->room)
+		abort(); /* the room is counted by each user of a struct words */
+	w->text[w->count] = bytes ? bytes : "";
+	w->bytes[w->count++] = count;
+	w->payload_bytes += count;
+}
+
+void words_add(struct words *w, const char *text)
+{
+	words_add_bytes(w, text, strlen(text));
+}
+
+void words_add_number(struct words *w, uint64_t value)
+{
+	char *to = w->numbers[w->numbers_used++];
+	const int len = snprintf(to, sizeof(w->numbers[0]), "%" PRIu64, value);
+
+	words_add_bytes(w, to, (size_t)len);
+}
+
+void words_add_id(struct words *w, const struct stream_id *id)
+{
+	char *to = w->numbers[w->numbers_used++];
+
+	words_add_bytes(w, to, stream_id_format(*id, to));
+}
+
+/* ---- commands -------------------------------------------------------------------------------- */
+
+bool link_append(struct link *l, const struct words *w)
+{
+	if (!l->context)
+		return false;
+	if (redisAppendCommandArgv(l->context, (int)w->count, w->text, w->bytes) == REDIS_OK)
+		return true;
+	return lost_by_context(l);
+}
+
+redisReply *link_reply(struct link *l)
+{
+	void *reply = NULL;
+
+	if (!l->context)
+		return NULL;
+	if (redisGetReply(l->context, &reply) == REDIS_OK && reply)
+		return reply;
+	lost_by_context(l);
+	return NULL;
+}
+
+redisReply *link_call(struct link *l, const struct words *w)
+{
+	return link_append(l, w) ? link_reply(l) : NULL;
+}
+
+redisReply *link_say(struct link *l, ...)
+{
+	const char *text[16];
+	const char *word;
+	va_list list;
+	int count = 0;
+
+	if (!l->context)
+		return NULL;
+	va_start(list, l);
+	while ((word = va_arg(list, const char *)) != NULL && count < 16)
+		text[count++] = word;
+	va_end(list);
+	if (redisAppendCommandArgv(l->context, count, text, NULL) != REDIS_OK) {
+		lost_by_context(l);
+		return NULL;
+	}
+	return link_reply(l);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link.h - a connection to Redis: opened with a limit of time, closed at the first fault. */
+#ifndef GPUQ_REDIS_LINK_H
+#define GPUQ_REDIS_LINK_H
+
+#include "address.h"
+
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LINK_CONNECT_MS 5000
+#define LINK_REPLY_MS   5000 /* a server that answers nothing for so long is frozen */
+
+struct link {
+	redisContext *context; /* NULL: not connected */
+	char error[256];       /* why it is not */
+	bool refused;          /* that was an error reply to AUTH or SELECT, whose text this is */
+};
+
+/** Connect, log in, choose the database. False: l->error says why not. */
+bool link_open(struct link *l, const struct address *a);
+void link_close(struct link *l);
+
+/* A command being put together: its words, which are not copied but for numbers. */
+struct words {
+	const char **text;
+	size_t *bytes;
+	size_t count;
+	size_t room;
+	char (*numbers)[44];
+	size_t numbers_used;
+	size_t payload_bytes; /* of all words */
+};
+
+/** False: no memory. `room` words at most; more are a fault of the caller's. */
+bool words_init(struct words *w, size_t room);
+void words_free(struct words *w);
+void words_clear(struct words *w);
+void words_add(struct words *w, const char *text);
+void words_add_bytes(struct words *w, const void *bytes, size_t count);
+void words_add_number(struct words *w, uint64_t value);
+struct stream_id;
+void words_add_id(struct words *w, const struct stream_id *id);
+
+/** Put a command into the line to be sent. False: the link is closed now. */
+bool link_append(struct link *l, const struct words *w);
+
+/**
+ * Send what is in the line and wait for the next reply, also an error reply.
+ * Returns NULL if there is none within LINK_REPLY_MS: the link is closed now. Free it with
+ * freeReplyObject().
+ */
+redisReply *link_reply(struct link *l);
+
+/** Both: one command, one reply. */
+redisReply *link_call(struct link *l, const struct words *w);
+
+/** One command of few words; the last one is NULL. */
+redisReply *link_say(struct link *l, ...) __attribute__((sentinel));
+
+#endif /* GPUQ_REDIS_LINK_H */

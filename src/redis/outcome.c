@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* outcome.c - what came of the messages: results, retries, dead letters. */
+#include "worker.h"
+
+#include "backoff.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GROUP_MOST  256u               /* entries of one script */
+#define GROUP_BYTES (8u * 1024 * 1024) /* of results in it, from which no more are added */
+#define DEAD_MOST   10000u             /* dead letters that are kept, roughly */
+
+/* ---- collecting ------------------------------------------------------------------------------ */
+
+static void finish(struct worker *w, const Completion *c, uint64_t now)
+{
+	const uint32_t lease = (uint32_t)c->tag;
+	struct lease *l = &w->book.leases[lease];
+
+	l->status = c->status;
+	l->result = c->result;
+	l->result_bytes = c->result_len;
+	if (c->status == Q_ERR_FAILED)
+		q_processor_status(w->queue, c->msg_id, &l->verdict);
+	w->memory->running[lease] = (struct stream_id){ .ms = 0 };
+	search_clear(&w->memory->search, w->memory->list, l->id);
+	book_set(&w->book, lease, LEASE_DONE, now);
+	w->finished[w->finished_count++] = lease;
+}
+
+void outcome_collect(struct worker *w)
+{
+	Completion list[64];
+	size_t count = 0;
+	const uint64_t now = now_ms();
+
+	do {
+		if (q_poll_results(w->queue, list, 64, &count) != Q_OK) {
+			poison_restart(w, q_last_error());
+			return;
+		}
+		for (size_t i = 0; i < count; i++)
+			finish(w, &list[i], now);
+	} while (count == 64);
+}
+
+/* The entry is no longer ours to care for: its slot is free again. */
+static void let_go(struct worker *w, uint32_t lease)
+{
+	q_release(w->queue, w->book.leases[lease].msg_id);
+	book_remove(&w->book, lease);
+}
+
+/* ---- groups of leases ------------------------------------------------------------------------ */
+
+/* Finished leases that want the same done with them; they stand in the order of completion. */
+struct group {
+	uint32_t leases[GROUP_MOST];
+	uint32_t count;
+};
+
+enum fate { FATE_PUBLISH, FATE_RETRY, FATE_BURY, FATE_HAND_BACK };
+
+static enum fate fate_of(const struct worker *w, const struct lease *l)
+{
+	if (l->status == Q_OK)
+		return FATE_PUBLISH;
+	if (l->status == Q_ERR_CANCELLED)
+		return FATE_HAND_BACK;
+	return l->deliveries >= w->options->max_deliveries ? FATE_BURY : FATE_RETRY;
+}
+
+static void choose(const struct worker *w, enum fate fate, struct group *g)
+{
+	uint64_t bytes = 0;
+
+	g->count = 0;
+	for (uint32_t i = 0; i < w->finished_count && g->count < GROUP_MOST; i++) {
+		const struct lease *l = &w->book.leases[w->finished[i]];
+
+		if (fate_of(w, l) != fate)
+			continue;
+		if (bytes > GROUP_BYTES)
+			return;
+		bytes += l->result_bytes;
+		g->leases[g->count++] = w->finished[i];
+	}
+}
+
+/* Those of the group that `settled` says 0 or 1 of are let go; the finished list closes up. */
+static void settle(struct worker *w, const struct group *g, const uint8_t *settled)
+{
+	uint32_t kept = 0;
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < w->finished_count; i++) {
+		const uint32_t lease = w->finished[i];
+		const bool chosen = at < g->count && g->leases[at] == lease;
+
+		if (chosen && settled[at++] <= 1)
+			let_go(w, lease);
+		else
+			w->finished[kept++] = lease;
+	}
+	w->finished_count = kept;
+}
+
+/* ---- publishing ------------------------------------------------------------------------------ */
+
+static const char *const kind_names[] = { "stream", "hash", "list", "none" };
+
+static void add_result(struct worker *w, const struct lease *l)
+{
+	words_add_id(&w->words, &l->id);
+	words_add(&w->words, "ok");
+	words_add_bytes(&w->words, l->result, l->result_bytes);
+	words_add_number(&w->words, l->deliveries);
+}
+
+/* What the script has answered, for each of the group; false: nothing of use. */
+static bool read_answer(struct worker *w, redisReply *reply, const char *what, uint32_t count,
+			uint8_t *settled, bool *out_failed)
+{
+	*out_failed = false;
+	if (!reply || reply->type != REDIS_REPLY_ARRAY || reply->elements < count) {
+		worker_refused(w, what, reply);
+		return false;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		settled[i] = reply->element[i]->type == REDIS_REPLY_INTEGER
+				     ? (uint8_t)reply->element[i]->integer
+				     : 2;
+	*out_failed = reply->elements > count;
+	return true;
+}
+
+/* The error that stopped a script half way is a reply of its own. */
+static void refused_within(struct worker *w, const char *what, redisReply *reply)
+{
+	redisReply *last = reply->element[reply->elements - 1];
+
+	last->type = REDIS_REPLY_ERROR;
+	reply->elements--;
+	freeReplyObject(reply);
+	worker_refused(w, what, last);
+}
+
+static void count_published(struct worker *w, const struct group *g, const uint8_t *settled)
+{
+	for (uint32_t i = 0; i < g->count; i++) {
+		w->totals.done += settled[i] == 1;
+		w->totals.lost += settled[i] == 0;
+	}
+}
+
+static bool publish_by_script(struct worker *w, const struct group *g)
+{
+	const struct worker_options *o = w->options;
+	uint8_t settled[GROUP_MOST];
+	redisReply *reply;
+	bool failed;
+
+	if (!script_begin(&script_publish, &w->command, &w->words, 2)) {
+		worker_refused(w, "the results' script", NULL);
+		return false;
+	}
+	words_add(&w->words, o->place.stream);
+	words_add(&w->words, o->results.key);
+	words_add(&w->words, o->group);
+	words_add(&w->words, w->memory->consumer);
+	words_add(&w->words, kind_names[o->results.kind]);
+	words_add_number(&w->words, o->result_ttl_s);
+	words_add(&w->words, o->ack == ACK_FENCED ? "1" : "0");
+	for (uint32_t i = 0; i < g->count; i++)
+		add_result(w, &w->book.leases[g->leases[i]]);
+	reply = script_call(&script_publish, &w->command, &w->words);
+	if (!read_answer(w, reply, "results", g->count, settled, &failed))
+		return false;
+	count_published(w, g, settled);
+	settle(w, g, settled);
+	if (failed) {
+		refused_within(w, "results", reply);
+		return false;
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
+/* ---- plain: results first, acknowledgements when they are there ------------------------------ */
+
+static void result_words(struct worker *w, const struct lease *l, char *key, size_t key_bytes)
+{
+	const struct results_place *r = &w->options->results;
+	char id[STREAM_ID_TEXT];
+
+	stream_id_format(l->id, id);
+	words_clear(&w->words);
+	if (r->kind == RESULTS_STREAM) {
+		words_add(&w->words, "XADD");
+		words_add(&w->words, r->key);
+		words_add(&w->words, "*");
+	} else {
+		snprintf(key, key_bytes, "%s%s", r->key, id);
+		words_add(&w->words, "HSET");
+		words_add(&w->words, key);
+	}
+	words_add(&w->words, "id");
+	words_add_id(&w->words, &l->id);
+	words_add(&w->words, "status");
+	words_add(&w->words, "ok");
+	words_add(&w->words, "result");
+	words_add_bytes(&w->words, l->result, l->result_bytes);
+	words_add(&w->words, "consumer");
+	words_add(&w->words, w->memory->consumer);
+	words_add(&w->words, "deliveries");
+	words_add_number(&w->words, l->deliveries);
+}
+
+/* One reply for each; those that are errors leave their entry unsettled. */
+static bool take_replies(struct worker *w, const struct group *g, uint8_t *settled)
+{
+	redisReply *bad = NULL;
+
+	for (uint32_t i = 0; i < g->count; i++) {
+		redisReply *reply = link_reply(&w->command);
+
+		if (!reply) {
+			if (bad)
+				freeReplyObject(bad);
+			worker_refused(w, "results", NULL);
+			return false;
+		}
+		settled[i] = reply->type == REDIS_REPLY_ERROR ? 2 : 1;
+		if (settled[i] == 2 && !bad)
+			bad = reply;
+		else
+			freeReplyObject(reply);
+	}
+	if (bad)
+		worker_refused(w, "results", bad);
+	return true;
+}
+
+static bool write_results(struct worker *w, const struct group *g, uint8_t *settled)
+{
+	char key[512];
+
+	memset(settled, 1, g->count);
+	if (w->options->results.kind == RESULTS_NONE)
+		return true;
+	for (uint32_t i = 0; i < g->count; i++) {
+		result_words(w, &w->book.leases[g->leases[i]], key, sizeof(key));
+		if (!link_append(&w->command, &w->words)) {
+			worker_refused(w, "results", NULL);
+			return false;
+		}
+	}
+	return take_replies(w, g, settled);
+}
+
+static bool publish_plainly(struct worker *w, const struct group *g)
+{
+	uint8_t settled[GROUP_MOST];
+	redisReply *reply;
+	uint32_t acked = 0;
+
+	if (!write_results(w, g, settled) || !worker_connected(w))
+		return false;
+	words_clear(&w->words);
+	words_add(&w->words, "XACK");
+	words_add(&w->words, w->options->place.stream);
+	words_add(&w->words, w->options->group);
+	for (uint32_t i = 0; i < g->count; i++) {
+		if (settled[i] != 1)
+			continue;
+		words_add_id(&w->words, &w->book.leases[g->leases[i]].id);
+		acked++;
+	}
+	if (acked == 0)
+		return false;
+	reply = link_call(&w->command, &w->words);
+	if (!reply || reply->type != REDIS_REPLY_INTEGER) {
+		worker_refused(w, "XACK", reply);
+		return false;
+	}
+	freeReplyObject(reply);
+	count_published(w, g, settled);
+	settle(w, g, settled);
+	return acked == g->count;
+}
+
+/* ---- what failed ----------------------------------------------------------------------------- */
+
+/*
+ * It stays pending, and is made to look so idle that it is past its lease when its rest is over:
+ * whoever has room then takes it. What never ran goes at once, and that delivery does not count.
+ */
+static bool leave_pending(struct worker *w, const struct group *g, bool at_once)
+{
+	const struct worker_options *o = w->options;
+	uint8_t settled[GROUP_MOST];
+	redisReply *reply;
+	bool failed;
+
+	if (!script_begin(&script_keep, &w->command, &w->words, 1)) {
+		worker_refused(w, "the leases' script", NULL);
+		return false;
+	}
+	words_add(&w->words, o->place.stream);
+	words_add(&w->words, o->group);
+	words_add(&w->words, w->memory->consumer);
+	for (uint32_t i = 0; i < g->count; i++) {
+		const struct lease *l = &w->book.leases[g->leases[i]];
+		const uint64_t rest = backoff_retry_ms(l->deliveries, (uint32_t)o->lease_ms);
+
+		words_add_id(&w->words, &l->id);
+		words_add_number(&w->words, at_once ? o->lease_ms + 1 : o->lease_ms - rest);
+		if (at_once)
+			words_add_number(&w->words, l->deliveries - 1);
+		else
+			words_add(&w->words, "-");
+		if (now_ms() + rest < w->reclaim_at_ms)
+			w->reclaim_at_ms = now_ms() + rest;
+	}
+	reply = script_call(&script_keep, &w->command, &w->words);
+	if (!read_answer(w, reply, "retries", g->count, settled, &failed))
+		return false;
+	freeReplyObject(reply);
+	for (uint32_t i = 0; i < g->count; i++)
+		w->totals.lost += settled[i] == 0;
+	if (at_once)
+		w->totals.handed_back += g->count;
+	else
+		w->totals.retried += g->count;
+	settle(w, g, settled);
+	return true;
+}
+
+bool outcome_bury(struct worker *w, const struct stream_id *ids, const uint32_t *deliveries,
+		  uint32_t count, const char *reason, const char *error)
+{
+	const struct worker_options *o = w->options;
+	uint8_t settled[GROUP_MOST];
+	redisReply *reply;
+	bool failed;
+
+	if (!script_begin(&script_bury, &w->command, &w->words, 2)) {
+		worker_refused(w, "the dead letters' script", NULL);
+		return false;
+	}
+	words_add(&w->words, o->place.stream);
+	words_add(&w->words, o->dead);
+	words_add(&w->words, o->group);
+	words_add(&w->words, w->memory->consumer);
+	words_add(&w->words, o->names.payload);
+	words_add_number(&w->words, DEAD_MOST);
+	words_add_number(&w->words, wall_ms());
+	for (uint32_t i = 0; i < count; i++) {
+		words_add_id(&w->words, &ids[i]);
+		words_add(&w->words, reason);
+		words_add(&w->words, error);
+		words_add_number(&w->words, deliveries[i]);
+	}
+	reply = script_call(&script_bury, &w->command, &w->words);
+	if (!read_answer(w, reply, "dead letters", count, settled, &failed))
+		return false;
+	freeReplyObject(reply);
+	for (uint32_t i = 0; i < count; i++) {
+		w->totals.dead += settled[i] == 1;
+		w->totals.lost += settled[i] == 0;
+	}
+	return true;
+}
+
+/* One by one: each has its own words from the processor. */
+static bool bury_failed(struct worker *w, const struct group *g)
+{
+	for (uint32_t i = 0; i < g->count; i++) {
+		const struct group one = { .leases = { g->leases[i] }, .count = 1 };
+		const struct lease *l = &w->book.leases[g->leases[i]];
+		const uint8_t settled = 1;
+		char text[96];
+
+		if (l->status == Q_ERR_FAILED)
+			snprintf(text, sizeof(text), "the processor reported %" PRIu32, l->verdict);
+		else
+			snprintf(text, sizeof(text), "%s", q_status_string((QueueStatus)l->status));
+		if (!outcome_bury(w, &l->id, &l->deliveries, 1, "failed", text))
+			return false;
+		settle(w, &one, &settled);
+	}
+	return true;
+}
+
+void outcome_settle(struct worker *w)
+{
+	struct group g;
+
+	while (w->finished_count > 0 && worker_may_ask(w)) {
+		bool ok = true;
+
+		choose(w, FATE_PUBLISH, &g);
+		if (g.count > 0)
+			ok = w->options->ack == ACK_PLAIN &&
+					     w->options->results.kind != RESULTS_LIST &&
+					     w->options->result_ttl_s == 0
+				     ? publish_plainly(w, &g)
+				     : publish_by_script(w, &g);
+		if (!ok)
+			return;
+		choose(w, FATE_RETRY, &g);
+		if (g.count > 0 && !leave_pending(w, &g, false))
+			return;
+		choose(w, FATE_HAND_BACK, &g);
+		if (g.count > 0 && !leave_pending(w, &g, true))
+			return;
+		choose(w, FATE_BURY, &g);
+		if (g.count > 0 && !bury_failed(w, &g))
+			return;
+		worker_answered(w);
+	}
+}

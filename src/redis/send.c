@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* send.c - `gpuq-redis send`: files, or parts of them, become entries of a stream. */
+#define _GNU_SOURCE
+#include "program/load.h"
+#include "redis.h"
+
+#include <gpuq/gpuq.h>
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define ME "send"
+
+#define PIPELINE       256u /* entries that are under way */
+#define PIPELINE_BYTES (4u * 1024 * 1024)
+
+const char send_help[] =
+	"Usage: gpuq-redis send --stream S [OPTION...] [FILE...]\n"
+	"\n"
+	"Put messages into a Redis stream; '-', and no FILE at all, is the standard input.\n"
+	"\n"
+	"      --stream S       the stream\n"
+	"  -s, --split HOW      lines, files (one message each), or a number of bytes (lines)\n"
+	"      --field F        the field with the message (payload)\n"
+	"      --maxlen N       let Redis drop the oldest entries beyond about N, also such as\n"
+	"                       have not been processed\n"
+	"      --rate N         messages per second, at most\n"
+	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
+	"  -q, --quiet          do not say how many were sent\n"
+	"  -h, --help           show this text\n"
+	"\n"
+	"Exit codes: 0 all sent; 1 a file could not be read; 2 wrong usage; 6 Redis.\n";
+
+enum { OPT_MAXLEN = 256, OPT_RATE };
+
+static const struct option long_options[] = {
+	COMMON_OPTIONS,
+	{ "field", required_argument, NULL, OPT_FIELD },
+	{ "split", required_argument, NULL, 's' },
+	{ "maxlen", required_argument, NULL, OPT_MAXLEN },
+	{ "rate", required_argument, NULL, OPT_RATE },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+enum split { SPLIT_LINES, SPLIT_FILES, SPLIT_BYTES };
+
+struct sender {
+	struct place place;
+	struct link link;
+	struct words words;
+	const char *field;
+	uint64_t maxlen;
+	uint64_t rate;
+	uint64_t piece_bytes;
+	enum split split;
+	bool quiet;
+	bool help;
+	uint64_t sent;
+	uint64_t begin_ns;
+	uint32_t under_way;
+	size_t bytes_under_way;
+};
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static int take_replies(struct sender *s)
+{
+	while (s->under_way > 0) {
+		redisReply *reply = link_reply(&s->link);
+
+		if (!reply || reply->type != REDIS_REPLY_STRING)
+			return refused(&s->link, "XADD", reply);
+		freeReplyObject(reply);
+		s->under_way--;
+		s->sent++;
+	}
+	s->bytes_under_way = 0;
+	return EXIT_DONE;
+}
+
+/* Not sooner than the rate allows. */
+static void pace(const struct sender *s)
+{
+	const double due = (double)(s->sent + s->under_way) * 1e9 / (double)s->rate;
+	const uint64_t at = s->begin_ns + (uint64_t)due;
+	const struct timespec until = { .tv_sec = (time_t)(at / 1000000000u),
+					.tv_nsec = (long)(at % 1000000000u) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
+}
+
+static int send_one(struct sender *s, const void *payload, size_t bytes)
+{
+	if (s->rate > 0)
+		pace(s);
+	words_clear(&s->words);
+	words_add(&s->words, "XADD");
+	words_add(&s->words, s->place.stream);
+	if (s->maxlen > 0) {
+		words_add(&s->words, "MAXLEN");
+		words_add(&s->words, "~");
+		words_add_number(&s->words, s->maxlen);
+	}
+	words_add(&s->words, "*");
+	words_add(&s->words, s->field);
+	words_add_bytes(&s->words, payload, bytes);
+	if (!link_append(&s->link, &s->words))
+		return refused(&s->link, "XADD", NULL);
+	s->under_way++;
+	s->bytes_under_way += bytes;
+	if (s->rate > 0 || s->under_way == PIPELINE || s->bytes_under_way > PIPELINE_BYTES)
+		return take_replies(s);
+	return EXIT_DONE;
+}
+
+/* ---- cutting --------------------------------------------------------------------------------- */
+
+static int send_lines(struct sender *s, FILE *file)
+{
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t len;
+	int code = EXIT_DONE;
+
+	while (code == EXIT_DONE && (len = getline(&line, &room, file)) > 0) {
+		if (line[len - 1] == '\n')
+			len--;
+		code = send_one(s, line, (size_t)len);
+	}
+	free(line);
+	return code;
+}
+
+static int send_pieces(struct sender *s, FILE *file)
+{
+	char *piece = malloc(s->piece_bytes);
+	size_t got;
+	int code = EXIT_DONE;
+
+	if (!piece) {
+		warn_line("no memory for a piece of %" PRIu64 " bytes", s->piece_bytes);
+		return EXIT_FOUND;
+	}
+	while (code == EXIT_DONE && (got = fread(piece, 1, s->piece_bytes, file)) > 0)
+		code = send_one(s, piece, got);
+	free(piece);
+	return code;
+}
+
+static int send_whole(struct sender *s, const char *path)
+{
+	size_t bytes;
+	uint8_t *data = load_file("FILE", path, true, &bytes);
+	int code;
+
+	if (!data)
+		return EXIT_FOUND;
+	code = send_one(s, data, bytes);
+	free(data);
+	return code;
+}
+
+static int send_file(struct sender *s, const char *path)
+{
+	FILE *file;
+	int code;
+
+	if (s->split == SPLIT_FILES)
+		return send_whole(s, path);
+	file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	if (!file) {
+		warn_line("%s: cannot be opened: %s", path, strerror(errno));
+		return EXIT_FOUND;
+	}
+	code = s->split == SPLIT_LINES ? send_lines(s, file) : send_pieces(s, file);
+	if (ferror(file)) {
+		warn_line("%s: cannot be read: %s", path, strerror(errno));
+		code = code == EXIT_DONE ? EXIT_FOUND : code;
+	}
+	if (file != stdin)
+		fclose(file);
+	return code;
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+static int take_split(const char *text, struct sender *s)
+{
+	if (strcmp(text, "lines") == 0 || strcmp(text, "files") == 0) {
+		s->split = text[0] == 'l' ? SPLIT_LINES : SPLIT_FILES;
+		return EXIT_DONE;
+	}
+	s->split = SPLIT_BYTES;
+	if (!parse_size(text, &s->piece_bytes) || s->piece_bytes < 1 ||
+	    s->piece_bytes > Q_MAX_SLOT_BYTES)
+		return usage_error(ME, "--split is '%s', must be lines, files, or 1 to 16M", text);
+	return EXIT_DONE;
+}
+
+static int take_option(int option, char *text, struct sender *s)
+{
+	const int code = place_option(ME, option, text, &s->place);
+
+	if (code != -1)
+		return code;
+	switch (option) {
+	case OPT_FIELD:
+		return parse_name(ME, "--field", text, &s->field);
+	case 's':
+		return take_split(text, s);
+	case OPT_MAXLEN:
+		return parse_range(ME, "--maxlen", text, 1, UINT64_C(1) << 40, &s->maxlen);
+	case OPT_RATE:
+		return parse_range(ME, "--rate", text, 1, 1000000000, &s->rate);
+	case 'q':
+		s->quiet = true;
+		return EXIT_DONE;
+	default:
+		s->help = true;
+		return EXIT_DONE;
+	}
+}
+
+static int send_all(struct sender *s, char **files, int count)
+{
+	int worst = EXIT_DONE;
+
+	s->begin_ns = clock_ns();
+	for (int i = 0; i < count || (i == 0 && count == 0); i++) {
+		const int code = send_file(s, count == 0 ? "-" : files[i]);
+
+		if (code == EXIT_REDIS)
+			return code;
+		if (code != EXIT_DONE)
+			worst = code;
+	}
+	if (take_replies(s) != EXIT_DONE)
+		return EXIT_REDIS;
+	return worst;
+}
+
+int cmd_send(int argc, char **argv)
+{
+	struct sender s = { .field = "payload" };
+	int option;
+	int code;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":s:qh", long_options, NULL)) != -1) {
+		if (option == '?' || option == ':')
+			return option_error(ME, option, argv);
+		code = take_option(option, optarg, &s);
+		if (code != EXIT_DONE)
+			return code;
+		if (s.help) {
+			fputs(send_help, stdout);
+			return EXIT_DONE;
+		}
+	}
+	code = place_resolve(ME, &s.place, true);
+	if (code == EXIT_DONE)
+		code = place_connect(&s.place, &s.link);
+	if (code != EXIT_DONE)
+		return code;
+	if (!words_init(&s.words, 16)) {
+		warn_line("no memory");
+		return EXIT_REDIS;
+	}
+	code = send_all(&s, argv + optind, argc - optind);
+	if (!s.quiet)
+		fprintf(stderr, "%s: %" PRIu64 " sent\n", program_name, s.sent);
+	words_free(&s.words);
+	link_close(&s.link);
+	return code;
+}
