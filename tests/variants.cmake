@@ -38,6 +38,7 @@ set(gpuq_test_variants
 	"unit.ring_poll"
 	"unit.ring_stopped"
 	"unit.subscription"
+	"unit.take              standin gpu"
 	"unit.trace             standin gpu"
 	"unit.transport         standin gpu"
 	"unit.wait              standin bar1 gpu"

@@ -236,8 +236,9 @@ typedef struct Completion {
  * wait, and q_drain() of all.
  */
 typedef struct QueueStats {
-	uint64_t enq_count;    /* messages accepted */
-	uint64_t deq_count;    /* results taken, by q_try_dequeue_result() or q_release*() */
+	uint64_t enq_count; /* messages accepted */
+	uint64_t deq_count; /* results taken: q_try_dequeue_result(), q_release*(), q_take_results()
+			     */
 	uint64_t dropped_full; /* items and reservations refused with Q_ERR_FULL */
 	uint64_t retries;      /* times a producer found no room and tried again */
 	uint64_t queue_depth;  /* accepted and not yet taken or discarded */
@@ -588,6 +589,37 @@ Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t 
  * and q_info() (`hung`) say so.
  */
 Q_API QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count);
+
+/**
+ * Poll and take in one call: results are copied, and their slots freed, in one go. This is the
+ * cheapest way to take many; taken messages need no q_release().
+ *
+ * Over all callers of this, q_poll_results() and q_poll_completions(), each finished id comes at
+ * most once.
+ *
+ * With a buffer the results are copied into it in completion order, each at a multiple of 16 bytes
+ * from its begin, and Completion.result of each points to its copy. The message is taken, also one
+ * that did not end Q_OK, which takes no room: Completion.status says how it ended. (Of one that
+ * FAILED, the value of q_processor_status() is lost with it; poll in place where you need that.) It
+ * stops early at a result for which there is no room left; the next call begins with that one. A
+ * buffer of max_count times result_bytes, rounded up to a multiple of 16, has room for any. A
+ * result is copied without any lock, so other callers go on meanwhile.
+ *
+ * With buffer NULL and buffer_bytes 0 results stay in place and nothing is freed: this is
+ * q_poll_results(), and each message needs a q_release(), or all of them a q_release_batch().
+ *
+ * @param out           room for max_count completions; NULL is legal when max_count is 0
+ * @param buffer        buffer_bytes bytes; aligned to 16, if the copies are to be. The caller's
+ * @param buffer_bytes  0 with a buffer: only messages without a result are taken
+ * @param out_count     completions written; 0 with Q_OK when there is nothing (yet: see Work,
+ * above)
+ * @return Q_OK; Q_ERR_BUFFER_TOO_SMALL: the first result is longer than buffer_bytes, and nothing
+ *         has been taken (q_last_error() has its length); Q_ERR_INVALID_ARG: out_count is NULL, or
+ *         out is with max_count not 0, or buffer is with buffer_bytes not 0.
+ * Ordering: acquire: all that the processors wrote is visible.
+ */
+Q_API QueueStatus q_take_results(GpuQueue *q, Completion *out, size_t max_count, void *buffer,
+				 size_t buffer_bytes, size_t *out_count);
 
 /**
  * Look at a finished message's result in place.

@@ -81,6 +81,7 @@ static inline void gq_fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, si
 			   uint32_t flags, enum gq_phase phase)
 {
 	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
+	struct gq_host_slot *host = gq_host_slot_of(q, id);
 
 	slot->msg_id = id;
 	slot->tag = o->tag;
@@ -93,8 +94,12 @@ static inline void gq_fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, si
 	slot->priority = gq_class_of(o);
 	if (__builtin_expect((o->flags & Q_ENQUEUE_DISCARD) != 0, 0))
 		gq_fetch_add_relaxed_u64(&q->count.discards, 1);
+	host->flags = slot->flags;
+	/* [state.write] release: who sees this tag must see that the last message's state has moved
+	 * on, to FREE at the least. */
+	gq_store_release_u64(&host->tag, o->tag);
 	/* [state.write] release: a thread that finds the id alive finds the slot filled. */
-	gq_store_release_u64(&gq_host_slot_of(q, id)->state, gq_state(q, id, phase));
+	gq_store_release_u64(&host->state, gq_state(q, id, phase));
 }
 
 /* The same of a message that is copied in, with its bytes. */

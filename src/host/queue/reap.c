@@ -2,19 +2,22 @@
 /* reap.c - reaping: completions become the states of messages, and the finished list. */
 #include "host/queue/reap.h"
 
+#include "device/protocol/batch.h"
 #include "host/base/error.h"
+#include "host/base/memory.h"
 #include "host/queue/finished.h"
+#include "host/queue/outcome.h"
 #include "host/queue/wake.h"
 #include "host/region/region.h"
 #include "host/trace/trace.h"
 #include "host/wait/wait.h"
 
-void gq__free_slot(GpuQueue *q, uint64_t id)
+void gq__free_slots(GpuQueue *q, const uint64_t *ids, uint32_t n)
 {
-	gq_word_ring_put_one(&q->pool, id & q->slot_mask); /* [pool.return] */
-	if (!gq_event_armed(&q->room))                     /* [wake.look] */
+	gq_pool_return(&q->pool, q->slot_mask, ids, n); /* [pool.return] */
+	if (!gq_event_armed(&q->room))                  /* [wake.look] */
 		return;
-	gq__event_wake(&q->room, 1);
+	gq__event_wake(&q->room, n);
 	if (gq_closed(q)) /* which made `room` sticky: q_wait_any() may wait for the last slot */
 		gq_event_broadcast(&q->any);
 }
@@ -31,48 +34,95 @@ static void drop_region(GpuQueue *q, const struct gq_host_slot *host)
 	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* [table.leave] */
 }
 
-/* Under the reap lock. */
-static void finish(GpuQueue *q, uint32_t index, uint32_t outcome)
+/* Under the reap lock: a message has ended. @return false: it is to be discarded, so its slot is
+ * the caller's to return. */
+static bool note_end(GpuQueue *q, uint32_t index, uint32_t outcome)
 {
-	const struct gq_slot *slot = gq_slot_at(&q->ch, index);
-	const uint64_t id = slot->msg_id;
 	struct gq_host_slot *host = &q->host_slots[index];
-	uint32_t few = 2;
 
 #define COUNT(what) gq_store_relaxed_u64(&q->reaped.what, q->reaped.what + 1)
 	COUNT(finished);
-	if (gq_outcome_is_failure(outcome))
-		COUNT(failed);
-	else if (outcome == GQ_OUTCOME_EXPIRED)
-		COUNT(expired);
-	else if (outcome == GQ_OUTCOME_CANCELLED)
-		COUNT(cancelled);
-	if (__builtin_expect((slot->flags & GQ_SLOT_DESCRIBED) != 0, 0))
+	if (__builtin_expect(outcome > GQ_OUTCOME_MAX_LEN, 0)) {
+		if (gq_outcome_is_failure(outcome))
+			COUNT(failed);
+		else if (outcome == GQ_OUTCOME_EXPIRED)
+			COUNT(expired);
+		else if (outcome == GQ_OUTCOME_CANCELLED)
+			COUNT(cancelled);
+	}
+	if (__builtin_expect((host->flags & GQ_SLOT_DESCRIBED) != 0, 0))
 		drop_region(q, host);
-	if ((slot->flags & GQ_SLOT_DISCARD) != 0) {
+	if (__builtin_expect((host->flags & GQ_SLOT_DISCARD) != 0, 0)) {
 		COUNT(discarded);
-		gq_store_release_u64(&host->state, gq_state(q, id, GQ_FREE)); /* [state.write] */
-		gq__free_slot(q, id);
-		return;
+		return false;
 	}
 #undef COUNT
-	gq_first_unpolled(q, &few); /* a list that nobody polls stays short */
-	gq_list(q, index);
-	/* [state.write] release, these too: a reader that sees the tag or outcome of a later
-	 * message must then see that the state has moved on. */
-	gq_store_release_u64(&host->tag, slot->tag);
+	/* [state.write] release, this too: a reader that sees the outcome of a later message must
+	 * then see that the state has moved on. */
 	gq_store_release_u64(&host->outcome, outcome);
-	/* [state.write] release: the result (through [message.reap]), tag, outcome, and the place
-	 * in the list, as a thread that finds the message finished must find it listed. Pairs with
-	 * [state.read]. */
-	gq_store_release_u64(&host->state, gq_state(q, id, GQ_DONE));
+	return true;
 }
 
-static void reap_one(GpuQueue *q, uint32_t slot, uint32_t outcome)
+/* Under the reap lock: from QUEUED to `phase`, which no other thread does. */
+static uint64_t leave_queued(GpuQueue *q, uint32_t index, enum gq_phase phase)
+{
+	struct gq_host_slot *host = &q->host_slots[index];
+	const uint64_t id = (gq_load_relaxed_u64(&host->state) & ~q->slot_mask) | index;
+
+	/* [state.write] release: the result (through [message.reap]), outcome, and the place in the
+	 * list, as a thread that finds the message finished must find it listed. Pairs with
+	 * [state.read]. */
+	gq_store_release_u64(&host->state, gq_state(q, id, phase));
+	return id;
+}
+
+/* Under the reap lock: to the end of the finished list, for whoever polls next. */
+static void finish_listed(GpuQueue *q, uint32_t index)
+{
+	uint32_t few = 2;
+
+	gq_first_unpolled(q, &few); /* a list that nobody polls stays short */
+	gq_list(q, index);
+	leave_queued(q, index, GQ_DONE);
+}
+
+/* Completions that are decoded, then finished, in one go; and the slots of those to discard. */
+enum { PASS = 64 };
+
+struct pass {
+	struct gq_arrived arrived[PASS];
+	uint64_t freed[PASS];
+	uint32_t n, n_freed;
+};
+
+/* Under the reap lock: take completions off the ring; the lines that finishing them needs are on
+ * their way meanwhile. */
+static void begin_pass(GpuQueue *q, struct pass *p, uint32_t most)
+{
+	p->n_freed = 0;
+	p->n = 0;
+	if (q->given_up) /* a message that a dead device still completes has ended FAILED */
+		return;
+	p->n = gq_reap_many(&q->ch, p->arrived, most < PASS ? most : PASS);
+	for (uint32_t i = 0; i < p->n; i++)
+		__builtin_prefetch(&q->host_slots[p->arrived[i].slot], 1);
+}
+
+/* @return whether the message is there to be listed or handed out */
+static bool finish(GpuQueue *q, struct pass *p, uint32_t index, uint32_t outcome)
 {
 	if (__builtin_expect(q->trace != NULL, 0))
-		gq__trace_finish(q, slot, outcome, false);
-	finish(q, slot, outcome);
+		gq__trace_finish(q, index, outcome, false);
+	if (note_end(q, index, outcome))
+		return true;
+	p->freed[p->n_freed++] = leave_queued(q, index, GQ_FREE);
+	return false;
+}
+
+static void end_pass(GpuQueue *q, const struct pass *p)
+{
+	if (p->n_freed != 0)
+		gq__free_slots(q, p->freed, p->n_freed);
 }
 
 enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time under the lock */
@@ -80,15 +130,19 @@ enum { REAP_CHUNK = 256 }; /* completions reaped in one go, to bound the time un
 /* Under the reap lock. */
 static uint32_t reap_some(GpuQueue *q, uint32_t most)
 {
-	uint32_t slot, outcome, n = 0;
+	struct pass p;
+	uint32_t total = 0, asked;
 
-	if (q->given_up) /* a message that a dead device still completes has ended FAILED */
-		return 0;
-	while (n < most && gq_reap(&q->ch, &slot, &outcome)) {
-		reap_one(q, slot, outcome);
-		n++;
-	}
-	return n;
+	do {
+		asked = most - total < PASS ? most - total : PASS;
+		begin_pass(q, &p, asked);
+		for (uint32_t i = 0; i < p.n; i++)
+			if (finish(q, &p, p.arrived[i].slot, p.arrived[i].outcome))
+				finish_listed(q, p.arrived[i].slot);
+		end_pass(q, &p);
+		total += p.n;
+	} while (p.n == asked && total < most);
+	return total;
 }
 
 static uint32_t lock_and_reap(GpuQueue *q)
@@ -142,6 +196,21 @@ uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed)
 	return n;
 }
 
+/* Of a device that has failed. `lost`: its consumer has said nothing. */
+static void end_one(GpuQueue *q, uint32_t index, uint32_t outcome, bool lost)
+{
+	uint64_t id;
+
+	if (q->trace != NULL)
+		gq__trace_finish(q, index, outcome, lost);
+	if (note_end(q, index, outcome)) {
+		finish_listed(q, index);
+		return;
+	}
+	id = leave_queued(q, index, GQ_FREE);
+	gq__free_slots(q, &id, 1);
+}
+
 void gq__fail_all(GpuQueue *q)
 {
 	uint64_t pos;
@@ -152,15 +221,13 @@ void gq__fail_all(GpuQueue *q)
 		uint32_t slot, outcome;
 
 		if (gq_look_at_done(&q->ch, pos + i, &slot, &outcome) == GQ_WHOLE)
-			reap_one(q, slot, outcome);
+			end_one(q, slot, outcome, false);
 	}
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
 		/* [state.read] */
 		if (gq_phase_of(gq_load_seq_cst_u64(&q->host_slots[i].state)) != GQ_QUEUED)
 			continue;
-		if (q->trace != NULL)
-			gq__trace_finish(q, i, GQ_OUTCOME_FAILED, true);
-		finish(q, i, GQ_OUTCOME_FAILED);
+		end_one(q, i, GQ_OUTCOME_FAILED, true);
 	}
 	q->given_up = true;
 	pthread_mutex_unlock(&q->reap_lock);
@@ -205,4 +272,85 @@ enum gq_found gq__find_unpolled(GpuQueue *q, uint32_t *left)
 		passed = q->reaped.discarded - discarded;
 		*left -= (uint32_t)passed;
 	}
+}
+
+/* ---- harvests -------------------------------------------------------------------------------- */
+
+static bool fits(struct gq_harvest *h, uint32_t outcome)
+{
+	const size_t bytes =
+		outcome <= GQ_OUTCOME_MAX_LEN ? gq_round_up(outcome, GQ_RESULT_STEP) : 0;
+
+	if (h->take && bytes > h->room) {
+		h->full = true;
+		h->next_len = outcome;
+		return false;
+	}
+	if (h->take)
+		h->room -= bytes;
+	return true;
+}
+
+static void hand_out(const GpuQueue *q, struct gq_harvest *h, uint64_t id, uint32_t outcome)
+{
+	if (h->ids != NULL)
+		h->ids[h->n] = id;
+	if (h->out != NULL)
+		h->out[h->n] = gq_completion_with(q, id, outcome);
+	h->n++;
+}
+
+/* @return whether the list is empty, so that the completion ring comes next */
+static bool harvest_listed(GpuQueue *q, struct gq_harvest *h)
+{
+	const enum gq_phase phase = h->take ? GQ_FREE : GQ_POLLED;
+
+	while (h->n < h->max && gq_first_unpolled(q, &h->left) == GQ_FOUND_SOMETHING) {
+		const uint32_t slot = (uint32_t)q->finished_first - 1;
+		/* [state.read] */
+		const uint64_t state = gq_load_seq_cst_u64(&q->host_slots[slot].state);
+		const uint64_t id = (state & ~q->slot_mask) | slot;
+		const uint32_t outcome = gq_outcome_in(q, id);
+
+		/* Not if it was taken by id since: then the next look passes over it. */
+		if (gq_phase_of(state) != GQ_DONE)
+			continue;
+		if (!fits(h, outcome))
+			return false;
+		gq_unlist(q, slot);
+		/* A thread that takes it by id swaps the same word, so one of the two gets it. */
+		if (gq_cas_seq_cst_u64(&q->host_slots[slot].state, state, gq_state(q, id, phase)))
+			hand_out(q, h, id, outcome);
+	}
+	return q->finished_first == 0;
+}
+
+static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
+{
+	const enum gq_phase phase = h->take ? GQ_FREE : GQ_POLLED;
+	struct pass p;
+	uint32_t most;
+
+	do {
+		most = h->max - h->n < PASS ? (uint32_t)(h->max - h->n) : PASS;
+		most = most < h->left ? most : h->left;
+		begin_pass(q, &p, most);
+		for (uint32_t i = 0; i < p.n; i++) {
+			const uint32_t slot = p.arrived[i].slot, outcome = p.arrived[i].outcome;
+
+			if (!finish(q, &p, slot, outcome))
+				h->left--;
+			else if (h->full || !fits(h, outcome))
+				finish_listed(q, slot);
+			else
+				hand_out(q, h, leave_queued(q, slot, phase), outcome);
+		}
+		end_pass(q, &p);
+	} while (p.n == most && most != 0 && !h->full && h->n < h->max);
+}
+
+void gq__harvest(GpuQueue *q, struct gq_harvest *h)
+{
+	if (harvest_listed(q, h) && h->n < h->max)
+		harvest_arrived(q, h);
 }

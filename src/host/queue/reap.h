@@ -32,8 +32,38 @@ void gq__reap_all(GpuQueue *q);
  */
 uint32_t gq__pop_reaped(GpuQueue *q, uint64_t *ids, uint32_t max, bool *closed);
 
-/* Return a slot to the pool: its message is gone, and the caller owns it. */
-void gq__free_slot(GpuQueue *q, uint64_t id);
+/* Return slots to the pool: their messages are gone, and the caller owns them. */
+void gq__free_slots(GpuQueue *q, const uint64_t *ids, uint32_t n);
+
+static inline void gq_free_slot(GpuQueue *q, uint64_t id)
+{
+	gq__free_slots(q, &id, 1);
+}
+
+/*
+ * What a call that polls wants, and what it has got. Of `ids` and `out` one may be NULL. With
+ * `take` the messages are the caller's: their state is FREE, and it reads their results and returns
+ * their slots. Then `room` is what is left for results, each of which takes a multiple of
+ * GQ_RESULT_STEP bytes; one that does not fit ends the harvest and stays to be polled.
+ */
+struct gq_harvest {
+	uint64_t *ids;
+	Completion *out;
+	size_t max, n;
+	size_t room;
+	uint32_t left; /* messages that may be passed over: see GQ_MOST_AT_ONCE */
+	bool take;
+	bool full; /* the next one is longer than `room` */
+	uint32_t next_len;
+};
+
+enum { GQ_RESULT_STEP = 16 };
+
+/*
+ * Under the reap lock: what has finished, oldest first. What is listed goes before what is still in
+ * the completion ring, and that need not be listed to be handed out.
+ */
+void gq__harvest(GpuQueue *q, struct gq_harvest *h);
 
 /*
  * Under the reap lock: whether polling would return something, reaping if need be, as all of a

@@ -87,7 +87,7 @@ QueueStatus q_abort(GpuQueue *q, uint64_t msg_id)
 		     GQ_SLOT_DISCARD) != 0)
 			gq_fetch_add_relaxed_u64(&q->count.discards, 0 - UINT64_C(1));
 		gq_wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
-		gq__free_slot(q, msg_id);
+		gq_free_slot(q, msg_id);
 		return Q_OK;
 	}
 	return no_reservation(msg_id);

@@ -56,12 +56,15 @@ enum gq_phase {
 /* What the host alone knows of a slot, on a line that consumers never touch. */
 struct gq_host_slot {
 	uint64_t state;   /* [state.write], [state.read] */
-	uint64_t tag;     /* of the finished message; the reaper writes it before the state */
-	uint64_t outcome; /* likewise */
+	uint64_t tag;     /* the message's; its producer writes it before the state */
+	uint64_t outcome; /* of the finished message; the reaper writes it before the state */
 	/* With GQ_SLOT_DESCRIBED: the reference that the reaper drops. The producer writes it
 	 * before [message.publish]. */
 	MessageDescriptor descriptor;
-	uint64_t reserved[2];
+	/* gq_slot_flags, so that the reaper need not fetch the slot, which a consumer has just
+	 * read. As `descriptor`. */
+	uint32_t flags;
+	uint32_t reserved[3];
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_host_slot) == 64, "a host slot is a line");
 

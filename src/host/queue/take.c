@@ -1,127 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* take.c - finished messages: poll for them, read their results, take them. */
+/* take.c - finished messages by id: read their results, take them, release them. */
 #include "host/queue/fd.h"
 #include "host/queue/finished.h"
 #include "host/queue/handle.h"
+#include "host/queue/outcome.h"
 #include "host/queue/tend.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-/* ---- outcomes -------------------------------------------------------------------------------- */
-
-static QueueStatus status_of(uint32_t outcome)
-{
-	if (__builtin_expect(outcome <= GQ_OUTCOME_MAX_LEN, 1))
-		return Q_OK;
-	return outcome == GQ_OUTCOME_EXPIRED     ? Q_ERR_EXPIRED
-	       : outcome == GQ_OUTCOME_CANCELLED ? Q_ERR_CANCELLED
-						 : Q_ERR_FAILED;
-}
-
-/* The outcome in a finished message's host slot. Valid if the state is still the same afterwards.
- */
-static uint32_t outcome_of(const GpuQueue *q, uint64_t id)
-{
-	/* [state.read] acquire on top of the state's: the state is read again after this. */
-	return (uint32_t)gq_load_acquire_u64(&gq_host_slot_of(q, id)->outcome);
-}
-
-/* All that polling returns of a finished message. Valid likewise. */
-static Completion completion_of(const GpuQueue *q, uint64_t id)
-{
-	const uint32_t outcome = outcome_of(q, id);
-	const QueueStatus status = status_of(outcome);
-
-	/* [state.read] */
-	return (Completion){ .msg_id = id,
-			     .tag = gq_load_acquire_u64(&gq_host_slot_of(q, id)->tag),
-			     .status = status,
-			     .result_len = status == Q_OK ? outcome : 0,
-			     .result = gq_result_at(&q->ch, (uint32_t)(id & q->slot_mask)) };
-}
-
-/* ---- polling --------------------------------------------------------------------------------- */
-
-/* Under the reap lock: the next finished message that has been neither polled nor taken. */
-static bool next_finished(GpuQueue *q, Completion *out, uint32_t *left)
-{
-	while (gq__find_unpolled(q, left) == GQ_FOUND_SOMETHING) {
-		const uint32_t slot = (uint32_t)q->finished_first - 1;
-		/* [state.read] */
-		const uint64_t state = gq_load_seq_cst_u64(&q->host_slots[slot].state);
-		const uint64_t id = (state & ~q->slot_mask) | slot;
-
-		gq_unlist(q, slot);
-		if (gq_phase_of(state) != GQ_DONE) /* taken by id since */
-			continue;
-		*out = completion_of(q, id);
-		/* A thread that takes it by id swaps the same word, so one of the two gets it. */
-		if (gq_cas_seq_cst_u64(&q->host_slots[slot].state, state,
-				       gq_state(q, id, GQ_POLLED)))
-			return true;
-	}
-	return false;
-}
-
-/* Into `ids` or `completions`; the other is NULL. */
-static QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *completions,
-				 size_t max_count, size_t *out_count)
-{
-	uint32_t left = GQ_MOST_AT_ONCE;
-	size_t n = 0;
-
-	*out_count = 0;
-	if (ids == NULL && completions == NULL && max_count != 0)
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "the output array is NULL with max_count %zu; allowed: NULL only "
-				 "with max_count 0",
-				 max_count);
-	if (max_count == 0 || gq_nothing_to_poll(q)) {
-		gq_tend(q);
-		return Q_OK;
-	}
-	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_POLL, max_count);
-	pthread_mutex_lock(&q->reap_lock);
-	while (n < max_count) {
-		Completion one;
-
-		if (!next_finished(q, &one, &left))
-			break;
-		if (ids != NULL)
-			ids[n] = one.msg_id;
-		else
-			completions[n] = one;
-		n++;
-	}
-	gq__clear_fd(q);
-	pthread_mutex_unlock(&q->reap_lock);
-	*out_count = n;
-	return Q_OK;
-}
-
-static QueueStatus no_count(void)
-{
-	return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL; allowed: where to put the count");
-}
-
-QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
-			       size_t *out_count)
-{
-	if (out_count != NULL)
-		*out_count = 0;
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
-	return out_count != NULL ? poll_finished(q, out_msg_ids, NULL, max_count, out_count)
-				 : no_count();
-}
-
-QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count)
-{
-	if (out_count != NULL)
-		*out_count = 0;
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
-	return out_count != NULL ? poll_finished(q, NULL, out, max_count, out_count) : no_count();
-}
 
 /* ---- taking by id ---------------------------------------------------------------------------- */
 
@@ -148,22 +34,21 @@ static QueueStatus find_finished(GpuQueue *q, uint64_t msg_id, uint64_t *state)
 	return gq__fail(Q_ERR_NOT_READY, "the message has not finished yet");
 }
 
-/* Become the thread that takes a finished message. It owns the slot until gq__free_slot(). */
+/* Become the thread that takes a finished message. It owns the slot until gq__free_slots(). */
 static bool win(GpuQueue *q, uint64_t msg_id, uint64_t state)
 {
 	return gq_cas_seq_cst_u64(&gq_host_slot_of(q, msg_id)->state, state,
 				  gq_state(q, msg_id, GQ_FREE));
 }
 
-/* A result was taken by id: if it was the last that a readable descriptor announced, clear that.
- * Every 64th taking also clears the front of the finished list, so that a program which takes by id
- * alone leaves a poller little to pass over. */
-static void taken_by_id(GpuQueue *q, uint64_t msg_id)
+/* Results were taken by id: if the last was among them that a readable descriptor announced, clear
+ * that. `tidy`: also clear the front of the finished list, so that a program which takes by id
+ * alone leaves a poller little to pass over; one of 64 messages asks for it. */
+static void taken_by_id(GpuQueue *q, bool tidy)
 {
-	const uint64_t sixty_fourth = 63 * (q->slot_mask + 1);
 	uint32_t left = 128;
 
-	if ((msg_id & sixty_fourth) == 0 && pthread_mutex_trylock(&q->reap_lock) == 0) {
+	if (tidy && pthread_mutex_trylock(&q->reap_lock) == 0) {
 		gq_first_unpolled(q, &left);
 		pthread_mutex_unlock(&q->reap_lock);
 	}
@@ -174,15 +59,20 @@ static void taken_by_id(GpuQueue *q, uint64_t msg_id)
 	pthread_mutex_unlock(&q->reap_lock);
 }
 
+static bool is_sixty_fourth(const GpuQueue *q, uint64_t msg_id)
+{
+	return (msg_id & (63 * (q->slot_mask + 1))) == 0;
+}
+
 static void give_back(GpuQueue *q, uint64_t msg_id)
 {
-	gq__free_slot(q, msg_id);
-	taken_by_id(q, msg_id);
+	gq_free_slot(q, msg_id);
+	taken_by_id(q, is_sixty_fourth(q, msg_id));
 }
 
 static QueueStatus how_it_ended(uint32_t outcome)
 {
-	const QueueStatus status = status_of(outcome);
+	const QueueStatus status = gq_status_of(outcome);
 	const uint32_t reported = gq_reported_status(outcome);
 
 	if (status == Q_OK)
@@ -207,7 +97,7 @@ static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size
 
 		if (status != Q_OK)
 			return status;
-		done = completion_of(q, msg_id);
+		done = gq_completion_of(q, msg_id);
 		if (done.result_len > room) {
 			if (gq_look_up(q, msg_id) == 0)
 				continue; /* taken meanwhile: the words read may be the next
@@ -222,7 +112,7 @@ static QueueStatus try_dequeue(GpuQueue *q, uint64_t msg_id, void *out_buf, size
 		if (done.result_len != 0)
 			memcpy(out_buf, done.result, done.result_len);
 		*out_len = done.result_len;
-		outcome = outcome_of(q, msg_id);
+		outcome = gq_outcome_in(q, msg_id);
 		give_back(q, msg_id);
 		return how_it_ended(outcome);
 	}
@@ -260,7 +150,7 @@ QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, size_t
 
 		if (status != Q_OK)
 			return status;
-		done = completion_of(q, msg_id);
+		done = gq_completion_of(q, msg_id);
 	} while (gq_look_up(q, msg_id) ==
 		 0); /* taken meanwhile: the words read may be the next message's */
 	if (out != NULL)
@@ -286,27 +176,39 @@ QueueStatus q_processor_status(GpuQueue *q, uint64_t msg_id, uint32_t *out_value
 
 		if (status != Q_OK)
 			return status;
-		outcome = outcome_of(q, msg_id);
+		outcome = gq_outcome_in(q, msg_id);
 	} while (gq_look_up(q, msg_id) ==
 		 0); /* taken meanwhile: the words read may be the next message's */
 	*out_value = gq_reported_status(outcome);
 	return Q_OK;
 }
 
-QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
+/* Become the thread that frees it, without reading its result. */
+static QueueStatus win_finished(GpuQueue *q, uint64_t msg_id)
 {
 	uint64_t state;
 
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
 	do {
 		QueueStatus status = find_finished(q, msg_id, &state);
 
 		if (status != Q_OK)
 			return status;
 	} while (!win(q, msg_id, state));
-	give_back(q, msg_id);
 	return Q_OK;
 }
+
+QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
+{
+	QueueStatus status;
+
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	status = win_finished(q, msg_id);
+	if (status == Q_OK)
+		give_back(q, msg_id);
+	return status;
+}
+
+enum { RELEASE_CHUNK = 64 }; /* slots that are returned in one go */
 
 QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 {
@@ -318,12 +220,25 @@ QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "ids is NULL with count %zu; allowed: NULL only with count 0",
 				 count);
-	for (size_t i = 0; i < count; i++) {
-		QueueStatus status = q_release(q, ids[i]);
+	for (size_t done = 0; done < count;) {
+		uint64_t freed[RELEASE_CHUNK];
+		uint32_t n = 0;
+		bool tidy = false;
 
-		if (first == Q_OK && status != Q_OK) {
-			first = status;
-			failed = i;
+		for (; done < count && n < RELEASE_CHUNK; done++) {
+			const QueueStatus status = win_finished(q, ids[done]);
+
+			if (status == Q_OK) {
+				freed[n++] = ids[done];
+				tidy |= is_sixty_fourth(q, ids[done]);
+			} else if (first == Q_OK) {
+				first = status;
+				failed = done;
+			}
+		}
+		if (n != 0) {
+			gq__free_slots(q, freed, n);
+			taken_by_id(q, tidy);
 		}
 	}
 	if (first != Q_OK)

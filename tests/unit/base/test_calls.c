@@ -140,6 +140,9 @@ static void taking(struct world *w)
 	must(q_wait_any(w->q, LONG_MS) == Q_OK);
 	must(q_poll_results(w->q, &completion, 1, &n) == Q_OK && n == 1);
 	must(q_release(w->q, completion.msg_id) == Q_OK);
+	must(q_enqueue(w->q, "x", 1, &id[0], LONG_MS) == Q_OK);
+	must(q_wait_any(w->q, LONG_MS) == Q_OK);
+	must(q_take_results(w->q, &completion, 1, buf, sizeof(buf), &n) == Q_OK && n == 1);
 }
 
 static void regions(struct world *w)
@@ -434,7 +437,7 @@ static const struct {
 	  " q_enqueue q_enqueue_ex q_enqueue_async q_wait_enqueue q_enqueue_batch"
 	  " q_enqueue_batch_ex q_reserve q_commit q_abort q_cancel q_release_batch " },
 	{ taking, "taking",
-	  " q_poll_completions q_poll_results q_peek_result q_processor_status "
+	  " q_poll_completions q_poll_results q_take_results q_peek_result q_processor_status "
 	  "q_try_dequeue_result q_release"
 	  " q_wait"
 	  " q_wait_any " },

@@ -291,6 +291,13 @@ static size_t *length(size_t n)
 	X(q_poll_results(NULL, completions, 2, &count_out), Q_ERR_INVALID_ARG, "queue is NULL")    \
 	X(q_poll_results(q, NULL, 2, &count_out), Q_ERR_INVALID_ARG, "output array is NULL")       \
 	X(q_poll_results(q, completions, 2, NULL), Q_ERR_INVALID_ARG, "out_count is NULL")         \
+	X(q_take_results(NULL, completions, 2, buf, 8, &count_out), Q_ERR_INVALID_ARG,             \
+	  "queue is NULL")                                                                         \
+	X(q_take_results(q, NULL, 2, buf, 8, &count_out), Q_ERR_INVALID_ARG,                       \
+	  "output array is NULL")                                                                  \
+	X(q_take_results(q, completions, 2, NULL, 8, &count_out), Q_ERR_INVALID_ARG,               \
+	  "buffer is NULL with buffer_bytes 8")                                                    \
+	X(q_take_results(q, completions, 2, buf, 8, NULL), Q_ERR_INVALID_ARG, "out_count is NULL") \
 	X(q_peek_result(NULL, live, NULL, NULL, NULL), Q_ERR_INVALID_ARG, "queue is NULL")         \
 	X(q_peek_result(q, taken, NULL, NULL, NULL), Q_ERR_NOT_FOUND, "taken")                     \
 	X(q_peek_result(q, reserved, NULL, NULL, NULL), Q_ERR_NOT_READY, "not finished")           \
