@@ -25,13 +25,22 @@
 
 #if defined(GQ_STANDIN)
 
+/* The virtual-time model charges for these (tests/vtime); on threads they are nothing. */
+#if !defined(GQ_STANDIN_COSTS)
+#define gq_standin_lane(l)    (l)
+#define gq_standin_used()     ((void)0)
+#define gq_standin_reads(at)  ((void)(at))
+#define gq_standin_ahead(at)  ((void)(at))
+#define gq_standin_writes(to) ((void)(to))
+#endif
+
 #define GQ_UNROLL
 #define GQ_OWN            32
-#define GQ_EACH_LANE(l)   for (uint32_t l = 0; l < 32; l++)
+#define GQ_EACH_LANE(l)   for (uint32_t l = gq_standin_lane(0); l < 32; l = gq_standin_lane(l + 1))
 #define GQ_AT(l)          (l)
 #define GQ_SHARED(s)      struct gq_shared *s = (struct gq_shared *)gq_standin_shared()
 #define GQ_IS_LANE_0      true
-#define gq_sync_warp()    ((void)0)
+#define gq_sync_warp()    gq_standin_used()
 #define gq_sync_block()   gq_standin_barrier()
 #define GQ_WARP_IN_BLOCK  (gq_standin_thread() / 32)
 #define GQ_BLOCK          gq_standin_block()
@@ -40,7 +49,6 @@
 #define GQ_THREADS        (gq_standin_threads())
 #define gq_clock_ns()     gq_standin_clock_ns()
 #define gq_nap(ns)        gq_standin_nap(ns)
-#define gq_fetch_wide(at) (*(at))
 #define gq_result_first() gq_standin_coin()
 #define gq_took_whole()   gq_standin_took_whole()
 #define gq_took_hint()    gq_standin_took_hint()
@@ -49,12 +57,25 @@ struct alignas(16) gq_wide {
 	uint64_t a, b;
 };
 
+GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
+{
+	gq_standin_reads(at);
+	return *at;
+}
+
+GQ_DEV void gq_store_wide(gq_wide *to, gq_wide v)
+{
+	gq_standin_writes(to);
+	*to = v;
+}
+
 /* The read races by design, so ThreadSanitizer is not to see it: what is read is believed only if
  * its seal fits. */
 __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(const gq_wide *at)
 {
 	gq_wide v;
 
+	gq_standin_ahead(at);
 	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
 	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
 	return v;
@@ -62,6 +83,7 @@ __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(co
 
 __attribute__((noinline, no_sanitize("thread"))) static uint64_t gq_read_hint(const uint64_t *at)
 {
+	gq_standin_reads(at);
 	return __atomic_load_n(at, __ATOMIC_ACQUIRE); /* [hint.read] */
 }
 
@@ -83,6 +105,7 @@ GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
 {
 	uint64_t sum = 0;
 
+	gq_standin_used();
 	GQ_EACH_LANE(l)
 	sum += v[l];
 	return sum;
@@ -90,6 +113,7 @@ GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
 
 template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
 {
+	gq_standin_used();
 	return v[lane];
 }
 
@@ -102,6 +126,7 @@ GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
 {
 	uint32_t votes = 0;
 
+	gq_standin_used();
 	GQ_EACH_LANE(l)
 	votes |= (uint32_t)v[l] << l;
 	return votes;
@@ -161,6 +186,11 @@ GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
 		     : "l"(at)
 		     : "memory");
 	return v;
+}
+
+GQ_DEV void gq_store_wide(gq_wide *to, gq_wide v)
+{
+	*to = v;
 }
 
 /* The words of a vector access are single-copy atomic each, and so is each half of a piece. */

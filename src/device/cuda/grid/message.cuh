@@ -40,7 +40,7 @@ GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t ran
 		GQ_UNROLL
 		for (uint32_t k = 0; k < GQ_IN_FLIGHT; k++)
 			if (i + k * step < n)
-				to_wide[i + k * step] = v[k];
+				gq_store_wide(&to_wide[i + k * step], v[k]);
 	}
 }
 

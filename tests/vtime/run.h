@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.h - a run in virtual time: what is sent through which grid, and what came of it. */
+#ifndef GPUQ_TEST_VTIME_RUN_H
+#define GPUQ_TEST_VTIME_RUN_H
+
+#include "vtime.h"
+
+struct vt_scenario {
+	const struct vt_image *image;
+	struct vt_costs costs;
+	uint32_t units;  /* of 4 warps a block */
+	uint32_t scouts; /* gq_grid.scouts */
+	uint32_t order;  /* log2 of the capacity */
+	uint32_t bytes;  /* of a message and its result */
+	uint64_t messages;
+	bool lone;             /* the next message is sent after the last has come back */
+	bool flag;             /* no messages: a word is answered, by one warp */
+	uint64_t send_ns;      /* the host's time for a message, until it is filled ... */
+	uint64_t publish_ns;   /* ... until it is published */
+	uint64_t take_ns;      /* ... and for its completion */
+	uint64_t begin_ns;     /* the grid has been idle so long */
+	uint64_t limit_ns;     /* the run ends */
+	uint32_t header_loads; /* plain loads of a slot's header that are requests of their own */
+};
+
+struct vt_result {
+	struct vt_counts counts;
+	uint64_t done;           /* messages */
+	double millions;         /* messages a second, after the first quarter */
+	uint64_t p50_ns, p99_ns; /* from publication to its completion's reaping */
+};
+
+struct vt_result vt_run(const struct vt_scenario *s);
+
+#endif /* GPUQ_TEST_VTIME_RUN_H */

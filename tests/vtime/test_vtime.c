@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_vtime.c - what a message costs the grid in virtual time: reads and writes across PCIe,
+ * claims that fail, messages a second. Prints a row for each scenario and fails if one is worse
+ * than what is recorded here. A change that makes it worse on purpose records its figures.
+ *
+ *   test_vtime            all rows
+ *   test_vtime NAME...    these, even those that are not recorded
+ */
+#include "run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The H200 that docs/results/2026-11-28-grid.md reckons with. */
+#define COSTS                                                                                      \
+	{                                                                                          \
+		.round_trip = 1200, .tags = 330, .l2 = 200, .l2_busy = 2, .step = 20,              \
+		.acquired = 600, .ahead = 250, .work = 20                                          \
+	}
+
+/* What may not get worse, for each message; in hundredths where a count can be small. */
+struct bar {
+	double reads, writes, failed; /* at most */
+	double wholes;                /* at least: messages that came with the look */
+	double millions;              /* a second, at least */
+	uint64_t p50_ns;              /* at most; 0: a backlog, of which it says nothing */
+};
+
+static const struct vt_image vt_flag = { 1, 32, 0, NULL };
+
+static const struct row {
+	const char *name;
+	struct vt_scenario s;
+	struct bar bar;
+} rows[] = {
+#define BACKLOG(image_, units_, messages_)                                                         \
+	{                                                                                          \
+		.image = &vt_##image_, .costs = COSTS, .units = units_, .scouts = 16, .order = 10, \
+		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
+		.begin_ns = 100000, .limit_ns = 20000000, .header_loads = 4                        \
+	}
+#define LONE(image_, units_, messages_)                                                            \
+	{                                                                                          \
+		.image = &vt_##image_, .costs = COSTS, .units = units_, .scouts = 16, .order = 10, \
+		.bytes = 64, .messages = messages_, .send_ns = 30, .publish_ns = 15,               \
+		.take_ns = 40, .begin_ns = 100000, .limit_ns = 20000000, .header_loads = 4,        \
+		.lone = true                                                                       \
+	}
+	{ "warp.4", BACKLOG(warp, 4, 1000), { 26.1, 4.0, 2.1, 0, 0.40, 0 } },
+	{ "warp.16", BACKLOG(warp, 16, 1000), { 106, 4.0, 14.1, 0, 0.41, 0 } },
+	{ "warp.64", BACKLOG(warp, 64, 500), { 435, 4.1, 58, 0, 0.41, 0 } },
+	{ "warp.132", BACKLOG(warp, 132, 400), { 800, 4.2, 110, 0, 0.34, 0 } },
+	{ "warp.528", BACKLOG(warp, 528, 300), { 2950, 4.1, 385, 0, 0.092, 0 } },
+	{ "thread.16", BACKLOG(thread, 16, 8000), { 4.0, 1.4, 0.11, 0, 7.5, 0 } },
+	{ "thread.528", BACKLOG(thread, 528, 4000), { 135, 1.4, 16, 0, 2.0, 0 } },
+	{ "flag",
+	  { .image = &vt_flag,
+	    .costs = { .round_trip = 1200, .tags = 330, .step = 20 },
+	    .units = 1,
+	    .flag = true,
+	    .lone = true,
+	    .order = 1,
+	    .bytes = 8,
+	    .messages = 200,
+	    .limit_ns = 20000000 },
+	  { 10, 1, 0, 0, 0.1, 1900 } },
+	{ "warp.lone", LONE(warp, 132, 200), { 585, 4.4, 21.2, 0.26, 0.13, 5110 } },
+};
+
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+static const double slack = 1.03; /* another compiler evaluates arguments in another order */
+
+static int worse(const char *name, const char *what, double is, double bar, bool at_most)
+{
+	if (at_most ? is <= bar * slack : is >= bar / slack)
+		return 0;
+	printf("%s: %s: %.2f; recorded: %.2f\n", name, what, is, bar);
+	return 1;
+}
+
+static int run(const struct row *row)
+{
+	const struct vt_result r = vt_run(&row->s);
+	const struct bar *bar = &row->bar;
+	const double n = (double)r.done, reads = (double)r.counts.reads / n,
+		     writes = (double)r.counts.writes / n, failed = (double)r.counts.failed / n,
+		     wholes = (double)r.counts.wholes / n;
+
+	printf("| %-10s | %4u | %7.3f | %6.1f | %4.1f | %6.1f | %6.1f | %5.2f | %5.2f |", row->name,
+	       row->s.units, r.millions, reads, writes, (double)r.counts.looks / n,
+	       (double)r.counts.claims / n, failed, wholes);
+	if (row->s.lone)
+		printf(" %5.2f | %5.2f |\n", (double)r.p50_ns / 1000, (double)r.p99_ns / 1000);
+	else
+		printf("       |       |\n");
+	fflush(stdout);
+	if (r.done != row->s.messages) {
+		printf("%s: %llu messages of %llu came back in time\n", row->name,
+		       (unsigned long long)r.done, (unsigned long long)row->s.messages);
+		return 1;
+	}
+	return worse(row->name, "reads a message", reads, bar->reads, true) +
+	       worse(row->name, "writes a message", writes, bar->writes, true) +
+	       worse(row->name, "failed claims a message", failed, bar->failed, true) +
+	       worse(row->name, "whole read-aheads a message", wholes, bar->wholes, false) +
+	       worse(row->name, "millions a second", r.millions, bar->millions, false) +
+	       (row->s.lone
+			? worse(row->name, "p50, ns", (double)r.p50_ns, (double)bar->p50_ns, true)
+			: 0);
+}
+
+int main(int argc, char **argv)
+{
+	int bad = 0;
+
+	printf("| %-10s | %4s | %7s | %6s | %4s | %6s | %6s | %5s | %5s | %5s | %5s |\n", "row",
+	       "unit", "M/s", "reads", "writ", "looks", "claims", "fail", "whole", "p50us",
+	       "p99us");
+	for (int i = 0; i < ROWS; i++) {
+		bool wanted = argc == 1;
+
+		for (int a = 1; a < argc; a++)
+			wanted = wanted || strcmp(argv[a], rows[i].name) == 0;
+		if (wanted)
+			bad += run(&rows[i]);
+	}
+	return bad != 0;
+}
