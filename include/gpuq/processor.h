@@ -133,7 +133,7 @@ static inline __host__ __device__ void q_sync(void)
 /* ---- the image: what q_init() finds, checks and calls ------------------------------------ */
 
 /* Changes whenever the protocol between host and consumer loop does. */
-#define Q_PROTOCOL_VERSION 2u
+#define Q_PROTOCOL_VERSION 3u
 #define Q_PROCESSOR_MAGIC  0x51505247u /* "GRPQ" */
 
 typedef void (*QProcessorFn)(const MsgView *in, ResultView *out);

@@ -41,6 +41,14 @@ extern "C" __global__ void wrong_system_rmw(unsigned long long *word)
 	atomicAdd_system(word, 1);
 }
 
+extern "C" __global__ void wrong_generic_rmw(uint64_t *word)
+{
+	uint64_t old;
+
+	asm volatile("atom.relaxed.gpu.add.u64 %0, [%1], 1;" : "=l"(old) : "l"(word) : "memory");
+	*word = old;
+}
+
 extern "C" __global__ void wrong_fence(uint32_t *out)
 {
 	*out = 1;

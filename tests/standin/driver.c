@@ -451,7 +451,7 @@ struct launch {
 	const void *from;
 	size_t bytes; /* 0: a value */
 	uint64_t value;
-	const struct gq_grid *grid;
+	struct gq_grid grid;
 	struct gq_launch launch;
 	uint32_t blocks, warps;
 	uint32_t done;
@@ -562,7 +562,7 @@ static void *run_warp(void *arg)
 {
 	struct warp_thread *t = arg;
 
-	t->launch->image->grid(&t->warp, t->launch->grid, t->launch->launch);
+	t->launch->image->grid(&t->warp, &t->launch->grid, t->launch->launch);
 	return NULL;
 }
 
@@ -729,7 +729,7 @@ static int launch_on(struct stream *s, const struct standin_image *image, uint32
 	if (s->device != current_device("launch"))
 		misuse("launch", "the stream is of another context");
 	if (image != NULL) {
-		l->grid = (const struct gq_grid *)(uintptr_t) * (CUdeviceptr *)parameters[0];
+		l->grid = *(struct gq_grid *)parameters[0];
 		l->launch = *(struct gq_launch *)parameters[1];
 		l->blocks = blocks;
 		l->warps = threads / 32;

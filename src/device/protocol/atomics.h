@@ -32,50 +32,60 @@
 
 #if defined(__CUDA_ARCH__)
 
+/* All shared words are in global memory. An atomic operation that could also be in a block's own
+ * memory is compiled twice, the second time as a loop; and a load that could be costs more. */
+#define GQ_GLOBAL_(word) __cvta_generic_to_global(word)
+
 #define GQ_DEFINE_LOAD_(name, type, constraint, ptx)                                               \
 	static __device__ __forceinline__ type name(const type *word)                              \
 	{                                                                                          \
 		type value;                                                                        \
-		asm volatile(ptx : "=" constraint(value) : "l"(word) : "memory");                  \
+		asm volatile(ptx : "=" constraint(value) : "l"(GQ_GLOBAL_(word)) : "memory");      \
 		return value;                                                                      \
 	}
 #define GQ_DEFINE_STORE_(name, type, constraint, ptx)                                              \
 	static __device__ __forceinline__ void name(type *word, type value)                        \
 	{                                                                                          \
-		asm volatile(ptx ::"l"(word), constraint(value) : "memory");                       \
+		asm volatile(ptx ::"l"(GQ_GLOBAL_(word)), constraint(value) : "memory");           \
 	}
 #define GQ_DEFINE_CAS_(name, ptx)                                                                  \
 	static __device__ __forceinline__ bool name(uint64_t *word, uint64_t expected,             \
 						    uint64_t desired)                              \
 	{                                                                                          \
 		uint64_t old;                                                                      \
-		asm volatile(ptx : "=l"(old) : "l"(word), "l"(expected), "l"(desired) : "memory"); \
+		asm volatile(ptx                                                                   \
+			     : "=l"(old)                                                           \
+			     : "l"(GQ_GLOBAL_(word)), "l"(expected), "l"(desired)                  \
+			     : "memory");                                                          \
 		return old == expected;                                                            \
 	}
 #define GQ_DEFINE_RMW_(name, ptx)                                                                  \
 	static __device__ __forceinline__ uint64_t name(uint64_t *word, uint64_t value)            \
 	{                                                                                          \
 		uint64_t old;                                                                      \
-		asm volatile(ptx : "=l"(old) : "l"(word), "l"(value) : "memory");                  \
+		asm volatile(ptx : "=l"(old) : "l"(GQ_GLOBAL_(word)), "l"(value) : "memory");      \
 		return old;                                                                        \
 	}
 
-GQ_DEFINE_LOAD_(gq_load_relaxed_u64, uint64_t, "l", "ld.relaxed.sys.u64 %0, [%1];")
-GQ_DEFINE_LOAD_(gq_load_acquire_u64, uint64_t, "l", "ld.acquire.sys.u64 %0, [%1];")
-GQ_DEFINE_LOAD_(gq_load_seq_cst_u64, uint64_t, "l", "fence.sc.sys; ld.acquire.sys.u64 %0, [%1];")
-GQ_DEFINE_LOAD_(gq_load_relaxed_u32, uint32_t, "r", "ld.relaxed.sys.u32 %0, [%1];")
-GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, "r", "fence.sc.sys; ld.acquire.sys.u32 %0, [%1];")
-GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, "l", "ld.relaxed.gpu.u64 %0, [%1];")
-GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
-GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, "l", "st.release.sys.u64 [%0], %1;")
-GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
-GQ_DEFINE_STORE_(gq_store_fenced_u64, uint64_t, "l", "st.relaxed.sys.u64 [%0], %1;")
-GQ_DEFINE_STORE_(gq_store_seq_cst_u64, uint64_t, "l", "fence.sc.sys; st.relaxed.sys.u64 [%0], %1;")
-GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, "l", "st.relaxed.gpu.u64 [%0], %1;")
-GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, "atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;")
-GQ_DEFINE_CAS_(gq_cas_acq_rel_device_u64, "atom.acq_rel.gpu.cas.b64 %0, [%1], %2, %3;")
-GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, "atom.relaxed.gpu.add.u64 %0, [%1], %2;")
-GQ_DEFINE_RMW_(gq_fetch_add_acq_rel_device_u64, "atom.acq_rel.gpu.add.u64 %0, [%1], %2;")
+GQ_DEFINE_LOAD_(gq_load_relaxed_u64, uint64_t, "l", "ld.relaxed.sys.global.u64 %0, [%1];")
+GQ_DEFINE_LOAD_(gq_load_acquire_u64, uint64_t, "l", "ld.acquire.sys.global.u64 %0, [%1];")
+GQ_DEFINE_LOAD_(gq_load_seq_cst_u64, uint64_t, "l",
+		"fence.sc.sys; ld.acquire.sys.global.u64 %0, [%1];")
+GQ_DEFINE_LOAD_(gq_load_relaxed_u32, uint32_t, "r", "ld.relaxed.sys.global.u32 %0, [%1];")
+GQ_DEFINE_LOAD_(gq_load_seq_cst_u32, uint32_t, "r",
+		"fence.sc.sys; ld.acquire.sys.global.u32 %0, [%1];")
+GQ_DEFINE_LOAD_(gq_load_relaxed_device_u64, uint64_t, "l", "ld.relaxed.gpu.global.u64 %0, [%1];")
+GQ_DEFINE_STORE_(gq_store_relaxed_u64, uint64_t, "l", "st.relaxed.sys.global.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_release_u64, uint64_t, "l", "st.release.sys.global.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_posted_u64, uint64_t, "l", "st.relaxed.sys.global.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_fenced_u64, uint64_t, "l", "st.relaxed.sys.global.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_seq_cst_u64, uint64_t, "l",
+		 "fence.sc.sys; st.relaxed.sys.global.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, "l", "st.relaxed.gpu.global.u64 [%0], %1;")
+GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, "atom.relaxed.gpu.global.cas.b64 %0, [%1], %2, %3;")
+GQ_DEFINE_CAS_(gq_cas_acq_rel_device_u64, "atom.acq_rel.gpu.global.cas.b64 %0, [%1], %2, %3;")
+GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, "atom.relaxed.gpu.global.add.u64 %0, [%1], %2;")
+GQ_DEFINE_RMW_(gq_fetch_add_acq_rel_device_u64, "atom.acq_rel.gpu.global.add.u64 %0, [%1], %2;")
 
 /* Waits for what the caller has stored, and what has happened before as far as the caller knows. */
 static __device__ __forceinline__ void gq_fence_system(void)

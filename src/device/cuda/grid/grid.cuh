@@ -131,8 +131,8 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
 /* ---- idle ------------------------------------------------------------------------------------ */
 
 /*
- * Few units, the scouts, look across PCIe without a pause: if all did, an idle grid would fill the
- * link with reads. The others nap and look now and then, and one of them becomes a scout when a
+ * Few units, the scouts, look across PCIe without a pause: if all did, they would fill the link
+ * with reads. The others nap and look now and then, and one of them becomes a scout when a
  * scout goes to work. Only speed depends on this.
  */
 GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
@@ -365,9 +365,10 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 
 		gq_watch_stalls(g, u, now);
 		if (GQ_IS_LANE_0)
-			asked = look->ping != gq_load_relaxed_u64(&g->report->pong);
+			asked = look->ping != u->pong;
 		if (gq_from_lane_0(asked) != 0)
 			gq_answer(g, u, look->ping);
+		u->pong = look->ping;
 	}
 	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since_ns >= g->park_ns &&
 	    (look->ping & GQ_PING_STAY) == 0)
@@ -380,6 +381,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since_ns;
 	while (!gq_idle(g, u, idle_ns))
 		;
+	u->rested = true;
 	u->hints = gq_hints_until_look(g, u, look);
 	return GQ_NOTHING;
 }
@@ -461,12 +463,18 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 	struct gq_look look;
 	uint64_t use;
 
+	*n = 0;
 	if (u->hints != 0)
 		return gq_turn_by_hint(g, s, u, unit_in_block, launch, slot, n);
+	/* Also a unit that comes from a message, or was too slow to claim one, looks as a scout or
+	 * naps first: of many that look at once one claims, and the others' reads are in its way.
+	 */
+	if (!u->rested && !gq_idle(g, u, 0))
+		return GQ_NOTHING;
+	u->rested = false;
 	gq_take_look(g, u, &look);
 	u->ahead_ns = look.ahead_ns;
 	u->control = look.control;
-	*n = 0;
 	/* Lanes may read different times: lane 0's counts. */
 	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
 	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) != 0)
@@ -523,6 +531,8 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0))
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
 			s->ageing[unit_in_block].passed[c] = 0;
+	if (u.number == 0) /* the last launch's answer */
+		u.pong = gq_load_relaxed_u64(&g->report->pong);
 	if (GQ_WARP_IN_BLOCK == 0 && GQ_IS_LANE_0)
 		gq_report_residence(g, launch.number);
 	for (;;) {
@@ -585,12 +595,14 @@ extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
 			  gq_clock_ns() };
 }
 
+/* The parameters are in the constant bank, which no acquire empties: behind a pointer each of them
+ * would be loaded again after every acquire. */
 extern "C" __global__ void __launch_bounds__(GQ_BLOCK_THREADS, 1)
-	gpuq_grid(const struct gq_grid *g, struct gq_launch launch)
+	gpuq_grid(const __grid_constant__ struct gq_grid g, struct gq_launch launch)
 {
 	GQ_SHARED(s);
 
-	gq_consume(g, s, launch);
+	gq_consume(&g, s, launch);
 }
 #endif
 

@@ -88,7 +88,7 @@ struct gq_counters {
 
 #define GQ_CURSOR_CLOSED UINT64_C(1) /* nothing can be claimed: a park is being decided, or was */
 
-/* The kernel's parameter; constant. `ch.ready[].head` is not used: see cursor. */
+/* The kernel's parameter, by value; constant. `ch.ready[].head` is not used: see cursor. */
 struct gq_grid {
 	struct gq_channel ch;
 	struct gq_word_ring pool; /* its entries only: the slots of messages to come */

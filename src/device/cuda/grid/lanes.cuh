@@ -183,7 +183,7 @@ GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
 
 	asm volatile("ld.global.v2.u64 {%0, %1}, [%2];"
 		     : "=l"(v.a), "=l"(v.b)
-		     : "l"(at)
+		     : "l"(GQ_GLOBAL_(at))
 		     : "memory");
 	return v;
 }
@@ -198,9 +198,9 @@ GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
 {
 	gq_wide v;
 
-	asm volatile("ld.relaxed.sys.v2.u64 {%0, %1}, [%2];"
+	asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
 		     : "=l"(v.a), "=l"(v.b)
-		     : "l"(at)
+		     : "l"(GQ_GLOBAL_(at))
 		     : "memory");
 	return v;
 }
@@ -212,7 +212,8 @@ GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
 {
-	asm volatile("st.relaxed.sys.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(v.a), "l"(v.b)
+	asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(GQ_GLOBAL_(to)), "l"(v.a),
+		     "l"(v.b)
 		     : "memory");
 }
 

@@ -41,12 +41,14 @@ struct gq_unit {
 	uint64_t control;       /* orders.control, then */
 	uint64_t begun_ns;      /* when the launch began */
 	uint64_t looked_ns;     /* when it last found nothing */
+	uint64_t pong;          /* of the first unit: the last ping that it has answered */
 	uint64_t pool_pos;      /* where it last looked into the pool ... */
 	uint64_t pool[GQ_OWN];  /* ... and what it found: lane GQ_LANE_POOL + k, k behind it */
 	uint32_t number;        /* in the grid */
 	uint32_t naps;          /* since the last look of a unit that is no scout */
 	uint32_t hints;         /* so many turns look at the mirror before one looks across PCIe */
 	bool scout;
+	bool rested; /* it may look: it has just napped, or is a scout that has found nothing */
 };
 
 /* ---- look ------------------------------------------------------------------------------------ */

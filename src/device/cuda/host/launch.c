@@ -52,8 +52,7 @@ bool gq__launch_next(struct gq_cuda *c)
 {
 	const uint64_t number = c->launch + 1;
 	struct gq_launch argument = { number, gq__accepted(c->q) };
-	CUdeviceptr grid = c->grid;
-	void *arguments[] = { &grid, &argument };
+	void *arguments[] = { &c->grid, &argument };
 	const char *call = "cuCtxPushCurrent";
 	int result;
 

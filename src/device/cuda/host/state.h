@@ -63,7 +63,8 @@ struct gq_cuda {
 	/* A unit claims messages: a warp or, with Q_PER_BLOCK, a block. A place holds one message
 	 * that is being processed: a unit has `grid.batch` of them. */
 	uint32_t blocks, units, places;
-	CUdeviceptr grid, counters, staging, user;
+	struct gq_grid grid; /* what a launch is given; constant after q_init() */
+	CUdeviceptr counters, staging, user;
 	CUstream copy_stream; /* NULL: nothing is copied */
 	CUdeviceptr copied;   /* as large as the slots: copies of their payloads */
 	/* Transport BAR1: device memory and the CPU's mapping of it; 0: not used. */

@@ -51,7 +51,6 @@ bool gq__view_make(struct gq_cuda *c)
 	c->ack = c->link->words;
 	c->journal = (struct gq_journal *)(void *)(c->ack + c->units);
 	if (!gq__cuda_allocate(c, &c->counters, sizeof(counters), "the cursors") ||
-	    !gq__cuda_allocate(c, &c->grid, sizeof(grid), "the grid's view") ||
 	    !gq__cuda_allocate(c, &c->staging, c->places * grid.stage_bytes,
 			       "messages being processed"))
 		return false;
@@ -77,8 +76,8 @@ bool gq__view_make(struct gq_cuda *c)
 	for (uint32_t i = 0; i < GQ_CLASSES; i++)
 		counters.cursor[i] = q->start_pos << 1;
 	q->ch.control = &c->link->orders.control;
+	c->grid = grid;
 	return CU(c, cuMemcpyHtoDAsync, c->counters, &counters, sizeof(counters), c->stream) &&
-	       CU(c, cuMemcpyHtoDAsync, c->grid, &grid, sizeof(grid), c->stream) &&
 	       CU(c, cuMemsetD8Async, c->staging, 0, c->places * grid.stage_bytes, c->stream) &&
 	       CU(c, cuStreamSynchronize, c->stream);
 }
@@ -93,6 +92,4 @@ void gq__view_free(struct gq_cuda *c)
 		c->cu->cuMemFree(c->staging);
 	if (c->counters != 0)
 		c->cu->cuMemFree(c->counters);
-	if (c->grid != 0)
-		c->cu->cuMemFree(c->grid);
 }
