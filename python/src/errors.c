@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* errors.c - a status of the library as a Python exception. */
+#include "module.h"
+
+PyObject *pq_make_error(QueueStatus status, const char *text)
+{
+	PyObject *number = PyLong_FromLong(status), *class, *error = NULL;
+
+	if (number == NULL)
+		return NULL;
+	class = PyDict_GetItemWithError(pq_python.errors, number); /* borrowed */
+	if (class != NULL)
+		error = PyObject_CallFunction(class, "s", text);
+	else if (PyErr_Occurred() == NULL)
+		PyErr_Format(PyExc_SystemError, "gpuq: status %d is not known: %s", (int)status,
+			     text);
+	Py_DECREF(number);
+	return error;
+}
+
+PyObject *pq_raise_text(QueueStatus status, const char *text)
+{
+	PyObject *error = pq_make_error(status, text);
+
+	if (error != NULL) {
+		PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+		Py_DECREF(error);
+	}
+	return NULL;
+}
+
+PyObject *pq_raise(QueueStatus status)
+{
+	return pq_raise_text(status, q_last_error());
+}
+
+PyObject *pq_none_or_raise(QueueStatus status)
+{
+	if (status != Q_OK)
+		return pq_raise(status);
+	Py_RETURN_NONE;
+}
+
+PyObject *pq_take_exception(void)
+{
+	PyObject *type, *value, *traceback;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	PyErr_NormalizeException(&type, &value, &traceback);
+	if (value != NULL && traceback != NULL)
+		PyException_SetTraceback(value, traceback);
+	Py_XDECREF(type);
+	Py_XDECREF(traceback);
+	return value;
+}
