@@ -482,13 +482,16 @@ def _after_fork_in_child():
         one._thread_lock = threading.Lock()
 
 
+_at_exit_seconds = 5
+
+
 def _close_all():
-    """At the end of the program, after its threads: whatever is left, for at most five seconds."""
+    """At the end of the program, after its threads: whatever is left, for so long at most."""
     with _alive_lock:
         left = list(_alive)
     for one in left:
         try:
-            one.close(5)
+            one.close(_at_exit_seconds)
         except Exception:
             pass  # hung, or a forked child's: the process may end all the same
 
