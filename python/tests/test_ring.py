@@ -270,7 +270,7 @@ def test_a_queue_reads_registered_memory_in_place():
     import hashlib
 
     data = bytearray(os.urandom(1 << 20))
-    with gpuq.Queue("sha256", slot_bytes=16) as queue:
+    with gpuq.Queue("sha256", slot_bytes=16, result_bytes=32) as queue:
         region = queue.register(data)
         future = queue.submit(region.descriptor())
         assert future.result(LIMIT) == hashlib.sha256(data).digest()
