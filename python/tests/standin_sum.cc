@@ -3,8 +3,9 @@
  * standin_sum.cc - the processor "sum", as a shared object for the stand-in driver: it adds the bytes of
  * a message up, and writes the sum where in.tag points to, too, unless that is 0.
  */
-#define Q_GRANULARITY   1
-#define process_message sum_process_message
+#define Q_GRANULARITY            1
+#define Q_PROCESSOR_DEVICE_IMAGE &standin_sum_image
+#define process_message          sum_process_message
 #include <gpuq/processor.h>
 
 __device__ inline void process_message(const MsgView &in, ResultView *out)
@@ -24,5 +25,4 @@ __device__ inline void process_message(const MsgView &in, ResultView *out)
 #define STANDIN_IMAGE standin_sum_image
 #include "standin_image.h"
 
-#define Q_PROCESSOR_DEVICE_IMAGE &standin_sum_image
 Q_PROCESSOR_IMAGE("sum");
