@@ -13,6 +13,10 @@
 //   floor/memcpy/N          memcpy of N bytes into the next slot
 //   throughput/N/batch:B/producers:P/consumers:C   messages a second through the whole queue
 //
+//     gpuq_bench [--short] [--smoke] [Google Benchmark's options]
+//
+// --short: fewer iterations, five repetitions interleaved, and JSON: what scripts/bench runs.
+//
 // Latencies are percentiles over single round trips, timed with clock_gettime() (its cost is in
 // them, in the floor's too). Compare ratios within one run: on a shared machine absolute times
 // move by factors when the host moves a virtual CPU.
@@ -36,7 +40,8 @@
 namespace
 {
 
-bool smoke; // a few iterations only, to see that everything runs
+bool smoke;      // a few iterations only, to see that everything runs
+bool short_form; // half a minute in place of ten
 
 uint64_t now_ns()
 {
@@ -369,7 +374,8 @@ void throughput(benchmark::State &state)
 
 void register_all()
 {
-	const int64_t trips = smoke ? 100 : 50000, fills = smoke ? 2 : 400, runs = smoke ? 1 : 3;
+	const int64_t trips = smoke ? 100 : short_form ? 20000 : 50000;
+	const int64_t fills = smoke ? 2 : short_form ? 40 : 400, runs = smoke || short_form ? 1 : 3;
 
 	benchmark::RegisterBenchmark("floor/flag_bounce", flag_bounce)
 		->UseManualTime()
@@ -415,10 +421,24 @@ void register_all()
 
 int main(int argc, char **argv)
 {
-	benchmark::Initialize(&argc, argv);
-	for (int i = 1; i < argc; i++)
-		if (std::strcmp(argv[i], "--smoke") == 0)
-			smoke = true;
+	std::vector<char *> arguments(argv, argv + argc);
+	std::string repeat = "--benchmark_repetitions=5", format = "--benchmark_format=json",
+		    interleave = "--benchmark_enable_random_interleaving=true";
+
+	for (int i = 1; i < argc; i++) {
+		smoke |= std::strcmp(argv[i], "--smoke") == 0;
+		short_form |= std::strcmp(argv[i], "--short") == 0;
+	}
+	if (short_form) { // what follows on the command line wins
+		arguments.insert(arguments.begin() + 1, format.data());
+		if (!smoke) {
+			arguments.insert(arguments.begin() + 1, repeat.data());
+			arguments.insert(arguments.begin() + 1, interleave.data());
+		}
+	}
+	argc = static_cast<int>(arguments.size());
+	arguments.push_back(nullptr);
+	benchmark::Initialize(&argc, arguments.data());
 	register_all();
 	benchmark::AddCustomContext("gpuq_version", q_version());
 	benchmark::RunSpecifiedBenchmarks();

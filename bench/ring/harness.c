@@ -22,7 +22,7 @@ unsigned bench_pings = BENCH_PINGS;
 unsigned bench_run_ms = 25;
 
 static double near_ns = 120;
-static uint64_t patience_ns = 10000000000; /* to wait for near cores, over the whole program */
+static uint64_t patience_ns; /* to wait for near cores, over the whole program */
 static int far_runs;
 static const char *const *groups; /* asked for; none: all */
 static int cpus[CPU_SETSIZE], cpu_count;
@@ -61,6 +61,11 @@ double bench_ns_per_tick(void)
 		cached = (double)(now - begin) / (double)(bench_ticks() - ticks);
 	}
 	return cached;
+}
+
+int bench_cpus(void)
+{
+	return cpu_count;
 }
 
 int bench_cpu(int n)
@@ -104,6 +109,7 @@ void bench_begin(int argc, char **argv)
 	}
 	near_ns = positive("BENCH_NEAR_NS", near_ns);
 	bench_run_ms = (unsigned)positive("BENCH_RUN_MS", bench_run_ms);
+	patience_ns = (uint64_t)(positive("BENCH_PATIENCE_S", 10) * 1e9);
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
 		bench_die("sched_getaffinity");
 	for (int i = 0; i < CPU_SETSIZE; i++)
@@ -220,27 +226,50 @@ static int by_u32(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void emit(const struct bench_case *c, const char *metric, const char *unit, double *samples)
+void bench_sort(double *samples, size_t n)
+{
+	qsort(samples, n, sizeof(*samples), by_double);
+}
+
+/* What a figure is about, as members of a JSON object, then the figure. */
+static void emit(const char *about, const char *metric, const char *unit, double *samples)
 {
 	const int n = bench_runs;
 	double median;
 
-	qsort(samples, (size_t)n, sizeof(*samples), by_double);
+	bench_sort(samples, (size_t)n);
 	median = (samples[(n - 1) / 2] + samples[n / 2]) / 2;
-	printf("{\"peer\":\"%s\",\"variant\":\"%s\",\"case\":\"%s\",\"size\":%u,\"batch\":%u,"
-	       "\"slots\":%d,\"wait\":\"%s\",\"placement\":\"%s\",\"runs\":%d,"
-	       "\"metric\":\"%s\",\"unit\":\"%s\",\"median\":%.4g,\"min\":%.4g,\"max\":%.4g,"
-	       "\"spread_pct\":%.1f,\"far_runs\":%d}\n",
-	       c->peer, c->variant, c->name, c->size, c->batch, BENCH_SLOTS, c->wait, c->placement,
-	       n, metric, unit, median, samples[0], samples[n - 1],
+	printf("{%s,\"runs\":%d,\"metric\":\"%s\",\"unit\":\"%s\",\"median\":%.4g,\"min\":%.4g,"
+	       "\"max\":%.4g,\"spread_pct\":%.1f,\"far_runs\":%d,\"samples\":[",
+	       about, n, metric, unit, median, samples[0], samples[n - 1],
 	       median > 0 ? 100 * (samples[n - 1] - samples[0]) / median : 0.0, far_runs);
+	for (int i = 0; i < n; i++)
+		printf("%s%.4g", i > 0 ? "," : "", samples[i]);
+	puts("]}");
+}
+
+static void describe(char *about, size_t size, const struct bench_case *c)
+{
+	snprintf(about, size,
+		 "\"peer\":\"%s\",\"variant\":\"%s\",\"case\":\"%s\",\"size\":%u,\"batch\":%u,"
+		 "\"slots\":%d,\"wait\":\"%s\",\"placement\":\"%s\"",
+		 c->peer, c->variant, c->name, c->size, c->batch, BENCH_SLOTS, c->wait,
+		 c->placement);
+}
+
+void bench_emit_about(const char *about, const char *metric, const char *unit, double *samples)
+{
+	emit(about, metric, unit, samples);
+	fflush(stdout);
+	far_runs = 0;
 }
 
 void bench_emit(const struct bench_case *c, const char *metric, const char *unit, double *samples)
 {
-	emit(c, metric, unit, samples);
-	fflush(stdout);
-	far_runs = 0;
+	char about[512];
+
+	describe(about, sizeof(about), c);
+	bench_emit_about(about, metric, unit, samples);
 }
 
 void bench_note_latency(struct bench_latency *l, int run, uint32_t *ticks, size_t n)
@@ -253,9 +282,17 @@ void bench_note_latency(struct bench_latency *l, int run, uint32_t *ticks, size_
 	l->p999[run] = ns * ticks[(size_t)(0.999 * last)];
 }
 
+void bench_emit_latency_about(const char *about, struct bench_latency *l)
+{
+	emit(about, "p50", "ns", l->p50);
+	emit(about, "p99", "ns", l->p99);
+	bench_emit_about(about, "p99.9", "ns", l->p999);
+}
+
 void bench_emit_latency(const struct bench_case *c, struct bench_latency *l)
 {
-	emit(c, "p50", "ns", l->p50);
-	emit(c, "p99", "ns", l->p99);
-	bench_emit(c, "p99.9", "ns", l->p999);
+	char about[512];
+
+	describe(about, sizeof(about), c);
+	bench_emit_latency_about(about, l);
 }

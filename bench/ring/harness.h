@@ -56,7 +56,8 @@ ALWAYS_INLINE uint64_t bench_ticks(void)
 }
 
 double bench_ns_per_tick(void); /* calibrated once */
-int bench_cpu(int n);           /* the n-th CPU this process may use, round again */
+int bench_cpus(void);           /* how many CPUs this process may use */
+int bench_cpu(int n);           /* the n-th of them, round again */
 void bench_pin(int n);          /* the calling thread to that CPU */
 void bench_die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
@@ -64,8 +65,9 @@ void bench_die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 
  * PROGRAM [--smoke] [GROUP...]: no group means all. --smoke: a few messages a case, one run, waits
  * that yield, and nobody looks at the clock, so that it passes on a busy machine and on one core.
  * BENCH_RUN_MS: length of a throughput run, 25 by default; longer ones show convoys.
- * BENCH_NEAR_NS: see bench_is_far(), 120 by default.
- * Prints the context line. Exits with BENCH_SKIPPED where there is only one CPU to measure on.
+ * BENCH_NEAR_NS: see bench_is_far(), 120 by default. BENCH_PATIENCE_S: see there too, 10 by
+ * default. Prints the context line. Exits with BENCH_SKIPPED where there is only one CPU to measure
+ * on.
  */
 void bench_begin(int argc, char **argv);
 bool bench_wants(const char *group);
@@ -86,8 +88,8 @@ double bench_flag_bounce(uint32_t *ticks, unsigned rounds);
  * The host of a virtual machine may move a virtual CPU to another core complex for a while; a cache
  * line then takes several times longer between CPU 0 and CPU 1. The bare flag is therefore read
  * before and after every run, and a run that ends above BENCH_NEAR_NS is repeated. How often that
- * happened is part of the output ("far_runs"). A program that has waited for near cores for ten
- * seconds waits and repeats no more: such a machine is measured as it is.
+ * happened is part of the output ("far_runs"). A program that has waited for near cores for
+ * BENCH_PATIENCE_S waits and repeats no more: such a machine is measured as it is.
  */
 void bench_settle(void);      /* wait, a second at most, until the cores are near */
 bool bench_is_far(int tries); /* count a far run; false when near, or out of tries or patience */
@@ -113,8 +115,13 @@ struct bench_case {
 };
 
 /* Median, extremes and spread, (max - min) / median, of bench_runs samples, which it sorts.
- * The unit says which way is better: "Mmsg/s" or "ns". */
+ * The unit says which way is better: "Mmsg/s" or "ns". bench/README.md has the form of a line. */
 void bench_emit(const struct bench_case *c, const char *metric, const char *unit, double *samples);
+
+/* The same of something else than a bench_case; `about` is members of a JSON object. */
+void bench_emit_about(const char *about, const char *metric, const char *unit, double *samples);
+
+void bench_sort(double *samples, size_t n);
 
 /* Percentiles of single round trips; one value of each is a run. */
 struct bench_latency {
@@ -122,6 +129,7 @@ struct bench_latency {
 };
 void bench_note_latency(struct bench_latency *l, int run, uint32_t *ticks, size_t n);
 void bench_emit_latency(const struct bench_case *c, struct bench_latency *l);
+void bench_emit_latency_about(const char *about, struct bench_latency *l);
 
 #ifdef __cplusplus
 }

@@ -2,8 +2,9 @@
 # Turns the lines of scripts/bench wait into a Markdown table.
 function number(name,   s) {
 	s = $0
-	if (!sub(".*\"" name "\":\"?", "", s)) return ""
-	sub(/[",}].*/, "", s)
+	if (!sub(".*\"" name "\":", "", s)) return ""
+	if (sub(/^"/, "", s)) sub(/".*/, "", s)
+	else sub(/[,}].*/, "", s)
 	return s
 }
 function us(ns) {
@@ -23,20 +24,15 @@ function load(what, row,   s, n) {
 }
 {
 	suite = number("suite") + 0
-	where = number("busy") SUBSEP number("pinned") SUBSEP number("build")
-	row = where SUBSEP number("kind")
+	where = number("busy") SUBSEP number("cpus") SUBSEP number("build")
+	kind = number("peer") == "gpuq" ? number("variant") : number("peer")
+	row = where SUBSEP kind
 	if (suite > suites) suites = suite
 	if (!(row in known)) { known[row] = 1; order[++rows] = row }
-	data["p50", row, suite] = number("p50_ns") + 0
-	data["p99", row, suite] = number("p99_ns") + 0
-	if (number("kind") == "condition") floor_[where, suite] = number("p50_ns") + 0
+	data[number("metric"), row, suite] = number("median") + 0
+	if (kind == "condition variable" && number("metric") == "p50") floor_[where, suite] = number("median") + 0
 }
 END {
-	title["pipe"] = "pipe"
-	title["condition"] = "condition variable"
-	title["queue"] = "queue"
-	title["awake_queue"] = "queue, never parks"
-	title["ring"] = "rings"
 	print "| busy threads | CPUs | build | round trip by | p50, us | min to max | p99, us | to the condition variable |"
 	print "|---:|---|---|---|---:|---:|---:|---:|"
 	for (i = 1; i <= rows; i++) {
@@ -52,7 +48,7 @@ END {
 		ratio = v[int((n + 1) / 2)]
 		n = load("p50", row)
 		printf "| %s | %s | %s | %s | %s | %s to %s | %s | %.2f |\n", part[1],
-			part[2] ? "one" : "all", part[3], title[part[4]], us(v[int((n + 1) / 2)]),
+			part[2], part[3], part[4], us(v[int((n + 1) / 2)]),
 			us(v[1]), us(v[n]), us(p99), ratio
 	}
 }

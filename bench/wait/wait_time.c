@@ -9,7 +9,7 @@
  * parks; a message by ring and one back. N threads (0) that never wait run beside them; --pinned
  * puts all threads on one CPU. A kind has up to 1000 round trips and 3 s, in ten parts that take
  * turns with the other kinds' parts; before each part are up to 100 trips and 50 ms that do not
- * count. Prints a line of JSON a kind, times in nanoseconds.
+ * count. Prints two lines of JSON a kind, as bench/README.md has them: p50 and p99.
  */
 #include <gpuq/gpuq.h>
 #include <gpuq/ring.h>
@@ -241,14 +241,16 @@ static struct kind {
 	const char *name;
 	void (*open)(void);
 	void (*trip)(void);
-	unsigned n;
+	const char *peer;
+	unsigned n, parts;
+	unsigned in_part[PARTS];
 	uint64_t ns[PARTS * PART];
 } kinds[] = {
-	{ .name = "pipe", .open = open_pipe, .trip = trip_by_pipe },
-	{ .name = "condition", .open = open_condition, .trip = trip_by_condition },
-	{ .name = "queue", .open = open_queue, .trip = trip_by_queue },
-	{ .name = "awake_queue", .open = open_awake_queue, .trip = trip_by_awake_queue },
-	{ .name = "ring", .open = open_ring, .trip = trip_by_ring },
+	{ "", open_pipe, trip_by_pipe, .peer = "pipe" },
+	{ "", open_condition, trip_by_condition, .peer = "condition variable" },
+	{ "queue", open_queue, trip_by_queue, .peer = "gpuq" },
+	{ "queue, never parks", open_awake_queue, trip_by_awake_queue, .peer = "gpuq" },
+	{ "rings", open_ring, trip_by_ring, .peer = "gpuq" },
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
@@ -268,7 +270,10 @@ static void measure_part(struct kind *k)
 
 		k->trip();
 		k->ns[k->n++] = now_ns() - begun;
+		k->in_part[k->parts]++;
 	}
+	if (k->in_part[k->parts] > 0) /* the warm-up may have taken the time of a part */
+		k->parts++;
 	if (awake)
 		must(q_pause(awake_queue, UINT32_MAX) == Q_OK, "q_pause");
 }
@@ -280,13 +285,26 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* The median of each part, and the 99th percentile of all: JSON lines as bench/README.md has them.
+ */
 static void print(struct kind *k, unsigned long busy, bool pinned)
 {
+	char about[192];
+
+	snprintf(about, sizeof(about),
+		 "{\"case\":\"round_trip\",\"peer\":\"%s\",\"variant\":\"%s\",\"busy\":%lu,"
+		 "\"cpus\":\"%s\",\"unit\":\"ns\"",
+		 k->peer, k->name, busy, pinned ? "one" : "all");
+	printf("%s,\"metric\":\"p50\",\"samples\":[", about);
+	for (unsigned part = 0, at = 0; part < k->parts; at += k->in_part[part++]) {
+		qsort(&k->ns[at], k->in_part[part], sizeof(k->ns[0]), compare);
+		printf("%s%llu", part > 0 ? "," : "",
+		       (unsigned long long)k->ns[at + k->in_part[part] / 2]);
+	}
 	qsort(k->ns, k->n, sizeof(k->ns[0]), compare);
-	printf("{\"kind\":\"%s\",\"busy\":%lu,\"pinned\":%d,\"n\":%u,\"p50_ns\":%llu,"
-	       "\"p99_ns\":%llu,\"max_ns\":%llu}\n",
-	       k->name, busy, pinned, k->n, (unsigned long long)k->ns[k->n / 2],
-	       (unsigned long long)k->ns[k->n * 99 / 100], (unsigned long long)k->ns[k->n - 1]);
+	printf("],\"median\":%llu}\n", (unsigned long long)k->ns[k->n / 2]);
+	printf("%s,\"metric\":\"p99\",\"median\":%llu}\n", about,
+	       (unsigned long long)k->ns[k->n * 99 / 100]);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the suites of bench/suites, notes the machine, and writes what has been measured."""
+import collections
+import datetime
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import figures as lines
+import plots
+import table
+
+SKIPPED = 77  # exit status: cannot run on this machine
+
+Suite = collections.namedtuple("Suite", "name seconds target command")
+
+
+def read_suites(text):
+    suites = []
+    for row in text.splitlines():
+        if row.strip() and not row.startswith("#"):
+            fields = row.split(None, 3)
+            if len(fields) != 4 or not fields[1].isdigit():
+                raise ValueError(f"bench/suites: not name, seconds, target, command: {row}")
+            suites.append(Suite(fields[0], int(fields[1]), fields[2], fields[3]))
+    return suites
+
+
+def _first(command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")[0].strip()
+    except OSError:
+        return ""
+
+
+def describe(build):
+    """What the machine, the compiler and the tree are."""
+    cpu = kind = ""
+    for row in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if row.startswith("model name"):
+            cpu = row.split(":", 1)[1].strip()
+            break
+    for row in (build / "CMakeCache.txt").read_text().splitlines() if (build / "CMakeCache.txt").exists() else []:
+        if row.startswith("CMAKE_BUILD_TYPE:"):
+            kind = row.split("=", 1)[1]
+    cpus = len(os.sched_getaffinity(0))
+    commit = _first(["git", "describe", "--always", "--dirty"]) or "none"
+    compiler = _first(["cc", "--version"])
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"machine": cpu, "cpus": cpus, "kernel": os.uname().release, "compiler": compiler, "build": kind,
+            "commit": commit, "date": date, "load_before": os.getloadavg()[0],
+            "lines": [f"date {date}, commit {commit}",
+                      f"machine {cpu}, {cpus} CPUs, kernel {os.uname().release}",
+                      f"compiler {compiler}; {kind}"]}
+
+
+def run_suite(suite, build, smoke):
+    """(figures, context, complaints, seconds). A suite that cannot run, fails or takes too long is a complaint;
+    what it has printed until then counts."""
+    command = suite.command.replace("BUILD", str(build)) + (" --smoke" if smoke else "")
+    begin = time.monotonic()
+    process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    complaints = []
+    try:
+        out, err = process.communicate(timeout=suite.seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        complaints.append(f"{suite.name}: stopped after {suite.seconds} s")
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    found, context, bad = lines.read_output(out, suite.name)
+    said = err.strip().splitlines()[-1:] or ["says nothing"]
+    if process.returncode == SKIPPED and not found:
+        complaints.append(f"{suite.name}: skipped: {said[0]}")
+    elif process.returncode != 0 and not complaints:
+        complaints.append(f"{suite.name}: exit status {process.returncode}: {said[0]}")
+    elif not found and not complaints:
+        complaints.append(f"{suite.name}: no figures")
+    return found, context, complaints + bad, time.monotonic() - begin
+
+
+def measure(suites, build, folder, smoke):
+    """Runs them and appends to figures.jsonl in the folder. Returns how many failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with open(folder / "figures.jsonl", "a", encoding="utf-8") as file:
+        machine = describe(build)
+        for suite in suites:
+            found, context, complaints, took = run_suite(suite, build, smoke)
+            for complaint in complaints:
+                print(f"scripts/bench: {complaint}", file=sys.stderr)
+            failed += any("skipped:" not in c for c in complaints)
+            note = {**machine, "suite": suite.name, "seconds": round(took, 1), "load_after": os.getloadavg()[0],
+                    "complaints": complaints}
+            for line in [note, *({**c, "suite": suite.name} for c in context), *map(lines.line_of, found)]:
+                file.write(json.dumps(line) + "\n")
+            file.flush()
+            print(f"{suite.name}: {len(found)} figures, {took:.0f} s", file=sys.stderr)
+    return failed
+
+
+def read_run(path):
+    """(figures, lines of context) of a folder's figures.jsonl, of all in the folders below, or of a file: JSON
+    lines, or Google Benchmark's JSON."""
+    path = pathlib.Path(path)
+    files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"there is no .jsonl in {path}")
+    found, context = [], []
+    for file in files:
+        more, about, complaints = lines.read_output(file.read_text(encoding="utf-8"), "queue")
+        if complaints:
+            raise ValueError(f"{file}: {complaints[0]}")
+        found += more
+        context += about
+    return lines.merge(found), context
+
+
+def about(context):
+    """What the page says about the machine, from the notes of all suites."""
+    notes = [c for c in context if "machine" in c]
+    if not notes:
+        return {"date": "unknown", "lines": [], "notes": []}
+    machine = dict(notes[0])
+    machine["lines"] = list(machine["lines"])
+    trips = sorted(c["line_rtt_ns"] for c in context if "line_rtt_ns" in c)
+    if trips:
+        machine["lines"].append(f"floor: a cache line there and back, ns: median {trips[len(trips) // 2]:g}, "
+                                f"{trips[0]:g} to {trips[-1]:g} over {len(trips)} programs")
+    machine["lines"].append("suites: " + ", ".join(f"{n['suite']} {n['seconds']:.0f} s" for n in notes))
+    before = [n["load_before"] for n in notes]
+    machine["lines"].append(f"load average before each suite {min(before):.1f} to {max(before):.1f}")
+    machine["notes"] = []
+    if max(before) > 0.5 * machine["cpus"]:
+        machine["notes"].append("**The machine was shared**: other programs ran beside the benchmarks.")
+    machine["notes"] += [f"Incomplete: {c}." for n in notes for c in n["complaints"]]
+    return machine
+
+
+def report(folder):
+    """table.md, benchmark.json and the plots, from figures.jsonl. Returns the names of the files."""
+    folder = pathlib.Path(folder)
+    found, context = read_run(folder / "figures.jsonl")
+    machine = about(context)
+    drawn = plots.draw(found, folder)
+    if drawn is None:
+        print("scripts/bench: no plots: there is no gnuplot (scripts/deps bench installs it)", file=sys.stderr)
+    (folder / "table.md").write_text(table.page(found, machine), encoding="utf-8")
+    (folder / "benchmark.json").write_text(json.dumps(
+        lines.to_google_benchmark(found, {"date": machine["date"], "host_name": "", "num_cpus": machine.get("cpus", 0),
+                                          "library_build_type": "release", "commit": machine.get("commit", "")}),
+        indent=1), encoding="utf-8")
+    return ["table.md", "benchmark.json", *(drawn or [])]
