@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_c.c - what C does on the queue that python/bench/bench.py measures: one thread sends batches of
- * 256 messages of 64 bytes to "echo", another takes the results, copies them and frees the slots.
+ * bench_c.c - what C does on the queue that python/bench/bench.py measures: one thread sends
+ * batches of 256 messages of 64 bytes to "echo", another takes the results, copies them and frees
+ * the slots.
  *
  * usage: bench_c BATCHES; prints messages a second.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * standin_sum.cc - the processor "sum", as a shared object for the stand-in driver: it adds the bytes of
- * a message up, and writes the sum where in.tag points to, too, unless that is 0.
+ * standin_sum.cc - the processor "sum", as a shared object for the stand-in driver: it adds the
+ * bytes of a message up, and writes the sum where in.tag points to, too, unless that is 0.
  */
 #define Q_GRANULARITY            1
 #define Q_PROCESSOR_DEVICE_IMAGE &standin_sum_image
