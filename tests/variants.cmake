@@ -51,6 +51,7 @@ set(gpuq_test_variants
 	"stress.notify"
 	"stress.order           standin bar1 gpu"
 	"stress.peers"
+	"stress.pipe"
 	"stress.region"
 	"stress.ring"
 	"stress.ring_close"
