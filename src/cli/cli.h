@@ -21,12 +21,14 @@ enum {
 
 /* The subcommands: argv[0] is the subcommand's own name; the result is the exit code. */
 int cmd_info(int argc, char **argv);
+int cmd_pipe(int argc, char **argv);
 int cmd_processors(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_redis(int argc, char **argv);
 
 /* Their help texts, as `gpuq help` prints them. */
 extern const char info_help[];
+extern const char pipe_help[];
 extern const char processors_help[];
 extern const char run_help[];
 extern const char redis_help[];

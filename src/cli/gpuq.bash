@@ -34,8 +34,9 @@ _gpuq_value() {
 	-f | --format) _gpuq_words "hex text raw" "$2" ;;
 	--order) _gpuq_words "input completion" "$2" ;;
 	--progress) _gpuq_words "auto always never" "$2" ;;
-	--data | --trace | --files0-from | -o | --output) _gpuq_files "$2" ;;
-	-c | --consumers | --slots | --slot-bytes | --result-bytes) COMPREPLY=() ;;
+	--tee-policy) _gpuq_words "fail wait drop evict" "$2" ;;
+	--data | --trace | --files0-from | -o | --output | --tee) _gpuq_files "$2" ;;
+	-c | --consumers | --slots | --slot-bytes | --result-bytes | --tee-bytes) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }
@@ -55,9 +56,19 @@ _gpuq_run() {
 	-*)
 		_gpuq_words "--processor --data --split --null --files0-from --skip-empty --output
 			--format --names --order --device --consumers --slots --slot-bytes
+			--tee --tee-policy --tee-bytes
 			--result-bytes --summary --json --progress --trace --quiet --help" "$typed"
 		;;
 	*) _gpuq_files "$typed" ;;
+	esac
+}
+
+_gpuq_pipe() {
+	local typed=$1 before=$2
+	case $before in
+	--policy) _gpuq_words "fail wait drop evict" "$typed" ;;
+	-r | --readers | -c | --chunk | --max-bytes) COMPREPLY=() ;;
+	*) _gpuq_words "--readers --chunk --policy --max-bytes --help" "$typed" ;;
 	esac
 }
 
@@ -65,12 +76,13 @@ _gpuq() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_gpuq_words "run info processors redis help --help --version" "$typed"
+		_gpuq_words "run pipe info processors redis help --help --version" "$typed"
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
-	help) _gpuq_words "run info processors redis" "$typed" ;;
+	pipe) _gpuq_pipe "$typed" "$before" ;;
+	help) _gpuq_words "run pipe info processors redis" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor help" "$typed" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac

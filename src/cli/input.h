@@ -18,7 +18,7 @@ struct input_file {
 	uint64_t offset; /* bytes read of it */
 };
 
-#define INPUT_SINKS 3
+#define INPUT_SINKS 67 /* the output, the standard error, the trace, and 64 of --tee */
 
 struct input {
 	char *const *names;

@@ -21,6 +21,7 @@ struct command {
 
 static const struct command commands[] = {
 	{ "run", "stream files through a processor, one result per message", run_help, cmd_run },
+	{ "pipe", "show a pipe at work: one writer, many readers", pipe_help, cmd_pipe },
 	{ "info", "show version, build, devices and how a queue is set up", info_help, cmd_info },
 	{ "processors", "list the named processors", processors_help, cmd_processors },
 	{ "redis", "take messages from Redis: runs the program gpuq-redis", redis_help, cmd_redis },
@@ -64,7 +65,7 @@ static void print_overview(FILE *to)
 	      "  141  the reader of the output has gone\n"
 	      "\n"
 	      "'gpuq help COMMAND' describes a command and its exit codes.\n"
-	      "Manual pages: gpuq(1), gpuq-run(1).\n",
+	      "Manual pages: gpuq(1), gpuq-run(1), gpuq-pipe(1).\n",
 	      to);
 }
 

@@ -35,6 +35,10 @@ bool output_flush(struct output *o)
 		return true;
 	if (o->before_write)
 		o->before_write(o->user);
+	if (o->send) {
+		o->error = o->send(o->send_to, o->buffer, o->used);
+		done = o->used;
+	}
 	while (done < o->used) {
 		const ssize_t wrote = write(o->fd, o->buffer + done, o->used - done);
 
@@ -52,7 +56,7 @@ bool output_flush(struct output *o)
 	}
 	o->at_line_start = o->buffer[o->used - 1] == '\n';
 	o->used = 0;
-	return true;
+	return o->error == 0;
 }
 
 /* Room for at least one byte; *out_room says how much. */

@@ -21,6 +21,9 @@ struct output {
 	/* Called before something is written: a progress bar has to leave the terminal first. */
 	void (*before_write)(void *user);
 	void *user;
+	/* Not NULL: in place of writing to fd. Returns 0 or an errno value. */
+	int (*send)(void *to, const void *bytes, size_t n);
+	void *send_to;
 };
 
 /** False: no memory. output_free() is allowed on one that failed, or is zeroed. */

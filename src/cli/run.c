@@ -138,7 +138,7 @@ static int exit_code(const struct run *r)
 
 	if (r->queue_broke)
 		return CLI_QUEUE_FAILED;
-	if ((r->output.error != 0 && !reader_gone) || r->trace_lost)
+	if ((r->output.error != 0 && !reader_gone) || r->tee_lost || r->trace_lost)
 		return CLI_OUTPUT_FAILED;
 	if (r->interrupted != 0)
 		return 128 + r->interrupted;
@@ -152,6 +152,8 @@ static int exit_code(const struct run *r)
 /* A file that cannot take the last bytes may say so only when it is closed (NFS, quotas). */
 static void close_output(struct run *r)
 {
+	if (r->tee)
+		r->tee_lost = !tee_finish(r->tee, &r->output);
 	if (r->options->output_path && close(r->output.fd) != 0 && r->output.error == 0)
 		r->output.error = errno;
 	if (r->output.error == 0 || r->output.error == EPIPE)

@@ -10,6 +10,7 @@
 #include "run_options.h"
 #include "split.h"
 #include "summary.h"
+#include "tee.h"
 #include "window.h"
 
 #include <gpuq/gpuq.h>
@@ -90,6 +91,7 @@ struct run {
 	struct streams streams; /* --split files */
 	struct window window;
 	struct output output;
+	struct tee *tee; /* NULL: one output */
 	struct progress progress;
 	struct run_counts counts;
 	size_t in_slots; /* messages that hold a slot: accepted and not yet released */
@@ -98,6 +100,7 @@ struct run {
 	bool input_done;  /* nothing more will be read */
 	bool cut_off;     /* the interruption left a gap in the output: it ends there */
 	bool queue_broke; /* a call failed that cannot; it has been reported */
+	bool tee_lost;    /* a file of --tee is not complete; likewise */
 	bool trace_lost;  /* the trace could not be written; it has been reported */
 	int interrupted;  /* the signal */
 	int poll_fd;      /* q_completion_fd(), -1 when not asked for */

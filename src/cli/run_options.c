@@ -4,6 +4,7 @@
 #include "run_options.h"
 
 #include "cli.h"
+#include "policy.h"
 
 #include <gpuq/gpuq.h>
 
@@ -24,6 +25,9 @@ enum {
 	OPT_SKIP_EMPTY,
 	OPT_SUMMARY,
 	OPT_JSON,
+	OPT_TEE,
+	OPT_TEE_POLICY,
+	OPT_TEE_BYTES,
 };
 
 static const struct option long_options[] = {
@@ -42,6 +46,9 @@ static const struct option long_options[] = {
 	{ "null", no_argument, NULL, '0' },
 	{ "files0-from", required_argument, NULL, OPT_LIST },
 	{ "output", required_argument, NULL, 'o' },
+	{ "tee", required_argument, NULL, OPT_TEE },
+	{ "tee-policy", required_argument, NULL, OPT_TEE_POLICY },
+	{ "tee-bytes", required_argument, NULL, OPT_TEE_BYTES },
 	{ "names", no_argument, NULL, OPT_NAMES },
 	{ "skip-empty", no_argument, NULL, OPT_SKIP_EMPTY },
 	{ "summary", no_argument, NULL, OPT_SUMMARY },
@@ -119,6 +126,13 @@ static int parse_path(const char *option, const char *text, const char **out)
 		return usage_error("run", "%s is empty, must be a path", option);
 	*out = text;
 	return CLI_OK;
+}
+
+static int parse_tee(const char *text, struct tee_options *out)
+{
+	if (out->count == TEE_OUTPUTS)
+		return usage_error("run", "--tee is given more than %d times", TEE_OUTPUTS);
+	return parse_path("--tee", text, &out->paths[out->count++]);
 }
 
 /* Options whose value is one of a few words. */
@@ -204,6 +218,12 @@ static int parse_option(int option, const char *text, struct run_options *out)
 				    &out->consumers);
 	case OPT_TRACE:
 		return parse_path("--trace", text, &out->trace_path);
+	case OPT_TEE:
+		return parse_tee(text, &out->tee);
+	case OPT_TEE_POLICY:
+		return parse_policy("run", "--tee-policy", text, &out->tee.pipe.policy);
+	case OPT_TEE_BYTES:
+		return parse_pipe_bytes("run", "--tee-bytes", text, &out->tee.pipe.max_bytes);
 	case OPT_LIST:
 		return parse_path("--files0-from", text, &out->list_path);
 	case 'o':
@@ -243,7 +263,7 @@ int run_parse(int argc, char **argv, struct run_options *out)
 	static char *const standard_input[] = { "-" };
 	int option;
 
-	*out = (struct run_options){ .split = SPLIT_LINES };
+	*out = (struct run_options){ .split = SPLIT_LINES, .tee.pipe.policy = Q_PIPE_WAIT };
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, ":p:s:d:c:f:o:0qh", long_options, NULL)) != -1) {
 		int code;

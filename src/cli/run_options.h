@@ -5,6 +5,7 @@
 
 #include "output.h"
 #include "split.h"
+#include "tee.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +19,8 @@ struct run_options {
 	const char *data_path;   /* NULL: no processor data */
 	const char *trace_path;  /* NULL: no trace */
 	const char *output_path; /* NULL: the standard output */
-	const char *list_path;   /* NULL: the files are arguments */
+	struct tee_options tee;
+	const char *list_path; /* NULL: the files are arguments */
 	enum split_mode split;
 	uint32_t piece_bytes;  /* SPLIT_BYTES */
 	uint32_t device;       /* Q_DEVICE_* */

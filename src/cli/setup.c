@@ -51,6 +51,18 @@ static bool spares_the_output(const struct run *r, int fd)
 	return false;
 }
 
+static int open_tee(struct run *r)
+{
+	const int code = tee_open(&r->options->tee, &r->tee);
+
+	for (size_t i = 0; code == CLI_OK && i < r->options->tee.count; i++) {
+		if (!spares_the_output(r, tee_fd(r->tee, i)))
+			return CLI_USAGE;
+		input_add_sink(&r->input, tee_fd(r->tee, i));
+	}
+	return code;
+}
+
 /* Nothing of an old file is lost before there is a queue: see start_output(). */
 static int open_output(struct run *r)
 {
@@ -70,6 +82,9 @@ static int open_output(struct run *r)
 	}
 	if (!spares_the_output(r, fd))
 		return CLI_USAGE;
+	for (size_t i = 0; i < o->tee.count; i++)
+		if (!spares_the_input(r, "--tee", o->tee.paths[i]))
+			return CLI_USAGE;
 	if (!output_init(&r->output, fd, o->format)) {
 		warn_line("no memory for the output");
 		return CLI_NO_QUEUE;
@@ -78,21 +93,20 @@ static int open_output(struct run *r)
 	/* messages on stderr that come back as input never end either */
 	input_add_sink(&r->input, fd);
 	input_add_sink(&r->input, STDERR_FILENO);
-	return CLI_OK;
+	return open_tee(r);
 }
 
 static int start_output(struct run *r)
 {
 	struct stat st;
 
-	if (!r->options->output_path)
-		return CLI_OK;
-	if (fstat(r->output.fd, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(r->output.fd, 0)) {
+	if (r->options->output_path && fstat(r->output.fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	    ftruncate(r->output.fd, 0)) {
 		warn_line("--output %s: cannot be emptied: %s", r->options->output_path,
 			  strerror(errno));
 		return CLI_OUTPUT_FAILED;
 	}
-	return CLI_OK;
+	return r->tee ? tee_start(r->tee, &r->output) : CLI_OK;
 }
 
 /* ---- the queue ------------------------------------------------------------------------------- */
@@ -218,8 +232,11 @@ static void set_up_progress(struct run *r)
 	if (!p->enabled)
 		return;
 	p->has_total = input_total(&r->input, &p->total_bytes);
-	/* Bar and results share the terminal: the bar leaves before a result is written. */
-	if (isatty(r->output.fd)) {
+	/* Bar and results share the terminal: the bar leaves before a result is written. With
+	 * --tee it is another thread that writes. */
+	if (isatty(r->output.fd) && r->tee) {
+		p->enabled = false;
+	} else if (isatty(r->output.fd)) {
 		r->output.before_write = clear_progress;
 		r->output.user = p;
 	}
@@ -256,5 +273,6 @@ void tear_down(struct run *r)
 	cutter_free(r);
 	streams_free(r);
 	window_free(&r->window);
+	tee_free(r->tee);
 	output_free(&r->output);
 }

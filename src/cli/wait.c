@@ -15,11 +15,13 @@ bool wait_for_input(struct run *r, const struct input_file *file)
 	struct pollfd fds[4] = {
 		{ .fd = file->fd, .events = POLLIN },
 		{ .fd = signals_fd(), .events = POLLIN },
-		{ .fd = r->output.fd, .events = 0 }, /* POLLERR: the pipe's reader has gone */
+		{ .fd = -1, .events = 0 }, /* POLLERR: the pipe's reader has gone */
 		{ .fd = -1, .events = POLLIN },
 	};
 	int timeout_ms = -1;
 
+	if (!r->tee) /* with others it is not all that is written to */
+		fds[2].fd = r->output.fd;
 	if (poll(fds, 1, 0) > 0)
 		return true;
 	if (!output_flush(&r->output))
