@@ -21,19 +21,24 @@ extern "C" {
  *            time. The bytes of one write stand together in the stream: writes of several threads
  *            come one after the other. A reader is read by one thread at a time (each may be a
  *            different one); a second one gets Q_ERR_POLICY. q_pipe_destroy(),
- * q_pipe_reader_close() and q_pipe_pool_destroy() alone need that no other thread uses the same
- * handle. Progress   Reading takes no lock and never delays the writer, except one that waits for
- * room (Q_PIPE_WAIT). Writing never delays a reader. A lock is held for some instructions where a
- * reader is opened or closed, where a pipe is closed or given an error, and where a full pipe with
- * Q_PIPE_WAIT looks for room; q_pipe_share() holds it, and keeps writes out, while it copies what
- * is in the pipe. Cancelling No call is a cancellation point: a thread that is cancelled inside one
- * comes back from it first. Signals    No call of this header may be made in a signal handler, or
- * left by longjmp(). A signal that comes meanwhile makes no call fail and no wait end early. No
- * call raises SIGPIPE or changes what a signal does; only q_pipe_reader_fd() starts a thread. Forks
- * In a forked child the calls on a handle of the parent give Q_ERR_UNSUPPORTED, and those that give
- * a handle back do nothing. A child attaches by the descriptor of q_pipe_share(). Errors     Every
- * call may return Q_ERR_INVALID_ARG (a handle is NULL) and Q_ERR_UNSUPPORTED (called in a forked
- * child on a handle of the parent). They are not repeated below.
+ *            q_pipe_reader_close() and q_pipe_pool_destroy() alone need that no other thread uses
+ *            the same handle.
+ * Progress   Reading never delays the writer, except one that waits for room (Q_PIPE_WAIT), and
+ *            takes no lock (with q_pipe_reader_fd() one of the reader's own, when nothing is left).
+ *            Writing never delays a reader. A lock is held for some instructions where a reader is
+ *            opened or closed, where a pipe is closed or given an error, and where a full pipe with
+ *            Q_PIPE_WAIT looks for room. q_pipe_share() holds it, and keeps writes out, while it
+ *            copies what is in the pipe.
+ * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
+ *            it first.
+ * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
+ *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE
+ *            or changes what a signal does; only q_pipe_reader_fd() starts a thread.
+ * Forks      In a forked child the calls on a handle of the parent give Q_ERR_UNSUPPORTED, and
+ *            those that give a handle back do nothing. A child attaches by the descriptor of
+ *            q_pipe_share().
+ * Errors     Every call may return Q_ERR_INVALID_ARG (a handle is NULL) and Q_ERR_UNSUPPORTED
+ *            (called in a forked child on a handle of the parent). They are not repeated below.
  */
 
 typedef struct Pipe Pipe;             /* the writer's side */
@@ -71,8 +76,7 @@ typedef struct PipeStats {
 	uint64_t forgotten; /* bytes; the stream's offset of the oldest byte kept */
 	uint64_t kept;      /* bytes that can still be read: written - forgotten */
 	uint64_t max_bytes;
-	uint64_t slowest; /* offset of the slowest of this process's readers; `written` without one
-			   */
+	uint64_t slowest; /* offset of this process's slowest reader; `written` without one */
 	uint64_t full;    /* times a write found no room and returned or waited */
 	uint64_t lagged;  /* times one of this process's readers got Q_ERR_LAGGED; each that was cut
 			   * off counts once */
@@ -85,8 +89,7 @@ typedef struct PipeStats {
 } PipeStats;
 GPUQ_STATIC_ASSERT(sizeof(PipeStats) == 128, "its size is frozen");
 
-/* ---- the writer --------------------------------------------------------------------------------
- */
+/* ---- the writer ------------------------------------------------------------------------------ */
 
 /**
  * Make a pipe.
@@ -175,8 +178,7 @@ Q_API QueueStatus q_pipe_stats(Pipe *p, PipeStats *out);
  */
 Q_API int q_pipe_share(Pipe *p);
 
-/* ---- readers -----------------------------------------------------------------------------------
- */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 /**
  * Open a reader: at the first byte of the stream, whenever it joins: before, during or after the
@@ -268,8 +270,7 @@ Q_API QueueStatus q_pipe_reader_offset(PipeReader *r, uint64_t *out);
  */
 Q_API int q_pipe_reader_fd(PipeReader *r);
 
-/* ---- pipes by name -----------------------------------------------------------------------------
- */
+/* ---- pipes by name --------------------------------------------------------------------------- */
 
 /* q_pipe_pool_reader(): do not wait for a writer. */
 #define Q_PIPE_POOL_EXISTING UINT32_C(1)

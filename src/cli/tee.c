@@ -40,8 +40,7 @@ struct tee {
 	struct tee_file files[TEE_OUTPUTS + 1];
 };
 
-/* ---- one output --------------------------------------------------------------------------------
- */
+/* ---- one output ------------------------------------------------------------------------------ */
 
 /* Returns 0 or an errno value. */
 static int write_out(int fd, const char *bytes, size_t len)
@@ -118,8 +117,7 @@ static int send_all(void *user, const void *bytes, size_t len)
 	return ENOSPC;
 }
 
-/* ---- all of them -------------------------------------------------------------------------------
- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 int tee_open(const struct tee_options *o, struct tee **out)
 {

@@ -25,8 +25,7 @@ static uint8_t byte_at(uint64_t offset)
 	return (uint8_t)(mix64(offset / 8 + 1) >> offset % 8 * 8);
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 struct load {
 	Pipe *pipe;
@@ -73,8 +72,7 @@ static void *write_in_thread(void *arg)
 	return NULL;
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 struct seen {
 	uint64_t read, end; /* bytes read; the offset of the end */
@@ -206,8 +204,7 @@ static void every_reader_gets_every_byte_that_the_policy_lets_it_get(void **stat
 	}
 }
 
-/* ---- processes ---------------------------------------------------------------------------------
- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 static pid_t start_reader(int fd, uint64_t stream, const struct load *l, uint32_t wait_us)
 {

@@ -17,8 +17,7 @@ QueueStatus gq__pipe_refuse(bool is_null, const char *what)
 			 what);
 }
 
-/* ---- making ------------------------------------------------------------------------------------
- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static QueueStatus check_config(const PipeConfig *cfg)
 {
@@ -92,8 +91,7 @@ void q_pipe_destroy(Pipe *p)
 		gq__pipe_drop(p);
 }
 
-/* ---- ends --------------------------------------------------------------------------------------
- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 void gq__pipe_wake_readers(Pipe *p)
 {
@@ -156,8 +154,7 @@ QueueStatus q_pipe_set_error(Pipe *p, int error)
 	return Q_OK;
 }
 
-/* ---- what it says of itself --------------------------------------------------------------------
- */
+/* ---- what it says of itself ------------------------------------------------------------------ */
 
 static uint64_t slowest(const Pipe *p, uint64_t end)
 {

@@ -96,8 +96,7 @@ void gq__pipe_poll_clear(PipeReader *r)
 	gq_event_broadcast(&p->cleared); /* [wake.look] */
 }
 
-/* ---- life --------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* Under the lock. */
 static int make(PipeReader *r)

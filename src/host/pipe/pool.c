@@ -64,8 +64,7 @@ static Pipe *find(PipePool *pool, const char *name)
 	return NULL;
 }
 
-/* ---- life --------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 QueueStatus q_pipe_pool_create(PipePool **out)
 {
@@ -125,8 +124,7 @@ void q_pipe_pool_destroy(PipePool *pool)
 	gq__free(pool, sizeof(*pool));
 }
 
-/* ---- the two sides -----------------------------------------------------------------------------
- */
+/* ---- the two sides --------------------------------------------------------------------------- */
 
 /* Under the lock. */
 static QueueStatus add(PipePool *pool, const char *name, const PipeConfig *cfg, Pipe **out)

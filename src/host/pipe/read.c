@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* The reader goes on at `position`; a writer that waits for room may go on. */
 static void move_to(PipeReader *r, uint64_t position)
@@ -84,8 +83,7 @@ static enum gq_pipe_sight read_until(PipeReader *r, struct reading *a, uint32_t 
 	return found;
 }
 
-/* ---- what it says ------------------------------------------------------------------------------
- */
+/* ---- what it says ---------------------------------------------------------------------------- */
 
 /* Of the writer; the number of set_error() only while that stands. */
 static int writers_error(const PipeReader *r)
@@ -146,8 +144,7 @@ static QueueStatus explain(PipeReader *r, const struct reading *a, enum gq_pipe_
 	}
 }
 
-/* ---- the calls ---------------------------------------------------------------------------------
- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 QueueStatus q_pipe_read(PipeReader *r, void *buf, size_t cap, size_t *out_len, uint32_t timeout_ms)
 {

@@ -12,8 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- in the writer's process -------------------------------------------------------------------
- */
+/* ---- in the writer's process ----------------------------------------------------------------- */
 
 static PipeReader *make(const struct gq_pipe_source *source)
 {
@@ -94,8 +93,7 @@ void q_pipe_reader_close(PipeReader *r)
 	gq__free(r, sizeof(*r));
 }
 
-/* ---- for other processes -----------------------------------------------------------------------
- */
+/* ---- for other processes --------------------------------------------------------------------- */
 
 QueueStatus q_pipe_attach(int fd, PipeReader **out)
 {

@@ -61,8 +61,7 @@ void gq__pipe_unmap(const struct gq_pipe_source *s)
 	munmap(s->head, (size_t)s->mapped);
 }
 
-/* ---- private -----------------------------------------------------------------------------------
- */
+/* ---- private --------------------------------------------------------------------------------- */
 
 QueueStatus gq__pipe_map_private(struct gq_pipe_source *s, uint64_t capacity, uint32_t policy)
 {
@@ -77,8 +76,7 @@ QueueStatus gq__pipe_map_private(struct gq_pipe_source *s, uint64_t capacity, ui
 	return Q_OK;
 }
 
-/* ---- a memfd -----------------------------------------------------------------------------------
- */
+/* ---- a memfd --------------------------------------------------------------------------------- */
 
 static int open_memfd(void)
 {
@@ -209,8 +207,7 @@ QueueStatus gq__pipe_move_to_memfd(Pipe *p)
 	return Q_OK;
 }
 
-/* ---- another process's --------------------------------------------------------------------------
- */
+/* ---- another process's ----------------------------------------------------------------------- */
 
 /* That no page can go away, and that reading one that nobody has written does no harm. */
 static QueueStatus check_file(int fd, struct stat *out)

@@ -26,8 +26,7 @@ struct writing {
 	size_t written;
 };
 
-/* ---- room --------------------------------------------------------------------------------------
- */
+/* ---- room ------------------------------------------------------------------------------------ */
 
 /* Forget what all readers have read, as far as `wanted` bytes need the room. */
 static void forget_read(Pipe *p, uint64_t end, uint64_t wanted)
@@ -89,8 +88,7 @@ static bool allocate(Pipe *p, uint64_t end)
 	return true;
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------
- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
@@ -164,8 +162,7 @@ static QueueStatus write_some(Pipe *p, struct writing *w)
 	}
 }
 
-/* ---- the calls ---------------------------------------------------------------------------------
- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 static QueueStatus write_until(Pipe *p, struct writing *w, uint64_t deadline_ns)
 {

@@ -15,8 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- short calls -------------------------------------------------------------------------------
- */
+/* ---- short calls ----------------------------------------------------------------------------- */
 
 static Pipe *make(uint64_t max_bytes, uint32_t policy)
 {
@@ -127,8 +126,7 @@ static void await_sleepers(Pipe *p, uint32_t n)
 	}
 }
 
-/* ---- the stream --------------------------------------------------------------------------------
- */
+/* ---- the stream ------------------------------------------------------------------------------ */
 
 static void every_reader_sees_the_whole_stream_whenever_it_joins(void **state)
 {
@@ -284,8 +282,7 @@ static void a_wrong_call_is_refused_by_name_and_changes_nothing(void **state)
 	q_pipe_destroy(NULL);
 }
 
-/* ---- ends and errors ----------------------------------------------------------------------------
- */
+/* ---- ends and errors ------------------------------------------------------------------------- */
 
 static void an_empty_write_succeeds_and_wakes_nobody(void **state)
 {
@@ -496,8 +493,7 @@ static void a_write_is_broken_once_there_were_readers_and_all_have_gone(void **s
 	}
 }
 
-/* ---- waiting -----------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static void a_waiting_reader_wakes_for_bytes_an_error_its_own_error_and_the_end(void **state)
 {
@@ -680,8 +676,7 @@ static void the_bytes_of_one_write_stand_together(void **state)
 	}
 }
 
-/* ---- the descriptor ----------------------------------------------------------------------------
- */
+/* ---- the descriptor -------------------------------------------------------------------------- */
 
 static bool readable(int fd, int timeout_ms)
 {
@@ -737,8 +732,7 @@ static void the_descriptor_is_readable_while_a_read_would_find_something(void **
 	q_pipe_destroy(p);
 }
 
-/* ---- resources ---------------------------------------------------------------------------------
- */
+/* ---- resources ------------------------------------------------------------------------------- */
 
 static void nothing_is_left_behind_whatever_fails(void **state)
 {

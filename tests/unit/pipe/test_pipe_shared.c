@@ -17,8 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- short calls -------------------------------------------------------------------------------
- */
+/* ---- short calls ----------------------------------------------------------------------------- */
 
 static Pipe *make(uint64_t max_bytes, uint32_t policy)
 {
@@ -105,8 +104,7 @@ static void expect_dead(PipeReader *r)
 	assert_status(read_status(r, 0), Q_ERR_FAILED); /* it stays so */
 }
 
-/* ---- what they see ------------------------------------------------------------------------------
- */
+/* ---- what they see --------------------------------------------------------------------------- */
 
 static void a_child_sees_the_whole_stream_whenever_it_joins_and_whenever_it_was_shared(void **state)
 {
@@ -321,8 +319,7 @@ static void an_attached_readers_descriptor_is_level_triggered_too(void **state)
 	q_pipe_destroy(p);
 }
 
-/* ---- what a reader cannot do --------------------------------------------------------------------
- */
+/* ---- what a reader cannot do ----------------------------------------------------------------- */
 
 static void try_to_harm(int fd, size_t bytes)
 {
