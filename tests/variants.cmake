@@ -20,6 +20,7 @@ set(gpuq_test_variants
 	"unit.descriptor_queue  standin copy gpu"
 	"unit.faults            standin gpu"
 	"unit.flag"
+	"unit.hooks             standin"
 	"unit.notify"
 	"unit.nvrtc             standin gpu"
 	"unit.peer"

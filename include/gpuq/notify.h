@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * notify.h - telling waiting threads that something has happened, without ever waiting for them.
- * The guide is docs/guide/notify.md.
+ * notify.h - telling waiting threads that something has happened, without ever waiting for them;
+ * and a queue's completions as events. The guide is docs/guide/notify.md.
  */
 #ifndef GPUQ_NOTIFY_H
 #define GPUQ_NOTIFY_H
@@ -29,13 +29,16 @@ extern "C" {
  *            it first, and the place that it had as a waiter is free.
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
- *            or changes what a signal does or the caller's mask.
+ *            or changes what a signal does or the caller's mask; only q_subscribe() and
+ *            q_on_completion() start threads, which block signals as the queue's do.
  * Lives      A handle is valid from q_notify_register() until q_notify_unregister(). After that
  *            every call on it gives Q_ERR_STALE, for ever: no later handle has the same value.
  * Limits     max_handles, max_waiters, max_subscribers and max_bytes bound what clients can make
  *            the queue hold. A call that would go beyond gives Q_ERR_LIMIT, changes nothing, and
  *            q_last_error() names the limit.
- * Errors     Every call may return Q_ERR_INVALID_ARG (the queue or subscription is NULL, the handle
+ * Errors     The calls on a GpuQueue (q_subscribe(), q_on_completion(), q_remove_hook()) may return
+ *            what gpuq.h says of every such call. Of the others,
+ *            every call may return Q_ERR_INVALID_ARG (the queue or subscription is NULL, the handle
  *            is 0) and Q_ERR_UNSUPPORTED (it belongs to the process that forked this one); every
  *            call that takes a handle Q_ERR_STALE. They are not repeated below.
  */
@@ -269,6 +272,96 @@ Q_API QueueStatus q_notify_stats(NotifyQueue *nq, NotifyStats *out);
  */
 Q_API QueueStatus q_notify_snapshot(NotifyQueue *nq, NotifyHandleInfo *out, size_t max_count,
 				    size_t *out_count);
+
+/* ---- completions of a queue ------------------------------------------------------------------ */
+
+#define Q_MAX_COMPLETION_SUBSCRIPTIONS 256u /* of one queue */
+#define Q_MAX_HOOKS                    64u  /* of one queue */
+
+/* CompletionFilter.flags */
+#define Q_FILTER_TAGS UINT32_C(1) /* tag_min and tag_max hold */
+/* Bits of CompletionFilter.priorities and .statuses. Q_PRIORITY_DEFAULT means normal. */
+#define Q_FILTER_PRIORITY(priority) (UINT32_C(1) << (priority))
+#define Q_FILTER_STATUS(status)     (UINT32_C(1) << -(status))
+
+/* Which completions: those that meet all three conditions. All zero: every one. */
+typedef struct CompletionFilter {
+	uint64_t tag_min; /* with Q_FILTER_TAGS: the lowest tag, and ... */
+	uint64_t tag_max; /* ... the highest */
+	uint32_t flags;
+	uint32_t priorities; /* Q_FILTER_PRIORITY(...) | ...; 0: every priority */
+	uint32_t statuses;   /* Q_FILTER_STATUS(...) | ..., of Q_OK, Q_ERR_FAILED, Q_ERR_EXPIRED and
+			      * Q_ERR_CANCELLED; 0: every status */
+	uint32_t reserved0;
+	uint64_t reserved[4]; /* zero */
+} CompletionFilter;
+
+GPUQ_STATIC_ASSERT(sizeof(CompletionFilter) == 64, "CompletionFilter is frozen");
+
+/**
+ * Subscribe to the completions of a queue: each is an event, whose arg is the message's id.
+ *
+ * It says that a message has finished, and changes nothing: it is polled, waited for and taken as
+ * ever, by whoever does so, and may have been taken when the event is received. Discarded messages
+ * make no event. The first subscription, or hook, of a queue starts a thread that takes notice of
+ * completions.
+ *
+ * When the queue has stopped and all that was accepted has finished, when its device has failed, or
+ * when it is shut down, the subscription gives what it holds, then Q_ERR_SHUTDOWN. It may outlive
+ * the queue, and is always to be ended by q_notify_unsubscribe().
+ *
+ * @param filter    NULL: every completion
+ * @param capacity  events held; 1 to 65536; 0: 64
+ * @param policy    what happens to an event that finds no room
+ * @param out       for q_notify_recv(), q_notify_fd() and q_notify_unsubscribe(). An event's handle
+ *                  is the subscription's own; its sequence counts the completions that passed the
+ *                  filter
+ * @return Q_OK; Q_ERR_INVALID_ARG (out is NULL; a field of the filter; capacity; policy);
+ *         Q_ERR_SHUTDOWN (nothing completes any more); Q_ERR_LIMIT (256 subscriptions, or no thread
+ *         is to be had); Q_ERR_NO_MEMORY
+ */
+Q_API QueueStatus q_subscribe(GpuQueue *q, const CompletionFilter *filter, uint32_t capacity,
+			      NotifyPolicy policy, NotifySubscription **out);
+
+/**
+ * Have a function called for each completion of a queue, from now on, in their order.
+ *
+ * All hooks of a queue run on one thread of its own, never on a consumer's, and one at a time. So a
+ * slow hook holds up other hooks, and nothing else: no consumer, no subscription, no other call. A
+ * call that takes 100 ms or longer is named in the log with its time. Behind a slow hook
+ * completions wait, four times as many as the queue's capacity, but at least 4096 and at most
+ * 65536; beyond that hooks miss some, and the log says how many. A hook that must not miss any
+ * polls instead.
+ *
+ * The Completion is the hook's for the call. Its result stays until the message is taken or
+ * released, which the hook may do itself; with takers beside it the result may be gone.
+ *
+ * The hook may make every call on the queue but q_shutdown(), which does nothing there, and should
+ * not wait for other completions. It runs with cancellation off, and must return.
+ *
+ * @param filter    NULL: every completion
+ * @param fn        called with the completion and `user`
+ * @param out_hook  the hook's number, never 0, for q_remove_hook(); NULL: not wanted
+ * @return Q_OK; Q_ERR_INVALID_ARG (fn is NULL; a field of the filter); Q_ERR_SHUTDOWN (nothing
+ *         completes any more); Q_ERR_LIMIT (64 hooks, or no thread is to be had); Q_ERR_NO_MEMORY
+ * Lifetime: until q_remove_hook(). q_shutdown() calls it for all completions there are, and waits
+ *           until it has returned.
+ */
+Q_API QueueStatus q_on_completion(GpuQueue *q, const CompletionFilter *filter,
+				  void (*fn)(const Completion *completion, void *user), void *user,
+				  uint64_t *out_hook);
+
+/**
+ * Remove a hook: it is not called any more, and when the call returns it is not running, so that
+ * `user` may be freed. From within the hook itself the call does not wait.
+ *
+ * It works also after a failure of the device.
+ *
+ * @param hook  from q_on_completion()
+ * @return Q_OK; Q_ERR_NOT_FOUND (there is no such hook)
+ * Blocking: until the hook returns, if it is running on its thread.
+ */
+Q_API QueueStatus q_remove_hook(GpuQueue *q, uint64_t hook);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
  * end. */
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/base/sys.h"
 #include "host/notify/subscription.h"
 
 #include <inttypes.h>
@@ -259,6 +260,7 @@ void q_notify_unsubscribe(NotifySubscription *sub)
 
 	if (sub == NULL || sub->nq->generation != gq__generation)
 		return;
+	GQ_NO_CANCEL();
 	nq = sub->nq;
 	p = sub->place;
 	pthread_mutex_lock(&nq->lock);
@@ -274,6 +276,9 @@ void q_notify_unsubscribe(NotifySubscription *sub)
 	/* A post that found the descriptor to be written is about to have done it. [signal.read] */
 	for (uint32_t step = 0; gq_load_acquire_u64(&sub->signalling) != 0; step++)
 		gq__await_step(step);
+	/* Not as a system call of our own: ThreadSanitizer must know of it. */
+	if (sub->fd >= 0)
+		close(sub->fd);
 	gq__notify_free(sub);
 	drop_ref(nq);
 }

@@ -3,7 +3,6 @@
 #include "host/notify/subscription.h"
 
 #include "host/base/memory.h"
-#include "host/base/sys.h"
 #include "host/notify/state.h"
 
 #include <inttypes.h>
@@ -168,8 +167,6 @@ uint64_t gq__notify_bytes_of(const NotifySubscription *sub)
 
 void gq__notify_free(NotifySubscription *sub)
 {
-	if (sub->fd >= 0)
-		gq_sys_close(sub->fd);
 	pthread_mutex_destroy(&sub->lock);
 	gq__free(sub->entries, entry_bytes(sub));
 	gq__free(sub, sizeof(*sub));

@@ -5,6 +5,7 @@
 
 #include "host/queue/state.h"
 
+/* How a message with this outcome has ended, in the words of the interface. */
 static inline QueueStatus gq_status_of(uint32_t outcome)
 {
 	if (__builtin_expect(outcome <= GQ_OUTCOME_MAX_LEN, 1))

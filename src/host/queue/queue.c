@@ -6,6 +6,8 @@
 #include "host/base/sys.h"
 #include "host/queue/config.h"
 #include "host/queue/fd.h"
+#include "host/queue/hooks.h"
+#include "host/queue/teller.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -173,6 +175,10 @@ void q_shutdown(GpuQueue *q)
 	if (q == NULL || q->made_in != gq__generation)
 		return;
 	GQ_NO_CANCEL();
+	if (gq__is_hook_thread(q)) {
+		gq__log(Q_LOG_ERROR, "q_shutdown: called by a hook of this queue; nothing is done");
+		return;
+	}
 	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_SHUTDOWN, q->cfg.shutdown_timeout_ms);
 	gq__error_keep(&before);
 	abandon = q_stop(q, q->cfg.shutdown_timeout_ms) != Q_OK && !gq_failed(q);
@@ -185,6 +191,7 @@ void q_shutdown(GpuQueue *q)
 	}
 	gq__stop_fd(q);
 	gq__reap_all(q); /* from here on the bound regions are not touched */
+	gq__stop_telling(q);
 	if (q->trace != NULL)
 		gq__trace_at_shutdown(q);
 	q->device->join(q, abandon);

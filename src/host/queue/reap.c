@@ -7,6 +7,7 @@
 #include "host/base/memory.h"
 #include "host/queue/finished.h"
 #include "host/queue/outcome.h"
+#include "host/queue/tell.h"
 #include "host/queue/wake.h"
 #include "host/region/region.h"
 #include "host/trace/trace.h"
@@ -76,6 +77,21 @@ static uint64_t leave_queued(GpuQueue *q, uint32_t index, enum gq_phase phase)
 	return id;
 }
 
+/* The same of a message that is not discarded: subscriptions and hooks are told. */
+static uint64_t end_queued(GpuQueue *q, uint32_t index, enum gq_phase phase)
+{
+	const uint32_t outcome = (uint32_t)gq_load_relaxed_u64(&q->host_slots[index].outcome);
+	struct gq_telling telling;
+	uint64_t id;
+
+	if (__builtin_expect(q->teller == NULL, 1))
+		return leave_queued(q, index, phase);
+	telling = gq__tell_begin(q, index, outcome);
+	id = leave_queued(q, index, phase);
+	gq__tell(q, &telling); /* now, so that whoever is told finds the message finished */
+	return id;
+}
+
 /* Under the reap lock: to the end of the finished list, for whoever polls next. */
 static void finish_listed(GpuQueue *q, uint32_t index)
 {
@@ -83,7 +99,7 @@ static void finish_listed(GpuQueue *q, uint32_t index)
 
 	gq_first_unpolled(q, &few); /* a list that nobody polls stays short */
 	gq_list(q, index);
-	leave_queued(q, index, GQ_DONE);
+	end_queued(q, index, GQ_DONE);
 }
 
 /* Completions that are decoded, then finished, in one go; and the slots of those to discard. */
@@ -343,7 +359,7 @@ static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
 			else if (h->full || !fits(h, outcome))
 				finish_listed(q, slot);
 			else
-				hand_out(q, h, leave_queued(q, slot, phase), outcome);
+				hand_out(q, h, end_queued(q, slot, phase), outcome);
 		}
 		end_pass(q, &p);
 	} while (p.n == most && most != 0 && !h->full && h->n < h->max);

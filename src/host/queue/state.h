@@ -86,6 +86,7 @@ struct gq_reaped {
 };
 
 struct gq_trace;
+struct gq_teller;
 
 struct GpuQueue {
 	/* ---- constant after q_init() ---- */
@@ -146,6 +147,8 @@ struct GpuQueue {
 	 * torn_since_ns 0: it had. */
 	uint64_t torn_pos, torn_since_ns;
 	bool given_up; /* gq__fail_all() has ended all messages */
+	/* Subscriptions and hooks; NULL: none yet. Also written under control_lock. */
+	struct gq_teller *teller;
 
 	/* ---- descriptor: q_completion_fd() and its thread (fd.c) ---- */
 

@@ -368,6 +368,27 @@ static void notifications(struct world *w)
 	q_notify_destroy(nq);
 }
 
+static void see_nothing(const Completion *completion, void *user)
+{
+	(void)completion;
+	(void)user;
+}
+
+static void being_told(struct world *w)
+{
+	NotifySubscription *sub;
+	NotifyEvent event;
+	uint64_t hook, id;
+
+	must(q_subscribe(w->q, NULL, 0, Q_NOTIFY_CLOSE, &sub) == Q_OK);
+	must(q_on_completion(w->q, NULL, see_nothing, NULL, &hook) == Q_OK);
+	must(q_enqueue(w->q, "x", 1, &id, LONG_MS) == Q_OK);
+	must(q_notify_recv(sub, &event, LONG_MS) == Q_OK && (uint64_t)event.arg == id);
+	must(q_release(w->q, id) == Q_OK);
+	must(q_remove_hook(w->q, hook) == Q_OK);
+	q_notify_unsubscribe(sub);
+}
+
 static void words(struct world *w)
 {
 	static const QProcessorImage image = { .magic = Q_PROCESSOR_MAGIC, .name = "none" };
@@ -465,6 +486,7 @@ static const struct {
 	  " q_notify_create q_notify_destroy q_notify_register q_notify_unregister q_notify_observe"
 	  " q_notify_wait q_notify_post q_notify_subscribe q_notify_unsubscribe q_notify_recv"
 	  " q_notify_fd q_notify_stats q_notify_snapshot " },
+	{ being_told, "being told", " q_subscribe q_on_completion q_remove_hook " },
 	{ words, "words",
 	  " q_last_error q_version q_status_string q_set_log q_register_processor"
 	  " q_unregister_processor " },
