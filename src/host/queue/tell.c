@@ -3,7 +3,6 @@
 #include "host/queue/tell.h"
 
 #include "host/queue/outcome.h"
-
 #include "host/queue/reap.h"
 
 static bool passes(const CompletionFilter *f, const Completion *c, uint32_t priority)
