@@ -167,6 +167,14 @@ enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2, Q_TRANS
 #define Q_TRACE (UINT64_C(1) << 0)
 
 /*
+ * One thread alone enqueues: the first that makes a call which does. Its messages are then
+ * published by plain stores, which is cheaper, most of all in batches. The calls of other threads
+ * that would enqueue, reserve or commit are refused with Q_ERR_POLICY; all other calls are any
+ * thread's, as ever. A producer cannot be followed by another one while the queue lives.
+ */
+#define Q_ONE_PRODUCER (UINT64_C(1) << 1)
+
+/*
  * `capacity` and `slot_bytes` are required; in every other field zero means the default. The
  * struct is copied by q_init(); the strings and buffers it points to are copied too.
  */
@@ -181,7 +189,7 @@ typedef struct QueueConfig {
 	uint32_t reserve_sms;  /* CUDA: multiprocessors left to others; 0 on the CPU device */
 	uint32_t idle_park_ms; /* idle time before consumers sleep; UINT32_MAX: never */
 	uint32_t shutdown_timeout_ms; /* q_shutdown()'s wait; 0: 5000; UINT32_MAX: for ever */
-	uint64_t flags;               /* Q_TRACE */
+	uint64_t flags;               /* Q_TRACE, Q_ONE_PRODUCER */
 	const char *processor;      /* name, or path: see q_init(); NULL: the one that is linked */
 	const void *processor_data; /* what the processor reads as in.user; copied */
 	size_t processor_data_bytes;

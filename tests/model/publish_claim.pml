@@ -11,6 +11,13 @@
  * Holds: every message runs exactly once, with its own content; with one consumer each producer's
  * messages run in order; neither ring overflows; everything published is finished.
  *
+ * ALONE: the only producer publishes by plain stores (gq_publish_alone()). With a second producer that
+ * must fail.
+ *
+ * LAZY: a consumer puts completions from where its last one went, and raises the tail when it comes to
+ * an even position (gq_complete_next()). Holds, too: the tail is less than a lap behind.
+ *
+ *   BREAK_LAZY_TAIL    (LAZY) it never raises the tail for its own
  *   BREAK_PLAIN_HEAD   the cursor is stored, not swapped: one message, two consumers
  *   BREAK_TICKET       consumers take positions by fetch-add and wait there: one that dozes lets
  *                      its entry be overwritten
@@ -53,9 +60,24 @@ byte finished, published, stalled;
 	:: else -> break \
 	od
 
-/* A macro: Spin does not pass arrays to inlines. */
+#ifdef BREAK_LAZY_TAIL
+#define IS_RAISED(p) false
+#else
+#define IS_RAISED(p) ((p) % 2 == 0)
+#endif
+#ifdef LAZY
+#define LESS_THAN_A_LAP(a, b) BEHIND(a, POS((b) + CAP))
+#else
+#define LESS_THAN_A_LAP(a, b) true
+#endif
+
+/* Macros: Spin does not pass arrays to inlines. */
 #define PUT(ring, ring_tail, ring_head, v) \
 	p = ring_tail; \
+	PUT_FROM(ring, ring_tail, ring_head, v); \
+	RAISE_TAIL(ring_tail)
+
+#define PUT_FROM(ring, ring_tail, ring_head, v) \
 	do \
 	:: true -> \
 		old = ring[IDX(p)]; \
@@ -69,6 +91,7 @@ byte finished, published, stalled;
 					if \
 					:: cas -> \
 						assert(BEHIND(p - CAP, ring_head)); \
+						assert(LESS_THAN_A_LAP(p, ring_tail)); \
 						ring[IDX(p)] = WORD(p, v); \
 						p = POS(p + 1) \
 					:: else \
@@ -81,8 +104,7 @@ byte finished, published, stalled;
 			:: else -> p = ring_tail \
 			fi \
 		fi \
-	od; \
-	RAISE_TAIL(ring_tail)
+	od
 
 inline pool_pop()
 {
@@ -101,6 +123,20 @@ inline pool_pop()
 	}
 }
 
+#ifdef ALONE
+#define PUBLISH(v) \
+	p = ready_tail; \
+	d_step { \
+		assert(TAG(ready[IDX(p)]) == TAG_OF(p - CAP)); \
+		assert(BEHIND(p - CAP, ready_head)); \
+		ready[IDX(p)] = WORD(p, v) \
+	}; \
+	p = POS(p + 1); \
+	ready_tail = p
+#else
+#define PUBLISH(v) PUT(ready, ready_tail, ready_head, v)
+#endif
+
 proctype producer(byte me)
 {
 	byte p, t, round, slot;
@@ -117,11 +153,11 @@ proctype producer(byte me)
 		fi;
 #endif
 #ifdef BREAK_FILL_LATE
-		PUT(ready, ready_tail, ready_head, slot);
+		PUBLISH(slot);
 		slot_msg[slot] = me * ROUNDS + round + 1;
 #else
 		slot_msg[slot] = me * ROUNDS + round + 1;
-		PUT(ready, ready_tail, ready_head, slot);
+		PUBLISH(slot);
 #endif
 		published++;
 		round++
@@ -152,6 +188,9 @@ proctype consumer()
 	byte p, t, m, slot;
 	int old;
 	bool cas;
+#ifdef LAZY
+	byte last_put = START;
+#endif
 
 end:
 	do
@@ -189,7 +228,17 @@ end_ticket:
 #ifdef BREAK_EARLY_FREE
 		d_step { slot_msg[slot] = 0; free[slot] = true; }
 #endif
+#ifdef LAZY
+		p = last_put;
+		PUT_FROM(done, done_tail, done_head, slot);
+		last_put = p;
+		if
+		:: IS_RAISED(p) -> RAISE_TAIL(done_tail)
+		:: else
+		fi
+#else
 		PUT(done, done_tail, done_head, slot)
+#endif
 	od
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu_device.c - the CPU device: consumers are threads, messages are read where they lie. */
+#include "device/cpu/next.h"
 #include "device/device.h"
+#include "device/protocol/batch.h"
 
 #include "host/base/sys.h"
 #include "host/base/thread.h"
@@ -11,22 +13,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-
-/* A consumer: a thread. */
-struct gq_consumer {
-	/* the control word that it last stood still for ([ack.write], [ack.read]) */
-	GQ_ALIGNED(GQ_LINE) uint64_t ack;
-	GpuQueue *q;
-	pthread_t thread;
-	struct gq_ageing ageing;
-	uint32_t index;
-};
-
-/* All of the queue's, q->cfg.consumers; NULL until start() has made them. */
-static struct gq_consumer *consumers_of(const GpuQueue *q)
-{
-	return q->device_state;
-}
 
 /* One CPU is left to the producers. */
 static uint32_t default_consumers(void)
@@ -119,7 +105,7 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 	}
 	if (traced)
 		gq_note_times(ch, index, claimed_ns, gq__now_ns(), c->index);
-	gq__completed(c->q, index, outcome);
+	gq__completed(c->q, &c->done_pos, index, outcome);
 }
 
 /* Acknowledge the control word, then stand still until it changes. */
@@ -138,6 +124,15 @@ static void stand_still(struct gq_consumer *c, uint64_t control)
 	gq__wait_end(&wait);
 }
 
+/* It is told to leave: the queue is settled, and nothing is held, or a stop has given up. */
+static void cancel_held(struct gq_consumer *c)
+{
+	uint32_t slot;
+
+	while ((slot = gq_hand_take(&c->hand)) != GQ_NONE)
+		run(c, slot, gq_load_seq_cst_u64(&c->q->control)); /* [control.read] */
+}
+
 static void name_of(uint32_t index, char (*name)[16])
 {
 	snprintf(*name, sizeof(*name), "gpuq-cpu-%u", (unsigned)(uint16_t)index);
@@ -148,6 +143,7 @@ static void *consume(void *arg)
 	struct gq_consumer *c = arg;
 	GpuQueue *q = c->q;
 	struct gq_wait idle;
+	bool busy = false;
 	char name[16];
 
 	GQ_NO_CANCEL(); /* the processor is the application's code */
@@ -158,16 +154,23 @@ static void *consume(void *arg)
 		uint64_t control = gq_load_acquire_u64(&q->control); /* [control.read] */
 		uint32_t slot;
 
-		if ((control & GQ_CONTROL_LEAVE) != 0)
+		if ((control & GQ_CONTROL_LEAVE) != 0) {
+			cancel_held(c);
 			break;
+		}
 		if ((control & GQ_CONTROL_PAUSE) != 0) {
 			gq__wait_end(&idle);
 			stand_still(c, control);
 			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 			continue;
 		}
-		slot = gq_claim(&q->ch, &c->ageing);
+		slot = gq__cpu_next(c, idle.registered); /* registered: [sleep.look] */
+		if (slot == GQ_NONE && busy) {
+			gq_complete_rest(&q->ch, c->done_pos);
+			busy = false;
+		}
 		if (slot != GQ_NONE) {
+			busy = true;
 			gq__wait_end(&idle);
 			/* Read it again: a stop may have given up since, and a message that is
 			 * claimed after that must not start. */
@@ -187,12 +190,25 @@ static void *consume(void *arg)
 	return NULL;
 }
 
+/* As gq__cancel_unstarted(), and what a consumer holds that may never come back to it. The control
+ * word says CANCEL already, so what is taken from a hand after this look is not started either. */
+static void cancel_unstarted(GpuQueue *q)
+{
+	uint64_t pos = gq_load_acquire_u64(q->ch.done.tail); /* [tail.read] */
+	uint32_t slot;
+
+	gq__cancel_unstarted(q);
+	while ((slot = gq__cpu_take_held(q)) != GQ_NONE) /* [sleep.look] */
+		gq__cancel_one(q, &pos, slot);
+	gq_complete_rest(&q->ch, pos);
+}
+
 static void stop_started(GpuQueue *q, uint32_t started)
 {
 	gq_exchange_seq_cst_u64(&q->control, GQ_CONTROL_LEAVE); /* [control.write] */
 	gq_event_broadcast(&q->work);
 	for (uint32_t i = 0; i < started; i++)
-		pthread_join(consumers_of(q)[i].thread, NULL);
+		pthread_join(gq_consumers_of(q)[i].thread, NULL);
 }
 
 static bool start(GpuQueue *q)
@@ -201,12 +217,13 @@ static bool start(GpuQueue *q)
 	if (q->device_state == NULL)
 		return false;
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
-		struct gq_consumer *c = &consumers_of(q)[i];
+		struct gq_consumer *c = &gq_consumers_of(q)[i];
 		char name[16];
 		int rc;
 
 		c->q = q;
 		c->index = i;
+		c->done_pos = q->start_pos;
 		name_of(i, &name);
 		gq_fetch_add_seq_cst_u64(&q->refs, 1);
 		gq_fetch_add_seq_cst_u64(&q->live_consumers, 1);
@@ -229,9 +246,9 @@ static void join(GpuQueue *q, bool abandon)
 {
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
 		if (abandon)
-			pthread_detach(consumers_of(q)[i].thread);
+			pthread_detach(gq_consumers_of(q)[i].thread);
 		else
-			pthread_join(consumers_of(q)[i].thread, NULL);
+			pthread_join(gq_consumers_of(q)[i].thread, NULL);
 	}
 }
 
@@ -239,7 +256,7 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 {
 	/* [ack.read], [sleep.look] */
 	for (uint32_t i = 0; i < q->cfg.consumers; i++)
-		if (gq_load_seq_cst_u64(&consumers_of(q)[i].ack) != control)
+		if (gq_load_seq_cst_u64(&gq_consumers_of(q)[i].ack) != control)
 			return false;
 	return true;
 }
@@ -276,7 +293,7 @@ const struct gq_device gq__cpu_device = {
 	.join = join,
 	.acknowledged = acknowledged,
 	.left = left,
-	.cancel_unstarted = gq__cancel_unstarted,
+	.cancel_unstarted = cancel_unstarted,
 	.bind = bind_nothing,
 	.binds_at_once = true,
 	.locate = locate,

@@ -6,6 +6,35 @@
 #include "device/protocol/claim.h"
 #include "device/protocol/complete.h"
 
+/* ---- complete -------------------------------------------------------------------------------- */
+
+/* A consumer raises the tail of completions when it comes to a multiple of this, or always on a
+ * ring that has not twice as many entries. */
+#define GQ_LAZY_TAIL 8u
+
+/*
+ * gq_complete() by a consumer that goes on from where its last completion went, `*pos`, so it need
+ * not load the tail, and raises it for several at once. The tail stays less than a lap behind: it
+ * is raised past every entry of another that *pos goes past, and by GQ_LAZY_TAIL of the caller's.
+ * If *pos itself has been lapped, the put begins at the tail.
+ */
+GQ_FN void gq_complete_next(const struct gq_channel *ch, uint64_t *pos, uint32_t slot,
+			    uint32_t outcome)
+{
+	const struct gq_word_ring *r = &ch->done;
+
+	gq_word_ring_put(r, pos, gq_done_value(ch, slot, outcome)); /* [message.complete] */
+	GQ_WINDOW();
+	if (*pos % GQ_LAZY_TAIL == 0 || gq_word_ring_size(r) < 2 * GQ_LAZY_TAIL)
+		gq_word_ring_raise_tail(r, *pos);
+}
+
+/* A consumer that has nothing to do for now leaves no tail behind. */
+GQ_FN void gq_complete_rest(const struct gq_channel *ch, uint64_t pos)
+{
+	gq_word_ring_raise_tail(&ch->done, pos);
+}
+
 /* ---- reap ------------------------------------------------------------------------------------ */
 
 /* A completion that has been taken off the ring, and whose message is not yet marked finished. */
@@ -28,6 +57,36 @@ GQ_FN uint32_t gq_reap_many(const struct gq_channel *ch, struct gq_arrived *arri
 	if (n != 0)
 		gq_store_relaxed_u64(ch->done.head, pos + n);
 	return n;
+}
+
+/* ---- publish --------------------------------------------------------------------------------- */
+
+/*
+ * gq_publish() by the only thread that publishes on this queue: no other writes the class's entries
+ * or its tail, so nothing is swapped. Not with hints.
+ *
+ * The last entry is a sequentially consistent store because [wake.look] follows; those before it
+ * are seen by whoever sees it. The entry of a lap ago is free, as a slot is in one place at a time.
+ */
+GQ_FN void gq_publish_alone(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
+			    uint32_t n)
+{
+	const struct gq_word_ring *r = &ch->ready[priority];
+	const uint64_t pos = gq_load_relaxed_u64(r->tail);
+
+	for (uint32_t i = 0; i < n; i++) {
+		const uint64_t word = gq_word_ring_tag(r, pos + i) | (ids[i] & r->value_mask);
+
+		GQ_WINDOW();
+		/* [message.publish] release: publishes the slot, to [message.claim]. */
+		if (i + 1 < n)
+			gq_store_release_u64(gq_word_ring_entry(r, pos + i), word);
+		else
+			gq_store_seq_cst_u64(gq_word_ring_entry(r, pos + i), word);
+	}
+	GQ_WINDOW();
+	/* [tail.raise] release: pairs with [tail.read]. */
+	gq_store_release_u64(r->tail, pos + n);
 }
 
 /* ---- return ---------------------------------------------------------------------------------- */

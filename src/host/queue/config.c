@@ -108,8 +108,8 @@ static bool check_ranges(const QueueConfig *cfg)
 		return refuse("bounded_messages", cfg->bounded_messages, "0 (off) to 1048576");
 	if (cfg->bounded_ms != 0 && cfg->bounded_messages == 0)
 		return refuse("bounded_ms", cfg->bounded_ms, "0 unless bounded_messages is set");
-	if ((cfg->flags & ~Q_TRACE) != 0)
-		return refuse("flags", cfg->flags, "0, Q_TRACE (1)");
+	if ((cfg->flags & ~(Q_TRACE | Q_ONE_PRODUCER)) != 0)
+		return refuse("flags", cfg->flags, "0, Q_TRACE (1), Q_ONE_PRODUCER (2)");
 	if (cfg->trace_records > Q_MAX_TRACE_RECORDS)
 		return refuse("trace_records", cfg->trace_records, "0 (262144) to 16777216");
 	if (cfg->trace_records != 0 && (cfg->flags & Q_TRACE) == 0)

@@ -5,8 +5,13 @@
 
 #include "host/queue/state.h"
 
-/* A claimed message has ended: complete it, and wake the threads that wait for that. */
-void gq__completed(GpuQueue *q, uint32_t slot, uint32_t outcome);
+/*
+ * A claimed message has ended: complete it, and wake the threads that wait for that.
+ * @param pos  where this thread's last completion went; the tail to begin with
+ */
+void gq__completed(GpuQueue *q, uint64_t *pos, uint32_t slot, uint32_t outcome);
+/* A claimed message is not to run: it ends CANCELLED. */
+void gq__cancel_one(GpuQueue *q, uint64_t *pos, uint32_t slot);
 /* The host as a consumer that runs nothing: every message not claimed yet ends CANCELLED. */
 void gq__cancel_unstarted(GpuQueue *q);
 /* A consumer has left for good. */

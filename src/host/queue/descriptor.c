@@ -131,7 +131,7 @@ QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *descripto
 	uint64_t deadline_ns = 0;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_RETURN_IF_REFUSED(gq_enter_to_produce(q));
 	if (descriptor == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "descriptor is NULL");
 	d = *descriptor;

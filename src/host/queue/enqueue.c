@@ -36,7 +36,7 @@ static __attribute__((noinline)) QueueStatus enqueue_watched(GpuQueue *q, const 
 QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
 		      uint32_t timeout_ms)
 {
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_RETURN_IF_REFUSED(gq_enter_to_produce(q));
 	if (__builtin_expect(q->watched != 0, 0))
 		return enqueue_watched(q, data, len, &gq__default_options, out_msg_id, timeout_ms);
 	return enqueue(q, data, len, &gq__default_options, out_msg_id, timeout_ms);
@@ -54,7 +54,7 @@ QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len, const Enqueu
 	const EnqueueOptions *o = options != NULL ? options : &gq__default_options;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_RETURN_IF_REFUSED(gq_enter_to_produce(q));
 	status = gq__check_options(o);
 	if (status != Q_OK)
 		return status;
@@ -137,7 +137,7 @@ QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t cou
 {
 	const EnqueueOptions *o = options != NULL ? options : &gq__default_options;
 	size_t accepted = 0;
-	QueueStatus status = gq_enter(q);
+	QueueStatus status = gq_enter_to_produce(q);
 
 	if (status == Q_OK)
 		status = check_and_enqueue_batch(q, items, count, o, out_msg_ids, &accepted,

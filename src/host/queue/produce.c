@@ -43,6 +43,17 @@ QueueStatus gq__check_options(const EnqueueOptions *o)
 	return Q_OK;
 }
 
+QueueStatus gq__check_producer(GpuQueue *q)
+{
+	const uint64_t self = (uint64_t)pthread_self();
+
+	/* Relaxed: a thread compares with itself, and whoever comes second is refused. */
+	if (gq_load_relaxed_u64(&q->producer) == self || gq_cas_seq_cst_u64(&q->producer, 0, self))
+		return Q_OK;
+	return gq__fail(Q_ERR_POLICY, "the queue was made with Q_ONE_PRODUCER, and another thread "
+				      "is its producer");
+}
+
 QueueStatus gq__closed_error(void)
 {
 	return gq__fail(Q_ERR_SHUTDOWN, "the queue is closed for new messages: it has been, or is "

@@ -10,10 +10,24 @@
 
 #include <string.h>
 
+#include "device/protocol/batch.h"
 #include "host/queue/handle.h"
 #include "host/wait/wait.h"
 
 /* ---- checks: all of them before anything changes --------------------------------------------- */
+
+/* Q_OK; Q_ERR_POLICY: with Q_ONE_PRODUCER, another thread is the producer. */
+QueueStatus gq__check_producer(GpuQueue *q);
+
+/* What a call that produces begins with. */
+static inline QueueStatus gq_enter_to_produce(GpuQueue *q)
+{
+	const QueueStatus status = gq_enter(q);
+
+	if (__builtin_expect(status == Q_OK && q->one_producer, 0))
+		return gq__check_producer(q);
+	return status;
+}
 
 /* The options that NULL means. */
 extern const EnqueueOptions gq__default_options;
@@ -125,8 +139,12 @@ static inline void gq_publish_filled(GpuQueue *q, uint32_t priority, const uint6
 		gq__trace_publish(q, ids, n);
 	if (q->device->hand_over != NULL)
 		q->device->hand_over(q, ids, n);
-	gq_publish(&q->ch, priority, ids, n); /* [message.publish] */
-	if (gq_event_armed(&q->work))         /* [wake.look] */
+	/* [message.publish] */
+	if (__builtin_expect(q->one_producer && q->ch.hints == NULL, 0))
+		gq_publish_alone(&q->ch, priority, ids, n);
+	else
+		gq_publish(&q->ch, priority, ids, n);
+	if (gq_event_armed(&q->work)) /* [wake.look] */
 		gq__wake_consumers(q, n);
 }
 

@@ -145,6 +145,7 @@ GpuQueue *gq__make_queue(const QueueConfig *cfg, gq_choose_device_fn *choose)
 	q->cfg = resolved;
 	q->copy_from = UINT64_MAX;
 	q->start_pos = gq__start_pos;
+	q->one_producer = (resolved.flags & Q_ONE_PRODUCER) != 0;
 	q->completion_fd = -1;
 	q->watched = (gq__nvtx_attached ? GQ_WATCHED_BY_TOOL : 0) |
 		     ((resolved.flags & Q_TRACE) != 0 ? GQ_WATCHED_BY_TRACE : 0);

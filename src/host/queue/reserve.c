@@ -14,7 +14,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	QueueStatus status;
 	uint32_t n;
 
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_RETURN_IF_REFUSED(gq_enter_to_produce(q));
 	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_RESERVE, len);
 	if (out_payload == NULL || out_msg_id == NULL)
 		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL; allowed: where to put it",
@@ -51,7 +51,7 @@ static QueueStatus no_reservation(uint64_t msg_id)
 
 QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 {
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_RETURN_IF_REFUSED(gq_enter_to_produce(q));
 	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_COMMIT, msg_id);
 	if (gq_phase_of(gq_look_up(q, msg_id)) == GQ_RESERVED &&
 	    gq_cas_seq_cst_u64(&gq_host_slot_of(q, msg_id)->state, gq_state(q, msg_id, GQ_RESERVED),

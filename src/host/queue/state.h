@@ -95,6 +95,7 @@ struct GpuQueue {
 	 * has failed, so that one load tells a call both. */
 	uint64_t generation;
 	uint32_t watched;       /* gq_watched; beside what every call reads */
+	bool one_producer;      /* Q_ONE_PRODUCER */
 	struct gq_trace *trace; /* NULL: none */
 	struct gq_channel ch;
 	struct gq_word_ring pool;
@@ -170,6 +171,10 @@ struct GpuQueue {
 	uint64_t refs;     /* the handle and every consumer; the last to drop one frees the queue */
 	char failure[400]; /* the device's last error; [failure.write], [failure.read] */
 	uint32_t failed;
+
+	/* ---- producer: with Q_ONE_PRODUCER the thread that enqueues; 0: none has yet ---- */
+
+	uint64_t producer;
 
 	/* ---- rare counts: relaxed additions by the call that meets the event ---- */
 
