@@ -79,6 +79,7 @@ void intake_ask(struct worker *w)
 		worker_refused(w, "XREADGROUP", NULL);
 		return;
 	}
+	w->called_back = false;
 	w->read_deadline_ms = now_ms() + block + WATCHDOG_MS;
 }
 
@@ -137,12 +138,13 @@ bool intake_stage(struct worker *w, const struct entry *e, uint32_t deliveries)
 
 void intake_hold(struct worker *w, redisReply *reply)
 {
-	if (w->batch.count > 0 && w->held_count < w->book.capacity)
+	if (w->batch.count > 0 && w->held_count < w->book.capacity) {
 		w->held[w->held_count++] = reply;
-	else if (w->batch.count == 0)
-		freeReplyObject(reply);
-	else /* as many replies as entries: the batch goes on first */
-		intake_enqueue(w), freeReplyObject(reply);
+		return;
+	}
+	if (w->batch.count > 0)
+		intake_enqueue(w); /* as many replies as entries: the batch goes on first */
+	freeReplyObject(reply);
 }
 
 static void take_entries(struct worker *w, redisReply *reply)

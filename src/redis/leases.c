@@ -232,12 +232,14 @@ void leases_reclaim(struct worker *w)
 	if (book_room(&w->book) == 0)
 		return;
 	count = list_pending(w, false, &next, page);
-	if (count <= 0)
+	if (count < 0)
 		return;
 	if (take_page(w, page, count, w->options->lease_ms) == count)
 		w->reclaim_from = next;
-	if (next.ms != 0 || next.seq != 0)
-		w->reclaim_at_ms = now_ms(); /* there are more */
+	if (poison_searching(w)) /* the page may have more of the kind that runs alone */
+		w->reclaim_from = (struct stream_id){ .ms = 0 };
+	if (next.ms != 0 || next.seq != 0 || poison_searching(w))
+		w->reclaim_at_ms = now_ms(); /* there are more, when this is done */
 }
 
 /* ---- keeping and giving back ----------------------------------------------------------------- */

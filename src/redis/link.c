@@ -6,6 +6,7 @@
 #include "entry.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -95,6 +96,8 @@ bool link_open(struct link *l, const struct address *a)
 		return lost(l, "no memory");
 	if (l->context->err != 0)
 		return lost(l, l->context->errstr);
+	/* a worker that starts itself anew must not keep a reader that nobody reads */
+	fcntl(l->context->fd, F_SETFD, FD_CLOEXEC);
 	if (redisSetTimeout(l->context, milliseconds(LINK_REPLY_MS)) != REDIS_OK)
 		return lost(l, "no limit of time can be set");
 	if (a->path[0] == '\0')

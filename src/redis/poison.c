@@ -2,6 +2,7 @@
 /* poison.c - the search for a message that kills the device, one group at a time. */
 #include "worker.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,23 @@ static bool fetch(struct worker *w, struct stream_id id, bool alone)
 	return true;
 }
 
+/* A read that is under way could bring company. It is asked to come back. */
+static void call_reader_back(struct worker *w)
+{
+	redisReply *reply;
+	char id[24];
+
+	if (w->called_back)
+		return;
+	w->called_back = true;
+	snprintf(id, sizeof(id), "%" PRIu64, w->reader_id);
+	reply = link_say(&w->command, "CLIENT", "UNBLOCK", id, NULL);
+	if (reply && reply->type != REDIS_REPLY_ERROR)
+		freeReplyObject(reply);
+	else
+		worker_refused(w, "CLIENT UNBLOCK", reply);
+}
+
 void poison_step(struct worker *w)
 {
 	struct suspects *m = w->memory;
@@ -169,8 +187,12 @@ void poison_step(struct worker *w)
 	struct stream_id *ids;
 	bool ok = true;
 
-	if (w->book.used > 0 || !poison_searching(w) || w->draining || !worker_may_ask(w))
+	if (w->book.used > 0 || !poison_searching(w) || !worker_may_ask(w))
 		return;
+	if (w->reading) {
+		call_reader_back(w);
+		return;
+	}
 	m->group_runs = 0;
 	count = search_top(&m->search, m->list, &top);
 	ids = calloc(count, sizeof(ids[0]));

@@ -260,10 +260,10 @@ static void turn(struct worker *w)
 		worker_connect_again(w);
 	outcome_settle(w);
 	leases_renew(w);
-	poison_step(w);
 	if (!w->draining) {
 		leases_replay(w);
 		leases_reclaim(w);
+		poison_step(w);
 		if (batch_due(&w->batch, book_room(&w->book), clock_ns() / 1000u))
 			intake_enqueue(w);
 		intake_ask(w);
@@ -277,6 +277,10 @@ static void show_life(struct worker *w)
 {
 	const uint64_t now = now_ms();
 
+	/* A process that was stopped has not had its chance to finish anything. */
+	if (w->turned_ms != 0 && now - w->turned_ms > w->options->lease_ms / 2)
+		w->book.progress_ms = now;
+	w->turned_ms = now;
 	if (now < w->life_at_ms)
 		return;
 	notify_systemd(w->life_at_ms == 0 ? "READY=1\nWATCHDOG=1" : "WATCHDOG=1");

@@ -74,6 +74,7 @@ struct worker {
 
 	bool reading; /* a read is under way, until */
 	uint64_t read_deadline_ms;
+	bool called_back; /* that one was asked to come back at once */
 	bool saw_nothing; /* the last read found nothing new */
 	bool replayed;    /* own entries of an earlier life have been taken */
 	struct stream_id replay_from;
@@ -83,6 +84,7 @@ struct worker {
 	uint64_t drain_until_ms;
 	uint64_t reclaim_at_ms;
 	uint64_t renew_at_ms;
+	uint64_t turned_ms;     /* when the loop last turned */
 	uint64_t life_at_ms;    /* when systemd is to hear from us; 0: never so far */
 	uint64_t connect_at_ms; /* not before; when not connected */
 	uint64_t resume_at_ms;  /* nothing that Redis refused is tried before */
