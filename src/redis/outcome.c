@@ -28,6 +28,7 @@ static void finish(struct worker *w, const Completion *c, uint64_t now)
 	search_clear(&w->memory->search, w->memory->list, l->id);
 	book_set(&w->book, lease, LEASE_DONE, now);
 	w->finished[w->finished_count++] = lease;
+	batch_add(&w->group, 1, clock_ns() / 1000u);
 }
 
 void outcome_collect(struct worker *w)
@@ -394,10 +395,20 @@ static bool bury_failed(struct worker *w, const struct group *g)
 	return true;
 }
 
+/* A group is worth a round trip: it is full, or 5 ms old, or nothing is running that would join it.
+ */
+bool outcome_due(const struct worker *w)
+{
+	return w->finished_count > 0 && (w->book.count[LEASE_RUNNING] == 0 ||
+					 batch_due(&w->group, UINT32_MAX, clock_ns() / 1000u));
+}
+
 void outcome_settle(struct worker *w)
 {
 	struct group g;
 
+	if (!outcome_due(w))
+		return;
 	while (w->finished_count > 0 && worker_may_ask(w)) {
 		bool ok = true;
 
@@ -421,4 +432,6 @@ void outcome_settle(struct worker *w)
 			return;
 		worker_answered(w);
 	}
+	if (w->finished_count == 0)
+		batch_reset(&w->group);
 }

@@ -19,6 +19,10 @@
 /* The longest command: a script's words, and four for each of 256 entries. */
 #define WORDS_MOST 1200u
 
+/* Results go to Redis in groups of so many, or when the first of them has waited for so long. */
+#define GROUP_MOST 256u
+#define GROUP_US   5000u
+
 extern char **program_arguments; /* main.c */
 
 /* ---- setting up ------------------------------------------------------------------------------ */
@@ -86,6 +90,7 @@ static bool make_room(struct worker *w)
 	w->finished = calloc(slots, sizeof(w->finished[0]));
 	w->batch = (struct batch){ .most = w->options->batch < slots ? w->options->batch : slots,
 				   .delay_us = w->options->batch_delay_us };
+	w->group = (struct batch){ .most = GROUP_MOST, .delay_us = GROUP_US };
 	if (w->memory && w->held && w->staged && w->finished && book_init(&w->book, slots) &&
 	    words_init(&w->words, WORDS_MOST))
 		return true;
@@ -218,8 +223,10 @@ static int wait_ms(const struct worker *w)
 		return least(ms, w->connect_at_ms, now);
 	if (w->resume_at_ms > now)
 		ms = least(ms, w->resume_at_ms, now);
-	else if (w->finished_count > 0)
+	else if (outcome_due(w))
 		return 0;
+	else if (w->finished_count > 0)
+		ms = least(ms, now + GROUP_US / 1000u, now);
 	if (batch_us != UINT64_MAX)
 		ms = least(ms, now + (batch_us + 999) / 1000, now);
 	if (w->reading)

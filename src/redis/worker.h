@@ -64,8 +64,9 @@ struct worker {
 	struct link reader;  /* blocking reads: one at a time */
 	struct words words;
 	struct book book;
-	struct batch batch;
-	redisReply **held; /* replies that staged entries point into */
+	struct batch batch; /* of entries on their way into the queue */
+	struct batch group; /* of finished messages on their way to Redis */
+	redisReply **held;  /* replies that staged entries point into */
 	uint32_t held_count;
 	uint32_t *staged;   /* leases, in the order of the stream */
 	uint32_t *finished; /* leases that are DONE, in the order of completion */
@@ -133,7 +134,9 @@ void intake_stop(struct worker *w);
 
 /** Take notice of messages that have finished. */
 void outcome_collect(struct worker *w);
-/** Publish, retry or bury them. */
+/** Whether it is time to tell Redis of those that have finished. */
+bool outcome_due(const struct worker *w);
+/** If so, publish, retry or bury them. */
 void outcome_settle(struct worker *w);
 /** Write dead letters of entries that are pending for this worker. False: not done. */
 bool outcome_bury(struct worker *w, const struct stream_id *ids, const uint32_t *deliveries,
