@@ -146,9 +146,9 @@ typedef struct RingStats {
 /**
  * Bytes of memory a ring needs; 0, with q_last_error() set, if `cfg` is not valid.
  *
- * Per message: max_msg_size rounded up to 64, and 72: 8 bytes for its place in each of the four
+ * Per message: max_msg_size rounded up to 64, and 112: 16 bytes for its place in each of the four
  * priority classes and in the pool, 8 for its number, 24 for a descriptor (with Q_RING_LARGE 8
- * more); per completion 88; and 34 KiB for headers and peers. Nothing else is kept per class: all
+ * more); per completion 104; and 34 KiB for headers and peers. Nothing else is kept per class: all
  * share one pool of entries.
  *
  * @param cfg  NULL: all defaults

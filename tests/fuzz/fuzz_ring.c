@@ -9,8 +9,8 @@
  */
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/ring/extent.h"
 #include "host/ring/repair.h"
-#include "host/ring/ring.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +80,7 @@ static void be_ahead(void)
 	gq_store_relaxed_u64(gq_word_ring_entry(liar.ring, next),
 			     gq_word_ring_tag(liar.ring, next) | (liar.what >> 6));
 	if (liar.what % 8 >= 4)
-		gq_store_relaxed_u64(liar.ring->head, next << liar.is_pool);
+		gq_store_relaxed_u64(liar.ring->head, gq_head_of(next));
 	if (liar.what % 16 >= 8)
 		gq_store_relaxed_u64(liar.ring->tail, next + 1);
 }

@@ -120,6 +120,14 @@ static bool is_described_already(const RingQueue *r, uint64_t owner)
 	return false;
 }
 
+/* Hints for a thread that begins: see extent.h. */
+static void set_hints(const struct gq_box *b, struct gq_box_hints *hints)
+{
+	hints->pool = gq_load_acquire_u64(b->pool.tail); /* [tail.read] */
+	for (uint32_t c = 0; c < b->classes; c++)
+		hints->ready[c] = gq_load_acquire_u64(b->ready[c].tail); /* [tail.read] */
+}
+
 static struct gq_ring_peer *bind_now(RingQueue *r, bool *stuck)
 {
 	uint64_t binding = next_binding(r), me = gq__peer_owner(binding);
@@ -140,8 +148,11 @@ static struct gq_ring_peer *bind_now(RingQueue *r, bool *stuck)
 	if (peer != NULL)
 		gq__ring_remember(r, peer, me);
 	gq__ring_unlock_bindings();
-	if (peer != NULL)
-		gq__peer_describe(&peer->identity, me);
+	if (peer == NULL)
+		return NULL;
+	gq__peer_describe(&peer->identity, me);
+	set_hints(&r->messages, gq_ring_hints_of(r, &r->messages, peer));
+	set_hints(&r->completions, gq_ring_hints_of(r, &r->completions, peer));
 	return peer;
 }
 

@@ -8,13 +8,11 @@
 #ifndef GPUQ_RING_CELL_H
 #define GPUQ_RING_CELL_H
 
-#include "host/ring/ring.h"
+#include "host/ring/extent.h"
 
 #include <string.h>
 
-/* The steps of a send and of a receive are compiled once for each mode and for the most common
- * call, so that what is constant in a call costs nothing. */
-#define GQ_ALWAYS_INLINE static inline __attribute__((always_inline))
+enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
 
 /*
  * Copy a message. Up to 64 bytes go in at most four pieces, which overlap: a call of memcpy() would
@@ -47,6 +45,22 @@ GQ_ALWAYS_INLINE void gq_copy(uint8_t *to, const uint8_t *from, size_t n)
 	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
 }
 
+/*
+ * Write a byte of each line of a message that has been copied out back, as it is. A line that this
+ * core has only read is shared, and the core that writes it next has to ask for it: ten times as
+ * dear as a line that the last core has written. Only for the owner of the cell.
+ */
+GQ_ALWAYS_INLINE void gq_touch(uint8_t *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i += GQ_TOUCHED) {
+		uint8_t *last = bytes + (n - i > GQ_TOUCHED ? i + GQ_TOUCHED - 1 : n - 1);
+		uint8_t byte = *last;
+
+		__asm__("" : "+q"(byte)); /* for all that the compiler knows, another one */
+		*last = byte;
+	}
+}
+
 GQ_ALWAYS_INLINE uint8_t *gq_cell_at(const struct gq_box *b, uint32_t slot)
 {
 	return b->cells + slot * b->stride;
@@ -54,17 +68,20 @@ GQ_ALWAYS_INLINE uint8_t *gq_cell_at(const struct gq_box *b, uint32_t slot)
 
 /* ---- the word of a class's entry ------------------------------------------------------------- */
 
-GQ_ALWAYS_INLINE uint64_t gq_entry_value(uint64_t slot, uint64_t len, uint64_t kind)
+/* The length in a link of a chain. */
+GQ_ALWAYS_INLINE uint32_t gq_link_length(const struct gq_box *b, uint64_t link)
 {
-	return slot << GQ_SLOT_SHIFT | kind << GQ_LENGTH_BITS | len;
-}
-
-/* The length in an entry's word or a link of a chain. */
-GQ_ALWAYS_INLINE uint32_t gq_length_of(const struct gq_box *b, uint64_t word)
-{
-	uint32_t len = (uint32_t)word & ((1u << GQ_LENGTH_BITS) - 1);
+	uint32_t len = (uint32_t)link & ((1u << GQ_LENGTH_BITS) - 1);
 
 	return len > b->cell_bytes ? b->cell_bytes : len;
+}
+
+/* The length in an entry's word: of each of its messages. */
+GQ_ALWAYS_INLINE uint32_t gq_length_of(const struct gq_box *b, uint64_t word)
+{
+	return gq_link_length(b, gq_entry_kind(word) == GQ_KIND_RUN
+					 ? word & ((1u << GQ_RUN_LENGTH_BITS) - 1)
+					 : word);
 }
 
 GQ_ALWAYS_INLINE bool gq_is_descriptor(const struct gq_box *b, uint64_t word)
@@ -125,8 +142,8 @@ static inline bool gq_chain_next(const struct gq_box *b, struct gq_chain *c)
 	c->slot = c->next;
 	/* Acquire: a thread that peeks looks at the entry again afterwards. */
 	link = gq_load_acquire_u64(&b->chain[c->slot]);
-	c->len = gq_length_of(b, link);
-	c->next = (uint32_t)(link >> GQ_PART_SLOT_SHIFT & b->pool.mask);
+	c->len = gq_link_length(b, link);
+	c->next = (uint32_t)(link >> GQ_PART_SLOT_SHIFT) & b->slot_mask;
 	c->left = (link & GQ_PART_CONTINUES) != 0 ? c->left - 1 : 0;
 	return true;
 }

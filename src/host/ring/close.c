@@ -10,6 +10,7 @@
  */
 #include "host/ring/close.h"
 
+#include "host/ring/extent.h"
 #include "host/ring/fence.h"
 #include "host/ring/move.h"
 
@@ -17,13 +18,13 @@
 static bool bar_classes(const struct gq_box *b)
 {
 	/* A thread inside a send of a closed ring publishes at most what it has begun with. */
-	const uint64_t tries = gq_word_ring_size(&b->pool) + (uint64_t)2 * GQ_RING_PEERS * GQ_CHUNK;
+	const uint64_t tries = gq_box_cells(b) + (uint64_t)2 * GQ_RING_PEERS * GQ_CHUNK;
 
 	for (uint32_t c = 0; c < b->classes; c++) {
 		const struct gq_word_ring *ready = &b->ready[c];
 		uint64_t pos = gq_load_acquire_u64(ready->tail), i = 0; /* [tail.read] */
 
-		while (!gq_word_ring_try_bar(ready, &pos, GQ_CLOSED))
+		while (!gq_extent_try_bar(ready, &pos, GQ_CLOSED))
 			if (++i > tries)
 				return false;
 	}

@@ -7,7 +7,7 @@
 
 struct front {
 	uint32_t class;
-	uint64_t pos;
+	uint64_t head;
 	uint64_t word;
 };
 
@@ -20,19 +20,19 @@ GQ_ALWAYS_INLINE enum look look_at(const struct gq_box *b, uint32_t class, struc
 	const struct gq_word_ring *ready = &b->ready[class];
 
 	for (;; ++*tries) {
-		const uint64_t pos = gq_load_relaxed_u64(ready->head);
+		const uint64_t head = gq_load_relaxed_u64(ready->head);
 		/* [message.claim] acquire: cell, number, chain. Sequentially consistent, as it is
 		 * also the sleeper's second look: [sleep.look]. */
-		const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(ready, pos));
+		const uint64_t word = gq_load_seq_cst_u64(gq_head_entry(ready, head));
 
-		if (gq_word_ring_is_at(ready, word, pos - gq_word_ring_size(ready)))
-			return NOTHING;
-		if (gq_word_ring_is_at(ready, word, pos)) {
-			*f = (struct front){ .class = class, .pos = pos, .word = word };
+		if (gq_head_is_at(ready, word, head)) {
+			*f = (struct front){ .class = class, .head = head, .word = word };
 			return FOUND;
 		}
+		if (gq_extent_is_older(ready, word, gq_head_start(head)))
+			return NOTHING;
 		/* An entry is overwritten only after the head has gone past it. */
-		if (gq_load_acquire_u64(ready->head) == pos)
+		if (gq_load_acquire_u64(ready->head) == head)
 			return DAMAGED;
 		if (*tries >= GQ_TRIES)
 			return OVERTAKEN;
@@ -69,7 +69,7 @@ static inline void count_passed(const struct gq_box *b, struct gq_ageing *ageing
 {
 	ageing->passed[class] = 0;
 	for (uint32_t c = 0; c < class; c++)
-		ageing->passed[c] = gq_word_ring_may_hold(&b->ready[c]) ? ageing->passed[c] + n : 0;
+		ageing->passed[c] = gq_extent_may_hold(&b->ready[c]) ? ageing->passed[c] + n : 0;
 }
 
 /* How many messages of this class may be taken before another class is owed one. */
@@ -104,7 +104,7 @@ static inline void describe(const RingQueue *r, const struct gq_box *b, const st
 			    RingMessage *m)
 {
 	const uint64_t word = f->word;
-	const uint32_t slot = gq_entry_slot(b, word);
+	const uint32_t slot = gq_head_slot(b, word, f->head);
 
 	*m = (RingMessage){ .kind = Q_MESSAGE_INLINE,
 			    .priority = (QueuePriority)(f->class + Q_PRIORITY_LOW) };

@@ -3,9 +3,13 @@
 #include "host/ring/layout.h"
 
 #include "host/base/memory.h"
-#include "host/ring/ring.h"
+#include "host/ring/extent.h"
 
 enum { COMPLETION_STRIDE = 64 };
+
+/* Cells of more bytes than half of a core's cache are not in it any more when they are written
+ * again. */
+enum { TOUCHED_BYTES = 512 * 1024 };
 
 /* No two cells share a line. */
 static uint64_t message_stride(const RingConfig *cfg)
@@ -13,10 +17,10 @@ static uint64_t message_stride(const RingConfig *cfg)
 	return gq_round_up(cfg->max_msg_size, 64);
 }
 
-/* Words that a box has for each cell: in the rings, number, descriptor, link of a chain. */
+/* Words that a box has for each cell: two in each ring, number, descriptor, link of a chain. */
 static uint32_t words_per_cell(uint32_t classes, bool described, bool chained)
 {
-	return 1 + classes + 1 + (described ? GQ_DESCRIPTOR_WORDS : 0) + (chained ? 1 : 0);
+	return 2 * (1 + classes) + 1 + (described ? GQ_DESCRIPTOR_WORDS : 0) + (chained ? 1 : 0);
 }
 
 static uint64_t box_bytes(uint64_t n, uint32_t words, uint64_t stride)
@@ -35,6 +39,18 @@ uint64_t gq__ring_required_bytes(const RingConfig *cfg)
 	       box_bytes(cfg->ring_size, words_per_cell(1, false, false), COMPLETION_STRIDE);
 }
 
+/* The view of a ring of extents at `words`, which are moved past it. The pool's words are made like
+ * those of the classes. */
+static struct gq_word_ring lay_out_ring(uint64_t **words, uint64_t *head, uint64_t *tail,
+					uint32_t order)
+{
+	struct gq_word_ring ring =
+		gq_word_ring_of(*words, head, tail, order + 1, GQ_SLOT_SHIFT + order, order + 1);
+
+	*words += (size_t)2 << order;
+	return ring;
+}
+
 /* Lay a box out from `at` on. @return the first byte after it. */
 static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positions *pos,
 			    const RingConfig *cfg, uint32_t classes, bool described, bool chained,
@@ -46,12 +62,10 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 
 	b->classes = classes;
 	b->stride = stride;
-	b->pool = gq_word_ring_of(words, &pos->pool_head, &pos->pool_tail, order,
-				  gq_id_shift(order), 0);
-	words += n;
-	for (uint32_t c = 0; c < classes; c++, words += n)
-		b->ready[c] = gq_word_ring_of(words, &pos->head[c], &pos->tail[c], order,
-					      GQ_SLOT_SHIFT + order, order);
+	b->slot_mask = cfg->ring_size - 1;
+	b->pool = lay_out_ring(&words, &pos->pool_head, &pos->pool_tail, order);
+	for (uint32_t c = 0; c < classes; c++)
+		b->ready[c] = lay_out_ring(&words, &pos->head[c], &pos->tail[c], order);
 	b->number = words;
 	words += n;
 	if (described) {
@@ -65,6 +79,7 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 	b->cells =
 		at + gq_round_up(n * words_per_cell(classes, described, chained) * sizeof(uint64_t),
 				 GQ_LINE);
+	b->touches = n * stride <= TOUCHED_BYTES;
 	return b->cells + gq_round_up(n * stride, GQ_LINE);
 }
 
@@ -94,20 +109,29 @@ void gq__ring_lay_out(RingQueue *r, void *memory)
 							: GQ_MAX_PARTS;
 }
 
+/* Nothing is in it. */
+static void clear_ring(const struct gq_word_ring *ring, uint64_t start)
+{
+	const uint64_t words = gq_word_ring_size(ring);
+
+	for (uint64_t i = 0; i < words; i++)
+		*gq_word_ring_entry(ring, start + i) = gq_word_ring_tag(ring, start + i - words);
+	*ring->head = gq_head_of(start);
+	*ring->tail = start;
+}
+
 void gq__ring_fill_box(struct gq_box *b, uint64_t start)
 {
-	const uint64_t n = gq_word_ring_size(&b->pool);
+	const uint32_t cells = (uint32_t)gq_box_cells(b),
+		       run = cells < GQ_MAX_RUN ? cells : GQ_MAX_RUN;
 
-	for (uint64_t i = 0; i < n; i++) {
+	clear_ring(&b->pool, start);
+	*b->pool.tail = start + cells;
+	for (uint32_t i = 0; i < cells; i += run)
 		*gq_word_ring_entry(&b->pool, start + i) =
-			gq_word_ring_tag(&b->pool, start + i) | i;
-		for (uint32_t c = 0; c < b->classes; c++)
-			*gq_word_ring_entry(&b->ready[c], start + i) =
-				gq_word_ring_tag(&b->ready[c], start + i - n);
-		b->number[i] = 0;
-	}
-	*b->pool.head = start << 1;
-	*b->pool.tail = start + n;
+			gq_word_ring_tag(&b->pool, start + i) | gq_run_value(i, run, 0);
 	for (uint32_t c = 0; c < b->classes; c++)
-		*b->ready[c].head = *b->ready[c].tail = start;
+		clear_ring(&b->ready[c], start);
+	for (uint32_t i = 0; i < cells; i++)
+		b->number[i] = 0;
 }

@@ -19,8 +19,8 @@
  *          +0 op, +8 plan (4 words), +40 counters (7 words), +96 identity (shm/peer.h)
  *   34176  the box of messages, then the box of completions; each is:
  *
- *            pool       N words; entry of position p: pool[p mod N]
- *            ready      N words for each class: messages C classes, completions one
+ *            pool       2 N words; entry of position p: pool[p mod 2 N]
+ *            ready      2 N words for each class: messages C classes, completions one
  *            number     N words, one for each cell
  *            described  3 N words (messages only): the descriptor of each cell
  *            chain      N words (messages of a ring made with Q_RING_LARGE only)
@@ -29,32 +29,39 @@
  *                       of 128 bytes
  *
  * An entry is one word: a value in the low bits and above it a tag, which is made of the entry's
- * position. An entry is published if its tag is that of the position at which one looks; a tag of
- * N positions before means that nothing has been published there yet. An entry of the pool has a
- * slot (the number of a cell) for its value; one of a class has:
+ * position. An entry is published if its tag is that of the position at which one looks; an older
+ * tag means that nothing has been published there yet.
  *
- *      bits  0..20  length in bytes
- *           21..22  kind: 0 bytes, 1 a descriptor, 2 the first of several parts
+ *      bits  0..20  length in bytes; of kind 3: 0..15 the length of each, 16..20 cells - 1
+ *           21..22  kind: 0 bytes, 1 a descriptor, 2 the first of several parts, 3 bytes in
+ *                   several neighbouring cells, each a message (in the pool: free)
  *               23  closed: the next message of this entry will never come (bar_classes())
- *           24..    slot, log2(N) bits; then the tag
+ *           24..    slot (the number of the first cell), log2(N) bits; then the tag, 40 - log2(N)
+ *                   bits of position / 2 N
+ *
+ * An entry of n cells takes n positions, and words of the others are not written. A head is the
+ * position of the entry at the front << 6, and in the low bits how many of its cells are taken. A
+ * tail may be up to N + 32 positions behind the end of what is published. See extent.h.
  *
  * To send a message:
  *
  *   1. `op` of one's own peer says SEND. Stop here if `state` is not OPEN.
- *   2. p = messages.pool_head / 2. If pool[p] has the tag of p, swap the head to 2 (p + 1): the
- *      slot is ours. If it has the tag of a lap before: the ring is full.
+ *   2. p = messages.pool_head >> 6. If pool[p] has the tag of p, swap the head past the first
+ *      cell that is not taken, or past several: they are ours. If its tag is older: the ring is
+ *      full.
  *   3. Write the cell and its number (sequence + 1).
- *   4. From t = tail[class] on, find the first entry with a tag of the lap before, and swap it to
- *      tag(t), slot, kind, length. If it says closed: give the slot back. Raise tail[class].
+ *   4. From t = tail[class] on, or from the end of one's own last put, go past what is published to
+ *      the first entry with an older tag, and swap it to tag(t), slot, kind, length. If it says
+ *      closed: give the cell back. Raise tail[class], where a multiple of min(64, N) is passed.
  *   5. `op` says idle. If data_armed is odd, wake the receivers.
  *
  * To receive a message:
  *
  *   1. `op` of one's own peer says RECEIVE.
- *   2. From the highest class down: p = head[class]. If ready[class][p] has the tag of p, it is the
- *      front. If every class has a tag of the lap before: nothing is there.
- *   3. If the message fits the buffer, swap head[class] to p + 1: the cell is ours. Copy it.
- *   4. Put the slot into the pool from pool_tail on, as in step 4 above.
+ *   2. From the highest class down: p = head[class] >> 6. If ready[class][p] has the tag of p, it
+ *      is the front. If every class has an older tag: nothing is there.
+ *   3. If the message fits the buffer, swap head[class] past it: the cell is ours. Copy it.
+ *   4. Put the cell into the pool, as in step 4 above.
  *   5. `op` says idle. If room_armed is odd, wake the senders.
  *
  * A ring made with Q_RING_SINGLE has one sender and one receiver at a time: each swap is a plain
@@ -73,7 +80,7 @@
 #include <gpuq/ring.h>
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
-#define GQ_RING_VERSION 3u
+#define GQ_RING_VERSION 4u
 #define GQ_RING_PEERS   Q_RING_MAX_THREADS
 
 /* What the ring is: written by q_ring_create(), constant once `ready` is written. */
@@ -138,10 +145,10 @@ struct gq_ring_peer {
 	/* gq_op and a count; [operation.end], [operation.read]. No word comes twice. */
 	uint64_t op;
 	/* Single mode: what the operation will have done once it is complete (see lost.c). */
-	uint64_t plan_op;   /* the `op` that the plan belongs to; written last */
-	uint64_t plan_what; /* class | entries << 8 | slots << 32 */
-	uint64_t plan_ready_pos;
-	uint64_t plan_pool_pos;
+	uint64_t plan_op;    /* the `op` that the plan belongs to; written last */
+	uint64_t plan_what;  /* class | positions << 8 */
+	uint64_t plan_ready; /* a sender: the class's tail; a receiver: its new head */
+	uint64_t plan_pool;  /* a sender: the pool's new head; a receiver: its tail */
 	uint64_t bytes_sent;
 	uint64_t bytes_received;
 	uint64_t descriptors;
@@ -203,6 +210,10 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_completion) == 32, "layout is shared betw
 #define GQ_KIND_DESCRIPTOR 1u /* a MessageDescriptor, in the words `described` */
 #define GQ_KIND_PARTS      2u /* the cell is the first of several, linked by `chain` */
 #define GQ_SLOT_SHIFT      (GQ_LENGTH_BITS + GQ_KIND_BITS + 1u)
+
+#define GQ_KIND_RUN        3u /* several cells: their number - 1 above the length of each */
+#define GQ_RUN_LENGTH_BITS 16u
+#define GQ_MAX_RUN         32u /* cells of an extent: their number - 1 has five bits */
 
 /* Says nothing of the message in the entry, but that the entry's next one will never come. */
 #define GQ_CLOSED (UINT64_C(1) << (GQ_LENGTH_BITS + GQ_KIND_BITS))

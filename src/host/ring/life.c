@@ -88,9 +88,15 @@ static RingQueue *new_handle(const RingConfig *cfg)
 	gq__watch_forks();
 	r->generation = gq__generation;
 	gq__ring_poll_begin(r);
+	r->local = gq__alloc(GQ_RING_PEERS * sizeof(*r->local), "what the ring's threads know");
+	if (r->local == NULL) {
+		gq__free(r, sizeof(*r));
+		return NULL;
+	}
 	if ((cfg->flags & Q_RING_AGEING) != 0) {
 		r->ageing = gq__alloc(GQ_RING_PEERS * sizeof(*r->ageing), "the ring's ageing");
 		if (r->ageing == NULL) {
+			gq__free(r->local, GQ_RING_PEERS * sizeof(*r->local));
 			gq__free(r, sizeof(*r));
 			return NULL;
 		}
@@ -105,6 +111,7 @@ static void free_handle(RingQueue *r)
 	if (r->mapped != 0)
 		munmap(r->head, r->mapped);
 	gq__ring_forget_repair(r);
+	gq__free(r->local, GQ_RING_PEERS * sizeof(*r->local));
 	gq__free(r->ageing, GQ_RING_PEERS * sizeof(*r->ageing));
 	gq__free(r, sizeof(*r));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* observe.c - what a ring says of itself: fill, statistics, configuration. None of it waits. */
+#include "host/ring/extent.h"
 #include "host/ring/handles.h"
 
 static uint64_t clamp(int64_t value, uint64_t max)
@@ -11,9 +12,13 @@ static uint64_t sum_since_start(const struct gq_box *b, bool tails)
 {
 	uint64_t sum = 0;
 
-	for (uint32_t c = 0; c < b->classes; c++)
-		sum += gq_load_acquire_u64(tails ? b->ready[c].tail : b->ready[c].head) -
-		       b->start_pos;
+	for (uint32_t c = 0; c < b->classes; c++) {
+		const struct gq_word_ring *ready = &b->ready[c];
+		const uint64_t pos = tails ? gq_extent_end(ready)
+					   : gq_head_pos(gq_load_acquire_u64(ready->head));
+
+		sum += (pos - b->start_pos) & GQ_POSITION_MASK;
+	}
 	return sum;
 }
 
@@ -30,14 +35,12 @@ uint32_t q_ring_len(RingQueue *r)
 
 uint32_t q_ring_available(RingQueue *r)
 {
-	uint64_t head, tail;
+	uint64_t head;
 
 	if (gq_ring_enter(r) != Q_OK)
 		return 0;
 	head = gq_load_acquire_u64(r->messages.pool.head);
-	tail = gq_load_acquire_u64(r->messages.pool.tail);
-	/* The head has one bit less than the tail. */
-	return (uint32_t)clamp((int64_t)((tail << 1) - (head & ~GQ_POOL_CLOSED)) >> 1,
+	return (uint32_t)clamp(gq_head_distance(gq_extent_end(&r->messages.pool), head),
 			       r->cfg.ring_size);
 }
 
@@ -60,7 +63,7 @@ uint64_t q_ring_sequence(RingQueue *r)
 	b = &r->messages; /* see take_numbers_many() */
 	if (b->sequence != NULL)
 		return gq_load_acquire_u64(b->sequence);
-	return ((gq_load_acquire_u64(b->pool.head) >> 1) - b->start_pos) & (UINT64_MAX >> 1);
+	return (gq_head_pos(gq_load_acquire_u64(b->pool.head)) - b->start_pos) & GQ_POSITION_MASK;
 }
 
 QueueStatus q_ring_stats(RingQueue *r, RingStats *out)

@@ -15,6 +15,7 @@
 #include "host/ring/poll_fd.h"
 
 #include "host/ring/close.h"
+#include "host/ring/extent.h"
 #include "host/ring/fence.h"
 
 #include "host/base/fault.h"
@@ -29,7 +30,7 @@
 static bool is_worth_a_look(RingQueue *r)
 {
 	for (uint32_t c = 0; c < r->messages.classes; c++)
-		if (gq_word_ring_may_hold(&r->messages.ready[c])) /* [sleep.look] */
+		if (gq_extent_may_hold(&r->messages.ready[c])) /* [sleep.look] */
 			return true;
 	return gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN && gq__ring_settle(r);
 }

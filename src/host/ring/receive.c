@@ -4,69 +4,117 @@
  * back to the pool. Completions go the same way, through a box of their own.
  */
 #include "host/ring/front.h"
+#include "host/ring/slip.h"
 
-/* Messages that a receive has claimed, or is about to. */
+/* Messages of one extent, which a receive has claimed or is about to. */
+struct part {
+	uint64_t word;
+	struct gq_run run;
+	size_t at;      /* where in the buffer they go */
+	uint64_t start; /* position of the extent */
+	bool whole;     /* its last cell is taken */
+};
+
 struct claim {
-	uint64_t words[GQ_CHUNK]; /* their entries */
-	size_t at[GQ_CHUNK];      /* where in the buffer they go */
+	uint32_t n;     /* messages */
+	uint32_t count; /* parts */
+	struct part part[GQ_CHUNK];
 };
 
 /* ---- choosing -------------------------------------------------------------------------------- */
 
-/* Choose which messages from the front on are taken, and where in the buffer each goes. @return how
- * many; of 0, q->front says why. */
-GQ_ALWAYS_INLINE uint32_t choose(RingQueue *r, const struct gq_box *b, const struct front *f,
-				 struct gq_receiving *q, uint64_t *words, size_t *at, uint32_t max)
+/* What a message takes in the buffer, so that the next one is aligned. */
+GQ_ALWAYS_INLINE size_t padded(size_t len)
 {
-	const struct gq_word_ring *ready = &b->ready[f->class];
-	uint32_t n = 0;
-	size_t used = q->used;
+	return (len + 7) & ~(size_t)7;
+}
 
-	for (uint64_t word = f->word; n < max; n++) {
-		if (n != 0) {
-			/* [message.claim] */
-			word = gq_load_acquire_u64(gq_word_ring_entry(ready, f->pos + n));
-			if (!gq_word_ring_is_at(ready, word, f->pos + n))
-				break;
-			if (gq_is_in_parts(b, word) || gq_is_in_parts(b, words[0]))
-				break; /* goes alone: its cells are many */
-		}
-		words[n] = word;
-		at[n] = used;
-		if (__builtin_expect(gq_is_descriptor(b, word), 0)) {
-			if (!q->descriptors) {
-				q->front = q->discard ? Q_ERR_UNSUPPORTED : Q_ERR_POLICY;
-				break;
-			}
-		} else if (!q->discard) {
-			const uint64_t len = bytes_of(r, b, word);
+/* How many messages of this length fit into the buffer from `used` on, of at most `n`. */
+GQ_ALWAYS_INLINE uint32_t how_many_fit(const struct gq_receiving *q, size_t used, uint64_t len,
+				       uint32_t n)
+{
+	uint32_t fit = 0;
 
-			if (used > q->cap || q->cap - used < len) {
-				q->front = Q_ERR_BUFFER_TOO_SMALL;
-				q->needed = len;
-				break;
-			}
-			used = (used + len + 7) & ~(size_t)7;
-		}
-	}
-	return n;
+	for (; fit < n && used <= q->cap && q->cap - used >= len; used += padded(len))
+		fit++;
+	return fit;
 }
 
 /*
- * Copy claimed messages of one cell each out, in one go: as many of the first ones as follow each
- * other both in the ring and in the buffer. @return how many.
+ * Choose which messages from the front on are taken, at most `max`, and where in the buffer each
+ * goes. If it is less than there are, q->front may say why. @return the head behind them; without
+ * any the front's.
  */
-GQ_ALWAYS_INLINE uint32_t copy_cells_out(const struct gq_box *b, const uint64_t *words, uint32_t n,
-					 uint8_t *to)
+GQ_ALWAYS_INLINE uint64_t choose(RingQueue *r, const struct gq_box *b, const struct front *f,
+				 struct gq_receiving *q, struct claim *c, uint32_t max)
 {
-	const uint32_t slot = gq_entry_slot(b, words[0]);
-	uint32_t i = 0;
+	const struct gq_word_ring *ready = &b->ready[f->class];
+	uint64_t head = f->head, word = f->word;
+	size_t used = q->used;
 
-	while (i + 1 < n && gq_length_of(b, words[i]) == b->stride &&
-	       gq_entry_kind(words[i + 1]) == 0 && gq_entry_slot(b, words[i + 1]) == slot + (i + 1))
-		i++;
-	gq_copy(to, gq_cell_at(b, slot), i * b->stride + gq_length_of(b, words[i]));
-	return i + 1;
+	c->n = c->count = 0;
+	while (c->n < max) {
+		const uint64_t before = head;
+		struct part *p = &c->part[c->count];
+
+		if (c->n != 0) {
+			/* [message.claim] */
+			word = gq_load_acquire_u64(gq_head_entry(ready, head));
+			if (!gq_head_is_at(ready, word, head))
+				break;
+			if (gq_is_in_parts(b, word) || gq_is_in_parts(b, f->word))
+				break; /* goes alone: its cells are many */
+		}
+		*p = (struct part){ .word = word, .at = used, .start = gq_head_start(head) };
+		p->run = gq_head_take(b, word, &head, max - c->n);
+		p->whole = gq_head_start(head) != p->start;
+		if (__builtin_expect(gq_is_descriptor(b, word), 0)) {
+			if (!q->descriptors) {
+				q->front = q->discard ? Q_ERR_UNSUPPORTED : Q_ERR_POLICY;
+				return before;
+			}
+		} else if (!q->discard) {
+			const uint64_t len = bytes_of(r, b, word);
+			const uint32_t fit = how_many_fit(q, used, len, p->run.n);
+
+			if (__builtin_expect(fit < p->run.n, 0)) {
+				q->front = Q_ERR_BUFFER_TOO_SMALL;
+				q->needed = len;
+				if (fit == 0)
+					return before;
+				head = before;
+				p->run = gq_head_take(b, word, &head, fit);
+				p->whole = false;
+				c->n += fit;
+				c->count++;
+				return head;
+			}
+			used += fit * padded(len);
+		}
+		c->n += p->run.n;
+		c->count++;
+	}
+	return head;
+}
+
+/* Copy the messages of one part out. Of those that fill their cells, all in one go. */
+GQ_ALWAYS_INLINE void copy_cells_out(const struct gq_box *b, const struct part *p, uint8_t *to,
+				     bool touch)
+{
+	const uint32_t len = gq_length_of(b, p->word);
+	const size_t each = padded(len);
+
+	if (p->run.n > 1 && len == b->stride) {
+		memcpy(to, gq_cell_at(b, p->run.slot), p->run.n * b->stride);
+		if (touch)
+			gq_touch(gq_cell_at(b, p->run.slot), p->run.n * b->stride);
+		return;
+	}
+	for (uint32_t i = 0; i < p->run.n; i++) {
+		gq_copy(to + i * each, gq_cell_at(b, p->run.slot + i), len);
+		if (touch)
+			gq_touch(gq_cell_at(b, p->run.slot + i), len);
+	}
 }
 
 /* Copy a claimed message of several parts out, into its room. @return its length. */
@@ -85,77 +133,112 @@ static uint32_t copy_parts_out(const RingQueue *r, const struct gq_box *b, uint6
 	return (uint32_t)done;
 }
 
-/* Say what a claimed message is. @param d  its descriptor; NULL: it has none */
-GQ_ALWAYS_INLINE void tell(const struct gq_box *b, uint32_t class, uint64_t word, size_t at,
+/* Say what claimed messages of one part are. @param d  the descriptor; NULL: they have none */
+GQ_ALWAYS_INLINE void tell(const struct gq_box *b, uint32_t class, const struct part *p,
 			   uint32_t len, const MessageDescriptor *d, RingMessage *m)
 {
-	*m = (RingMessage){ .kind = Q_MESSAGE_INLINE,
-			    .length = len,
-			    .priority = (QueuePriority)(class + Q_PRIORITY_LOW),
-			    .offset = at };
-	m->sequence = gq_load_relaxed_u64(&b->number[gq_entry_slot(b, word)]) - 1;
-	if (d != NULL) {
+	/* The messages of an extent were sent by one call, and have neighbouring numbers. */
+	const uint64_t first = gq_load_relaxed_u64(&b->number[p->run.slot]) - 1;
+
+	for (uint32_t i = 0; i < p->run.n; i++) {
+		m[i] = (RingMessage){ .kind = Q_MESSAGE_INLINE,
+				      .length = len,
+				      .priority = (QueuePriority)(class + Q_PRIORITY_LOW),
+				      .offset = p->at + i * padded(len),
+				      .sequence = first + i };
+	}
+	if (__builtin_expect(d != NULL, 0)) {
 		m->kind = Q_MESSAGE_DESCRIPTOR;
 		m->descriptor = *d;
 		m->offset = 0;
 	}
 }
 
+/* Write the words of claimed messages back as they are: see gq_touch(). */
+GQ_ALWAYS_INLINE void touch_words(const struct gq_box *b, const struct gq_word_ring *ready,
+				  const struct part *p, bool number, bool single)
+{
+	uint64_t *first = &b->number[p->run.slot];
+
+	if (p->whole)
+		gq_extent_touch(ready, p->start, gq_extent_count(p->word), single);
+	if (number)
+		gq_store_relaxed_u64(first, gq_load_relaxed_u64(first));
+}
+
 /* Copy claimed messages out, or drop them, and say what they are. @return their bytes. */
 GQ_ALWAYS_INLINE uint64_t take_out(RingQueue *r, const struct gq_box *b, uint32_t class,
-				   const struct claim *c, uint32_t n, struct gq_receiving *q)
+				   const struct claim *c, struct gq_receiving *q, bool touch)
 {
-	uint32_t copied = 0, len;
+	RingMessage *out = q->out != NULL ? q->out + q->count : NULL;
 	uint64_t bytes = 0;
+	uint32_t len;
 
-	for (uint32_t i = 0; i < n; i++) {
-		const uint64_t word = c->words[i];
-		const bool described = gq_is_descriptor(b, word);
+	for (uint32_t i = 0; i < c->count; i++) {
+		const struct part *p = &c->part[i];
+		const bool described = gq_is_descriptor(b, p->word);
 		MessageDescriptor d;
 
 		if (__builtin_expect(described, 0)) {
-			gq_load_descriptor(b, gq_entry_slot(b, word), &d);
+			gq_load_descriptor(b, p->run.slot, &d);
 			if (q->discard)
 				gq__region_drop(r->regions, &d);
 			len = d.length;
 		} else if (q->discard) {
-			len = (uint32_t)bytes_of(r, b, word);
+			len = (uint32_t)bytes_of(r, b, p->word);
 		} else {
-			if (gq_is_in_parts(b, word)) { /* n is 1 */
-				len = copy_parts_out(r, b, word, q->buf + c->at[i],
-						     q->cap - c->at[i]);
+			if (gq_is_in_parts(b, p->word)) { /* goes alone */
+				len = copy_parts_out(r, b, p->word, q->buf + p->at, q->cap - p->at);
 			} else {
-				if (i >= copied)
-					copied = i + copy_cells_out(b, &c->words[i], n - i,
-								    q->buf + c->at[i]);
-				len = gq_length_of(b, word);
+				len = gq_length_of(b, p->word);
+				copy_cells_out(b, p, q->buf + p->at, touch);
 			}
-			q->used = (c->at[i] + len + 7) & ~(size_t)7;
+			q->used = p->at + p->run.n * padded(len);
 		}
-		if (q->out != NULL)
-			tell(b, class, word, c->at[i], len, described ? &d : NULL,
-			     &q->out[q->count + i]);
+		if (touch)
+			touch_words(b, &b->ready[class], p, out != NULL, r->single);
+		if (out != NULL) {
+			tell(b, class, p, len, described ? &d : NULL, out);
+			out += p->run.n;
+		}
 		q->needed = len;
-		bytes += len;
+		bytes += (uint64_t)len * p->run.n;
 	}
 	return bytes;
 }
 
-/* The slots of claimed messages. @return how many. */
-GQ_ALWAYS_INLINE uint32_t slots_of(const RingQueue *r, const struct gq_box *b,
-				   const struct claim *c, uint32_t n, uint64_t *slots)
+/* The cells of claimed messages, by runs. @return how many runs; *cells of how many cells. */
+GQ_ALWAYS_INLINE uint32_t runs_of(const RingQueue *r, const struct gq_box *b, const struct claim *c,
+				  struct gq_run *runs, uint32_t *cells)
 {
-	uint32_t taken = 0;
+	uint32_t count = 0;
 
-	if (__builtin_expect(gq_is_in_parts(b, c->words[0]), 0)) { /* n is 1 */
-		for (struct gq_chain chain = gq_chain_of(r, b, c->words[0]);
-		     gq_chain_next(b, &chain);)
-			slots[taken++] = chain.slot;
-		return taken;
+	*cells = 0;
+	if (__builtin_expect(gq_is_in_parts(b, c->part[0].word), 0)) { /* goes alone */
+		for (struct gq_chain chain = gq_chain_of(r, b, c->part[0].word);
+		     gq_chain_next(b, &chain); ++*cells)
+			add_run(runs, &count, (struct gq_run){ .slot = chain.slot, .n = 1 });
+		return count;
 	}
-	for (uint32_t i = 0; i < n; i++)
-		slots[i] = gq_entry_slot(b, c->words[i]);
-	return n;
+	for (uint32_t i = 0; i < c->count; i++)
+		add_run(runs, &count, c->part[i].run);
+	*cells = c->n;
+	return count;
+}
+
+/*
+ * Whether to write lines back. Not in the first receives after one that has found nothing: there a
+ * sender waits for an answer rather than for a line.
+ */
+GQ_ALWAYS_INLINE bool touches(const struct gq_box *b, const struct gq_ring_local *local)
+{
+	return b->touches && local->streak >= 2;
+}
+
+/* Cells go round in order: begin to fetch the one behind the last message's. */
+GQ_ALWAYS_INLINE void guess(const struct gq_box *b, const struct gq_ring_local *local)
+{
+	__builtin_prefetch(gq_cell_at(b, local->next_slot & b->slot_mask));
 }
 
 /* ---- receiving ------------------------------------------------------------------------------- */
@@ -173,8 +256,10 @@ GQ_ALWAYS_INLINE QueueStatus end_without_front(RingQueue *r, const struct gq_box
 					       struct gq_ring_peer *peer, enum look found,
 					       struct gq_receiving *q)
 {
-	if (found == NOTHING && b == &r->messages)
+	if (found == NOTHING && b == &r->messages) {
+		gq_ring_local_of(r, peer)->streak = 0;
 		gq_ring_tally(&peer->empty, 1);
+	}
 	op_end(peer);
 	if (found == DAMAGED)
 		return gq_ring_damaged();
@@ -182,20 +267,22 @@ GQ_ALWAYS_INLINE QueueStatus end_without_front(RingQueue *r, const struct gq_box
 	return Q_ERR_EMPTY;
 }
 
-/* Choose at most as many messages as ageing allows. @return how many; of 0, the front stays. */
-GQ_ALWAYS_INLINE uint32_t choose_aged(RingQueue *r, const struct gq_box *b,
+/* Choose at most as many messages as ageing allows. Of none, the front stays. @return the head
+ * behind them. */
+GQ_ALWAYS_INLINE uint64_t choose_aged(RingQueue *r, const struct gq_box *b,
 				      const struct gq_ageing *ageing, const struct front *f,
 				      struct gq_receiving *q, struct claim *c)
 {
-	uint32_t max = q->max, n;
+	uint32_t max = q->max;
+	uint64_t head;
 
 	if (ageing != NULL && max > until_passed_over(r, ageing, f->class))
 		max = until_passed_over(r, ageing, f->class);
 	q->front = Q_OK;
-	n = choose(r, b, f, q, c->words, c->at, max);
-	if (n == 0 && q->out != NULL)
+	head = choose(r, b, f, q, c, max);
+	if (c->n == 0 && q->out != NULL)
 		describe(r, b, f, &q->out[q->count]);
-	return n;
+	return head;
 }
 
 GQ_ALWAYS_INLINE void count_received(struct gq_ring_peer *peer, const struct gq_receiving *q,
@@ -206,27 +293,28 @@ GQ_ALWAYS_INLINE void count_received(struct gq_ring_peer *peer, const struct gq_
 		gq_ring_tally(&peer->discarded, n);
 }
 
-/* Find the front, choose, and claim. @return FOUND: *n messages are claimed; if that is 0, the
+/* Find the front, choose, and claim. @return FOUND: c->n messages are claimed; if that is 0, the
  * front stays. */
 GQ_ALWAYS_INLINE enum look claim_many(RingQueue *r, const struct gq_box *b,
 				      const struct gq_ageing *ageing, struct front *f,
-				      struct gq_receiving *q, struct claim *c, uint32_t *n)
+				      struct gq_receiving *q, struct claim *c)
 {
 	for (uint32_t tries = 0; tries < GQ_TRIES; tries++) {
 		enum look found = look(r, b, ageing, f, &tries);
+		uint64_t head;
 
 		if (found != FOUND)
 			return found;
-		*n = choose_aged(r, b, ageing, f, q, c);
-		if (*n == 0) {
+		head = choose_aged(r, b, ageing, f, q, c);
+		if (c->n == 0) {
 			/* What was read is the front's only if the front is still there. */
-			if (gq_load_acquire_u64(b->ready[f->class].head) == f->pos)
+			if (gq_load_acquire_u64(b->ready[f->class].head) == f->head)
 				return FOUND;
 			continue;
 		}
 		GQ_WINDOW();
 		/* Relaxed: the swap only excludes; what we read came with [message.claim]. */
-		if (gq_cas_relaxed_device_u64(b->ready[f->class].head, f->pos, f->pos + *n))
+		if (gq_cas_relaxed_device_u64(b->ready[f->class].head, f->head, head))
 			return FOUND;
 	}
 	return OVERTAKEN;
@@ -236,9 +324,12 @@ GQ_ALWAYS_INLINE enum look claim_many(RingQueue *r, const struct gq_box *b,
 GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
 	const bool messages = b == &r->messages;
-	uint64_t slots[GQ_MAX_PARTS], bytes;
-	uint32_t n = 0;
+	bool waited = false;
+	struct gq_run runs[GQ_MAX_PARTS];
+	uint32_t count, cells;
+	uint64_t bytes;
 	struct gq_ring_peer *peer;
+	struct gq_ring_local *local;
 	struct gq_ageing *ageing;
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	struct claim c;
@@ -249,25 +340,35 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	if (status != Q_OK)
 		return status;
 	ageing = ageing_of(r, b, peer);
-	found = claim_many(r, b, ageing, &f, q, &c, &n);
+	local = gq_ring_local_of(r, peer);
+	if (messages)
+		guess(b, local);
+	do
+		found = claim_many(r, b, ageing, &f, q, &c);
+	while (found == NOTHING && messages && gq_slip_receive(local, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, peer, found, q);
-	if (n == 0) {
+	if (c.n == 0) {
 		op_end(peer);
 		return q->front;
 	}
 	if (ageing != NULL)
-		count_passed(b, ageing, f.class, n);
-	bytes = take_out(r, b, f.class, &c, n, q);
+		count_passed(b, ageing, f.class, c.n);
+	bytes = take_out(r, b, f.class, &c, q, touches(b, local));
+	count = runs_of(r, b, &c, runs, &cells);
 	GQ_WINDOW();
-	if (!give_back_many(b, slots, slots_of(r, b, &c, n, slots))) {
+	if (!give_back_many(b, gq_ring_hints_of(r, b, peer), runs, count)) {
 		op_end(peer);
 		return gq_ring_damaged();
 	}
 	if (messages)
-		count_received(peer, q, n, bytes);
+		count_received(peer, q, c.n, bytes);
 	op_end(peer);
-	q->count += n;
+	q->count += c.n;
+	if (messages) {
+		local->streak++;
+		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
+	}
 	if (messages)
 		wake_many(&r->head->signals.room_armed);
 	return Q_OK;
@@ -277,9 +378,12 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
 	const bool messages = b == &r->messages;
-	uint64_t slots[GQ_MAX_PARTS], bytes;
-	uint32_t n, taken, tries = 0;
+	bool waited = false;
+	struct gq_run runs[GQ_MAX_PARTS];
+	uint32_t count, cells, tries = 0;
+	uint64_t bytes, head;
 	struct gq_ring_peer *peer;
+	struct gq_ring_local *local;
 	struct gq_ageing *ageing;
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	struct claim c;
@@ -290,28 +394,101 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	if (status != Q_OK)
 		return status;
 	ageing = ageing_of(r, b, peer);
-	found = look(r, b, ageing, &f, &tries);
+	local = gq_ring_local_of(r, peer);
+	if (messages)
+		guess(b, local);
+	do
+		found = look(r, b, ageing, &f, &tries);
+	while (found == NOTHING && messages && gq_slip_receive(local, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, peer, found, q);
-	n = choose_aged(r, b, ageing, &f, q, &c);
-	if (n == 0) {
+	head = choose_aged(r, b, ageing, &f, q, &c);
+	if (c.n == 0) {
 		op_end(peer);
 		return q->front;
 	}
 	if (ageing != NULL)
-		count_passed(b, ageing, f.class, n);
-	bytes = take_out(r, b, f.class, &c, n, q);
-	taken = slots_of(r, b, &c, n, slots);
+		count_passed(b, ageing, f.class, c.n);
+	bytes = take_out(r, b, f.class, &c, q, touches(b, local));
+	count = runs_of(r, b, &c, runs, &cells);
 	GQ_WINDOW();
-	plan(peer, f.class, f.pos, gq_load_relaxed_u64(b->pool.tail), n, taken);
-	give_back_single(b, slots, taken);
-	gq_store_release_u64(b->ready[f.class].head, f.pos + n); /* for threads that count */
+	plan(peer, f.class, head, gq_load_relaxed_u64(b->pool.tail), cells);
+	give_back_single(b, runs, count);
+	gq_store_release_u64(b->ready[f.class].head, head); /* for threads that count */
 	if (messages)
-		count_received(peer, q, n, bytes);
+		count_received(peer, q, c.n, bytes);
 	op_end(peer);
-	q->count += n;
+	q->count += c.n;
+	if (messages) {
+		local->streak++;
+		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
+	}
 	if (messages)
 		wake_single(r, peer, &r->head->signals.room_armed);
+	return Q_OK;
+}
+
+/* ---- the most common message ----------------------------------------------------------------- */
+
+/* Whether a message is bytes in one cell. */
+GQ_ALWAYS_INLINE bool is_plain(uint64_t word)
+{
+	return gq_entry_kind(word) == 0 || gq_entry_kind(word) == GQ_KIND_RUN;
+}
+
+/* The head behind the first message of the front. */
+GQ_ALWAYS_INLINE uint64_t behind_one(const struct gq_box *b, const struct front *f)
+{
+	uint64_t head = f->head;
+
+	gq_head_take(b, f->word, &head, 1);
+	return head;
+}
+
+/* Claim the first message of the front. In single mode nobody else does, and the head is stored
+ * when the cell is back. */
+GQ_ALWAYS_INLINE bool claim_one(const struct gq_box *b, const struct front *f, bool single)
+{
+	if (single)
+		return true;
+	GQ_WINDOW();
+	/* Relaxed: the swap only excludes; what we read came with [message.claim]. */
+	return gq_cas_relaxed_device_u64(b->ready[f->class].head, f->head, behind_one(b, f));
+}
+
+/* Copy the claimed message out, give its cell back, and end the operation. */
+GQ_ALWAYS_INLINE QueueStatus take_one(RingQueue *r, const struct gq_box *b,
+				      struct gq_ring_peer *peer, const struct front *f, uint8_t *to,
+				      uint32_t bytes, bool single)
+{
+	const struct gq_word_ring *ready = &b->ready[f->class];
+	const uint64_t head = behind_one(b, f), start = gq_head_start(f->head);
+	const struct gq_run run = { .slot = gq_head_slot(b, f->word, f->head), .n = 1 };
+	struct gq_ring_local *local = gq_ring_local_of(r, peer);
+
+	gq_copy(to, gq_cell_at(b, run.slot), bytes);
+	if (touches(b, local)) {
+		gq_touch(gq_cell_at(b, run.slot), bytes);
+		if (gq_head_start(head) != start)
+			gq_extent_touch(ready, start, gq_extent_count(f->word), single);
+	}
+	GQ_WINDOW();
+	if (single) {
+		plan(peer, f->class, head, gq_load_relaxed_u64(b->pool.tail), 1);
+		give_back_single(b, &run, 1);
+		gq_store_release_u64(ready->head, head); /* for threads that count */
+	} else if (!give_back_many(b, gq_ring_hints_of(r, b, peer), &run, 1)) {
+		op_end(peer);
+		return gq_ring_damaged();
+	}
+	gq_ring_tally(&peer->bytes_received, bytes);
+	local->streak++;
+	local->next_slot = run.slot + 1;
+	op_end(peer);
+	if (single)
+		wake_single(r, peer, &r->head->signals.room_armed);
+	else
+		wake_many(&r->head->signals.room_armed);
 	return Q_OK;
 }
 
@@ -327,22 +504,56 @@ QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_re
 	return receive_single(r, b, q);
 }
 
-QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
+/*
+ * One message, of which only the bytes are wanted. The most common one, which lies in one cell and
+ * fits, goes by a way of its own; any other the general way.
+ */
+GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, QueueStatus *front,
+					 bool single)
 {
+	const struct gq_box *b = &r->messages;
 	struct gq_receiving q = { .buf = buf, .cap = *len, .max = 1 };
-	QueueStatus status = receive_many(r, &r->messages, &q);
+	struct gq_ring_local *local;
+	struct gq_ring_peer *peer;
+	struct front f = { 0 };
+	bool waited = false;
+	uint32_t tries = 0, bytes;
+	enum look found;
+	QueueStatus status;
 
+	*front = Q_OK;
+	status = single ? begin_single(r, b->receive_role, b->receive_op, &peer)
+			: begin_many(r, b->receive_op, &peer);
+	if (status != Q_OK)
+		return status;
+	local = gq_ring_local_of(r, peer);
+	guess(b, local);
+	do
+		found = look(r, b, NULL, &f, &tries);
+	while (found == NOTHING && gq_slip_receive(local, &waited));
+	if (found == NOTHING) {
+		*len = 0;
+		return end_without_front(r, b, peer, found, &q);
+	}
+	if (__builtin_expect(found == FOUND && r->ageing == NULL, 1) && is_plain(f.word) &&
+	    (bytes = gq_length_of(b, f.word)) <= q.cap && claim_one(b, &f, single)) {
+		*len = bytes;
+		return take_one(r, b, peer, &f, buf, bytes, single);
+	}
+	op_end(peer);
+	status = single ? gq__ring_receive_single(r, &r->messages, &q)
+			: gq__ring_receive_many(r, &r->messages, &q);
 	*len = q.needed;
 	*front = q.front;
 	return status;
 }
 
+QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
+{
+	return receive_one(r, buf, len, front, false);
+}
+
 QueueStatus gq__ring_receive_one_single(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
 {
-	struct gq_receiving q = { .buf = buf, .cap = *len, .max = 1 };
-	QueueStatus status = receive_single(r, &r->messages, &q);
-
-	*len = q.needed;
-	*front = q.front;
-	return status;
+	return receive_one(r, buf, len, front, true);
 }

@@ -80,7 +80,7 @@ struct gq_ring_inquest {
 
 static uint64_t cells_of(const RingQueue *r)
 {
-	return gq_word_ring_size(&r->messages.pool) + gq_word_ring_size(&r->completions.pool);
+	return gq_box_cells(&r->messages) + gq_box_cells(&r->completions);
 }
 
 static uint8_t *found_of(const RingQueue *r, struct gq_ring_inquest *q)
@@ -210,11 +210,11 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 	gq_store_relaxed_u64(&r->step_ns, STEP_NS);
 	if (!q->messages && !q->completions)
 		q->readings = READINGS;
-	for (uint64_t i = 0; i < gq_word_ring_size(&r->messages.pool); i++)
+	for (uint64_t i = 0; i < gq_box_cells(&r->messages); i++)
 		q->number[i] = gq_load_acquire_u64(&r->messages.number[i]);
-	for (uint64_t i = gq_word_ring_size(&r->messages.pool); i < cells; i++)
-		q->number[i] = gq_load_acquire_u64(
-			&r->completions.number[i - gq_word_ring_size(&r->messages.pool)]);
+	for (uint64_t i = gq_box_cells(&r->messages); i < cells; i++)
+		q->number[i] =
+			gq_load_acquire_u64(&r->completions.number[i - gq_box_cells(&r->messages)]);
 }
 
 /* Begin to wait until every living thread that is inside such an operation has left it. @return
@@ -255,7 +255,7 @@ static bool end_grace(RingQueue *r, struct gq_ring_inquest *q)
 static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, gq_judge *judge)
 {
 	struct gq_ring_repair *repair = &r->head->repair;
-	const uint64_t cells = gq_word_ring_size(&r->messages.pool);
+	const uint64_t cells = gq_box_cells(&r->messages);
 	uint32_t repaired = 0;
 
 	if (!lock(r, me, judge))
@@ -297,9 +297,8 @@ static uint32_t step(RingQueue *r, uint64_t me, gq_judge *judge)
 {
 	struct gq_ring_inquest *q = r->inquest;
 	uint64_t budget = STEP_ENTRIES;
-	const uint64_t entries =
-		gq_word_ring_size(&r->messages.pool) * (r->messages.classes + 1) +
-		gq_word_ring_size(&r->completions.pool) * (r->completions.classes + 1);
+	const uint64_t entries = gq_box_cells(&r->messages) * (r->messages.classes + 1) +
+				 gq_box_cells(&r->completions) * (r->completions.classes + 1);
 
 	while (q->readings < READINGS) {
 		if (!q->in_grace) {
@@ -310,8 +309,7 @@ static uint32_t step(RingQueue *r, uint64_t me, gq_judge *judge)
 				gq__ring_mark_found(r, &r->messages, found_of(r, q));
 			if (q->completions)
 				gq__ring_mark_found(r, &r->completions,
-						    found_of(r, q) +
-							    gq_word_ring_size(&r->messages.pool));
+						    found_of(r, q) + gq_box_cells(&r->messages));
 			if (!begin_grace(r, q))
 				return 0;
 			GQ_WINDOW();

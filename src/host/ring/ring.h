@@ -24,7 +24,9 @@ struct gq_box {
 	struct gq_word_ring pool;
 	struct gq_word_ring ready[GQ_CLASSES];
 	uint32_t classes;
+	uint32_t slot_mask;  /* cells - 1 */
 	uint32_t cell_bytes; /* the most that a cell can hold */
+	bool touches;        /* receivers write lines back: see gq_touch() */
 	uint64_t *number;    /* of each cell: sequence + 1 of its latest message */
 	uint64_t *described; /* GQ_DESCRIPTOR_WORDS a cell; NULL where there are no descriptors */
 	uint64_t *chain;     /* with Q_RING_LARGE, else NULL */
@@ -36,10 +38,15 @@ struct gq_box {
 	enum gq_op send_op, receive_op;
 };
 
-/* The slot in an entry's word, and its kind; the slot in a word of the pool. */
+static inline uint64_t gq_box_cells(const struct gq_box *b)
+{
+	return (uint64_t)b->slot_mask + 1;
+}
+
+/* The slot in an entry's word, and its kind. */
 static inline uint32_t gq_entry_slot(const struct gq_box *b, uint64_t word)
 {
-	return (uint32_t)(word >> GQ_SLOT_SHIFT & b->pool.mask);
+	return (uint32_t)(word >> GQ_SLOT_SHIFT) & b->slot_mask;
 }
 
 static inline uint32_t gq_entry_kind(uint64_t word)
@@ -47,10 +54,24 @@ static inline uint32_t gq_entry_kind(uint64_t word)
 	return (uint32_t)(word >> GQ_LENGTH_BITS) & ((1u << GQ_KIND_BITS) - 1);
 }
 
-static inline uint32_t gq_pool_slot(const struct gq_box *b, uint64_t word)
-{
-	return (uint32_t)(word & b->pool.mask);
-}
+/* What a thread knows of a box from its own puts: for each ring a position at which an extent
+ * begins, and all before which are published. */
+struct gq_box_hints {
+	uint64_t pool;
+	uint64_t ready[GQ_CLASSES];
+};
+
+/* What this process keeps for a thread that is bound to a peer. Only that thread uses it. */
+struct gq_ring_local {
+	GQ_ALIGNED(GQ_LINE) struct gq_box_hints messages;
+	struct gq_box_hints completions;
+	/* See slip.h. */
+	uint32_t streak;       /* receives that have found a message, since the last that has not */
+	uint32_t receive_rest; /* so many more receives do not wait for the senders to get ahead */
+	uint32_t send_rest;    /* so many more sends do not wait for the receivers */
+	uint32_t next_slot;    /* where the next message probably is */
+	uint64_t free_until;   /* up to this position of the pool it is far from empty */
+};
 
 /* How often a receiver has passed over each class: one line for each peer of the handle. */
 struct gq_ring_ageing {
@@ -84,6 +105,7 @@ struct RingQueue {
 	void *validate_user;
 	RegionTable *regions;
 	struct gq_ring_poll poll;
+	struct gq_ring_local *local;   /* of each peer */
 	struct gq_ring_ageing *ageing; /* with Q_RING_AGEING, else NULL */
 	/* Threads that are bound: see handles.c. */
 	RingQueue *listed_after; /* in the list of live handles; under its lock */
@@ -114,6 +136,20 @@ static inline QueueStatus gq_ring_enter(const RingQueue *r)
 static inline uint64_t gq_ring_peer_index(const RingQueue *r, const struct gq_ring_peer *peer)
 {
 	return (uint64_t)(peer - r->head->peer);
+}
+
+static inline struct gq_ring_local *gq_ring_local_of(const RingQueue *r,
+						     const struct gq_ring_peer *peer)
+{
+	return &r->local[gq_ring_peer_index(r, peer)];
+}
+
+static inline struct gq_box_hints *gq_ring_hints_of(const RingQueue *r, const struct gq_box *b,
+						    const struct gq_ring_peer *peer)
+{
+	struct gq_ring_local *local = gq_ring_local_of(r, peer);
+
+	return b == &r->messages ? &local->messages : &local->completions;
 }
 
 /* ---- what a peer is doing -------------------------------------------------------------------- */

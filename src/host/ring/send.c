@@ -4,49 +4,87 @@
  * of their class. Completions go the same way, through a box of their own.
  */
 #include "host/ring/close.h"
+#include "host/ring/slip.h"
 #include "host/ring/step.h"
 
 /* ---- taking cells ---------------------------------------------------------------------------- */
 
-/* Take up to `max` free slots, at least `min` or none. *n is 0 if there are none, or if others
- * overtake all the time. @return false: damaged. */
-GQ_ALWAYS_INLINE bool pop_many(const struct gq_box *b, uint64_t *pos, uint64_t *ids, uint32_t min,
-			       uint32_t max, uint32_t *n)
-{
-	bool closed;
+/* Cells taken from the pool, by runs. */
+struct popped {
+	uint64_t pos; /* of the first cell */
+	uint32_t n;   /* cells */
+	uint32_t count;
+	struct gq_run run[GQ_MAX_PARTS];
+};
 
-	*n = 0;
+/* Find up to `max` free cells, from *head on, which moves past them. @return the last word read. */
+GQ_ALWAYS_INLINE uint64_t find_cells(const struct gq_box *b, uint64_t *head, struct popped *p,
+				     uint32_t max, bool single)
+{
+	struct gq_run run;
+	uint64_t word, start;
+
+	p->pos = gq_head_pos(*head);
+	p->n = p->count = 0;
+	do {
+		/* [pool.take] acquire: the previous owner is done with the cells. Sequentially
+		 * consistent for a sender that waits for room: [sleep.look]. */
+		word = gq_load_seq_cst_u64(gq_head_entry(&b->pool, *head));
+		if (!gq_head_is_at(&b->pool, word, *head))
+			break;
+		start = gq_head_start(*head);
+		run = gq_head_take(b, word, head, max - p->n);
+		if (gq_head_start(*head) != start)
+			gq_extent_touch(&b->pool, start, gq_extent_count(word), single);
+		add_run(p->run, &p->count, run);
+		p->n += run.n;
+	} while (p->n < max);
+	return word;
+}
+
+/* Take up to `max` free cells, at least `min` or none. p->n is 0 if there are none, or if others
+ * overtake all the time. @return false: damaged. */
+GQ_ALWAYS_INLINE bool pop_many(const struct gq_box *b, struct popped *p, uint32_t min, uint32_t max)
+{
 	for (int i = 0; i < GQ_TRIES; i++) {
-		if (gq_pool_try_pop(&b->pool, pos, ids, min, max, n, &closed))
-			return true;
-		if (gq_load_acquire_u64(b->pool.head) >> 1 == *pos)
+		const uint64_t head = gq_load_acquire_u64(b->pool.head);
+		uint64_t next = head;
+		const uint64_t word = find_cells(b, &next, p, max, false);
+
+		if (p->n >= min) {
+			GQ_WINDOW();
+			/* Relaxed: the swap only excludes; what we read came with [pool.take]. */
+			if (__builtin_expect(gq_cas_relaxed_device_u64(b->pool.head, head, next),
+					     1))
+				return true;
+		} else if (gq_extent_is_older(&b->pool, word, gq_head_start(next))) {
+			break; /* nothing is published there yet: full */
+		} else if (gq_load_acquire_u64(b->pool.head) == head) {
 			return false; /* no other thread has moved the head */
+		}
 	}
-	*n = 0;
+	p->n = 0;
 	return true;
 }
 
-/* The same, and the head stays where it is until the messages are published. @return how many. */
-GQ_ALWAYS_INLINE uint32_t pop_single(const struct gq_box *b, uint64_t *pos, uint64_t *ids,
-				     uint32_t min, uint32_t max)
+/* The same, and the head stays where it is until the messages are published. @return the new one.
+ */
+GQ_ALWAYS_INLINE uint64_t pop_single(const struct gq_box *b, struct popped *p, uint32_t min,
+				     uint32_t max)
 {
-	uint32_t n = 0;
+	uint64_t head = gq_load_relaxed_u64(b->pool.head);
 
-	*pos = gq_load_relaxed_u64(b->pool.head) >> 1;
-	for (; n < max; ++n) {
-		/* [pool.take] acquire: pairs with [pool.return]. */
-		ids[n] = gq_load_acquire_u64(gq_word_ring_entry(&b->pool, *pos + n));
-		if (!gq_word_ring_is_at(&b->pool, ids[n], *pos + n))
-			break;
-	}
-	return n < min ? 0 : n;
+	find_cells(b, &head, p, max, true);
+	if (p->n < min)
+		p->n = 0;
+	return head;
 }
 
-/* The number of the first of `n` messages whose slots were popped at `pos`. Without Q_RING_LARGE a
- * message takes one slot, so the pool's position counts them; it has 63 bits. */
+/* The number of the first of `n` messages whose cells were popped at `pos`. Without Q_RING_LARGE a
+ * message takes one cell, so the pool's position counts them; it has 58 bits. */
 GQ_ALWAYS_INLINE uint64_t take_numbers_many(const struct gq_box *b, uint64_t pos, uint32_t n)
 {
-	return b->sequence == NULL ? (pos - b->start_pos) & (UINT64_MAX >> 1)
+	return b->sequence == NULL ? (pos - b->start_pos) & GQ_POSITION_MASK
 				   : gq_fetch_add_relaxed_u64(b->sequence, n);
 }
 
@@ -55,7 +93,7 @@ GQ_ALWAYS_INLINE uint64_t take_numbers_single(const struct gq_box *b, uint64_t p
 	uint64_t first;
 
 	if (b->sequence == NULL)
-		return (pos - b->start_pos) & (UINT64_MAX >> 1);
+		return (pos - b->start_pos) & GQ_POSITION_MASK;
 	first = gq_load_relaxed_u64(b->sequence);
 	gq_store_relaxed_u64(b->sequence, first + n);
 	return first;
@@ -63,68 +101,117 @@ GQ_ALWAYS_INLINE uint64_t take_numbers_single(const struct gq_box *b, uint64_t p
 
 /* ---- filling them ---------------------------------------------------------------------------- */
 
-/* Copy one message into the slots popped for it, and make its entry. */
-GQ_ALWAYS_INLINE uint64_t fill(const struct gq_box *b, const struct gq_sending *s,
-			       const EnqueueItem *item, const uint64_t *ids, uint32_t parts,
-			       uint64_t number)
+/* The slot of a popped cell. A walk over all of them costs no more than their number and the runs'.
+ */
+GQ_ALWAYS_INLINE uint32_t slot_at(const struct popped *p, uint32_t *run, uint32_t *i)
 {
-	const uint32_t first = gq_pool_slot(b, ids[0]);
+	uint32_t slot = p->run[*run].slot + *i;
 
-	gq_store_relaxed_u64(&b->number[first], number + 1);
-	if (s->descriptor != NULL) {
-		gq_store_descriptor(b, first, s->descriptor);
-		return gq_entry_value(first, sizeof(*s->descriptor), GQ_KIND_DESCRIPTOR);
+	if (++*i == p->run[*run].n) {
+		++*run;
+		*i = 0;
 	}
-	if (parts == 1)
-		return gq_entry_value(first, item->len, 0); /* its bytes: copy_in() */
-	for (uint32_t i = 0; i < parts; i++) {
+	return slot;
+}
+
+/* Write one message into the cells popped for it, and make its extent's value. */
+static uint64_t fill_parts(const struct gq_box *b, const EnqueueItem *item, const struct popped *p,
+			   uint64_t number)
+{
+	uint32_t run = 0, in_run = 0, next = slot_at(p, &run, &in_run);
+	const uint32_t first = next;
+
+	for (uint32_t i = 0; i < p->n; i++) {
+		const uint32_t slot = next;
 		const uint64_t from = (uint64_t)i * b->cell_bytes;
 		const uint64_t len =
 			item->len - from < b->cell_bytes ? item->len - from : b->cell_bytes;
-		const uint64_t link =
-			i + 1 == parts ? GQ_PART_FINAL
-				       : GQ_PART_CONTINUES | (uint64_t)gq_pool_slot(b, ids[i + 1])
-								     << GQ_PART_SLOT_SHIFT;
+		uint64_t link = GQ_PART_FINAL;
 
+		if (i + 1 < p->n) {
+			next = slot_at(p, &run, &in_run);
+			link = GQ_PART_CONTINUES | (uint64_t)next << GQ_PART_SLOT_SHIFT;
+		}
 		/* The number of every part, for repairs: see repair.c. */
-		gq_store_relaxed_u64(&b->number[gq_pool_slot(b, ids[i])], number + 1);
-		memcpy(gq_cell_at(b, gq_pool_slot(b, ids[i])), (const uint8_t *)item->data + from,
-		       len);
-		gq_store_relaxed_u64(&b->chain[gq_pool_slot(b, ids[i])], link | len);
+		gq_store_relaxed_u64(&b->number[slot], number + 1);
+		memcpy(gq_cell_at(b, slot), (const uint8_t *)item->data + from, len);
+		gq_store_relaxed_u64(&b->chain[slot], link | len);
 	}
 	return gq_entry_value(first, 0, GQ_KIND_PARTS);
 }
 
 /*
- * Copy messages of one slot each into their cells. Messages that fill their cells and follow each
- * other both in the caller's memory and in the ring are copied in one go. A batch that is an array
- * usually is so, and then a store that waits for its line to come from another core waits together
- * with many others.
+ * Copy messages of one length into neighbouring cells. Messages that fill their cells and follow
+ * each other in the caller's memory are copied in one go. A batch that is an array usually is so,
+ * and then a store that waits for its line to come from another core waits together with many
+ * others.
  */
-GQ_ALWAYS_INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, const uint64_t *ids,
+GQ_ALWAYS_INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, uint32_t slot,
 			      uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i++) {
-		const uint32_t slot = gq_pool_slot(b, ids[i]), first = i;
+	const size_t len = items[0].len;
 
-		while (i + 1 < n && items[i].len == b->stride &&
-		       gq_pool_slot(b, ids[i + 1]) == slot + (i + 1 - first) &&
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t first = i;
+
+		while (i + 1 < n && len == b->stride &&
 		       items[i + 1].data == (const uint8_t *)items[i].data + b->stride)
 			i++;
-		gq_copy(gq_cell_at(b, slot), items[first].data,
-			(i - first) * b->stride + items[i].len);
+		gq_copy(gq_cell_at(b, slot + first), items[first].data,
+			(i - first) * b->stride + len);
 	}
 }
 
-/* Fill the popped cells with `n` messages, or with one of several parts, and make their entries. */
-GQ_ALWAYS_INLINE void fill_all(const struct gq_box *b, const struct gq_sending *s,
-			       const EnqueueItem *items, uint32_t n, uint32_t parts,
-			       const uint64_t *ids, uint64_t number, uint64_t *values)
+/* How many of the messages from the first on go into one extent. */
+GQ_ALWAYS_INLINE uint32_t alike(const EnqueueItem *items, uint32_t n)
 {
-	if (parts == 1 && s->descriptor == NULL)
-		copy_in(b, items, ids, n);
-	for (uint32_t i = 0; i < n; i++)
-		values[i] = fill(b, s, &items[i], &ids[i], parts, number + i);
+	uint32_t k = 1;
+
+	if (items[0].len >> GQ_RUN_LENGTH_BITS == 0)
+		while (k < n && items[k].len == items[0].len)
+			k++;
+	return k;
+}
+
+/* Fill the popped cells with messages of one cell each, and make their extents. @return how many
+ * extents. */
+GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *items,
+				     const struct popped *p, uint64_t number, uint64_t *values)
+{
+	uint32_t extents = 0;
+
+	for (uint32_t run = 0; run < p->count; run++) {
+		uint32_t slot = p->run[run].slot, left = p->run[run].n, n;
+
+		for (; left != 0; slot += n, left -= n, items += n) {
+			n = alike(items, left);
+			for (uint32_t i = 0; i < n; i++)
+				gq_store_relaxed_u64(&b->number[slot + i], ++number);
+			copy_in(b, items, slot, n);
+			values[extents++] = gq_run_value(slot, n, items[0].len);
+		}
+	}
+	return extents;
+}
+
+/* Fill the popped cells: with messages, with one of several parts, or with a descriptor. @return
+ * how many extents. */
+GQ_ALWAYS_INLINE uint32_t fill(const struct gq_box *b, const struct gq_sending *s,
+			       const EnqueueItem *items, uint32_t parts, const struct popped *p,
+			       uint64_t number, uint64_t *values)
+{
+	if (__builtin_expect(s->descriptor != NULL, 0)) {
+		gq_store_relaxed_u64(&b->number[p->run[0].slot], number + 1);
+		gq_store_descriptor(b, p->run[0].slot, s->descriptor);
+		values[0] =
+			gq_entry_value(p->run[0].slot, sizeof(*s->descriptor), GQ_KIND_DESCRIPTOR);
+		return 1;
+	}
+	if (parts > 1) {
+		values[0] = fill_parts(b, items, p, number);
+		return 1;
+	}
+	return fill_cells(b, items, p, number, values);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -175,29 +262,34 @@ GQ_ALWAYS_INLINE QueueStatus end_without_room(bool messages, struct gq_ring_peer
 
 /*
  * Many senders: end an operation that has not published all of its messages, and give back the
- * slots of the others. `status` says why; Q_OK: others overtook it after the first `done`.
+ * cells of the others. `status` says why; Q_OK: others overtook it after the first `done` cells.
  */
 static __attribute__((noinline)) QueueStatus
 give_up_many(RingQueue *r, struct gq_box *b, struct gq_ring_peer *peer, QueueStatus status,
-	     uint64_t pos, const uint64_t *ids, uint32_t popped, uint32_t done, uint32_t *accepted)
+	     const struct popped *p, uint32_t done, uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
-	uint64_t back[GQ_MAX_PARTS];
+	struct gq_run back[GQ_MAX_PARTS];
+	uint32_t count = 0, run = 0, in_run = 0;
 
-	for (uint32_t i = done; i < popped; i++) {
-		back[i - done] = gq_pool_slot(b, ids[i]);
+	for (uint32_t i = 0; i < p->n; i++) {
+		const uint32_t slot = slot_at(p, &run, &in_run);
+
+		if (i < done)
+			continue;
+		add_run(back, &count, (struct gq_run){ .slot = slot, .n = 1 });
 		/* The cell has left the pool, so its number must change, to one that it has never
 		 * had (sequences are below 2^63): see repair.c. */
-		gq_store_relaxed_u64(&b->number[back[i - done]], UINT64_C(1) << 63 | (pos + i));
+		gq_store_relaxed_u64(&b->number[slot], UINT64_C(1) << 63 | (p->pos + i));
 	}
-	if (popped > done)
-		give_back_many(b, back, popped - done);
+	if (count != 0)
+		give_back_many(b, gq_ring_hints_of(r, b, peer), back, count);
 	if (status == Q_ERR_FULL && messages)
 		gq_ring_tally(&peer->full, 1);
 	op_end(peer);
 	if (status == Q_ERR_SHUTDOWN)
 		return refuse_closed(r, done, accepted);
-	if (popped != 0 && messages)
+	if (p->n != 0 && messages)
 		wake_many(&r->head->signals.room_armed);
 	if (status == Q_OK) {
 		if (messages)
@@ -207,35 +299,58 @@ give_up_many(RingQueue *r, struct gq_box *b, struct gq_ring_peer *peer, QueueSta
 	return status; /* of FULL, the caller says so unless it tries again */
 }
 
+/* Publish the extents of `n` messages. *done says how many messages are there. @return as
+ * put_many()
+ */
+GQ_ALWAYS_INLINE bool publish_many(const struct gq_box *b, struct gq_box_hints *hints,
+				   uint32_t class, const uint64_t *values, uint32_t extents,
+				   uint32_t n, uint64_t bar, uint32_t *done, bool *barred)
+{
+	uint32_t put;
+	/* [message.publish]: cell, number, chain */
+	const bool sound = put_many(b, &b->ready[class], &hints->ready[class], values, extents, bar,
+				    &put, barred);
+
+	*done = n;
+	if (__builtin_expect(put < extents, 0))
+		for (*done = 0; put > 0; put--)
+			*done += gq_extent_count(values[put - 1]);
+	return sound;
+}
+
 /* See gq__ring_send_many(). */
 GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
 				       const EnqueueItem *items, uint32_t n, uint32_t parts,
 				       uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
-	uint64_t ids[GQ_MAX_PARTS], values[GQ_CHUNK], pos = 0;
+	uint64_t values[GQ_CHUNK];
 	struct gq_ring_peer *peer;
-	uint32_t popped = 0, done = 0;
-	bool barred = false;
+	struct popped p;
+	uint32_t extents, done;
+	bool barred;
 	QueueStatus status = begin_many(r, b->send_op, &peer);
 
 	if (status != Q_OK)
 		return status;
 	/* [intake.look]: only for speed. A close that we do not see bars what we would publish. */
-	if (messages && is_closed(r))
-		return give_up_many(r, b, peer, Q_ERR_SHUTDOWN, pos, ids, 0, 0, accepted);
-	if (!pop_many(b, &pos, ids, parts, parts > 1 ? parts : n, &popped)) {
+	if (messages && is_closed(r)) {
+		op_end(peer);
+		return refuse_closed(r, 0, accepted);
+	}
+	if (messages)
+		gq_slip_send(b, gq_ring_local_of(r, peer));
+	if (!pop_many(b, &p, parts, parts > 1 ? parts : n)) {
 		op_end(peer);
 		return gq_ring_damaged();
 	}
-	if (popped == 0)
+	if (__builtin_expect(p.n == 0, 0))
 		return end_without_room(messages, peer);
-	n = parts > 1 ? 1 : popped < n ? popped : n; /* so that of one, n stays the constant 1 */
-	fill_all(b, s, items, n, parts, ids, take_numbers_many(b, pos, n), values);
+	n = parts > 1 ? 1 : p.n < n ? p.n : n; /* so that of one, n stays the constant 1 */
+	extents = fill(b, s, items, parts, &p, take_numbers_many(b, p.pos, n), values);
 	GQ_WINDOW();
-	/* [message.publish]: cell, number, chain */
-	if (!put_many(b, &b->ready[s->class], values, n, messages ? GQ_CLOSED : 0, &done,
-		      &barred)) {
+	if (!publish_many(b, gq_ring_hints_of(r, b, peer), s->class, values, extents, n,
+			  messages ? GQ_CLOSED : 0, &done, &barred)) {
 		op_end(peer);
 		return gq_ring_damaged();
 	}
@@ -247,7 +362,7 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 				    barred      ? Q_ERR_SHUTDOWN
 				    : done == 0 ? Q_ERR_FULL
 						: Q_OK,
-				    pos, ids, popped, done, accepted);
+				    &p, done, accepted);
 	op_end(peer);
 	if (messages)
 		wake_many(&r->head->signals.data_armed);
@@ -261,9 +376,10 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 					 uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
-	uint64_t ids[GQ_MAX_PARTS], values[GQ_CHUNK], pos, ready_pos;
+	uint64_t values[GQ_CHUNK], head, ready_pos;
 	struct gq_ring_peer *peer;
-	uint32_t popped;
+	struct popped p;
+	uint32_t extents;
 	QueueStatus status = begin_single(r, b->send_role, b->send_op, &peer);
 
 	if (status != Q_OK)
@@ -274,17 +390,19 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 		op_end(peer);
 		return refuse_closed(r, 0, accepted);
 	}
-	popped = pop_single(b, &pos, ids, parts, parts > 1 ? parts : n);
-	if (popped == 0)
+	if (messages)
+		gq_slip_send(b, gq_ring_local_of(r, peer));
+	head = pop_single(b, &p, parts, parts > 1 ? parts : n);
+	if (p.n == 0)
 		return end_without_room(messages, peer);
-	n = parts > 1 ? 1 : popped < n ? popped : n; /* so that of one, n stays the constant 1 */
-	fill_all(b, s, items, n, parts, ids, take_numbers_single(b, pos, n), values);
+	n = parts > 1 ? 1 : p.n < n ? p.n : n; /* so that of one, n stays the constant 1 */
+	extents = fill(b, s, items, parts, &p, take_numbers_single(b, p.pos, n), values);
 	GQ_WINDOW();
 	ready_pos = gq_load_relaxed_u64(b->ready[s->class].tail);
-	plan(peer, s->class, ready_pos, pos, n, popped);
+	plan(peer, s->class, ready_pos, head, n);
 	/* [message.publish]: cell, number, chain */
-	put_single(&b->ready[s->class], ready_pos, values, n);
-	gq_store_release_u64(b->pool.head, (pos + popped) << 1);
+	put_single(&b->ready[s->class], ready_pos, values, extents);
+	gq_store_release_u64(b->pool.head, head);
 	GQ_WINDOW();
 	if (messages)
 		count_sent(peer, s, items, n);

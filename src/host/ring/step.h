@@ -87,14 +87,21 @@ GQ_ALWAYS_INLINE QueueStatus begin_single(RingQueue *r, uint64_t *role, enum gq_
 	return Q_OK;
 }
 
-/* Single mode: write down what this operation is about to publish, for the repair that finishes it
- * if we die. */
-GQ_ALWAYS_INLINE void plan(struct gq_ring_peer *peer, uint32_t class, uint64_t ready_pos,
-			   uint64_t pool_pos, uint32_t entries, uint32_t slots)
+/*
+ * Single mode: write down what this operation is about to publish, for the repair that finishes it
+ * if we die.
+ *
+ * @param ready  a sender: the class's tail, from where on it puts; a receiver: the class's head as
+ * it will be
+ * @param pool   a sender: the pool's head as it will be; a receiver: the pool's tail
+ * @param n      positions that it puts at: messages, or cells
+ */
+GQ_ALWAYS_INLINE void plan(struct gq_ring_peer *peer, uint32_t class, uint64_t ready, uint64_t pool,
+			   uint32_t n)
 {
-	gq_store_relaxed_u64(&peer->plan_what, class | entries << 8 | (uint64_t)slots << 32);
-	gq_store_relaxed_u64(&peer->plan_ready_pos, ready_pos);
-	gq_store_relaxed_u64(&peer->plan_pool_pos, pool_pos);
+	gq_store_relaxed_u64(&peer->plan_what, class | (uint64_t)n << 8);
+	gq_store_relaxed_u64(&peer->plan_ready, ready);
+	gq_store_relaxed_u64(&peer->plan_pool, pool);
 	gq_store_release_u64(&peer->plan_op, gq_load_relaxed_u64(&peer->op));
 }
 
@@ -116,49 +123,43 @@ GQ_ALWAYS_INLINE void wake_single(RingQueue *r, struct gq_ring_peer *peer, uint3
 		gq__flag_wake_shared(armed);
 }
 
-/* ---- putting values into a ring -------------------------------------------------------------- */
+/* ---- putting extents into a ring --------------------------------------------------------------
+ */
 
 /* Whether correct peers cannot have filled the ring up to `pos`, as the caller holds a cell. */
 static __attribute__((noinline)) bool is_beyond(const struct gq_box *b,
 						const struct gq_word_ring *ring, uint64_t pos)
 {
-	const uint64_t head = gq_load_acquire_u64(ring->head);
-	/* The pool's head has one bit less. */
-	const int64_t held = ring == &b->pool
-				     ? (int64_t)((pos << 1) - (head & ~GQ_POOL_CLOSED)) >> 1
-				     : gq_pos_diff(pos, head);
-
-	return held >= (int64_t)gq_word_ring_size(ring);
+	return gq_head_distance(pos, gq_load_acquire_u64(ring->head)) >= (int64_t)gq_box_cells(b);
 }
 
 /*
- * Put values, from the tail on. *done says how many are put. They are fewer than `n` if the ring is
- * barred (*barred), or if others overtake all the time. @return false: damaged.
+ * Put extents, from the hint on, which moves past them. *done says how many are put. They are fewer
+ * than `n` if the ring is barred (*barred), or if others overtake all the time. @return false:
+ * damaged.
  */
 GQ_ALWAYS_INLINE bool put_many(const struct gq_box *b, const struct gq_word_ring *ring,
-			       const uint64_t *values, uint32_t n, uint64_t bar, uint32_t *done,
-			       bool *barred)
+			       uint64_t *hint, const uint64_t *values, uint32_t n, uint64_t bar,
+			       uint32_t *done, bool *barred)
 {
-	uint64_t pos = gq_load_acquire_u64(ring->tail); /* [tail.read] */
-	uint64_t left = gq_word_ring_size(ring) + GQ_TRIES;
+	uint64_t pos = *hint, left = gq_box_cells(b) + GQ_TRIES;
 
 	*barred = false;
 	for (*done = 0; *done < n; ++*done) {
 		uint64_t best = pos;
 		enum gq_put put;
 
-		/* After a lost swap, go on past the winner's entry. */
+		/* After a lost swap, go on past the winner's extent. */
 		for (uint32_t stuck = 0;; stuck++) {
-			put = gq_word_ring_try_put_unless(ring, &pos, values[*done], bar);
-			if (put == GQ_PUT_DONE)
+			put = gq_extent_try_put(ring, &pos, values[*done], bar);
+			if (__builtin_expect(put == GQ_PUT_DONE, 1))
 				break;
 			if (put == GQ_PUT_BARRED) {
 				*barred = true;
-				gq_word_ring_raise_tail(ring, pos);
 				return true;
 			}
 			if (--left == 0) {
-				gq_word_ring_raise_tail(ring, pos);
+				*hint = pos;
 				return !is_beyond(b, ring, pos);
 			}
 			if (gq_pos_diff(pos, best) > 0) {
@@ -169,35 +170,69 @@ GQ_ALWAYS_INLINE bool put_many(const struct gq_box *b, const struct gq_word_ring
 			}
 		}
 	}
-	gq_word_ring_raise_tail(ring, pos);
+	*hint = pos;
 	return true;
 }
 
 /*
- * Put values at consecutive positions, the first one last. The other side looks at the first only,
- * so the line stays ours until it is there; and then all of them are there.
+ * Put extents one behind the other, the first one last. The other side looks at the first only, so
+ * the line stays ours until it is there; and then all of them are there. @return where they end.
  */
-GQ_ALWAYS_INLINE void put_single(const struct gq_word_ring *ring, uint64_t pos,
-				 const uint64_t *values, uint32_t n)
+GQ_ALWAYS_INLINE uint64_t put_single(const struct gq_word_ring *ring, uint64_t pos,
+				     const uint64_t *values, uint32_t n)
 {
-	for (uint32_t i = n; i-- > 0;)
-		gq_store_release_u64(gq_word_ring_entry(ring, pos + i),
-				     gq_word_ring_tag(ring, pos + i) | values[i]);
-	gq_store_release_u64(ring->tail, pos + n); /* [tail.raise]: for threads that count */
+	uint64_t end = pos;
+
+	for (uint32_t i = 1; i < n; i++)
+		end += gq_extent_count(values[i - 1]);
+	for (uint32_t i = n; i-- > 0; end -= i != 0 ? gq_extent_count(values[i - 1]) : 0)
+		gq_store_release_u64(gq_word_ring_entry(ring, end),
+				     gq_word_ring_tag(ring, end) | values[i]);
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t count = gq_extent_count(values[i]);
+
+		if (gq_extent_wipe_is_due(ring, end, count))
+			gq_extent_wipe(ring, end, count);
+		end += count;
+	}
+	gq_store_release_u64(ring->tail, end); /* [tail.raise]: for threads that count */
+	return end;
 }
 
-/* Give slots back to the pool. @return false: damaged. */
-GQ_ALWAYS_INLINE bool give_back_many(const struct gq_box *b, const uint64_t *slots, uint32_t n)
+/* ---- runs of cells in a thread's hands ------------------------------------------------------- */
+
+/* Add cells to those that are to be put: to the last run, if they follow it. */
+GQ_ALWAYS_INLINE void add_run(struct gq_run *runs, uint32_t *n, struct gq_run more)
 {
+	if (*n != 0 && runs[*n - 1].slot + runs[*n - 1].n == more.slot &&
+	    runs[*n - 1].n + more.n <= GQ_MAX_RUN)
+		runs[*n - 1].n += more.n;
+	else
+		runs[(*n)++] = more;
+}
+
+/* Give cells back to the pool. @return false: damaged. */
+GQ_ALWAYS_INLINE bool give_back_many(const struct gq_box *b, struct gq_box_hints *hints,
+				     const struct gq_run *runs, uint32_t n)
+{
+	uint64_t values[GQ_MAX_PARTS];
 	bool barred;
 
-	return put_many(b, &b->pool, slots, n, 0, &n, &barred); /* [pool.return] */
+	for (uint32_t i = 0; i < n; i++)
+		values[i] = gq_run_value(runs[i].slot, runs[i].n, 0);
+	/* [pool.return] */
+	return put_many(b, &b->pool, &hints->pool, values, n, 0, &n, &barred);
 }
 
-GQ_ALWAYS_INLINE void give_back_single(const struct gq_box *b, const uint64_t *slots, uint32_t n)
+GQ_ALWAYS_INLINE void give_back_single(const struct gq_box *b, const struct gq_run *runs,
+				       uint32_t n)
 {
+	uint64_t values[GQ_MAX_PARTS];
+
+	for (uint32_t i = 0; i < n; i++)
+		values[i] = gq_run_value(runs[i].slot, runs[i].n, 0);
 	/* [pool.return] */
-	put_single(&b->pool, gq_load_relaxed_u64(b->pool.tail), slots, n);
+	put_single(&b->pool, gq_load_relaxed_u64(b->pool.tail), values, n);
 }
 
 #endif /* GPUQ_RING_STEP_H */

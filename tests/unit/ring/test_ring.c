@@ -155,9 +155,9 @@ static void required_memory_is_what_the_documentation_says(void **state)
 	(void)state;
 	b.ring_size = 2048;
 	per_message = (q_ring_required_memory(&b) - q_ring_required_memory(&a)) / 1024;
-	/* The cell, 8 each for four classes, pool and number, 24 for a descriptor; a completion's
-	 * cell, and 8 each for its class, pool and number. */
-	assert_int_equal(per_message, 128 + 6 * 8 + 24 + 64 + 3 * 8);
+	/* The cell, 16 each for four classes and the pool, 8 for the number, 24 for a descriptor; a
+	 * completion's cell, 16 each for its class and pool, and 8 for its number. */
+	assert_int_equal(per_message, 128 + 5 * 16 + 8 + 24 + 64 + 2 * 16 + 8);
 	assert_true(q_ring_required_memory(&a) - 1024 * per_message <= 35 * 1024);
 }
 
@@ -883,6 +883,48 @@ static void close_wakes_everybody_and_what_was_sent_is_still_received(void **sta
 	}
 }
 
+/* Extents of one to 32 cells, taken whole and in parts, over more laps than lie between two wipes.
+ */
+static void batches_taken_in_parts_keep_order_and_numbers_over_many_laps(void **state)
+{
+	static const uint32_t sizes[] = { 1, 2, 4, 64 };
+	uint64_t x = 88172645463325252u;
+
+	(void)state;
+	FOR_EACH_MODE(flags)
+	{
+		for (int i = 0; i < 4; i++) {
+			RingQueue *r = make_ring(sizes[i], 8, flags);
+			uint64_t sent = 0, received = 0, numbers[40], buf[40];
+			EnqueueItem items[40];
+			RingMessage m[40];
+			size_t n;
+
+			while (received < (uint64_t)2500 * sizes[i]) {
+				x ^= x << 13;
+				x ^= x >> 7;
+				x ^= x << 17;
+				for (uint64_t k = 0; k < 40; k++) {
+					numbers[k] = sent + k;
+					items[k] = (EnqueueItem){ &numbers[k], 8 };
+				}
+				q_ring_send_batch(r, items, 1 + x % 40, 0, &n);
+				sent += n;
+				if (q_ring_recv_batch(r, buf, sizeof(buf), m, 1 + (x >> 8) % 40,
+						      &n) != Q_OK)
+					n = 0;
+				for (size_t k = 0; k < n; k++, received++) {
+					assert_int_equal(buf[k], received);
+					assert_int_equal(m[k].sequence, received);
+				}
+				assert_int_equal(q_ring_len(r), sent - received);
+				assert_int_equal(q_ring_available(r), sizes[i] - (sent - received));
+			}
+			q_ring_destroy(r);
+		}
+	}
+}
+
 static void a_ring_works_where_membarrier_is_refused(void **state)
 {
 	(void)state;
@@ -893,7 +935,7 @@ static void a_ring_works_where_membarrier_is_refused(void **state)
 		char buf[16];
 		size_t len;
 
-		gq__fault_set(3); /* after the handle and the memory */
+		gq__fault_set(4); /* after the handle, what its threads know, and the memory */
 		late.r = make_ring(2, 16, flags);
 		gq__fault_set(0);
 		assert_int_equal(late.r->head->signals.fenced, 1);
@@ -1350,6 +1392,7 @@ int main(void)
 		cmocka_unit_test(a_receive_times_out_after_the_time_and_not_before),
 		cmocka_unit_test(who_waits_is_woken_by_what_it_waits_for),
 		cmocka_unit_test(close_wakes_everybody_and_what_was_sent_is_still_received),
+		cmocka_unit_test(batches_taken_in_parts_keep_order_and_numbers_over_many_laps),
 		cmocka_unit_test(a_ring_works_where_membarrier_is_refused),
 		cmocka_unit_test(a_long_message_waits_for_room_asleep),
 		cmocka_unit_test(completions_go_back_in_order_with_status_and_bytes),

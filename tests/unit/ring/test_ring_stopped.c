@@ -10,6 +10,7 @@
 
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/ring/extent.h"
 #include "host/ring/repair.h"
 #include "host/ring/ring.h"
 
@@ -324,7 +325,7 @@ static void close_in_part(RingQueue *r, uint32_t steps)
 	for (uint32_t c = 0; c < GQ_CLASSES && c + 1 < steps; c++) {
 		uint64_t pos = *r->messages.ready[c].tail;
 
-		while (!gq_word_ring_try_bar(&r->messages.ready[c], &pos, GQ_CLOSED))
+		while (!gq_extent_try_bar(&r->messages.ready[c], &pos, GQ_CLOSED))
 			;
 	}
 }

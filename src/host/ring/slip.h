@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slip.h - keeping the two sides of a busy ring apart; private to the ring.
+ *
+ * Where a receiver has caught up with a sender, or a full ring's sender with a receiver, both use
+ * the same lines at the same time, and each message costs several trips of a line between the
+ * cores. A few hundred nanoseconds of distance and neither meets the other's lines for many
+ * messages. So on a ring on which messages come one after the other
+ *
+ *   - a receiver that finds nothing looks once more, 32 pauses later, before it says so;
+ *   - a sender that comes near the end of the free cells waits a little until more of them are
+ * back.
+ *
+ * Both are short, say nothing about the answer (EMPTY and FULL are as exact as without), and stop
+ * themselves for a while where they were in vain: a receiver waits for senders only after
+ * GQ_SLIP_STREAK messages in a row, so a message that comes alone is not delayed.
+ */
+#ifndef GPUQ_RING_SLIP_H
+#define GPUQ_RING_SLIP_H
+
+#include "host/ring/extent.h"
+
+enum {
+	GQ_SLIP_STREAK = 16,        /* messages in a row after which a receiver waits */
+	GQ_SLIP_PAUSES = 32,        /* how long */
+	GQ_SLIP_RECEIVE_REST = 16,  /* after a wait in vain, receives without one */
+	GQ_SLIP_SEND_TURNS = 32,    /* of eight pauses: how long a sender waits */
+	GQ_SLIP_SEND_REST = 64,     /* after a wait in vain, sends without one */
+	GQ_SLIP_SMALLEST_RING = 512 /* cells: tails say too little of a smaller one */
+};
+
+/* A receiver has found nothing. @return whether to look again. *waited: to begin with false. */
+static inline bool gq_slip_receive(struct gq_ring_local *local, bool *waited)
+{
+	if (*waited) {
+		local->receive_rest = GQ_SLIP_RECEIVE_REST;
+		return false;
+	}
+	if (local->streak < GQ_SLIP_STREAK)
+		return false;
+	if (local->receive_rest != 0) {
+		local->receive_rest--;
+		return false;
+	}
+	*waited = true;
+	for (int i = 0; i < GQ_SLIP_PAUSES; i++)
+		gq_cpu_relax();
+	return true;
+}
+
+/* Learn how much is free behind `pos` of the pool, and wait a little if that is little. */
+static __attribute__((noinline)) void gq_slip_send_slowly(const struct gq_box *b,
+							  struct gq_ring_local *local, uint64_t pos)
+{
+	const int64_t enough = (int64_t)(gq_box_cells(b) / 4);
+	const uint64_t head = gq_head_of(pos);
+	uint64_t before = gq_load_acquire_u64(b->pool.tail), tail = before; /* [tail.read] */
+
+	if (gq_head_distance(tail, head) < enough && local->send_rest != 0) {
+		local->send_rest--;
+	} else if (gq_head_distance(tail, head) < enough) {
+		for (int i = 0; i < GQ_SLIP_SEND_TURNS && gq_head_distance(tail, head) < enough;
+		     i++) {
+			for (int k = 0; k < 8; k++)
+				gq_cpu_relax();
+			tail = gq_load_acquire_u64(b->pool.tail); /* [tail.read] */
+		}
+		if (tail == before)
+			local->send_rest = GQ_SLIP_SEND_REST;
+	}
+	local->free_until = gq_head_distance(tail, head) < enough ? pos + 16 : tail;
+}
+
+/* Before a sender takes cells. */
+GQ_ALWAYS_INLINE void gq_slip_send(const struct gq_box *b, struct gq_ring_local *local)
+{
+	const uint64_t head = gq_load_relaxed_u64(b->pool.head);
+
+	if (gq_box_cells(b) >= GQ_SLIP_SMALLEST_RING &&
+	    __builtin_expect(gq_head_distance(local->free_until, head) <= 0, 0))
+		gq_slip_send_slowly(b, local, gq_head_pos(head));
+}
+
+#endif /* GPUQ_RING_SLIP_H */
