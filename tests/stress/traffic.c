@@ -367,6 +367,25 @@ static size_t poll_and_take(struct account *a)
 	return n;
 }
 
+/* As many as the buffer, which has room for any one, has room for. */
+static size_t poll_and_take_at_once(struct account *a)
+{
+	Completion done[16];
+	size_t n, max = 1 + rng_below(&a->rng, 16);
+
+	must_be(Q_OK, q_take_results(a->t->q, done, max, a->buffer, a->t->ledger.result_bytes, &n));
+	for (size_t i = 0; i < n; i++) {
+		const Completion *c = &done[i];
+
+		add_id(&a->polled, c->msg_id);
+		took(a, c->msg_id, c->status,
+		     c->status == Q_OK ? ledger_read(&a->t->ledger, c->result, c->result_len)
+				       : UINT32_MAX,
+		     true);
+	}
+	return n;
+}
+
 /* In place where nobody else may take it. */
 static size_t poll_and_look(struct account *a)
 {
@@ -374,6 +393,8 @@ static size_t poll_and_look(struct account *a)
 	uint64_t ids[16];
 	size_t n, kept = 0, max = 1 + rng_below(&a->rng, 16);
 
+	if (rng_one_in(&a->rng, 3))
+		return poll_and_take_at_once(a);
 	must_be(Q_OK, q_poll_results(a->t->q, done, max, &n));
 	for (size_t i = 0; i < n; i++) {
 		const Completion *c = &done[i];

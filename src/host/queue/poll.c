@@ -80,7 +80,8 @@ enum { TAKE_CHUNK = 64 }; /* results that are copied, and slots returned, in one
 
 /* Copy the results of messages that are the caller's, one behind the other, and return their slots.
  * @return how far the buffer is full */
-static size_t copy_and_free(GpuQueue *q, Completion *out, size_t n, char *buffer, size_t used)
+static size_t copy_and_free(GpuQueue *q, Completion *out, size_t n, char *buffer, size_t bytes,
+			    size_t used)
 {
 	uint64_t ids[TAKE_CHUNK];
 
@@ -91,6 +92,7 @@ static size_t copy_and_free(GpuQueue *q, Completion *out, size_t n, char *buffer
 			memcpy(at, out[i].result, out[i].result_len);
 		out[i].result = at;
 		used += gq_round_up(out[i].result_len, GQ_RESULT_STEP);
+		used = used < bytes ? used : bytes;
 		ids[i] = out[i].msg_id;
 	}
 	gq__free_slots(q, ids, (uint32_t)n);
@@ -110,7 +112,7 @@ static QueueStatus take_results(GpuQueue *q, Completion *out, size_t max_count, 
 		h.max = max_count - n < TAKE_CHUNK ? max_count - n : TAKE_CHUNK;
 		harvest(q, &h);
 		if (h.n != 0)
-			used = copy_and_free(q, out + n, h.n, buffer, used);
+			used = copy_and_free(q, out + n, h.n, buffer, buffer_bytes, used);
 		n += h.n;
 	} while (h.n == TAKE_CHUNK && n < max_count);
 	*out_count = n;

@@ -294,16 +294,17 @@ enum gq_found gq__find_unpolled(GpuQueue *q, uint32_t *left)
 
 static bool fits(struct gq_harvest *h, uint32_t outcome)
 {
-	const size_t bytes =
-		outcome <= GQ_OUTCOME_MAX_LEN ? gq_round_up(outcome, GQ_RESULT_STEP) : 0;
+	const size_t len = outcome <= GQ_OUTCOME_MAX_LEN ? outcome : 0;
+	const size_t step = gq_round_up(len, GQ_RESULT_STEP);
 
-	if (h->take && bytes > h->room) {
+	if (!h->take)
+		return true;
+	if (len > h->room) {
 		h->full = true;
 		h->next_len = outcome;
 		return false;
 	}
-	if (h->take)
-		h->room -= bytes;
+	h->room -= step < h->room ? step : h->room;
 	return true;
 }
 
