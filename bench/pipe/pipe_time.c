@@ -83,34 +83,26 @@ static void *read_fd(void *arg)
 	return NULL;
 }
 
+/* One step of a chain: what comes goes to a reader, and on to the next step. */
 struct teeing {
-	int from, count, to[MOST];
+	int from, reader, next;
+	pthread_t thread;
 };
 
-/* What one tee() has copied goes to all before the last takes it out. */
 static void *tee_on(void *arg)
 {
-	struct teeing *t = arg;
+	const struct teeing *t = arg;
+	ssize_t n, k;
 
-	for (;;) {
-		ssize_t n = KERNEL_PIPE;
-
-		for (int i = 0; i + 1 < t->count; i++) {
-			const ssize_t k = tee(t->from, t->to[i], (size_t)n, 0);
-
-			/* A first one may do less; the others are as empty as it was. */
-			must(k >= 0 && (i == 0 || k == n), "tee");
-			n = k;
+	while ((n = tee(t->from, t->reader, KERNEL_PIPE, 0)) > 0)
+		for (; n > 0; n -= k) {
+			k = splice(t->from, NULL, t->next, NULL, (size_t)n, 0);
+			must(k > 0, "splice");
 		}
-		if (n == 0)
-			break;
-		n = splice(t->from, NULL, t->to[t->count - 1], NULL, (size_t)n, 0);
-		must(n >= 0, "splice");
-		if (n == 0)
-			break;
-	}
-	for (int i = 0; i < t->count; i++)
-		close(t->to[i]);
+	must(n == 0, "tee");
+	close(t->from);
+	close(t->reader);
+	close(t->next);
 	return NULL;
 }
 
@@ -123,20 +115,24 @@ static void make_pipe(int ends[2])
 static uint64_t time_kernel(int readers)
 {
 	struct reader r[MOST];
-	struct teeing t = { .count = readers };
-	pthread_t thread;
+	struct teeing t[MOST];
 	uint64_t begin;
-	int in[2], ends[2];
+	int in[2], ends[2], next[2];
 
 	make_pipe(in);
-	t.from = in[0];
-	for (int i = 0; i < readers; i++) {
+	next[0] = in[0];
+	for (int i = 0; i + 1 < readers; i++) {
+		t[i].from = next[0];
 		make_pipe(ends);
+		make_pipe(next);
 		r[i].fd = ends[0];
-		t.to[i] = ends[1];
-		must(pthread_create(&r[i].thread, NULL, read_fd, &r[i]) == 0, "pthread_create");
+		t[i].reader = ends[1];
+		t[i].next = next[1];
+		must(pthread_create(&t[i].thread, NULL, tee_on, &t[i]) == 0, "pthread_create");
 	}
-	must(pthread_create(&thread, NULL, tee_on, &t) == 0, "pthread_create");
+	r[readers - 1].fd = next[0];
+	for (int i = 0; i < readers; i++)
+		must(pthread_create(&r[i].thread, NULL, read_fd, &r[i]) == 0, "pthread_create");
 	begin = now_ns();
 	for (uint64_t at = 0; at < total; at += BLOCK)
 		must(write(in[1], block, BLOCK) == BLOCK, "write");
@@ -144,8 +140,8 @@ static uint64_t time_kernel(int readers)
 	for (int i = 0; i < readers; i++)
 		pthread_join(r[i].thread, NULL);
 	begin = now_ns() - begin;
-	pthread_join(thread, NULL);
-	close(in[0]);
+	for (int i = 0; i + 1 < readers; i++)
+		pthread_join(t[i].thread, NULL);
 	return begin;
 }
 
