@@ -649,6 +649,7 @@ static void a_killed_writer_is_seen_after_all_data_before_and_after_it_is_collec
 static void become_another_program(Pipe *p)
 {
 	(void)p;
+	raise(SIGSTOP); /* until its descriptor has been opened, which execve() closes */
 	execl("/bin/sleep", "sleep", "60", (char *)NULL);
 }
 
@@ -661,6 +662,8 @@ static void a_writer_that_runs_another_program_is_gone(void **state)
 	(void)state;
 	child = start_writer(become_another_program, &fd);
 	r = attach(fd);
+	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+	kill(child, SIGCONT);
 	assert_true(reads(r, "some"));
 	expect_dead(r);
 	q_pipe_reader_close(r);
