@@ -396,6 +396,8 @@ class Queue(_gpuq.QueueCore):
         await loop.run_in_executor(None, self._end)
 
     def _add_reader(self, loop):
+        for old in [old for old in self._readers if old.is_closed()]:
+            del self._readers[old]
         descriptor = self.fileno()
         loop.add_reader(descriptor, self._on_readable, loop)
         self._readers[loop] = descriptor
@@ -453,9 +455,11 @@ class Queue(_gpuq.QueueCore):
             running = None
         for loop, descriptor in list(self._readers.items()):
             del self._readers[loop]
-            if loop is running:
+            if loop.is_closed():
+                continue
+            if loop is running or not loop.is_running():
                 loop.remove_reader(descriptor)
-            elif not loop.is_closed():
+            else:
                 removed = threading.Event()
 
                 def remove(loop=loop, descriptor=descriptor, removed=removed):
@@ -478,7 +482,7 @@ def _after_fork_in_child():
     global _alive_lock
     _alive_lock = threading.Lock()
     for one in list(_alive):
-        one._fail_all(_errors.UnsupportedError(_gone))
+        one._forked(_errors.UnsupportedError(_gone))
         one._thread_lock = threading.Lock()
 
 

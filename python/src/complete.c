@@ -224,11 +224,31 @@ Py_ssize_t pq_complete(struct pq_handle *handle, PyObject *loop)
 	return (Py_ssize_t)count;
 }
 
-void pq_fail_all(struct pq_handle *handle, PyObject *error)
+static void forget_threads(const struct pq_pending *whose)
+{
+	struct pq_futures *futures = (struct pq_futures *)whose->owner;
+
+	if (whose->index == PQ_FUTURE) {
+		pq_future_forget_threads((struct pq_future *)whose->owner);
+	} else if (whose->index >= 0) {
+		Py_CLEAR(futures->locks);
+		if (futures->made != NULL && futures->made[whose->index] != NULL)
+			pq_future_forget_threads(futures->made[whose->index]);
+	}
+}
+
+void pq_fail_all(struct pq_handle *handle, PyObject *error, bool forked)
 {
 	struct ready one;
+	size_t at = 0;
 
-	while (pq_table_take_any(&handle->pending, &one.whose)) {
+	while (pq_table_take_next(&handle->pending, &at, &one.whose)) {
+		if (forked && one.whose.index <= PQ_LOOP) { /* the loop is the parent's */
+			Py_DECREF(one.whose.owner);
+			continue;
+		}
+		if (forked)
+			forget_threads(&one.whose);
 		one.value = Py_NewRef(error);
 		one.failed = true;
 		finish_all(&one, 1, NULL);
@@ -240,7 +260,7 @@ static void fail_by_exception(struct pq_handle *handle)
 {
 	PyObject *error = pq_take_exception();
 
-	pq_fail_all(handle, error);
+	pq_fail_all(handle, error, false);
 	Py_XDECREF(error);
 }
 
@@ -256,10 +276,13 @@ PyObject *pq_serve(PyObject *module, PyObject *object)
 		return NULL;
 	}
 	do {
-		Py_BEGIN_ALLOW_THREADS status = q_wait_any(handle->q, UINT32_MAX);
-		Py_END_ALLOW_THREADS if (status != Q_OK && status != Q_ERR_SHUTDOWN)
+		Py_BEGIN_ALLOW_THREADS;
+		status = q_wait_any(handle->q, UINT32_MAX);
+		Py_END_ALLOW_THREADS;
+		if (status != Q_OK && status != Q_ERR_SHUTDOWN)
 			pq_raise(status);
-		else if (pq_complete(handle, NULL) >= 0) continue;
+		else if (pq_complete(handle, NULL) >= 0)
+			continue;
 		fail_by_exception(handle);
 		break;
 	} while (status != Q_ERR_SHUTDOWN);

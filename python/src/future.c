@@ -149,6 +149,13 @@ static void let_go(struct pq_future *future)
 	Py_XDECREF(queue);
 }
 
+void pq_future_forget_threads(struct pq_future *future)
+{
+	Py_CLEAR(future->condition);
+	Py_CLEAR(future->waiters);
+	Py_CLEAR(future->locks);
+}
+
 static void finish_cancelled(struct pq_future *future)
 {
 	if (future->condition != NULL) {

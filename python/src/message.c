@@ -66,8 +66,9 @@ void pq_copy(void *to, const void *from, size_t len)
 			memcpy(to, from, len);
 		return;
 	}
-	Py_BEGIN_ALLOW_THREADS memcpy(to, from, len);
-	Py_END_ALLOW_THREADS
+	Py_BEGIN_ALLOW_THREADS;
+	memcpy(to, from, len);
+	Py_END_ALLOW_THREADS;
 }
 
 int pq_parse_priority(PyObject *value, uint32_t *out)

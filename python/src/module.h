@@ -143,7 +143,8 @@ void pq_table_free(struct pq_table *table);
 void pq_table_add(struct pq_table *table, uint64_t id, PyObject *owner, Py_ssize_t index);
 /* The reference becomes the caller's. */
 bool pq_table_take(struct pq_table *table, uint64_t id, struct pq_pending *out);
-bool pq_table_take_any(struct pq_table *table, struct pq_pending *out);
+/* One after the other, from *at on, which begins as 0. */
+bool pq_table_take_next(struct pq_table *table, size_t *at, struct pq_pending *out);
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 
@@ -187,8 +188,9 @@ PyObject *pq_raw_poll(PyObject *self, PyObject *most);
 /* complete.c: one round of results. `loop`: the event loop that runs in this thread, or NULL.
  * @return how many messages, or -1 with an exception: the device has failed. */
 Py_ssize_t pq_complete(struct pq_handle *handle, PyObject *loop);
-/* Ends every message under way with `error`. */
-void pq_fail_all(struct pq_handle *handle, PyObject *error);
+/* Ends every message under way with `error`. In a forked child no thread waits for one, and locks
+ * may be held by threads of the parent. */
+void pq_fail_all(struct pq_handle *handle, PyObject *error, bool forked);
 PyObject *pq_serve(PyObject *module, PyObject *handle);
 
 /* view.c: a memoryview of a result in place; its slot is freed with it. */
@@ -228,6 +230,8 @@ struct pq_futures {
 };
 
 struct pq_future *pq_future_new(PyObject *queue);
+/* In a forked child: forgets the threads that wait, and their locks. */
+void pq_future_forget_threads(struct pq_future *future);
 /* Takes over `value`. */
 void pq_future_finish(struct pq_future *future, PyObject *value, bool failed);
 struct pq_futures *pq_futures_new(PyObject *queue, Py_ssize_t count);

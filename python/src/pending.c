@@ -80,10 +80,10 @@ bool pq_table_take(struct pq_table *table, uint64_t id, struct pq_pending *out)
 	return true;
 }
 
-bool pq_table_take_any(struct pq_table *table, struct pq_pending *out)
+bool pq_table_take_next(struct pq_table *table, size_t *at, struct pq_pending *out)
 {
-	for (size_t at = 0; table->count != 0 && at <= table->mask; at++)
-		if (table->entries[at].id != 0)
-			return pq_table_take(table, table->entries[at].id, out);
+	for (; *at <= table->mask; (*at)++)
+		if (table->entries[*at].id != 0)
+			return pq_table_take(table, table->entries[*at].id, out);
 	return false;
 }

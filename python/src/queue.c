@@ -39,12 +39,14 @@ static void handle_dealloc(PyObject *self)
 	struct pq_handle *handle = (struct pq_handle *)self;
 	struct pq_pending left;
 	GpuQueue *q = handle->q;
+	size_t at = 0;
 
 	if (q != NULL) {
-		Py_BEGIN_ALLOW_THREADS q_shutdown(q);
-		Py_END_ALLOW_THREADS
+		Py_BEGIN_ALLOW_THREADS;
+		q_shutdown(q);
+		Py_END_ALLOW_THREADS;
 	}
-	while (handle->pending.entries != NULL && pq_table_take_any(&handle->pending, &left))
+	while (handle->pending.entries != NULL && pq_table_take_next(&handle->pending, &at, &left))
 		Py_DECREF(left.owner);
 	pq_table_free(&handle->pending);
 	Py_XDECREF(handle->keep);
@@ -141,9 +143,10 @@ static GpuQueue *init(QueueConfig *cfg, void *address)
 	GpuQueue *q;
 
 	snprintf(name, sizeof(name), "cfunc-%lu", ++number);
-	Py_BEGIN_ALLOW_THREADS q =
-		address != NULL ? init_by_address(cfg, address, name) : q_init(cfg);
-	Py_END_ALLOW_THREADS return q;
+	Py_BEGIN_ALLOW_THREADS;
+	q = address != NULL ? init_by_address(cfg, address, name) : q_init(cfg);
+	Py_END_ALLOW_THREADS;
+	return q;
 }
 
 static int open_handle(struct pq_handle *handle, PyObject *values, const char *processor,
@@ -209,8 +212,10 @@ static int drain_until(struct pq_handle *handle, int64_t until, QueueStatus *out
 		const uint32_t slice = pq_slice_ms(until);
 		QueueStatus status;
 
-		Py_BEGIN_ALLOW_THREADS status = q_drain(handle->q, slice);
-		Py_END_ALLOW_THREADS *out = status;
+		Py_BEGIN_ALLOW_THREADS;
+		status = q_drain(handle->q, slice);
+		Py_END_ALLOW_THREADS;
+		*out = status;
 		if (status != Q_ERR_TIMEOUT || (until != PQ_FOR_EVER && pq_now_ns() >= until))
 			return 0;
 		if (PyErr_CheckSignals() != 0)
@@ -238,8 +243,9 @@ static PyObject *queue_stop(PyObject *self, PyObject *timeout)
 	if (ok == 0) {
 		const uint32_t ms = status == Q_OK ? UINT32_MAX : 0;
 
-		Py_BEGIN_ALLOW_THREADS status = q_stop(handle->q, ms);
-		Py_END_ALLOW_THREADS
+		Py_BEGIN_ALLOW_THREADS;
+		status = q_stop(handle->q, ms);
+		Py_END_ALLOW_THREADS;
 	} else {
 		queue->closing = false;
 	}
@@ -278,16 +284,14 @@ static PyObject *queue_detach(PyObject *self, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
-static PyObject *queue_fail_all(PyObject *self, PyObject *error)
+/* In a forked child: what is under way there ends with `error`. */
+static PyObject *queue_forked(PyObject *self, PyObject *error)
 {
-	struct pq_queue *queue = (struct pq_queue *)self;
-	struct pq_handle *handle = queue->handle;
+	struct pq_handle *handle = pq_handle_any((struct pq_queue *)self);
 
-	if (handle != NULL) {
-		pq_hold(handle);
-		pq_fail_all(handle, error);
-		pq_drop(handle);
-	}
+	if (handle != NULL)
+		pq_fail_all(handle, error, true);
+	pq_drop(handle);
 	Py_RETURN_NONE;
 }
 
@@ -312,8 +316,10 @@ static PyObject *queue_pause(PyObject *self, PyObject *timeout)
 	handle = pq_handle_of((struct pq_queue *)self);
 	if (handle == NULL)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = q_pause(handle->q, ms);
-	Py_END_ALLOW_THREADS pq_drop(handle);
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_pause(handle->q, ms);
+	Py_END_ALLOW_THREADS;
+	pq_drop(handle);
 	return pq_none_or_raise(status);
 }
 
@@ -325,8 +331,10 @@ static PyObject *queue_resume(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (handle == NULL)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS status = q_resume(handle->q);
-	Py_END_ALLOW_THREADS pq_drop(handle);
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_resume(handle->q);
+	Py_END_ALLOW_THREADS;
+	pq_drop(handle);
 	return pq_none_or_raise(status);
 }
 
@@ -382,9 +390,10 @@ static PyObject *queue_bind(PyObject *self, PyObject *table)
 		pq_drop(handle);
 		return NULL;
 	}
-	Py_BEGIN_ALLOW_THREADS status = q_bind_regions(handle->q, regions);
-	Py_END_ALLOW_THREADS if (status == Q_OK)
-	{
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_bind_regions(handle->q, regions);
+	Py_END_ALLOW_THREADS;
+	if (status == Q_OK) {
 		PyObject *old = handle->keep;
 
 		handle->keep = Py_BuildValue("OO", old, table);
@@ -488,8 +497,10 @@ static PyObject *queue_trace_write(PyObject *self, PyObject *path)
 		return NULL;
 	}
 	name = PyBytes_AsString(bytes);
-	Py_BEGIN_ALLOW_THREADS status = q_trace_write(handle->q, name);
-	Py_END_ALLOW_THREADS Py_DECREF(bytes);
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_trace_write(handle->q, name);
+	Py_END_ALLOW_THREADS;
+	Py_DECREF(bytes);
 	pq_drop(handle);
 	return pq_none_or_raise(status);
 }
@@ -521,7 +532,7 @@ static PyMethodDef methods[] = {
 	{ "_open", queue_open, METH_VARARGS, NULL },
 	{ "_stop", queue_stop, METH_O, NULL },
 	{ "_detach", queue_detach, METH_NOARGS, NULL },
-	{ "_fail_all", queue_fail_all, METH_O, NULL },
+	{ "_forked", queue_forked, METH_O, NULL },
 	{ "_handle", queue_handle, METH_NOARGS, NULL },
 	{ "_complete", queue_complete, METH_O, NULL },
 	{ "_cancel", queue_cancel, METH_O, NULL },

@@ -36,8 +36,9 @@ static void destroy(struct ring *ring)
 
 	ring->r = NULL;
 	if (r != NULL) {
-		Py_BEGIN_ALLOW_THREADS q_ring_destroy(r);
-		Py_END_ALLOW_THREADS
+		Py_BEGIN_ALLOW_THREADS;
+		q_ring_destroy(r);
+		Py_END_ALLOW_THREADS;
 	}
 	if (ring->memory.obj != NULL)
 		PyBuffer_Release(&ring->memory);
@@ -183,8 +184,10 @@ static PyObject *ring_recover(PyObject *self, PyObject *unused)
 	if (r == NULL)
 		return NULL;
 	((struct ring *)self)->users++;
-	Py_BEGIN_ALLOW_THREADS status = q_ring_recover(r);
-	Py_END_ALLOW_THREADS leave((struct ring *)self);
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_ring_recover(r);
+	Py_END_ALLOW_THREADS;
+	leave((struct ring *)self);
 	return pq_none_or_raise(status);
 }
 
@@ -215,8 +218,11 @@ static PyObject *send(struct ring *ring, const struct sending *s, int64_t until)
 	while (on) {
 		const uint32_t ms = pq_slice_ms(until);
 
-		Py_BEGIN_ALLOW_THREADS status = send_once(ring->r, s, ms != 0 ? ms : 1);
-		Py_END_ALLOW_THREADS if (status == Q_OK) result = Py_NewRef(Py_None);
+		Py_BEGIN_ALLOW_THREADS;
+		status = send_once(ring->r, s, ms != 0 ? ms : 1);
+		Py_END_ALLOW_THREADS;
+		if (status == Q_OK)
+			result = Py_NewRef(Py_None);
 		on = status != Q_OK && goes_on(ring, status, until);
 	}
 	leave(ring);
@@ -276,9 +282,10 @@ static QueueStatus look(RingQueue *r, RingMessage *out, uint32_t ms)
 {
 	QueueStatus status;
 
-	Py_BEGIN_ALLOW_THREADS status =
-		q_ring_recv_typed_timeout(r, NULL, 0, out, ms != 0 ? ms : 1);
-	Py_END_ALLOW_THREADS return status;
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_ring_recv_typed_timeout(r, NULL, 0, out, ms != 0 ? ms : 1);
+	Py_END_ALLOW_THREADS;
+	return status;
 }
 
 static PyObject *receive_waiting(struct ring *ring, int64_t until, RingMessage *m)

@@ -27,11 +27,16 @@ int pq_reserve_slot(struct pq_handle *handle, size_t len, const struct pq_option
 	QueueStatus status;
 
 	for (;;) {
-		const uint32_t slice = pq_slice_ms(options->until);
+		uint32_t slice = pq_slice_ms(options->until);
 
-		Py_BEGIN_ALLOW_THREADS status =
-			q_reserve(handle->q, len, &options->c, out, out_id, slice);
-		Py_END_ALLOW_THREADS if (status == Q_OK) return 0;
+		if (slice == 0 && options->until != 0)
+			slice = 1; /* it is a time-out that ends it, not a full queue */
+
+		Py_BEGIN_ALLOW_THREADS;
+		status = q_reserve(handle->q, len, &options->c, out, out_id, slice);
+		Py_END_ALLOW_THREADS;
+		if (status == Q_OK)
+			return 0;
 		if (status != Q_ERR_TIMEOUT ||
 		    (options->until != PQ_FOR_EVER && pq_now_ns() >= options->until)) {
 			pq_raise(status);

@@ -71,12 +71,16 @@ def test_an_exception_in_a_with_block_closes_and_goes_through():
 def test_a_forked_child_is_told_so_and_its_parent_goes_on():
     out, errors = run(
         """
-        import concurrent.futures, gpuq, os, warnings
+        import concurrent.futures, gpuq, os, threading, warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons', of forks beside threads
         queue = gpuq.Queue("echo", device="cpu", capacity=8)
         queue.submit(b"x").result(60)
         queue.pause(60)
         future = queue.submit(b"later")
+        waiting = [threading.Thread(target=wait, daemon=True) for wait in (
+            lambda: concurrent.futures.wait([future]), future.result)]
+        for thread in waiting:
+            thread.start()
         child = os.fork()
         if child == 0:
             for call in (lambda: future.result(60), lambda: queue.submit(b"y"), queue.stats, queue.fileno):

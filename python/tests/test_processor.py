@@ -134,7 +134,9 @@ class Strided(Array):
     def __cuda_array_interface__(self):
         return {**super().__cuda_array_interface__, "strides": (2,)}
 
+# Before the queue: with a resident grid, allocating may wait for ever.
 one, two, answer = Array(bytes(range(64))), Array(bytes([9] * 32)), Array(bytes(4))
+strided = Strided(bytes(8))
 with gpuq.Queue(os.environ["GPUQ_STANDIN_SUM"], device="cuda", capacity=8, slot_bytes=64) as queue:
     assert queue.info().device == "cuda"
     assert queue.submit(b"\\1\\2\\3").result(60) == struct.pack("<I", 6)
@@ -150,7 +152,7 @@ with gpuq.Queue(os.environ["GPUQ_STANDIN_SUM"], device="cuda", capacity=8, slot_
     except BufferError:
         pass
     try:
-        queue.register(Strided(bytes(8)))
+        queue.register(strided)
         raise SystemExit("a strided array was registered")
     except BufferError:
         pass
