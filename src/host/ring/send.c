@@ -413,6 +413,101 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 	return Q_OK;
 }
 
+/* ---- the most common message ----------------------------------------------------------------- */
+
+/* Take one cell. In single mode the head is stored when the message is published. @return false:
+ * not at once, if at all. */
+GQ_ALWAYS_INLINE bool pop_one(const struct gq_box *b, uint64_t *pos, uint32_t *slot, uint64_t *next,
+			      bool single)
+{
+	const uint64_t head = gq_load_acquire_u64(b->pool.head);
+	/* [pool.take] acquire: the previous owner is done with the cell. */
+	const uint64_t word = gq_load_seq_cst_u64(gq_head_entry(&b->pool, head));
+
+	if (!gq_head_is_at(&b->pool, word, head))
+		return false;
+	*pos = gq_head_pos(head);
+	*slot = gq_head_slot(b, word, head);
+	*next = head;
+	gq_head_take(b, word, next, 1);
+	if (gq_head_start(*next) != gq_head_start(head))
+		gq_extent_touch(&b->pool, gq_head_start(head), gq_extent_count(word), single);
+	GQ_WINDOW();
+	/* Relaxed: the swap only excludes; what we read came with [pool.take]. */
+	return single || gq_cas_relaxed_device_u64(b->pool.head, head, *next);
+}
+
+/* Publish the one message, and end the operation. */
+GQ_ALWAYS_INLINE QueueStatus publish_one(RingQueue *r, struct gq_ring_peer *peer, uint32_t class,
+					 uint64_t pos, uint32_t slot, uint64_t next, size_t len,
+					 bool single)
+{
+	struct gq_box *b = &r->messages;
+	const uint64_t value = gq_run_value(slot, 1, len);
+	uint32_t done = 1;
+	bool barred = false;
+
+	GQ_WINDOW();
+	/* [message.publish]: cell, number */
+	if (single) {
+		const uint64_t ready_pos = gq_load_relaxed_u64(b->ready[class].tail);
+
+		plan(peer, class, ready_pos, next, 1);
+		put_single(&b->ready[class], ready_pos, &value, 1);
+		gq_store_release_u64(b->pool.head, next);
+	} else if (!put_many(b, &b->ready[class], &gq_ring_hints_of(r, b, peer)->ready[class],
+			     &value, 1, GQ_CLOSED, &done, &barred)) {
+		op_end(peer);
+		return gq_ring_damaged();
+	}
+	GQ_WINDOW();
+	if (__builtin_expect(done == 0, 0)) {
+		struct popped p = { .pos = pos, .n = 1, .count = 1, .run = { { slot, 1 } } };
+
+		return give_up_many(r, b, peer, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0, &done);
+	}
+	gq_ring_tally(&peer->bytes_sent, len);
+	op_end(peer);
+	if (single)
+		wake_single(r, peer, &r->head->signals.data_armed);
+	else
+		wake_many(&r->head->signals.data_armed);
+	return Q_OK;
+}
+
+/* One message of one cell. What does not go at once goes the general way. */
+GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len, uint32_t class,
+				      bool single)
+{
+	struct gq_box *b = &r->messages;
+	struct gq_ring_peer *peer;
+	uint64_t pos, next;
+	uint32_t slot, accepted;
+	QueueStatus status = single ? begin_single(r, b->send_role, b->send_op, &peer)
+				    : begin_many(r, b->send_op, &peer);
+
+	if (status != Q_OK)
+		return status;
+	/* [intake.look]: as in send_many(), send_single() */
+	if (__builtin_expect(!is_closed(r), 1)) {
+		gq_slip_send(b, gq_ring_local_of(r, peer));
+		if (__builtin_expect(pop_one(b, &pos, &slot, &next, single), 1)) {
+			const uint64_t number = single ? take_numbers_single(b, pos, 1)
+						       : take_numbers_many(b, pos, 1);
+
+			gq_store_relaxed_u64(&b->number[slot], number + 1);
+			gq_copy(gq_cell_at(b, slot), data, len);
+			return publish_one(r, peer, class, pos, slot, next, len, single);
+		}
+	}
+	op_end(peer);
+	const struct gq_sending s = { .class = class };
+	const EnqueueItem item = { .data = data, .len = len };
+
+	return single ? gq__ring_send_single(r, b, &s, &item, 1, 1, &accepted)
+		      : gq__ring_send_many(r, b, &s, &item, 1, 1, &accepted);
+}
+
 /* ---- each for every call, and for the call that is the most common --------------------------- */
 
 QueueStatus gq__ring_send_many(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
@@ -431,18 +526,10 @@ QueueStatus gq__ring_send_single(RingQueue *r, struct gq_box *b, const struct gq
 
 QueueStatus gq__ring_send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class)
 {
-	const struct gq_sending s = { .class = class };
-	const EnqueueItem item = { .data = data, .len = len };
-	uint32_t accepted;
-
-	return send_many(r, &r->messages, &s, &item, 1, 1, &accepted);
+	return send_one(r, data, len, class, false);
 }
 
 QueueStatus gq__ring_send_one_single(RingQueue *r, const void *data, size_t len, uint32_t class)
 {
-	const struct gq_sending s = { .class = class };
-	const EnqueueItem item = { .data = data, .len = len };
-	uint32_t accepted;
-
-	return send_single(r, &r->messages, &s, &item, 1, 1, &accepted);
+	return send_one(r, data, len, class, true);
 }
