@@ -182,13 +182,15 @@ static void who_never_gets_a_cell_says_full(void **state)
 	(void)state;
 	for (int i = 0; i < 2; i++) {
 		RingQueue *r = make_ring(8, large[i]);
+		uint64_t windows;
 
 		let_lie(&r->messages.pool, true, flap_head, false, 0);
 		*r->messages.pool.head += 2; /* one is gone, or two */
 		assert_status(
 			q_ring_send(r, "thirty-two bytes of it: two cells", i == 0 ? 16 : 32, 0),
 			Q_ERR_FULL);
-		assert_int_equal(stop_lying(), TRIES);
+		windows = stop_lying(); /* one more: the call for one message tries first */
+		assert_true(windows == TRIES || windows == TRIES + 1);
 		assert_status(q_ring_send(r, "x", 1, 0), Q_OK); /* then all is well again */
 		q_ring_destroy(r);
 	}
@@ -206,6 +208,7 @@ static void who_never_claims_says_empty_and_never_shutdown(void **state)
 			RingQueue *r = make_ring(8, flags[i]);
 			char buf[64];
 			size_t len = sizeof(buf), n;
+			uint64_t windows;
 			RingMessage m[4];
 
 			for (int k = 0; k < 4; k++)
@@ -215,10 +218,14 @@ static void who_never_claims_says_empty_and_never_shutdown(void **state)
 			*r->messages.ready[1].head += 1;
 #define EXPECT_EMPTY(call)                                                                         \
 	do {                                                                                       \
+		const uint64_t head_ = *r->messages.ready[1].head;                                 \
+                                                                                                   \
 		let_lie(&r->messages.ready[1], false, flap_head, false, 0);                        \
 		assert_status(call, Q_ERR_EMPTY);                                                  \
 		assert_non_null(strstr(q_last_error(), "others took"));                            \
-		assert_int_equal(stop_lying(), TRIES);                                             \
+		windows = stop_lying(); /* one more, where the call for one message tries first */ \
+		assert_true(windows == TRIES || windows == TRIES + 1);                             \
+		*r->messages.ready[1].head = head_;                                                \
 	} while (0)
 			EXPECT_EMPTY(q_ring_recv(r, buf, &len));
 			assert_int_equal(len, 0);
