@@ -15,7 +15,7 @@ STYLES = {
     "rte_ring hts": ("#d55e00", 3, 12, 1.5), "ck_ring": ("#009e73", 3, 6, 1.5),
     "moodycamel_cq": ("#cc79a7", 4, 8, 1.5), "moodycamel_rwq": ("#8a6d00", 5, 10, 1.5),
     "boost_spsc": ("#7f3fbf", 2, 12, 1.5), "boost_queue": ("#7f3fbf", 4, 14, 1.5),
-    "reference": ("#666666", 3, 2, 1.2), "reference mutex": ("#666666", 3, 2, 1.2),
+    "reference": ("#666666", 3, 2, 1.2), "mutex": ("#666666", 4, 2, 1.2),
     "reference flag": ("#666666", 3, 1, 1.2),
 }
 OTHERS = [("#444444", 5, 3, 1.2), ("#994455", 2, 11, 1.2), ("#117733", 4, 13, 1.2)]
@@ -50,41 +50,41 @@ def _head(path, title, width, height):
     return (f"set terminal svg size {width},{height} dynamic font 'sans-serif,13' background '#ffffff'\n"
             f"set output {_quoted(str(path))}\nset encoding utf8\n"
             "set border 3 lc rgb '#444444'\nset tics nomirror\nset grid lc rgb '#dddddd' lw 0.7\n"
-            f"set label 99 {_quoted(title)} at screen 0.5,screen 0.965 center font ',15'\n")
+            f"set label 99 {_quoted(title)} at screen 0.5,screen {1 - 20 / height:.4f} center font ',15'\n")
 
 
 def lines_script(path, title, rows):
-    """Rows of panels with lines; one legend below all of them."""
-    height = 290 * len(rows) + 100
-    script = _head(path, title, 900, height) + "set multiplot\n"
+    """Rows of panels with lines; one legend below all of them, which is a plot of its own without points."""
     names = list(dict.fromkeys(n for row in rows for p in row for n in p.series))
-    legend = (26 * ((len(names) + 3) // 4) + 14) / height
-    top, bottom, others = 1 - 44 / height, legend, {}
-    first = True
+    legend = 24 * ((len(names) + 3) // 4) + 14
+    height = 290 * len(rows) + legend + 44
+    top, bottom, others = 1 - 44 / height, legend / height, {}
+    script = _head(path, title, 900, height) + "set multiplot\nunset key\n"
     for r, row in enumerate(rows):
         high = (top - bottom) / len(rows)
         for c, panel in enumerate(row):
-            left, right = (c + 0.17) / len(row), (c + 0.97) / len(row)
-            floor, ceiling = top - (r + 1) * high + 58 / height, top - r * high - 24 / height
+            left, right = (c + (0.21 if c == 0 else 0.16)) / len(row), (c + 0.96) / len(row)
+            floor, ceiling = top - (r + 1) * high + 54 / height, top - r * high - 26 / height
+            small = any(0 < y < 1 for points in panel.series.values() for _, y in points)
             script += (f"set lmargin at screen {left:.4f}\nset rmargin at screen {right:.4f}\n"
                        f"set bmargin at screen {floor:.4f}\nset tmargin at screen {ceiling:.4f}\n"
                        f"set title {_quoted(panel.title)} font ',13' offset 0,-0.6\n"
-                       f"set xlabel {_quoted(panel.x)} offset 0,0.4\nset ylabel {_quoted(panel.y)} offset 1.2,0\n"
-                       f"unset logscale\nset logscale y 10\nset format y '%g'\n"
+                       f"set xlabel {_quoted(panel.x)} offset 0,0.4\n"
+                       f"set ylabel {_quoted(panel.y if c == 0 else '')} offset 0.5,0\n"
+                       f"unset logscale\nset logscale y 10\nset format y '{'%g' if small else '%.0s%c'}'\n"
                        + (f"set logscale x {panel.log_x}\n" if panel.log_x else "")
                        + "set xtics autofreq\n"
                        + (f"set xtics ({', '.join(f'{_quoted(t)} {v}' for t, v in panel.tics)})\n" if panel.tics else "")
-                       + "set offsets graph 0.04, graph 0.04, 0, 0\n")
-            if first:  # the legend is that of the first panel, which therefore names all
-                script += (f"set key at screen 0.5,{legend - 6 / height:.4f} center top horizontal maxcols 4 samplen 3 "
-                           "width 1 spacing 1.25 font ',12' noenhanced\n")
-            plots = names if first else list(panel.series)
-            script += "plot " + ", ".join(
-                f"'-' using 1:2 with linespoints {_style(n, others)} " + (f"title {_quoted(n)}" if first else "notitle")
-                for n in plots) + "\n"
-            script += "".join(_data(panel.series.get(n) or [("NaN", "NaN")]) for n in plots)
-            script += "unset key\nunset label 99\n"
-            first = False
+                       + "set offsets graph 0.04, graph 0.04, 0, 0\n"
+                       + "plot " + ", ".join(f"'-' using 1:2 with linespoints {_style(n, others)} notitle"
+                                             for n in panel.series) + "\n"
+                       + "".join(_data(points) for points in panel.series.values()) + "unset label 99\n")
+    script += ("unset logscale\nunset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nunset grid\n"
+               "set lmargin at screen 0.02\nset rmargin at screen 0.98\n"
+               f"set bmargin at screen {4 / height:.4f}\nset tmargin at screen {legend / height:.4f}\n"
+               "set key center center horizontal maxcols 4 samplen 4 spacing 1.2 font ',12' noenhanced\n"
+               "set xrange [0:1]\nset yrange [0:1]\nplot "
+               + ", ".join(f"NaN with linespoints {_style(n, others)} title {_quoted(n)}" for n in names) + "\n")
     return script + "unset multiplot\n"
 
 
@@ -93,12 +93,12 @@ def dots_script(path, title, groups, metrics, x):
     rows = []
     for heading, entries in groups:
         rows += [(heading, None)] + entries
-    height = 23 * len(rows) + 130
+    height = 23 * len(rows) + 140
     script = _head(path, title, 900, height)
     script += (f"set lmargin at screen 0.24\nset rmargin at screen 0.97\nset tmargin at screen {1 - 48 / height:.4f}\n"
-               f"set bmargin at screen {82 / height:.4f}\nset logscale x 10\nset format x '%g'\nset xlabel {_quoted(x)}\n"
+               f"set bmargin at screen {88 / height:.4f}\nset logscale x 10\nset format x '%g'\nset xlabel {_quoted(x)}\n"
                f"set yrange [{len(rows) - 0.4}:-0.6]\n"
-               f"set key at screen 0.6,{26 / height:.4f} center center horizontal noenhanced font ',12'\n"
+               f"set key at screen 0.6,{18 / height:.4f} center center horizontal noenhanced font ',12'\n"
                "set ytics noenhanced (" + ", ".join(
                    f"{_quoted(n if v is not None else n.upper())} {i}" for i, (n, v) in enumerate(rows)) + ")\n"
                "set mxtics 10\nset grid xtics mxtics\n")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Markdown tables of figures: every peer, the floor, and ours in relation to both."""
+import re
 
 # Cells for the summary: title, suite, case, parameters, metric. Ours is the best of our variants.
 SUMMARY = (
@@ -69,16 +70,23 @@ class Table:
         words = [v for _, v in sorted(first.parameters.items()) if isinstance(v, str)]
         keys = sorted({k for f in figures for k, v in f.parameters.items() if not isinstance(v, str)},
                       key=lambda k: (k not in ("batch", "busy", "load", "slots"), k))
-        self.fixed = [k for k in keys if len({f.parameters.get(k) for f in figures}) == 1 and k not in ("size", "batch")]
+        self.fixed = [k for k in keys if len({f.parameters.get(k) for f in figures}) == 1]
+        if self.fixed == keys:  # a column has to be called something
+            self.fixed = [k for k in keys if k not in ("size", "batch")]
         self.keys = [k for k in keys if k not in self.fixed]
-        self.metrics = list(dict.fromkeys(f.metric for f in figures))
+        self.metrics = sorted(dict.fromkeys(f.metric for f in figures), key=self.rank)
         self.rows = list(dict.fromkeys(f.name for f in figures))
         self.cells = {}
         for f in figures:
             self.cells.setdefault((f.name, self.column_of(f)), {})[f.metric] = f
         self.columns = sorted({c for _, c in self.cells}, key=lambda c: [v for _, v in c])
-        fixed = [f"{k} {count(first.parameters[k])}" for k in self.fixed]
+        fixed = [column_label(((k, first.parameters[k]),)) for k in self.fixed]
         self.title = ", ".join([f"{self.suite}: {self.case}", *words, *fixed])
+
+    @staticmethod
+    def rank(metric):
+        """Percentiles by their number, in front of all others."""
+        return (0, float(metric[1:])) if re.fullmatch(r"p[\d.]+", metric) else (1, 0)
 
     def column_of(self, figure):
         return tuple((k, figure.parameters[k]) for k in self.keys if k in figure.parameters)
@@ -120,16 +128,20 @@ class Table:
         metrics = " / ".join(self.metrics)
         yield f"### {self.title}: {metrics}, {self.unit}"
         yield ""
-        yield "| |" + "".join(f" {column_label(c)} |" for c in self.columns)
-        yield "|---|" + "---:|" * len(self.columns)
-        for row in self.rows:
-            yield f"| {row} |" + "".join(f" {self.cell(row, c)} |" for c in self.columns)
+        rows = [[row] + [self.cell(row, c) for c in self.columns] for row in self.rows]
         for row in self.ours():
             both = [self.ratios(row, c) for c in self.columns]
             if any(peer != "-" for peer, _ in both):
-                yield f"| **{row}, of the best peer** |" + "".join(f" {peer} |" for peer, _ in both)
+                rows.append([f"**{row}, of the best peer**"] + [peer for peer, _ in both])
             if any(floor != "-" for _, floor in both):
-                yield f"| {row}, times the floor |" + "".join(f" {floor} |" for _, floor in both)
+                rows.append([f"{row}, times the floor"] + [floor for _, floor in both])
+        rows.insert(0, [""] + [column_label(c) for c in self.columns])
+        if len(self.columns) > 8:  # too wide to be read: columns become rows
+            rows = [list(row) for row in zip(*rows)]
+        for i, row in enumerate(rows):
+            yield "| " + " | ".join(row) + " |"
+            if i == 0:
+                yield "|---|" + "---:|" * (len(row) - 1)
         yield ""
 
 
@@ -148,10 +160,10 @@ def pick(figures, suite, case, parameters, metric):
 
 def summary(figures):
     """A few figures, each with the best peer's, or with what the machine can do."""
-    yield "| | libgpuq | best peer | of it | floor | times that |"
+    yield "| | libgpuq | best peer | of it | floor | times the floor |"
     yield "|---|---:|---:|---:|---:|---:|"
     for title, suite, case, parameters, metric in SUMMARY:
-        found = pick(figures, suite, case, parameters, metric)
+        found = [f for f in pick(figures, suite, case, parameters, metric) if "(static)" not in f.peer]
         ours, peer, floor = (best(found, (role,)) for role in ("ours", "peer", "floor"))
         if ours is None:
             continue

@@ -123,7 +123,16 @@ class Tables(unittest.TestCase):
         found = table.tables([figure(size=s, placement=p) for s in (64, 256) for p in ("p0|c1", "p0p0|c1")])
         self.assertEqual([len(t.columns) for t in found], [2, 2])
         self.assertIn("p0p0|c1", found[1].title)
-        self.assertEqual(next(line for line in found[0].lines() if line.startswith("| |")), "| | 64 B x1 | 256 B x1 |")
+        self.assertEqual(next(line for line in found[0].lines() if line.startswith("|  |")), "|  | 64 B | 256 B |")
+        self.assertIn("x1", found[0].title)
+
+    def test_a_wide_table_is_turned_round(self):
+        wide = table.tables([figure(size=i, slots=j) for i in range(3) for j in range(4)])[0]
+        self.assertEqual([line.count("|") for line in wide.lines() if line.startswith("|")], [3] * 14)
+
+    def test_percentiles_stand_in_their_order(self):
+        found = [figure(metric=m, unit="ns", case="x") for m in ("p99.9", "p50", "p99")]
+        self.assertEqual(table.tables(found)[0].metrics, ["p50", "p99", "p99.9"])
 
     def test_a_page_has_machine_summary_and_tables(self):
         page = table.page([figure(slots=1024), figure(peer="ck_ring", variant="", samples=[20], slots=1024)],
