@@ -139,6 +139,7 @@ def _ordered(series):
 
 
 def throughput(figures, path):
+    """Rings, by bytes a message, one and 32 messages a call. Of a peer the best of its variants."""
     rows = []
     for case, placement, what in (("spsc", "p0|c1", "1 sender, 1 receiver"),
                                   ("mpmc", "p0c0|p1c1", "2 senders, 2 receivers")):
@@ -154,6 +155,7 @@ def throughput(figures, path):
 
 
 def latency(figures, path):
+    """One message there and back; p50, p99 and p99.9 are points on one line."""
     groups = []
     for heading, suite, case, parameters in (
             ("ring, 64 B", "ring", "pingpong", {"size": 64}), ("ring, 2 KiB", "ring", "pingpong", {"size": 2048}),
@@ -170,6 +172,8 @@ def latency(figures, path):
 
 
 def load(figures, path):
+    """Messages come at a given rate, at random, whatever becomes of them; latency counts from when a message was due.
+    Rings one way, the queue there and back. A way that carries less than 95 percent of what is offered ends there."""
     row = []
     for metric, title in (("p50", "median"), ("p99", "99th percentile"), ("p99.9", "99.9th percentile")):
         found = pick(figures, "load", "open_loop", {}, metric)
@@ -181,6 +185,7 @@ def load(figures, path):
 
 
 def cost(figures, path):
+    """What a message costs by how much room there is and how many are on their way."""
     row = []
     for case, title, key, x in (
             ("capacity_few", "16 outstanding at most", "slots", "capacity, messages"),
@@ -196,6 +201,7 @@ def cost(figures, path):
 
 
 def scaling(figures, path):
+    """Threads that send and take, one and 32 messages a call. Where there are more than CPUs they take turns."""
     rows = []
     shapes = (("N senders, 1 taker", lambda s, t: t == 1, "senders"), ("1 sender, N takers", lambda s, t: s == 1, "takers"),
               ("N senders, N takers", lambda s, t: s == t, "senders"))

@@ -152,7 +152,8 @@ def report(folder):
     drawn = plots.draw(found, folder)
     if drawn is None:
         print("scripts/bench: no plots: there is no gnuplot (scripts/deps bench installs it)", file=sys.stderr)
-    (folder / "table.md").write_text(table.page(found, machine), encoding="utf-8")
+    captions = [(n, " ".join(plots.PLOTS[n].__doc__.split())) for n in plots.PLOTS if f"{n}.svg" in (drawn or [])]
+    (folder / "table.md").write_text(table.page(found, machine, captions), encoding="utf-8")
     (folder / "benchmark.json").write_text(json.dumps(
         lines.to_google_benchmark(found, {"date": machine["date"], "host_name": "", "num_cpus": machine.get("cpus", 0),
                                           "library_build_type": "release", "commit": machine.get("commit", "")}),

@@ -176,16 +176,18 @@ def summary(figures):
         yield "| " + " | ".join(cells) + " |"
 
 
-def page(figures, machine):
-    """The whole page of a run. `machine` is what run.py notes about it."""
+def page(figures, machine, drawn=()):
+    """The whole page of a run. `machine` is what run.py notes about it, `drawn` (name, caption) of each plot."""
     lines = [f"# Benchmarks, {machine['date'][:10]}", ""]
     lines += [f"    {line}" for line in machine["lines"]] + [""]
     for note in machine.get("notes", []):
         lines += [note, ""]
     lines += ["A cell is the median of the samples and, after ~, (max - min) / median. Of the best peer: above 1",
               "libgpuq is the faster one. What is called reference or floor is what the machine can do, and no peer.",
-              "Compare within one table only.", "", "## Summary", ""]
-    lines += [*summary(figures), "", "## All tables", ""]
+              "Compare within one table only.", "", "## Summary", "", *summary(figures), ""]
+    for name, caption in drawn:
+        lines += [f"## {name.capitalize()}", "", caption, "", f"![{name.capitalize()}]({name}.svg)", ""]
+    lines += ["## All tables", ""]
     for table in tables(figures):
         lines += table.lines()
     return "\n".join(lines).rstrip("\n") + "\n"

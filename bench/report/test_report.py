@@ -136,8 +136,9 @@ class Tables(unittest.TestCase):
 
     def test_a_page_has_machine_summary_and_tables(self):
         page = table.page([figure(slots=1024), figure(peer="ck_ring", variant="", samples=[20], slots=1024)],
-                          {"date": "2026-01-02T", "lines": ["machine m", "compiler c"], "notes": ["Shared."]})
-        for part in ("# Benchmarks, 2026-01-02", "    machine m", "Shared.", "20 M/s, ck_ring | 0.60 |", "slots 1024"):
+                          {"date": "2026-01-02T", "lines": ["machine m", "compiler c"], "notes": ["Shared."]},
+                          [("cost", "What it costs.")])
+        for part in ("## Cost", "What it costs.", "![Cost](cost.svg)","# Benchmarks, 2026-01-02", "    machine m", "Shared.", "20 M/s, ck_ring | 0.60 |", "slots 1024"):
             self.assertIn(part, page)
 
 
