@@ -96,7 +96,7 @@ def dots_script(path, title, groups, metrics, x):
     height = 23 * len(rows) + 140
     script = _head(path, title, 900, height)
     script += (f"set lmargin at screen 0.24\nset rmargin at screen 0.97\nset tmargin at screen {1 - 48 / height:.4f}\n"
-               f"set bmargin at screen {88 / height:.4f}\nset logscale x 10\nset format x '%g'\nset xlabel {_quoted(x)}\n"
+               f"set bmargin at screen {88 / height:.4f}\nset logscale x 10\nset format x '%.0s%c'\nset xlabel {_quoted(x)}\n"
                f"set yrange [{len(rows) - 0.4}:-0.6]\n"
                f"set key at screen 0.6,{18 / height:.4f} center center horizontal noenhanced font ',12'\n"
                "set ytics noenhanced (" + ", ".join(
