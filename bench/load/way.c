@@ -197,8 +197,9 @@ static size_t take_locked(void *way, struct way_message *messages, size_t n)
 	return n;
 }
 
-const struct way way_mutex = { "mutex", "", false,      false,
-			       open_locked, free,    put_locked, take_locked };
+const struct way way_mutex = {
+	"mutex", "", false, false, open_locked, free, put_locked, take_locked
+};
 
 const struct way *const ways[] = {
 	&way_ring_single, &way_ring,    &way_queue,
