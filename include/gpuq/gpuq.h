@@ -170,7 +170,8 @@ enum { Q_TRANSPORT_AUTO = 0, Q_TRANSPORT_PULL = 1, Q_TRANSPORT_COPY = 2, Q_TRANS
  * One thread alone enqueues: the first that makes a call which does. Its messages are then
  * published by plain stores, which is cheaper, most of all in batches. The calls of other threads
  * that would enqueue, reserve or commit are refused with Q_ERR_POLICY; all other calls are any
- * thread's, as ever. A producer cannot be followed by another one while the queue lives.
+ * thread's, as ever. A call that fails also makes its thread the producer. When the producer has
+ * ended let no other thread follow: it is refused, unless it has got the ended thread's pthread_t.
  */
 #define Q_ONE_PRODUCER (UINT64_C(1) << 1)
 

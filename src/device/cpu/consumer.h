@@ -14,10 +14,10 @@ struct gq_consumer {
 	struct gq_ageing ageing;
 	uint64_t done_pos; /* where its last completion went */
 	uint32_t index;
-	uint32_t neighbour;  /* whose hand it looked into last */
-	uint32_t claims;     /* since it last looked into all hands, though it had work */
-	bool mixed;          /* messages of more than one class have been seen */
-	bool hands_empty;    /* and since then no hand with a message: none is filled any more */
+	uint32_t neighbour; /* whose hand it looked into last */
+	uint32_t claims;    /* since it last looked into all hands, though it had work */
+	bool hands_empty;   /* all are `mixed`, and since then no hand has had a message */
+	uint64_t mixed;     /* messages of several classes have been seen: it fills no hand again */
 	struct gq_hand hand; /* taken from by others too: a line of its own */
 };
 

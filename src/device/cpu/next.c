@@ -48,19 +48,20 @@ static bool was_used(const GpuQueue *q, uint32_t class)
 	return gq_load_relaxed_device_u64(r->head) != q->start_pos || gq_word_ring_may_hold(r);
 }
 
-/* The one class that has been used; GQ_CLASSES: none or several have, and *mixed says which. */
-static uint32_t only_class(const GpuQueue *q, bool *mixed)
+/* The one class that has been used; GQ_CLASSES: none or several have, and c->mixed says which. */
+static uint32_t only_class(struct gq_consumer *c)
 {
 	uint32_t only = GQ_CLASSES;
 
-	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
-		if (!was_used(q, c))
+	for (uint32_t d = GQ_CLASSES; d-- > 0;) {
+		if (!was_used(c->q, d))
 			continue;
 		if (only != GQ_CLASSES) {
-			*mixed = true;
+			/* [hand.fill] release: what it has filled last comes before this. */
+			gq_store_release_u64(&c->mixed, 1);
 			return GQ_CLASSES;
 		}
-		only = c;
+		only = d;
 	}
 	return only;
 }
@@ -94,28 +95,49 @@ static uint32_t next_of_one_class(struct gq_consumer *c, uint32_t class)
 	return n != 0 ? slots[0] : GQ_NONE;
 }
 
+/* The hand with the highest class, its own first; NULL: all are empty. */
+static struct gq_hand *highest_hand(struct gq_consumer *c, uint32_t *class)
+{
+	const uint32_t n = c->q->cfg.consumers;
+	struct gq_hand *found = NULL;
+	bool all_mixed = true;
+
+	*class = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct gq_consumer *other = &gq_consumers_of(c->q)[(c->index + i) % n];
+		/* [hand.take] acquire, before the look into its hand: if it fills none any more,
+		 * the look finds what it has filled last. */
+		const bool mixed = gq_load_acquire_u64(&other->mixed) != 0;
+		const uint64_t word = gq_hand_look(&other->hand);
+
+		all_mixed = all_mixed && mixed;
+		if (gq_hand_word_is_empty(word))
+			continue;
+		if (found == NULL || gq_hand_class(word) > *class) {
+			found = &other->hand;
+			*class = gq_hand_class(word);
+		}
+	}
+	c->hands_empty = found == NULL && all_mixed;
+	return found;
+}
+
 /* Any hand's, unless a higher class has a message. */
 static uint32_t take_unless_lower(struct gq_consumer *c)
 {
-	GpuQueue *q = c->q;
+	for (uint32_t tries = c->q->cfg.consumers; tries != 0; tries--) {
+		uint32_t class, slot;
+		struct gq_hand *hand = highest_hand(c, &class);
 
-	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
-		struct gq_hand *hand = &gq_consumers_of(q)[(c->index + i) % q->cfg.consumers].hand;
-		const uint64_t word = gq_hand_look(hand);
-		uint32_t slot;
-
-		if (gq_hand_word_is_empty(word))
-			continue;
-		for (uint32_t d = gq_hand_class(word) + 1; d < GQ_CLASSES; d++)
-			if (gq_word_ring_may_hold(&q->ch.ready[d]))
+		if (hand == NULL)
+			return GQ_NONE;
+		for (uint32_t d = class + 1; d < GQ_CLASSES; d++)
+			if (gq_word_ring_may_hold(&c->q->ch.ready[d]))
 				return GQ_NONE;
 		slot = gq_hand_take(hand);
-		if (slot != GQ_NONE)
+		if (slot != GQ_NONE) /* else others have emptied it meanwhile */
 			return slot;
 	}
-	/* No consumer that has seen several classes fills its hand. One that has not, and is on its
-	 * way, has claimed: what it does with that comes as late as a claim's start may. */
-	c->hands_empty = true;
 	return GQ_NONE;
 }
 
@@ -123,10 +145,10 @@ static uint32_t next_claimed(struct gq_consumer *c)
 {
 	uint32_t slot = GQ_NONE;
 
-	if (!c->mixed) {
-		const uint32_t class = only_class(c->q, &c->mixed);
+	if (c->mixed == 0) {
+		const uint32_t class = only_class(c);
 
-		if (!c->mixed)
+		if (c->mixed == 0)
 			return class != GQ_CLASSES ? next_of_one_class(c, class) : GQ_NONE;
 	}
 	if (!c->hands_empty)
@@ -149,13 +171,17 @@ uint32_t gq__cpu_next(struct gq_consumer *c, bool thorough)
 				return slot;
 		}
 		c->claims = 0;
-		slot = c->mixed ? gq_hand_take(&c->hand) : GQ_NONE; /* what it holds itself, too */
+		slot = c->mixed != 0 ? gq_hand_take(&c->hand)
+				     : GQ_NONE; /* what it holds itself, too */
 		if (slot != GQ_NONE)
 			return slot;
 	}
 	c->claims++;
 	slot = next_claimed(c);
-	return slot != GQ_NONE ? slot : take_from_others(c, thorough ? others + 1 : 1);
+	if (slot == GQ_NONE)
+		slot = take_from_others(c, thorough ? others + 1 : 1);
+	/* A higher class may have had a message that another consumer has claimed since. */
+	return slot != GQ_NONE || !thorough ? slot : gq_hand_take(&c->hand);
 }
 
 uint32_t gq__cpu_take_held(GpuQueue *q)

@@ -22,8 +22,17 @@ GQ_FN void gq_complete_next(const struct gq_channel *ch, uint64_t *pos, uint32_t
 			    uint32_t outcome)
 {
 	const struct gq_word_ring *r = &ch->done;
+	const uint64_t value = gq_done_value(ch, slot, outcome), began = *pos;
 
-	gq_word_ring_put(r, pos, gq_done_value(ch, slot, outcome)); /* [message.complete] */
+	/* [message.complete]. Others may have put a lap's worth while the caller was inside a
+	 * processor: then go on from the tail, and not past each of theirs. */
+	while (!gq_word_ring_try_put(r, pos, value)) {
+		if (*pos - began == GQ_LAZY_TAIL) {
+			const uint64_t tail = gq_load_acquire_u64(r->tail); /* [tail.read] */
+
+			*pos = (int64_t)(tail - *pos) > 0 ? tail : *pos;
+		}
+	}
 	GQ_WINDOW();
 	if (*pos % GQ_LAZY_TAIL == 0 || gq_word_ring_size(r) < 2 * GQ_LAZY_TAIL)
 		gq_word_ring_raise_tail(r, *pos);
@@ -65,8 +74,10 @@ GQ_FN uint32_t gq_reap_many(const struct gq_channel *ch, struct gq_arrived *arri
  * gq_publish() by the only thread that publishes on this queue: no other writes the class's entries
  * or its tail, so nothing is swapped. Not with hints.
  *
- * The last entry is a sequentially consistent store because [wake.look] follows; those before it
- * are seen by whoever sees it. The entry of a lap ago is free, as a slot is in one place at a time.
+ * The last entry and the tail are sequentially consistent stores because [wake.look] follows:
+ * consumers look at entries before they sleep, and a thread that waits for a GPU looks at tails.
+ * The entries before the last are seen by a thread that sees it. The entry of a lap ago is free, as
+ * a slot is in one place at a time.
  */
 GQ_FN void gq_publish_alone(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
 			    uint32_t n)
@@ -85,8 +96,8 @@ GQ_FN void gq_publish_alone(const struct gq_channel *ch, uint32_t priority, cons
 			gq_store_seq_cst_u64(gq_word_ring_entry(r, pos + i), word);
 	}
 	GQ_WINDOW();
-	/* [tail.raise] release: pairs with [tail.read]. */
-	gq_store_release_u64(r->tail, pos + n);
+	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for [wake.look]. */
+	gq_store_seq_cst_u64(r->tail, pos + n);
 }
 
 /* ---- return ---------------------------------------------------------------------------------- */

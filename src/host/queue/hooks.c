@@ -216,6 +216,7 @@ struct gq_hooks *gq__hooks_of(GpuQueue *q, struct gq_teller *t, QueueStatus *sta
 
 void gq__stop_hooks(struct gq_teller *t)
 {
+	struct gq_journal_entry *journal;
 	struct gq_hooks *h = t->hooks;
 
 	if (h == NULL)
@@ -223,10 +224,16 @@ void gq__stop_hooks(struct gq_teller *t)
 	gq_exchange_seq_cst_u32(&h->quit, 1); /* [wake.look] */
 	gq_event_broadcast(&h->more);
 	pthread_join(h->thread, NULL);
-	gq__free(t->journal, journal_bytes(t));
+	/* The descriptor's thread may still reap. */
+	pthread_mutex_lock(&h->q->reap_lock);
+	journal = t->journal;
+	t->hook_bits = 0;
+	t->journal = NULL;
+	t->hooks = NULL;
+	pthread_mutex_unlock(&h->q->reap_lock);
+	gq__free(journal, journal_bytes(t));
 	pthread_mutex_destroy(&h->lock);
 	gq__free(h, sizeof(*h));
-	t->hooks = NULL;
 }
 
 /* ---- the calls ------------------------------------------------------------------------------- */
@@ -290,19 +297,21 @@ QueueStatus q_remove_hook(GpuQueue *q, uint64_t hook)
 {
 	struct gq_hooks *h;
 	struct gq_wait wait;
+	bool is_there;
 
 	GQ_RETURN_IF_REFUSED(gq_enter_to_look(q));
 	pthread_mutex_lock(&q->reap_lock);
 	h = q->teller != NULL ? q->teller->hooks : NULL;
 	pthread_mutex_unlock(&q->reap_lock);
-	if (h == NULL || !take_out(h, hook))
-		return gq__fail(Q_ERR_NOT_FOUND, "there is no such hook");
-	if (pthread_equal(h->thread, pthread_self()))
-		return Q_OK; /* the hook itself, or another, which does not run then */
-	gq__wait_begin(&wait, &h->ran, GQ_FOR_EVER, GQ_SPIN_NS);
-	/* [hook.read], [sleep.look] */
-	while (gq_load_seq_cst_u64(&h->running) == hook && gq__wait_next(&wait))
-		;
-	gq__wait_end(&wait);
-	return Q_OK;
+	is_there = h != NULL && take_out(h, hook);
+	/* On the hooks' thread it is the hook itself, or another, which does not run then. One that
+	 * has removed itself, or that another thread has removed, may still run. */
+	if (h != NULL && hook != 0 && !pthread_equal(h->thread, pthread_self())) {
+		gq__wait_begin(&wait, &h->ran, GQ_FOR_EVER, GQ_SPIN_NS);
+		/* [hook.read], [sleep.look] */
+		while (gq_load_seq_cst_u64(&h->running) == hook && gq__wait_next(&wait))
+			;
+		gq__wait_end(&wait);
+	}
+	return is_there ? Q_OK : gq__fail(Q_ERR_NOT_FOUND, "there is no such hook");
 }

@@ -190,9 +190,11 @@ void q_shutdown(GpuQueue *q)
 			" ms; its consumer frees the queue's memory when it is done",
 			q->cfg.shutdown_timeout_ms);
 	}
-	gq__stop_fd(q);
-	gq__reap_all(q); /* from here on the bound regions are not touched */
+	gq__reap_all(q);
 	gq__stop_telling(q);
+	/* After the last hook, which may ask for the descriptor, or clear it. From here on nobody
+	 * reaps, so the bound regions are not touched. */
+	gq__stop_fd(q);
 	if (q->trace != NULL)
 		gq__trace_at_shutdown(q);
 	q->device->join(q, abandon);

@@ -294,26 +294,32 @@ enum gq_found gq__find_unpolled(GpuQueue *q, uint32_t *left)
 
 static bool fits(struct gq_harvest *h, uint32_t outcome)
 {
-	const size_t len = outcome <= GQ_OUTCOME_MAX_LEN ? outcome : 0;
-	const size_t step = gq_round_up(len, GQ_RESULT_STEP);
-
-	if (!h->take)
+	if (!h->take || outcome > GQ_OUTCOME_MAX_LEN || outcome <= h->room)
 		return true;
-	if (len > h->room) {
-		h->full = true;
-		h->next_len = outcome;
-		return false;
-	}
-	h->room -= step < h->room ? step : h->room;
-	return true;
+	h->full = true;
+	h->next_len = outcome;
+	return false;
 }
 
-static void hand_out(const GpuQueue *q, struct gq_harvest *h, uint64_t id, uint32_t outcome)
+/* Before the state says that it is the caller's: from then on others may release the slot, and the
+ * next producer writes over its tag. */
+static Completion prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id,
+			  uint32_t outcome)
 {
+	return h->out != NULL ? gq_completion_with(q, id, outcome) : (Completion){ .msg_id = id };
+}
+
+static void hand_out(struct gq_harvest *h, const Completion *one, uint32_t outcome)
+{
+	if (h->take && outcome <= GQ_OUTCOME_MAX_LEN) {
+		const size_t step = gq_round_up(outcome, GQ_RESULT_STEP);
+
+		h->room -= step < h->room ? step : h->room;
+	}
 	if (h->ids != NULL)
-		h->ids[h->n] = id;
+		h->ids[h->n] = one->msg_id;
 	if (h->out != NULL)
-		h->out[h->n] = gq_completion_with(q, id, outcome);
+		h->out[h->n] = *one;
 	h->n++;
 }
 
@@ -328,23 +334,41 @@ static bool harvest_listed(GpuQueue *q, struct gq_harvest *h)
 		const uint64_t state = gq_load_seq_cst_u64(&q->host_slots[slot].state);
 		const uint64_t id = (state & ~q->slot_mask) | slot;
 		const uint32_t outcome = gq_outcome_in(q, id);
+		Completion one;
 
 		/* Not if it was taken by id since: then the next look passes over it. */
 		if (gq_phase_of(state) != GQ_DONE)
 			continue;
-		if (!fits(h, outcome))
-			return false;
+		one = prepare(q, h, id, outcome);
+		if (!fits(h, outcome)) {
+			/* Unless it has been taken by id since. [state.read] */
+			if (gq_load_seq_cst_u64(&q->host_slots[slot].state) == state)
+				return false;
+			h->full = false;
+			continue;
+		}
 		gq_unlist(q, slot);
-		/* A thread that takes it by id swaps the same word, so one of the two gets it. */
+		GQ_WINDOW();
+		/* A thread that takes it by id swaps the same word, so one of the two gets it. If
+		 * this one does, what was read before was the message's. */
 		if (gq_cas_seq_cst_u64(&q->host_slots[slot].state, state, gq_state(q, id, phase)))
-			hand_out(q, h, id, outcome);
+			hand_out(h, &one, outcome);
 	}
 	return q->finished_first == 0;
 }
 
+static void hand_out_arrived(GpuQueue *q, struct gq_harvest *h, uint32_t slot, uint32_t outcome)
+{
+	const uint64_t state = gq_load_relaxed_u64(&q->host_slots[slot].state);
+	const Completion one = prepare(q, h, (state & ~q->slot_mask) | slot, outcome);
+
+	end_queued(q, slot, h->take ? GQ_FREE : GQ_POLLED);
+	GQ_WINDOW();
+	hand_out(h, &one, outcome);
+}
+
 static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
 {
-	const enum gq_phase phase = h->take ? GQ_FREE : GQ_POLLED;
 	struct pass p;
 	uint32_t most;
 
@@ -360,7 +384,7 @@ static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
 			else if (h->full || !fits(h, outcome))
 				finish_listed(q, slot);
 			else
-				hand_out(q, h, end_queued(q, slot, phase), outcome);
+				hand_out_arrived(q, h, slot, outcome);
 		}
 		end_pass(q, &p);
 	} while (p.n == most && most != 0 && !h->full && h->n < h->max);

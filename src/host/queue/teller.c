@@ -135,6 +135,7 @@ struct gq_teller *gq__teller_of(GpuQueue *q, QueueStatus *status)
 	*status = Q_ERR_NO_MEMORY;
 	if (t == NULL)
 		return NULL;
+	t->ended = gq_closed(q) && gq__settled(q); /* nothing completes any more */
 	t->journal_head = q->start_pos;
 	t->journal_tail = q->start_pos;
 	*status = q_notify_create(&cfg, &t->nq);
