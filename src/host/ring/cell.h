@@ -56,7 +56,7 @@ GQ_ALWAYS_INLINE void gq_touch(uint8_t *bytes, size_t n)
 		uint8_t *last = bytes + (n - i > GQ_TOUCHED ? i + GQ_TOUCHED - 1 : n - 1);
 		uint8_t byte = *last;
 
-		__asm__("" : "+q"(byte)); /* for all that the compiler knows, another one */
+		__asm__("" : "+r"(byte)); /* for all that the compiler knows, another one */
 		*last = byte;
 	}
 }

@@ -164,8 +164,9 @@ GQ_ALWAYS_INLINE void gq_extent_touch(const struct gq_word_ring *r, uint64_t pos
 
 	if (((pos ^ (pos + count)) & ~UINT64_C(7)) == 0)
 		return;
-	if (single)
-		gq_store_relaxed_u64(entry, gq_load_relaxed_u64(entry));
+	if (single) /* acquire and release, so that a successor still acquires what the putter
+		       released */
+		gq_store_release_u64(entry, gq_load_acquire_u64(entry));
 	else
 		gq_fetch_or_seq_cst_u64(entry, 0);
 }
@@ -183,9 +184,9 @@ GQ_ALWAYS_INLINE bool gq_extent_crosses(const struct gq_word_ring *r, uint64_t p
 /* Raise the tail to `end`, all before which is published. @return the tail: `end` or beyond. */
 static inline uint64_t gq_extent_raise(const struct gq_word_ring *r, uint64_t end)
 {
-	/* Each try that fails has seen the tail raised past a multiple of min(64, N), of which
-	 * there are few before `end`; only where somebody writes nonsense there are more. */
-	for (uint32_t left = 256; left != 0; left--) {
+	/* Each try that fails has seen the tail raised past a multiple of min(64, N), and less than
+	 * three of these lie before `end`; only where somebody writes nonsense there are more. */
+	for (uint32_t left = 4; left != 0; left--) {
 		/* [tail.read] acquire: pairs with [tail.raise] */
 		const uint64_t tail = gq_load_acquire_u64(r->tail);
 

@@ -4,18 +4,42 @@
 
 #include "host/ring/cell.h"
 
+#include <string.h>
+
+/* A head whose word is still the head's, or not there yet. @return false: it moves all the time. */
+static bool settle_head(const struct gq_word_ring *ring, uint64_t *head)
+{
+	for (int tries = 0; tries < 64; tries++) {
+		uint64_t word;
+
+		*head = gq_load_acquire_u64(ring->head);
+		GQ_WINDOW();
+		/* [pool.take], [message.claim] */
+		word = gq_load_acquire_u64(gq_head_entry(ring, *head));
+		if (gq_head_is_at(ring, word, *head) ||
+		    gq_extent_is_older(ring, word, gq_head_start(*head)))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Mark the cells that are in a ring. If positions and words are nonsense, so are the marks.
  *
  * At most N cells are in the ring when the head is read, at the positions from there on. The walk
- * ends where nothing is published yet, or where a word is a lap newer: then all that was in the
- * ring has been taken meanwhile.
+ * ends where nothing is published yet, or where a word behind the first is a lap newer: then all
+ * that was in the ring has been taken meanwhile. The first word may be newer although some has not:
+ * an extent that has been taken in part begins before the head.
  */
 static void mark_ring(const RingQueue *r, const struct gq_box *b, const struct gq_word_ring *ring,
 		      uint8_t *found)
 {
-	uint64_t head = gq_load_acquire_u64(ring->head);
+	uint64_t head;
 
+	if (!settle_head(ring, &head)) {
+		memset(found, 1, gq_box_cells(b)); /* rather lose a cell than have it twice */
+		return;
+	}
 	for (uint64_t n = 0; n < gq_box_cells(b);) {
 		/* [pool.take], [message.claim] */
 		const uint64_t word = gq_load_acquire_u64(gq_head_entry(ring, head));

@@ -142,7 +142,12 @@ GQ_ALWAYS_INLINE bool put_many(const struct gq_box *b, const struct gq_word_ring
 			       uint64_t *hint, const uint64_t *values, uint32_t n, uint64_t bar,
 			       uint32_t *done, bool *barred)
 {
-	uint64_t pos = *hint, left = gq_box_cells(b) + GQ_TRIES;
+	/* [tail.read] A hint that is behind the tail, or a lap or more ahead of it, is of a thread
+	 * that has put nothing here for long, or was told a lie: words and tags may have gone round
+	 * since. */
+	const uint64_t tail = gq_load_acquire_u64(ring->tail);
+	uint64_t pos = *hint - tail < gq_word_ring_size(ring) ? *hint : tail;
+	uint64_t left = gq_box_cells(b) + GQ_TRIES;
 
 	*barred = false;
 	for (*done = 0; *done < n; ++*done) {

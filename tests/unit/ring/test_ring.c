@@ -664,6 +664,29 @@ static void sequences_count_accepted_messages_one_by_one_beyond_16_and_32_bits(v
 	}
 }
 
+/* The tags of words come round after 2^41 positions, and half of that makes old of new. */
+static void a_thread_that_comes_back_after_others_have_gone_half_round_loses_nothing(void **state)
+{
+	static const uint64_t more[] = { 3, 8, 13 };
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		RingQueue *r = make_ring(4, 8, 0);
+		RingMessage m;
+
+		send_text(r, "x", 0);
+		assert_status(q_ring_recv_typed(r, &m.length, 1, &m), Q_OK);
+		/* What the traffic of others leaves behind; this thread has still its own hints. */
+		gq__ring_fill_box(&r->messages, gq__start_pos + (UINT64_C(1) << 40) + more[i]);
+		for (unsigned k = 0; k < 9; k++) {
+			send_text(r, "y", 0);
+			assert_status(q_ring_recv_typed(r, &m.length, 1, &m), Q_OK);
+		}
+		assert_int_equal(q_ring_available(r), 4);
+		q_ring_destroy(r);
+	}
+}
+
 /* ---- messages in several entries ------------------------------------------------------------- */
 
 static void a_long_message_goes_in_several_entries_and_comes_out_whole(void **state)
@@ -1386,6 +1409,8 @@ int main(void)
 		cmocka_unit_test(a_batch_is_received_packed_and_aligned_as_far_as_it_fits),
 		cmocka_unit_test(
 			sequences_count_accepted_messages_one_by_one_beyond_16_and_32_bits),
+		cmocka_unit_test(
+			a_thread_that_comes_back_after_others_have_gone_half_round_loses_nothing),
 		cmocka_unit_test(a_long_message_goes_in_several_entries_and_comes_out_whole),
 		cmocka_unit_test(a_message_may_be_as_long_as_the_header_says_and_no_longer),
 		cmocka_unit_test(a_batch_may_mix_long_and_short_messages),
