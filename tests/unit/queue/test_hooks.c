@@ -496,6 +496,42 @@ static void a_shutdown_from_within_a_hook_does_nothing(void **state)
 	assert_true(log_says("q_shutdown: called by a hook"));
 }
 
+/* The descriptor's thread must end after the last hook: else it waits in freed memory. */
+static void ask_for_the_descriptor(const Completion *c, void *user)
+{
+	(void)c;
+	nap_ms(50);
+	assert_true(q_completion_fd(user) >= 0);
+}
+
+static void a_hook_may_ask_for_the_descriptor_while_the_queue_is_shut_down(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		const unsigned files = files_now(), threads = threads_now();
+		GpuQueue *q = make_queue(4, 64);
+
+		assert_status(q_on_completion(q, NULL, ask_for_the_descriptor, q, NULL), Q_OK);
+		send_tagged(q, 0, 0);
+		q_shutdown(q);
+		assert_int_equal(files_now(), files);
+		assert_int_equal(threads_now(), threads);
+	}
+}
+
+static void what_comes_after_the_end_is_refused_at_once(void **state)
+{
+	GpuQueue *q = make_queue(4, 64);
+	NotifySubscription *sub;
+	uint64_t hook;
+
+	(void)state;
+	assert_status(q_stop(q, LONG_MS), Q_OK);
+	assert_status(q_subscribe(q, NULL, 1, Q_NOTIFY_DROP_OLDEST, &sub), Q_ERR_SHUTDOWN);
+	assert_status(q_on_completion(q, NULL, see, &hook, &hook), Q_ERR_SHUTDOWN);
+	q_shutdown(q);
+}
+
 static void what_hooks_miss_is_counted_in_the_log(void **state)
 {
 	GpuQueue *q = make_queue(16, 16);
@@ -652,6 +688,8 @@ int main(void)
 		cmocka_unit_test(a_hook_may_remove_itself_and_others),
 		cmocka_unit_test(a_shutdown_shows_hooks_all_that_has_finished),
 		cmocka_unit_test(a_shutdown_from_within_a_hook_does_nothing),
+		cmocka_unit_test(a_hook_may_ask_for_the_descriptor_while_the_queue_is_shut_down),
+		cmocka_unit_test(what_comes_after_the_end_is_refused_at_once),
 		cmocka_unit_test(what_hooks_miss_is_counted_in_the_log),
 		cmocka_unit_test(hooks_are_limited),
 		cmocka_unit_test(wrong_calls_are_refused_by_name),
