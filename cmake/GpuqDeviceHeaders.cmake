@@ -19,7 +19,8 @@ set(gpuq_device_headers
 	device/cuda/grid/grid.h
 	device/cuda/grid/lanes.cuh
 	device/cuda/grid/look.cuh
-	device/cuda/grid/message.cuh)
+	device/cuda/grid/message.cuh
+	device/cuda/grid/run.h)
 
 # Writes gpuq_generated/nvrtc_headers.inc for src/device/cuda/driver/nvrtc_headers.c: a line
 # HEADER(symbol, name in #include, path) for each header that NVRTC is given.

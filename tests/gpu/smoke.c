@@ -47,7 +47,7 @@ static void tell_counters(const struct gq_cuda *c)
 	if (result != 0)
 		printf("  counters: cannot be read: CUDA error %d\n", result);
 	else
-		printf("  counters: cursors %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64
+		printf("  counters: near %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64
 		       ", done_tail %" PRIx64 ", resident %" PRIu64 ", gone %" PRIu64
 		       ", scouts %" PRIu64 ", pool_lead %" PRIx64 ", arrived %" PRIu64 "\n",
 		       k->cursor[0], k->cursor[1], k->cursor[2], k->cursor[3], k->done_tail,

@@ -26,7 +26,7 @@
 enum { MAX_DEPTH = 16, MAX_DEVICES = 2 };
 
 static uint32_t n_live, n_launches[MAX_DEVICES], n_resident[MAX_DEVICES];
-static uint64_t n_wholes, n_hints, clock_stands;
+static uint64_t n_wholes, n_hints, n_nears, clock_stands;
 static uint32_t countdown; /* under fault_lock */
 static int countdown_error, broken, copies_held;
 static const char *failed_call;
@@ -219,6 +219,11 @@ static uint64_t count_hints(void)
 	return get(n_hints);
 }
 
+static uint64_t count_nears(void)
+{
+	return get(n_nears);
+}
+
 static void stop_clock(uint64_t host_ns)
 {
 	set(clock_stands, host_ns);
@@ -227,7 +232,8 @@ static void stop_clock(uint64_t host_ns)
 EXPORT const struct standin_control standin = { fail_nth,    which_failed,      break_context,
 						count_live,  count_launches,    count_resident,
 						stack_depth, set_attribute,     count_wholes,
-						count_hints, count_launches_on, stop_clock };
+						count_hints, count_launches_on, stop_clock,
+						count_nears };
 
 static void count(int by)
 {
@@ -525,6 +531,12 @@ static void warp_took_hint(struct standin_warp *w)
 	__atomic_add_fetch(&n_hints, 1, __ATOMIC_RELAXED);
 }
 
+static void warp_took_near(struct standin_warp *w)
+{
+	(void)w;
+	__atomic_add_fetch(&n_nears, 1, __ATOMIC_RELAXED);
+}
+
 static void warp_nap(struct standin_warp *w, uint32_t ns)
 {
 	(void)w;
@@ -622,6 +634,7 @@ static void *run_launch(void *arg)
 							 .nap = warp_nap,
 							 .took_whole = warp_took_whole,
 							 .took_hint = warp_took_hint,
+							 .took_near = warp_took_near,
 							 .launch = l };
 			if (pthread_create(&t->id, NULL, run_warp, t) != 0)
 				misuse("launch", "no thread");

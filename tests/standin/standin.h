@@ -25,6 +25,7 @@ struct standin_warp {
 	void (*nap)(struct standin_warp *, uint32_t ns);
 	void (*took_whole)(struct standin_warp *); /* a message came with the look */
 	void (*took_hint)(struct standin_warp *);  /* ... at the mirror */
+	void (*took_near)(struct standin_warp *);  /* messages that another unit has claimed */
 	void *launch;
 };
 
@@ -64,6 +65,8 @@ struct standin_control {
 	/* The device's clock stands still, at what it shows at `host_ns` of CLOCK_MONOTONIC; 0: it
 	 * runs. */
 	void (*stop_clock)(uint64_t host_ns);
+	/* How often a unit took messages that another one had claimed. */
+	uint64_t (*nears)(void);
 };
 /* Others as the driver's. */
 enum standin_attribute {

@@ -56,6 +56,11 @@ static inline void gq_standin_took_hint(void)
 	standin_self->took_hint(standin_self);
 }
 
+static inline void gq_standin_took_near(void)
+{
+	standin_self->took_near(standin_self);
+}
+
 /* Every other time. */
 static inline bool gq_standin_coin(void)
 {

@@ -18,7 +18,18 @@
 #define gq_fence_system()                 (vt_release(), gq_fence_system())
 
 #define gq_fetch_add_relaxed_device_u64(w, v) (vt_rmw(w), gq_fetch_add_relaxed_device_u64(w, v))
-#define gq_fetch_add_acq_rel_device_u64(w, v) (vt_rmw(w), gq_fetch_add_acq_rel_device_u64(w, v))
+
+static inline uint64_t vt_add(uint64_t *w, uint64_t n)
+{
+	uint64_t old;
+
+	vt_rmw(w);
+	old = gq_fetch_add_acquire_device_u64(w, n);
+	vt_took(w, old);
+	return old;
+}
+#define gq_fetch_add_acquire_device_u64(w, n) vt_add(w, n)
+#define gq_fetch_add_acq_rel_device_u64(w, n) (vt_rmw(w), gq_fetch_add_acq_rel_device_u64(w, n))
 
 static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 {
@@ -50,6 +61,7 @@ static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 #define gq_standin_nap(ns)      vt_nap(ns)
 #define gq_standin_took_whole() vt_whole()
 #define gq_standin_took_hint()  ((void)0)
+#define gq_standin_took_near()  ((void)0)
 #define gq_standin_coin()       true
 
 #define Q_RESULT_ONLY

@@ -47,13 +47,13 @@ static const struct row {
 		.take_ns = 40, .begin_ns = 100000, .limit_ns = 20000000, .header_loads = 4,        \
 		.lone = true                                                                       \
 	}
-	{ "warp.4", BACKLOG(warp, 4, 1000), { 27.1, 4.0, 2.05, 0, 0.46, 0 } },
-	{ "warp.16", BACKLOG(warp, 16, 1000), { 110, 4.0, 14.1, 0, 0.52, 0 } },
-	{ "warp.64", BACKLOG(warp, 64, 500), { 147, 4.1, 17.6, 0, 0.54, 0 } },
-	{ "warp.132", BACKLOG(warp, 132, 400), { 167, 4.2, 20.3, 0, 0.55, 0 } },
-	{ "warp.528", BACKLOG(warp, 528, 300), { 292, 4.3, 35.1, 0, 0.57, 0 } },
-	{ "thread.16", BACKLOG(thread, 16, 8000), { 3.5, 1.4, 0.03, 0, 9.4, 0 } },
-	{ "thread.528", BACKLOG(thread, 528, 4000), { 20, 1.4, 1.62, 0, 10.2, 0 } },
+	{ "warp.4", BACKLOG(warp, 4, 1000), { 9.8, 4.0, 0.11, 0, 0.99, 0 } },
+	{ "warp.16", BACKLOG(warp, 16, 1000), { 12.3, 4.0, 0.13, 0, 3.7, 0 } },
+	{ "warp.64", BACKLOG(warp, 64, 500), { 20.7, 4.0, 0.22, 0, 10.0, 0 } },
+	{ "warp.132", BACKLOG(warp, 132, 400), { 28.0, 4.0, 0.75, 0, 9.0, 0 } },
+	{ "warp.528", BACKLOG(warp, 528, 300), { 56.5, 4.0, 5.5, 0, 13.9, 0 } },
+	{ "thread.16", BACKLOG(thread, 16, 8000), { 3.6, 1.4, 0.02, 0, 8.5, 0 } },
+	{ "thread.528", BACKLOG(thread, 528, 4000), { 16.1, 1.4, 2.23, 0, 13.1, 0 } },
 	{ "flag",
 	  { .image = &vt_flag,
 	    .costs = { .round_trip = 1200, .tags = 330, .step = 20 },
@@ -65,7 +65,7 @@ static const struct row {
 	    .messages = 200,
 	    .limit_ns = 20000000 },
 	  { 10, 1, 0, 0, 0.1, 1900 } },
-	{ "warp.lone", LONE(warp, 132, 200), { 620, 4.4, 20, 0.42, 0.15, 4310 } },
+	{ "warp.lone", LONE(warp, 132, 200), { 486, 4.5, 19.8, 0.47, 0.17, 3090 } },
 };
 
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
@@ -84,12 +84,13 @@ static int run(const struct row *row)
 	const struct vt_result r = vt_run(&row->s);
 	const struct bar *bar = &row->bar;
 	const double n = (double)r.done, reads = (double)r.counts.reads / n,
-		     writes = (double)r.counts.writes / n, failed = (double)r.counts.failed / n,
+		     writes = (double)r.counts.writes / n,
+		     failed = (double)(r.counts.failed + r.counts.missed) / n,
 		     wholes = (double)r.counts.wholes / n;
 
 	printf("| %-10s | %4u | %7.3f | %6.1f | %4.1f | %6.1f | %6.1f | %5.2f | %5.2f |", row->name,
 	       row->s.units, r.millions, reads, writes, (double)r.counts.looks / n,
-	       (double)r.counts.claims / n, failed, wholes);
+	       (double)(r.counts.claims + r.counts.takes) / n, failed, wholes);
 	if (row->s.lone)
 		printf(" %5.2f | %5.2f |\n", (double)r.p50_ns / 1000, (double)r.p99_ns / 1000);
 	else

@@ -301,10 +301,20 @@ void vt_claimed(const void *at, bool ours)
 {
 	const uint64_t *word = at;
 
-	if (word < grid.counters->cursor || word >= grid.counters->cursor + GQ_CLASSES)
+	if (word < grid.counters->run[0] || word >= grid.counters->run[0] + GQ_CLASSES * GQ_RUNS)
 		return;
 	counts.claims++;
 	counts.failed += !ours;
+}
+
+void vt_took(const void *at, uint64_t run)
+{
+	const uint64_t *word = at;
+
+	if (word < grid.counters->run[0] || word >= grid.counters->run[0] + GQ_CLASSES * GQ_RUNS)
+		return;
+	counts.takes++;
+	counts.missed += gq_run_left(run) == 0;
 }
 
 void vt_whole(void)
@@ -407,6 +417,9 @@ static void make_grid(const struct vt_scenario *s)
 	grid.park_ns = UINT64_MAX;
 	grid.slot_bytes = (s->bytes + 15) / 16 * 16;
 	grid.scouts = s->scouts;
+	grid.feed = 2 * (units - 1) * grid.batch < 1024 ? 2 * (units - 1) * grid.batch : 1024;
+	for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
+		counters.run[i / GQ_RUNS][i % GQ_RUNS] = gq_run_first(0, i % GQ_RUNS);
 }
 
 /* Sends up to `n` messages, as many as there is room for; each takes the host its time. */

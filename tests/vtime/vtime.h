@@ -38,9 +38,10 @@ struct vt_costs {
 
 /* What was counted, over all units. */
 struct vt_counts {
-	uint64_t reads, writes; /* across PCIe: lines */
-	uint64_t looks;         /* warp-wide acquiring loads across PCIe */
-	uint64_t claims, failed;
+	uint64_t reads, writes;  /* across PCIe: lines */
+	uint64_t looks;          /* warp-wide acquiring loads across PCIe */
+	uint64_t claims, failed; /* swaps of a run's word */
+	uint64_t takes, missed;  /* additions to one; those that came too late */
 	uint64_t wholes, releases, rmws;
 };
 
@@ -55,6 +56,7 @@ void vt_store(const void *at);
 void vt_release(void); /* all that the unit has stored has crossed PCIe */
 void vt_rmw(const void *at);
 void vt_claimed(const void *at, bool ours);
+void vt_took(const void *at, uint64_t run);
 void vt_whole(void);
 void vt_nap(uint32_t ns);
 uint64_t vt_clock(void);

@@ -85,6 +85,7 @@ GQ_DEFINE_STORE_(gq_store_relaxed_device_u64, uint64_t, "l", "st.relaxed.gpu.glo
 GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, "atom.relaxed.gpu.global.cas.b64 %0, [%1], %2, %3;")
 GQ_DEFINE_CAS_(gq_cas_acq_rel_device_u64, "atom.acq_rel.gpu.global.cas.b64 %0, [%1], %2, %3;")
 GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, "atom.relaxed.gpu.global.add.u64 %0, [%1], %2;")
+GQ_DEFINE_RMW_(gq_fetch_add_acquire_device_u64, "atom.acquire.gpu.global.add.u64 %0, [%1], %2;")
 GQ_DEFINE_RMW_(gq_fetch_add_acq_rel_device_u64, "atom.acq_rel.gpu.global.add.u64 %0, [%1], %2;")
 
 /* Waits for what the caller has stored, and what has happened before as far as the caller knows. */
@@ -181,6 +182,7 @@ GQ_DEFINE_CAS_(gq_cas_relaxed_device_u64, uint64_t, __ATOMIC_RELAXED, __ATOMIC_R
 GQ_DEFINE_CAS_(gq_cas_acq_rel_device_u64, uint64_t, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 GQ_DEFINE_RMW_(gq_fetch_add_relaxed_u64, uint64_t, __atomic_fetch_add, __ATOMIC_RELAXED)
 GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, uint64_t, __atomic_fetch_add, __ATOMIC_RELAXED)
+GQ_DEFINE_RMW_(gq_fetch_add_acquire_device_u64, uint64_t, __atomic_fetch_add, __ATOMIC_ACQUIRE)
 GQ_DEFINE_RMW_(gq_fetch_add_acq_rel_device_u64, uint64_t, __atomic_fetch_add, __ATOMIC_ACQ_REL)
 GQ_DEFINE_RMW_(gq_fetch_add_seq_cst_u64, uint64_t, __atomic_fetch_add, __ATOMIC_SEQ_CST)
 GQ_DEFINE_RMW_(gq_fetch_or_seq_cst_u64, uint64_t, __atomic_fetch_or, __ATOMIC_SEQ_CST)

@@ -48,6 +48,43 @@ static void echoes(GpuQueue *q, size_t len, uint32_t number)
 	free(back);
 }
 
+/* ---- runs --------------------------------------------------------------------------------- */
+
+/* Many messages at once until units have often taken what another has claimed; each comes back as
+ * it was sent. */
+static void units_take_what_another_has_claimed(void **state)
+{
+	enum { N = 128 };
+	const uint64_t before = standin->nears();
+	QueueConfig cfg = cuda_config(N, 64);
+	GpuQueue *q;
+
+	(void)state;
+	cfg.consumers = 4;
+	q = make_queue_from(&cfg);
+	for (uint32_t turn = 0; standin->nears() - before < 200; turn++) {
+		uint64_t ids[N];
+
+		assert_true(turn < LONG_MS);
+		for (uint32_t i = 0; i < N; i++) {
+			uint8_t sent[64];
+
+			fill(sent, i % 65, i);
+			ids[i] = send(q, sent, i % 65);
+		}
+		for (uint32_t i = 0; i < N; i++) {
+			uint8_t sent[64], back[64];
+			size_t room = sizeof(back);
+
+			fill(sent, i % 65, i);
+			assert_status(take(q, ids[i], back, &room), Q_OK);
+			assert_int_equal(room, i % 65);
+			assert_memory_equal(back, sent, room);
+		}
+	}
+	q_shutdown(q);
+}
+
 /* ---- read ahead and sealed ------------------------------------------------------------------- */
 
 /* Messages one by one until ten have come with a look; how many pass it depends on when the unit's
@@ -937,6 +974,7 @@ static void a_binding_that_times_out_leaves_the_last_one(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(units_take_what_another_has_claimed),
 		cmocka_unit_test(a_message_to_an_idle_grid_takes_one_read),
 		cmocka_unit_test(the_first_unit_scouts_beside_those_that_are_counted),
 		cmocka_unit_test(the_guess_follows_ids_that_skip),

@@ -24,23 +24,45 @@ Q_PROCESSOR_LOOK_(grid, "the processor's source ")
 
 /* ---- park ------------------------------------------------------------------------------------ */
 
-GQ_DEV void gq_open_cursors(struct gq_counters *k, uint32_t n)
+/* Of the first `n` classes. One lane. */
+GQ_DEV void gq_open_classes(struct gq_counters *k, uint32_t n)
 {
-	for (uint32_t c = 0; c < n; c++) {
-		const uint64_t shut = gq_load_relaxed_device_u64(&k->cursor[c]);
+	for (uint32_t i = 0; i < n * GQ_RUNS; i++) {
+		uint64_t *word = &k->run[i / GQ_RUNS][i % GQ_RUNS];
+		uint64_t shut = gq_load_relaxed_device_u64(word);
 
-		/* [cursor.write] release: `park`, which the unit that closes next will write. */
-		gq_cas_acq_rel_device_u64(&k->cursor[c], shut, shut & ~GQ_CURSOR_CLOSED);
+		/* A late unit may just ask for what was in it. [cursor.write] release: `park`,
+		 * which the unit that closes next will write. */
+		while ((shut & GQ_RUN_CLOSED) != 0 &&
+		       !gq_cas_acq_rel_device_u64(word, shut, shut & ~GQ_RUN_CLOSED))
+			shut = gq_load_relaxed_device_u64(word);
 	}
+}
+
+/*
+ * Close a class, if nothing of it has been claimed since the look, nor is left: then the word that
+ * the next run goes into is as it was, or a late unit has asked for what was in it. One lane.
+ */
+GQ_DEV bool gq_close_class(const struct gq_grid *g, const struct gq_look *look, uint32_t c)
+{
+	uint64_t *word = &g->counters->run[c][look->next[c] % GQ_RUNS];
+	const uint64_t open = gq_load_relaxed_device_u64(word);
+
+	/* [cursor.read] acquire: the unit that decided before has written `park`. */
+	return (open & GQ_RUN_CLOSED) == 0 && look->left[c] == 0 && gq_run_left(open) == 0 &&
+	       gq_pos_diff(gq_run_pos(open, look->cursor[c]) + gq_run_count(open),
+			   look->cursor[c]) <= 0 &&
+	       gq_cas_acq_rel_device_u64(word, open, open | GQ_RUN_CLOSED);
 }
 
 /*
  * Leave, if the whole grid is idle. One lane.
  *
- * To close the four cursors is to take the decision's lock, and no unit can claim meanwhile. If as
- * many messages have completed as were claimed, no unit is inside one. Then say LOOKING and look
- * again ([sleep.look]). A publisher publishes and then looks at `park` ([wake.look]), so that one
- * of the two sees the other. A publisher that sees LOOKING waits for the decision.
+ * To close the four classes is to take the decision's lock, and no unit can claim meanwhile. If as
+ * many messages have completed as were claimed, none is left in a run and no unit is inside one.
+ * Then say LOOKING and look again ([sleep.look]). A publisher publishes and then looks at `park`
+ * ([wake.look]), so that one of the two sees the other. A publisher that sees LOOKING waits for the
+ * decision.
  */
 GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uint64_t launch)
 {
@@ -48,50 +70,36 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	uint32_t closed = 0;
 	bool gone = false;
 
-	/* Block 0 opens the cursors when it begins, and it may begin after other blocks have been
-	 * idle for long. A cursor closed before that would be opened again in the middle of the
+	/* Block 0 opens the classes when it begins, and it may begin after other blocks have been
+	 * idle for long. A class closed before that would be opened again in the middle of the
 	 * decision. [cursor.read] acquire: block 0's opening. (It is no acquiring load: those are
 	 * for the host's words alone, so that the check of the PTX can tell them.) */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * GQ_BLOCKS)
 		return false;
-	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
-		const uint64_t open = gq_load_relaxed_device_u64(&k->cursor[c]);
-
-		/* [cursor.read] acquire: the unit that decided before has written `park`. */
-		if ((open & GQ_CURSOR_CLOSED) != 0 ||
-		    !gq_cas_acq_rel_device_u64(&k->cursor[c], open, open | GQ_CURSOR_CLOSED))
-			break;
+	while (closed < GQ_CLASSES && gq_close_class(g, look, closed))
 		closed++;
-	}
-	if (closed == GQ_CLASSES) {
-		uint64_t sum = 0;
-
-		for (uint32_t c = 0; c < GQ_CLASSES; c++)
-			sum += (gq_load_relaxed_device_u64(&k->cursor[c]) >> 1) - g->start_pos;
-		/* Positions in the cursors have 63 bits. */
-		if ((sum - (gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos)) << 1 == 0) {
-			GQ_WINDOW();
-			gq_store_seq_cst_u64(&g->report->park, /* [sleep.look]: registers */
-					     launch << GQ_PARK_BITS | GQ_PARK_LOOKING);
-			GQ_WINDOW();
+	if (closed == GQ_CLASSES &&
+	    look->passed == gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos) {
+		GQ_WINDOW();
+		gq_store_seq_cst_u64(&g->report->park, /* [sleep.look]: registers */
+				     launch << GQ_PARK_BITS | GQ_PARK_LOOKING);
+		GQ_WINDOW();
+		/* [sleep.look] */
+		gone = gq_load_seq_cst_u64(&g->orders->control) == look->control;
+		for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+			const struct gq_word_ring *r = &g->ch.ready[c];
+			const uint64_t pos = look->cursor[c];
 			/* [sleep.look] */
-			gone = gq_load_seq_cst_u64(&g->orders->control) == look->control;
-			for (uint32_t c = 0; c < GQ_CLASSES; c++) {
-				const struct gq_word_ring *r = &g->ch.ready[c];
-				const uint64_t pos = gq_load_relaxed_device_u64(&k->cursor[c]) >> 1;
-				/* [sleep.look] */
-				const uint64_t word =
-					gq_load_seq_cst_u64(gq_word_ring_entry(r, pos));
+			const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(r, pos));
 
-				gone = gone && !gq_word_ring_is_at(r, word, pos);
-			}
-			if (!gone) /* [report.write] release: nothing but the word */
-				gq_store_release_u64(&g->report->park,
-						     launch << GQ_PARK_BITS | GQ_PARK_RUNNING);
+			gone = gone && !gq_word_ring_is_at(r, word, pos);
 		}
+		if (!gone) /* [report.write] release: nothing but the word */
+			gq_store_release_u64(&g->report->park,
+					     launch << GQ_PARK_BITS | GQ_PARK_RUNNING);
 	}
 	if (!gone) {
-		gq_open_cursors(k, closed);
+		gq_open_classes(k, closed);
 		return false;
 	}
 	gq_store_relaxed_device_u64(&k->gone, launch);
@@ -107,18 +115,28 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_t passed,
 		       uint64_t until)
 {
-	/* Cursors hold the lower 63 bits of a position. */
-	return g->bounded_ns != 0 && (gq_pos_diff(passed << 1, until << 1) >= 0 ||
-				      gq_clock_ns() - u->begun_ns >= g->bounded_ns);
+	return g->bounded_ns != 0 &&
+	       (gq_pos_diff(passed, until) >= 0 || gq_clock_ns() - u->begun_ns >= g->bounded_ns);
 }
 
-/* How many positions the cursors have passed, in all classes together. */
+/* How many messages of a bounded grid have been claimed; there each unit takes what it claims. */
 GQ_DEV uint64_t gq_passed(const struct gq_grid *g)
 {
+	struct gq_counters *k = g->counters;
 	uint64_t passed = 0;
 
-	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		passed += (gq_load_relaxed_device_u64(&g->counters->cursor[c]) >> 1) - g->start_pos;
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		const uint64_t near = gq_load_relaxed_device_u64(&k->cursor[c]);
+		uint64_t last = 0;
+
+		for (uint32_t i = 0; i < GQ_RUNS; i++) {
+			const uint64_t word = gq_load_relaxed_device_u64(&k->run[c][i]);
+			const uint64_t end = gq_run_behind(word, near) + gq_run_count(word);
+
+			last = end > last ? end : last;
+		}
+		passed += near + last - GQ_RUN_POSITIONS / 2 - g->start_pos;
+	}
 	return passed;
 }
 
@@ -143,29 +161,32 @@ GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 	u->naps = 0;
 }
 
-GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u)
+GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u, uint32_t limit)
 {
 	uint64_t *scouts = &g->counters->scouts;
 	/* The first unit answers the host, which measures it: a scout beside those that are
-	 * counted. It is hardly ever among the first to find nothing, as block 0 opens the cursors.
+	 * counted. It is hardly ever among the first to find nothing, as block 0 opens the classes.
 	 */
 	bool in = u->number == 0;
 
-	if (!in && GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < g->scouts) {
-		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < g->scouts;
+	if (!in && GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < limit) {
+		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < limit;
 		if (!in)
 			gq_fetch_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
 	}
 	u->scout = gq_from_lane_0(in) != 0;
 }
 
-enum { GQ_NAPS_A_LOOK = 32 };
+enum {
+	GQ_NAPS_A_LOOK = 32,
+	GQ_FEEDERS = 2, /* units that look while there are messages to take */
+};
 
 /* Whether it is time to look. */
 GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
 {
 	if (!u->scout)
-		gq_start_scouting(g, u);
+		gq_start_scouting(g, u, g->scouts);
 	if (!u->scout) {
 		gq_nap(1000);
 		if (++u->naps < GQ_NAPS_A_LOOK)
@@ -197,7 +218,7 @@ GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uin
 	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* [control.read] */
 			       launch->number) &&
 	       gq_load_relaxed_device_u64(&g->counters->gone) != launch->number &&
-	       !gq_is_over(g, u, gq_passed(g), launch->until))
+	       !(g->bounded_ns != 0 && gq_is_over(g, u, gq_passed(g), launch->until)))
 		gq_nap(1000);
 }
 
@@ -356,7 +377,6 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 				const struct gq_look *look, uint64_t launch)
 {
 	const uint64_t now = gq_clock_ns();
-	uint64_t idle_ns;
 	bool gone = false;
 
 	gq_count_idle(u, look, now);
@@ -378,10 +398,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 	/* Naps are far shorter than a stall, so a stall during a nap is noticed, too. */
 	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	/* While the host measures the unit it does not nap: the nap would be measured, too. */
-	idle_ns = u->number == 0 && (look->ping & GQ_PING_STAY) != 0 ? 0 : now - u->idle_since_ns;
-	while (!gq_idle(g, u, idle_ns))
-		;
-	u->rested = true;
+	u->measured = u->number == 0 && (look->ping & GQ_PING_STAY) != 0;
 	u->hints = gq_hints_until_look(g, u, look);
 	return GQ_NOTHING;
 }
@@ -392,6 +409,7 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
 GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
 {
 	gq_stop_scouting(g, u);
+	u->found_nothing = 0;
 	u->idle_since_ns = 0;
 	u->looked_ns = 0;
 	u->passed = look->passed;
@@ -414,6 +432,12 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 
 	*n = 0;
 	u->hints--;
+	u->held = 0;
+	gq_look_at_runs(g, &look);
+	if (look.left_in_all != 0) { /* another unit has found some, and not by hints */
+		u->hints = 0;
+		return GQ_NOTHING;
+	}
 	gq_take_hint(g, u, &look);
 	if (look.closed || look.gone == launch->number) {
 		u->hints = 0;
@@ -431,7 +455,7 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		if (look.published != 1u << (c * GQ_FRONT))
 			continue;
-		entry = gq_word_ring_entry(&g->ch.ready[c], look.cursor[c] >> 1);
+		entry = gq_word_ring_entry(&g->ch.ready[c], look.cursor[c]);
 		word = gq_from(look.word, c * GQ_FRONT);
 		use = gq_word_ring_value(&g->ch.ready[c], word);
 	}
@@ -450,61 +474,169 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 	return GQ_CLAIMED_WHOLE;
 }
 
+enum { GQ_ORDERS_NS = 10000 }; /* how old orders may be when a message is taken */
+
+/* Read the orders, if what the unit knows of them is old. */
+GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u)
+{
+	const uint64_t now = gq_clock_ns();
+	uint64_t word[GQ_OWN];
+
+	/* Lanes may read different times: lane 0's counts. */
+	if (gq_from_lane_0(now - u->ordered_ns > GQ_ORDERS_NS) == 0)
+		return;
+	GQ_EACH_LANE(l)
+	word[GQ_AT(l)] = gq_load_acquire_u64(l == 0   ? &g->orders->control /* [control.read] */
+					     : l == 1 ? &g->orders->depart
+						      : &g->orders->ahead_ns);
+	u->control = gq_from(word, 0);
+	u->depart = gq_from(word, 1);
+	u->ahead_ns = gq_from(word, 2);
+	u->ordered_ns = now;
+}
+
+/* Whether it is time to claim more for others: the unit becomes a feeder, of which there are few,
+ * as all but one of those that look at once do so in vain. */
+GQ_DEV bool gq_must_feed(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
+{
+	if (look->left_in_all * 2 > g->feed || look->waits == 0)
+		return false;
+	if (!u->scout)
+		gq_start_scouting(g, u, GQ_FEEDERS);
+	return u->scout;
+}
+
 /*
- * One turn of a unit's first warp: look; then claim, nap, stand still, or find that it has to go.
- * @param slot  of lane l: the slot of the l-th message claimed
+ * Take of what other units have claimed, without a look across PCIe.
+ * @return GQ_NOTHING with *look_now: look across PCIe instead
+ */
+GQ_DEV uint32_t gq_turn_near(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+			     uint32_t unit_in_block, const struct gq_launch *launch,
+			     const struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t *n,
+			     bool *look_now)
+{
+	struct gq_ageing *ageing = &s->ageing[unit_in_block];
+	uint32_t c = 0;
+
+	*look_now = true;
+	gq_read_orders(g, u);
+	if ((u->control & GQ_CONTROL_PAUSE) != 0 || gq_must_depart(u->depart, launch->number) ||
+	    look->gone == launch->number || look->closed)
+		return GQ_NOTHING;
+	if (gq_must_feed(g, u, look) && !u->has_fed) {
+		u->has_fed = true;
+		return GQ_NOTHING;
+	}
+	u->has_fed = false;
+	if (GQ_IS_LANE_0)
+		c = gq_class_to_take(ageing, look, false);
+	c = gq_from_lane_0(c);
+	if (c == GQ_NONE) { /* somebody has to look for a higher class, or one that has waited */
+		if (!u->scout)
+			gq_start_scouting(g, u, GQ_FEEDERS);
+		if (u->scout)
+			return GQ_NOTHING;
+		if (GQ_IS_LANE_0)
+			c = gq_class_to_take(ageing, look, true);
+		c = gq_from_lane_0(c);
+	}
+	*look_now = false;
+	*n = gq_take(g, u, look, ageing, c, slot);
+	if (*n == 0)
+		return GQ_NOTHING;
+	if (GQ_IS_LANE_0)
+		gq_took_near();
+	gq_begin_work(g, u, look);
+	return GQ_CLAIMED;
+}
+
+/* A turn that looks across PCIe: claim, stand still, or find that the unit has to go. */
+GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+			    uint32_t unit_in_block, const struct gq_launch *launch,
+			    struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t *n)
+{
+	uint64_t use;
+
+	gq_take_look(g, u, look);
+	u->held = 0;
+	u->ahead_ns = look->ahead_ns;
+	u->control = look->control;
+	u->depart = look->depart;
+	u->ordered_ns = gq_clock_ns();
+	/* Lanes may read different times: lane 0's counts. */
+	if (gq_must_depart(look->depart, launch->number) || look->gone == launch->number ||
+	    gq_from_lane_0(gq_is_over(g, u, look->passed - look->left_in_all, launch->until)) != 0)
+		return GQ_LEAVE;
+	if ((look->control & GQ_CONTROL_PAUSE) != 0) {
+		gq_stop_scouting(g, u);
+		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
+		if (GQ_IS_LANE_0)
+			gq_stand_still(g, u, look->control, launch);
+		u->looked_ns = 0; /* a pause is no stall */
+		u->ordered_ns = 0;
+		gq_sync_warp();
+		return GQ_NOTHING;
+	}
+	if (look->closed) { /* a park is being decided */
+		gq_nap(32);
+		return GQ_NOTHING;
+	}
+	if ((look->published & GQ_FRONTS) != 0) {
+		*n = gq_grid_claim(g, look, &s->ageing[unit_in_block], slot, &use);
+		if (*n == 0) {
+			u->found_nothing = 0; /* it, or the unit that was faster, has claimed */
+			return GQ_NOTHING;
+		}
+		gq_begin_work(g, u, look);
+		if (*n != 1 || !gq_is_whole(g, look, use))
+			return GQ_CLAIMED;
+		gq_stage_whole(g, s, u, unit_in_block, look);
+		return GQ_CLAIMED_WHOLE;
+	}
+	gq_tell_waits(g, look, 0);
+	if (look->left_in_all != 0)
+		return GQ_NOTHING;
+	if ((look->control & GQ_CONTROL_LEAVE) != 0) /* not before what waits: CANCEL ends that */
+		return GQ_LEAVE;
+	return gq_have_nothing(g, u, look, launch->number);
+}
+
+/*
+ * One turn of a unit's first warp: take what is claimed already; or look, then claim, nap, stand
+ * still, or find that it has to go. A unit that has just had a message looks at what is near first.
+ * When it finds nothing there, it looks across PCIe as a scout, or naps first: of many that look at
+ * once one claims, and the others' reads are in its way.
+ * @param slot  of lane l: the slot of the l-th message taken
  * @param n     how many were
  */
 GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
 			   uint32_t unit_in_block, const struct gq_launch *launch,
 			   uint32_t (&slot)[GQ_OWN], uint32_t *n)
 {
-	struct gq_ageing *ageing = &s->ageing[unit_in_block];
 	struct gq_look look;
-	uint64_t use;
+	bool look_now = false;
 
 	*n = 0;
 	if (u->hints != 0)
 		return gq_turn_by_hint(g, s, u, unit_in_block, launch, slot, n);
-	/* Also a unit that comes from a message, or was too slow to claim one, looks as a scout or
-	 * naps first: of many that look at once one claims, and the others' reads are in its way.
-	 */
-	if (!u->rested && !gq_idle(g, u, 0))
-		return GQ_NOTHING;
-	u->rested = false;
-	gq_take_look(g, u, &look);
-	u->ahead_ns = look.ahead_ns;
-	u->control = look.control;
-	/* Lanes may read different times: lane 0's counts. */
-	if (gq_must_depart(look.depart, launch->number) || look.gone == launch->number ||
-	    gq_from_lane_0(gq_is_over(g, u, look.passed, launch->until)) != 0)
-		return GQ_LEAVE;
-	if ((look.control & GQ_CONTROL_PAUSE) != 0) {
-		gq_stop_scouting(g, u);
-		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
-		if (GQ_IS_LANE_0)
-			gq_stand_still(g, u, look.control, launch);
-		u->looked_ns = 0; /* a pause is no stall */
-		gq_sync_warp();
-		return GQ_NOTHING;
+	if (u->found_nothing != 0) {
+		const uint64_t idle_ns =
+			u->idle_since_ns == 0 || u->measured ? 0 : gq_clock_ns() - u->idle_since_ns;
+
+		look_now = gq_idle(g, u, idle_ns);
 	}
-	if (look.closed) { /* a park is being decided */
-		gq_nap(32);
+	gq_look_at_runs(g, &look);
+	if (look.left_in_all != 0) {
+		const uint32_t verdict =
+			gq_turn_near(g, s, u, unit_in_block, launch, &look, slot, n, &look_now);
+
+		if (verdict != GQ_NOTHING || !look_now)
+			return verdict;
+	}
+	u->found_nothing++;
+	if (!look_now)
 		return GQ_NOTHING;
-	}
-	if ((look.published & GQ_FRONTS) != 0) {
-		*n = gq_grid_claim(g, &look, ageing, slot, &use);
-		if (*n == 0)
-			return GQ_NOTHING;
-		gq_begin_work(g, u, &look);
-		if (*n != 1 || !gq_is_whole(g, &look, use))
-			return GQ_CLAIMED;
-		gq_stage_whole(g, s, u, unit_in_block, &look);
-		return GQ_CLAIMED_WHOLE;
-	}
-	if ((look.control & GQ_CONTROL_LEAVE) != 0) /* not before what waits: CANCEL ends that */
-		return GQ_LEAVE;
-	return gq_have_nothing(g, u, &look, launch->number);
+	return gq_turn_far(g, s, u, unit_in_block, launch, &look, slot, n);
 }
 
 /* ---- the kernel ------------------------------------------------------------------------------ */
@@ -515,7 +647,7 @@ GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
 	struct gq_counters *k = g->counters;
 
 	if (GQ_BLOCK == 0)
-		gq_open_cursors(k, GQ_CLASSES); /* the last grid may have closed them */
+		gq_open_classes(k, GQ_CLASSES); /* the last grid may have closed them */
 	/* [cursor.write] release: the opening. */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * GQ_BLOCKS)
 		gq_store_release_u64(&g->report->resident, launch); /* [report.write] */

@@ -7,6 +7,7 @@
 #ifndef GPUQ_CUDA_GRID_GRID_H
 #define GPUQ_CUDA_GRID_GRID_H
 
+#include "device/cuda/grid/run.h"
 #include "device/protocol/protocol.h"
 
 /* ---- in pinned host memory ------------------------------------------------------------------ */
@@ -72,7 +73,14 @@ struct gq_journal {
 
 /* While a grid is there only the grid touches it. It survives from launch to launch. */
 struct gq_counters {
-	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES]; /* next position << 1 | closed */
+	GQ_ALIGNED(GQ_LINE) uint64_t run[GQ_CLASSES][GQ_RUNS]; /* run.h */
+	/* Messages of a run whose takers have not read their entries yet, or whose claim has begun.
+	 */
+	GQ_ALIGNED(GQ_LINE) uint64_t held[GQ_CLASSES][GQ_RUNS];
+	GQ_ALIGNED(GQ_LINE) uint64_t near[GQ_CLASSES][GQ_RUNS][GQ_DEEP]; /* their class entries */
+	/* Per class a position near the end of the newest run: whole where runs have lower bits. */
+	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES];
+	uint64_t waits; /* classes of which a look has seen more than it claimed: a bit each */
 	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
 	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
 	uint64_t gone;                         /* the launch that has parked */
@@ -86,9 +94,7 @@ struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t arrived;
 };
 
-#define GQ_CURSOR_CLOSED UINT64_C(1) /* nothing can be claimed: a park is being decided, or was */
-
-/* The kernel's parameter, by value; constant. `ch.ready[].head` is not used: see cursor. */
+/* The kernel's parameter, by value; constant. `ch.ready[].head` is not used: see run. */
 struct gq_grid {
 	struct gq_channel ch;
 	struct gq_word_ring pool; /* its entries only: the slots of messages to come */
@@ -109,7 +115,7 @@ struct gq_grid {
 	uint32_t slot_bytes; /* rounded up to 16 */
 	uint32_t batch;      /* messages a warp claims at once: places a unit */
 	uint32_t scouts;     /* so many units look without a pause, beside the first */
-	uint32_t reserved;
+	uint32_t feed;       /* so many messages are claimed for others at most: 0: none */
 };
 
 /* The kernel's other parameter. */

@@ -52,6 +52,7 @@
 #define gq_result_first() gq_standin_coin()
 #define gq_took_whole()   gq_standin_took_whole()
 #define gq_took_hint()    gq_standin_took_hint()
+#define gq_took_near()    gq_standin_took_near()
 
 struct alignas(16) gq_wide {
 	uint64_t a, b;
@@ -78,6 +79,16 @@ __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(co
 	gq_standin_ahead(at);
 	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
 	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
+	return v;
+}
+
+/* Two entries that lie behind one another. */
+GQ_DEV gq_wide gq_load_entries(const uint64_t *at)
+{
+	gq_wide v;
+
+	v.a = gq_load_acquire_u64(at);     /* [message.claim] */
+	v.b = gq_load_acquire_u64(at + 1); /* [message.claim] */
 	return v;
 }
 
@@ -122,6 +133,32 @@ template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint
 	return v[(l + by) % 32];
 }
 
+/* In each lane the least value of its eight neighbours, which begin at a multiple of eight. */
+GQ_DEV void gq_least_of_8(uint64_t (&v)[GQ_OWN])
+{
+	for (uint32_t first = 0; first < 32; first += 8) {
+		uint64_t least = v[first];
+
+		for (uint32_t l = first; l < first + 8; l++)
+			least = v[l] < least ? v[l] : least;
+		for (uint32_t l = first; l < first + 8; l++)
+			v[l] = least;
+	}
+}
+
+/* In each lane their sum. */
+GQ_DEV void gq_sum_of_8(uint32_t (&v)[GQ_OWN])
+{
+	for (uint32_t first = 0; first < 32; first += 8) {
+		uint32_t sum = 0;
+
+		for (uint32_t l = first; l < first + 8; l++)
+			sum += v[l];
+		for (uint32_t l = first; l < first + 8; l++)
+			v[l] = sum;
+	}
+}
+
 GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
 {
 	uint32_t votes = 0;
@@ -134,6 +171,11 @@ GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
 
 /* The value that lane 0 has. Those of the other lanes are not looked at. */
 GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
+{
+	return value;
+}
+
+GQ_DEV uint64_t gq_wide_from_lane_0(uint64_t value)
 {
 	return value;
 }
@@ -160,6 +202,7 @@ GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
 #define gq_result_first() true
 #define gq_took_whole()   ((void)0)
 #define gq_took_hint()    ((void)0)
+#define gq_took_near()    ((void)0)
 #define gq_witness(e, w)  ((void)(e), (void)(w))
 
 struct __align__(16) gq_wide
@@ -205,6 +248,18 @@ GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
 	return v;
 }
 
+/* [message.claim] acquire: of each of the two. */
+GQ_DEV gq_wide gq_load_entries(const uint64_t *at)
+{
+	gq_wide v;
+
+	asm volatile("ld.acquire.sys.global.v2.u64 {%0, %1}, [%2];"
+		     : "=l"(v.a), "=l"(v.b)
+		     : "l"(GQ_GLOBAL_(at))
+		     : "memory");
+	return v;
+}
+
 GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
 {
 	return gq_load_acquire_u64(at); /* [hint.read] */
@@ -237,12 +292,34 @@ template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint
 	return __shfl_sync(0xffffffffu, v[0], (int)((l + by) % 32));
 }
 
+GQ_DEV void gq_least_of_8(uint64_t (&v)[GQ_OWN])
+{
+	GQ_UNROLL
+	for (int by = 4; by != 0; by /= 2) {
+		const uint64_t other = __shfl_xor_sync(0xffffffffu, v[0], by);
+
+		v[0] = other < v[0] ? other : v[0];
+	}
+}
+
+GQ_DEV void gq_sum_of_8(uint32_t (&v)[GQ_OWN])
+{
+	GQ_UNROLL
+	for (int by = 4; by != 0; by /= 2)
+		v[0] += __shfl_xor_sync(0xffffffffu, v[0], by);
+}
+
 GQ_DEV uint32_t gq_vote(const bool (&v)[GQ_OWN])
 {
 	return __ballot_sync(0xffffffffu, v[0]);
 }
 
 GQ_DEV uint32_t gq_from_lane_0(uint32_t value)
+{
+	return __shfl_sync(0xffffffffu, value, 0);
+}
+
+GQ_DEV uint64_t gq_wide_from_lane_0(uint64_t value)
 {
 	return __shfl_sync(0xffffffffu, value, 0);
 }

@@ -176,6 +176,8 @@ GQ_DEV void gq_stage_whole(const struct gq_grid *g, struct gq_shared *s, const s
 	}
 }
 
+enum { GQ_FRESH_NS = 5000 }; /* orders so old are not read again with a message */
+
 /* ---- messages claimed ------------------------------------------------------------------------ */
 
 /* Wait until the copy engine has brought the message, which takes microseconds. @return false: the
@@ -204,7 +206,9 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 	const uint32_t first = u->number * g->batch;
 	/* [control.read]: read again, with the messages: no message that is claimed after a stop
 	 * has given up may start. */
-	const uint64_t control = gq_load_relaxed_u64(&g->orders->control);
+	const uint64_t control = gq_clock_ns() - u->ordered_ns < GQ_FRESH_NS
+					 ? u->control
+					 : gq_load_relaxed_u64(&g->orders->control);
 
 	GQ_EACH_LANE(l)
 	{
@@ -243,6 +247,8 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 			const uint32_t at = unit_in_block * 32 + GQ_PLACE(l);
 			const uint64_t now = gq_clock_ns();
 
+			if (GQ_PLACE(l) == 0)
+				gq_let_go(g, u);
 			gq_begin_message(g, s, first + GQ_PLACE(l), at, mine->id, now);
 			if (GQ_PLACE(l) == 0)
 				gq_learn_pool_lead(g, u, mine->id);

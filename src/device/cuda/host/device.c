@@ -19,6 +19,7 @@
 #include "device/cuda/host/transport.h"
 #include "device/cuda/host/view.h"
 #include "device/cuda/host/watch.h"
+#include "device/protocol/batch.h"
 #include "host/base/sys.h"
 
 enum { TEND_NS = 1000000 }; /* how often the driver is asked */
@@ -201,6 +202,37 @@ static bool left(GpuQueue *q)
 
 /* ---- after a stop that timed out ------------------------------------------------------------- */
 
+/*
+ * What units have claimed and none has taken ends here, run by run: a unit that stood still may
+ * have taken of a run before all of an older one was taken. The host claims from behind the newest.
+ */
+static void end_runs(GpuQueue *q, const struct gq_counters *counters)
+{
+	uint64_t pos = gq_load_acquire_u64(q->ch.done.tail); /* [tail.read] */
+
+	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
+		const uint64_t near = counters->cursor[i];
+		uint64_t last = 0;
+
+		for (uint32_t k = 0; k < GQ_RUNS; k++) {
+			const uint64_t run = counters->run[i][k];
+			const uint64_t end = gq_run_behind(run, near) + gq_run_count(run);
+
+			last = end > last ? end : last;
+		}
+		q->ready_pos[i].head = near + last - GQ_RUN_POSITIONS / 2;
+		for (uint32_t k = 0; k < GQ_RUNS; k++) {
+			const uint64_t run = counters->run[i][k];
+
+			/* The ring's own entries may be those of a later lap. */
+			for (uint32_t j = gq_run_taken(run); j < gq_run_count(run); j++)
+				gq__cancel_one(q, &pos,
+					       (uint32_t)(counters->near[i][k][j] & q->slot_mask));
+		}
+	}
+	gq_complete_rest(&q->ch, pos);
+}
+
 /* Under the lock, the grid having left for good: the host takes over its cursors. */
 static bool take_over(struct gq_cuda *c)
 {
@@ -221,14 +253,9 @@ static bool take_over(struct gq_cuda *c)
 	gq__error_put_back(&before);
 	if (!ok)
 		return false;
-	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
-		/* The cursor has 63 bits of the position; the tail is at most a lap ahead. */
-		const uint64_t tail = gq_load_acquire_u64(q->ch.ready[i].tail); /* [tail.read] */
-
-		q->ready_pos[i].head = tail - (((tail << 1) - (counters.cursor[i] & ~1ull)) >> 1);
-	}
 	q->done_pos.tail = counters.done_tail;
 	gq_grid_enter(c, GQ_GRID_TAKEN_OVER);
+	end_runs(q, &counters);
 	return true;
 }
 

@@ -11,6 +11,7 @@
 enum {
 	DEFAULT_PARK_MS = 1000,
 	DEFAULT_SCOUTS = 16,
+	MAX_FEED = 1024,
 	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
 };
 
@@ -20,6 +21,17 @@ static uint64_t park_ns_of(const QueueConfig *cfg)
 		       ? UINT64_MAX
 		       : (uint64_t)(cfg->idle_park_ms == 0 ? DEFAULT_PARK_MS : cfg->idle_park_ms) *
 				 1000000u;
+}
+
+/* How many messages a unit claims for the others: two batches for each of them. A single unit has
+ * nobody to claim for, and a bounded grid must not leave anything claimed behind. */
+static uint32_t feed_of(const struct gq_cuda *c, uint32_t batch)
+{
+	const uint64_t feed = 2 * (uint64_t)(c->units - 1) * batch;
+
+	if (c->q->cfg.bounded_messages != 0)
+		return 0;
+	return feed < MAX_FEED ? (uint32_t)feed : MAX_FEED;
 }
 
 bool gq__view_make(struct gq_cuda *c)
@@ -41,6 +53,9 @@ bool gq__view_make(struct gq_cuda *c)
 	while (grid.batch > 1 &&
 	       (uint64_t)c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
 		grid.batch /= 2;
+	while (grid.batch > 1 && (uint64_t)c->units * grid.batch > GQ_RUN_MAX_ASKED)
+		grid.batch /= 2;
+	grid.feed = feed_of(c, grid.batch);
 	c->places = c->units * grid.batch;
 	c->link_bytes =
 		sizeof(struct gq_link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
@@ -73,8 +88,11 @@ bool gq__view_make(struct gq_cuda *c)
 	grid.ch.control = &c->link->orders.control;
 	grid.ch.done.tail = &grid.counters->done_tail;
 	grid.ch.user = gq_cuda_pointer(c->user);
-	for (uint32_t i = 0; i < GQ_CLASSES; i++)
-		counters.cursor[i] = q->start_pos << 1;
+	for (uint32_t i = 0; i < GQ_CLASSES; i++) {
+		counters.cursor[i] = q->start_pos;
+		for (uint32_t k = 0; k < GQ_RUNS; k++)
+			counters.run[i][k] = gq_run_first(q->start_pos, k);
+	}
 	q->ch.control = &c->link->orders.control;
 	c->grid = grid;
 	return CU(c, cuMemcpyHtoDAsync, c->counters, &counters, sizeof(counters), c->stream) &&
