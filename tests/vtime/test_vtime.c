@@ -53,7 +53,8 @@ static const struct row {
 	{ "warp.132", BACKLOG(warp, 132, 400), { 28.0, 4.0, 0.75, 0, 9.0, 0 } },
 	{ "warp.528", BACKLOG(warp, 528, 300), { 56.5, 4.0, 5.5, 0, 13.9, 0 } },
 	{ "thread.16", BACKLOG(thread, 16, 8000), { 3.6, 1.4, 0.02, 0, 8.5, 0 } },
-	{ "thread.528", BACKLOG(thread, 528, 4000), { 16.1, 1.4, 2.23, 0, 13.1, 0 } },
+	/* Its failed claims are from 2.2 to 3.1, as the order of charges falls out. */
+	{ "thread.528", BACKLOG(thread, 528, 4000), { 16.1, 1.4, 3.1, 0, 13.1, 0 } },
 	{ "flag",
 	  { .image = &vt_flag,
 	    .costs = { .round_trip = 1200, .tags = 330, .step = 20 },

@@ -10,6 +10,8 @@
  * higher one, gets that consumer's next claim. Below that, order between classes is strict. The
  * guard's own claims are not counted: with n consumers a message at the front of its class is
  * passed over at most n * (GQ_PASS_LIMIT + 2) times; once more each where hints can be missed.
+ * Units of a CUDA grid take on past the limit what is claimed already, while two others look for
+ * the class.
  */
 #define GQ_PASS_LIMIT 256u
 

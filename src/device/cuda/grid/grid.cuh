@@ -555,7 +555,7 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 			    uint32_t unit_in_block, const struct gq_launch *launch,
 			    struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t *n)
 {
-	uint64_t use;
+	uint64_t use = 0; /* of one message */
 
 	gq_take_look(g, u, look);
 	u->held = 0;

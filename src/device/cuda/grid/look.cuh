@@ -388,15 +388,41 @@ GQ_DEV uint32_t gq_first_zero(uint32_t votes)
 	return n;
 }
 
+/* The slots in the entries that a unit alone has claimed. `skip`: entries before the first. */
+GQ_DEV void gq_slots_of(const struct gq_grid *g, const gq_wide (&pair)[GQ_OWN], uint32_t skip,
+			uint32_t (&slot)[GQ_OWN])
+{
+	uint64_t a[GQ_OWN], b[GQ_OWN];
+
+	GQ_EACH_LANE(l)
+	{
+		a[GQ_AT(l)] = pair[GQ_AT(l)].a;
+		b[GQ_AT(l)] = pair[GQ_AT(l)].b;
+	}
+	GQ_EACH_LANE(l)
+	{
+		const uint32_t i = (skip + l) % 64;
+		const uint64_t even = gq_from(a, i / 2), odd = gq_from(b, i / 2);
+
+		slot[GQ_AT(l)] = (uint32_t)((i % 2 == 0 ? even : odd) & g->ch.slot_mask);
+	}
+	/* Another lane reads what this one acquired, and a shuffle orders no memory. */
+	gq_sync_warp();
+}
+
 /*
- * Claim for others: up to `max` messages of class `c` behind look->cursor, by one more read across
- * PCIe.
+ * Claim for others, or, where a unit claims for itself alone, for the unit: up to `max` messages of
+ * class `c` behind look->cursor, by one more read across PCIe.
+ * @param slot  as gq_grid_claim()'s
+ * @param own   how many the unit has taken
  * @return how many were published there, up to what the read has shown; they are claimed, unless
  *         another unit was faster.
  */
 GQ_DEV uint32_t gq_feed(const struct gq_grid *g, const struct gq_look *look, uint32_t c,
-			uint32_t max)
+			uint32_t max, uint32_t (&slot)[GQ_OWN], uint32_t *own)
 {
+	const bool alone =
+		g->feed == 0; /* then `max` is a batch at most, and nobody reads copies */
 	const struct gq_word_ring *r = &g->ch.ready[c];
 	const uint64_t pos = gq_from_classes(look->cursor, c), first = pos & ~UINT64_C(1);
 	const uint32_t lane = gq_from_classes(look->next, c);
@@ -405,8 +431,9 @@ GQ_DEV uint32_t gq_feed(const struct gq_grid *g, const struct gq_look *look, uin
 	gq_wide pair[GQ_OWN];
 	bool even[GQ_OWN], odd[GQ_OWN];
 	uint32_t n, evens, odds;
-	bool held = false;
+	bool ours = false;
 
+	*own = 0;
 	GQ_EACH_LANE(l)
 	{
 		const uint64_t at = first + 2 * (uint64_t)l;
@@ -422,27 +449,44 @@ GQ_DEV uint32_t gq_feed(const struct gq_grid *g, const struct gq_look *look, uin
 	n = (n < GQ_DEEP ? n : (uint32_t)GQ_DEEP) - (uint32_t)(pos - first);
 	n = n < max ? n : max;
 	if (n != 0 && GQ_IS_LANE_0)
-		held = gq_hold_run(g, lane, used_up, n);
-	if (gq_from_lane_0(held) == 0)
+		ours = gq_hold_run(g, lane, used_up, alone ? 0 : n);
+	if (gq_from_lane_0(ours) == 0)
 		return n;
+	gq_sync_warp(); /* what lane 0 has acquired: nobody reads the copies */
 	GQ_EACH_LANE(l)
 	{
 		const uint64_t at = first + 2 * (uint64_t)l - pos; /* of l 0 perhaps one before */
 
-		if (at < n)
+		if (!alone && at < n)
 			gq_store_relaxed_device_u64(&near[at], pair[GQ_AT(l)].a);
-		if (at + 1 < n)
+		if (!alone && at + 1 < n)
 			gq_store_relaxed_device_u64(&near[at + 1], pair[GQ_AT(l)].b);
 	}
 	gq_sync_warp(); /* the copies, which lane 0 releases */
 	if (GQ_IS_LANE_0)
-		gq_claim_run(g, lane, pos, used_up, n, 0);
+		ours = gq_claim_run(g, lane, pos, used_up, n, alone ? n : 0);
+	if (!alone || gq_from_lane_0(ours) == 0)
+		return n;
+	gq_slots_of(g, pair, (uint32_t)(pos - first), slot);
+	*own = n;
 	return n;
+}
+
+/* The classes of which something is claimed and not taken: a bit each. */
+GQ_DEV uint32_t gq_live(const struct gq_look *look)
+{
+	uint32_t live = 0;
+
+	GQ_UNROLL
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		live |= (uint32_t)(look->left[c] != 0) << c;
+	return live;
 }
 
 /*
  * Claim what the look has seen: consecutive messages of one class, up to `batch` of which the unit
- * takes itself, if none that are claimed already come before them.
+ * takes itself, if none that are claimed already come before them. A look that claims nothing says
+ * what waits, too: units that believe an older look would look again, and for ever.
  * @param slot  of lane l: the slot of the l-th
  * @param use   what the first one's entry says: lower bits of its id
  * @return how many it has taken
@@ -451,7 +495,8 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 			      struct gq_ageing *ageing, uint32_t (&slot)[GQ_OWN], uint64_t *use)
 {
 	uint64_t pos, used_up, word[GQ_OWN];
-	uint32_t waits = 0, c = 0, n, own, max = 0, seen, lane;
+	const uint32_t live = gq_live(look);
+	uint32_t waits = 0, c = 0, n, own = 0, max = 0, seen, lane;
 	bool ours = false;
 
 	GQ_UNROLL
@@ -459,33 +504,38 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 		waits |= (look->published >> (d * GQ_FRONT) & 1) << d;
 	if (GQ_IS_LANE_0) { /* the counts are its own */
 		c = gq_next_class(ageing, waits);
-		max = gq_until_guard(ageing, c, waits);
+		max = gq_until_guard(ageing, c, waits | live);
+		if ((live >> c & 1) == 0 && gq_next_class(ageing, waits | live) == c)
+			own = max < g->batch ? max : g->batch;
 	}
 	c = gq_from_lane_0(c);
 	max = gq_from_lane_0(max);
+	own = gq_from_lane_0(own);
 
 	const struct gq_word_ring *r = &g->ch.ready[c];
 
 	pos = gq_from_classes(look->cursor, c);
 	lane = gq_from_classes(look->next, c);
 	used_up = gq_from(look->run, lane);
-	own = gq_from_classes(look->left, c) != 0 ? 0 : max < g->batch ? max : g->batch;
 	seen = gq_leading(look->published >> (c * GQ_FRONT), GQ_FRONT);
 	if (own + g->feed < max)
 		max = own + g->feed;
 	if (seen == GQ_FRONT && max > GQ_FRONT && gq_word_ring_size(r) >= GQ_DEEP) {
-		n = gq_feed(g, look, c, max);
+		n = gq_feed(g, look, c, max, slot, &own);
+		if (GQ_IS_LANE_0 && own != 0)
+			gq_count_passed(ageing, c, waits | live, own);
 		gq_tell_waits(g, look, n < max && n < GQ_DEEP - 1 ? waits & ~(1u << c) : waits);
-		return 0; /* and take of it next */
+		return own; /* 0: take of it next */
 	}
 	n = seen < max ? seen : max;
 	own = n < own ? n : own;
-	if (n == 0)
-		return 0;
-	if (GQ_IS_LANE_0)
+	if (n != 0 && GQ_IS_LANE_0)
 		ours = gq_hold_run(g, lane, used_up, n - own);
-	if (gq_from_lane_0(ours) == 0)
+	if (gq_from_lane_0(ours) == 0) {
+		gq_tell_waits(g, look, waits);
 		return 0;
+	}
+	gq_sync_warp(); /* what lane 0 has acquired: nobody reads the copies */
 	GQ_EACH_LANE(l)
 	{
 		word[GQ_AT(l)] = gq_rotated(look->word, l, c * GQ_FRONT);
@@ -497,10 +547,12 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	if (GQ_IS_LANE_0) {
 		ours = gq_claim_run(g, lane, pos, used_up, n, own);
 		if (ours && own != 0)
-			gq_count_passed(ageing, c, waits, own);
+			gq_count_passed(ageing, c, waits | live, own);
 	}
-	if (gq_from_lane_0(ours) == 0)
+	if (gq_from_lane_0(ours) == 0) { /* the unit that was faster says what more waits */
+		gq_tell_waits(g, look, waits & look->waits);
 		return 0;
+	}
 	gq_tell_waits(g, look, n == seen && seen < GQ_FRONT ? waits & ~(1u << c) : waits);
 	GQ_EACH_LANE(l)
 	slot[GQ_AT(l)] = (uint32_t)(word[GQ_AT(l)] & g->ch.slot_mask);
@@ -518,12 +570,8 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 GQ_DEV uint32_t gq_class_to_take(const struct gq_ageing *ageing, const struct gq_look *look,
 				 bool must)
 {
-	uint32_t live = 0, c;
+	const uint32_t live = gq_live(look), c = gq_next_class(ageing, live | look->waits);
 
-	GQ_UNROLL
-	for (uint32_t d = 0; d < GQ_CLASSES; d++)
-		live |= (uint32_t)(look->left[d] != 0) << d;
-	c = gq_next_class(ageing, live | look->waits);
 	if ((live >> c & 1) != 0)
 		return c;
 	return must ? gq_next_class(ageing, live) : GQ_NONE;
@@ -542,12 +590,9 @@ GQ_DEV uint32_t gq_take(const struct gq_grid *g, struct gq_unit *u, const struct
 	uint32_t n = 0, first = 0;
 
 	if (GQ_IS_LANE_0) {
-		uint32_t waits = look->waits;
+		const uint32_t waits = look->waits | gq_live(look);
 		uint64_t run;
 
-		GQ_UNROLL
-		for (uint32_t d = 0; d < GQ_CLASSES; d++)
-			waits |= (uint32_t)(look->left[d] != 0) << d;
 		n = gq_until_guard(ageing, c, waits);
 		n = n < g->batch ? n : g->batch;
 		GQ_WINDOW();

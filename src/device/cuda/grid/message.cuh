@@ -85,12 +85,14 @@ GQ_DEV void gq_begin_message(const struct gq_grid *g, struct gq_shared *s, uint3
 	s->status[at] = 0;
 }
 
-/* Tell all units how far the ids are ahead of the positions passed. */
+/* Tell all units how far the ids are ahead of the positions passed. A message of a run says nothing
+ * of that: it was passed before the look. */
 GQ_DEV void gq_learn_pool_lead(const struct gq_grid *g, const struct gq_unit *u, uint64_t id)
 {
 	const uint64_t pool_lead = (id >> g->pool.shift) - u->passed;
 
-	if (gq_word_ring_tag(&g->pool, pool_lead) != gq_word_ring_tag(&g->pool, u->pool_lead))
+	if (u->held == 0 &&
+	    gq_word_ring_tag(&g->pool, pool_lead) != gq_word_ring_tag(&g->pool, u->pool_lead))
 		gq_store_relaxed_device_u64(&g->counters->pool_lead, pool_lead);
 }
 
@@ -204,8 +206,9 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 		     struct gq_message (&m)[GQ_OWN])
 {
 	const uint32_t first = u->number * g->batch;
-	/* [control.read]: read again, with the messages: no message that is claimed after a stop
-	 * has given up may start. */
+	/* [control.read]: read again, with the messages, unless what the unit knows is fresh: a
+	 * message that is claimed later than GQ_FRESH_NS after a stop has given up must not start.
+	 */
 	const uint64_t control = gq_clock_ns() - u->ordered_ns < GQ_FRESH_NS
 					 ? u->control
 					 : gq_load_relaxed_u64(&g->orders->control);

@@ -20,6 +20,7 @@
 #include "device/cuda/host/view.h"
 #include "device/cuda/host/watch.h"
 #include "device/protocol/batch.h"
+#include "host/base/memory.h"
 #include "host/base/sys.h"
 
 enum { TEND_NS = 1000000 }; /* how often the driver is asked */
@@ -237,26 +238,27 @@ static void end_runs(GpuQueue *q, const struct gq_counters *counters)
 static bool take_over(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
-	struct gq_counters counters;
+	struct gq_counters *counters; /* too large for the stack of any thread that polls */
 	struct gq_error before;
-	bool ok;
+	bool ok = false;
 
 	GQ_NO_CANCEL();
 	gq__error_keep(&before);
-	if (!gq_context_enter(c)) {
-		gq__error_put_back(&before);
-		return false;
+	counters = gq__alloc(sizeof(*counters), "the grid's counters");
+	if (counters != NULL && gq_context_enter(c)) {
+		ok = CU(c, cuMemcpyDtoHAsync, counters, c->counters, sizeof(*counters),
+			c->stream) &&
+		     CU(c, cuStreamSynchronize, c->stream);
+		gq_context_leave(c);
 	}
-	ok = CU(c, cuMemcpyDtoHAsync, &counters, c->counters, sizeof(counters), c->stream) &&
-	     CU(c, cuStreamSynchronize, c->stream);
-	gq_context_leave(c);
 	gq__error_put_back(&before);
-	if (!ok)
-		return false;
-	q->done_pos.tail = counters.done_tail;
-	gq_grid_enter(c, GQ_GRID_TAKEN_OVER);
-	end_runs(q, &counters);
-	return true;
+	if (ok) {
+		q->done_pos.tail = counters->done_tail;
+		gq_grid_enter(c, GQ_GRID_TAKEN_OVER);
+		end_runs(q, counters);
+	}
+	gq__free(counters, sizeof(*counters));
+	return ok;
 }
 
 /*
