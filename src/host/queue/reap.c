@@ -301,25 +301,24 @@ static bool fits(struct gq_harvest *h, uint32_t outcome)
 	return false;
 }
 
-/* Before the state says that it is the caller's: from then on others may release the slot, and the
- * next producer writes over its tag. */
-static Completion prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id,
-			  uint32_t outcome)
+/* Into the caller's next place, before the state says that the message is the caller's: from then
+ * on others may release the slot, and the next producer writes over its tag. */
+static void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id, uint32_t outcome)
 {
-	return h->out != NULL ? gq_completion_with(q, id, outcome) : (Completion){ .msg_id = id };
+	if (h->ids != NULL)
+		h->ids[h->n] = id;
+	if (h->out != NULL)
+		h->out[h->n] = gq_completion_with(q, id, outcome);
 }
 
-static void hand_out(struct gq_harvest *h, const Completion *one, uint32_t outcome)
+/* What is in that place counts. */
+static void hand_out(struct gq_harvest *h, uint32_t outcome)
 {
 	if (h->take && outcome <= GQ_OUTCOME_MAX_LEN) {
 		const size_t step = gq_round_up(outcome, GQ_RESULT_STEP);
 
 		h->room -= step < h->room ? step : h->room;
 	}
-	if (h->ids != NULL)
-		h->ids[h->n] = one->msg_id;
-	if (h->out != NULL)
-		h->out[h->n] = *one;
 	h->n++;
 }
 
@@ -334,12 +333,11 @@ static bool harvest_listed(GpuQueue *q, struct gq_harvest *h)
 		const uint64_t state = gq_load_seq_cst_u64(&q->host_slots[slot].state);
 		const uint64_t id = (state & ~q->slot_mask) | slot;
 		const uint32_t outcome = gq_outcome_in(q, id);
-		Completion one;
 
 		/* Not if it was taken by id since: then the next look passes over it. */
 		if (gq_phase_of(state) != GQ_DONE)
 			continue;
-		one = prepare(q, h, id, outcome);
+		prepare(q, h, id, outcome);
 		if (!fits(h, outcome)) {
 			/* Unless it has been taken by id since. [state.read] */
 			if (gq_load_seq_cst_u64(&q->host_slots[slot].state) == state)
@@ -352,7 +350,7 @@ static bool harvest_listed(GpuQueue *q, struct gq_harvest *h)
 		/* A thread that takes it by id swaps the same word, so one of the two gets it. If
 		 * this one does, what was read before was the message's. */
 		if (gq_cas_seq_cst_u64(&q->host_slots[slot].state, state, gq_state(q, id, phase)))
-			hand_out(h, &one, outcome);
+			hand_out(h, outcome);
 	}
 	return q->finished_first == 0;
 }
@@ -360,11 +358,11 @@ static bool harvest_listed(GpuQueue *q, struct gq_harvest *h)
 static void hand_out_arrived(GpuQueue *q, struct gq_harvest *h, uint32_t slot, uint32_t outcome)
 {
 	const uint64_t state = gq_load_relaxed_u64(&q->host_slots[slot].state);
-	const Completion one = prepare(q, h, (state & ~q->slot_mask) | slot, outcome);
 
+	prepare(q, h, (state & ~q->slot_mask) | slot, outcome);
 	end_queued(q, slot, h->take ? GQ_FREE : GQ_POLLED);
 	GQ_WINDOW();
-	hand_out(h, &one, outcome);
+	hand_out(h, outcome);
 }
 
 static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
