@@ -143,9 +143,8 @@ static bool show_status(struct viewer *v, QueueStatus status)
 	(void)q_pipe_reader_offset(v->reader, &offset);
 	if (status == Q_OK)
 		printf("reader %u: end after %llu bytes\n", v->number, (unsigned long long)offset);
-	else if (status == Q_ERR_LAGGED)
-		printf("reader %u: %s\n", v->number, q_last_error());
-	else if (q_pipe_reader_error(v->reader, &error) == Q_OK && error != 0)
+	else if (status != Q_ERR_LAGGED && q_pipe_reader_error(v->reader, &error) == Q_OK &&
+		 error != 0)
 		printf("reader %u: ends with error %d after %llu bytes\n", v->number, error,
 		       (unsigned long long)offset);
 	else
@@ -256,7 +255,7 @@ int cmd_pipe(int argc, char **argv)
 		fputs(pipe_help, stdout);
 		return CLI_OK;
 	}
-	viewers = calloc(options.readers, sizeof(viewers[0]));
+	viewers = calloc(options.readers + 1, sizeof(viewers[0])); /* + 1: for the analyzer */
 	if (!viewers || q_pipe_create(&options.pipe, &pipe) != Q_OK) {
 		warn_line("the pipe cannot be created: %s", viewers ? q_last_error() : "no memory");
 		code = CLI_NO_QUEUE;

@@ -31,7 +31,7 @@ static bool beside(char *path, size_t room)
 	slash = strrchr(path, '/');
 	if (!slash || (size_t)(slash + 1 - path) + sizeof("gpuq-redis") > room)
 		return false;
-	strcpy(slash + 1, "gpuq-redis");
+	memcpy(slash + 1, "gpuq-redis", sizeof("gpuq-redis"));
 	return true;
 }
 

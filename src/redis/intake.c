@@ -243,7 +243,7 @@ void intake_stop(struct worker *w)
 
 	snprintf(id, sizeof(id), "%" PRIu64, w->reader_id);
 	while (w->reading && worker_connected(w)) {
-		struct timeval limit = { .tv_usec = UNBLOCK_MS * 1000 };
+		struct timeval limit = { .tv_usec = UNBLOCK_MS * 1000L };
 		redisReply *reply = link_say(&w->command, "CLIENT", "UNBLOCK", id, NULL);
 		void *last = NULL;
 

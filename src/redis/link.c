@@ -18,7 +18,7 @@
 
 static struct timeval milliseconds(int ms)
 {
-	return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+	return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000L };
 }
 
 void link_close(struct link *l)

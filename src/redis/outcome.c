@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GROUP_MOST  256u               /* entries of one script */
-#define GROUP_BYTES (8u * 1024 * 1024) /* of results in it, from which no more are added */
-#define DEAD_MOST   10000u             /* dead letters that are kept, roughly */
+#define GROUP_MOST  256u              /* entries of one script */
+#define GROUP_BYTES ((size_t)8 << 20) /* of results in it, from which no more are added */
+#define DEAD_MOST   10000u            /* dead letters that are kept, roughly */
 
 /* ---- collecting ------------------------------------------------------------------------------ */
 

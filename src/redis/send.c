@@ -17,7 +17,7 @@
 #define ME "send"
 
 #define PIPELINE       256u /* entries that are under way */
-#define PIPELINE_BYTES (4u * 1024 * 1024)
+#define PIPELINE_BYTES ((size_t)4 << 20)
 
 const char send_help[] =
 	"Usage: gpuq-redis send --stream S [OPTION...] [FILE...]\n"

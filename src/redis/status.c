@@ -135,7 +135,7 @@ static int list_of(struct looker *l, const char *what, redisReply **out)
 
 static const redisReply *find_group(const struct looker *l, const redisReply *groups)
 {
-	for (size_t i = 0; i < groups->elements; i++) {
+	for (size_t i = 0; groups && i < groups->elements; i++) {
 		if (strcmp(named_text(groups->element[i], "name"), l->group) == 0)
 			return groups->element[i];
 	}
@@ -193,7 +193,7 @@ static void print_json(const struct looker *l, const struct view *v)
 	printf(",\"length\":%lld,\"pending\":%lld,\"lag\":", v->length, v->pending);
 	print_lag(v->lag, "null");
 	printf(",\"dead_letters\":%lld,\"consumers\":[", v->dead);
-	for (size_t i = 0; i < v->consumers->elements; i++) {
+	for (size_t i = 0; v->consumers && i < v->consumers->elements; i++) {
 		const redisReply *c = v->consumers->element[i];
 		const char *name = named_text(c, "name");
 
@@ -214,7 +214,7 @@ static void print_text(const struct looker *l, const struct view *v)
 	printf("\npending       %lld\n", v->pending);
 	printf("dead letters  %lld in %s\n", v->dead, l->dead);
 	printf("consumers     %zu\n", v->consumers->elements);
-	for (size_t i = 0; i < v->consumers->elements; i++) {
+	for (size_t i = 0; v->consumers && i < v->consumers->elements; i++) {
 		const redisReply *c = v->consumers->element[i];
 
 		printf("  %s: %lld pending, last heard of %.1f s ago\n", named_text(c, "name"),
@@ -305,7 +305,7 @@ static int look_at_server(struct looker *l)
 
 static void look_at_group(const struct looker *l, const struct view *v)
 {
-	for (size_t i = 0; i < v->consumers->elements; i++) {
+	for (size_t i = 0; v->consumers && i < v->consumers->elements; i++) {
 		const redisReply *c = v->consumers->element[i];
 		const long long pending = named_number(c, "pending", 0);
 		const long long idle = named_number(c, "idle", 0);
@@ -314,7 +314,7 @@ static void look_at_group(const struct looker *l, const struct view *v)
 			finding("consumer %s has %lld messages and was last heard of %lld s ago",
 				named_text(c, "name"), pending, idle / 1000);
 	}
-	if (v->consumers->elements == 0 && v->lag > 0)
+	if ((v->consumers ? v->consumers->elements : 0) == 0 && v->lag > 0)
 		finding("%lld messages wait, and there is no worker", v->lag);
 	if (v->dead > 0)
 		finding("%lld dead letters in %s: see gpuq-redis dlq ls", v->dead, l->dead);

@@ -85,7 +85,7 @@ static bool make_room(struct worker *w)
 	const uint32_t slots = slots_of(w->options);
 
 	w->memory = suspects_open(slots, &w->restarted);
-	w->held = calloc(slots, sizeof(w->held[0]));
+	w->held = calloc(slots, sizeof(redisReply *)); /* NOLINT(bugprone-sizeof-expression) */
 	w->staged = calloc(slots, sizeof(w->staged[0]));
 	w->finished = calloc(slots, sizeof(w->finished[0]));
 	w->batch = (struct batch){ .most = w->options->batch < slots ? w->options->batch : slots,

@@ -101,8 +101,8 @@ static void a_field_that_is_missing_or_wrong_is_named(void **state)
 		"*2\r\n$3\r\n5-6\r\n*4\r\n$7\r\npayload\r\n$0\r\n\r\n$4\r\nprio\r\n$0\r\n\r\n",
 		"*2\r\n$3\r\n5-6\r\n*4\r\n$7\r\npayload\r\n$0\r\n\r\n$2\r\nop\r\n$2\r\n-1\r\n",
 		"*2\r\n$3\r\n5-6\r\n*4\r\n$7\r\npayload\r\n$0\r\n\r\n$2\r\nop\r\n$0\r\n\r\n",
-		"*2\r\n$3\r\n5-6\r\n*4\r\n$7\r\npayload\r\n$0\r\n\r\n$2\r\nop\r\n$"
-		"10\r\n4294967296\r\n",
+		("*2\r\n$3\r\n5-6\r\n*4\r\n$7\r\npayload\r\n$0\r\n\r\n$2\r\nop\r\n$"
+		 "10\r\n4294967296\r\n"),
 	};
 	redisReply *reply;
 	struct entry e;

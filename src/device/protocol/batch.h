@@ -34,7 +34,7 @@ GQ_FN void gq_complete_next(const struct gq_channel *ch, uint64_t *pos, uint32_t
 		}
 	}
 	GQ_WINDOW();
-	if (*pos % GQ_LAZY_TAIL == 0 || gq_word_ring_size(r) < 2 * GQ_LAZY_TAIL)
+	if (*pos % GQ_LAZY_TAIL == 0 || gq_word_ring_size(r) < UINT64_C(2) * GQ_LAZY_TAIL)
 		gq_word_ring_raise_tail(r, *pos);
 }
 

@@ -57,7 +57,7 @@ struct gq_notify_place {
 
 	char hint[Q_NOTIFY_HINT_BYTES]; /* under the queue's lock */
 };
-GQ_STATIC_ASSERT(sizeof(struct gq_notify_place) == 2 * GQ_LINE, "a place is two lines");
+GQ_STATIC_ASSERT(sizeof(struct gq_notify_place) == (size_t)2 * GQ_LINE, "a place is two lines");
 GQ_STATIC_ASSERT(offsetof(struct gq_notify_place, last) == 64,
 		 "what a post without subscriptions touches is one of the CPU's lines");
 

@@ -263,7 +263,7 @@ QueueStatus gq__pipe_map_shared(int fd, struct gq_pipe_source *s, struct gq_pipe
 {
 	struct gq_pipe_head copy = { .capacity = 0 };
 	QueueStatus status;
-	struct stat st;
+	struct stat st = { .st_size = 0 };
 	void *memory;
 
 	status = check_file(fd, &st);

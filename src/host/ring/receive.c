@@ -367,6 +367,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	q->count += c.n;
 	if (messages) {
 		local->streak++;
+		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
 	}
 	if (messages)
@@ -421,6 +422,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	q->count += c.n;
 	if (messages) {
 		local->streak++;
+		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
 	}
 	if (messages)

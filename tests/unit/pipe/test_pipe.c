@@ -455,7 +455,7 @@ static void every_order_of_data_errors_and_close_says_what_the_precedence_says(v
 			expect_error(r, 8);
 		assert_status(q_pipe_reader_set_error(r, 0), Q_OK);
 		if (data != 0)
-			expect(r, 64, "xxxxx" + 5 - data);
+			expect(r, 64, &"xxxxx"[5 - data]);
 		if (failed)
 			expect_error(r, 9);
 		else if (closed)

@@ -232,7 +232,7 @@ static void a_writer_that_waits_goes_on_for_reads_closed_readers_close_and_error
 		char buf[4];
 
 		assert_status(q_pipe_read(r, buf, sizeof(buf), &n, LONG_MS), Q_OK);
-		assert_memory_equal(buf, "0123456789" + have, n);
+		assert_memory_equal(buf, &"0123456789"[have], n);
 	}
 	join(&w, Q_OK, 10);
 	put_all(p, "ab");
