@@ -107,8 +107,6 @@ GQ_FN void gq_word_ring_raise_tail(const struct gq_word_ring *r, uint64_t end)
 		;
 }
 
-enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
-
 /*
  * One step of publishing a value at the next free position, from `*pos` on, which moves past it.
  *
@@ -116,16 +114,12 @@ enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
  * conservation (a slot is in one place at a time), so the ring is never full here.
  * Source: the entry-swap queue with a helped tail of Tsigas and Zhang (SPAA 2001), with full
  * positions in place of their two null values.
- *
- * @param bar  a bit of values, or 0: where the next free position's entry has it, nothing is put
- *             there nor behind it (see gq_word_ring_try_bar())
+ * @return whether it is published; false: step again.
  */
-GQ_FN enum gq_put gq_word_ring_try_put_unless(const struct gq_word_ring *r, uint64_t *pos,
-					      uint64_t value, uint64_t bar)
+GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
 {
 	uint64_t *entry = gq_word_ring_entry(r, *pos);
-	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. [class.look]
-	 */
+	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. */
 	uint64_t old = gq_load_acquire_u64(entry);
 
 	if (gq_word_ring_is_at(r, old, *pos)) {
@@ -138,47 +132,14 @@ GQ_FN enum gq_put gq_word_ring_try_put_unless(const struct gq_word_ring *r, uint
 		++*pos;
 		(void)gq_word_ring_try_raise(r, *pos);
 	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
-		if ((old & bar) != 0)
-			return GQ_PUT_BARRED;
 		GQ_WINDOW();
 		/* [pool.return], [message.publish], [message.complete] release: publishes the slot,
 		 * to [pool.take], [message.claim], [message.reap]. Sequentially consistent because
 		 * [wake.look] follows: see gq_event. */
 		if (gq_cas_seq_cst_u64(entry, old, gq_word_ring_tag(r, *pos) | value)) {
 			++*pos;
-			return GQ_PUT_DONE;
+			return true;
 		}
-	} else {
-		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
-	}
-	return GQ_PUT_AGAIN;
-}
-
-/* @return whether it is published; false: step again. */
-GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
-{
-	return gq_word_ring_try_put_unless(r, pos, value, 0) == GQ_PUT_DONE;
-}
-
-/*
- * One step of barring a ring for good: a bit in the entry of the next free position, whatever else
- * is in that word (the entry of a lap ago: taken, or in a full ring still to be taken). Putters
- * swap the very word that the bit changes, so each has published before it or finds it. Idempotent.
- *
- * @return whether it is barred, at `*pos`; false: step again.
- */
-GQ_FN bool gq_word_ring_try_bar(const struct gq_word_ring *r, uint64_t *pos, uint64_t bar)
-{
-	uint64_t *entry = gq_word_ring_entry(r, *pos);
-	uint64_t old = gq_load_acquire_u64(entry); /* [tail.read] acquire, as for a putter */
-
-	if (gq_word_ring_is_at(r, old, *pos)) {
-		++*pos;
-		gq_word_ring_raise_tail(r, *pos);
-	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
-		GQ_WINDOW();
-		/* [class.bar] release: that the ring is closed. */
-		return (old & bar) != 0 || gq_cas_seq_cst_u64(entry, old, old | bar);
 	} else {
 		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
 	}

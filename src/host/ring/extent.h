@@ -229,6 +229,8 @@ GQ_ALWAYS_INLINE bool gq_extent_wipe_is_due(const struct gq_word_ring *r, uint64
 	return __builtin_expect(n > 1 && (pos & (GQ_WIPE_LAPS - 1) * gq_word_ring_size(r)) == 0, 0);
 }
 
+enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
+
 /*
  * One step of publishing an extent at the end of what is published, from *pos on, which moves past
  * it. Lock-free: a failed swap means that another putter published. A putter is owed room by
