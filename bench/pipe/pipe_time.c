@@ -7,11 +7,12 @@
  * A writer in the main thread writes blocks of 4 KiB; readers, threads or processes, read up to 64
  * KiB at a time and add up every 64th byte. Ways:
  *
- *   pipe+tee   a pipe of the kernel, 1 MiB; a thread tee()s it on to one pipe a reader, and the
- * last reader gets it by splice(): each byte is copied in once and out once a reader wait       a
- * pipe of libgpuq with Q_PIPE_WAIT, 1 MiB: the same back-pressure fail       with Q_PIPE_FAIL, room
- * for all of it: nothing waits drop       with Q_PIPE_DROP_HISTORY, room for all of it: the other
- * way to copy shared     as fail, readers in processes shared drop   as drop, readers in processes
+ * - pipe+tee: a pipe of the kernel, 1 MiB; a thread tee()s it on to one pipe a reader, and the last
+ *   reader gets it by splice(): each byte is copied in once, and out once a reader.
+ * - wait: a pipe of libgpuq with Q_PIPE_WAIT, 1 MiB: the same back-pressure.
+ * - fail: with Q_PIPE_FAIL, room for all of it: nothing waits.
+ * - drop: with Q_PIPE_DROP_HISTORY, room for all of it: the other way to copy.
+ * - shared, shared drop: as fail and drop, with readers in processes.
  *
  * Five rounds, the ways in turns. A line of JSON a way and round: MB/s per reader, from the first
  * write until the last reader has come to the end.
