@@ -572,14 +572,17 @@ static void a_writer_that_lies_harms_nothing_but_its_stream(void **state)
 /* ---- processes that die
  * --------------------------------------------------------------------------- */
 
-/* A child that writes; *out_fd is its pipe. `run` gets it, with a descriptor to say "go on" by. */
+/* A child that writes; *out_fd is its pipe. It goes on to `run` once that has been opened: a
+ * process whose first thread has ended has no /proc/PID/fd that could be opened, and execve()
+ * closes the descriptor. */
 static pid_t start_writer(void (*run)(Pipe *p), int *out_fd)
 {
-	char path[64];
-	int ends[2], number;
+	char path[64], go = 0;
+	int said[2], told[2], number;
 	pid_t child;
 
-	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(pipe(said), 0);
+	assert_int_equal(pipe(told), 0);
 	child = fork();
 	if (child == 0) {
 		Pipe *p;
@@ -588,16 +591,20 @@ static pid_t start_writer(void (*run)(Pipe *p), int *out_fd)
 		need(q_pipe_write(p, "some", 4, NULL, 0) == Q_OK);
 		number = q_pipe_share(p);
 		need(number >= 0);
-		need(write(ends[1], &number, sizeof(number)) == sizeof(number));
+		need(write(said[1], &number, sizeof(number)) == sizeof(number));
+		need(read(told[0], &go, 1) == 1);
 		run(p);
 		_exit(0);
 	}
-	close(ends[1]);
-	assert_int_equal(read(ends[0], &number, sizeof(number)), sizeof(number));
-	close(ends[0]);
+	close(said[1]);
+	close(told[0]);
+	assert_int_equal(read(said[0], &number, sizeof(number)), sizeof(number));
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)child, number);
 	*out_fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_true(*out_fd >= 0);
+	assert_int_equal(write(told[1], &go, 1), 1);
+	close(said[0]);
+	close(told[1]);
 	return child;
 }
 
@@ -649,7 +656,6 @@ static void a_killed_writer_is_seen_after_all_data_before_and_after_it_is_collec
 static void become_another_program(Pipe *p)
 {
 	(void)p;
-	raise(SIGSTOP); /* until its descriptor has been opened, which execve() closes */
 	execl("/bin/sleep", "sleep", "60", (char *)NULL);
 }
 
@@ -662,8 +668,6 @@ static void a_writer_that_runs_another_program_is_gone(void **state)
 	(void)state;
 	child = start_writer(become_another_program, &fd);
 	r = attach(fd);
-	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
-	kill(child, SIGCONT);
 	assert_true(reads(r, "some"));
 	expect_dead(r);
 	q_pipe_reader_close(r);
