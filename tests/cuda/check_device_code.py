@@ -26,6 +26,9 @@ abi         src/device/cuda/driver/driver_api.h agrees with cuda.h on every prot
             there with the toolkit's
 self        the checks find what wrong_probe.cu does wrong
 
+protocol, and grid and processors around echo, are compiled for every architecture of --architectures;
+around other kernels for the first and the last of them.
+
 Exit status: 0 good, 1 a check failed, 77 there is no nvcc.
 """
 import argparse
@@ -60,15 +63,37 @@ def compile_one(args, source, name, defines, what, extra=()):
     return output, done.stdout
 
 
-def compile_all(args, source, name, defines):
-    """Machine code for every architecture in one fatbin, and PTX; returns (PTX files, ptxas)."""
-    codes = [f"arch=compute_{a},code=sm_{a}" for a in args.architectures]
-    codes.append("arch=compute_{0},code=compute_{0}".format(args.architectures[-1]))
-    extra = [flag for code in codes for flag in ("-gencode", code)] + ["-Xptxas", "-v"]
+def compile_all(args, source, name, defines, architectures=None):
+    """Machine code for every architecture in one fatbin; returns (PTX files, what ptxas said).
+
+    The PTX is what nvcc makes on the way: compiling it by itself would take as long again."""
+    architectures = architectures or args.architectures
+    codes = [f"arch=compute_{a},code=sm_{a}" for a in architectures]
+    codes += [f"arch=compute_{a},code=compute_{a}"
+              for a in PTX_ARCHITECTURES if a not in architectures]
+    codes.append("arch=compute_{0},code=compute_{0}".format(architectures[-1]))
+    kept = os.path.join(args.build, name + ".kept")
+    shutil.rmtree(kept, ignore_errors=True)
+    os.mkdir(kept)
+    extra = [flag for code in dict.fromkeys(codes) for flag in ("-gencode", code)]
+    extra += ["-Xptxas", "-v", "--keep", "--keep-dir", kept]
     _, ptxas = compile_one(args, source, name, defines, "-fatbin", extra)
-    ptx = [compile_one(args, source, f"{name}.{a}", defines, "-ptx", [f"-arch=compute_{a}"])[0]
-           for a in PTX_ARCHITECTURES]
+    ptx = []
+    for a in PTX_ARCHITECTURES:
+        made = [f for f in os.listdir(kept) if f.endswith(f".compute_{a}.ptx")]
+        if len(made) != 1:
+            raise Failure(f"{name}: nvcc has kept {sorted(os.listdir(kept))}, not one PTX of {a}")
+        ptx.append(os.path.join(args.build, f"{name}.{a}.ptx"))
+        shutil.move(os.path.join(kept, made[0]), ptx[-1])
+    shutil.rmtree(kept)
     return ptx, ptxas
+
+
+def architectures_for(args, kernel):
+    """What differs between architectures is looked for around one kernel; the others: the ends."""
+    if kernel == KERNELS[0]:
+        return args.architectures
+    return list(dict.fromkeys([args.architectures[0], args.architectures[-1]]))
 
 
 def strip(line):
@@ -177,7 +202,8 @@ def check_processors(args):
         source = os.path.join(args.source, "kernels", kernel + ".cu")
         for granularity in (0, 1, 2):
             jobs.append((compile_all, args, probe, f"{kernel}.{granularity}",
-                         [f'KERNEL_SOURCE="{source}"', f"Q_GRANULARITY={granularity}"]))
+                         [f'KERNEL_SOURCE="{source}"', f"Q_GRANULARITY={granularity}"],
+                         architectures_for(args, kernel)))
     problems = []
     for ptx, ptxas in in_parallel(jobs):
         problems += spills(ptx[0], ptxas)
@@ -354,7 +380,8 @@ def check_grids(args, sources, fenced=False):
     probe = os.path.join(args.source, "tests/cuda/grid_probe.cu")
     cases = [(kernel, granularity) for kernel in sources for granularity in (0, 1, 2)]
     jobs = [(compile_all, args, probe, f"grid.{kernel}.{granularity}",
-             [f'KERNEL_SOURCE="{sources[kernel]}"', f"Q_GRANULARITY={granularity}"])
+             [f'KERNEL_SOURCE="{sources[kernel]}"', f"Q_GRANULARITY={granularity}"],
+             architectures_for(args, kernel))
             for kernel, granularity in cases]
     problems = []
     for (kernel, granularity), (ptx, ptxas) in zip(cases, in_parallel(jobs)):
