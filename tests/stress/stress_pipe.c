@@ -204,6 +204,54 @@ static void every_reader_gets_every_byte_that_the_policy_lets_it_get(void **stat
 	}
 }
 
+static void await_readers(Pipe *p, uint32_t n)
+{
+	PipeStats stats;
+
+	do {
+		stress_nap_us(100);
+		must_be(Q_OK, q_pipe_stats(p, &stats));
+	} while (stats.readers != n);
+}
+
+/*
+ * A writer that never pauses, and readers that read faster than it writes: so they doze, and so
+ * does the writer. Every byte comes, and nobody sleeps on.
+ */
+static void a_stream_without_a_pause_reaches_all_whoever_dozes(void **state)
+{
+	enum { BLOCK = 4096, READERS = 6 };
+	static struct reading readers[READERS];
+
+	(void)state;
+	for (uint32_t policy = Q_PIPE_FAIL; policy <= Q_PIPE_DROP_HISTORY; policy++) {
+		struct load l = { .policy = policy, .bytes = stress_scaled(500) * BLOCK };
+		const PipeConfig cfg = { .policy = policy,
+					 .max_bytes = policy == Q_PIPE_WAIT ? 1 << 17 : l.bytes };
+		uint8_t text[BLOCK];
+
+		stress_phase(NULL, "policy %" PRIu32 ", %" PRIu64 " bytes", policy, l.bytes);
+		must_be(Q_OK, q_pipe_create(&cfg, &l.pipe));
+		for (uint32_t i = 0; i < READERS; i++) {
+			readers[i] = (struct reading){ .pipe = l.pipe, .stream = i };
+			readers[i].thread = stress_thread(read_in_thread, &readers[i]);
+		}
+		await_readers(l.pipe, READERS);
+		for (uint64_t at = 0; at < l.bytes; at += BLOCK) {
+			for (size_t i = 0; i < BLOCK; i++)
+				text[i] = byte_at(at + i);
+			must_be(Q_OK, q_pipe_write(l.pipe, text, BLOCK, NULL, UINT32_MAX));
+		}
+		must_be(Q_OK, q_pipe_close(l.pipe));
+		for (uint32_t i = 0; i < READERS; i++) {
+			stress_join(readers[i].thread);
+			check(&readers[i].seen, &l);
+			must(readers[i].seen.read == l.bytes, "policy %" PRIu32, policy);
+		}
+		q_pipe_destroy(l.pipe);
+	}
+}
+
 /* ---- processes ------------------------------------------------------------------------------- */
 
 static pid_t start_reader(int fd, uint64_t stream, const struct load *l, uint32_t wait_us)
@@ -342,6 +390,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(
 			a_writer_that_is_killed_anywhere_leaves_whole_bytes_and_is_seen_dead),
 		cmocka_unit_test(every_reader_gets_every_byte_that_the_policy_lets_it_get),
+		cmocka_unit_test(a_stream_without_a_pause_reaches_all_whoever_dozes),
 	};
 
 	stress_begin(argc, argv);

@@ -25,6 +25,9 @@
  *  144  error     with GQ_PIPE_ERROR: the writer's number (32 bits)
  *  152  changes   how often `end` has changed; sleepers in other processes watch it
  *
+ *  256  streams   1: a reader with nothing to read had better doze (pace.h)
+ *  264  beats     counted once for much; those that doze watch it
+ *
  * What stands before 128 is constant once `ready` is set. A reader copies it once.
  */
 struct gq_pipe_head {
@@ -38,11 +41,14 @@ struct gq_pipe_head {
 	uint64_t end; /* [pipe.publish], [pipe.read] */
 	uint64_t error;
 	uint64_t changes;
+	GQ_ALIGNED(GQ_LINE) uint64_t streams;
+	uint64_t beats;
 };
 GQ_STATIC_ASSERT(offsetof(struct gq_pipe_head, capacity) == 24, "see above");
 GQ_STATIC_ASSERT(offsetof(struct gq_pipe_head, place) == 56, "see above");
 GQ_STATIC_ASSERT(offsetof(struct gq_pipe_head, begin) == 128, "see above");
 GQ_STATIC_ASSERT(offsetof(struct gq_pipe_head, changes) == 152, "see above");
+GQ_STATIC_ASSERT(offsetof(struct gq_pipe_head, beats) == 264, "see above");
 
 enum { GQ_PIPE_HEAD_BYTES = 4096, GQ_PIPE_CONSTANT_BYTES = 64 };
 

@@ -2,6 +2,7 @@
 /* life.c - the writer's handle: made, closed, failed, given back; and what it says of itself. */
 #include "host/base/memory.h"
 #include "host/base/sys.h"
+#include "host/pipe/pace.h"
 #include "host/pipe/pipe.h"
 #include "host/pipe/storage.h"
 
@@ -92,14 +93,6 @@ void q_pipe_destroy(Pipe *p)
 }
 
 /* ---- ends ------------------------------------------------------------------------------------ */
-
-void gq__pipe_wake_readers(Pipe *p)
-{
-	gq_event_broadcast(&p->data); /* [wake.look] */
-	/* Readers of other processes cannot say that they sleep. */
-	if ((gq_load_seq_cst_u64(&p->audience) & GQ_AUDIENCE_SHARED) != 0)
-		gq__watch_wake(&p->source.head->changes);
-}
 
 /* Everybody who waits for something that will not come. */
 static void wake_all(Pipe *p)

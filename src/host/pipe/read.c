@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* read.c - the calls of a reader, wherever its writer is. */
 #include "host/pipe/bytes.h"
+#include "host/pipe/pace.h"
 #include "host/pipe/pipe.h"
 #include "host/pipe/poll_fd.h"
 
@@ -12,13 +13,15 @@
 /* The reader goes on at `position`; a writer that waits for room may go on. */
 static void move_to(PipeReader *r, uint64_t position)
 {
+	const uint64_t from = gq_load_relaxed_u64(&r->position);
+
 	if (r->source.policy != Q_PIPE_WAIT) {
 		gq_store_release_u64(&r->position, position); /* [pipe.consume] */
 		return;
 	}
 	gq_store_seq_cst_u64(&r->position, position); /* [pipe.consume] */
 	if (r->pipe != NULL)
-		gq_event_broadcast(&r->pipe->room); /* [wake.look] */
+		gq__pipe_moved(r->pipe, from, position);
 }
 
 /* Bytes were forgotten before they were read. @return whether the reader is cut off. */
@@ -69,14 +72,39 @@ static enum gq_pipe_sight read_once(PipeReader *r, struct reading *a)
 	return found;
 }
 
+/* One sleep at most: see pace.h. */
+static enum gq_pipe_sight doze(PipeReader *r, struct reading *a, struct gq_wait *wait)
+{
+	enum gq_pipe_sight found = GQ_SEES_NOTHING;
+	bool slept = false;
+
+	while (found == GQ_SEES_NOTHING && !slept) {
+		slept = wait->registered;
+		if (!gq__wait_next(wait))
+			break;
+		found = read_once(r, a);
+	}
+	gq__wait_end(wait);
+	return found;
+}
+
 static enum gq_pipe_sight read_until(PipeReader *r, struct reading *a, uint32_t timeout_ms)
 {
+	const uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
 	enum gq_pipe_sight found = read_once(r, a);
 	struct gq_wait wait;
+	bool dozes;
 
 	if (found != GQ_SEES_NOTHING || timeout_ms == 0)
 		return found;
-	gq__pipe_wait_begin(r, &wait, &r->asleep, gq__deadline_ns(timeout_ms));
+	dozes = gq__pipe_doze_begin(r, &wait, deadline_ns);
+	if (dozes)
+		found = doze(r, a, &wait);
+	if (found != GQ_SEES_NOTHING)
+		return found;
+	gq__pipe_wait_begin(r, &wait, &r->asleep, deadline_ns);
+	if (dozes)
+		wait.spin_ns = 0; /* it has waited long enough for that */
 	while (found == GQ_SEES_NOTHING && gq__wait_next(&wait))
 		found = read_once(r, a);
 	gq__pipe_wait_end(r, &wait, &r->asleep);
@@ -178,7 +206,8 @@ QueueStatus q_pipe_reader_set_error(PipeReader *r, int error)
 	GQ_RETURN_IF_REFUSED(gq_pipe_reader_enter(r));
 	gq_exchange_seq_cst_u64(&r->own_error, value);
 	if (r->pipe != NULL) {
-		gq_event_broadcast(&r->pipe->data); /* [wake.look] */
+		gq_event_broadcast(&r->pipe->data);     /* [wake.look] */
+		gq__watch_wake(&r->source.head->beats); /* if it dozes */
 	} else {
 		gq__pipe_rouse(r, &r->asleep, &r->own_error, value);
 		gq__pipe_rouse(r, &r->poll.asleep, &r->own_error, value);

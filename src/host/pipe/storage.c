@@ -63,6 +63,22 @@ void gq__pipe_unmap(const struct gq_pipe_source *s)
 
 /* ---- private --------------------------------------------------------------------------------- */
 
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
+/*
+ * Touching new memory page by page costs more than what is written into it. So beyond the first
+ * few MiB, which small streams never reach, it may come in huge pages. Where there are none nothing
+ * changes.
+ */
+static void allow_huge_pages(uint8_t *memory, uint64_t bytes)
+{
+	const uint64_t before =
+		HUGE_PAGE + (HUGE_PAGE - 1 - (uint64_t)(uintptr_t)(memory - 1) % HUGE_PAGE);
+
+	if (bytes >= before + HUGE_PAGE)
+		madvise(memory + before, (size_t)(bytes - before), MADV_HUGEPAGE);
+}
+
 QueueStatus gq__pipe_map_private(struct gq_pipe_source *s, uint64_t capacity, uint32_t policy)
 {
 	const uint64_t bytes = gq__pipe_bytes(capacity);
@@ -72,6 +88,7 @@ QueueStatus gq__pipe_map_private(struct gq_pipe_source *s, uint64_t capacity, ui
 	if (memory == MAP_FAILED)
 		return gq__failf(Q_ERR_NO_MEMORY, "out of memory: %" PRIu64 " bytes for a pipe",
 				 bytes);
+	allow_huge_pages(memory, bytes);
 	describe(s, memory, bytes, capacity, policy);
 	return Q_OK;
 }
@@ -133,15 +150,22 @@ static void finish_header(struct gq_pipe_head *head, const struct gq_pipe_source
 {
 	const struct gq_pipe_trace trace = gq__pipe_trace_own();
 
-	*head = *s->head;
-	head->header = (struct gq_header){ .magic = GQ_PIPE_MAGIC,
-					   .ready = GQ_PIPE_MAGIC, /* see q_pipe_share() */
-					   .bytes = s->mapped };
-	head->capacity = s->capacity;
-	head->policy = s->policy;
-	head->writer = trace.writer;
-	head->began = trace.began;
-	head->place = trace.place;
+	*head = (struct gq_pipe_head){
+		.header = { .magic = GQ_PIPE_MAGIC,
+			    .ready = GQ_PIPE_MAGIC, /* see q_pipe_share() */
+			    .bytes = s->mapped },
+		.capacity = s->capacity,
+		.policy = s->policy,
+		.writer = trace.writer,
+		.began = trace.began,
+		.place = trace.place,
+		.begin = gq_load_relaxed_u64(&s->head->begin),
+		.end = gq_load_seq_cst_u64(&s->head->end),
+		.error = gq_load_relaxed_u64(&s->head->error),
+		.streams = gq_load_relaxed_u64(&s->head->streams),
+		/* One that counts meanwhile counts in vain: those that doze look in time. */
+		.beats = gq_load_relaxed_u64(&s->head->beats),
+	};
 }
 
 /* Fill the memfd, map it anywhere, seal it. @return Q_OK, with the mapping. */

@@ -107,16 +107,16 @@ void gq__flag_wake_shared(uint32_t *flag)
 	flag_wake(flag, true);
 }
 
-void gq__watch_rouse(const uint64_t *counter)
+uint32_t gq__watch_rouse(const uint64_t *counter)
 {
-	futex_wake(lower_half(counter), UINT32_MAX, true);
+	return futex_wake(lower_half(counter), UINT32_MAX, true);
 }
 
-void gq__watch_wake(uint64_t *counter)
+uint32_t gq__watch_wake(uint64_t *counter)
 {
 	gq_fetch_add_seq_cst_u64(counter, 1); /* [wake.look] */
 	GQ_WINDOW();
-	gq__watch_rouse(counter);
+	return gq__watch_rouse(counter);
 }
 
 /* ---- letting time pass ----------------------------------------------------------------------- */

@@ -117,11 +117,11 @@ void gq__flag_wake(uint32_t *flag);
 /* The same where the sleepers may be other processes. */
 void gq__flag_wake_shared(uint32_t *flag);
 
-/* Count, and wake all threads that sleep on a counter. */
-void gq__watch_wake(uint64_t *counter);
+/* Count, and wake all threads that sleep on a counter. @return how many. */
+uint32_t gq__watch_wake(uint64_t *counter);
 /* Wake them without having counted, as one that cannot write it: a thread that is about to sleep
  * does so. */
-void gq__watch_rouse(const uint64_t *counter);
+uint32_t gq__watch_rouse(const uint64_t *counter);
 
 /*
  * Let time pass in a loop that waits for some instructions of another thread, or for a GPU, and

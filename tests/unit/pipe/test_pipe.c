@@ -531,6 +531,67 @@ static void a_waiting_reader_wakes_for_bytes_an_error_its_own_error_and_the_end(
 	q_pipe_destroy(p);
 }
 
+static bool streams(Pipe *p)
+{
+	return gq_load_relaxed_u64(&p->source.head->streams) != 0;
+}
+
+/* However often the reader dozes: a pause of the writer ends that, and the next byte wakes it. */
+static void a_reader_that_dozed_sleeps_then_and_a_lone_byte_wakes_it(void **state)
+{
+	static char text[1 << 16];
+	Pipe *p = make(1 << 17, Q_PIPE_DROP_HISTORY);
+	PipeReader *r = reader(p);
+	struct waiting w;
+	size_t n;
+
+	(void)state;
+	assert_status(q_pipe_write(p, text, sizeof(text), NULL, 0), Q_OK);
+	assert_status(q_pipe_read(r, text, sizeof(text), &n, 0), Q_OK);
+	assert_int_equal(n, sizeof(text));
+	gq_store_relaxed_u64(&p->source.head->streams, 1);
+	start(&w, r);
+	await_sleepers(p, 1);
+	assert_int_equal(r->dozed_at, sizeof(text)); /* it has dozed, and does not now */
+	p->woke_ns = 0;
+	put(p, "x");
+	join(&w, Q_OK, "x");
+	assert_false(streams(p)); /* one wake-up after a pause is none of many */
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
+/* Whether it is soon enough depends on the machine, so it is tried until it was. */
+static void a_writer_that_has_to_wake_again_at_once_says_that_it_streams(void **state)
+{
+	static char text[1 << 16];
+	Pipe *p = make(1 << 17, Q_PIPE_DROP_HISTORY);
+	PipeReader *r = reader(p);
+	struct waiting w;
+	uint64_t beats;
+	size_t n;
+
+	(void)state;
+	assert_status(q_pipe_write(p, text, sizeof(text), NULL, 0), Q_OK);
+	assert_status(q_pipe_read(r, text, sizeof(text), &n, 0), Q_OK);
+	for (uint32_t tries = 0; !streams(p); tries++) {
+		assert_in_range(tries, 0, LONG_MS);
+		start(&w, r);
+		await_sleepers(p, 1);
+		p->woke_end = 0;
+		p->woke_ns = gq__now_ns();
+		put(p, "x");
+		join(&w, Q_OK, "x");
+	}
+	/* From then on it counts beats: one a quarter of the pipe. */
+	beats = gq_load_seq_cst_u64(&p->source.head->beats);
+	for (int i = 0; i < 16; i++)
+		assert_status(q_pipe_write(p, text, 4096, NULL, 0), Q_OK);
+	assert_in_range(gq_load_seq_cst_u64(&p->source.head->beats) - beats, 1, 3);
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
 static void a_read_that_times_out_says_so_and_leaves_nothing_behind(void **state)
 {
 	Pipe *p = make(64, 0);
@@ -826,6 +887,8 @@ int main(void)
 		cmocka_unit_test(a_write_is_broken_once_there_were_readers_and_all_have_gone),
 		cmocka_unit_test(
 			a_waiting_reader_wakes_for_bytes_an_error_its_own_error_and_the_end),
+		cmocka_unit_test(a_reader_that_dozed_sleeps_then_and_a_lone_byte_wakes_it),
+		cmocka_unit_test(a_writer_that_has_to_wake_again_at_once_says_that_it_streams),
 		cmocka_unit_test(a_read_that_times_out_says_so_and_leaves_nothing_behind),
 		cmocka_unit_test(
 			a_cancelled_thread_comes_back_from_its_read_and_takes_nothing_with_it),

@@ -4,6 +4,7 @@
 #include "support.h"
 
 #include "host/base/fault.h"
+#include "host/pipe/pace.h"
 #include "host/pipe/pipe.h"
 
 #include <pthread.h>
@@ -256,6 +257,85 @@ static void a_writer_that_waits_goes_on_for_reads_closed_readers_close_and_error
 	q_pipe_destroy(p);
 }
 
+/* Until the writer has slept for a good part of the pipe in vain, and sleeps for a single byte. */
+static void await_patient_writer(Pipe *p)
+{
+	for (uint32_t ms = 0;
+	     gq_load_seq_cst_u64(&p->wanted) != gq_load_relaxed_u64(&p->source.head->begin) + 1;
+	     ms++) {
+		assert_in_range(ms, 0, LONG_MS);
+		nap_ms(1);
+	}
+	await_sleeper(&p->room);
+}
+
+static void drain(PipeReader *r, size_t bytes)
+{
+	static char buf[1 << 17];
+	size_t len;
+
+	for (size_t have = 0; have < bytes; have += len)
+		assert_status(q_pipe_read(r, buf, bytes - have, &len, LONG_MS), Q_OK);
+}
+
+static void only_the_read_that_makes_room_wakes_the_writer(void **state)
+{
+	enum { CAP = 1 << 16 };
+	static char text[CAP + 3];
+	Pipe *p = make(CAP, Q_PIPE_WAIT);
+	PipeReader *fast = reader(p), *slow = reader(p);
+	struct writing w;
+	uint64_t wakes;
+
+	(void)state;
+	memset(text, 'x', CAP + 2);
+	start(&w, p, text);
+	await_patient_writer(p);
+	wakes = (uint32_t)gq_load_seq_cst_u64(&p->room.word);
+	for (int i = 0; i < 100; i++)
+		drain(fast, 1);
+	drain(fast, CAP - 100);
+	assert_int_equal((uint32_t)gq_load_seq_cst_u64(&p->room.word), wakes);
+	assert_int_equal(gq_event_sleepers(gq_load_seq_cst_u64(&p->room.word)), 1);
+	drain(slow, 1);
+	drain(fast, 1); /* the writer has written it */
+	await_patient_writer(p);
+	drain(slow, 1);
+	join(&w, Q_OK, CAP + 2);
+	/* One that closes does so, too. */
+	drain(slow, CAP);
+	start(&w, p, text);
+	await_patient_writer(p);
+	drain(slow, CAP - 1);
+	q_pipe_reader_close(fast);
+	join(&w, Q_OK, CAP + 2);
+	q_pipe_reader_close(slow);
+	q_pipe_destroy(p);
+}
+
+/* Such a writer once slept on for what all readers had passed. */
+static void a_writer_that_finds_some_room_while_it_registers_waits_for_more_anew(void **state)
+{
+	Pipe *p = make(8, Q_PIPE_WAIT);
+	PipeReader *r = reader(p);
+	struct gq_wait wait;
+
+	(void)state;
+	put_all(p, "01234567");
+	gq__pipe_room_begin(p, &wait, gq__deadline_ns(1000));
+	wait.spin_ns = 0;
+	assert_true(gq__pipe_room_next(p, &wait));
+	assert_true(wait.registered);
+	expect(r, "012");
+	put_all(p, "89a"); /* what its look does */
+	assert_true(gq__pipe_room_next(p, &wait));
+	assert_true(wait.registered);   /* it has not slept, */
+	assert_int_equal(p->wanted, 4); /* and this read wakes it */
+	gq__wait_end(&wait);
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
 static void a_reader_with_an_error_of_its_own_holds_its_place(void **state)
 {
 	Pipe *p = make(4, Q_PIPE_WAIT);
@@ -461,6 +541,9 @@ int main(void)
 		cmocka_unit_test(wait_without_a_reader_forgets_nothing),
 		cmocka_unit_test(
 			a_writer_that_waits_goes_on_for_reads_closed_readers_close_and_errors),
+		cmocka_unit_test(only_the_read_that_makes_room_wakes_the_writer),
+		cmocka_unit_test(
+			a_writer_that_finds_some_room_while_it_registers_waits_for_more_anew),
 		cmocka_unit_test(a_reader_with_an_error_of_its_own_holds_its_place),
 		cmocka_unit_test(drop_history_keeps_exactly_the_newest_and_says_so_once),
 		cmocka_unit_test(a_reader_that_keeps_up_never_lags),
