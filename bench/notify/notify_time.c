@@ -4,10 +4,16 @@
  *
  *     notify_time [--smoke]
  *
- * Prints four tables, in nanoseconds: a post that nobody waits for; a thread that sleeps is woken
- * (from before the call that wakes to after the call that waits, one way); a post to 1, 10 and 100;
- * a post to a subscription that is never read, beside one that never fills up. Kinds take turns, so
- * that what else the machine does meets all of them. --smoke: a moment each; nothing is measured.
+ * Four cases, in nanoseconds. Kinds take turns, so that what else the machine does meets all of
+ * them. A line of JSON a figure, as bench/README.md has them; --smoke: a moment each, which
+ * measures nothing.
+ *
+ * - wake_nobody: a wake-up that nobody waits for
+ * - wake_one: a thread that sleeps is woken, from before the call that wakes until the call that
+ *   waits has returned
+ * - post_to: a post to 1, 10 and 100 that drop (subscriptions) or sleep (waiters), and until the
+ *   last of those that sleep has returned (last waiter back)
+ * - never_read: a post to a subscription that is never read, by policy, beside one that is read
  */
 #include <gpuq/notify.h>
 
@@ -26,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURNS = 11, FAN_OUT = 100 };
+enum { TURNS = 7, FAN_OUT = 100 };
 
 static bool smoke;
 static NotifyQueue *nq;
@@ -66,6 +72,20 @@ static double percentile(double *values, size_t n, double p)
 {
 	qsort(values, n, sizeof(*values), by_size);
 	return values[(size_t)((double)(n - 1) * p)];
+}
+
+/* n: how many a post reaches; 0: that is no parameter of the case. */
+static void print(const char *name, const char *peer, const char *variant, int n,
+		  const char *metric, const double *ns, size_t count)
+{
+	printf("{\"case\":\"%s\",\"peer\":\"%s\",\"variant\":\"%s\",", name, peer, variant);
+	if (n != 0)
+		printf("\"n\":%d,", n);
+	printf("\"metric\":\"%s\",\"unit\":\"ns\",\"samples\":[", metric);
+	for (size_t i = 0; i < count; i++)
+		printf("%s%.1f", i > 0 ? "," : "", ns[i]);
+	printf("]}\n");
+	fflush(stdout);
 }
 
 /* ---- waking: one kind a way ------------------------------------------------------------------ */
@@ -147,23 +167,23 @@ static void wait_cond(uint64_t n)
 }
 
 static const struct kind {
-	const char *name;
+	const char *peer, *variant;
 	void (*wake)(void);
 	void (*wait)(uint64_t n);
 	bool subscribes, has_fd;
 } kinds[] = {
-	{ "q_notify_post, q_notify_wait", post, wait_notify, false, false },
-	{ "q_notify_post, q_notify_recv", post, receive, true, false },
-	{ "q_notify_post, poll, q_notify_recv", post, poll_and_receive, true, true },
-	{ "eventfd: write, read", write_event, read_event, false, false },
-	{ "futex: add, wake; wait", wake_futex, wait_futex, false, false },
-	{ "condition variable", signal_cond, wait_cond, false, false },
+	{ "gpuq", "wait", post, wait_notify, false, false },
+	{ "gpuq", "recv", post, receive, true, false },
+	{ "gpuq", "poll, recv", post, poll_and_receive, true, true },
+	{ "eventfd", "", write_event, read_event, false, false },
+	{ "futex", "", wake_futex, wait_futex, false, false },
+	{ "condition variable", "", signal_cond, wait_cond, false, false },
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 static void begin(const struct kind *k)
 {
-	must(q_notify_register(nq, k->name, &handle) == Q_OK, "q_notify_register");
+	must(q_notify_register(nq, k->peer, &handle) == Q_OK, "q_notify_register");
 	if (k->subscribes)
 		must(q_notify_subscribe(nq, handle, 64, Q_NOTIFY_DROP_OLDEST, &sub) == Q_OK,
 		     "q_notify_subscribe");
@@ -207,15 +227,8 @@ static void nobody_waits(void)
 				must(read(event_fd, &value, sizeof(value)) > 0, "read");
 			end(k);
 		}
-	printf("| a wake-up that nobody waits for, ns | median | min | max "
-	       "|\n|---|---:|---:|---:|\n");
-	for (int i = 0; i < 4; i++) {
-		const size_t n = smoke ? 1 : TURNS;
-
-		printf("| %s | %.1f | %.1f | %.1f |\n",
-		       i == 0 ? "q_notify_post" : kinds[which[i]].name, percentile(ns[i], n, 0.5),
-		       percentile(ns[i], n, 0), percentile(ns[i], n, 1));
-	}
+	for (int i = 0; i < 4; i++)
+		print("wake_nobody", kinds[which[i]].peer, "", 0, "cost", ns[i], smoke ? 1 : TURNS);
 }
 
 /* ---- a thread that sleeps -------------------------------------------------------------------- */
@@ -258,21 +271,20 @@ static void wake_each(const struct kind *k, double *ns, unsigned n)
 
 static void somebody_sleeps(void)
 {
-	const unsigned n = smoke ? 2 : 200;
-	double *ns[KINDS];
+	enum { WAKES = 200 };
+	static double ns[WAKES], p50[KINDS][TURNS], p99[KINDS][TURNS];
+	const unsigned n = smoke ? 2 : WAKES;
+	const size_t turns = smoke ? 1 : TURNS;
 
-	for (int i = 0; i < KINDS; i++)
-		ns[i] = malloc(sizeof(double) * n * TURNS);
-	for (int t = 0; t < (smoke ? 1 : TURNS); t++)
-		for (int i = 0; i < KINDS; i++)
-			wake_each(&kinds[i], ns[i] + (size_t)t * n, n);
-	printf("\n| a sleeping thread is woken, one way, us | p50 | p99 |\n|---|---:|---:|\n");
+	for (size_t t = 0; t < turns; t++)
+		for (int i = 0; i < KINDS; i++) {
+			wake_each(&kinds[i], ns, n);
+			p50[i][t] = percentile(ns, n, 0.5);
+			p99[i][t] = percentile(ns, n, 0.99);
+		}
 	for (int i = 0; i < KINDS; i++) {
-		const size_t all = smoke ? n : (size_t)n * TURNS;
-
-		printf("| %s | %.1f | %.1f |\n", kinds[i].name, percentile(ns[i], all, 0.5) / 1000,
-		       percentile(ns[i], all, 0.99) / 1000);
-		free(ns[i]);
+		print("wake_one", kinds[i].peer, kinds[i].variant, 0, "p50", p50[i], turns);
+		print("wake_one", kinds[i].peer, kinds[i].variant, 0, "p99", p99[i], turns);
 	}
 }
 
@@ -342,17 +354,11 @@ static void fan_out(void)
 			subs[i][t] = to_subscriptions(many[i]);
 			last[i][t] = last_of(many[i], &call[i][t]);
 		}
-	printf("\n| a post to n, us, medians | n = 1 | 10 | 100 |\n|---|---:|---:|---:|\n");
-	printf("| n subscriptions, which drop: the post |");
-	for (int i = 0; i < 3; i++)
-		printf(" %.3f |", percentile(subs[i], n, 0.5) / 1000);
-	printf("\n| n sleeping waiters: the post |");
-	for (int i = 0; i < 3; i++)
-		printf(" %.1f |", percentile(call[i], n, 0.5) / 1000);
-	printf("\n| n sleeping waiters: until the last has returned |");
-	for (int i = 0; i < 3; i++)
-		printf(" %.1f |", percentile(last[i], n, 0.5) / 1000);
-	printf("\n");
+	for (int i = 0; i < 3; i++) {
+		print("post_to", "gpuq", "subscriptions", many[i], "cost", subs[i], n);
+		print("post_to", "gpuq", "waiters", many[i], "cost", call[i], n);
+		print("post_to", "gpuq", "last waiter back", many[i], "cost", last[i], n);
+	}
 }
 
 /* ---- a subscription that is never read ------------------------------------------------------- */
@@ -385,26 +391,21 @@ static void never_read(void)
 		NotifyPolicy policy;
 		bool is_read;
 	} rows[] = {
-		{ "it is read in time", Q_NOTIFY_DROP_OLDEST, true },
-		{ "never read, DROP_OLDEST", Q_NOTIFY_DROP_OLDEST, false },
-		{ "never read, DROP_NEWEST", Q_NOTIFY_DROP_NEWEST, false },
-		{ "never read, COALESCE", Q_NOTIFY_COALESCE, false },
-		{ "never read, CLOSE", Q_NOTIFY_CLOSE, false },
+		{ "read in time", Q_NOTIFY_DROP_OLDEST, true },
+		{ "DROP_OLDEST", Q_NOTIFY_DROP_OLDEST, false },
+		{ "DROP_NEWEST", Q_NOTIFY_DROP_NEWEST, false },
+		{ "COALESCE", Q_NOTIFY_COALESCE, false },
+		{ "CLOSE", Q_NOTIFY_CLOSE, false },
 	};
 	enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
-	double ns[ROWS][TURNS], base;
+	double ns[ROWS][TURNS];
 	const size_t n = smoke ? 1 : TURNS;
 
 	for (size_t t = 0; t < n; t++)
 		for (int i = 0; i < ROWS; i++)
 			ns[i][t] = with_subscription(rows[i].policy, rows[i].is_read);
-	base = percentile(ns[0], n, 0.5);
-	printf("\n| a post to one subscription, ns | median | min | max | to the first |\n"
-	       "|---|---:|---:|---:|---:|\n");
 	for (int i = 0; i < ROWS; i++)
-		printf("| %s | %.1f | %.1f | %.1f | %.2f |\n", rows[i].name,
-		       percentile(ns[i], n, 0.5), percentile(ns[i], n, 0), percentile(ns[i], n, 1),
-		       percentile(ns[i], n, 0.5) / base);
+		print("never_read", "gpuq", rows[i].name, 0, "cost", ns[i], n);
 }
 
 int main(int argc, char **argv)

@@ -28,7 +28,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { ROUNDS = 11, PARTS = 40, TRIPS = 500, WARM = 2000 };
+enum { ROUNDS = 11, PARTS = 20, TRIPS = 200, WARM = 500 };
 
 static uint64_t now_ns(void)
 {

@@ -36,7 +36,7 @@
 
 enum { BLOCK = 4096, READ = 65536, KERNEL_PIPE = 1 << 20, MOST = 16, ROUNDS = 5, WAKES = 100 };
 
-static uint64_t total = 64 << 20; /* bytes of a stream */
+static uint64_t total = 32 << 20; /* bytes of a stream */
 static bool smoke;
 static char block[BLOCK];
 
