@@ -4,6 +4,7 @@
  * and late, under every policy; readers and writers that are killed. Each byte of the stream is
  * made from its offset, so every byte that a reader gets is checked, also behind a gap.
  */
+#include "child.h"
 #include "stress.h"
 
 #include <gpuq/pipe.h>
@@ -225,7 +226,7 @@ static void a_stream_without_a_pause_reaches_all_whoever_dozes(void **state)
 
 	(void)state;
 	for (uint32_t policy = Q_PIPE_FAIL; policy <= Q_PIPE_DROP_HISTORY; policy++) {
-		struct load l = { .policy = policy, .bytes = stress_scaled(500) * BLOCK };
+		struct load l = { .policy = policy, .bytes = (uint64_t)BLOCK * stress_scaled(300) };
 		const PipeConfig cfg = { .policy = policy,
 					 .max_bytes = policy == Q_PIPE_WAIT ? 1 << 17 : l.bytes };
 		uint8_t text[BLOCK];
@@ -256,7 +257,7 @@ static void a_stream_without_a_pause_reaches_all_whoever_dozes(void **state)
 
 static pid_t start_reader(int fd, uint64_t stream, const struct load *l, uint32_t wait_us)
 {
-	const pid_t child = fork();
+	const pid_t child = fork_child();
 	PipeReader *reader;
 	struct seen s;
 
@@ -331,7 +332,7 @@ static int receive_descriptor(pid_t child, int from)
 static pid_t start_writer(const PipeConfig *cfg, uint64_t stream, int to)
 {
 	struct load l = { .bytes = UINT64_MAX, .stream = stream };
-	const pid_t child = fork();
+	const pid_t child = fork_child();
 	int fd;
 
 	must(child >= 0, "fork");

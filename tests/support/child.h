@@ -5,8 +5,10 @@
 
 #include <gpuq/gpuq.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,10 +18,23 @@
 			fail_msg("\"%s\" does not say \"%s\"", q_last_error(), text);              \
 	} while (0)
 
+/* fork(), for a child that must not outlive the test's process, also if that is killed. */
+static inline pid_t fork_child(void)
+{
+	const pid_t parent = getpid(), child = fork();
+
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return child;
+}
+
 /* Runs in a child, whose exit status is its verdict; a signal is a failure. */
 #define in_child(...)                                                                              \
 	do {                                                                                       \
-		pid_t child_ = fork();                                                             \
+		pid_t child_ = fork_child();                                                       \
 		int status_;                                                                       \
 		if (child_ == 0) {                                                                 \
 			__VA_ARGS__                                                                \

@@ -174,6 +174,37 @@ static void receivers_of_one_subscription_get_each_event_once(void **state)
 	q_notify_destroy(nq);
 }
 
+/* The older queue's sketch had a thread of its own for each wait. */
+static void neither_a_wait_nor_a_descriptor_takes_a_thread(void **state)
+{
+	enum { SUBS = 8 };
+	NotifyQueue *nq = make_notify(NULL);
+	const NotifyHandle handle = handle_of(nq);
+	const unsigned threads = threads_now();
+	NotifySubscription *sub[SUBS];
+	struct receiver r[SUBS];
+
+	(void)state;
+	for (int i = 0; i < SUBS; i++) {
+		sub[i] = subscription(nq, handle, 4, Q_NOTIFY_DROP_OLDEST);
+		assert_true(q_notify_fd(sub[i]) >= 0);
+	}
+	assert_int_equal(threads_now(), threads);
+	for (int i = 0; i < SUBS; i++)
+		start_receiving(&r[i], sub[i]);
+	assert_int_equal(threads_now(), threads + SUBS); /* the test's */
+	post(nq, handle, 1);
+	assert_int_equal(threads_now(), threads + SUBS);
+	assert_status(q_notify_unregister(nq, handle), Q_OK);
+	for (int i = 0; i < SUBS; i++) {
+		pthread_join(r[i].thread, NULL);
+		assert_status(r[i].status, Q_ERR_SHUTDOWN);
+		assert_int_equal(r[i].received, 1);
+		q_notify_unsubscribe(sub[i]);
+	}
+	q_notify_destroy(nq);
+}
+
 static void three_subscriptions_get_all_of_five_posts_beside_waiters(void **state)
 {
 	NotifyQueue *nq = make_notify(NULL);
@@ -373,6 +404,7 @@ int main(void)
 		cmocka_unit_test(what_was_lost_is_exact),
 		cmocka_unit_test(without_an_event_receiving_says_empty_or_times_out),
 		cmocka_unit_test(receivers_of_one_subscription_get_each_event_once),
+		cmocka_unit_test(neither_a_wait_nor_a_descriptor_takes_a_thread),
 		cmocka_unit_test(three_subscriptions_get_all_of_five_posts_beside_waiters),
 		cmocka_unit_test(after_the_end_a_subscription_gives_what_it_holds),
 		cmocka_unit_test(a_dropped_subscription_frees_its_place),

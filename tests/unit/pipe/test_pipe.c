@@ -557,6 +557,13 @@ static void a_reader_that_dozed_sleeps_then_and_a_lone_byte_wakes_it(void **stat
 	put(p, "x");
 	join(&w, Q_OK, "x");
 	assert_false(streams(p)); /* one wake-up after a pause is none of many */
+	/* A doze that brought next to nothing is not repeated at once. */
+	gq_store_relaxed_u64(&p->source.head->streams, 1);
+	start(&w, r);
+	await_sleepers(p, 1);
+	assert_int_not_equal(r->dozed_at, sizeof(text) + 1);
+	put(p, "y");
+	join(&w, Q_OK, "y");
 	q_pipe_reader_close(r);
 	q_pipe_destroy(p);
 }

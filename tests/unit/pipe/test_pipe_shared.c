@@ -200,7 +200,7 @@ static void a_reader_in_another_process_is_woken_by_each_write(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(ends), 0);
-	child = fork();
+	child = fork_child();
 	if (child == 0) {
 		need(q_pipe_attach(fd, &r) == Q_OK);
 		need(q_pipe_create(NULL, &back) == Q_OK);
@@ -396,7 +396,7 @@ static void readers_and_writers_go_on_while_the_pipe_is_shared(void **state)
 			if (i != 5 * round)
 				continue;
 			fd = share(p);
-			child = fork();
+			child = fork_child();
 			if (child == 0) {
 				need(q_pipe_attach(fd, &r) == Q_OK);
 				for (int k = 0; k < 200; k++)
@@ -583,7 +583,7 @@ static pid_t start_writer(void (*run)(Pipe *p), int *out_fd)
 
 	assert_int_equal(pipe(said), 0);
 	assert_int_equal(pipe(told), 0);
-	child = fork();
+	child = fork_child();
 	if (child == 0) {
 		Pipe *p;
 
@@ -728,7 +728,7 @@ static void killed_readers_disturb_nobody(void **state)
 
 	(void)state;
 	for (int i = 0; i < READERS; i++) {
-		child[i] = fork();
+		child[i] = fork_child();
 		if (child[i] == 0) {
 			PipeReader *mine;
 
