@@ -16,6 +16,7 @@ struct gq_consumer {
 	uint32_t index;
 	uint32_t neighbour; /* whose hand it looked into last */
 	uint32_t claims;    /* since it last looked into all hands, though it had work */
+	bool idle;          /* it has begun to wait for a message */
 	bool hands_empty;   /* all are `mixed`, and since then no hand has had a message */
 	uint64_t mixed;     /* messages of several classes have been seen: it fills no hand again */
 	struct gq_hand hand; /* taken from by others too: a line of its own */

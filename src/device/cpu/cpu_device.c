@@ -138,18 +138,41 @@ static void name_of(uint32_t index, char (*name)[16])
 	snprintf(*name, sizeof(*name), "gpuq-cpu-%u", (unsigned)(uint16_t)index);
 }
 
+/* Wait for a message, having found none. @param idle  begun by the first such call in a row */
+static void wait_for_work(struct gq_consumer *c, struct gq_wait *idle, uint64_t control)
+{
+	GpuQueue *q = c->q;
+
+	if (!c->idle) {
+		c->idle = true;
+		gq_complete_rest(&q->ch, c->done_pos);
+		gq__wait_begin(idle, &q->work, GQ_FOR_EVER, spin_ns(q));
+	}
+	if (idle->registered &&
+	    (gq_work_waits(&q->ch) || gq_load_seq_cst_u64(&q->control) != control))
+		gq__wait_end(idle); /* [sleep.look]: the second look found something */
+	else
+		gq__wait_next(idle);
+}
+
+static void end_idle(struct gq_consumer *c, struct gq_wait *idle)
+{
+	if (!c->idle)
+		return;
+	c->idle = false;
+	gq__wait_end(idle);
+}
+
 static void *consume(void *arg)
 {
 	struct gq_consumer *c = arg;
 	GpuQueue *q = c->q;
 	struct gq_wait idle;
-	bool busy = false;
 	char name[16];
 
 	GQ_NO_CANCEL(); /* the processor is the application's code */
 	name_of(c->index, &name);
 	gq__name_this_thread(name);
-	gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 	for (;;) {
 		uint64_t control = gq_load_acquire_u64(&q->control); /* [control.read] */
 		uint32_t slot;
@@ -159,32 +182,22 @@ static void *consume(void *arg)
 			break;
 		}
 		if ((control & GQ_CONTROL_PAUSE) != 0) {
-			gq__wait_end(&idle);
+			end_idle(c, &idle);
 			stand_still(c, control);
-			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 			continue;
 		}
-		slot = gq__cpu_next(c, idle.registered); /* registered: [sleep.look] */
-		if (slot == GQ_NONE && busy) {
-			gq_complete_rest(&q->ch, c->done_pos);
-			busy = false;
+		/* The look before sleeping: [sleep.look] */
+		slot = gq__cpu_next(c, c->idle && idle.registered);
+		if (slot == GQ_NONE) {
+			wait_for_work(c, &idle, control);
+			continue;
 		}
-		if (slot != GQ_NONE) {
-			busy = true;
-			gq__wait_end(&idle);
-			/* Read it again: a stop may have given up since, and a message that is
-			 * claimed after that must not start. */
-			/* [control.read], [sleep.look] */
-			run(c, slot, gq_load_seq_cst_u64(&q->control));
-			gq__wait_begin(&idle, &q->work, GQ_FOR_EVER, spin_ns(q));
-		} else if (idle.registered &&
-			   (gq_work_waits(&q->ch) || gq_load_seq_cst_u64(&q->control) != control)) {
-			gq__wait_end(&idle); /* [sleep.look]: the second look found something */
-		} else {
-			gq__wait_next(&idle);
-		}
+		end_idle(c, &idle);
+		/* Read it again: a stop may have given up since, and a message that is claimed
+		 * after that must not start. [control.read], [sleep.look] */
+		run(c, slot, gq_load_seq_cst_u64(&q->control));
 	}
-	gq__wait_end(&idle);
+	end_idle(c, &idle);
 	gq__consumer_left(q);
 	gq__drop_ref(q);
 	return NULL;

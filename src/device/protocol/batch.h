@@ -74,13 +74,13 @@ GQ_FN uint32_t gq_reap_many(const struct gq_channel *ch, struct gq_arrived *arri
  * gq_publish() by the only thread that publishes on this queue: no other writes the class's entries
  * or its tail, so nothing is swapped. Not with hints.
  *
- * The last entry and the tail are sequentially consistent stores because [wake.look] follows:
- * consumers look at entries before they sleep, and a thread that waits for a GPU looks at tails.
- * The entries before the last are seen by a thread that sees it. The entry of a lap ago is free, as
- * a slot is in one place at a time.
+ * The last entry is a sequentially consistent store because [wake.look] follows: consumers look at
+ * entries before they sleep. A thread that waits for a GPU looks at tails; then (`by_tail`) the
+ * tail's is one, too. The entries before the last are seen by a thread that sees it. The entry of a
+ * lap ago is free, as a slot is in one place at a time.
  */
 GQ_FN void gq_publish_alone(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
-			    uint32_t n)
+			    uint32_t n, bool by_tail)
 {
 	const struct gq_word_ring *r = &ch->ready[priority];
 	const uint64_t pos = gq_load_relaxed_u64(r->tail);
@@ -97,7 +97,10 @@ GQ_FN void gq_publish_alone(const struct gq_channel *ch, uint32_t priority, cons
 	}
 	GQ_WINDOW();
 	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for [wake.look]. */
-	gq_store_seq_cst_u64(r->tail, pos + n);
+	if (by_tail)
+		gq_store_seq_cst_u64(r->tail, pos + n);
+	else
+		gq_store_release_u64(r->tail, pos + n);
 }
 
 /* ---- return ---------------------------------------------------------------------------------- */

@@ -122,16 +122,7 @@ GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uin
 	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. */
 	uint64_t old = gq_load_acquire_u64(entry);
 
-	if (gq_word_ring_is_at(r, old, *pos)) {
-		/* Another putter's entry; that putter may stand still before it raises the tail. So
-		 * every putter that goes past raises it, and the tail is never a lap behind. One
-		 * try is enough: if it fails, another has raised the tail. So since *pos was loaded
-		 * from the tail, the tail has been raised as often as *pos has gone past an entry,
-		 * and is behind *pos by no more than what the caller has itself put in between:
-		 * less than a lap. */
-		++*pos;
-		(void)gq_word_ring_try_raise(r, *pos);
-	} else if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
+	if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
 		GQ_WINDOW();
 		/* [pool.return], [message.publish], [message.complete] release: publishes the slot,
 		 * to [pool.take], [message.claim], [message.reap]. Sequentially consistent because
@@ -140,6 +131,15 @@ GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uin
 			++*pos;
 			return true;
 		}
+	} else if (gq_word_ring_is_at(r, old, *pos)) {
+		/* Another putter's entry; that putter may stand still before it raises the tail. So
+		 * every putter that goes past raises it, and the tail is never a lap behind. One
+		 * try is enough: if it fails, another has raised the tail. So since *pos was loaded
+		 * from the tail, the tail has been raised as often as *pos has gone past an entry,
+		 * and is behind *pos by no more than what the caller has itself put in between:
+		 * less than a lap. */
+		++*pos;
+		(void)gq_word_ring_try_raise(r, *pos);
 	} else {
 		*pos = gq_load_acquire_u64(r->tail); /* [tail.read]: lapped meanwhile */
 	}

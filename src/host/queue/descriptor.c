@@ -82,6 +82,7 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 				      const EnqueueOptions *o, uint64_t *out_msg_id,
 				      uint32_t timeout_ms, uint64_t deadline_ns)
 {
+	struct gq_kind kind = gq_kind_of(q, o);
 	uint64_t id = 0;
 	uint32_t n;
 	QueueStatus status = gq_take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
@@ -90,10 +91,11 @@ static QueueStatus enqueue_referenced(GpuQueue *q, const MessageDescriptor *d, c
 		return status == Q_ERR_FULL ? gq__no_room(q, timeout_ms, 1) : status;
 	gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask))->described = bytes;
 	gq_host_slot_of(q, id)->descriptor = *d;
-	gq_fill(q, id, o, d->length, GQ_SLOT_DESCRIBED, GQ_QUEUED);
+	kind.flags |= GQ_SLOT_DESCRIBED;
+	gq_fill(q, id, &kind, d->length, GQ_QUEUED);
 	if (out_msg_id != NULL)
 		*out_msg_id = id;
-	gq_publish_filled(q, gq_class_of(o), &id, 1);
+	gq_publish_filled(q, kind.priority, &id, 1);
 	return Q_OK;
 }
 

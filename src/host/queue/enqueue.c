@@ -4,11 +4,13 @@
 
 #include <inttypes.h>
 
-static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const EnqueueOptions *o,
-			   uint64_t *out_msg_id, uint32_t timeout_ms)
+static inline QueueStatus enqueue(GpuQueue *q, const void *data, size_t len,
+				  const EnqueueOptions *o, uint64_t *out_msg_id,
+				  uint32_t timeout_ms)
 {
 	QueueStatus status = gq_check_message(q, data, len);
 	uint64_t id = 0, deadline_ns = 0;
+	struct gq_kind kind;
 	uint32_t n;
 
 	if (__builtin_expect(status != Q_OK, 0))
@@ -16,10 +18,11 @@ static QueueStatus enqueue(GpuQueue *q, const void *data, size_t len, const Enqu
 	status = gq_take_slots(q, &id, 1, timeout_ms, &deadline_ns, &n);
 	if (__builtin_expect(status != Q_OK, 0))
 		return status == Q_ERR_FULL ? gq__no_room(q, timeout_ms, 1) : status;
-	gq_fill_message(q, id, o, data, len);
+	kind = gq_kind_of(q, o);
+	gq_fill_message(q, id, &kind, data, len);
 	if (out_msg_id != NULL)
 		*out_msg_id = id;
-	gq_publish_filled(q, gq_class_of(o), &id, 1);
+	gq_publish_filled(q, kind.priority, &id, 1);
 	return Q_OK;
 }
 
@@ -93,6 +96,7 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 				 const EnqueueOptions *o, uint64_t *out_msg_ids, size_t *accepted,
 				 uint32_t timeout_ms)
 {
+	const struct gq_kind kind = gq_kind_of(q, o);
 	uint64_t ids[BATCH_CHUNK], deadline_ns = 0;
 	size_t done = 0;
 
@@ -106,10 +110,11 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 		if (status != Q_OK)
 			return status == Q_ERR_FULL ? gq__no_room(q, timeout_ms, left) : status;
 		for (uint32_t i = 0; i < n; i++)
-			gq_fill_message(q, ids[i], o, items[done + i].data, items[done + i].len);
+			gq_fill_message(q, ids[i], &kind, items[done + i].data,
+					items[done + i].len);
 		if (out_msg_ids != NULL)
 			memcpy(out_msg_ids + done, ids, n * sizeof(*ids));
-		gq_publish_filled(q, gq_class_of(o), ids, n);
+		gq_publish_filled(q, kind.priority, ids, n);
 		done += n;
 		*accepted = done;
 	}

@@ -8,9 +8,8 @@
 #ifndef GPUQ_QUEUE_PRODUCE_H
 #define GPUQ_QUEUE_PRODUCE_H
 
-#include <string.h>
-
 #include "device/protocol/batch.h"
+#include "host/base/copy.h"
 #include "host/queue/handle.h"
 #include "host/wait/wait.h"
 
@@ -87,42 +86,59 @@ static inline uint32_t gq_class_of(const EnqueueOptions *o)
 	return (o->priority == Q_PRIORITY_DEFAULT ? (uint32_t)Q_PRIORITY_NORMAL : o->priority) - 1;
 }
 
-/*
- * Describe the message in its slot and give it its state.
- * @param flags  GQ_SLOT_DISCARD apart, which is in the options
- */
-static inline void gq_fill(GpuQueue *q, uint64_t id, const EnqueueOptions *o, size_t len,
-			   uint32_t flags, enum gq_phase phase)
+/* What the messages of a call have in common. A call reads the caller's options once. */
+struct gq_kind {
+	uint64_t tag, deadline_ns;
+	uint32_t opcode, priority;
+	uint32_t flags; /* gq_slot_flags; COPIED apart, which depends on the length */
+	uint64_t copy_from;
+};
+
+static inline struct gq_kind gq_kind_of(const GpuQueue *q, const EnqueueOptions *o)
+{
+	return (struct gq_kind){ .tag = o->tag,
+				 .deadline_ns = o->deadline_ns,
+				 .opcode = o->opcode,
+				 .priority = gq_class_of(o),
+				 .flags = (o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0,
+				 .copy_from = q->copy_from };
+}
+
+/* Describe the message in its slot and give it its state. */
+static inline void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, size_t len,
+			   enum gq_phase phase)
 {
 	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
 	struct gq_host_slot *host = gq_host_slot_of(q, id);
+	const bool copied = len >= k->copy_from && (k->flags & GQ_SLOT_DESCRIBED) == 0;
+	const uint32_t flags = k->flags | (copied ? GQ_SLOT_COPIED : 0);
 
 	slot->msg_id = id;
-	slot->tag = o->tag;
-	slot->deadline_ns = o->deadline_ns;
+	slot->tag = k->tag;
+	slot->deadline_ns = k->deadline_ns;
 	gq_store_relaxed_u64(&slot->cancel, ~id); /* a late q_cancel() may still be writing here */
 	slot->len = (uint32_t)len;
-	slot->opcode = o->opcode;
-	slot->flags = ((o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0) | flags |
-		      (len >= q->copy_from && flags == 0 ? GQ_SLOT_COPIED : 0);
-	slot->priority = gq_class_of(o);
-	if (__builtin_expect((o->flags & Q_ENQUEUE_DISCARD) != 0, 0))
-		gq_fetch_add_relaxed_u64(&q->count.discards, 1);
-	host->flags = slot->flags;
+	slot->opcode = k->opcode;
+	slot->flags = flags;
+	slot->priority = k->priority;
+	/* Sequentially consistent, before [message.publish]: a producer that finds no room asks
+	 * whether there is such a message ([sleep.look]). */
+	if (__builtin_expect((k->flags & GQ_SLOT_DISCARD) != 0, 0))
+		gq_fetch_add_seq_cst_u64(&q->count.discards, 1);
+	host->flags = flags;
 	/* [state.write] release: who sees this tag must see that the last message's state has moved
 	 * on, to FREE at the least. */
-	gq_store_release_u64(&host->tag, o->tag);
+	gq_store_release_u64(&host->tag, k->tag);
 	/* [state.write] release: a thread that finds the id alive finds the slot filled. */
 	gq_store_release_u64(&host->state, gq_state(q, id, phase));
 }
 
 /* The same of a message that is copied in, with its bytes. */
-static inline void gq_fill_message(GpuQueue *q, uint64_t id, const EnqueueOptions *o,
+static inline void gq_fill_message(GpuQueue *q, uint64_t id, const struct gq_kind *k,
 				   const void *data, size_t len)
 {
-	if (len != 0)
-		memcpy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
-	gq_fill(q, id, o, len, 0, GQ_QUEUED);
+	gq_copy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
+	gq_fill(q, id, k, len, GQ_QUEUED);
 }
 
 /* ---- publishing ------------------------------------------------------------------------------ */
@@ -141,7 +157,7 @@ static inline void gq_publish_filled(GpuQueue *q, uint32_t priority, const uint6
 		q->device->hand_over(q, ids, n);
 	/* [message.publish] */
 	if (__builtin_expect(q->one_producer && q->ch.hints == NULL, 0))
-		gq_publish_alone(&q->ch, priority, ids, n);
+		gq_publish_alone(&q->ch, priority, ids, n, q->device->tend != NULL);
 	else
 		gq_publish(&q->ch, priority, ids, n);
 	if (gq_event_armed(&q->work)) /* [wake.look] */

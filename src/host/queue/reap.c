@@ -35,6 +35,12 @@ static void drop_region(GpuQueue *q, const struct gq_host_slot *host)
 	gq_fetch_add_seq_cst_u64(&q->described, 0 - UINT64_C(1)); /* [table.leave] */
 }
 
+/* Under the reap lock, before the states of these messages say so. */
+static void count_finished(GpuQueue *q, uint32_t n)
+{
+	gq_store_relaxed_u64(&q->reaped.finished, q->reaped.finished + n);
+}
+
 /* Under the reap lock: a message has ended. @return false: it is to be discarded, so its slot is
  * the caller's to return. */
 static bool note_end(GpuQueue *q, uint32_t index, uint32_t outcome)
@@ -42,7 +48,6 @@ static bool note_end(GpuQueue *q, uint32_t index, uint32_t outcome)
 	struct gq_host_slot *host = &q->host_slots[index];
 
 #define COUNT(what) gq_store_relaxed_u64(&q->reaped.what, q->reaped.what + 1)
-	COUNT(finished);
 	if (__builtin_expect(outcome > GQ_OUTCOME_MAX_LEN, 0)) {
 		if (gq_outcome_is_failure(outcome))
 			COUNT(failed);
@@ -122,6 +127,7 @@ static void begin_pass(GpuQueue *q, struct pass *p, uint32_t most)
 	p->n = gq_reap_many(&q->ch, p->arrived, most < PASS ? most : PASS);
 	for (uint32_t i = 0; i < p->n; i++)
 		__builtin_prefetch(&q->host_slots[p->arrived[i].slot], 1);
+	count_finished(q, p->n);
 }
 
 /* @return whether the message is there to be listed or handed out */
@@ -219,6 +225,7 @@ static void end_one(GpuQueue *q, uint32_t index, uint32_t outcome, bool lost)
 
 	if (q->trace != NULL)
 		gq__trace_finish(q, index, outcome, lost);
+	count_finished(q, 1);
 	if (note_end(q, index, outcome)) {
 		finish_listed(q, index);
 		return;
@@ -292,7 +299,7 @@ enum gq_found gq__find_unpolled(GpuQueue *q, uint32_t *left)
 
 /* ---- harvests -------------------------------------------------------------------------------- */
 
-static bool fits(struct gq_harvest *h, uint32_t outcome)
+static inline bool fits(struct gq_harvest *h, uint32_t outcome)
 {
 	if (!h->take || outcome > GQ_OUTCOME_MAX_LEN || outcome <= h->room)
 		return true;
@@ -303,7 +310,7 @@ static bool fits(struct gq_harvest *h, uint32_t outcome)
 
 /* Into the caller's next place, before the state says that the message is the caller's: from then
  * on others may release the slot, and the next producer writes over its tag. */
-static void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id, uint32_t outcome)
+static inline void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id, uint32_t outcome)
 {
 	if (h->ids != NULL)
 		h->ids[h->n] = id;
@@ -312,7 +319,7 @@ static void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id, 
 }
 
 /* What is in that place counts. */
-static void hand_out(struct gq_harvest *h, uint32_t outcome)
+static inline void hand_out(struct gq_harvest *h, uint32_t outcome)
 {
 	if (h->take && outcome <= GQ_OUTCOME_MAX_LEN) {
 		const size_t step = gq_round_up(outcome, GQ_RESULT_STEP);
@@ -365,6 +372,36 @@ static void hand_out_arrived(GpuQueue *q, struct gq_harvest *h, uint32_t slot, u
 	hand_out(h, outcome);
 }
 
+/*
+ * Hand out what has arrived as far as nothing stands in the way of the shortest steps: nobody is
+ * told, nothing is traced, the message has a result, which fits, and names no region.
+ * @return how many; the next one needs more
+ */
+static uint32_t hand_out_plain(GpuQueue *q, struct gq_harvest *h, const struct pass *p)
+{
+	const enum gq_phase phase = h->take ? GQ_FREE : GQ_POLLED;
+	uint32_t i = 0;
+
+	if (q->trace != NULL || q->teller != NULL)
+		return 0;
+	for (; i < p->n; i++) {
+		const uint32_t slot = p->arrived[i].slot, outcome = p->arrived[i].outcome;
+		struct gq_host_slot *host = &q->host_slots[slot];
+		const uint64_t id = (gq_load_relaxed_u64(&host->state) & ~q->slot_mask) | slot;
+
+		if (outcome > GQ_OUTCOME_MAX_LEN ||
+		    (host->flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_DISCARD)) != 0 ||
+		    !fits(h, outcome))
+			break;
+		gq_store_release_u64(&host->outcome, outcome); /* [state.write], as note_end() */
+		prepare(q, h, id, outcome);
+		gq_store_release_u64(&host->state, gq_state(q, id, phase)); /* [state.write] */
+		GQ_WINDOW();
+		hand_out(h, outcome);
+	}
+	return i;
+}
+
 static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
 {
 	struct pass p;
@@ -374,7 +411,7 @@ static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)
 		most = h->max - h->n < PASS ? (uint32_t)(h->max - h->n) : PASS;
 		most = most < h->left ? most : h->left;
 		begin_pass(q, &p, most);
-		for (uint32_t i = 0; i < p.n; i++) {
+		for (uint32_t i = hand_out_plain(q, h, &p); i < p.n; i++) {
 			const uint32_t slot = p.arrived[i].slot, outcome = p.arrived[i].outcome;
 
 			if (!finish(q, &p, slot, outcome))

@@ -11,6 +11,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 {
 	const EnqueueOptions *o = options != NULL ? options : &gq__default_options;
 	uint64_t id = 0, deadline_ns = 0;
+	struct gq_kind kind;
 	QueueStatus status;
 	uint32_t n;
 
@@ -28,7 +29,8 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	if (status != Q_OK)
 		return status == Q_ERR_FULL ? gq__no_room(q, timeout_ms, 1) : status;
 	gq_fetch_add_relaxed_u64(&q->count.reserved_now, 1);
-	gq_fill(q, id, o, len, 0, GQ_FREE);
+	kind = gq_kind_of(q, o);
+	gq_fill(q, id, &kind, len, GQ_FREE);
 	GQ_WINDOW();
 	/* Reserve, then look whether the queue has been closed ([wake.look]). A stop closes it,
 	 * then looks for reservations ([sleep.look]). So one of the two revokes this one. */

@@ -48,7 +48,8 @@ static void taken_by_id(GpuQueue *q, bool tidy)
 {
 	uint32_t left = 128;
 
-	if (tidy && pthread_mutex_trylock(&q->reap_lock) == 0) {
+	if (tidy && gq_load_relaxed_u64(&q->finished_first) != 0 &&
+	    pthread_mutex_trylock(&q->reap_lock) == 0) {
 		gq_first_unpolled(q, &left);
 		pthread_mutex_unlock(&q->reap_lock);
 	}
@@ -208,6 +209,16 @@ QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
 	return status;
 }
 
+/* The same in one step, of a message that has been polled. @return whether it is the caller's. */
+static inline bool win_polled(GpuQueue *q, uint64_t msg_id)
+{
+	const uint64_t polled = gq_state(q, msg_id, GQ_POLLED);
+
+	return (msg_id & q->slot_mask) < q->cfg.capacity &&
+	       gq_load_relaxed_u64(&gq_host_slot_of(q, msg_id)->state) == polled &&
+	       win(q, msg_id, polled);
+}
+
 enum { RELEASE_CHUNK = 64 }; /* slots that are returned in one go */
 
 QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
@@ -226,7 +237,8 @@ QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 		bool tidy = false;
 
 		for (; done < count && n < RELEASE_CHUNK; done++) {
-			const QueueStatus status = win_finished(q, ids[done]);
+			const QueueStatus status =
+				win_polled(q, ids[done]) ? Q_OK : win_finished(q, ids[done]);
 
 			if (status == Q_OK) {
 				freed[n++] = ids[done];

@@ -8,42 +8,10 @@
 #ifndef GPUQ_RING_CELL_H
 #define GPUQ_RING_CELL_H
 
+#include "host/base/copy.h"
 #include "host/ring/extent.h"
 
-#include <string.h>
-
 enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
-
-/*
- * Copy a message. Up to 64 bytes go in at most four pieces, which overlap: a call of memcpy() would
- * take longer than the copy.
- */
-GQ_ALWAYS_INLINE void gq_copy(uint8_t *to, const uint8_t *from, size_t n)
-{
-	typedef struct {
-		uint64_t half[2];
-	} piece; /* moved as one */
-
-	if (n > 64 || n < sizeof(piece)) {
-		if (n != 0)
-			memcpy(to, from, n);
-		return;
-	}
-	piece first, last;
-
-	memcpy(&first, from, sizeof(piece));
-	memcpy(&last, from + n - sizeof(piece), sizeof(piece));
-	if (n > 2 * sizeof(piece)) {
-		piece second, third;
-
-		memcpy(&second, from + sizeof(piece), sizeof(piece));
-		memcpy(&third, from + n - 2 * sizeof(piece), sizeof(piece));
-		memcpy(to + sizeof(piece), &second, sizeof(piece));
-		memcpy(to + n - 2 * sizeof(piece), &third, sizeof(piece));
-	}
-	memcpy(to, &first, sizeof(piece));
-	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
-}
 
 /*
  * Write a byte of each line of a message that has been copied out back, as it is. A line that this

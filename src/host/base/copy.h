@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* copy.h - copying a message. */
+#ifndef GPUQ_BASE_COPY_H
+#define GPUQ_BASE_COPY_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/*
+ * Copy a message. Up to 64 bytes go in at most four pieces, which overlap: a call of memcpy() would
+ * take longer than the copy.
+ */
+static inline __attribute__((always_inline)) void gq_copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+	typedef struct {
+		uint64_t half[2];
+	} piece; /* moved as one */
+
+	if (n > 64 || n < sizeof(piece)) {
+		if (n != 0)
+			memcpy(to, from, n);
+		return;
+	}
+	piece first, last;
+
+	memcpy(&first, from, sizeof(piece));
+	memcpy(&last, from + n - sizeof(piece), sizeof(piece));
+	if (n > 2 * sizeof(piece)) {
+		piece second, third;
+
+		memcpy(&second, from + sizeof(piece), sizeof(piece));
+		memcpy(&third, from + n - 2 * sizeof(piece), sizeof(piece));
+		memcpy(to + sizeof(piece), &second, sizeof(piece));
+		memcpy(to + n - 2 * sizeof(piece), &third, sizeof(piece));
+	}
+	memcpy(to, &first, sizeof(piece));
+	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
+}
+
+#endif /* GPUQ_BASE_COPY_H */
