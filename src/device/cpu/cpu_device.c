@@ -167,7 +167,7 @@ static void *consume(void *arg)
 {
 	struct gq_consumer *c = arg;
 	GpuQueue *q = c->q;
-	struct gq_wait idle;
+	struct gq_wait idle = { 0 };
 	char name[16];
 
 	GQ_NO_CANCEL(); /* the processor is the application's code */

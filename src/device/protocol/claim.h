@@ -59,14 +59,17 @@ GQ_FN uint32_t gq_claim_from(const struct gq_word_ring *r, uint64_t slot_mask)
 	}
 }
 
-/* Claim the next message: higher classes first, first come first served within one. */
-GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_ageing *ageing)
+/* Claim the next message: higher classes first, first come first served within one.
+ * @param priority  the class of the message, if there is one */
+GQ_FN uint32_t gq_claim_of(const struct gq_channel *ch, struct gq_ageing *ageing,
+			   uint32_t *priority)
 {
 	for (uint32_t c = 0; c < GQ_CLASSES - 1; c++) {
 		if (ageing->passed[c] >= GQ_PASS_LIMIT) {
 			uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
 
 			ageing->passed[c] = 0;
+			*priority = c;
 			if (slot != GQ_NONE)
 				return slot;
 		}
@@ -77,12 +80,20 @@ GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_ageing *ageing)
 		if (slot == GQ_NONE)
 			continue;
 		ageing->passed[c] = 0;
+		*priority = c;
 		for (uint32_t d = 0; d < c; d++)
 			ageing->passed[d] =
 				gq_word_ring_may_hold(&ch->ready[d]) ? ageing->passed[d] + 1 : 0;
 		return slot;
 	}
 	return GQ_NONE;
+}
+
+GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_ageing *ageing)
+{
+	uint32_t priority;
+
+	return gq_claim_of(ch, ageing, &priority);
 }
 
 /*
