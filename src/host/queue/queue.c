@@ -57,14 +57,30 @@ static void lay_out_rings(GpuQueue *q)
 	*q->pool.tail = start + n;
 }
 
+/*
+ * The result areas. A result comes GQ_RESULT_OFFSET bytes behind the start of its area. Where
+ * consumers are CPU threads, areas begin so that results begin lines: one of up to 64 bytes then
+ * moves between two cores in one line in place of two.
+ */
+static bool allocate_results(GpuQueue *q)
+{
+	const size_t shift = q->device->kind == Q_DEVICE_CPU ? 64 - GQ_RESULT_OFFSET : 0;
+
+	q->ch.result_stride = gq_round_up(GQ_RESULT_OFFSET + q->cfg.result_bytes, 64);
+	q->results_bytes = shift + q->cfg.capacity * q->ch.result_stride;
+	q->results = q->device->alloc(q, q->results_bytes, "the result areas");
+	if (q->results == NULL)
+		return false;
+	q->ch.results = (uint8_t *)q->results + shift;
+	return true;
+}
+
 static bool allocate(GpuQueue *q)
 {
 	const uint64_t n = q->cfg.capacity;
 
 	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + gq_round_up(q->cfg.slot_bytes, 64);
-	q->ch.result_stride = gq_round_up(GQ_RESULT_OFFSET + q->cfg.result_bytes, 64);
 	q->slots_bytes = n * q->ch.slot_stride;
-	q->results_bytes = n * q->ch.result_stride;
 	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 1) * sizeof(uint64_t);
 	q->words = q->device->alloc(q, q->words_bytes, "the rings");
 	if (q->words == NULL)
@@ -75,8 +91,7 @@ static bool allocate(GpuQueue *q)
 	q->ch.slots = q->device->alloc(q, q->slots_bytes, "the message slots");
 	if (q->ch.slots == NULL)
 		return false;
-	q->ch.results = q->device->alloc(q, q->results_bytes, "the result areas");
-	if (q->ch.results == NULL)
+	if (!allocate_results(q))
 		return false;
 	if (q->cfg.processor_data != NULL) {
 		q->user = gq__alloc(q->cfg.processor_data_bytes, "processor_data");
@@ -101,7 +116,7 @@ static void destroy(GpuQueue *q)
 	gq__free(q->user, q->cfg.processor_data_bytes);
 	gq__free(q->host_slots, q->cfg.capacity * sizeof(*q->host_slots));
 	if (q->device != NULL) { /* NULL: the processor was not found, so none was chosen */
-		q->device->free(q, q->ch.results, q->results_bytes);
+		q->device->free(q, q->results, q->results_bytes);
 		q->device->free(q, q->ch.slots, q->slots_bytes);
 		q->device->free(q, q->words, q->words_bytes);
 		q->device->close(q);

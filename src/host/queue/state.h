@@ -104,6 +104,7 @@ struct GpuQueue {
 	uint64_t start_pos; /* where all positions began */
 	uint64_t made_in;   /* `generation` as it was before a failure */
 	uint64_t *words;    /* the entries of all rings, then the finished list */
+	void *results;      /* the memory of the result areas; `ch.results` is the first */
 	size_t words_bytes, slots_bytes, results_bytes;
 	void *user;      /* our copy of processor_data */
 	QueueConfig cfg; /* as resolved */
