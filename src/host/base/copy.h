@@ -11,7 +11,8 @@
  * Copy a message. Up to 64 bytes go in at most four pieces, which overlap: a call of memcpy() would
  * take longer than the copy.
  */
-static inline __attribute__((always_inline)) void gq_copy(uint8_t *to, const uint8_t *from, size_t n)
+static inline __attribute__((always_inline)) void gq_copy(uint8_t *to, const uint8_t *from,
+							  size_t n)
 {
 	typedef struct {
 		uint64_t half[2];

@@ -33,7 +33,7 @@ static void harvest(GpuQueue *q, struct gq_harvest *h)
 	pthread_mutex_unlock(&q->reap_lock);
 }
 
-static bool nothing_there(GpuQueue *q, size_t max_count)
+static inline bool nothing_there(GpuQueue *q, size_t max_count)
 {
 	if (max_count != 0 && !gq_nothing_to_poll(q))
 		return false;
@@ -41,37 +41,43 @@ static bool nothing_there(GpuQueue *q, size_t max_count)
 	return true;
 }
 
-static QueueStatus poll_finished(GpuQueue *q, struct gq_harvest *h, size_t *out_count)
+/* A function of its own, so that a poll that finds nothing needs no frame. */
+static __attribute__((noinline)) QueueStatus poll_found(GpuQueue *q, uint64_t *ids, Completion *out,
+							size_t max_count, size_t *out_count)
 {
-	if (h->ids == NULL && h->out == NULL && h->max != 0)
-		return no_array(h->max);
-	if (nothing_there(q, h->max))
-		return Q_OK;
-	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_POLL, h->max);
-	harvest(q, h);
-	*out_count = h->n;
+	struct gq_harvest h = { .ids = ids, .out = out, .max = max_count, .left = GQ_MOST_AT_ONCE };
+
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_POLL, max_count);
+	harvest(q, &h);
+	*out_count = h.n;
 	return Q_OK;
+}
+
+/* Of `ids` and `out` one is NULL. */
+static inline QueueStatus poll_finished(GpuQueue *q, uint64_t *ids, Completion *out,
+					size_t max_count, size_t *out_count)
+{
+	if (out_count != NULL)
+		*out_count = 0;
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	if (__builtin_expect(out_count == NULL, 0))
+		return no_count();
+	if (__builtin_expect(ids == NULL && out == NULL && max_count != 0, 0))
+		return no_array(max_count);
+	if (nothing_there(q, max_count))
+		return Q_OK;
+	return poll_found(q, ids, out, max_count, out_count);
 }
 
 QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
 			       size_t *out_count)
 {
-	struct gq_harvest h = { .ids = out_msg_ids, .max = max_count, .left = GQ_MOST_AT_ONCE };
-
-	if (out_count != NULL)
-		*out_count = 0;
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
-	return out_count != NULL ? poll_finished(q, &h, out_count) : no_count();
+	return poll_finished(q, out_msg_ids, NULL, max_count, out_count);
 }
 
 QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count)
 {
-	struct gq_harvest h = { .out = out, .max = max_count, .left = GQ_MOST_AT_ONCE };
-
-	if (out_count != NULL)
-		*out_count = 0;
-	GQ_RETURN_IF_REFUSED(gq_enter(q));
-	return out_count != NULL ? poll_finished(q, &h, out_count) : no_count();
+	return poll_finished(q, NULL, out, max_count, out_count);
 }
 
 /* ---- poll and take --------------------------------------------------------------------------- */

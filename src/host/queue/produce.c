@@ -74,7 +74,8 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 	if (n != 0 || *closed)
 		return n;
 	gq_tend(q);
-	/* Reaping frees slots of messages to be discarded alone; the taker reaps its own. [sleep.look]
+	/* Reaping frees slots of messages to be discarded alone; the taker reaps its own.
+	 * [sleep.look]
 	 */
 	if (gq_load_seq_cst_u64(&q->count.discards) == 0)
 		return 0;

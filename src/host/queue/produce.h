@@ -105,8 +105,8 @@ static inline struct gq_kind gq_kind_of(const GpuQueue *q, const EnqueueOptions 
 }
 
 /* Describe the message in its slot and give it its state. */
-static inline void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, size_t len,
-			   enum gq_phase phase)
+GQ_FN void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, size_t len,
+		   enum gq_phase phase)
 {
 	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
 	struct gq_host_slot *host = gq_host_slot_of(q, id);
@@ -134,8 +134,8 @@ static inline void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, si
 }
 
 /* The same of a message that is copied in, with its bytes. */
-static inline void gq_fill_message(GpuQueue *q, uint64_t id, const struct gq_kind *k,
-				   const void *data, size_t len)
+GQ_FN void gq_fill_message(GpuQueue *q, uint64_t id, const struct gq_kind *k, const void *data,
+			   size_t len)
 {
 	gq_copy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
 	gq_fill(q, id, k, len, GQ_QUEUED);

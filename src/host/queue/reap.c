@@ -310,7 +310,8 @@ static inline bool fits(struct gq_harvest *h, uint32_t outcome)
 
 /* Into the caller's next place, before the state says that the message is the caller's: from then
  * on others may release the slot, and the next producer writes over its tag. */
-static inline void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id, uint32_t outcome)
+static inline void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64_t id,
+			   uint32_t outcome)
 {
 	if (h->ids != NULL)
 		h->ids[h->n] = id;
@@ -390,8 +391,7 @@ static uint32_t hand_out_plain(GpuQueue *q, struct gq_harvest *h, const struct p
 		const uint64_t id = (gq_load_relaxed_u64(&host->state) & ~q->slot_mask) | slot;
 
 		if (outcome > GQ_OUTCOME_MAX_LEN ||
-		    (host->flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_DISCARD)) != 0 ||
-		    !fits(h, outcome))
+		    (host->flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_DISCARD)) != 0 || !fits(h, outcome))
 			break;
 		gq_store_release_u64(&host->outcome, outcome); /* [state.write], as note_end() */
 		prepare(q, h, id, outcome);

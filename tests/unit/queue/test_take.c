@@ -222,6 +222,40 @@ static void a_wait_by_id_ends_when_another_caller_has_taken_it(void **state)
 	q_shutdown(q);
 }
 
+/* A producer that finds no room leaves completions to the taker, which takes them by shorter steps
+ * than what another thread has listed; where a message frees its slot itself, it reaps. */
+static void a_full_queue_is_reaped_by_a_producer_only_for_messages_to_discard(void **state)
+{
+	const EnqueueOptions discard = { .flags = Q_ENQUEUE_DISCARD };
+	GpuQueue *q = make_queue(4, 16);
+	GQ_ALIGNED(16) char buffer[4 * 16];
+	Completion done[4];
+	size_t n;
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		send(q, "x", 1);
+	/* The last has arrived, and no call has noticed any. */
+	for (uint32_t step = 0;; step++) {
+		uint32_t slot, outcome;
+
+		if (gq_look_at_done(&q->ch, q->start_pos + 3, &slot, &outcome) == GQ_WHOLE)
+			break;
+		gq__await_step(step);
+	}
+	assert_status(q_enqueue(q, "y", 1, NULL, 0), Q_ERR_FULL);
+	assert_true(gq_load_relaxed_u64(&q->reaped.finished) == 0);
+	assert_status(q_take_results(q, done, 4, buffer, sizeof(buffer), &n), Q_OK);
+	assert_int_equal(n, 4);
+	for (int i = 0; i < 4; i++)
+		assert_status(q_enqueue_ex(q, "z", 1, &discard, NULL, 0), Q_OK);
+	assert_status(q_enqueue(q, "y", 1, NULL, LONG_MS), Q_OK);
+	assert_status(q_stop(q, LONG_MS), Q_OK);
+	assert_status(q_take_results(q, done, 4, buffer, sizeof(buffer), &n), Q_OK);
+	assert_int_equal(n, 1);
+	q_shutdown(q);
+}
+
 static void what_is_left_after_a_stop_is_taken_then_nothing_comes(void **state)
 {
 	GpuQueue *q = make_queue(4, 64);
@@ -251,6 +285,7 @@ int main(void)
 		cmocka_unit_test(a_thousand_are_taken_and_released_in_one_call),
 		cmocka_unit_test(the_descriptor_stays_readable_while_more_is_there),
 		cmocka_unit_test(a_wait_by_id_ends_when_another_caller_has_taken_it),
+		cmocka_unit_test(a_full_queue_is_reaped_by_a_producer_only_for_messages_to_discard),
 		cmocka_unit_test(what_is_left_after_a_stop_is_taken_then_nothing_comes),
 	};
 
