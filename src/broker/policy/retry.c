@@ -39,7 +39,6 @@ enum gq_retry_kind gq__retry_kind(enum gq_wire_status status, bool seen)
 	case GQ_WIRE_CHECKSUM:
 	case GQ_WIRE_BREAKER_OPEN:
 	case GQ_WIRE_FD_EXHAUSTED:
-		return seen ? GQ_RETRY_IDEMPOTENT : GQ_RETRY_SAFE;
 	case GQ_WIRE_LOST:
 	case GQ_WIRE_INTERNAL:
 		return seen ? GQ_RETRY_IDEMPOTENT : GQ_RETRY_SAFE;

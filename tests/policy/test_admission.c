@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_admission.c - who is let in, who goes next, and that everybody is told once. */
+#include "policy_test.h"
+
+#include "broker/policy/admission.h"
+#include "broker/policy/batch.h"
+
+static const struct gq_places all = { { UINT64_MAX, UINT64_MAX } };
+static const uint8_t priorities[GQ_CLASSES] = { 255, 192, 128, 0 };
+
+static struct gq_admission *make(const struct gq_admission_config *config)
+{
+	static const struct gq_admission_config standard = { 0 };
+	struct gq_admission *a = malloc(sizeof(*a));
+
+	assert_non_null(a);
+	assert_int_equal(gq__admission_init(a, config ? config : &standard, 0), GQ_ADMISSION_OK);
+	return a;
+}
+
+static void drop(struct gq_admission *a)
+{
+	assert_int_equal(a->accepted, a->told + a->count); /* Q-8, in each test */
+	gq__admission_free(a);
+	free(a);
+}
+
+static enum gq_admission_status put(struct gq_admission *a, uint32_t service, enum gq_class class,
+				    uint32_t uid, uint64_t now, gq_request_id *id)
+{
+	const struct gq_request request = {
+		.service = service,
+		.uid = uid,
+		.priority = priorities[class],
+		.cost = 1,
+		.cookie = now,
+	};
+	gq_request_id ignored;
+
+	return gq__admission_submit(a, &request, now, id ? id : &ignored);
+}
+
+/* The next one; it is finished at once. */
+static bool serve(struct gq_admission *a, uint64_t now, struct gq_told *told)
+{
+	struct gq_told end;
+
+	if (!gq__admission_next(a, &all, now, told))
+		return false;
+	assert_int_equal(gq__admission_finish(a, told->id, now, &end), GQ_ADMISSION_OK);
+	assert_int_equal(end.id, told->id);
+	return true;
+}
+
+static void q_1_strict_is_by_class_and_then_by_arrival(void **state)
+{
+	const struct gq_admission_config config = { .strict = true };
+	struct gq_admission *a = make(&config);
+	uint64_t random = SEED;
+	struct gq_told told;
+	enum gq_class class = GQ_CLASS_CRITICAL;
+	uint64_t at = 0;
+	uint32_t served = 0;
+
+	(void)state;
+	assert_int_equal(gq__class_of(255), GQ_CLASS_CRITICAL);
+	assert_int_equal(gq__class_of(254), GQ_CLASS_HIGH);
+	assert_int_equal(gq__class_of(191), GQ_CLASS_NORMAL);
+	assert_int_equal(gq__class_of(127), GQ_CLASS_LOW);
+	for (uint64_t i = 1; i <= 1700; i++)
+		assert_int_equal(put(a, (uint32_t)gq_random_below(&random, 100),
+				     (enum gq_class)gq_random_below(&random, 4),
+				     (uint32_t)gq_random_below(&random, 5), i, NULL),
+				 GQ_ADMISSION_OK);
+	while (serve(a, 10 * S, &told)) {
+		assert_true(told.class > class || (told.class == class && told.arrived_ns > at));
+		class = told.class;
+		at = told.arrived_ns;
+		served++;
+	}
+	assert_int_equal(served, 1700);
+	drop(a);
+}
+
+static void q_2_a_full_service_still_serves_its_critical_request_first(void **state)
+{
+	for (int strict = 0; strict < 2; strict++) {
+		const struct gq_admission_config config = { .strict = strict != 0 };
+		struct gq_admission *a = make(&config);
+		struct gq_told told;
+
+		(void)state;
+		for (uint64_t i = 0; i < 300; i++)
+			assert_int_equal(put(a, 5, GQ_CLASS_LOW, 1, i, NULL), GQ_ADMISSION_OK);
+		assert_int_equal(a->by_service[5], 250);
+		assert_int_equal(a->by_class[GQ_CLASS_LOW], 50);
+		assert_int_equal(put(a, 5, GQ_CLASS_CRITICAL, 1, 400, NULL), GQ_ADMISSION_OK);
+		assert_true(serve(a, 500, &told));
+		assert_int_equal(told.class, GQ_CLASS_CRITICAL);
+		while (serve(a, 500, &told))
+			;
+		assert_int_equal(a->by_service[5], 0);
+		assert_int_equal(a->by_class[GQ_CLASS_LOW], 0);
+		drop(a);
+	}
+}
+
+static void q_3_classes_share_by_their_weights(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	uint32_t counts[GQ_CLASSES] = { 0 };
+	uint64_t wait = 0;
+	uint64_t now = 0;
+
+	(void)state;
+	for (int i = 0; i < 100000; i++) {
+		struct gq_told told;
+
+		for (int class = GQ_CLASS_HIGH; class < GQ_CLASSES; class ++) {
+			while (a->in_class[class] < 3)
+				put(a, 1, (enum gq_class) class, 1, now, NULL);
+		}
+		assert_true(serve(a, now, &told));
+		counts[told.class]++;
+		if (told.class == GQ_CLASS_LOW && now - told.arrived_ns > wait)
+			wait = now - told.arrived_ns;
+		now += 10 * US;
+	}
+	assert_in_range(counts[GQ_CLASS_HIGH], 100000 * 8 / 13 / 20 * 19,
+			100000 * 8 / 13 / 20 * 21);
+	assert_in_range(counts[GQ_CLASS_NORMAL], 100000 * 4 / 13 / 20 * 19,
+			100000 * 4 / 13 / 20 * 21);
+	assert_in_range(counts[GQ_CLASS_LOW], 100000 / 13 / 20 * 19, 100000 / 13 / 20 * 21);
+	assert_true(wait <= 4 * S);
+	while (serve(a, now, &(struct gq_told){ 0 }))
+		;
+	drop(a);
+}
+
+static void q_3_who_waits_long_goes_one_class_up_and_never_to_critical(void **state)
+{
+	const struct gq_admission_config config = { .weights = { 0, 1000, 1, 1 } };
+	struct gq_admission *a = make(&config);
+	struct gq_told told;
+	gq_request_id low;
+	uint64_t now = 0;
+	uint32_t served = 0;
+
+	(void)state;
+	put(a, 1, GQ_CLASS_LOW, 1, 0, &low);
+	for (int i = 0; i < 20; i++)
+		put(a, 1, GQ_CLASS_HIGH, 1, 0, NULL);
+	/* 4 s as LOW, 0.8 s as NORMAL: then it is at the end of HIGH, where there are few. */
+	for (now = 0; now <= 10 * S; now += 100 * MS) {
+		assert_true(serve(a, now, &told));
+		served++;
+		if (told.id == low)
+			break;
+		put(a, 1, GQ_CLASS_HIGH, 1, now, NULL);
+	}
+	assert_in_range(served, 2, 80);
+	while (serve(a, now, &told))
+		assert_int_not_equal(told.class, GQ_CLASS_CRITICAL);
+	drop(a);
+}
+
+static void q_3_critical_has_half_while_others_wait(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	struct gq_told told;
+	uint32_t critical = 0;
+
+	(void)state;
+	for (int i = 0; i < 500; i++) {
+		put(a, 1, GQ_CLASS_CRITICAL, 1, 0, NULL);
+		put(a, 1, GQ_CLASS_NORMAL, 1, 0, NULL);
+	}
+	for (int i = 0; i < 400; i++) {
+		assert_true(serve(a, 1, &told));
+		critical += told.class == GQ_CLASS_CRITICAL;
+	}
+	assert_in_range(critical, 199, 201);
+	while (serve(a, 1, &told))
+		;
+	drop(a);
+}
+
+static void q_4_a_user_with_one_request_waits_one_round(void **state)
+{
+	const struct gq_admission_config config = { .global_most = 20000, .running_most = 20000 };
+	struct gq_admission *a = make(&config);
+	struct gq_told told;
+	gq_request_id small;
+	uint32_t before = 0;
+
+	(void)state;
+	for (int i = 0; i < 10000; i++)
+		assert_int_equal(put(a, 1, GQ_CLASS_NORMAL, 7, 0, NULL), GQ_ADMISSION_OK);
+	for (int i = 0; i < 100; i++)
+		assert_true(serve(a, 1, &told));
+	assert_int_equal(put(a, 1, GQ_CLASS_NORMAL, 8, 1, &small), GQ_ADMISSION_OK);
+	do {
+		assert_true(serve(a, 2, &told));
+		before++;
+	} while (told.id != small);
+	assert_in_range(before, 1, 5);
+	while (serve(a, 2, &told))
+		;
+	drop(a);
+}
+
+static void users_share_by_cost_and_services_by_turns(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	uint64_t cost[2] = { 0 };
+	uint32_t counts[3] = { 0 };
+	struct gq_told told;
+
+	(void)state;
+	for (uint32_t i = 0; i < 300; i++) {
+		struct gq_request request = { .service = 1, .priority = 128 };
+		gq_request_id id;
+
+		request.uid = i % 2;
+		request.cost = i % 2 ? 40 : 5;
+		assert_int_equal(gq__admission_submit(a, &request, 0, &id), GQ_ADMISSION_OK);
+	}
+	while (a->count > 150) {
+		assert_true(serve(a, 1, &told));
+		cost[told.request.uid] += told.request.cost;
+		if (cost[0] >= 600)
+			break;
+	}
+	assert_in_range(cost[1], 500, 700);
+	while (serve(a, 1, &told))
+		;
+	for (int i = 0; i < 90; i++)
+		put(a, i < 60 ? 1 : i < 75 ? 2 : 100, GQ_CLASS_NORMAL, 1, 2, NULL);
+	for (int i = 0; i < 45; i++) {
+		assert_true(serve(a, 3, &told));
+		counts[told.request.service == 1 ? 0 : told.request.service == 2 ? 1 : 2]++;
+	}
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(counts[i], 15);
+	{
+		const struct gq_places none = { { 4, 0 } };
+
+		assert_false(gq__admission_next(a, &none, 3, &told)); /* service 2 has no more */
+	}
+	while (serve(a, 3, &told))
+		;
+	drop(a);
+}
+
+static void q_5_batches_close_as_the_table_says(void **state)
+{
+	static const struct {
+		const char *what;
+		struct gq_batch_config config;
+		uint32_t count;
+		uint64_t bytes; /* each */
+		uint64_t deadline;
+		uint64_t now;
+		uint32_t goes;
+		uint64_t when;
+	} rows[] = {
+		{ "nothing", { 0 }, 0, 0, 0, 0, 0, UINT64_MAX },
+		{ "no delay", { .most = 8 }, 3, 1, 0, 0, 3, 0 },
+		{ "full", { .most = 8, .delay_ns = MS }, 9, 1, 0, 0, 8, 0 },
+		{ "not full", { .most = 8, .delay_ns = MS }, 7, 1, 0, MS - 1, 0, MS },
+		{ "delay over", { .most = 8, .delay_ns = MS }, 7, 1, 0, MS, 7, 0 },
+		{ "below preferred", { .preferred = { 4, 6 }, .delay_ns = MS }, 3, 1, 0, 5, 0, MS },
+		{ "preferred", { .preferred = { 4, 6 }, .delay_ns = MS }, 4, 1, 0, 5, 4, 0 },
+		{ "above preferred", { .preferred = { 4, 6 }, .delay_ns = MS }, 5, 1, 0, 5, 4, 0 },
+		{ "largest preferred",
+		  { .preferred = { 4, 6 }, .delay_ns = MS },
+		  9,
+		  1,
+		  0,
+		  5,
+		  6,
+		  0 },
+		{ "full is more than preferred",
+		  { .most = 8, .preferred = { 4 }, .delay_ns = MS },
+		  8,
+		  1,
+		  0,
+		  5,
+		  8,
+		  0 },
+		{ "no preferred in time",
+		  { .preferred = { 4 }, .delay_ns = MS },
+		  3,
+		  1,
+		  0,
+		  MS,
+		  3,
+		  0 },
+		{ "bytes", { .bytes_most = 100, .delay_ns = MS }, 5, 40, 0, 0, 2, 0 },
+		{ "bytes exactly", { .bytes_most = 100, .delay_ns = MS }, 5, 50, 0, 0, 2, 0 },
+		{ "one too large", { .bytes_most = 100, .delay_ns = MS }, 2, 500, 0, 0, 1, 0 },
+		{ "deadline far", { .delay_ns = MS }, 1, 1, 900 * US, 0, 0, 800 * US },
+		{ "deadline near", { .delay_ns = MS }, 1, 1, 900 * US, 800 * US, 1, 0 },
+		{ "deadline too near", { .delay_ns = MS }, 1, 1, 50 * US, 0, 1, 0 },
+		{ "at most 1000", { .most = 5000 }, 2000, 1, 0, 0, 1000, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct gq_batch b;
+		uint64_t when;
+		uint32_t goes;
+
+		gq__batch_begin(&b);
+		for (uint32_t k = 0; k < rows[i].count; k++)
+			gq__batch_add(&b, &rows[i].config, rows[i].bytes, k == 0 ? 0 : 1,
+				      rows[i].deadline != 0 ? rows[i].deadline : UINT64_MAX);
+		goes = gq__batch_due(&b, &rows[i].config, 100 * US, rows[i].now, &when);
+		if (goes != rows[i].goes || (rows[i].when != 0 && when != rows[i].when))
+			fail_msg("%s: %u", rows[i].what, goes);
+	}
+}
+
+static void q_6_levels_rise_and_fall_with_hysteresis(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	struct gq_told told;
+
+	(void)state;
+	while (a->count < 1400) {
+		assert_int_equal(a->level, GQ_LEVEL_NONE);
+		assert_int_equal(put(a, a->count % 50, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_OK);
+	}
+	assert_int_equal(a->level, GQ_LEVEL_SOFT);
+	while (a->count < 1800)
+		assert_int_equal(put(a, a->count % 50, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(a->level, GQ_LEVEL_SHED);
+	assert_int_equal(put(a, 1, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_SHED);
+	while (a->count < 1940)
+		assert_int_equal(put(a, a->count % 50, GQ_CLASS_NORMAL, 1, 0, NULL),
+				 GQ_ADMISSION_OK);
+	assert_int_equal(a->level, GQ_LEVEL_CRITICAL);
+	assert_int_equal(put(a, 1, GQ_CLASS_HIGH, 1, 0, NULL), GQ_ADMISSION_SHED);
+	while (a->count < 2200)
+		assert_int_equal(put(a, 1, GQ_CLASS_CRITICAL, 1, 0, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 1, GQ_CLASS_CRITICAL, 1, 0, NULL), GQ_ADMISSION_FULL);
+	while (serve(a, 0, &told)) {
+		const uint32_t n = a->count;
+
+		assert_int_equal(a->level, n >= 1740   ? GQ_LEVEL_CRITICAL
+					   : n >= 1600 ? GQ_LEVEL_SHED
+					   : n >= 1200 ? GQ_LEVEL_SOFT
+						       : GQ_LEVEL_NONE);
+	}
+	gq__admission_slots(a, 900); /* the device is full, though nothing waits */
+	assert_int_equal(put(a, 1, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_SHED);
+	drop(a);
+}
+
+static void q_6_each_limit_has_its_error(void **state)
+{
+	const struct gq_admission_config config = { .bytes_most = 1000,
+						    .classes[GQ_CLASS_LOW].most = 2 };
+	const struct gq_admission_config wrong = { .critical_percent = 101 };
+	struct gq_admission *a = make(&config);
+	struct gq_request request = { .service = 1, .priority = 128, .bytes = 1001 };
+	struct gq_told told;
+	gq_request_id id;
+
+	(void)state;
+	assert_int_equal(gq__admission_init(&(struct gq_admission){ 0 }, &wrong, 0),
+			 GQ_ADMISSION_CONFIG);
+	assert_int_equal(gq__admission_submit(a, &request, 0, &id), GQ_ADMISSION_BYTES);
+	request.bytes = 960;
+	assert_int_equal(gq__admission_submit(a, &request, 0, &id), GQ_ADMISSION_OK);
+	request.priority = 255;
+	request.bytes = 141;
+	assert_int_equal(gq__admission_submit(a, &request, 0, &id), GQ_ADMISSION_FULL);
+	request.bytes = 140;
+	assert_int_equal(gq__admission_submit(a, &request, 0, &id), GQ_ADMISSION_OK);
+	while (serve(a, 0, &told))
+		;
+	assert_int_equal(put(a, 1, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 1, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 1, GQ_CLASS_LOW, 1, 0, NULL), GQ_ADMISSION_CLASS_FULL);
+	request.service = GQ_PLACES;
+	assert_int_equal(gq__admission_submit(a, &request, 0, &id), GQ_ADMISSION_SERVICE);
+	drop(a);
+}
+
+static void a_time_out_may_only_be_shortened(void **state)
+{
+	const struct gq_admission_config config = { .classes[GQ_CLASS_NORMAL].timeout_ns = S };
+	struct gq_admission *a = make(&config);
+	struct gq_request request = { .service = 1, .priority = 128, .timeout_ns = 10 * S };
+	struct gq_told told;
+	gq_request_id id;
+
+	(void)state;
+	gq__admission_submit(a, &request, 0, &id);
+	assert_int_equal(gq__admission_deadline(a), S);
+	request.timeout_ns = MS;
+	gq__admission_submit(a, &request, 0, &id);
+	assert_int_equal(gq__admission_deadline(a), MS);
+	assert_false(gq__admission_expire(a, MS - 1, &told));
+	assert_true(gq__admission_expire(a, MS, &told));
+	assert_int_equal(told.id, id);
+	assert_int_equal(a->count, 1);
+	drop(a);
+}
+
+static void refusals_say_when_to_come_again(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	struct gq_told told;
+	uint64_t now = 0;
+
+	(void)state;
+	assert_int_equal(gq__admission_retry_ns(a), MS);
+	for (int i = 0; i < 1500; i++)
+		put(a, 1, GQ_CLASS_NORMAL, 1, 0, NULL);
+	for (int i = 0; i < 1000; i++) { /* a thousand in a second */
+		now += MS;
+		assert_true(serve(a, now, &told));
+	}
+	assert_in_range(gq__admission_retry_ns(a), 450 * MS, 550 * MS); /* 500 are left */
+	while (serve(a, now, &told))
+		;
+	drop(a);
+}
+
+static void credits_are_never_more_than_the_window(void **state)
+{
+	struct gq_credits c;
+	struct gq_credits_owed owed = { 0 };
+
+	(void)state;
+	gq__credits_init(&c, 0, 0);
+	assert_false(gq__credits_take(&c, 65, 0));
+	assert_false(gq__credits_take(&c, 1, (UINT64_C(4) << 20) + 1));
+	assert_true(gq__credits_take(&c, 64, 64000));
+	assert_false(gq__credits_take(&c, 1, 0));
+	gq__credits_return(&c, &owed, 10, 10000, GQ_LEVEL_SOFT);
+	assert_int_equal(c.requests, 5);
+	gq__credits_return(&c, &owed, 1, 0, GQ_LEVEL_NONE);
+	assert_int_equal(c.requests, 11);
+	assert_int_equal(c.bytes, (UINT64_C(4) << 20) - 54000);
+	gq__credits_return(&c, &owed, 1, 0, GQ_LEVEL_SHED); /* a last one comes back at once */
+	assert_int_equal(c.requests, 12);
+	gq__credits_return(&c, &owed, UINT32_MAX, UINT64_MAX, GQ_LEVEL_NONE);
+	assert_int_equal(c.requests, 64);
+	assert_int_equal(c.bytes, UINT64_C(4) << 20);
+}
+
+/* What became of each request, by its cookie. */
+enum { REQUESTS = 200000, HELD = 300 };
+
+struct life {
+	uint8_t accepted;
+	uint8_t told;
+	uint8_t refused;
+};
+
+static void co_1_every_accepted_request_is_told_once(void **state)
+{
+	const struct gq_admission_config config = {
+		.global_most = 400,
+		.running_most = HELD - 50,
+		.classes[GQ_CLASS_LOW].timeout_ns = 100 * MS,
+	};
+	struct gq_admission *a = make(&config);
+	struct life *lives = calloc(REQUESTS, sizeof(*lives));
+	gq_request_id held[HELD];
+	gq_request_id old[64] = { 0 };
+	uint32_t count = 0;
+	uint64_t random = SEED;
+	uint64_t now = 1;
+	uint64_t late = 0;
+	uint64_t orphans = 0;
+	struct gq_told told;
+
+	(void)state;
+	assert_non_null(lives);
+	for (uint64_t i = 0; i < REQUESTS; i++) {
+		const struct gq_request request = {
+			.service = (uint32_t)gq_random_below(&random, 10),
+			.uid = (uint32_t)gq_random_below(&random, 3),
+			.priority = (uint8_t)gq_random(&random),
+			.cost = (uint32_t)gq_random_below(&random, 300),
+			.bytes = gq_random_below(&random, 5000),
+			.timeout_ns =
+				gq_random_below(&random, 2) * gq_random_below(&random, 50 * MS),
+			.cookie = i,
+		};
+		gq_request_id id = 0;
+
+		now += gq_random_below(&random, 100 * US);
+		if (gq__admission_submit(a, &request, now, &id) == GQ_ADMISSION_OK) {
+			lives[i].accepted++;
+			old[i % 64] = id;
+		} else {
+			lives[i].refused++;
+		}
+		while (gq__admission_expire(a, now, &told))
+			lives[told.request.cookie].told++;
+		if (gq_random_below(&random, 2) == 0 && gq__admission_next(a, &all, now, &told))
+			held[count++] = told.id;
+		if (gq_random_below(&random, 10) == 0 &&
+		    gq__admission_cancel(a, old[gq_random_below(&random, 64)], &told) ==
+			    GQ_ADMISSION_OK)
+			lives[told.request.cookie].told++;
+		if (count > 0 && gq_random_below(&random, 2) == 0) { /* results, in any order */
+			const uint64_t n = gq_random_below(&random, count);
+			const gq_request_id done = held[n];
+			enum gq_admission_status status;
+
+			held[n] = held[--count];
+			if (gq_random_below(&random, 8) == 0) {
+				late += gq__admission_again(a, done, now) == GQ_ADMISSION_LATE;
+				continue;
+			}
+			status = gq__admission_finish(a, done, now, &told);
+			if (status == GQ_ADMISSION_OK)
+				lives[told.request.cookie].told++;
+			else
+				assert_int_equal(status, GQ_ADMISSION_LATE);
+			late += status == GQ_ADMISSION_LATE;
+			/* and once more, and one that never was */
+			assert_int_equal(gq__admission_finish(a, done, now, &told),
+					 GQ_ADMISSION_NOT_FOUND);
+			orphans += gq__admission_finish(a, gq_random(&random), now, &told) ==
+				   GQ_ADMISSION_NOT_FOUND;
+		}
+	}
+	while (count > 0 || a->count > 0) {
+		while (gq__admission_next(a, &all, now, &told))
+			held[count++] = told.id;
+		while (count > 0) {
+			if (gq__admission_finish(a, held[--count], now, &told) == GQ_ADMISSION_OK)
+				lives[told.request.cookie].told++;
+		}
+	}
+	for (uint64_t i = 0; i < REQUESTS; i++)
+		assert_int_equal(lives[i].accepted, lives[i].told);
+	assert_true(late > 100 && orphans > 100);
+	assert_true(a->accepted > 10000 && a->accepted < REQUESTS);
+	assert_int_equal(a->running, 0);
+	assert_int_equal(a->bytes, 0);
+	assert_int_equal(a->cost, 0);
+	for (int i = 0; i < GQ_PLACES; i++)
+		assert_int_equal(a->by_service[i], 0);
+	free(lives);
+	drop(a);
+}
+
+static void co_2_a_deadline_comes_though_the_device_hangs(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	struct gq_request request = { .service = 1, .priority = 128, .timeout_ns = 5 * MS };
+	struct gq_told told;
+	gq_request_id running;
+	gq_request_id waiting;
+
+	(void)state;
+	gq__admission_submit(a, &request, 0, &running);
+	assert_true(gq__admission_next(a, &all, 0, &told)); /* and never comes back */
+	request.timeout_ns = 6 * MS;
+	gq__admission_submit(a, &request, 0, &waiting);
+	assert_int_equal(gq__admission_deadline(a), 5 * MS);
+	assert_true(gq__admission_expire(a, 5 * MS, &told));
+	assert_int_equal(told.id, running);
+	assert_true(told.was_running);
+	assert_false(gq__admission_expire(a, 5 * MS, &told));
+	assert_true(gq__admission_expire(a, 6 * MS, &told));
+	assert_int_equal(told.id, waiting);
+	assert_false(told.was_running);
+	assert_int_equal(a->running, 1);
+	assert_int_equal(gq__admission_cancel(a, running, &told), GQ_ADMISSION_NOT_FOUND);
+	assert_int_equal(gq__admission_finish(a, running, S, &told), GQ_ADMISSION_LATE);
+	assert_int_equal(a->running, 0);
+	drop(a);
+}
+
+static void co_4_a_number_is_of_one_request_only(void **state)
+{
+	const struct gq_admission_config config = { .global_most = 1, .running_most = 1 };
+	struct gq_admission *a = make(&config);
+	gq_request_id first;
+	gq_request_id second;
+	struct gq_told told;
+
+	(void)state;
+	/* Its one place has lived nearly as often as can be counted. */
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(put(a, 1, GQ_CLASS_CRITICAL, 1, 0, &first), GQ_ADMISSION_OK);
+		assert_int_equal(gq__admission_cancel(a, first, &told), GQ_ADMISSION_OK);
+		assert_int_equal(put(a, 1, GQ_CLASS_CRITICAL, 1, 0, &second), GQ_ADMISSION_OK);
+		assert_int_equal((uint32_t)first, (uint32_t)second); /* the same place */
+		assert_int_equal(gq__admission_cancel(a, first, &told), GQ_ADMISSION_NOT_FOUND);
+		assert_int_equal(gq__admission_finish(a, first, 0, &told), GQ_ADMISSION_NOT_FOUND);
+		assert_int_equal(gq__admission_finish(a, second, 0, &told), GQ_ADMISSION_NOT_FOUND);
+		assert_int_equal(gq__admission_cancel(a, second, &told), GQ_ADMISSION_OK);
+	}
+	assert_int_equal(gq__admission_cancel(a, 0, &told), GQ_ADMISSION_NOT_FOUND);
+	assert_int_equal(gq__admission_cancel(a, UINT64_MAX, &told), GQ_ADMISSION_NOT_FOUND);
+	drop(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(q_1_strict_is_by_class_and_then_by_arrival),
+		cmocka_unit_test(q_2_a_full_service_still_serves_its_critical_request_first),
+		cmocka_unit_test(q_3_classes_share_by_their_weights),
+		cmocka_unit_test(q_3_who_waits_long_goes_one_class_up_and_never_to_critical),
+		cmocka_unit_test(q_3_critical_has_half_while_others_wait),
+		cmocka_unit_test(q_4_a_user_with_one_request_waits_one_round),
+		cmocka_unit_test(users_share_by_cost_and_services_by_turns),
+		cmocka_unit_test(q_5_batches_close_as_the_table_says),
+		cmocka_unit_test(q_6_levels_rise_and_fall_with_hysteresis),
+		cmocka_unit_test(q_6_each_limit_has_its_error),
+		cmocka_unit_test(a_time_out_may_only_be_shortened),
+		cmocka_unit_test(refusals_say_when_to_come_again),
+		cmocka_unit_test(credits_are_never_more_than_the_window),
+		cmocka_unit_test(co_1_every_accepted_request_is_told_once),
+		cmocka_unit_test(co_2_a_deadline_comes_though_the_device_hangs),
+		cmocka_unit_test(co_4_a_number_is_of_one_request_only),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
