@@ -10,6 +10,7 @@ docs/guide/python.md is the tutorial.
 """
 
 from ._errors import (
+    BrokenError,
     BufferTooSmallError,
     CancelledError,
     CudaError,
@@ -20,6 +21,7 @@ from ._errors import (
     FileError,
     FullError,
     InvalidArgError,
+    LaggedError,
     LimitError,
     NoMemoryError,
     NotFoundError,

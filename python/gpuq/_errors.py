@@ -133,6 +133,18 @@ class FileError(Error, OSError):
     status = status["Q_ERR_IO"]
 
 
+class BrokenError(Error, BrokenPipeError):
+    """The pipe had readers, and all have been closed."""
+
+    status = status["Q_ERR_BROKEN"]
+
+
+class LaggedError(Error, RuntimeError):
+    """Bytes of the pipe were forgotten before they were read."""
+
+    status = status["Q_ERR_LAGGED"]
+
+
 def _all_below(cls):
     for sub in cls.__subclasses__():
         yield sub

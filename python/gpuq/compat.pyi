@@ -29,6 +29,8 @@ class QueueStatus(enum.IntEnum):
     ERR_NO_MEMORY = -16
     ERR_UNSUPPORTED = -17
     ERR_IO = -18
+    ERR_BROKEN = -19
+    ERR_LAGGED = -20
 
 class QueueConfig:
     capacity: int
