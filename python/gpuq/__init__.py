@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Message queue whose consumer is a GPU, or CPU threads; rings between threads and processes.
+"""Message queue whose consumer is a GPU, or CPU threads; rings, notifications and pipes.
 
     import gpuq
 
@@ -35,6 +35,17 @@ from ._errors import (
 )
 from ._future import Future, Futures
 from ._gpuq import version
+from ._notify import (
+    Completion,
+    Hook,
+    Notify,
+    NotifyEvent,
+    NotifyHandle,
+    NotifyHandleInfo,
+    NotifyStats,
+    Subscription,
+)
+from ._pipe import Pipe, PipePool, PipeReader, PipeStats
 from ._processor import Processor, get_include, is_available
 from ._queue import Info, Queue, Reservation, Stats
 from ._region import Descriptor, Region, RegionInfo, RegionTable

@@ -10,9 +10,13 @@ status = _gpuq._statuses()  # {"Q_ERR_FULL": -2, ...}
 
 
 class Error(Exception):
-    """What gpuq raises by itself. `status` is the library's number, or None."""
+    """What gpuq raises by itself.
+
+    status: the library's number, or None. written: of Pipe.write(), how many bytes are in the stream.
+    """
 
     status = None
+    written = 0
 
 
 class OpenError(Error, ValueError):
@@ -97,7 +101,10 @@ class PolicyError(Error, ValueError):
 
 
 class FailedError(Error, RuntimeError):
-    """The processor has failed on this message. `value` is the number it reported, 0: none."""
+    """The processor has failed on this message, or a pipe's stream has failed.
+
+    value: the number that the processor, the pipe's writer or the reader reported; 0: none.
+    """
 
     status = status["Q_ERR_FAILED"]
     value = 0

@@ -8,7 +8,7 @@ import concurrent.futures
 import logging
 import threading
 
-from . import _errors, _gpuq
+from . import _errors, _gpuq, _notify
 
 logger = logging.getLogger("gpuq")
 
@@ -73,4 +73,6 @@ _gpuq._setup(
     concurrent.futures.CancelledError,
     _run_callback,
     _deliver,
+    _notify.run_hook,
+    threading.main_thread,
 )

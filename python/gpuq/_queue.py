@@ -8,12 +8,12 @@ import concurrent.futures
 import os
 import queue
 import threading
-import time
 import warnings
 import weakref
 
-from . import _array, _errors, _gpuq
+from . import _array, _errors, _gpuq, _loop
 from ._future import Future
+from ._notify import POLICIES, Hook, Subscription, make_filter, policy_number
 from ._processor import Processor
 
 DEVICES = {"auto": 0, "cpu": 1, "cuda": 2}
@@ -343,6 +343,37 @@ class Queue(_gpuq.QueueCore):
         self._bind(table)
         self._regions = table
 
+    # ---- completions as events -------------------------------------------------------------------
+
+    def subscribe(self, *, tags=None, priorities=(), statuses=(), capacity=64, policy="drop_oldest"):
+        """The completions from now on as events of a gpuq.Subscription: arg is the message's id (Future.id).
+
+        tags: a tag, or a range of tags; None: every tag. priorities: "low", "normal", "high", "urgent"; none:
+        every priority. statuses: "ok", "failed", "expired", "cancelled"; none: every outcome. capacity, policy:
+        as NotifyHandle.subscribe().
+
+        It says that a message has ended, and changes nothing: results go to their futures as ever. It ends
+        when the queue is closed, after the last completion. Raises gpuq.LimitError, gpuq.ShutdownError.
+        """
+        subscription = Subscription()
+        number = policy_number(policy, POLICIES)
+        self._subscribe(make_filter(tags, priorities, statuses), capacity, number, subscription)
+        return subscription
+
+    def on_completion(self, function, *, tags=None, priorities=(), statuses=()):
+        """Have function(gpuq.Completion) called for each completion from now on, in order. Returns a gpuq.Hook.
+
+        tags, priorities, statuses: which, as subscribe().
+
+        All hooks of a queue run on one thread of the library's, so a slow one holds up other hooks and nothing
+        else; one that is far behind misses completions, which the log tells. It must return, or the queue is
+        never closed. What it raises is logged (logger gpuq). close() calls it for what has completed. The
+        queue has the function until then: an open queue with a hook that refers to it is not collected.
+
+        Raises gpuq.LimitError: 64 hooks; gpuq.ShutdownError.
+        """
+        return Hook(self, self._add_hook(make_filter(tags, priorities, statuses), function))
+
     # ---- event loops -----------------------------------------------------------------------------
 
     async def __call__(self, message, **options):
@@ -449,30 +480,9 @@ class Queue(_gpuq.QueueCore):
 
     def _remove_readers(self):
         """Before the descriptor is closed."""
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        for loop, descriptor in list(self._readers.items()):
-            del self._readers[loop]
-            if loop.is_closed():
-                continue
-            if loop is running or not loop.is_running():
-                loop.remove_reader(descriptor)
-            else:
-                removed = threading.Event()
-
-                def remove(loop=loop, descriptor=descriptor, removed=removed):
-                    loop.remove_reader(descriptor)
-                    removed.set()
-
-                try:
-                    loop.call_soon_threadsafe(remove)
-                except RuntimeError:
-                    continue  # closed meanwhile
-                end = time.monotonic() + 5
-                while loop.is_running() and not removed.wait(0.05) and time.monotonic() < end:
-                    pass
+        while self._readers:
+            loop, descriptor = self._readers.popitem()
+            _loop.remove_reader(loop, descriptor)
 
 
 _gone = "the queue belongs to the process that forked this one; make another in the child"
@@ -498,6 +508,7 @@ def _close_all():
             one.close(_at_exit_seconds)
         except Exception:
             pass  # hung, or a forked child's: the process may end all the same
+    _gpuq._end_hooks()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -34,6 +34,23 @@ PyObject *pq_raise(QueueStatus status)
 	return pq_raise_text(status, q_last_error());
 }
 
+PyObject *pq_raise_with(QueueStatus status, const char *name, long long value)
+{
+	PyObject *error = pq_make_error(status, q_last_error());
+	PyObject *number = PyLong_FromLongLong(value);
+
+	if (error != NULL && number != NULL && PyObject_SetAttrString(error, name, number) == 0)
+		PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+	Py_XDECREF(error);
+	Py_XDECREF(number);
+	return NULL;
+}
+
+PyObject *pq_raise_closed(const char *what)
+{
+	return PyErr_Format(PyExc_ValueError, "gpuq: the %s is closed", what);
+}
+
 PyObject *pq_none_or_raise(QueueStatus status)
 {
 	if (status != Q_OK)

@@ -396,7 +396,16 @@ static PyObject *get_condition(PyObject *self, void *unused)
 	return Py_NewRef(future->condition);
 }
 
+static PyObject *get_id(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromUnsignedLongLong(((struct pq_future *)self)->id);
+}
+
 static PyGetSetDef attributes[] = {
+	{ "id", get_id, NULL,
+	  "The message's number, by which Queue.subscribe() and Queue.on_completion() call it.",
+	  NULL },
 	{ "_state", get_state, set_state, NULL, NULL },
 	{ "_result", get_field, set_result, NULL, FIELD(result) },
 	{ "_exception", get_field, set_field, NULL, FIELD(exception) },

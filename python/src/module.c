@@ -45,9 +45,10 @@ static PyObject *setup(PyObject *module, PyObject *args)
 	struct pq_python *p = &pq_python;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "O!OOOOOOOO:_setup", &PyDict_Type, &p->errors, &p->open_error,
+	if (!PyArg_ParseTuple(args, "O!OOOOOOOOOO:_setup", &PyDict_Type, &p->errors, &p->open_error,
 			      &p->future, &p->stdlib_future, &p->condition, &p->allocate_lock,
-			      &p->cancelled_error, &p->run_callback, &p->deliver))
+			      &p->cancelled_error, &p->run_callback, &p->deliver, &p->run_hook,
+			      &p->main_thread))
 		return NULL;
 	Py_INCREF(p->errors);
 	Py_INCREF(p->open_error);
@@ -58,6 +59,8 @@ static PyObject *setup(PyObject *module, PyObject *args)
 	Py_INCREF(p->cancelled_error);
 	Py_INCREF(p->run_callback);
 	Py_INCREF(p->deliver);
+	Py_INCREF(p->run_hook);
+	Py_INCREF(p->main_thread);
 	Py_RETURN_NONE;
 }
 
@@ -101,6 +104,7 @@ static PyObject *statuses(PyObject *module, PyObject *unused)
 static PyMethodDef functions[] = {
 	{ "_setup", setup, METH_VARARGS, NULL },
 	{ "_serve", pq_serve, METH_O, NULL },
+	{ "_end_hooks", pq_end_hooks, METH_NOARGS, NULL },
 	{ "_statuses", statuses, METH_NOARGS, NULL },
 	{ "version", version, METH_NOARGS,
 	  "version()\n--\n\nThe library's version, MAJOR.MINOR.PATCH." },
@@ -128,7 +132,8 @@ static int begin(PyObject *module)
 	}
 	if (pq_init_names() != 0 || pq_add_queue_types(module) != 0 ||
 	    pq_add_future_types(module) != 0 || pq_add_region_types(module) != 0 ||
-	    pq_add_ring_types(module) != 0)
+	    pq_add_ring_types(module) != 0 || pq_add_notify_types(module) != 0 ||
+	    pq_add_pipe_types(module) != 0)
 		return -1;
 	return 0;
 }

@@ -12,6 +12,8 @@
 #include <Python.h>
 
 #include <gpuq/gpuq.h>
+#include <gpuq/notify.h>
+#include <gpuq/pipe.h>
 #include <gpuq/ring.h>
 
 #include <stdbool.h>
@@ -38,12 +40,15 @@ struct pq_python {
 	PyObject *cancelled_error; /* concurrent.futures.CancelledError */
 	PyObject *run_callback;    /* (callback, future): calls it, logs what it raises */
 	PyObject *deliver;         /* (list of results): hands them to their event loops */
+	PyObject *run_hook;        /* (function, id, tag, status, length): likewise */
+	PyObject *main_thread;     /* threading.main_thread */
 };
 extern struct pq_python pq_python;
 
 /* The module's types; NULL before they are made. */
 extern PyTypeObject *pq_handle_type, *pq_queue_type, *pq_future_type, *pq_futures_type,
-	*pq_view_type, *pq_reservation_type, *pq_descriptor_type, *pq_tensor_type;
+	*pq_view_type, *pq_reservation_type, *pq_descriptor_type, *pq_tensor_type, *pq_notify_type,
+	*pq_subscription_type, *pq_pipe_type, *pq_pool_type;
 
 /* Makes a type of `spec` and adds it to the module. @return 0, or -1 with an exception. */
 int pq_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out);
@@ -51,6 +56,8 @@ int pq_add_queue_types(PyObject *module);
 int pq_add_future_types(PyObject *module);
 int pq_add_region_types(PyObject *module);
 int pq_add_ring_types(PyObject *module);
+int pq_add_notify_types(PyObject *module);
+int pq_add_pipe_types(PyObject *module);
 
 /* For objects of the module's own types; NULL does nothing. */
 static inline void pq_hold(void *object)
@@ -79,6 +86,10 @@ PyObject *pq_raise(QueueStatus status);
 PyObject *pq_raise_text(QueueStatus status, const char *text);
 /* None, or raises. */
 PyObject *pq_none_or_raise(QueueStatus status);
+/* Raises it with an attribute more. @return NULL. */
+PyObject *pq_raise_with(QueueStatus status, const char *name, long long value);
+/* Likewise: what is closed cannot be used. */
+PyObject *pq_raise_closed(const char *what);
 /* The exception that is set, taken. */
 PyObject *pq_take_exception(void);
 
@@ -93,6 +104,12 @@ int64_t pq_now_ns(void);
 int pq_until(PyObject *timeout, int64_t *out_ns);
 /* Milliseconds from now to `until`, at most a slice. */
 uint32_t pq_slice_ms(int64_t until);
+/* Whether a wait that timed out goes on. @return 1; 0: time is over; -1: an exception, of a signal.
+ */
+int pq_goes_on(int64_t until);
+/* For waits that another thread can end: a slice in the main thread, which looks for signals, all
+ * the time that is left elsewhere. */
+uint32_t pq_wait_ms(int64_t until);
 /* For calls that end by themselves: milliseconds, UINT32_MAX for ever. */
 int pq_timeout_ms(PyObject *timeout, uint32_t *out);
 
@@ -110,7 +127,7 @@ void pq_message_release(struct pq_message *message);
 int pq_writable(PyObject *object, Py_buffer *out);
 /* Copies; without the GIL if it is much. */
 void pq_copy(void *to, const void *from, size_t len);
-#define PQ_MUCH (128 * 1024)
+#define PQ_MUCH ((size_t)128 * 1024)
 
 struct pq_options {
 	EnqueueOptions c;
@@ -153,7 +170,8 @@ struct pq_handle {
 	PyObject_HEAD GpuQueue *q;
 	struct pq_table pending;
 	uint32_t capacity, slot_bytes, result_bytes;
-	PyObject *keep; /* the processor, the regions: what must outlive the queue */
+	PyObject *keep;        /* the processor, the regions: what must outlive the queue */
+	struct pq_hook *hooks; /* of on_completion() */
 };
 
 struct pq_queue {
@@ -168,6 +186,16 @@ struct pq_queue {
 struct pq_handle *pq_handle_of(struct pq_queue *queue);
 struct pq_handle *pq_handle_open(struct pq_queue *queue);
 struct pq_handle *pq_handle_any(struct pq_queue *queue);
+
+/* hook.c: completions as events, and functions called for them. */
+PyObject *pq_queue_subscribe(PyObject *self, PyObject *args);
+PyObject *pq_queue_add_hook(PyObject *self, PyObject *args);
+PyObject *pq_queue_remove_hook(PyObject *self, PyObject *number);
+/* Frees what the queue has left behind; it has been shut down. */
+void pq_hooks_free(struct pq_hook *hooks);
+/* Whether this thread is inside a hook of that queue. */
+bool pq_in_hook_of(const GpuQueue *q);
+PyObject *pq_end_hooks(PyObject *module, PyObject *unused);
 
 /* submit.c */
 PyObject *pq_queue_submit(PyObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names);
@@ -259,5 +287,27 @@ RegionTable *pq_regions_of(PyObject *table);
 PyObject *pq_descriptor_new(PyObject *table, const MessageDescriptor *c, bool received);
 PyObject *pq_dlpack(PyObject *module, PyObject *capsule);
 int pq_add_tensor_type(PyObject *module);
+
+/* ---- notifications, pipes ---------------------------------------------------------------------
+ */
+
+struct pq_subscription {
+	PyObject_HEAD NotifySubscription *sub; /* NULL: closed */
+	Py_ssize_t users;                      /* threads inside a call without the GIL */
+	bool closing;
+};
+int pq_add_subscription_type(PyObject *module);
+
+struct pq_pipe {
+	PyObject_HEAD Pipe *p;   /* NULL: not made */
+	PyObject *pool;          /* which has the handle; or NULL */
+	PyThread_type_lock lock; /* the writing thread's, where a write may wait */
+	Py_ssize_t users;        /* threads inside a call without the GIL */
+	bool waits;              /* policy Q_PIPE_WAIT */
+};
+struct pq_pool {
+	PyObject_HEAD PipePool *pool;
+};
+int pq_add_reader_type(PyObject *module);
 
 #endif /* GPUQ_PYTHON_MODULE_H */

@@ -34,22 +34,58 @@ struct pq_handle *pq_handle_open(struct pq_queue *queue)
 
 /* ---- the handle ------------------------------------------------------------------------------ */
 
+/* What a handle leaves behind. */
+struct remains {
+	GpuQueue *q;
+	struct pq_table pending;
+	struct pq_hook *hooks;
+	PyObject *keep;
+};
+
+/* Its hooks are still called for what has completed, and take the GIL for it. */
+static void shut_down(struct remains *r)
+{
+	struct pq_pending left;
+	size_t at = 0;
+
+	if (r->q != NULL) {
+		Py_BEGIN_ALLOW_THREADS;
+		q_shutdown(r->q);
+		Py_END_ALLOW_THREADS;
+	}
+	while (r->pending.entries != NULL && pq_table_take_next(&r->pending, &at, &left))
+		Py_DECREF(left.owner);
+	pq_table_free(&r->pending);
+	pq_hooks_free(r->hooks);
+	Py_XDECREF(r->keep);
+}
+
+static void shut_down_elsewhere(void *arg)
+{
+	const PyGILState_STATE gil = PyGILState_Ensure();
+
+	shut_down(arg);
+	PyMem_Free(arg);
+	PyGILState_Release(gil);
+}
+
 static void handle_dealloc(PyObject *self)
 {
 	struct pq_handle *handle = (struct pq_handle *)self;
-	struct pq_pending left;
-	GpuQueue *q = handle->q;
-	size_t at = 0;
+	struct remains r = { handle->q, handle->pending, handle->hooks, handle->keep };
 
-	if (q != NULL) {
-		Py_BEGIN_ALLOW_THREADS;
-		q_shutdown(q);
-		Py_END_ALLOW_THREADS;
+	if (pq_in_hook_of(r.q)) { /* where q_shutdown() could not wait for the hook */
+		struct remains *copy = PyMem_Malloc(sizeof(r));
+
+		if (copy != NULL) {
+			*copy = r;
+			if (PyThread_start_new_thread(shut_down_elsewhere, copy) ==
+			    (unsigned long)-1)
+				PyMem_Free(copy); /* the queue stays as it is */
+		}
+	} else {
+		shut_down(&r);
 	}
-	while (handle->pending.entries != NULL && pq_table_take_next(&handle->pending, &at, &left))
-		Py_DECREF(left.owner);
-	pq_table_free(&handle->pending);
-	Py_XDECREF(handle->keep);
 	pq_free(self);
 }
 
@@ -537,6 +573,9 @@ static PyMethodDef methods[] = {
 	{ "_complete", queue_complete, METH_O, NULL },
 	{ "_cancel", queue_cancel, METH_O, NULL },
 	{ "_bind", queue_bind, METH_O, NULL },
+	{ "_subscribe", pq_queue_subscribe, METH_VARARGS, NULL },
+	{ "_add_hook", pq_queue_add_hook, METH_VARARGS, NULL },
+	{ "_remove_hook", pq_queue_remove_hook, METH_O, NULL },
 	{ "_submit_loop", PQ_FAST(pq_queue_submit_loop), METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "_reserve", PQ_FAST(pq_queue_reserve), METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "_enqueue", pq_raw_enqueue, METH_VARARGS, NULL },

@@ -56,6 +56,41 @@ uint32_t pq_slice_ms(int64_t until)
 	return left < PQ_SLICE_MS ? (uint32_t)left : PQ_SLICE_MS;
 }
 
+int pq_goes_on(int64_t until)
+{
+	if (until != PQ_FOR_EVER && pq_now_ns() >= until)
+		return 0;
+	return PyErr_CheckSignals() == 0 ? 1 : -1;
+}
+
+static bool in_main_thread(void)
+{
+	PyObject *thread = PyObject_CallFunctionObjArgs(pq_python.main_thread, NULL);
+	PyObject *ident = thread != NULL ? PyObject_GetAttrString(thread, "ident") : NULL;
+	const unsigned long number = ident != NULL ? PyLong_AsUnsignedLong(ident) : 0;
+
+	Py_XDECREF(ident);
+	Py_XDECREF(thread);
+	if (PyErr_Occurred() != NULL) {
+		PyErr_Clear();
+		return true; /* to look for signals does no harm */
+	}
+	return number == PyThread_get_thread_ident();
+}
+
+uint32_t pq_wait_ms(int64_t until)
+{
+	const uint32_t ms = pq_slice_ms(until);
+	int64_t left;
+
+	if (ms < PQ_SLICE_MS || in_main_thread())
+		return ms != 0 ? ms : 1;
+	if (until == PQ_FOR_EVER)
+		return UINT32_MAX;
+	left = (until - pq_now_ns()) / 1000000 + 1;
+	return left < 1 ? 1 : left < UINT32_MAX ? (uint32_t)left : UINT32_MAX - 1;
+}
+
 int pq_timeout_ms(PyObject *timeout, uint32_t *out)
 {
 	double seconds;

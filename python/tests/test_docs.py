@@ -54,6 +54,11 @@ def test_http_server_answers_its_load():
     assert "all answered right" in run(EXAMPLES / "http_server.py", "--load", "--connections", 16, "--requests", 20)
 
 
+def test_follow_serves_a_command_s_output_to_early_and_late_clients():
+    out = run(EXAMPLES / "follow.py", "--check", sys.executable, "-c", "print('x' * 299_999)")
+    assert out == "6 clients got the same 300000 bytes\n"
+
+
 def test_the_examples_and_the_stubs_pass_mypy(tmp_path):
     """The one that uses NumPy, whose stubs take a minute to read, in the long form only."""
     pytest.importorskip("mypy")
