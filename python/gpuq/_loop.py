@@ -46,44 +46,54 @@ class Readable:
     and as long as others wait the loop comes back.
     """
 
-    def __init__(self, descriptor):
+    def __init__(self, descriptor, what):
         self._descriptor = descriptor
+        self._what = what
         self._lines = {}  # event loop: futures of the tasks that wait
+        self._lock = threading.Lock()  # of close() against wait(), which are in different threads
+        self._closed = False
 
     async def wait(self):
+        """Until it is readable. Raises ValueError: closed."""
         loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
-        if line is None:
-            for old in [old for old in self._lines if old.is_closed()]:
-                del self._lines[old]
-            line = self._lines[loop] = collections.deque()
-            loop.add_reader(self._descriptor, self._on_readable, loop)
         waiter = loop.create_future()
-        line.append(waiter)
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"gpuq: the {self._what} is closed")
+            line = self._lines.get(loop)
+            if line is None:
+                for old in [old for old in self._lines if old.is_closed()]:
+                    del self._lines[old]
+                line = self._lines[loop] = collections.deque()
+                loop.add_reader(self._descriptor, self._on_readable, loop)
+            line.append(waiter)
         try:
             await waiter
         finally:
-            if waiter in line:  # cancelled
+            if waiter in line:  # cancelled, or closed
                 line.remove(waiter)
                 self._leave(loop, line)
 
     def _on_readable(self, loop):
-        line = self._lines.get(loop, ())
+        line = self._lines.get(loop)
         if line:
             _end(line.popleft())
-        self._leave(loop, line)
+            self._leave(loop, line)
 
     def _leave(self, loop, line):
-        if not line and self._lines.get(loop) is line:
-            del self._lines[loop]
-            loop.remove_reader(self._descriptor)
+        with self._lock:
+            if not line and self._lines.get(loop) is line:
+                del self._lines[loop]
+                loop.remove_reader(self._descriptor)
 
     def close(self):
         """Wake everybody, before the descriptor is closed."""
-        while self._lines:
-            loop, line = self._lines.popitem()
+        with self._lock:
+            self._closed = True
+            lines, self._lines = self._lines, {}
+        for loop, line in lines.items():
             remove_reader(loop, self._descriptor)
-            for waiter in line:
+            for waiter in tuple(line):
                 try:
                     loop.call_soon_threadsafe(_end, waiter)
                 except RuntimeError:

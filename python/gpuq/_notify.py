@@ -104,7 +104,7 @@ class Subscription(_gpuq.SubscriptionCore):
             if event is not None:
                 return NotifyEvent(*event)
             if self._readable is None:
-                self._readable = _loop.Readable(self.fileno())
+                self._readable = _loop.Readable(self.fileno(), "subscription")
             await self._readable.wait()
 
     def __iter__(self):

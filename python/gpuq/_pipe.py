@@ -74,7 +74,7 @@ class PipeReader(_gpuq.PipeReaderCore):
             if data is not None:
                 return data
             if self._readable is None:
-                self._readable = _loop.Readable(self.fileno())
+                self._readable = _loop.Readable(self.fileno(), "reader")
             await self._readable.wait()
 
     def makefile(self, mode="r", **options):

@@ -268,18 +268,22 @@ def test_a_cancelled_task_takes_no_event(run, notify):  # noqa: F811
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_closing_a_subscription_wakes_the_tasks_in_it(run, notify, where):  # noqa: F811
-    subscription = notify.register().subscribe()
+    handle = notify.register()
 
     async def main():
-        tasks = [asyncio.ensure_future(subscription.arecv()) for _ in range(2)]
-        await asyncio.sleep(0.01)
-        if where == "here":
-            subscription.close()
-        else:
-            await asyncio.get_running_loop().run_in_executor(None, subscription.close)
-        for task in tasks:
-            with pytest.raises(ValueError, match="closed"):
-                await task
+        for i in range(30):  # a close in another thread comes at any step of a task that wakes
+            subscription = handle.subscribe()
+            tasks = [asyncio.ensure_future(subscription.arecv()) for _ in range(9)]
+            await asyncio.sleep(0)
+            if i % 2:
+                handle.post()
+            if where == "here":
+                subscription.close()
+            else:
+                await asyncio.get_running_loop().run_in_executor(None, subscription.close)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(one, gpuq.NotifyEvent) or "closed" in str(one) for one in results)
+            assert sum(isinstance(one, ValueError) for one in results) >= 8
 
     run(main())
 
