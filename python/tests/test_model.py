@@ -187,3 +187,58 @@ def test_no_reference_to_a_ring_message_is_left_behind():
                 ring.recv()
             ring.recv_many()
         assert sys.getallocatedblocks() - blocks < count // 10
+
+
+def _post(handle, subscription):
+    handle.post(1 << 40)
+    subscription.recv()
+    pytest.raises(gpuq.EmptyError, subscription.recv, 0)
+
+
+def _subscribe(handle, subscription):
+    with handle.subscribe(1, "coalesce"):
+        handle.post()
+    subscription.recv()
+
+
+def _write(pipe, reader):
+    pipe.write(b"x" * 1000)
+    pipe.writev([b"y", bytearray(b"z")])
+    reader.read()
+    pytest.raises(gpuq.EmptyError, reader.read, 1, 0)
+
+
+def _open(pipe, reader):
+    with pipe.reader() as other:
+        pytest.raises((gpuq.LaggedError, gpuq.EmptyError), other.read, 1, 0)
+    pipe.stats()
+
+
+@pytest.mark.parametrize("call", [_post, _subscribe, _write, _open])
+def test_no_reference_to_an_event_or_a_piece_is_left_behind(call):
+    count = 100_000 if LONG else 3000
+    with gpuq.Notify() as notify, gpuq.Pipe(1 << 14, policy="drop_history") as pipe:
+        handle, reader = notify.register(), pipe.reader()
+        of = (pipe, reader) if call in (_write, _open) else (handle, handle.subscribe())
+        for _ in range(200):
+            call(*of)
+        objects, blocks = _references(), sys.getallocatedblocks()
+        for _ in range(count):
+            call(*of)
+        assert _references() - objects < 100
+        assert sys.getallocatedblocks() - blocks < count // 10
+
+
+def test_no_reference_to_a_hook_is_left_behind(echo):
+    def cycle():
+        echo.on_completion(list().append, tags=range(5)).remove()
+        with echo.subscribe(statuses="ok"):
+            pass
+
+    for _ in range(50):
+        cycle()
+    objects, blocks = _references(), sys.getallocatedblocks()
+    for _ in range(5000 if LONG else 500):
+        cycle()
+    assert _references() - objects < 100
+    assert sys.getallocatedblocks() - blocks < 100

@@ -102,7 +102,7 @@ def test_vecdot_finds_the_rows_that_are_most_alike():
 
 
 STANDIN = """
-import ctypes, os, struct, gpuq
+import ctypes, gc, os, struct, gpuq
 
 driver = ctypes.CDLL(os.environ["GPUQ_LIBCUDA"])
 
@@ -134,9 +134,36 @@ class Strided(Array):
     def __cuda_array_interface__(self):
         return {**super().__cuda_array_interface__, "strides": (2,)}
 
+class Tensor(ctypes.Structure):  # DLPack's DLManagedTensor
+    pass
+
+DELETER = ctypes.CFUNCTYPE(None, ctypes.POINTER(Tensor))
+Tensor._fields_ = [("data", ctypes.c_uint64), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
+    ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+    ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
+    ("byte_offset", ctypes.c_uint64), ("context", ctypes.c_void_p), ("deleter", DELETER)]
+new_capsule = ctypes.pythonapi.PyCapsule_New
+new_capsule.restype, new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+deleted = []
+
+class Exporter(Array):  # as PyTorch's: no __cuda_array_interface__ but DLPack, 16-bit items from byte 16 on
+    __cuda_array_interface__ = property()
+    stride = 1
+    def __dlpack_device__(self):
+        return (2, 0)
+    def __dlpack__(self):
+        self.deleter = DELETER(lambda tensor: deleted.append(tensor.contents.data))
+        self.shape, self.strides = (ctypes.c_int64 * 2)(2, 8), (ctypes.c_int64 * 2)(8 * self.stride, self.stride)
+        self.tensor = Tensor(self.address, 2, 0, 2, 1, 16, 1, self.shape, self.strides, 16, None, self.deleter)
+        return new_capsule(ctypes.addressof(self.tensor), b"dltensor", None)
+
+class StridedExporter(Exporter):
+    stride = 2
+
 # Before the queue: with a resident grid, allocating may wait for ever.
 one, two, answer = Array(bytes(range(64))), Array(bytes([9] * 32)), Array(bytes(4))
 strided = Strided(bytes(8))
+exported, strided_exported = Exporter(bytes(range(100, 164))), StridedExporter(bytes(64))
 with gpuq.Queue(os.environ["GPUQ_STANDIN_SUM"], device="cuda", capacity=8, slot_bytes=64) as queue:
     assert queue.info().device == "cuda"
     assert queue.submit(b"\\1\\2\\3").result(60) == struct.pack("<I", 6)
@@ -146,16 +173,24 @@ with gpuq.Queue(os.environ["GPUQ_STANDIN_SUM"], device="cuda", capacity=8, slot_
     # The result, written into a registered array by the processor.
     queue.submit(second.descriptor(), tag=target.address).result(60)
     assert ctypes.string_at(answer.address, 4) == struct.pack("<I", 9 * 32)
+    third = queue.register(exported)
+    assert (third.address, third.size) == (exported.address + 16, 32)
+    assert queue.submit(third.descriptor()).result(60) == struct.pack("<I", sum(range(116, 148)))
     try:
         memoryview(region.descriptor())
         raise SystemExit("a GPU's memory was shown")
     except BufferError:
         pass
-    try:
-        queue.register(strided)
-        raise SystemExit("a strided array was registered")
-    except BufferError:
-        pass
+    for array in (strided, strided_exported):
+        try:
+            queue.register(array)
+            raise SystemExit("a strided array was registered")
+        except BufferError:
+            pass
+    assert deleted == []
+del queue, region, second, target, third
+gc.collect()
+assert deleted == [exported.address], deleted
 print("well")
 """
 
