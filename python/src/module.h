@@ -302,6 +302,7 @@ struct pq_pipe {
 	PyObject_HEAD Pipe *p;   /* NULL: not made */
 	PyObject *pool;          /* which has the handle; or NULL */
 	PyThread_type_lock lock; /* the writing thread's, where a write may wait */
+	unsigned long owner;     /* that thread's number; 0: nobody has it */
 	Py_ssize_t users;        /* threads inside a call without the GIL */
 	bool waits;              /* policy Q_PIPE_WAIT */
 };

@@ -316,7 +316,7 @@ static PyObject *handle_wait(PyObject *self, PyObject *args)
 {
 	struct handle *handle = (struct handle *)self;
 	NotifyQueue *nq = queue_of(self);
-	PyObject *timeout, *notify = handle->notify;
+	PyObject *timeout, *result, *notify = handle->notify;
 	unsigned long long key;
 	NotifyEvent event;
 	QueueStatus status;
@@ -331,9 +331,9 @@ static PyObject *handle_wait(PyObject *self, PyObject *args)
 	if (status != Q_ERR_EMPTY || until == 0)
 		return pq_raise(status);
 	Py_INCREF(notify);
-	timeout = wait_for((struct notify *)notify, handle->number, key, until);
+	result = wait_for((struct notify *)notify, handle->number, key, until);
 	Py_DECREF(notify);
-	return timeout;
+	return result;
 }
 
 /* _subscribe(capacity, policy, subscription) */

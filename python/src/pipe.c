@@ -95,6 +95,12 @@ static int take_lock(struct pq_pipe *pipe, int64_t until)
 	PyLockStatus got = PyThread_acquire_lock_timed(pipe->lock, 0, 0);
 	int on = 1;
 
+	if (got != PY_LOCK_ACQUIRED && pipe->owner == PyThread_get_thread_ident()) {
+		PyErr_SetString(PyExc_RuntimeError,
+				"gpuq: a signal's handler cannot write to the pipe that the write "
+				"it has interrupted is for");
+		return -1;
+	}
 	while (got != PY_LOCK_ACQUIRED && on == 1) {
 		const PY_TIMEOUT_T us = (PY_TIMEOUT_T)pq_slice_ms(until) * 1000;
 		PipeStats stats;
@@ -109,6 +115,8 @@ static int take_lock(struct pq_pipe *pipe, int64_t until)
 		Py_END_ALLOW_THREADS;
 		on = got == PY_LOCK_ACQUIRED ? 1 : pq_goes_on(until);
 	}
+	if (got == PY_LOCK_ACQUIRED)
+		pipe->owner = PyThread_get_thread_ident();
 	return on;
 }
 
@@ -149,8 +157,10 @@ static PyObject *write_pieces(struct pq_pipe *pipe, struct iovec *pieces, int co
 	ok = write_all(pipe, &w, until, &status);
 	if (ok == 0 && status != Q_OK)
 		pq_raise_with(status, "written", (long long)w.written);
-	if (pipe->waits)
+	if (pipe->waits) {
+		pipe->owner = 0;
 		PyThread_release_lock(pipe->lock);
+	}
 	return ok == 0 && status == Q_OK ? PyLong_FromSize_t(w.written) : NULL;
 }
 

@@ -2,8 +2,8 @@
 /*
  * reader.c - class PipeReaderCore, of which gpuq.PipeReader is made.
  *
- * One thread reads at a time: the reader's scratch memory is its, too. close() gives a reading
- * thread an error, which ends its wait; that thread then closes the reader.
+ * One thread reads at a time. close() gives a reading thread an error, which ends its wait; that
+ * thread then closes the reader.
  */
 #include "module.h"
 
@@ -11,9 +11,7 @@
 
 struct reader {
 	PyObject_HEAD PipeReader *r; /* NULL: closed */
-	char *scratch;
-	size_t scratch_len;
-	bool reading; /* a thread is inside a read */
+	bool reading;                /* a thread is inside a read */
 	bool closing;
 };
 
@@ -39,9 +37,6 @@ static void end(struct reader *reader)
 		q_pipe_reader_close(r);
 		Py_END_ALLOW_THREADS;
 	}
-	PyMem_Free(reader->scratch);
-	reader->scratch = NULL;
-	reader->scratch_len = 0;
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -113,24 +108,31 @@ static PyObject *reader_find(PyObject *self, PyObject *args)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+static QueueStatus read_once(struct reader *reader, void *to, size_t cap, size_t *out_len,
+			     uint32_t ms)
+{
+	QueueStatus status;
+
+	if (ms == 0 && cap < PQ_MUCH)
+		return q_pipe_read(reader->r, to, cap, out_len, 0);
+	Py_BEGIN_ALLOW_THREADS;
+	status = q_pipe_read(reader->r, to, cap, out_len, ms);
+	Py_END_ALLOW_THREADS;
+	return status;
+}
+
 /* Where nothing is there it waits until `until`; 0: not at all. @return 0, or -1: an exception */
 static int read_until(struct reader *reader, void *to, size_t cap, int64_t until, size_t *out_len,
 		      QueueStatus *out)
 {
 	int on = 1;
 
-	*out = Q_ERR_EMPTY;
-	if (cap < PQ_MUCH)
-		*out = q_pipe_read(reader->r, to, cap, out_len, 0);
-	else
-		until = until != 0 ? until : 1; /* one look, without the GIL */
+	*out = read_once(reader, to, cap, out_len, 0);
 	while ((*out == Q_ERR_EMPTY || *out == Q_ERR_TIMEOUT) && until != 0 && on == 1) {
 		const uint32_t ms = pq_slice_ms(until);
 
-		Py_BEGIN_ALLOW_THREADS;
-		*out = q_pipe_read(reader->r, to, cap, out_len, ms);
-		Py_END_ALLOW_THREADS;
-		if (*out == Q_ERR_EMPTY || *out == Q_ERR_TIMEOUT)
+		*out = read_once(reader, to, cap, out_len, ms != 0 ? ms : 1);
+		if (*out == Q_ERR_TIMEOUT)
 			on = reader->closing ? 0 : pq_goes_on(until);
 	}
 	return on < 0 ? -1 : 0;
@@ -189,7 +191,6 @@ static int begin(PyObject *self)
 
 static PyObject *read_bytes(PyObject *self, Py_ssize_t size, int64_t until, bool quiet)
 {
-	struct reader *reader = (struct reader *)self;
 	PyObject *result = NULL;
 	Py_ssize_t len;
 	char *to;
@@ -199,26 +200,15 @@ static PyObject *read_bytes(PyObject *self, Py_ssize_t size, int64_t until, bool
 	if (size < 1)
 		return PyErr_Format(PyExc_ValueError, "gpuq: size is %zd; allowed: 1 or more",
 				    size);
-	if (reader->scratch_len < (size_t)size) {
-		to = PyMem_Realloc(reader->scratch, (size_t)size);
-		if (to == NULL)
-			return PyErr_NoMemory();
-		reader->scratch = to;
-		reader->scratch_len = (size_t)size;
-	}
-	to = reader->scratch;
-	reader->scratch = NULL; /* a close() meanwhile leaves it here */
-	len = read_into(reader, to, (size_t)size, until, quiet);
+	to = PyMem_Malloc((size_t)size);
+	if (to == NULL)
+		return PyErr_NoMemory();
+	len = read_into((struct reader *)self, to, (size_t)size, until, quiet);
 	if (len >= 0)
 		result = PyBytes_FromStringAndSize(to, len);
 	else if (len == -2)
 		result = Py_NewRef(Py_None);
-	if (reader->r != NULL && (size_t)size <= PQ_MUCH) {
-		reader->scratch = to;
-	} else {
-		reader->scratch_len = 0;
-		PyMem_Free(to);
-	}
+	PyMem_Free(to);
 	return result;
 }
 

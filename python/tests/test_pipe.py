@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -147,6 +148,34 @@ def test_a_writer_waits_for_another_that_waits():
     first.join()
     second.join()
     pipe.close()
+
+
+def test_a_signal_ends_a_write_that_waits_and_its_handler_cannot_write_there():
+    pipe = gpuq.Pipe(4, policy="wait")
+    reader = pipe.reader()
+    errors = []
+
+    def handler(number, frame):
+        try:
+            pipe.write(b"from the handler")
+        except RuntimeError as error:
+            errors.append(str(error))
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        with pytest.raises(InterruptedError):
+            pipe.write(b"123456")
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert "handler" in errors[0]
+    assert reader.read() == b"1234"
+    pipe.write(b"on")
+    pipe.close()
+    assert b"".join(reader) == b"on"
 
 
 def test_a_close_ends_a_write_that_waits():
