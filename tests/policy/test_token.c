@@ -214,7 +214,7 @@ static void se_3_narrowing_never_widens(void **state)
 		assert_true(after.not_before_s >= before.not_before_s &&
 			    after.not_before_s >= by.not_before_s);
 		for (int op = 0; op < 5; op++) {
-			char name[8];
+			char name[16];
 
 			snprintf(name, sizeof(name), "op%d", op);
 			for (int class = 0; class < GQ_CLASSES; class ++)
