@@ -13,6 +13,7 @@ enum lease_state {
 	LEASE_STAGED,  /* read, not yet in the queue */
 	LEASE_RUNNING, /* in the queue */
 	LEASE_DONE,    /* finished; Redis does not have its result yet */
+	LEASE_RESTING, /* failed; it runs once more when `since_ms` has come */
 };
 
 struct lease {
@@ -40,7 +41,7 @@ struct book {
 	uint32_t mask;
 	uint32_t capacity;
 	uint32_t used;
-	uint32_t count[4]; /* by lease_state; that of FREE is not kept */
+	uint32_t count[5]; /* by lease_state; that of FREE is not kept */
 	uint32_t first_free;
 	uint64_t progress_ms; /* when a message last finished */
 };

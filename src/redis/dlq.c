@@ -25,6 +25,7 @@ const char dlq_help[] =
 	"\n"
 	"      --stream S   the messages' stream; the dead letters are in the stream S:dlq\n"
 	"      --dlq KEY    or in this one\n"
+	"      --mode M     stream or list: what S is, for replay (stream)\n"
 	"      --field F    the field that replay puts the message into (payload)\n"
 	"      --all        all of them, in place of ID...\n"
 	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
@@ -32,12 +33,13 @@ const char dlq_help[] =
 	"\n"
 	"Exit codes: 0 done; 1 there is no letter of an ID; 2 wrong usage; 6 Redis.\n";
 
-enum { OPT_ALL = 256 };
+enum { OPT_ALL = 256, OPT_MODE };
 
 static const struct option long_options[] = {
 	COMMON_OPTIONS,
 	{ "dlq", required_argument, NULL, OPT_DLQ },
 	{ "field", required_argument, NULL, OPT_FIELD },
+	{ "mode", required_argument, NULL, OPT_MODE },
 	{ "all", no_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -48,12 +50,12 @@ struct office {
 	struct link link;
 	const char *dead;
 	const char *field;
+	bool list;
 	bool all;
 	bool help;
-	int code; /* the worst so far */
 };
 
-/* KEYS dead stream; ARGV field id. 1: sent again, 0: there is no such letter. */
+/* KEYS dead stream; ARGV field id mode. 1: sent again, 0: there is no such letter. */
 static struct script script_replay = {
 	.text = "local found = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])\n"
 		"if not found[1] then return 0 end\n"
@@ -61,7 +63,8 @@ static struct script script_replay = {
 		"for f = 1, #fields, 2 do\n"
 		" if fields[f] == 'payload' then payload = fields[f + 1] end\n"
 		"end\n"
-		"redis.call('XADD', KEYS[2], '*', ARGV[1], payload)\n"
+		"if ARGV[3] == 'list' then redis.call('LPUSH', KEYS[2], payload)\n"
+		"else redis.call('XADD', KEYS[2], '*', ARGV[1], payload) end\n"
 		"redis.call('XDEL', KEYS[1], ARGV[2])\n"
 		"return 1\n",
 };
@@ -111,6 +114,7 @@ static int replay_letter(struct office *o, const char *id, const redisReply *fie
 		words_add(&w, o->place.stream);
 		words_add(&w, o->field);
 		words_add(&w, id);
+		words_add(&w, o->list ? "list" : "stream");
 		reply = script_call(&script_replay, &o->link, &w);
 	}
 	words_free(&w);
@@ -222,6 +226,12 @@ static int take_option(int option, char *text, struct office *o)
 		return parse_name(ME, "--dlq", text, &o->dead);
 	if (option == OPT_FIELD)
 		return parse_name(ME, "--field", text, &o->field);
+	if (option == OPT_MODE) {
+		o->list = strcmp(text, "list") == 0;
+		if (o->list || strcmp(text, "stream") == 0)
+			return EXIT_DONE;
+		return usage_error(ME, "--mode is '%s', must be stream or list", text);
+	}
 	o->all |= option == OPT_ALL;
 	o->help |= option == 'h';
 	return EXIT_DONE;

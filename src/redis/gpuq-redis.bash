@@ -28,6 +28,13 @@ _gpuq_redis_value() {
 		COMPREPLY+=("${files[@]}")
 		;;
 	-d | --device) _gpuq_redis_words "auto cpu cuda" "$3" ;;
+	--mode)
+		if [ "$1" = worker ]; then
+			_gpuq_redis_words "stream list list-simple" "$3"
+		else
+			_gpuq_redis_words "stream list" "$3"
+		fi
+		;;
 	--ack) _gpuq_redis_words "fenced atomic plain" "$3" ;;
 	--split | -s) _gpuq_redis_words "lines files 4K 64K 1M" "$3" ;;
 	--format | -f) _gpuq_redis_words "hex text raw json" "$3" ;;
@@ -43,13 +50,13 @@ _gpuq_redis_options() {
 	local common="--stream --url --password-file --help"
 	case $1 in
 	worker)
-		echo "$common --processor --data --group --consumer --field --priority-field --opcode-field \
+		echo "$common --mode --processor --data --group --consumer --field --priority-field --opcode-field \
 			--results --result-ttl --ack --dlq --max-deliveries --lease-ms --batch --batch-delay-us \
 			--drain-ms --device --slots --slot-bytes --until-empty --max-messages --quiet"
 		;;
-	send) echo "$common --field --split --maxlen --rate --quiet" ;;
+	send) echo "$common --mode --field --split --maxlen --rate --quiet" ;;
 	results) echo "$common --results --follow --format" ;;
-	dlq) echo "$common --dlq --field --all" ;;
+	dlq) echo "$common --dlq --mode --field --all" ;;
 	status) echo "$common --group --dlq --json" ;;
 	doctor) echo "$common --group --dlq" ;;
 	esac

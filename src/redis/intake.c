@@ -17,7 +17,7 @@ static uint64_t now_us(void)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static uint32_t wanted(const struct worker *w)
+uint32_t intake_wanted(const struct worker *w)
 {
 	const struct worker_options *o = w->options;
 	uint32_t want = batch_want(&w->batch, book_room(&w->book));
@@ -36,7 +36,7 @@ static uint32_t wanted(const struct worker *w)
  * A batch that waits for more is not kept waiting by Redis: then a read finds what there is, and
  * comes back. So does one that looks whether the stream is empty.
  */
-static uint64_t block_ms(const struct worker *w)
+uint64_t intake_block_ms(const struct worker *w)
 {
 	const uint64_t wait_us = batch_wait_us(&w->batch, now_us());
 
@@ -48,9 +48,13 @@ static uint64_t block_ms(const struct worker *w)
 void intake_ask(struct worker *w)
 {
 	const struct worker_options *o = w->options;
-	const uint32_t want = wanted(w);
-	const uint64_t block = block_ms(w);
+	const uint32_t want = intake_wanted(w);
+	const uint64_t block = intake_block_ms(w);
 
+	if (w->list) {
+		list_ask(w);
+		return;
+	}
 	if (w->reading || w->draining || !w->replayed || want == 0 || poison_searching(w) ||
 	    !worker_may_ask(w))
 		return;
@@ -66,7 +70,12 @@ void intake_ask(struct worker *w)
 	words_add(&w->words, "STREAMS");
 	words_add(&w->words, o->place.stream);
 	words_add(&w->words, ">");
-	if (link_append(&w->reader, &w->words)) {
+	intake_send(w, link_append(&w->reader, &w->words), block);
+}
+
+void intake_send(struct worker *w, bool ok, uint64_t block_ms)
+{
+	if (ok) {
 		int done = 0;
 
 		while (!done && redisBufferWrite(w->reader.context, &done) == REDIS_OK)
@@ -74,13 +83,11 @@ void intake_ask(struct worker *w)
 		w->reading = done != 0;
 	}
 	if (!w->reading) {
-		snprintf(w->reader.error, sizeof(w->reader.error), "a read could not be sent");
-		link_close(&w->reader);
-		worker_refused(w, "XREADGROUP", NULL);
+		intake_lost(w, "it could not be sent");
 		return;
 	}
 	w->called_back = false;
-	w->read_deadline_ms = now_ms() + block + WATCHDOG_MS;
+	w->read_deadline_ms = now_ms() + block_ms + WATCHDOG_MS;
 }
 
 /* Bury at once what can never be processed, and drop from the group what has been deleted. */
@@ -159,16 +166,34 @@ static void take_entries(struct worker *w, redisReply *reply)
 	intake_hold(w, reply);
 }
 
+void intake_lost(struct worker *w, const char *why)
+{
+	snprintf(w->reader.error, sizeof(w->reader.error), "%s", why);
+	link_close(&w->reader);
+	worker_refused(w, "reading", NULL);
+}
+
+bool intake_receive(struct worker *w)
+{
+	if (redisBufferRead(w->reader.context) == REDIS_OK)
+		return true;
+	intake_lost(w, w->reader.context->errstr);
+	return false;
+}
+
 void intake_take(struct worker *w)
 {
 	void *reply = NULL;
 	const redisReply *r;
 
-	if (redisBufferRead(w->reader.context) != REDIS_OK ||
-	    redisGetReplyFromReader(w->reader.context, &reply) != REDIS_OK) {
-		snprintf(w->reader.error, sizeof(w->reader.error), "%s", w->reader.context->errstr);
-		link_close(&w->reader);
-		worker_refused(w, "XREADGROUP", NULL);
+	if (w->list) {
+		list_take(w);
+		return;
+	}
+	if (!intake_receive(w))
+		return;
+	if (redisGetReplyFromReader(w->reader.context, &reply) != REDIS_OK) {
+		intake_lost(w, w->reader.context->errstr);
 		return;
 	}
 	if (!reply)
@@ -189,6 +214,13 @@ void intake_take(struct worker *w)
 }
 
 /* ---- enqueueing ------------------------------------------------------------------------------ */
+
+void worker_forget(struct worker *w, uint32_t lease)
+{
+	book_remove(&w->book, lease);
+	if (w->list)
+		list_forget(w, lease);
+}
 
 static void drop_replies(struct worker *w)
 {
@@ -218,7 +250,7 @@ void intake_enqueue(struct worker *w)
 			/* it stays pending, and is reclaimed when its lease is over */
 			w->memory->running[lease] = (struct stream_id){ .ms = 0 };
 			warn_line("the queue takes no message: %s", q_last_error());
-			book_remove(&w->book, lease);
+			worker_forget(w, lease);
 			poison_restart(w, "the queue takes no message");
 		}
 	}
@@ -228,7 +260,9 @@ void intake_enqueue(struct worker *w)
 void intake_drop(struct worker *w)
 {
 	for (uint32_t i = 0; i < w->batch.count; i++)
-		book_remove(&w->book, w->staged[i]);
+		worker_forget(w, w->staged[i]);
+	if (w->list) /* it is in the own list, which is looked into again */
+		w->replayed = false;
 	drop_replies(w);
 }
 
@@ -241,6 +275,10 @@ void intake_stop(struct worker *w)
 {
 	char id[24];
 
+	if (w->list) {
+		list_stop(w);
+		return;
+	}
 	snprintf(id, sizeof(id), "%" PRIu64, w->reader_id);
 	while (w->reading && worker_connected(w)) {
 		struct timeval limit = { .tv_usec = UNBLOCK_MS * 1000L };

@@ -31,7 +31,7 @@ static bool read_pending(const redisReply *line, struct pending *out)
  * A page of pending entries behind `*from`: all that are past the lease, or the consumer's own.
  * Returns their number; -1: none could be had. `*from` moves on, to 0-0 after the last page.
  */
-static int list_pending(struct worker *w, bool own, struct stream_id *from, struct pending *page)
+static int pending_page(struct worker *w, bool own, struct stream_id *from, struct pending *page)
 {
 	const struct worker_options *o = w->options;
 	char start[STREAM_ID_TEXT + 1] = "-";
@@ -196,9 +196,13 @@ void leases_replay(struct worker *w)
 	int count;
 	int taken;
 
+	if (w->list) {
+		list_replay(w);
+		return;
+	}
 	if (w->replayed || poison_searching(w) || !worker_may_ask(w) || book_room(&w->book) == 0)
 		return;
-	count = list_pending(w, true, &next, page);
+	count = pending_page(w, true, &next, page);
 	if (count < 0)
 		return;
 	taken = take_page(w, page, count, 0);
@@ -210,8 +214,8 @@ void leases_replay(struct worker *w)
 	w->replayed = next.ms == 0 && next.seq == 0;
 }
 
-/* Twice a second, and not all workers at once: what a worker hands back is taken up at once. */
-static void set_next_reclaim(struct worker *w)
+/* What a worker hands back is taken up at once. */
+void leases_next_reclaim(struct worker *w)
 {
 	const uint64_t half = w->options->lease_ms / 2;
 	const uint64_t base = half < 500 ? half : 500;
@@ -225,13 +229,17 @@ void leases_reclaim(struct worker *w)
 	struct stream_id next = w->reclaim_from;
 	int count;
 
+	if (w->list) {
+		list_reclaim(w);
+		return;
+	}
 	if (now_ms() < w->reclaim_at_ms || w->draining || !w->replayed || poison_searching(w) ||
 	    !worker_may_ask(w))
 		return;
-	set_next_reclaim(w);
+	leases_next_reclaim(w);
 	if (book_room(&w->book) == 0)
 		return;
-	count = list_pending(w, false, &next, page);
+	count = pending_page(w, false, &next, page);
 	if (count < 0)
 		return;
 	if (take_page(w, page, count, w->options->lease_ms) == count)
@@ -274,6 +282,10 @@ void leases_renew(struct worker *w)
 	const uint64_t now = now_ms();
 	uint32_t at = 0;
 
+	if (w->list) {
+		list_renew(w);
+		return;
+	}
 	if (now < w->renew_at_ms || !worker_may_ask(w))
 		return;
 	w->renew_at_ms = now + w->options->lease_ms / 3;
@@ -317,8 +329,12 @@ void leases_hand_back(struct worker *w)
 	struct pending page[PAGE];
 	redisReply *reply;
 
+	if (w->list) {
+		list_hand_back(w);
+		return;
+	}
 	do {
-		const int count = list_pending(w, true, &from, page);
+		const int count = pending_page(w, true, &from, page);
 
 		if (count < 0 || (count > 0 && !hand_back_page(w, page, count)))
 			return;
@@ -336,10 +352,13 @@ void leases_hand_back(struct worker *w)
 
 uint64_t leases_pending(struct worker *w)
 {
-	redisReply *reply = link_say(&w->command, "XPENDING", w->options->place.stream,
-				     w->options->group, NULL);
+	redisReply *reply;
 	uint64_t count;
 
+	if (w->list)
+		return list_pending(w);
+	reply = link_say(&w->command, "XPENDING", w->options->place.stream, w->options->group,
+			 NULL);
 	if (!reply || reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 ||
 	    reply->element[0]->type != REDIS_REPLY_INTEGER) {
 		worker_refused(w, "XPENDING", reply);

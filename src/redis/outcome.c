@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* outcome.c - what came of the messages: results, retries, dead letters. */
-#include "worker.h"
+#include "outcome.h"
 
 #include "backoff.h"
 
@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GROUP_MOST  256u              /* entries of one script */
 #define GROUP_BYTES ((size_t)8 << 20) /* of results in it, from which no more are added */
 #define DEAD_MOST   10000u            /* dead letters that are kept, roughly */
 
@@ -51,16 +50,10 @@ void outcome_collect(struct worker *w)
 static void let_go(struct worker *w, uint32_t lease)
 {
 	q_release(w->queue, w->book.leases[lease].msg_id);
-	book_remove(&w->book, lease);
+	worker_forget(w, lease);
 }
 
 /* ---- groups of leases ------------------------------------------------------------------------ */
-
-/* Finished leases that want the same done with them; they stand in the order of completion. */
-struct group {
-	uint32_t leases[GROUP_MOST];
-	uint32_t count;
-};
 
 enum fate { FATE_PUBLISH, FATE_RETRY, FATE_BURY, FATE_HAND_BACK };
 
@@ -90,8 +83,7 @@ static void choose(const struct worker *w, enum fate fate, struct group *g)
 	}
 }
 
-/* Those of the group that `settled` says 0 or 1 of are let go; the finished list closes up. */
-static void settle(struct worker *w, const struct group *g, const uint8_t *settled)
+void outcome_close(struct worker *w, const struct group *g, const uint8_t *settled)
 {
 	uint32_t kept = 0;
 	uint32_t at = 0;
@@ -99,18 +91,19 @@ static void settle(struct worker *w, const struct group *g, const uint8_t *settl
 	for (uint32_t i = 0; i < w->finished_count; i++) {
 		const uint32_t lease = w->finished[i];
 		const bool chosen = at < g->count && g->leases[at] == lease;
+		const uint8_t fate = chosen ? settled[at++] : SETTLED_NOT;
 
-		if (chosen && settled[at++] <= 1)
-			let_go(w, lease);
-		else
+		if (fate == SETTLED_NOT)
 			w->finished[kept++] = lease;
+		else if (fate != SETTLED_REST)
+			let_go(w, lease);
 	}
 	w->finished_count = kept;
 }
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-static const char *const kind_names[] = { "stream", "hash", "list", "none" };
+const char *const results_kind_names[4] = { "stream", "hash", "list", "none" };
 
 static void add_result(struct worker *w, const struct lease *l)
 {
@@ -120,9 +113,8 @@ static void add_result(struct worker *w, const struct lease *l)
 	words_add_number(&w->words, l->deliveries);
 }
 
-/* What the script has answered, for each of the group; false: nothing of use. */
-static bool read_answer(struct worker *w, redisReply *reply, const char *what, uint32_t count,
-			uint8_t *settled, bool *out_failed)
+bool outcome_answer(struct worker *w, redisReply *reply, const char *what, uint32_t count,
+		    uint8_t *settled, bool *out_failed)
 {
 	*out_failed = false;
 	if (!reply || reply->type != REDIS_REPLY_ARRAY || reply->elements < count) {
@@ -137,8 +129,7 @@ static bool read_answer(struct worker *w, redisReply *reply, const char *what, u
 	return true;
 }
 
-/* The error that stopped a script half way is a reply of its own. */
-static void refused_within(struct worker *w, const char *what, redisReply *reply)
+void outcome_refused_within(struct worker *w, const char *what, redisReply *reply)
 {
 	redisReply *last = reply->element[reply->elements - 1];
 
@@ -148,7 +139,7 @@ static void refused_within(struct worker *w, const char *what, redisReply *reply
 	worker_refused(w, what, last);
 }
 
-static void count_published(struct worker *w, const struct group *g, const uint8_t *settled)
+void outcome_published(struct worker *w, const struct group *g, const uint8_t *settled)
 {
 	for (uint32_t i = 0; i < g->count; i++) {
 		w->totals.done += settled[i] == 1;
@@ -171,18 +162,18 @@ static bool publish_by_script(struct worker *w, const struct group *g)
 	words_add(&w->words, o->results.key);
 	words_add(&w->words, o->group);
 	words_add(&w->words, w->memory->consumer);
-	words_add(&w->words, kind_names[o->results.kind]);
+	words_add(&w->words, results_kind_names[o->results.kind]);
 	words_add_number(&w->words, o->result_ttl_s);
 	words_add(&w->words, o->ack == ACK_FENCED ? "1" : "0");
 	for (uint32_t i = 0; i < g->count; i++)
 		add_result(w, &w->book.leases[g->leases[i]]);
 	reply = script_call(&script_publish, &w->command, &w->words);
-	if (!read_answer(w, reply, "results", g->count, settled, &failed))
+	if (!outcome_answer(w, reply, "results", g->count, settled, &failed))
 		return false;
-	count_published(w, g, settled);
-	settle(w, g, settled);
+	outcome_published(w, g, settled);
+	outcome_close(w, g, settled);
 	if (failed) {
-		refused_within(w, "results", reply);
+		outcome_refused_within(w, "results", reply);
 		return false;
 	}
 	freeReplyObject(reply);
@@ -287,9 +278,20 @@ static bool publish_plainly(struct worker *w, const struct group *g)
 		return false;
 	}
 	freeReplyObject(reply);
-	count_published(w, g, settled);
-	settle(w, g, settled);
+	outcome_published(w, g, settled);
+	outcome_close(w, g, settled);
 	return acked == g->count;
+}
+
+static bool publish(struct worker *w, const struct group *g)
+{
+	const struct worker_options *o = w->options;
+
+	if (w->list)
+		return list_publish(w, g);
+	if (o->ack == ACK_PLAIN && o->results.kind != RESULTS_LIST && o->result_ttl_s == 0)
+		return publish_plainly(w, g);
+	return publish_by_script(w, g);
 }
 
 /* ---- what failed ----------------------------------------------------------------------------- */
@@ -305,6 +307,8 @@ static bool leave_pending(struct worker *w, const struct group *g, bool at_once)
 	redisReply *reply;
 	bool failed;
 
+	if (w->list)
+		return at_once ? list_return(w, g) : list_rest(w, g);
 	if (!script_begin(&script_keep, &w->command, &w->words, 1)) {
 		worker_refused(w, "the leases' script", NULL);
 		return false;
@@ -326,7 +330,7 @@ static bool leave_pending(struct worker *w, const struct group *g, bool at_once)
 			w->reclaim_at_ms = now_ms() + rest;
 	}
 	reply = script_call(&script_keep, &w->command, &w->words);
-	if (!read_answer(w, reply, "retries", g->count, settled, &failed))
+	if (!outcome_answer(w, reply, "retries", g->count, settled, &failed))
 		return false;
 	freeReplyObject(reply);
 	for (uint32_t i = 0; i < g->count; i++)
@@ -335,7 +339,7 @@ static bool leave_pending(struct worker *w, const struct group *g, bool at_once)
 		w->totals.handed_back += g->count;
 	else
 		w->totals.retried += g->count;
-	settle(w, g, settled);
+	outcome_close(w, g, settled);
 	return true;
 }
 
@@ -347,6 +351,8 @@ bool outcome_bury(struct worker *w, const struct stream_id *ids, const uint32_t 
 	redisReply *reply;
 	bool failed;
 
+	if (w->list)
+		return list_bury(w, ids, deliveries, count, reason, error);
 	if (!script_begin(&script_bury, &w->command, &w->words, 2)) {
 		worker_refused(w, "the dead letters' script", NULL);
 		return false;
@@ -365,7 +371,7 @@ bool outcome_bury(struct worker *w, const struct stream_id *ids, const uint32_t 
 		words_add_number(&w->words, deliveries[i]);
 	}
 	reply = script_call(&script_bury, &w->command, &w->words);
-	if (!read_answer(w, reply, "dead letters", count, settled, &failed))
+	if (!outcome_answer(w, reply, "dead letters", count, settled, &failed))
 		return false;
 	freeReplyObject(reply);
 	for (uint32_t i = 0; i < count; i++) {
@@ -390,7 +396,7 @@ static bool bury_failed(struct worker *w, const struct group *g)
 			snprintf(text, sizeof(text), "%s", q_status_string((QueueStatus)l->status));
 		if (!outcome_bury(w, &l->id, &l->deliveries, 1, "failed", text))
 			return false;
-		settle(w, &one, &settled);
+		outcome_close(w, &one, &settled);
 	}
 	return true;
 }
@@ -414,11 +420,7 @@ void outcome_settle(struct worker *w)
 
 		choose(w, FATE_PUBLISH, &g);
 		if (g.count > 0)
-			ok = w->options->ack == ACK_PLAIN &&
-					     w->options->results.kind != RESULTS_LIST &&
-					     w->options->result_ttl_s == 0
-				     ? publish_plainly(w, &g)
-				     : publish_by_script(w, &g);
+			ok = publish(w, &g);
 		if (!ok)
 			return;
 		choose(w, FATE_RETRY, &g);

@@ -168,6 +168,13 @@ char *joined(const char *name, const char *suffix)
 	return asprintf(&text, "%s%s", name, suffix) < 0 ? NULL : text;
 }
 
+char *joined3(const char *name, const char *middle, const char *suffix)
+{
+	char *text = NULL;
+
+	return asprintf(&text, "%s%s%s", name, middle, suffix) < 0 ? NULL : text;
+}
+
 int place_connect(const struct place *p, struct link *l)
 {
 	char where[ADDRESS_TEXT];

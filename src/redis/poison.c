@@ -43,8 +43,9 @@ static void bury_culprit(struct worker *w, const struct stream_id *id)
 	redisReply *reply;
 
 	stream_id_format(*id, start);
-	reply = link_say(&w->command, "XPENDING", w->options->place.stream, w->options->group,
-			 start, start, "1", w->memory->consumer, NULL);
+	reply = w->list ? NULL
+			: link_say(&w->command, "XPENDING", w->options->place.stream,
+				   w->options->group, start, start, "1", w->memory->consumer, NULL);
 	if (reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
 	    reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[0]->elements == 4)
 		deliveries = (uint32_t)reply->element[0]->element[3]->integer;
@@ -64,8 +65,11 @@ bool poison_begin(struct worker *w)
 	struct suspects *m = w->memory;
 	struct stream_id culprit;
 	struct suspect *top = NULL;
-	const uint32_t in_top = search_top(&m->search, m->list, (const struct suspect **)&top);
+	uint32_t in_top;
 
+	if (w->list)
+		list_replay(w);
+	in_top = search_top(&m->search, m->list, (const struct suspect **)&top);
 	if (m->group_runs && in_top > 0) {
 		say_death(w, in_top);
 		if (search_died(&m->search, m->list, &culprit))
@@ -81,6 +85,8 @@ bool poison_begin(struct worker *w)
 	}
 	m->group_runs = 0;
 	memset(m->running, 0, m->capacity * sizeof(m->running[0]));
+	if (w->list && w->list->simple) /* nobody has their bytes any more */
+		m->search.groups = 0;
 	return true;
 }
 
@@ -133,6 +139,8 @@ static bool fetch(struct worker *w, struct stream_id id, bool alone)
 	uint32_t deliveries;
 	struct entry e;
 
+	if (w->list)
+		return list_fetch(w, id, alone);
 	stream_id_format(id, text);
 	reply = link_say(&w->command, "XPENDING", o->place.stream, o->group, text, text, "1",
 			 w->memory->consumer, NULL);

@@ -81,6 +81,9 @@ int parse_range(const char *command, const char *option, const char *text, uint6
 /** `name` and `suffix` as one new string, NULL: no memory. */
 char *joined(const char *name, const char *suffix);
 
+/** The same of three. */
+char *joined3(const char *name, const char *middle, const char *suffix);
+
 /** Connect for a command that is done soon. Returns EXIT_DONE, or says why not: EXIT_REDIS. */
 int place_connect(const struct place *p, struct link *l);
 

@@ -137,7 +137,7 @@ static void show_element(const struct shower *s, const redisReply *element)
 {
 	const char *newline = memchr(element->str, '\n', element->len);
 	const size_t head = newline ? (size_t)(newline - element->str) + 1 : 0;
-	char id[64] = "";
+	char id[128] = "";
 	char status[32] = "";
 	char consumer[128] = "";
 	unsigned long deliveries = 0;
@@ -146,7 +146,7 @@ static void show_element(const struct shower *s, const redisReply *element)
 		show_bytes(s, element->str + head, element->len - head);
 		return;
 	}
-	sscanf(element->str, "%63s %31s %127s %lu", id, status, consumer, &deliveries);
+	sscanf(element->str, "%127s %31s %127s %lu", id, status, consumer, &deliveries);
 	fputs("{\"id\":", stdout);
 	show_json(stdout, id, strlen(id));
 	fputs(",\"status\":", stdout);

@@ -5,6 +5,28 @@
 
 #include "link.h"
 
+/* Lua: write one result to KEYS[2], which is of this kind. What it returns may be an error. */
+#define SCRIPT_WRITE                                                                               \
+	"local function write(id, status, result, deliveries, consumer, kind, ttl)\n"              \
+	" if kind == 'none' then return true end\n"                                                \
+	" if kind == 'stream' then\n"                                                              \
+	"  return redis.pcall('XADD', KEYS[2], '*', 'id', id, 'status', status,\n"                 \
+	"   'result', result, 'consumer', consumer, 'deliveries', deliveries)\n"                   \
+	" end\n"                                                                                   \
+	" if kind == 'list' then\n"                                                                \
+	"  return redis.pcall('RPUSH', KEYS[2], id .. ' ' .. status .. ' ' .. consumer .. ' ' "    \
+	"..\n"                                                                                     \
+	"   deliveries .. '\\n' .. result)\n"                                                      \
+	" end\n"                                                                                   \
+	" local key = KEYS[2] .. id\n"                                                             \
+	" local r = redis.pcall('HSET', key, 'id', id, 'status', status, 'result', result,\n"      \
+	"  'consumer', consumer, 'deliveries', deliveries)\n"                                      \
+	" if ttl ~= '0' and not (type(r) == 'table' and r.err) then\n"                             \
+	"  redis.call('EXPIRE', key, ttl)\n"                                                       \
+	" end\n"                                                                                   \
+	" return r\n"                                                                              \
+	"end\n"
+
 struct script {
 	const char *text;
 	char sha[41]; /* empty until Redis has said it */

@@ -22,9 +22,11 @@
 const char send_help[] =
 	"Usage: gpuq-redis send --stream S [OPTION...] [FILE...]\n"
 	"\n"
-	"Put messages into a Redis stream; '-', and no FILE at all, is the standard input.\n"
+	"Put messages into a Redis stream, or a list; '-', and no FILE at all, is the standard\n"
+	"input.\n"
 	"\n"
-	"      --stream S       the stream\n"
+	"      --stream S       the stream, or the list\n"
+	"      --mode M         stream or list: what S is (stream)\n"
 	"  -s, --split HOW      lines, files (one message each), or a number of bytes (lines)\n"
 	"      --field F        the field with the message (payload)\n"
 	"      --maxlen N       let Redis drop the oldest entries beyond about N, also such as\n"
@@ -36,12 +38,13 @@ const char send_help[] =
 	"\n"
 	"Exit codes: 0 all sent; 1 a file could not be read; 2 wrong usage; 6 Redis.\n";
 
-enum { OPT_MAXLEN = 256, OPT_RATE };
+enum { OPT_MAXLEN = 256, OPT_RATE, OPT_MODE };
 
 static const struct option long_options[] = {
 	COMMON_OPTIONS,
 	{ "field", required_argument, NULL, OPT_FIELD },
 	{ "split", required_argument, NULL, 's' },
+	{ "mode", required_argument, NULL, OPT_MODE },
 	{ "maxlen", required_argument, NULL, OPT_MAXLEN },
 	{ "rate", required_argument, NULL, OPT_RATE },
 	{ "quiet", no_argument, NULL, 'q' },
@@ -60,6 +63,7 @@ struct sender {
 	uint64_t rate;
 	uint64_t piece_bytes;
 	enum split split;
+	bool list;
 	bool quiet;
 	bool help;
 	uint64_t sent;
@@ -75,8 +79,8 @@ static int take_replies(struct sender *s)
 	while (s->under_way > 0) {
 		redisReply *reply = link_reply(&s->link);
 
-		if (!reply || reply->type != REDIS_REPLY_STRING)
-			return refused(&s->link, "XADD", reply);
+		if (!reply || reply->type != (s->list ? REDIS_REPLY_INTEGER : REDIS_REPLY_STRING))
+			return refused(&s->link, s->list ? "LPUSH" : "XADD", reply);
 		freeReplyObject(reply);
 		s->under_way--;
 		s->sent++;
@@ -97,11 +101,8 @@ static void pace(const struct sender *s)
 		;
 }
 
-static int send_one(struct sender *s, const void *payload, size_t bytes)
+static void add_entry(struct sender *s)
 {
-	if (s->rate > 0)
-		pace(s);
-	words_clear(&s->words);
 	words_add(&s->words, "XADD");
 	words_add(&s->words, s->place.stream);
 	if (s->maxlen > 0) {
@@ -111,9 +112,22 @@ static int send_one(struct sender *s, const void *payload, size_t bytes)
 	}
 	words_add(&s->words, "*");
 	words_add(&s->words, s->field);
+}
+
+static int send_one(struct sender *s, const void *payload, size_t bytes)
+{
+	if (s->rate > 0)
+		pace(s);
+	words_clear(&s->words);
+	if (s->list) {
+		words_add(&s->words, "LPUSH");
+		words_add(&s->words, s->place.stream);
+	} else {
+		add_entry(s);
+	}
 	words_add_bytes(&s->words, payload, bytes);
 	if (!link_append(&s->link, &s->words))
-		return refused(&s->link, "XADD", NULL);
+		return refused(&s->link, s->list ? "LPUSH" : "XADD", NULL);
 	s->under_way++;
 	s->bytes_under_way += bytes;
 	if (s->rate > 0 || s->under_way == PIPELINE || s->bytes_under_way > PIPELINE_BYTES)
@@ -205,6 +219,14 @@ static int take_split(const char *text, struct sender *s)
 	return EXIT_DONE;
 }
 
+static int take_mode(const char *text, struct sender *s)
+{
+	s->list = strcmp(text, "list") == 0;
+	if (s->list || strcmp(text, "stream") == 0)
+		return EXIT_DONE;
+	return usage_error(ME, "--mode is '%s', must be stream or list", text);
+}
+
 static int take_option(int option, char *text, struct sender *s)
 {
 	const int code = place_option(ME, option, text, &s->place);
@@ -216,6 +238,8 @@ static int take_option(int option, char *text, struct sender *s)
 		return parse_name(ME, "--field", text, &s->field);
 	case 's':
 		return take_split(text, s);
+	case OPT_MODE:
+		return take_mode(text, s);
 	case OPT_MAXLEN:
 		return parse_range(ME, "--maxlen", text, 1, UINT64_C(1) << 40, &s->maxlen);
 	case OPT_RATE:
@@ -265,6 +289,8 @@ int cmd_send(int argc, char **argv)
 			return EXIT_DONE;
 		}
 	}
+	if (s.list && (s.maxlen > 0 || strcmp(s.field, "payload") != 0))
+		return usage_error(ME, "--maxlen and --field are for streams, not for a list");
 	code = place_resolve(ME, &s.place, true);
 	if (code == EXIT_DONE)
 		code = place_connect(&s.place, &s.link);

@@ -90,7 +90,7 @@ static bool keys_fit(struct worker *w)
 {
 	const struct results_place *r = &w->options->results;
 
-	if (!is_stream(w, "--stream", w->options->place.stream, "stream") ||
+	if (!is_stream(w, "--stream", w->options->place.stream, w->list ? "list" : "stream") ||
 	    !is_stream(w, "--dlq", w->options->dead, "stream"))
 		return false;
 	if (r->kind == RESULTS_STREAM)
@@ -115,7 +115,7 @@ static bool shake_hands(struct worker *w)
 		return false;
 	}
 	freeReplyObject(role);
-	return keys_fit(w) && make_group(w) && learn_reader(w);
+	return keys_fit(w) && (w->list ? list_register(w) : make_group(w)) && learn_reader(w);
 }
 
 /* ---- connections ----------------------------------------------------------------------------- */

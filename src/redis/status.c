@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* status.c - `gpuq-redis status` and `doctor`: how a stream stands, and what endangers it. */
 #define _GNU_SOURCE
-#include "redis.h"
+#include "status.h"
+
 #include "show.h"
 
 #include <getopt.h>
@@ -13,9 +14,9 @@
 const char status_help[] =
 	"Usage: gpuq-redis status --stream S [OPTION...]\n"
 	"\n"
-	"Show how many messages a stream has, how many are pending, and with whom.\n"
+	"Show how many messages a stream, or a list, has, how many are pending, and with whom.\n"
 	"\n"
-	"      --stream S   the stream\n"
+	"      --stream S   the stream, or the list\n"
 	"      --group G    the workers' group (gpuq)\n"
 	"      --dlq KEY    the stream of the dead letters (S:dlq)\n"
 	"      --json       one line of JSON, for programs\n"
@@ -48,15 +49,6 @@ static const struct option long_options[] = {
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
-};
-
-struct looker {
-	struct place place;
-	struct link link;
-	const char *group;
-	const char *dead;
-	bool json;
-	bool help;
 };
 
 /* What XLEN and XINFO have said. */
@@ -111,7 +103,7 @@ static int parse(const char *command, int argc, char **argv, struct looker *l)
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-static int length_of(struct looker *l, const char *key, long long *out)
+int status_length(struct looker *l, const char *key, long long *out)
 {
 	redisReply *reply = link_say(&l->link, "XLEN", key, NULL);
 
@@ -156,9 +148,9 @@ static int look(struct looker *l, struct view *v)
 	int code;
 
 	*v = (struct view){ .length = 0 };
-	code = length_of(l, l->place.stream, &v->length);
+	code = status_length(l, l->place.stream, &v->length);
 	if (code == EXIT_DONE)
-		code = length_of(l, l->dead, &v->dead);
+		code = status_length(l, l->dead, &v->dead);
 	if (code == EXIT_DONE)
 		code = list_of(l, "GROUPS", &v->groups);
 	if (code != EXIT_DONE)
@@ -225,7 +217,8 @@ static void print_text(const struct looker *l, const struct view *v)
 int cmd_status(int argc, char **argv)
 {
 	struct looker l;
-	struct view v;
+	struct view v = { .length = 0 };
+	bool list = false;
 	int code = parse("status", argc, argv, &l);
 
 	if (l.help) {
@@ -234,10 +227,14 @@ int cmd_status(int argc, char **argv)
 	}
 	if (code != EXIT_DONE)
 		return code;
-	code = look(&l, &v);
-	if (code == EXIT_DONE && l.json)
+	code = status_is_list(&l, &list);
+	if (code == EXIT_DONE)
+		code = list ? status_list(&l) : look(&l, &v);
+	if (code != EXIT_DONE || list)
+		;
+	else if (l.json)
 		print_json(&l, &v);
-	else if (code == EXIT_DONE)
+	else
 		print_text(&l, &v);
 	free_view(&v);
 	link_close(&l.link);

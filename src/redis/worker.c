@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "worker.h"
+#include "outcome.h"
 
 #include "notify.h"
 #include "program/load.h"
@@ -17,11 +18,10 @@
 #include <unistd.h>
 
 /* The longest command: a script's words, and four for each of 256 entries. */
-#define WORDS_MOST 1200u
+#define WORDS_MOST 1400u
 
-/* Results go to Redis in groups of so many, or when the first of them has waited for so long. */
-#define GROUP_MOST 256u
-#define GROUP_US   5000u
+/* Results go to Redis in groups of GROUP_MOST, or when the first of them has waited for so long. */
+#define GROUP_US 5000u
 
 extern char **program_arguments; /* main.c */
 
@@ -118,6 +118,10 @@ static int set_up(struct worker *w)
 		return EXIT_NO_QUEUE;
 	if (!w->restarted)
 		name_consumer(w);
+	if (w->options->mode != MODE_STREAM && !list_init(w)) {
+		warn_line("no memory");
+		return EXIT_NO_QUEUE;
+	}
 	if (!signals_init()) {
 		warn_line("no signals: %s", strerror(errno));
 		return EXIT_NO_QUEUE;
@@ -154,13 +158,16 @@ static void begin_drain(struct worker *w)
 	w->draining = true;
 	w->memory->stopping = 1; /* also for a program that is started anew meanwhile */
 	w->drain_until_ms = now_ms() + w->options->drain_ms;
-	intake_drop(w);
+	if (w->options->mode == MODE_LIST_SIMPLE)
+		intake_enqueue(w); /* it is nowhere else */
+	else
+		intake_drop(w);
 }
 
 /* What is in the queue is finished, or the time for it is over. */
 static bool drained(const struct worker *w)
 {
-	if (w->book.used == 0)
+	if (w->book.used == w->book.count[LEASE_RESTING])
 		return true;
 	return now_ms() >= w->drain_until_ms;
 }
@@ -169,7 +176,8 @@ static bool nothing_left(struct worker *w)
 {
 	const struct worker_options *o = w->options;
 
-	if (w->book.used > 0 || !w->replayed || poison_searching(w))
+	if (w->book.used > 0 || !w->replayed || poison_searching(w) ||
+	    (w->list && w->list->aside.count > 0))
 		return false;
 	if (o->max_messages > 0 && w->memory->taken >= o->max_messages)
 		return true;
@@ -231,6 +239,8 @@ static int wait_ms(const struct worker *w)
 		ms = least(ms, now + (batch_us + 999) / 1000, now);
 	if (w->reading)
 		ms = least(ms, w->read_deadline_ms, now);
+	if (w->list)
+		ms = least(ms, w->list->rest_until_ms, now);
 	if (w->draining)
 		ms = least(ms, w->drain_until_ms, now);
 	if (w->replayed && book_room(&w->book) > 0 && !poison_searching(w) &&
@@ -254,10 +264,7 @@ static void wait_for_something(struct worker *w)
 	if (fds[2].revents != 0 && w->reading) {
 		intake_take(w);
 	} else if (w->reading && now_ms() >= w->read_deadline_ms) {
-		snprintf(w->reader.error, sizeof(w->reader.error),
-			 "the server did not answer in time");
-		link_close(&w->reader);
-		worker_refused(w, "XREADGROUP", NULL);
+		intake_lost(w, "the server did not answer in time");
 	}
 }
 
@@ -270,6 +277,8 @@ static void turn(struct worker *w)
 	if (!w->draining) {
 		leases_replay(w);
 		leases_reclaim(w);
+		if (w->list)
+			list_step(w);
 		poison_step(w);
 		if (batch_due(&w->batch, book_room(&w->book), clock_ns() / 1000u))
 			intake_enqueue(w);
@@ -335,6 +344,7 @@ int cmd_worker(int argc, char **argv)
 		code = run(w);
 	else
 		q_shutdown(w->queue);
+	list_free(w);
 	free_room(w);
 	free(options.dead);
 	free(w);

@@ -5,6 +5,7 @@
 
 #include "batch.h"
 #include "book.h"
+#include "list.h"
 #include "redis.h"
 #include "scripts.h"
 #include "suspects.h"
@@ -12,6 +13,7 @@
 #include <gpuq/gpuq.h>
 
 enum ack_mode { ACK_PLAIN, ACK_ATOMIC, ACK_FENCED };
+enum read_mode { MODE_STREAM, MODE_LIST, MODE_LIST_SIMPLE };
 
 struct worker_options {
 	struct place place;
@@ -33,6 +35,7 @@ struct worker_options {
 	uint64_t lease_ms;
 	uint64_t max_messages; /* 0: any number */
 	enum ack_mode ack;
+	enum read_mode mode;
 	bool until_empty;
 	bool quiet;
 	bool help;
@@ -64,6 +67,7 @@ struct worker {
 	struct link reader;  /* blocking reads: one at a time */
 	struct words words;
 	struct book book;
+	struct list *list;  /* NULL: messages are entries of a stream */
 	struct batch batch; /* of entries on their way into the queue */
 	struct batch group; /* of finished messages on their way to Redis */
 	redisReply **held;  /* replies that staged entries point into */
@@ -129,6 +133,16 @@ void intake_enqueue(struct worker *w);
 void intake_drop(struct worker *w);
 /** Make sure that no read is under way any more. */
 void intake_stop(struct worker *w);
+/** How many messages the next read may bring, and how long it may wait for them. */
+uint32_t intake_wanted(const struct worker *w);
+uint64_t intake_block_ms(const struct worker *w);
+/** What has been appended to the reader's line is sent; `ok`: all of it has been. */
+void intake_send(struct worker *w, bool ok, uint64_t block_ms);
+/** Read what the reader's socket has. False: the connection is lost. */
+bool intake_receive(struct worker *w);
+void intake_lost(struct worker *w, const char *why);
+/** The lease is over, whatever became of its message. */
+void worker_forget(struct worker *w, uint32_t lease);
 
 /* ---- outcome.c: from the queue into Redis ---- */
 
@@ -148,6 +162,8 @@ void leases_replay(struct worker *w);
 void leases_reclaim(struct worker *w);
 void leases_renew(struct worker *w);
 void leases_hand_back(struct worker *w);
+/** Sets when others are looked after next: twice a second, and not all workers at once. */
+void leases_next_reclaim(struct worker *w);
 /** The group's pending entries, all consumers; UINT64_MAX: not known. */
 uint64_t leases_pending(struct worker *w);
 

@@ -18,7 +18,10 @@ const char worker_help[] =
 	"at most one result per entry, whoever dies when; nothing is acknowledged before its\n"
 	"result is in Redis.\n"
 	"\n"
-	"      --stream S             the stream to read\n"
+	"      --stream S             the stream to read, or the list\n"
+	"      --mode M               stream, list, list-simple: what S is (stream). A list is\n"
+	"                             read at its right end, for producers that use LPUSH;\n"
+	"                             list-simple loses what a dead worker had\n"
 	"  -p, --processor P          name, or path of a shared object or CUDA source\n"
 	"      --data FILE            what the processor reads as its data\n"
 	"      --url URL              redis://[user:password@]HOST:PORT[/DB] or unix:PATH;\n"
@@ -52,6 +55,7 @@ const char worker_help[] =
 
 enum {
 	OPT_DATA = 256,
+	OPT_MODE,
 	OPT_CONSUMER,
 	OPT_PRIORITY_FIELD,
 	OPT_OPCODE_FIELD,
@@ -76,6 +80,7 @@ static const struct option long_options[] = {
 	{ "dlq", required_argument, NULL, OPT_DLQ },
 	{ "processor", required_argument, NULL, 'p' },
 	{ "data", required_argument, NULL, OPT_DATA },
+	{ "mode", required_argument, NULL, OPT_MODE },
 	{ "consumer", required_argument, NULL, OPT_CONSUMER },
 	{ "priority-field", required_argument, NULL, OPT_PRIORITY_FIELD },
 	{ "opcode-field", required_argument, NULL, OPT_OPCODE_FIELD },
@@ -169,6 +174,16 @@ static int take_ack(const char *text, struct worker_options *o)
 	return code;
 }
 
+static int take_mode(const char *text, struct worker_options *o)
+{
+	static const char *const words[] = { "stream", "list", "list-simple" };
+	uint32_t word = 0;
+	const int code = take_word("--mode", text, words, "stream, list or list-simple", &word);
+
+	o->mode = (enum read_mode)word;
+	return code;
+}
+
 static int take_consumer(const char *text, struct worker_options *o)
 {
 	if (strlen(text) >= CONSUMER_BYTES)
@@ -199,6 +214,8 @@ static int take_option(int option, char *text, struct worker_options *o)
 		return parse_results(ME, text, &o->results);
 	case OPT_ACK:
 		return take_ack(text, o);
+	case OPT_MODE:
+		return take_mode(text, o);
 	case 'd':
 		return take_word("--device", text, devices, "auto, cpu or cuda", &o->device);
 	case OPT_UNTIL_EMPTY:
@@ -225,6 +242,11 @@ static int check(struct worker_options *o, const char *dead)
 				   o->slots, o->batch);
 	if (o->result_ttl_s != 0 && o->results.kind != RESULTS_HASH)
 		return usage_error(ME, "--result-ttl needs --results hash:PREFIX");
+	if (o->mode != MODE_STREAM &&
+	    (o->names.priority || o->names.opcode || strcmp(o->names.payload, "payload") != 0))
+		return usage_error(ME, "a field is named, but the messages of a list have none");
+	if (o->mode != MODE_STREAM && strcmp(o->group, "gpuq") != 0)
+		return usage_error(ME, "--group is '%s', but a list has no groups", o->group);
 	if (o->names.priority && strcmp(o->names.priority, o->names.payload) == 0)
 		return usage_error(ME, "--priority-field is '%s', as --field is",
 				   o->names.priority);
