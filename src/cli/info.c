@@ -2,7 +2,7 @@
 /* info.c - `gpuq info`: version, build, devices, and how a queue is set up on this machine. */
 #define _GNU_SOURCE
 #include "cli.h"
-#include "progress.h"
+#include "program/amounts.h"
 
 #include <gpuq/gpuq.h>
 

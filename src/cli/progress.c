@@ -1,69 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress.c - a progress bar on stderr, and amounts in words for people. */
-#define _GNU_SOURCE
+/* progress.c - a progress bar on stderr. */
 #include "progress.h"
+
+#include "program/amounts.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-
-#define MAX_COLUMNS 200
-
-const char *format_bytes(char *to, size_t size, double bytes)
-{
-	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-	size_t unit = 0;
-
-	while (bytes >= 999.5 && unit + 1 < sizeof(units) / sizeof(units[0])) {
-		bytes /= 1024;
-		unit++;
-	}
-	snprintf(to, size, unit == 0 || bytes >= 99.95 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
-	return to;
-}
-
-const char *format_duration(char *to, size_t size, uint64_t ns)
-{
-	static const char *const units[] = { "ns", "us", "ms", "s" };
-	double value = (double)ns;
-	size_t unit = 0;
-
-	while (value >= 999.5 && unit + 1 < sizeof(units) / sizeof(units[0])) {
-		value /= 1000;
-		unit++;
-	}
-	snprintf(to, size, unit == 0 || value >= 99.95 ? "%.0f %s" : "%.3g %s", value, units[unit]);
-	return to;
-}
-
-/* As "0:07", "12:34", "1:02:03". */
-static const char *format_clock(char *to, size_t size, uint64_t seconds)
-{
-	const unsigned int s = (unsigned int)(seconds % 60);
-	const unsigned int m = (unsigned int)(seconds / 60 % 60);
-	const unsigned long long h = seconds / 3600;
-
-	if (h > 9999)
-		snprintf(to, size, "--:--");
-	else if (h > 0)
-		snprintf(to, size, "%llu:%02u:%02u", h, m, s);
-	else
-		snprintf(to, size, "%u:%02u", m, s);
-	return to;
-}
-
-static size_t terminal_columns(void)
-{
-	struct winsize window;
-	size_t columns = 80;
-
-	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
-		columns = window.ws_col;
-	if (columns > MAX_COLUMNS)
-		columns = MAX_COLUMNS;
-	return columns - 1; /* the last column would wrap on some terminals */
-}
 
 /* Without a known total: amount, rate, messages, time; what has no room is left out. */
 static void compose_open_end(char *line, size_t size, size_t columns, uint64_t done,
@@ -163,34 +105,20 @@ void progress_compose(const struct progress *p, char *line, size_t size, size_t 
 
 void progress_update(struct progress *p, uint64_t done_bytes, uint64_t messages, uint64_t now_ns)
 {
-	char line[MAX_COLUMNS + 100];
+	char line[LINE_COLUMNS_MOST + 100];
 	double seconds;
-	size_t columns;
-	size_t length;
 
-	if (!p->enabled || (p->drawn_ns != 0 && now_ns - p->drawn_ns < PROGRESS_INTERVAL_NS))
+	if (!p->enabled ||
+	    (p->line.drawn_ns != 0 && now_ns - p->line.drawn_ns < PROGRESS_INTERVAL_NS))
 		return;
 	seconds = (double)(now_ns - p->start_ns) * 1e-9;
 	if (seconds < 1e-3)
 		seconds = 1e-3;
-	columns = terminal_columns();
-	progress_compose(p, line, sizeof(line), columns, done_bytes, messages, seconds);
-	length = strlen(line);
-	if (length > columns)
-		length = columns;
-	/* Spaces wipe what a longer line left behind: every terminal knows them. */
-	fprintf(stderr, "\r%.*s%*s", (int)length, line,
-		p->columns > length ? (int)(p->columns - length) : 0, "");
-	fflush(stderr);
-	p->columns = length > p->columns ? length : p->columns;
-	p->drawn_ns = now_ns;
+	progress_compose(p, line, sizeof(line), line_room(), done_bytes, messages, seconds);
+	line_draw(&p->line, line, now_ns);
 }
 
 void progress_clear(struct progress *p)
 {
-	if (p->columns == 0)
-		return;
-	fprintf(stderr, "\r%*s\r", (int)p->columns, "");
-	fflush(stderr);
-	p->columns = 0;
+	line_clear(&p->line);
 }

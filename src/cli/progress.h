@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress.h - a progress bar on stderr, and amounts in words for people. */
+/* progress.h - a progress bar on stderr. */
 #ifndef GPUQ_CLI_PROGRESS_H
 #define GPUQ_CLI_PROGRESS_H
+
+#include "program/line.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,8 +16,7 @@ struct progress {
 	bool has_total; /* total_bytes is known */
 	uint64_t total_bytes;
 	uint64_t start_ns;
-	uint64_t drawn_ns; /* last time; 0: never */
-	size_t columns;    /* what is on the screen now; 0: nothing */
+	struct line line;
 };
 
 /** Draw the bar if its time has come. */
@@ -27,11 +28,5 @@ void progress_compose(const struct progress *p, char *line, size_t size, size_t 
 
 /** Take the bar off the screen, so that something else can be printed. */
 void progress_clear(struct progress *p);
-
-/** As "512 B", "1.5 MiB". `size` of 16 is enough. */
-const char *format_bytes(char *to, size_t size, double bytes);
-
-/** As "850 ns", "12.3 us", "4.56 s". `size` of 16 is enough. */
-const char *format_duration(char *to, size_t size, uint64_t ns);
 
 #endif /* GPUQ_CLI_PROGRESS_H */

@@ -2,7 +2,7 @@
 /* summary.c - the summary that `gpuq run` ends with. */
 #include "summary.h"
 
-#include "progress.h"
+#include "program/amounts.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
 #ifndef GPUQ_CLI_SUMMARY_H
 #define GPUQ_CLI_SUMMARY_H
 
-#include "histogram.h"
+#include "program/histogram.h"
 
 #include <gpuq/gpuq.h>
 

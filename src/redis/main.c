@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* main.c - the program gpuq-redis: finds the subcommand, prints help and version. */
+/* main.c - the program gpuq-redis: its subcommands. */
+#include "program/command.h"
 #include "redis.h"
 #include "suspects.h"
 
@@ -13,13 +14,6 @@
 const char program_name[] = "gpuq-redis";
 char **program_arguments; /* as they came, for the worker that starts itself anew */
 
-struct command {
-	const char *name;
-	const char *summary;
-	const char *help;
-	int (*run)(int argc, char **argv);
-};
-
 static const struct command commands[] = {
 	{ "worker", "take messages from a stream, process them, write results", worker_help,
 	  cmd_worker },
@@ -30,100 +24,25 @@ static const struct command commands[] = {
 	{ "doctor", "look for what endangers messages", doctor_help, cmd_doctor },
 };
 
-static const struct command *find_command(const char *name)
-{
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		if (strcmp(commands[i].name, name) == 0)
-			return &commands[i];
-	}
-	return NULL;
-}
-
-static void print_overview(FILE *to)
-{
-	fputs("Usage: gpuq-redis COMMAND [ARGUMENT...]\n"
-	      "\n"
-	      "Messages lie in a Redis stream; workers on any number of hosts take them from "
-	      "there\n"
-	      "to a GPU, or to CPU threads.\n"
-	      "\n"
-	      "Commands:\n",
-	      to);
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
-	fputs("  help     show this text, or the help of one command\n"
-	      "\n"
-	      "Options:\n"
-	      "  -h, --help     show this text\n"
-	      "  -V, --version  show the version\n"
-	      "\n"
-	      "Exit codes:\n"
-	      "  0  done\n"
-	      "  1  doctor found something; dlq found no such letter; a file could not be read\n"
-	      "  2  wrong usage\n"
-	      "  3  the output could not be written\n"
-	      "  4  the queue could not be created\n"
-	      "  5  the queue failed while running\n"
-	      "  6  Redis is out of reach, or refuses\n"
-	      "\n"
-	      "'gpuq-redis help COMMAND' describes a command. Manual page: gpuq-redis(1).\n",
-	      to);
-}
-
-static int unknown_command(const char *name)
-{
-	warn_line("unknown command '%s'", name);
-	fputs("Try 'gpuq-redis help' for the list of commands.\n", stderr);
-	return EXIT_USAGE;
-}
-
-static int print_help(int argc, char **argv)
-{
-	const struct command *command;
-
-	if (argc < 2 || strcmp(argv[1], "help") == 0) {
-		print_overview(stdout);
-		return EXIT_DONE;
-	}
-	if (argc > 2)
-		return usage_error("help", "one command at a time, not '%s'", argv[2]);
-	command = find_command(argv[1]);
-	if (!command)
-		return unknown_command(argv[1]);
-	fputs(command->help, stdout);
-	return EXIT_DONE;
-}
-
-static int dispatch(int argc, char **argv)
-{
-	const struct command *command;
-	const char *first;
-
-	if (argc < 2) {
-		print_overview(stderr);
-		return EXIT_USAGE;
-	}
-	first = argv[1];
-	if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) {
-		print_overview(stdout);
-		return EXIT_DONE;
-	}
-	if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
-		printf("%s %s\n", program_name, q_version());
-		return EXIT_DONE;
-	}
-	if (strcmp(first, "help") == 0)
-		return print_help(argc - 1, argv + 1);
-	if (first[0] == '-') {
-		warn_line("unknown option '%s'", first);
-		fputs("Try 'gpuq-redis --help'.\n", stderr);
-		return EXIT_USAGE;
-	}
-	command = find_command(first);
-	if (!command)
-		return unknown_command(first);
-	return command->run(argc - 1, argv + 1);
-}
+static const struct command_set set = {
+	.commands = commands,
+	.count = sizeof(commands) / sizeof(commands[0]),
+	.version = q_version,
+	.about = "Messages lie in Redis; workers on any number of hosts take them from there to a "
+		 "GPU,\n"
+		 "or to CPU threads.\n",
+	.ending =
+		"Exit codes:\n"
+		"  0  done\n"
+		"  1  doctor found something; dlq found no such letter; a file could not be read\n"
+		"  2  wrong usage\n"
+		"  3  the output could not be written\n"
+		"  4  the queue could not be created\n"
+		"  5  the queue failed while running\n"
+		"  6  Redis is out of reach, or refuses\n"
+		"\n"
+		"'gpuq-redis help COMMAND' describes a command. Manual page: gpuq-redis(1).\n",
+};
 
 /* Copies: those of main() have their passwords taken out. */
 static bool keep_arguments(int argc, char **argv)
@@ -148,7 +67,7 @@ int main(int argc, char **argv)
 		warn_line("no memory");
 		return EXIT_NO_QUEUE;
 	}
-	code = dispatch(argc, argv);
+	code = command_dispatch(&set, argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		warn_line("cannot write to standard output: %s", strerror(errno));
 		if (code == EXIT_DONE)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_histogram.c - quantiles against sorted values. */
-#include "histogram.h"
+#include "program/histogram.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* histogram.h - a log-linear histogram: any 64-bit values, fixed memory, 3 % resolution. */
-#ifndef GPUQ_CLI_HISTOGRAM_H
-#define GPUQ_CLI_HISTOGRAM_H
+#ifndef GPUQ_PROGRAM_HISTOGRAM_H
+#define GPUQ_PROGRAM_HISTOGRAM_H
 
 #include <stdint.h>
 
@@ -24,4 +24,4 @@ void histogram_add(struct histogram *h, uint64_t value);
  */
 uint64_t histogram_quantile(const struct histogram *h, uint32_t numerator, uint32_t denominator);
 
-#endif /* GPUQ_CLI_HISTOGRAM_H */
+#endif /* GPUQ_PROGRAM_HISTOGRAM_H */
