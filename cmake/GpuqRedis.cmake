@@ -35,7 +35,7 @@ if(gpuq_redis_found)
 		target_include_directories(gpuq_redis SYSTEM PRIVATE "${GPUQ_NETTLE_INCLUDE_DIR}")
 	endif()
 	target_link_libraries(gpuq_redis PRIVATE gpuq gpuq_flags "${GPUQ_HIREDIS_LIBRARY}" "${GPUQ_NETTLE_LIBRARY}"
-		Threads::Threads)
+		gpuq_metrics Threads::Threads)
 	set_target_properties(gpuq_redis PROPERTIES
 		OUTPUT_NAME gpuq-redis
 		RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin"

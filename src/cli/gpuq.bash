@@ -83,7 +83,7 @@ _gpuq() {
 	run) _gpuq_run "$typed" "$before" ;;
 	pipe) _gpuq_pipe "$typed" "$before" ;;
 	help) _gpuq_words "run pipe info processors redis" "$typed" ;;
-	redis) _gpuq_words "worker send results dlq status doctor help" "$typed" ;;
+	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac
 }

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+void (*program_before_line)(void);
+
 void warn_line(const char *format, ...)
 {
 	char text[1024];
@@ -20,6 +22,8 @@ void warn_line(const char *format, ...)
 	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	if (program_before_line)
+		program_before_line();
 	fprintf(stderr, "%s: %s\n", program_name,
 		text); /* one call, so that the line is not torn apart */
 }

@@ -12,6 +12,10 @@ enum { PROGRAM_USAGE = 2 };
 /* Defined by each program: what its messages begin with. */
 extern const char program_name[];
 
+/* Called before each line on stderr, unless it is NULL: takes what is drawn there out of the way.
+ */
+extern void (*program_before_line)(void);
+
 /** "PROGRAM: " and the text on stderr, as one line. */
 void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

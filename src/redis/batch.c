@@ -9,6 +9,15 @@ uint32_t batch_want(const struct batch *b, uint32_t room)
 	return lacks < room ? lacks : room;
 }
 
+uint32_t batch_ahead(const struct batch *b, uint32_t room, uint32_t coming)
+{
+	const uint32_t left = coming < room ? room - coming : 0;
+
+	if (b->delay_us > 0 && b->count + coming < b->most)
+		return 0;
+	return left < b->most ? left : b->most;
+}
+
 void batch_add(struct batch *b, uint32_t count, uint64_t now_us)
 {
 	if (b->count == 0)

@@ -16,6 +16,12 @@ struct batch {
 /** How many entries to ask for: what the batch lacks, at most `room`. */
 uint32_t batch_want(const struct batch *b, uint32_t room);
 
+/**
+ * The same for the batch behind this one, when `coming` more are about to be added: 0 unless the
+ * batch goes on then.
+ */
+uint32_t batch_ahead(const struct batch *b, uint32_t room, uint32_t coming);
+
 /** So many more have come. */
 void batch_add(struct batch *b, uint32_t count, uint64_t now_us);
 

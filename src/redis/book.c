@@ -13,7 +13,7 @@ bool book_init(struct book *b, uint32_t capacity)
 	*b = (struct book){ .capacity = capacity, .mask = size - 1 };
 	b->leases = calloc(capacity, sizeof(b->leases[0]));
 	b->heads = malloc(size * sizeof(b->heads[0]));
-	if (!b->leases || !b->heads) {
+	if (!b->leases || !b->heads) { /* unreached: no memory */
 		book_free(b);
 		return false;
 	}

@@ -41,7 +41,8 @@ _gpuq_redis_value() {
 	--data | --password-file) _gpuq_redis_files "$3" ;;
 	--stream | --url | --group | --consumer | --field | --priority-field | --opcode-field | --results | \
 		--result-ttl | --dlq | --max-deliveries | --lease-ms | --batch | --batch-delay-us | --drain-ms | \
-		--slots | --slot-bytes | --max-messages | --maxlen | --rate) COMPREPLY=() ;;
+		--metrics | --slots | --slot-bytes | --max-messages | --maxlen | --rate | --messages | --bytes | --runs | \
+		--latency) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }
@@ -52,11 +53,12 @@ _gpuq_redis_options() {
 	worker)
 		echo "$common --mode --processor --data --group --consumer --field --priority-field --opcode-field \
 			--results --result-ttl --ack --dlq --max-deliveries --lease-ms --batch --batch-delay-us \
-			--drain-ms --device --slots --slot-bytes --until-empty --max-messages --quiet"
+			--drain-ms --metrics --device --slots --slot-bytes --until-empty --max-messages --quiet"
 		;;
 	send) echo "$common --mode --field --split --maxlen --rate --quiet" ;;
 	results) echo "$common --results --follow --format" ;;
 	dlq) echo "$common --dlq --mode --field --all" ;;
+	bench) echo "$common --processor --messages --bytes --batch --runs --latency --json --smoke" ;;
 	status) echo "$common --group --dlq --json" ;;
 	doctor) echo "$common --group --dlq" ;;
 	esac
@@ -64,7 +66,7 @@ _gpuq_redis_options() {
 
 _gpuq_redis() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command
-	local commands="worker send results dlq status doctor"
+	local commands="worker send results dlq status doctor bench"
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		_gpuq_redis_words "$commands help --help --version" "$typed"

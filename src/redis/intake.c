@@ -45,19 +45,17 @@ uint64_t intake_block_ms(const struct worker *w)
 	return w->options->until_empty ? 100 : BLOCK_MS;
 }
 
-void intake_ask(struct worker *w)
+static bool may_read(const struct worker *w)
+{
+	return !w->reading && !w->draining && w->replayed && !poison_searching(w) &&
+	       worker_may_ask(w);
+}
+
+static void read_entries(struct worker *w, uint32_t want)
 {
 	const struct worker_options *o = w->options;
-	const uint32_t want = intake_wanted(w);
 	const uint64_t block = intake_block_ms(w);
 
-	if (w->list) {
-		list_ask(w);
-		return;
-	}
-	if (w->reading || w->draining || !w->replayed || want == 0 || poison_searching(w) ||
-	    !worker_may_ask(w))
-		return;
 	words_clear(&w->words);
 	words_add(&w->words, "XREADGROUP");
 	words_add(&w->words, "GROUP");
@@ -73,6 +71,32 @@ void intake_ask(struct worker *w)
 	intake_send(w, link_append(&w->reader, &w->words), block);
 }
 
+void intake_ask(struct worker *w)
+{
+	const uint32_t want = intake_wanted(w);
+
+	if (w->list)
+		list_ask(w);
+	else if (want > 0 && may_read(w))
+		read_entries(w, want);
+}
+
+/*
+ * A batch of `coming` entries has been received and not yet been looked at. If it goes on at once,
+ * Redis gets the next one ready meanwhile.
+ */
+static void ask_ahead(struct worker *w, uint32_t coming)
+{
+	const struct worker_options *o = w->options;
+	const uint64_t taken = w->memory->taken + coming;
+	uint32_t want = batch_ahead(&w->batch, book_room(&w->book), coming);
+
+	if (o->max_messages > 0 && o->max_messages < taken + want)
+		want = o->max_messages > taken ? (uint32_t)(o->max_messages - taken) : 0;
+	if (want > 0 && may_read(w))
+		read_entries(w, want);
+}
+
 void intake_send(struct worker *w, bool ok, uint64_t block_ms)
 {
 	if (ok) {
@@ -86,6 +110,8 @@ void intake_send(struct worker *w, bool ok, uint64_t block_ms)
 		intake_lost(w, "it could not be sent");
 		return;
 	}
+	if (w->totals.taken == 0 && (w->totals.first_ns == 0 || w->saw_nothing))
+		w->totals.first_ns = clock_ns();
 	w->called_back = false;
 	w->read_deadline_ms = now_ms() + block_ms + WATCHDOG_MS;
 }
@@ -159,6 +185,7 @@ static void take_entries(struct worker *w, redisReply *reply)
 	const redisReply *list = entry_list(reply);
 	struct entry e;
 
+	watch_batch(w, (uint32_t)list->elements);
 	for (size_t i = 0; i < list->elements; i++) {
 		if (entry_decode(list->element[i], &w->options->names, &e))
 			intake_stage(w, &e, 1);
@@ -207,6 +234,7 @@ void intake_take(struct worker *w)
 	} else if (entry_list(r)) {
 		w->saw_nothing = false;
 		worker_answered(w);
+		ask_ahead(w, (uint32_t)entry_list(r)->elements);
 		take_entries(w, reply);
 	} else {
 		worker_refused(w, "XREADGROUP", reply);

@@ -223,6 +223,32 @@ void leases_next_reclaim(struct worker *w)
 	w->reclaim_at_ms = now_ms() + base / 2 + backoff_random(&w->random) % (base + 1);
 }
 
+/*
+ * Workers that were killed leave their names in the group. One that lives reads every few seconds;
+ * if it is forgotten all the same, its next read makes it known again.
+ */
+static void sweep(struct worker *w)
+{
+	const struct worker_options *o = w->options;
+	redisReply *reply = NULL;
+
+	if (now_ms() < w->sweep_at_ms)
+		return;
+	w->sweep_at_ms = now_ms() + 10 * o->lease_ms;
+	if (script_begin(&script_sweep, &w->command, &w->words, 1)) {
+		words_add(&w->words, o->place.stream);
+		words_add(&w->words, o->group);
+		words_add(&w->words, w->memory->consumer);
+		words_add_number(&w->words, 20 * o->lease_ms);
+		reply = script_call(&script_sweep, &w->command, &w->words);
+	}
+	/* a user of Redis who may not do this works without it */
+	if (reply)
+		freeReplyObject(reply);
+	else
+		worker_refused(w, "XINFO CONSUMERS", NULL);
+}
+
 void leases_reclaim(struct worker *w)
 {
 	struct pending page[PAGE];
@@ -237,6 +263,9 @@ void leases_reclaim(struct worker *w)
 	    !worker_may_ask(w))
 		return;
 	leases_next_reclaim(w);
+	sweep(w);
+	if (!worker_may_ask(w))
+		return;
 	if (book_room(&w->book) == 0)
 		return;
 	count = pending_page(w, false, &next, page);

@@ -77,9 +77,10 @@ static void stage(struct worker *w, const struct element *e, struct stream_id id
 	if (e->reply->len > w->options->slot_bytes) {
 		snprintf(text, sizeof(text), "the payload has %zu bytes, slots have %" PRIu32,
 			 e->reply->len, w->options->slot_bytes);
-		/* if Redis does not answer, it lies in the own list, and is found there */
-		list_bury_element(w, e, "too_large", text);
-		freeReplyObject(e->reply);
+		if (list_bury_element(w, e, "too_large", text))
+			freeReplyObject(e->reply);
+		else
+			elements_push(&l->aside, *e); /* again, when Redis is back */
 		return;
 	}
 	if (!intake_stage(w, &entry, e->deliveries + 1)) {
@@ -101,8 +102,10 @@ static bool is_suspect(struct worker *w, const struct element *e)
 	if (e->deliveries == 0 || e->deliveries + 1 < most)
 		return false;
 	if (e->deliveries >= most) {
-		list_bury_element(w, e, "poison", "every delivery ended without an answer");
-		freeReplyObject(e->reply);
+		if (list_bury_element(w, e, "poison", "every delivery ended without an answer"))
+			freeReplyObject(e->reply);
+		else
+			elements_push(&w->list->aside, *e);
 		return true;
 	}
 	if (!search_push(&w->memory->search, w->memory->list, &id, 1))
@@ -186,8 +189,6 @@ bool list_fetch(struct worker *w, struct stream_id id, bool alone)
 		elements_push(&w->list->aside, e);
 		return false;
 	}
-	e.deliveries += alone ? 1 : 0;
-	e.deliveries -= e.deliveries > 0 ? 1 : 0; /* stage() adds this one */
 	stage(w, &e, id);
 	if (book_find(&w->book, id) == BOOK_NONE)
 		search_clear(&w->memory->search, w->memory->list, id);
@@ -348,6 +349,7 @@ static void read_over(struct worker *w)
 			return;
 		}
 	}
+	watch_batch(w, l->incoming.count);
 	admit(w, &l->incoming);
 }
 

@@ -41,7 +41,7 @@ bool elements_push(struct elements *list, struct element e)
 		const uint32_t room = list->room == 0 ? 256 : 2 * list->room;
 		struct element *larger = realloc(list->at, room * sizeof(larger[0]));
 
-		if (!larger) {
+		if (!larger) { /* unreached: no memory */
 			freeReplyObject(e.reply);
 			return false;
 		}
@@ -126,7 +126,7 @@ bool elements_unknown(redisReply *reply, uint64_t *held, uint32_t count, struct 
 	struct tally t = { .values = held, .count = count };
 
 	t.left = calloc((size_t)count + 1, sizeof(t.left[0]));
-	if (!t.left)
+	if (!t.left) /* unreached: no memory */
 		return false;
 	qsort(held, count, sizeof(held[0]), by_value);
 	count_held(&t);
@@ -139,7 +139,7 @@ bool elements_unknown(redisReply *reply, uint64_t *held, uint32_t count, struct 
 		if (is_held(&t, beginning(e.digest)))
 			continue;
 		reply->element[i] = NULL;
-		if (!elements_push(out, e)) {
+		if (!elements_push(out, e)) { /* unreached: no memory */
 			free(t.left);
 			return false;
 		}

@@ -22,6 +22,8 @@ static const struct command commands[] = {
 	{ "dlq", "list, show, replay and purge dead letters", dlq_help, cmd_dlq },
 	{ "status", "show stream, group, consumers and dead letters", status_help, cmd_status },
 	{ "doctor", "look for what endangers messages", doctor_help, cmd_doctor },
+	{ "bench", "measure the worker beside a loop that only speaks to Redis", bench_help,
+	  cmd_bench },
 };
 
 static const struct command_set set = {

@@ -141,8 +141,14 @@ void outcome_refused_within(struct worker *w, const char *what, redisReply *repl
 
 void outcome_published(struct worker *w, const struct group *g, const uint8_t *settled)
 {
+	const uint64_t now = now_ms();
+
+	w->totals.last_ns = clock_ns();
 	for (uint32_t i = 0; i < g->count; i++) {
-		w->totals.done += settled[i] == 1;
+		if (settled[i] == SETTLED_DONE) {
+			w->totals.done++;
+			watch_done(w, w->book.leases[g->leases[i]].since_ms, now);
+		}
 		w->totals.lost += settled[i] == 0;
 	}
 }

@@ -27,6 +27,7 @@ int cmd_results(int argc, char **argv);
 int cmd_dlq(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 extern const char worker_help[];
 extern const char send_help[];
@@ -34,6 +35,7 @@ extern const char results_help[];
 extern const char dlq_help[];
 extern const char status_help[];
 extern const char doctor_help[];
+extern const char bench_help[];
 
 /* The options that most subcommands have, and their getopt codes. */
 enum { OPT_URL = 512, OPT_PASSWORD_FILE, OPT_STREAM, OPT_GROUP, OPT_FIELD, OPT_RESULTS, OPT_DLQ };

@@ -130,6 +130,20 @@ struct script script_leave = {
 		"return 0\n",
 };
 
+struct script script_sweep = {
+	.text = "local list = redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])\n"
+		"local n = 0\n"
+		"for i = 1, #list do\n"
+		" local c = {}\n"
+		" for f = 1, #list[i], 2 do c[list[i][f]] = list[i][f + 1] end\n"
+		" if c.pending == 0 and c.idle >= tonumber(ARGV[3]) and c.name ~= ARGV[2] then\n"
+		"  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], c.name)\n"
+		"  n = n + 1\n"
+		" end\n"
+		"end\n"
+		"return n\n",
+};
+
 static bool load(struct script *s, struct link *l)
 {
 	redisReply *reply = link_say(l, "SCRIPT", "LOAD", s->text, NULL);

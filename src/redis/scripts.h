@@ -33,6 +33,8 @@ struct script {
 };
 
 /*
+ * sweep   KEYS stream; ARGV group consumer idle: takes consumers out of the group that have been
+ *         idle for so long, ms, and have nothing pending; not this one.
  * publish KEYS stream results; ARGV group consumer kind ttl fenced, then of each entry: id status
  *         result deliveries. kind: stream, hash, list, none. For each entry, unless `fenced` is 1
  *         and it is not pending for the consumer: writes the result, then acknowledges. Answers
@@ -51,6 +53,7 @@ extern struct script script_publish;
 extern struct script script_keep;
 extern struct script script_bury;
 extern struct script script_leave;
+extern struct script script_sweep;
 
 /** Begin `w` with EVALSHA, the script's digest and `keys`; loads it if `l` has not done so. */
 bool script_begin(struct script *s, struct link *l, struct words *w, unsigned int keys);

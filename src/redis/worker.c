@@ -31,7 +31,7 @@ static uint32_t slots_of(const struct worker_options *o)
 {
 	uint32_t slots = 1;
 
-	while (slots < 2 * o->batch && slots < Q_MAX_CAPACITY)
+	while (slots < 4 * o->batch && slots < Q_MAX_CAPACITY)
 		slots *= 2;
 	return o->slots != 0 ? o->slots : slots;
 }
@@ -129,6 +129,8 @@ static int set_up(struct worker *w)
 	code = make_queue(w);
 	if (code != EXIT_DONE)
 		return code;
+	if (!watch_begin(w))
+		return EXIT_NO_QUEUE;
 	if (!suspects_arm(w->memory, program_arguments)) {
 		warn_line("no signals: %s", strerror(errno));
 		return EXIT_NO_QUEUE;
@@ -208,6 +210,7 @@ static void finish(struct worker *w)
 			leases_hand_back(w);
 	}
 	q_shutdown(w->queue);
+	line_clear(&w->watch.line);
 	say_totals(w);
 }
 
@@ -313,6 +316,7 @@ static int run(struct worker *w)
 		if (!w->draining && nothing_left(w))
 			break;
 		show_life(w);
+		watch_turn(w);
 		turn(w);
 		if (!w->over)
 			wait_for_something(w);
@@ -322,6 +326,11 @@ static int run(struct worker *w)
 }
 
 int cmd_worker(int argc, char **argv)
+{
+	return worker_main(argc, argv, NULL);
+}
+
+int worker_main(int argc, char **argv, struct worker_totals *totals)
 {
 	struct worker_options options;
 	struct worker *w;
@@ -344,6 +353,9 @@ int cmd_worker(int argc, char **argv)
 		code = run(w);
 	else
 		q_shutdown(w->queue);
+	watch_end(w);
+	if (totals)
+		*totals = w->totals;
 	list_free(w);
 	free_room(w);
 	free(options.dead);

@@ -9,6 +9,7 @@
 #include "redis.h"
 #include "scripts.h"
 #include "suspects.h"
+#include "watch.h"
 
 #include <gpuq/gpuq.h>
 
@@ -21,11 +22,12 @@ struct worker_options {
 	const char *consumer; /* NULL: host, process number and a random number */
 	const char *processor;
 	const char *data_path;
+	const char *metrics; /* where they are served; NULL: nowhere */
 	struct entry_names names;
 	struct results_place results;
 	char *dead; /* the stream of the dead letters */
 	uint32_t device;
-	uint32_t slots; /* 0: two batches */
+	uint32_t slots; /* 0: four batches */
 	uint32_t slot_bytes;
 	uint32_t result_ttl_s;
 	uint32_t batch;
@@ -56,6 +58,8 @@ struct worker_totals {
 	uint64_t handed_back;
 	uint64_t connects;
 	uint64_t group_lost; /* times the group had gone and was made again */
+	uint64_t first_ns;   /* when the read was sent that brought the first message */
+	uint64_t last_ns;    /* when the last result was in Redis */
 };
 
 struct worker {
@@ -76,6 +80,7 @@ struct worker {
 	uint32_t *finished; /* leases that are DONE, in the order of completion */
 	uint32_t finished_count;
 	struct worker_totals totals;
+	struct watch watch;
 
 	bool reading; /* a read is under way, until */
 	uint64_t read_deadline_ms;
@@ -89,6 +94,7 @@ struct worker {
 	uint64_t drain_until_ms;
 	uint64_t reclaim_at_ms;
 	uint64_t renew_at_ms;
+	uint64_t sweep_at_ms;   /* when consumers that died with nothing are looked for */
 	uint64_t turned_ms;     /* when the loop last turned */
 	uint64_t life_at_ms;    /* when systemd is to hear from us; 0: never so far */
 	uint64_t connect_at_ms; /* not before; when not connected */
@@ -99,6 +105,9 @@ struct worker {
 	int code;           /* the exit code, once `over` */
 	bool over;
 };
+
+/** `gpuq-redis worker`; *totals, unless it is NULL, is what it has done. Returns the exit code. */
+int worker_main(int argc, char **argv, struct worker_totals *totals);
 
 /* ---- server.c: connections, and what to do when Redis refuses ---- */
 

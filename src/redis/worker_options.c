@@ -41,13 +41,14 @@ const char worker_help[] =
 	"                             (60000)\n"
 	"      --batch N              entries that are read at once, at most (256)\n"
 	"      --batch-delay-us N     how long the first of a batch waits for others (0)\n"
+	"      --metrics WHERE        HOST:PORT or unix:PATH, where Prometheus finds /metrics\n"
 	"      --drain-ms N           how long SIGTERM waits for the queue (25000)\n"
 	"  -d, --device D             auto, cpu or cuda (auto)\n"
-	"      --slots N              messages in the queue, a power of two (two batches)\n"
+	"      --slots N              messages in the queue, a power of two (four batches)\n"
 	"      --slot-bytes N         the longest message and result (65536)\n"
 	"      --until-empty          end when the stream has nothing new and nothing pending\n"
 	"      --max-messages N       end after so many messages\n"
-	"  -q, --quiet                no totals at the end\n"
+	"  -q, --quiet                no line of progress on a terminal, no totals at the end\n"
 	"  -h, --help                 show this text\n"
 	"\n"
 	"Exit codes: 0 ended as asked; 2 wrong usage; 4 no queue; 5 the queue failed;\n"
@@ -56,6 +57,7 @@ const char worker_help[] =
 enum {
 	OPT_DATA = 256,
 	OPT_MODE,
+	OPT_METRICS,
 	OPT_CONSUMER,
 	OPT_PRIORITY_FIELD,
 	OPT_OPCODE_FIELD,
@@ -81,6 +83,7 @@ static const struct option long_options[] = {
 	{ "processor", required_argument, NULL, 'p' },
 	{ "data", required_argument, NULL, OPT_DATA },
 	{ "mode", required_argument, NULL, OPT_MODE },
+	{ "metrics", required_argument, NULL, OPT_METRICS },
 	{ "consumer", required_argument, NULL, OPT_CONSUMER },
 	{ "priority-field", required_argument, NULL, OPT_PRIORITY_FIELD },
 	{ "opcode-field", required_argument, NULL, OPT_OPCODE_FIELD },
@@ -184,6 +187,16 @@ static int take_mode(const char *text, struct worker_options *o)
 	return code;
 }
 
+static int take_metrics(const char *text, struct worker_options *o)
+{
+	const char *wrong = metrics_check(text);
+
+	if (wrong)
+		return usage_error(ME, "--metrics is '%s', which %s", text, wrong);
+	o->metrics = text;
+	return EXIT_DONE;
+}
+
 static int take_consumer(const char *text, struct worker_options *o)
 {
 	if (strlen(text) >= CONSUMER_BYTES)
@@ -214,6 +227,8 @@ static int take_option(int option, char *text, struct worker_options *o)
 		return parse_results(ME, text, &o->results);
 	case OPT_ACK:
 		return take_ack(text, o);
+	case OPT_METRICS:
+		return take_metrics(text, o);
 	case OPT_MODE:
 		return take_mode(text, o);
 	case 'd':

@@ -72,6 +72,8 @@ static void a_wrong_address_is_refused_with_a_reason(void **state)
 		"redis://u:%g4@h",
 		"redis://u:%00@h",
 		"redis://%zz:p@h",
+		"redis://u:%-1@h",
+		"redis://u:%:1@h",
 		"redis://[::1",
 		"redis://[::1]x",
 		"redis://[]:1",

@@ -21,6 +21,21 @@ static void it_wants_what_it_lacks_and_there_is_room_for(void **state)
 	assert_int_equal(batch_want(&b, 100), 0);
 }
 
+static void the_next_is_asked_for_ahead_if_this_one_goes_on(void **state)
+{
+	struct batch b = { .most = 10 };
+
+	(void)state;
+	assert_int_equal(batch_ahead(&b, 100, 3), 10);
+	assert_int_equal(batch_ahead(&b, 12, 10), 2);
+	assert_int_equal(batch_ahead(&b, 10, 10), 0);
+	assert_int_equal(batch_ahead(&b, 5, 10), 0);
+	b.delay_us = 1000;
+	assert_int_equal(batch_ahead(&b, 100, 3), 0);
+	batch_add(&b, 7, 0);
+	assert_int_equal(batch_ahead(&b, 100, 3), 10);
+}
+
 static void without_a_delay_it_is_due_at_once(void **state)
 {
 	struct batch b = { .most = 10 };
@@ -65,6 +80,7 @@ static void it_goes_when_it_is_full_or_there_is_no_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_next_is_asked_for_ahead_if_this_one_goes_on),
 		cmocka_unit_test(it_wants_what_it_lacks_and_there_is_room_for),
 		cmocka_unit_test(without_a_delay_it_is_due_at_once),
 		cmocka_unit_test(with_one_it_waits_for_the_others),

@@ -80,6 +80,20 @@ static void an_entry_has_its_fields(void **state)
 	freeReplyObject(reply);
 }
 
+static void only_fields_that_are_asked_for_count(void **state)
+{
+	static const struct entry_names names = { .payload = "payload" };
+	redisReply *reply = reply_of("*2\r\n$3\r\n5-6\r\n*6\r\n$7\r\npaylode\r\n$1\r\nx\r\n"
+				     "$4\r\nprio\r\n$4\r\nsoon\r\n$7\r\npayload\r\n$1\r\ny\r\n");
+	struct entry e;
+
+	(void)state;
+	assert_true(entry_decode(reply, &names, &e));
+	assert_memory_equal(e.payload, "y", 1);
+	assert_null(e.wrong);
+	freeReplyObject(reply);
+}
+
 static void an_entry_that_was_deleted_is_gone(void **state)
 {
 	redisReply *reply;
@@ -179,6 +193,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ids_are_read_and_written),
 		cmocka_unit_test(an_entry_has_its_fields),
+		cmocka_unit_test(only_fields_that_are_asked_for_count),
 		cmocka_unit_test(an_entry_that_was_deleted_is_gone),
 		cmocka_unit_test(a_field_that_is_missing_or_wrong_is_named),
 		cmocka_unit_test(what_is_no_entry_is_refused),

@@ -127,6 +127,24 @@ static void unknown_are_those_that_are_not_held(void **state)
 	elements_clear(&out);
 }
 
+static void what_is_held_may_be_less_and_more_than_all(void **state)
+{
+	const char *const own[] = { "a" };
+	uint64_t least = 0;
+	uint64_t most = UINT64_MAX;
+	struct elements out = { .count = 0 };
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		redisReply *reply = answer(own, 1);
+
+		assert_true(elements_unknown(reply, i == 0 ? &least : &most, 1, &out));
+		freeReplyObject(reply);
+	}
+	assert_int_equal(out.count, 2);
+	elements_clear(&out);
+}
+
 static void with_nothing_held_all_are_unknown(void **state)
 {
 	const char *const own[] = { "same", "same" };
@@ -149,6 +167,7 @@ int main(void)
 		cmocka_unit_test(what_is_taken_is_the_oldest_of_the_equal_ones),
 		cmocka_unit_test(it_grows),
 		cmocka_unit_test(unknown_are_those_that_are_not_held),
+		cmocka_unit_test(what_is_held_may_be_less_and_more_than_all),
 		cmocka_unit_test(with_nothing_held_all_are_unknown),
 	};
 
