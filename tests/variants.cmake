@@ -9,18 +9,19 @@
 #   copy     the same by transport copy, and
 #   bounded  the same with bounded launches: under the sanitizers only, as elsewhere scripts/gpu-check does it
 #            (gpu.script.standin)
+#   remote   the remote device: a gpuqd inside of the test's process; in builds with GPUQ_BROKER
 #   gpu      a GPU, for scripts/gpu-check. Not for what breaks the driver, needs no device, or stalls CPU threads
 set(gpuq_test_variants
 	"unit.bad_calls         standin gpu"
 	"unit.bar1              standin gpu"
 	"unit.calls             standin gpu"
-	"unit.completion        standin bar1 gpu"
-	"unit.control           standin bar1 copy gpu"
+	"unit.completion        standin bar1 gpu remote"
+	"unit.control           standin bar1 copy gpu remote"
 	"unit.cuda              standin"
 	"unit.descriptor_queue  standin copy gpu"
 	"unit.faults            standin gpu"
 	"unit.flag"
-	"unit.hooks             standin"
+	"unit.hooks             standin remote"
 	"unit.notify"
 	"unit.hand"
 	"unit.nvrtc             standin gpu"
@@ -31,8 +32,8 @@ set(gpuq_test_variants
 	"unit.pipe_shared"
 	"unit.processors        standin gpu"
 	"unit.protocol          standin"
-	"unit.producer          standin gpu"
-	"unit.queue             standin bar1 copy bounded gpu"
+	"unit.producer          standin gpu remote"
+	"unit.queue             standin bar1 copy bounded gpu remote"
 	"unit.region"
 	"unit.ring"
 	"unit.ring_descriptor"
@@ -41,10 +42,10 @@ set(gpuq_test_variants
 	"unit.ring_poll"
 	"unit.ring_stopped"
 	"unit.subscription"
-	"unit.take              standin gpu"
-	"unit.trace             standin gpu"
+	"unit.take              standin gpu remote"
+	"unit.trace             standin gpu remote"
 	"unit.transport         standin gpu"
-	"unit.wait              standin bar1 gpu"
+	"unit.wait              standin bar1 gpu remote"
 	"unit.watch             standin"
 	"unit.yield"
 
@@ -82,6 +83,9 @@ function(gpuq_variants_of test variable)
 	endforeach()
 	if(NOT found)
 		message(FATAL_ERROR "${test} has no row in tests/variants.cmake")
+	endif()
+	if(NOT TARGET gpuq_broker_objects)
+		list(REMOVE_ITEM variants remote)
 	endif()
 	if(NOT GPUQ_BAR1)
 		list(REMOVE_ITEM variants bar1)

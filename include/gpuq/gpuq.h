@@ -92,7 +92,8 @@ extern "C" {
 	X(Q_ERR_UNSUPPORTED, -17, "not supported here")                                            \
 	X(Q_ERR_IO, -18, "a file could not be written")                                            \
 	X(Q_ERR_BROKEN, -19, "nobody reads any more")                                              \
-	X(Q_ERR_LAGGED, -20, "bytes were dropped before they were read")
+	X(Q_ERR_LAGGED, -20, "bytes were dropped before they were read")                           \
+	X(Q_ERR_LOST, -21, "gpuqd has gone; the message may have run")
 
 typedef enum QueueStatus {
 #define Q_STATUS_ENUM(name, value, text) name = value,
@@ -146,7 +147,8 @@ typedef struct GpuQueue GpuQueue;
 typedef struct RegionTable RegionTable;             /* ring.h */
 typedef struct MessageDescriptor MessageDescriptor; /* ring.h */
 
-enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2 };
+/* REMOTE: the queue of a gpuqd, which other processes use, too; cfg.endpoint says which. */
+enum { Q_DEVICE_AUTO = 0, Q_DEVICE_CPU = 1, Q_DEVICE_CUDA = 2, Q_DEVICE_REMOTE = 3 };
 enum { Q_PER_THREAD = 0, Q_PER_WARP = 1, Q_PER_BLOCK = 2 };
 /*
  * How messages get to a GPU: the grid reads them across PCIe; or the copy engine brings those of
@@ -201,8 +203,10 @@ typedef struct QueueConfig {
 	/* Not 0: no grid stays resident. A launch serves what waits, once that is so many messages,
 	 * or fewer when a thread waits or polls, and ends. For profilers and tests. */
 	uint32_t bounded_messages;
-	uint32_t bounded_ms;   /* a bounded launch ends after that; 0: 1000 */
-	uint64_t reserved[13]; /* zero */
+	uint32_t bounded_ms; /* a bounded launch ends after that; 0: 1000 */
+	/* REMOTE: "unix:PATH" or "unix:PATH#QUEUE"; NULL: gpuqd's own default. Else NULL. */
+	const char *endpoint;
+	uint64_t reserved[12]; /* zero */
 } QueueConfig;
 
 typedef enum QueuePriority {
@@ -233,7 +237,7 @@ typedef struct EnqueueItem {
 typedef struct Completion {
 	uint64_t msg_id;
 	uint64_t tag;        /* from EnqueueOptions */
-	QueueStatus status;  /* Q_OK, Q_ERR_FAILED, Q_ERR_EXPIRED or Q_ERR_CANCELLED */
+	QueueStatus status;  /* Q_OK, Q_ERR_FAILED, _EXPIRED, _CANCELLED or _LOST */
 	uint32_t result_len; /* bytes; 0 unless Q_OK */
 	const void *result; /* read-only, until the message is taken or released; 16-byte aligned */
 } Completion;
@@ -260,7 +264,8 @@ typedef struct QueueStats {
 	uint64_t reserved_now; /* reservations neither committed nor aborted */
 	uint64_t aborted;      /* reservations aborted */
 	uint64_t wakeups;      /* times a sleeping consumer, or a grid, was woken for messages */
-	uint64_t reserved[18];
+	uint64_t lost;         /* of `finished`, ended Q_ERR_LOST */
+	uint64_t reserved[17];
 } QueueStats;
 
 enum { Q_STATE_RUNNING = 0, Q_STATE_PAUSED = 1, Q_STATE_STOPPING = 2, Q_STATE_STOPPED = 3 };
@@ -269,7 +274,7 @@ typedef struct QueueInfo {
 	uint32_t capacity;
 	uint32_t slot_bytes;
 	uint32_t result_bytes;
-	uint32_t device; /* Q_DEVICE_CPU or Q_DEVICE_CUDA: what AUTO became */
+	uint32_t device; /* Q_DEVICE_*, not AUTO: what that became */
 	uint32_t ordinal;
 	uint32_t granularity;
 	uint32_t consumers;
@@ -346,10 +351,10 @@ GPUQ_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
  * Create a queue and start its consumers.
  *
  * Environment variables override defaults, never explicit settings; empty means unset:
- * GPUQ_DEVICE (auto, cpu, cuda), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG, GPUQ_TRANSPORT (auto,
- * pull, copy, bar1), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon bounded_ms behind it).
- * GPUQ_TRACE=FILE sets Q_TRACE, GPUQ_TRACE_RECORDS its size, and q_shutdown() writes the file: see
- * q_trace_write().
+ * GPUQ_DEVICE (auto, cpu, cuda, unix:PATH[#QUEUE]), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG,
+ * GPUQ_TRANSPORT (auto, pull, copy, bar1), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon
+ * bounded_ms behind it). GPUQ_TRACE=FILE sets Q_TRACE, GPUQ_TRACE_RECORDS its size, and
+ * q_shutdown() writes the file: see q_trace_write().
  *
  * cfg.processor is a path if it has a '/' or ends in .so (a shared object, for the devices it was
  * built for), .fatbin, .cubin, .ptx (an image for a GPU) or .cu (CUDA source, compiled by NVRTC for
@@ -435,7 +440,7 @@ Q_API QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms);
  * @param out_msg_id  the id; may be NULL
  * @param timeout_ms  how long to wait for a free slot
  * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_FULL: no free slot and timeout_ms was 0;
- *         Q_ERR_TIMEOUT: none within timeout_ms; Q_ERR_SHUTDOWN.
+ *         Q_ERR_TIMEOUT: none within timeout_ms; Q_ERR_SHUTDOWN; Q_ERR_LOST: gpuqd has gone.
  * Ordering: release: everything written before the call is visible to the processor.
  * Blocking: only while the queue is full. One futex call when a consumer sleeps.
  */
@@ -507,7 +512,8 @@ Q_API QueueStatus q_abort(GpuQueue *q, uint64_t msg_id);
 /**
  * Ask that a message not be started. Decided when a consumer claims it (on a GPU by what it read
  * just before; with transport BAR1 up to some tens of microseconds before): a message already
- * claimed runs to its end.
+ * claimed runs to its end. On the remote device the call waits until gpuqd has looked, at most a
+ * second.
  * @return Q_OK: recorded (without effect on a finished message); the completion says what came of
  *         it; Q_ERR_NOT_FOUND: never issued, aborted or taken.
  */
@@ -572,7 +578,8 @@ Q_API QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *des
  * @return Q_OK: copied, slot freed; Q_ERR_NOT_READY: unfinished or reserved;
  *         Q_ERR_NOT_FOUND: never issued, aborted, discarded or taken;
  *         Q_ERR_BUFFER_TOO_SMALL: the result stays;
- *         Q_ERR_FAILED, Q_ERR_EXPIRED, Q_ERR_CANCELLED: how the message ended, slot freed.
+ *         Q_ERR_FAILED, Q_ERR_EXPIRED, Q_ERR_CANCELLED, Q_ERR_LOST: how the message ended, slot
+ *         freed.
  */
 Q_API QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_buf,
 				       size_t *inout_len);

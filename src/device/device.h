@@ -51,6 +51,15 @@ struct gq_device {
 	void (*describe)(GpuQueue *q, QueueInfo *out);
 	/* A message has been published; called for every one. */
 	void (*published)(GpuQueue *q);
+	/* The control word has changed, under the control lock. */
+	void (*controlled)(GpuQueue *q);
+	/* A message has been asked to be cancelled; waits until that has been seen. */
+	void (*cancelled)(GpuQueue *q);
+	/* A host thread has registered to sleep until a consumer has done something, and is about
+	 * to look once more ([sleep.look]): from now on the device wakes it. */
+	void (*sleeping)(GpuQueue *q);
+	/* It is no longer registered. */
+	void (*awake)(GpuQueue *q);
 	/* A pause is complete; a pause is over. Called without the control lock. */
 	void (*paused)(GpuQueue *q);
 	void (*resumed)(GpuQueue *q);
@@ -62,6 +71,6 @@ struct gq_device {
 	uint64_t (*clock_error_ns)(GpuQueue *q);
 };
 
-extern const struct gq_device gq__cpu_device, gq__cuda_device;
+extern const struct gq_device gq__cpu_device, gq__cuda_device, gq__remote_device;
 
 #endif /* GPUQ_DEVICE_DEVICE_H */

@@ -44,6 +44,16 @@ static bool open_cpu(GpuQueue *q, const QueueConfig *cfg, uint32_t wanted)
 	return q->device->open(q);
 }
 
+/* The processor is the daemon's, so none has been looked for here. */
+static bool open_remote(GpuQueue *q, const QueueConfig *cfg)
+{
+	q->device = &gq__remote_device;
+	snprintf(q->reason, sizeof(q->reason), "%s",
+		 cfg->device == Q_DEVICE_REMOTE ? "asked for in the configuration"
+						: "asked for by GPUQ_DEVICE");
+	return q->device->open(q);
+}
+
 /*
  * Open the device that the configuration asks for: `cfg` as the application wrote it, q->cfg as
  * resolved. AUTO takes the CUDA device if driver, device and image are there; if not, it takes the
@@ -53,6 +63,8 @@ static bool choose_device(GpuQueue *q, const QueueConfig *cfg)
 {
 	const uint32_t wanted = q->cfg.device;
 
+	if (wanted == Q_DEVICE_REMOTE)
+		return open_remote(q, cfg);
 	if (wanted == Q_DEVICE_CPU)
 		return open_cpu(q, cfg, wanted);
 	if (open_cuda(q, cfg, wanted))

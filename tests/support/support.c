@@ -67,6 +67,8 @@ __attribute__((constructor)) static void announce(void)
 		shared.counts = gpu_device_memory(sizeof(*shared.counts));
 	}
 	q_register_processor(&image);
+	if (on_remote())
+		remote_begin();
 	if (on_gpu()) /* the driver starts threads and opens files for its first kernel */
 		q_shutdown(make_queue(1, 16));
 }
@@ -94,7 +96,9 @@ QueueConfig config(uint32_t capacity, uint32_t slot_bytes)
 {
 	return (QueueConfig){ .capacity = capacity,
 			      .slot_bytes = slot_bytes,
-			      .device = on_cuda() ? Q_DEVICE_CUDA : Q_DEVICE_CPU,
+			      .device = on_cuda()     ? Q_DEVICE_CUDA
+					: on_remote() ? Q_DEVICE_AUTO /* GPUQ_DEVICE */
+						      : Q_DEVICE_CPU,
 			      .consumers = 1,
 			      .processor = "test",
 			      .processor_data = &shared,

@@ -5,6 +5,7 @@
 
 #include "gpu.h"
 #include "host/queue/queue.h"
+#include "remote.h"
 #include "test_processor.h"
 
 #include <setjmp.h>
@@ -37,7 +38,9 @@
 			skip();                                                                    \
 		}                                                                                  \
 	} while (0)
-#define cpu_device_only(why)    leave_out_if(on_cuda(), "on the CUDA device", why)
+#define cpu_device_only(why)                                                                       \
+	leave_out_if(on_cuda() || on_remote(), "on another than the CPU device", why)
+#define not_on_remote(why)      leave_out_if(on_remote(), "on the remote device", why)
 #define not_on_the_standin(why) leave_out_if(on_standin(), "on the stand-in driver", why)
 
 /* The processor "test": its host function and its image for the device that the tests run on, NULL

@@ -56,6 +56,7 @@ enum gq_outcome {
 	GQ_OUTCOME_FAILED = GQ_OUTCOME_MAX_LEN + 1, /* not by the processor's own word */
 	GQ_OUTCOME_EXPIRED,
 	GQ_OUTCOME_CANCELLED,
+	GQ_OUTCOME_LOST, /* the process that had it has ended: it may have run */
 	GQ_OUTCOME_REPORTED = GQ_OUTCOME_MAX_LEN + 16,
 	GQ_OUTCOME_MAX_STATUS = 0xffff00,
 };

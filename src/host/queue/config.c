@@ -93,8 +93,14 @@ static bool check_ranges(const QueueConfig *cfg)
 	if (cfg->result_bytes > Q_MAX_SLOT_BYTES)
 		return refuse("result_bytes", cfg->result_bytes,
 			      "0 (same as slot_bytes) to 16777216");
-	if (cfg->device > Q_DEVICE_CUDA)
-		return refuse("device", cfg->device, "0 (auto), 1 (cpu), 2 (cuda)");
+	if (cfg->device > Q_DEVICE_REMOTE)
+		return refuse("device", cfg->device, "0 (auto), 1 (cpu), 2 (cuda), 3 (remote)");
+	if (cfg->endpoint != NULL && cfg->device != Q_DEVICE_REMOTE) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "endpoint is '%.64s'; allowed: NULL unless device is 3 (remote)",
+			  cfg->endpoint);
+		return false;
+	}
 	if (cfg->granularity > Q_PER_BLOCK)
 		return refuse("granularity", cfg->granularity, "0 (thread), 1 (warp), 2 (block)");
 	if (cfg->consumers > Q_MAX_CONSUMERS)
@@ -135,6 +141,12 @@ static bool resolve_device(QueueConfig *cfg)
 	static const char *const devices[4] = { "auto", "cpu", "cuda" };
 	static const char *const transports[4] = { "auto", "pull", "copy", "bar1" };
 
+	const char *device = getenv("GPUQ_DEVICE");
+
+	if (cfg->device == Q_DEVICE_AUTO && device != NULL && strncmp(device, "unix:", 5) == 0) {
+		cfg->device = Q_DEVICE_REMOTE;
+		cfg->endpoint = device;
+	}
 	if (cfg->device == Q_DEVICE_AUTO &&
 	    !name_from_environment("GPUQ_DEVICE", devices, &cfg->device))
 		return false;

@@ -20,6 +20,8 @@ static uint64_t set_control(GpuQueue *q, uint64_t flags)
 	/* [control.write]: the copy that a GPU's consumers read */
 	if (q->ch.control != &q->control)
 		gq_exchange_seq_cst_u64(q->ch.control, control);
+	if (q->device->controlled != NULL)
+		q->device->controlled(q);
 	return control;
 }
 
@@ -212,7 +214,7 @@ static void await_consumers(GpuQueue *q)
 	gq__wait_end(&wait);
 }
 
-static void close_intake(GpuQueue *q)
+void gq__close_intake(GpuQueue *q)
 {
 	gq_fetch_or_seq_cst_u64(q->pool.head, GQ_POOL_CLOSED); /* [intake.close] */
 	gq_fetch_or_seq_cst_u64(&q->room.word, GQ_EVENT_STICKY);
@@ -232,7 +234,7 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 	GQ_RETURN_IF_REFUSED(gq_enter(q));
 	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_STOP, timeout_ms);
 	deadline_ns = gq__deadline_ns(timeout_ms);
-	close_intake(q);
+	gq__close_intake(q);
 	if (!settle(q, deadline_ns)) {
 		if (gq_failed(q))
 			return gq__device_failed(q);

@@ -169,5 +169,7 @@ QueueStatus q_cancel(GpuQueue *q, uint64_t msg_id)
 	 * the cancel of that one. */
 	gq_cas_seq_cst_u64(&gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->cancel, ~msg_id,
 			   msg_id);
+	if (q->device->cancelled != NULL)
+		q->device->cancelled(q);
 	return Q_OK;
 }

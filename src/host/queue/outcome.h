@@ -12,6 +12,7 @@ static inline QueueStatus gq_status_of(uint32_t outcome)
 		return Q_OK;
 	return outcome == GQ_OUTCOME_EXPIRED     ? Q_ERR_EXPIRED
 	       : outcome == GQ_OUTCOME_CANCELLED ? Q_ERR_CANCELLED
+	       : outcome == GQ_OUTCOME_LOST      ? Q_ERR_LOST
 						 : Q_ERR_FAILED;
 }
 

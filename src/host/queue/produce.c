@@ -54,8 +54,10 @@ QueueStatus gq__check_producer(GpuQueue *q)
 				      "is its producer");
 }
 
-QueueStatus gq__closed_error(void)
+QueueStatus gq__closed_error(const GpuQueue *q)
 {
+	if (gq_load_seq_cst_u32(&q->lost) != 0) /* [failure.read] */
+		return gq__failf(Q_ERR_LOST, "%s", q->failure);
 	return gq__fail(Q_ERR_SHUTDOWN, "the queue is closed for new messages: it has been, or is "
 					"being, stopped");
 }
@@ -109,7 +111,7 @@ QueueStatus gq__await_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t t
 	if (n == 0 && gq_failed(q))
 		return gq__device_failed(q);
 	if (closed)
-		return gq__closed_error();
+		return gq__closed_error(q);
 	return n != 0 ? Q_OK : Q_ERR_FULL;
 }
 

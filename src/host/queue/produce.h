@@ -35,8 +35,8 @@ QueueStatus gq__check_options(const EnqueueOptions *o);
 /* Q_ERR_INVALID_ARG, with the length as the last error. */
 QueueStatus gq__refuse_length(const GpuQueue *q, size_t len);
 QueueStatus gq__refuse_null_data(size_t len);
-/* Q_ERR_SHUTDOWN. */
-QueueStatus gq__closed_error(void);
+/* Q_ERR_SHUTDOWN; Q_ERR_LOST: because gpuqd has gone. */
+QueueStatus gq__closed_error(const GpuQueue *q);
 
 static inline QueueStatus gq_check_length(const GpuQueue *q, size_t len)
 {

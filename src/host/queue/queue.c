@@ -167,8 +167,9 @@ GpuQueue *gq__make_queue(const QueueConfig *cfg, gq_choose_device_fn *choose)
 	q->code = gq__keep_loaded(&gq__start_pos);
 	pthread_mutex_init(&q->reap_lock, NULL);
 	pthread_mutex_init(&q->control_lock, NULL);
-	if (!gq__find_processor(cfg->processor, &q->processor) || !choose(q, cfg) || !allocate(q) ||
-	    !q->device->start(q))
+	if (q->cfg.device != Q_DEVICE_REMOTE && !gq__find_processor(cfg->processor, &q->processor))
+		goto drop;
+	if (!choose(q, cfg) || !allocate(q) || !q->device->start(q))
 		goto drop;
 	gq__trace_started(q);
 	gq__log(Q_LOG_INFO,

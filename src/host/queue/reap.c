@@ -55,6 +55,8 @@ static bool note_end(GpuQueue *q, uint32_t index, uint32_t outcome)
 			COUNT(expired);
 		else if (outcome == GQ_OUTCOME_CANCELLED)
 			COUNT(cancelled);
+		else if (outcome == GQ_OUTCOME_LOST)
+			COUNT(lost);
 	}
 	if (__builtin_expect((host->flags & GQ_SLOT_DESCRIBED) != 0, 0))
 		drop_region(q, host);
@@ -134,7 +136,7 @@ static void begin_pass(GpuQueue *q, struct pass *p, uint32_t most)
 static bool finish(GpuQueue *q, struct pass *p, uint32_t index, uint32_t outcome)
 {
 	if (__builtin_expect(q->trace != NULL, 0))
-		gq__trace_finish(q, index, outcome, false);
+		gq__trace_finish(q, index, outcome, outcome == GQ_OUTCOME_LOST);
 	if (note_end(q, index, outcome))
 		return true;
 	p->freed[p->n_freed++] = leave_queued(q, index, GQ_FREE);

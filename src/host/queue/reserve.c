@@ -39,7 +39,7 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 		q_abort(q, id); /* the caller never had it, so it is not counted as an abort */
 		gq_fetch_add_relaxed_u64(&q->count.unused, 1);
 		gq_fetch_add_relaxed_u64(&q->count.aborted, 0 - UINT64_C(1));
-		return gq__closed_error();
+		return gq__closed_error(q);
 	}
 	*out_payload = gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask));
 	*out_msg_id = id;

@@ -82,7 +82,7 @@ GQ_STATIC_ASSERT(sizeof(struct gq_neighbours) == sizeof(uint64_t), "one of the q
 
 /* Written under the reap lock, read relaxed by q_stats(). */
 struct gq_reaped {
-	uint64_t finished, failed, expired, cancelled, discarded;
+	uint64_t finished, failed, expired, cancelled, lost, discarded;
 };
 
 struct gq_trace;
@@ -172,6 +172,7 @@ struct GpuQueue {
 	uint64_t refs;     /* the handle and every consumer; the last to drop one frees the queue */
 	char failure[400]; /* the device's last error; [failure.write], [failure.read] */
 	uint32_t failed;
+	uint32_t lost; /* the process that had the queue has ended, and `failure` says so */
 
 	/* ---- producer: with Q_ONE_PRODUCER the thread that enqueues; 0: none has yet ---- */
 

@@ -41,6 +41,7 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 	out->failed = gq_load_relaxed_u64(&q->reaped.failed);
 	out->expired = gq_load_relaxed_u64(&q->reaped.expired);
 	out->cancelled = gq_load_relaxed_u64(&q->reaped.cancelled);
+	out->lost = gq_load_relaxed_u64(&q->reaped.lost);
 	out->timed_out = gq_load_relaxed_u64(&q->count.timed_out);
 	out->reserved_now = gq_load_relaxed_u64(&q->count.reserved_now);
 	out->aborted = aborted;

@@ -35,4 +35,17 @@ static bool is_idle(void *arg, const struct gq_event *event)
 	return event == &q->any && gq__accepted(q) == gq_load_relaxed_u64(&q->reaped.finished);
 }
 
-const struct gq_tender gq__queue_tender = { tend, is_idle };
+const struct gq_tender gq__queue_tender = { .tend = tend, .is_idle = is_idle };
+
+static void sleeping(void *q)
+{
+	((GpuQueue *)q)->device->sleeping(q);
+}
+
+static void awake(void *q)
+{
+	((GpuQueue *)q)->device->awake(q);
+}
+
+/* Of a device that wakes, once it has been told that somebody sleeps. */
+const struct gq_tender gq__queue_sleeper = { .sleeping = sleeping, .awake = awake };

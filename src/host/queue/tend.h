@@ -19,7 +19,7 @@ uint64_t gq__accepted(const GpuQueue *q);
 /* Every 64th call of a thread tends the device. */
 void gq__tend_now_and_then(GpuQueue *q);
 
-extern const struct gq_tender gq__queue_tender;
+extern const struct gq_tender gq__queue_tender, gq__queue_sleeper;
 
 /* The caller has looked for something that consumers make, and not found it. */
 static inline void gq_tend(GpuQueue *q)
@@ -31,8 +31,8 @@ static inline void gq_tend(GpuQueue *q)
 /* A wait that has begun is for what a consumer does. */
 static inline void gq_wait_tends(GpuQueue *q, struct gq_wait *w)
 {
-	if (q->device->tend != NULL) {
-		w->tender = &gq__queue_tender;
+	if (q->device->tend != NULL || q->device->sleeping != NULL) {
+		w->tender = q->device->tend != NULL ? &gq__queue_tender : &gq__queue_sleeper;
 		w->tended = q;
 	}
 }

@@ -18,6 +18,9 @@ static inline void gq_wake_slot(GpuQueue *q, uint32_t slot)
 /* Wake all sleepers of all events: the control word has changed, or the device has failed. */
 void gq__wake_everybody(GpuQueue *q);
 
+/* From now on no message is accepted: the first step of a stop (control.c). */
+void gq__close_intake(GpuQueue *q);
+
 /*
  * On a closed queue: whether every slot is free or holds a finished message or a revoked
  * reservation, so that nothing can finish any more and no wait for it can be fulfilled.

@@ -225,10 +225,11 @@ static uint64_t nap_end(struct gq_wait *w)
 {
 	uint64_t now;
 
-	if (w->tender == NULL && w->nap_ns == GQ_FOR_EVER && w->spin_ns <= GQ_SPIN_NS)
+	if ((w->tender == NULL || w->tender->sleeping != NULL) && w->nap_ns == GQ_FOR_EVER &&
+	    w->spin_ns <= GQ_SPIN_NS)
 		return GQ_FOR_EVER;
 	now = gq__now_ns();
-	if (w->tender != NULL)
+	if (w->tender != NULL && w->tender->sleeping == NULL)
 		return next_tending(w, now);
 	if (w->nap_ns != GQ_FOR_EVER)
 		return now + w->nap_ns;
@@ -255,6 +256,10 @@ static void sleep_until_woken(struct gq_wait *w)
 	w->expired = slept == TIMED_OUT && !nap;
 	if (w->tender == NULL)
 		return;
+	if (w->tender->awake != NULL) {
+		w->tender->awake(w->tended);
+		return;
+	}
 	if (slept == WOKEN) {
 		w->tended_since_ns = 0; /* something is under way again: be quick at first */
 		w->turns = 0;
@@ -284,6 +289,8 @@ bool gq__wait_next(struct gq_wait *w)
 		/* In shared memory a hostile process may change it for ever, to keep us here. */
 		w->expired = !w->registered && gq__now_ns() >= w->deadline_ns;
 	}
+	if (w->registered && w->tender != NULL && w->tender->sleeping != NULL)
+		w->tender->sleeping(w->tended);
 	return true;
 }
 
@@ -292,5 +299,7 @@ void gq__wait_end(struct gq_wait *w)
 	/* A slot's word may stay odd. That costs the slot's next completion one futile wake-up. */
 	if (w->registered && w->event != NULL)
 		gq_event_unregister(w->event, 1);
+	if (w->registered && w->tender != NULL && w->tender->awake != NULL)
+		w->tender->awake(w->tended);
 	w->registered = false;
 }

@@ -14,6 +14,11 @@
  * tend() after each.
  */
 struct gq_tender {
+	/* Not NULL: the other side wakes, but only once it knows that somebody sleeps. The first is
+	 * called between registering and the second look, the other when the thread is no longer
+	 * registered. The rest is NULL then. */
+	void (*sleeping)(void *tended);
+	void (*awake)(void *tended);
 	void (*tend)(void *tended);
 	/* Whether nothing is under way. Then only a call of another thread can end a wait on the
 	 * event, and that call wakes the sleeper, so naps may be long. */

@@ -25,7 +25,7 @@ SPOIL(slot_bytes_0, c->slot_bytes = 0)
 SPOIL(slot_bytes_over, c->slot_bytes = (1u << 24) + 1)
 SPOIL(slot_bytes_max, c->slot_bytes = UINT32_MAX)
 SPOIL(result_bytes_over, c->result_bytes = (1u << 24) + 1)
-SPOIL(device_3, c->device = 3)
+SPOIL(device_4, c->device = 4)
 SPOIL(device_cuda, c->device = Q_DEVICE_CUDA)
 SPOIL(ordinal_1, c->ordinal = 1)
 SPOIL(granularity_3, c->granularity = 3)
@@ -42,7 +42,7 @@ SPOIL(size_without_data, c->processor_data = NULL; c->processor_data_bytes = 1)
 SPOIL(data_size_max, c->processor_data_bytes = SIZE_MAX)
 SPOIL(reserved_0, c->reserved[0] = 1)
 SPOIL(reserved_7, c->reserved[7] = UINT64_MAX)
-SPOIL(reserved_12, c->reserved[12] = 1)
+SPOIL(endpoint_without_remote, c->endpoint = "unix:/x")
 SPOIL(transport_4, c->transport = 4)
 SPOIL(copy_from_only, c->copy_from = 4096)
 SPOIL(bounded_over, c->bounded_messages = (1u << 20) + 1)
@@ -59,7 +59,7 @@ static const struct bad_config bad_configs[] = {
 	{ "slot_bytes = 2^24 + 1", slot_bytes_over, "slot_bytes is 16777217; allowed" },
 	{ "slot_bytes = UINT32_MAX", slot_bytes_max, "slot_bytes is 4294967295; allowed" },
 	{ "result_bytes = 2^24 + 1", result_bytes_over, "result_bytes is 16777217; allowed" },
-	{ "device = 3", device_3, "device is 3; allowed" },
+	{ "device = 4", device_4, "device is 4; allowed" },
 	{ "device = CUDA", device_cuda, "CUDA: " },
 	{ "ordinal = 1", ordinal_1, "ordinal is 1; allowed: 0" },
 	{ "granularity = 3", granularity_3, "granularity is 3; allowed" },
@@ -76,7 +76,7 @@ static const struct bad_config bad_configs[] = {
 	{ "processor_data_bytes = SIZE_MAX", data_size_max, "out of memory: 1844674407370955161" },
 	{ "reserved[0] = 1", reserved_0, "reserved[0] is 1; allowed: 0" },
 	{ "reserved[7] = max", reserved_7, "reserved[7] is 18446744073709551615; allowed: 0" },
-	{ "reserved[12] = 1", reserved_12, "reserved[12] is 1; allowed: 0" },
+	{ "endpoint without device 3", endpoint_without_remote, "endpoint is 'unix:/x'; allowed: NULL" },
 	{ "transport = 4", transport_4,
 	  "transport is 4; allowed: 0 (auto), 1 (pull), 2 (copy), 3 (bar1)" },
 	{ "copy_from alone", copy_from_only, "copy_from is 4096; allowed: 0 unless transport" },

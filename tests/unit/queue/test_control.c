@@ -167,8 +167,10 @@ static void a_stop_that_times_out_cancels_what_was_not_started(void **state)
 	for (int i = 0; i < 5; i++)
 		ids[i] = send(q, &i, sizeof(i));
 	assert_status(q_stop(q, 20), Q_ERR_TIMEOUT);
-	/* On the CUDA device only a consumer can cancel, and here the only one is busy. */
-	for (int i = 0; i < 5 && !on_cuda(); i++) {
+	/* There only a consumer can cancel, and here the only one is busy. */
+	const bool late = on_cuda() || on_remote();
+
+	for (int i = 0; i < 5 && !late; i++) {
 		len = sizeof(buf);
 		assert_status(q_try_dequeue_result(q, ids[i], buf, &len), Q_ERR_CANCELLED);
 	}
@@ -176,7 +178,7 @@ static void a_stop_that_times_out_cancels_what_was_not_started(void **state)
 	assert_status(q_stop(q, 0), Q_ERR_TIMEOUT);
 	open_gate();
 	assert_status(q_stop(q, LONG_MS), Q_OK); /* goes on waiting */
-	for (int i = 0; i < 5 && on_cuda(); i++) {
+	for (int i = 0; i < 5 && late; i++) {
 		len = sizeof(buf);
 		assert_status(q_try_dequeue_result(q, ids[i], buf, &len), Q_ERR_CANCELLED);
 	}
@@ -384,7 +386,10 @@ static void a_waiting_low_message_is_passed_over_a_bounded_number_of_times(void 
 	assert_status(q_drain(q, LONG_MS), Q_OK);
 	while (started_tag(at) != 1)
 		at++;
-	assert_int_equal(at, GQ_PASS_LIMIT); /* one consumer: strict until then */
+	if (on_remote()) /* gpuqd passes it over, then the consumer of gpuqd's queue does */
+		assert_in_range(at, 1, 2 * GQ_PASS_LIMIT + 256);
+	else
+		assert_int_equal(at, GQ_PASS_LIMIT); /* one consumer: strict until then */
 	q_shutdown(q);
 }
 

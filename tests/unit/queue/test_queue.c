@@ -21,7 +21,9 @@ static void init_starts_an_empty_running_queue(void **state)
 	assert_status(q_info(q, &info), Q_OK);
 	assert_int_equal(info.state, Q_STATE_RUNNING);
 	assert_int_equal(info.capacity, 256);
-	assert_int_equal(info.device, on_cuda() ? Q_DEVICE_CUDA : Q_DEVICE_CPU);
+	assert_int_equal(info.device, on_cuda()     ? Q_DEVICE_CUDA
+				      : on_remote() ? Q_DEVICE_REMOTE
+						    : Q_DEVICE_CPU);
 	assert_string_equal(info.processor, "test");
 	q_shutdown(q);
 	q_shutdown(NULL);

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# gpuqd: the daemon (src/broker). It has the library inside, for it works on a queue's shared memory
+# as a device does, with the library's own steps.
+
+string(TOUPPER "${GPUQ_BROKER}" gpuq_broker_mode)
+if(NOT gpuq_broker_mode MATCHES "^(AUTO|ON|OFF|TRUE|FALSE|1|0|YES|NO)$")
+	message(FATAL_ERROR "GPUQ_BROKER is \"${GPUQ_BROKER}\"; it must be AUTO, ON or OFF")
+endif()
+
+set(gpuq_broker_sources "")
+if(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
+	file(GLOB gpuq_broker_sources CONFIGURE_DEPENDS src/broker/*.c)
+	list(FILTER gpuq_broker_sources EXCLUDE REGEX "/main\\.c$")
+	# All but main(): the tests run a gpuqd inside of their own process.
+	add_library(gpuq_broker_objects OBJECT ${gpuq_broker_sources})
+	target_include_directories(gpuq_broker_objects PRIVATE include src src/broker)
+	target_link_libraries(gpuq_broker_objects PRIVATE gpuq_flags Threads::Threads)
+	target_compile_definitions(gpuq_broker_objects PRIVATE
+		$<$<BOOL:${GPUQ_CHAOS}>:GPUQ_CHAOS>
+		$<$<BOOL:${GPUQ_BAR1}>:GPUQ_BAR1>)
+	add_executable(gpuqd src/broker/main.c ${gpuq_program_sources}
+		$<TARGET_OBJECTS:gpuq_broker_objects>)
+	target_include_directories(gpuqd PRIVATE include src src/broker)
+	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_flags Threads::Threads)
+	set_target_properties(gpuqd PROPERTIES
+		RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+endif()

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admit.c - which client may have which queue, how much of it, and the memory for it. */
+#include "session.h"
+
+#include "host/base/sys.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+
+#define REFUSE(status, ...) (snprintf(text, GQ_WIRE_TEXT, __VA_ARGS__), (status))
+
+/* ---- quotas ---------------------------------------------------------------------------------- */
+
+bool admit_connection(const struct broker *b, uid_t uid)
+{
+	uint32_t n = 0;
+
+	for (const struct session *s = b->sessions; s != NULL; s = s->next)
+		n += s->uid == uid;
+	return n < b->cfg.uid_connections;
+}
+
+static QueueStatus check_quota(struct session *s, char text[GQ_WIRE_TEXT])
+{
+	const struct broker_config *cfg = &s->b->cfg;
+	uint64_t bytes = s->charged, slots = s->slots;
+
+	for (const struct session *other = s->b->sessions; other != NULL; other = other->next) {
+		if (other == s || other->uid != s->uid)
+			continue;
+		bytes += other->charged;
+		slots += other->slots;
+	}
+	if (bytes > cfg->uid_bytes)
+		return REFUSE(Q_ERR_LIMIT,
+			      "user %u would have %" PRIu64
+			      " bytes of shared memory; allowed: %" PRIu64 " (uid_bytes)",
+			      s->uid, bytes, cfg->uid_bytes);
+	if (slots > cfg->uid_slots)
+		return REFUSE(Q_ERR_LIMIT,
+			      "user %u would have %" PRIu64 " slots; allowed: %" PRIu64
+			      " (uid_slots)",
+			      s->uid, slots, cfg->uid_slots);
+	return Q_OK;
+}
+
+/* ---- what it asks for ------------------------------------------------------------------------ */
+
+static const struct broker_queue *find_queue(const struct broker_config *cfg, const char *name)
+{
+	for (uint32_t i = 0; i < cfg->queues; i++)
+		if (strcmp(cfg->queue[i].name, name) == 0)
+			return &cfg->queue[i];
+	return NULL;
+}
+
+static bool is_path(const char *name)
+{
+	const size_t n = strlen(name);
+
+	return strchr(name, '/') != NULL || (n > 3 && strcmp(name + n - 3, ".so") == 0) ||
+	       (n > 3 && strcmp(name + n - 3, ".cu") == 0) ||
+	       (n > 4 && strcmp(name + n - 4, ".ptx") == 0) ||
+	       (n > 6 &&
+		(strcmp(name + n - 6, ".cubin") == 0 || strcmp(name + n - 7, ".fatbin") == 0));
+}
+
+static QueueStatus check_processor(const struct session *s, char text[GQ_WIRE_TEXT])
+{
+	const struct broker_queue *q = s->queue;
+	const char *asked = s->hello.processor;
+
+	if (q->processor[0] != '\0') {
+		if (asked[0] == '\0' || strcmp(asked, q->processor) == 0)
+			return Q_OK;
+		return REFUSE(Q_ERR_UNSUPPORTED,
+			      "queue '%s' runs the processor '%s', and the client asks for '%s'",
+			      q->name, q->processor, asked);
+	}
+	if (asked[0] == '\0')
+		return REFUSE(Q_ERR_UNSUPPORTED,
+			      "queue '%s' runs the processor that its client names, and the client "
+			      "names none",
+			      q->name);
+	if (is_path(asked)) /* gpuqd loads no code that a client chooses */
+		return REFUSE(
+			Q_ERR_POLICY,
+			"processor is '%s'; allowed: the name of one that is built into gpuqd",
+			asked);
+	return Q_OK;
+}
+
+static QueueStatus check_size(const struct session *s, char text[GQ_WIRE_TEXT])
+{
+	const struct broker_queue *q = s->queue;
+	const struct gq_wire_hello *h = &s->hello;
+
+	if (h->slot_bytes > q->slot_bytes)
+		return REFUSE(Q_ERR_LIMIT,
+			      "slot_bytes is %" PRIu32 "; allowed on queue '%s': 1 to %" PRIu32,
+			      h->slot_bytes, q->name, q->slot_bytes);
+	if (h->result_bytes > q->result_bytes)
+		return REFUSE(Q_ERR_LIMIT,
+			      "result_bytes is %" PRIu32 "; allowed on queue '%s': 1 to %" PRIu32,
+			      h->result_bytes, q->name, q->result_bytes);
+	if (h->data_bytes != 0 && !q->per_client)
+		return REFUSE(Q_ERR_UNSUPPORTED,
+			      "processor_data_bytes is %" PRIu64
+			      "; allowed on queue '%s', which its clients share: 0",
+			      h->data_bytes, q->name);
+	return Q_OK;
+}
+
+QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
+{
+	QueueStatus status;
+
+	if (!gq_remote_fits(&s->hello))
+		return REFUSE(Q_ERR_INVALID_ARG, "the client's greeting makes no sense");
+	s->queue = find_queue(&s->b->cfg, s->hello.queue);
+	if (s->queue == NULL)
+		return REFUSE(Q_ERR_NOT_FOUND, "there is no queue '%.63s'", s->hello.queue);
+	status = check_processor(s, text);
+	if (status == Q_OK)
+		status = check_size(s, text);
+	s->bytes = gq_remote_lay_out(&s->hello).bytes;
+	s->charged = s->queue->per_client ? 2 * s->bytes : s->bytes; /* its queue is as large */
+	s->slots = s->hello.capacity;
+	if (status == Q_OK)
+		status = check_quota(s, text);
+	return status;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Every page is there before a client has the file, and no one can cut it: so no access of ours can
+ * fail later for want of what was there. */
+static bool allocate(int fd, uint64_t bytes)
+{
+	int rc;
+
+	if (ftruncate(fd, (off_t)bytes) != 0)
+		return false;
+	do
+		rc = fallocate(fd, 0, 0, (off_t)bytes);
+	while (rc != 0 && errno == EINTR);
+	return rc == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
+}
+
+QueueStatus make_memory(struct session *s, char text[GQ_WIRE_TEXT])
+{
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	void *memory;
+
+	s->memfd = memfd_create("gpuqd-client", flags | MFD_NOEXEC_SEAL);
+	if (s->memfd < 0 && errno == EINVAL) /* Linux before 6.3 */
+		s->memfd = memfd_create("gpuqd-client", flags);
+	s->bell = s->memfd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	if (s->bell < 0 || !allocate(s->memfd, s->bytes))
+		return REFUSE(Q_ERR_LIMIT, "%" PRIu64 " bytes of shared memory: %s", s->bytes,
+			      strerror(errno));
+	memory = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
+	if (memory == MAP_FAILED)
+		return REFUSE(Q_ERR_LIMIT, "%" PRIu64 " bytes of shared memory: %s", s->bytes,
+			      strerror(errno));
+	madvise(memory, s->bytes, MADV_DONTDUMP); /* other people's payloads */
+	s->memory = memory;
+	return Q_OK;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* broker.h - gpuqd as a part of a process: its configuration, starting and stopping it. */
+#ifndef GPUQ_BROKER_BROKER_H
+#define GPUQ_BROKER_BROKER_H
+
+#include "device/remote/wire.h"
+
+enum { BROKER_MOST_QUEUES = 32, BROKER_SOCKET_ROOM = 108, BROKER_ERROR_ROOM = 600 };
+
+struct broker_queue {
+	char name[GQ_WIRE_NAME];
+	char processor[GQ_WIRE_NAME]; /* "": with per_client, the client's choice */
+	uint32_t device;              /* Q_DEVICE_AUTO, _CPU or _CUDA */
+	uint32_t ordinal, capacity, slot_bytes, result_bytes, consumers;
+	uint32_t window; /* messages of one client that may be in the queue at once */
+	/* Each client has a queue of its own, of the sizes that it asks for. */
+	bool per_client;
+};
+
+struct broker_config {
+	char socket[BROKER_SOCKET_ROOM];
+	uint32_t socket_mode;
+	uint32_t uid_connections;
+	uint64_t uid_bytes, uid_slots;
+	uint32_t drain_ms;
+	uint32_t queues;
+	struct broker_queue queue[BROKER_MOST_QUEUES];
+};
+
+struct broker;
+
+/* What a configuration is before anything is said: the default socket, no queue. */
+void broker_config_defaults(struct broker_config *cfg);
+void broker_queue_defaults(struct broker_queue *queue, const char *name);
+
+/*
+ * Reads a configuration file (config.c).
+ * @return false: `error` says in which line what is wrong, and what is allowed
+ */
+bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM]);
+
+/*
+ * Makes the queues, listens, and serves clients on threads of its own.
+ * @return NULL: `error` says why
+ */
+struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_ERROR_ROOM]);
+
+/*
+ * Ends it: no client comes in any more, what is in a queue is waited for until drain_ms is over,
+ * and what is not ends at the clients as not run.
+ */
+void broker_stop(struct broker *b);
+
+#endif /* GPUQ_BROKER_BROKER_H */

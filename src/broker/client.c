@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client.c - the steps of a consumer in a client's memory: claim, look, complete, ring. */
+#include "client.h"
+
+#include "host/base/clock.h"
+
+#include <sys/socket.h>
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+static void find_rings(struct client *c, const struct gq_wire_hello *hello)
+{
+	const uint32_t order = gq_log2(hello->capacity), shift = gq_id_shift(order);
+	uint64_t *words = (uint64_t *)(void *)(c->memory + c->layout.words);
+
+	/* As the client's half lays them out (lay_out_rings() in host/queue/queue.c). Heads and
+	 * tails are private: NULL, so that no step can use the client's. */
+	for (uint32_t k = 0; k < GQ_CLASSES; k++) {
+		words += hello->capacity;
+		c->ready[k] = gq_word_ring_of(words, NULL, NULL, order, shift + GQ_USE_BITS, order);
+		c->head[k] = hello->start_pos;
+	}
+	words += hello->capacity;
+	c->done = gq_word_ring_of(words, NULL, NULL, order, order + GQ_OUTCOME_BITS, order);
+	c->done_pos = hello->start_pos;
+	c->slot_mask = (UINT64_C(1) << shift) - 1;
+}
+
+bool client_open(struct client *c, const struct gq_wire_hello *hello, uint8_t *memory,
+		 uint32_t window)
+{
+	c->memory = memory;
+	c->layout = gq_remote_lay_out(hello);
+	c->page = (struct gq_remote_page *)(void *)memory;
+	c->taken = (uint64_t *)(void *)(memory + c->layout.taken);
+	c->stamps =
+		hello->traced != 0 ? (struct gq_stamp *)(void *)(memory + c->layout.stamps) : NULL;
+	c->capacity = hello->capacity;
+	c->slot_bytes = hello->slot_bytes;
+	c->result_bytes = hello->result_bytes;
+	c->window = window < hello->capacity ? window : hello->capacity;
+	find_rings(c, hello);
+	c->busy = calloc((c->capacity + 63) / 64, sizeof(*c->busy));
+	c->records = calloc(c->window, sizeof(*c->records));
+	if (c->busy == NULL || c->records == NULL) {
+		client_close(c);
+		return false;
+	}
+	for (uint32_t i = 0; i < c->window; i++) {
+		c->records[i].client = c;
+		c->records[i].next = c->free;
+		c->free = &c->records[i];
+	}
+	return true;
+}
+
+void client_close(struct client *c)
+{
+	free(c->busy);
+	free(c->records);
+	c->busy = NULL;
+	c->records = NULL;
+}
+
+/* ---- claiming -------------------------------------------------------------------------------- */
+
+static bool class_waits(const struct client *c, uint32_t class)
+{
+	const struct gq_word_ring *r = &c->ready[class];
+	const uint64_t pos = c->head[class];
+
+	/* [sleep.look] */
+	return gq_word_ring_is_at(r, gq_load_seq_cst_u64(gq_word_ring_entry(r, pos)), pos);
+}
+
+bool client_waits(const struct client *c)
+{
+	for (uint32_t k = 0; k < GQ_CLASSES; k++)
+		if (class_waits(c, k))
+			return true;
+	return false;
+}
+
+/* Strict order of the classes, but for those that have waited for GQ_PASS_LIMIT claims: as
+ * gq_claim(). GQ_CLASSES: nothing waits. */
+static uint32_t next_class(struct client *c)
+{
+	for (uint32_t k = 0; k < GQ_CLASSES - 1; k++) {
+		if (c->ageing.passed[k] < GQ_PASS_LIMIT)
+			continue;
+		c->ageing.passed[k] = 0;
+		if (class_waits(c, k))
+			return k;
+	}
+	for (uint32_t k = GQ_CLASSES; k-- > 0;) {
+		if (!class_waits(c, k))
+			continue;
+		c->ageing.passed[k] = 0;
+		for (uint32_t d = 0; d < k; d++)
+			c->ageing.passed[d] = class_waits(c, d) ? c->ageing.passed[d] + 1 : 0;
+		return k;
+	}
+	return GQ_CLASSES;
+}
+
+/* Mark a slot claimed. @return false: there is no such slot, or it is claimed already. */
+static bool take_slot(struct client *c, uint64_t slot)
+{
+	const uint64_t bit = UINT64_C(1) << slot % 64;
+
+	if (slot >= c->capacity || (c->busy[slot / 64] & bit) != 0)
+		return false;
+	c->busy[slot / 64] |= bit;
+	return true;
+}
+
+static struct gq_slot *slot_at(const struct client *c, uint32_t slot)
+{
+	return (struct gq_slot *)(void *)(c->memory + c->layout.slots +
+					  slot * c->layout.slot_stride);
+}
+
+/* Copy what the header says, each word once. @return false: it makes no sense */
+static bool copy_header(const struct client *c, uint32_t class, struct record *r)
+{
+	const struct gq_slot *s = slot_at(c, r->slot);
+	const uint64_t lengths = gq_load_relaxed_u64((const uint64_t *)(const void *)&s->len);
+	const uint32_t flags = gq_load_relaxed_u32(&s->flags);
+
+	GQ_STATIC_ASSERT(offsetof(struct gq_slot, opcode) == offsetof(struct gq_slot, len) + 4,
+			 "they are read as one word");
+	r->msg_id = gq_load_relaxed_u64(&s->msg_id);
+	r->len = (uint32_t)lengths;
+	r->options = (EnqueueOptions){ .priority = class + 1,
+				       .opcode = (uint32_t)(lengths >> 32),
+				       .tag = gq_load_relaxed_u64(&s->tag),
+				       .deadline_ns = gq_load_relaxed_u64(&s->deadline_ns) };
+	return r->len <= c->slot_bytes && (r->msg_id & c->slot_mask) == r->slot &&
+	       (flags & ~(uint32_t)GQ_SLOT_DISCARD) == 0;
+}
+
+static void append(struct client *c, struct record *r)
+{
+	c->free = r->next;
+	r->next = NULL;
+	r->previous = c->last;
+	if (c->last != NULL)
+		c->last->next = r;
+	else
+		c->first = r;
+	c->last = r;
+}
+
+enum claimed client_claim(struct client *c, struct record **out)
+{
+	const uint32_t class = next_class(c);
+	struct record *r = c->free;
+	const struct gq_word_ring *ring;
+	uint64_t word, slot;
+
+	if (class == GQ_CLASSES)
+		return CLAIMED_NOTHING;
+	ring = &c->ready[class];
+	/* [message.claim] acquire: slot and payload. It was there; a client that has taken it back
+	 * since is one that lies. */
+	word = gq_load_acquire_u64(gq_word_ring_entry(ring, c->head[class]));
+	slot = gq_word_ring_value(ring, word) & c->slot_mask;
+	if (!gq_word_ring_is_at(ring, word, c->head[class]) || !take_slot(c, slot))
+		return CLAIMED_NONSENSE;
+	r->slot = (uint32_t)slot;
+	if (!copy_header(c, class, r)) {
+		c->busy[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+		return CLAIMED_NONSENSE;
+	}
+	c->head[class]++;
+	r->asked = false;
+	r->state = RECORD_HELD;
+	r->claimed_ns = c->stamps != NULL ? gq__now_ns() : 0;
+	/* [claim.write] release: before it is handed on, the client can know that it was. */
+	gq_store_release_u64(&c->taken[slot], r->msg_id);
+	gq_store_release_u64(&c->page->claimed[class], c->head[class]);
+	append(c, r);
+	c->held++;
+	*out = r;
+	return CLAIMED_ONE;
+}
+
+bool client_cancels(const struct client *c, const struct record *r)
+{
+	return gq_load_relaxed_u64(&slot_at(c, r->slot)->cancel) == r->msg_id;
+}
+
+const void *client_payload(const struct client *c, const struct record *r)
+{
+	return (const uint8_t *)slot_at(c, r->slot) + GQ_PAYLOAD_OFFSET;
+}
+
+/* ---- completing ------------------------------------------------------------------------------ */
+
+static void give_back(struct client *c, struct record *r)
+{
+	if (r->previous != NULL)
+		r->previous->next = r->next;
+	else
+		c->first = r->next;
+	if (r->next != NULL)
+		r->next->previous = r->previous;
+	else
+		c->last = r->previous;
+	if (r->state == RECORD_INSIDE)
+		c->inside--;
+	else
+		c->held--;
+	r->next = c->free;
+	c->free = r;
+}
+
+void client_complete(struct client *c, struct record *r, uint32_t outcome, const void *result)
+{
+	const struct gq_word_ring *ring = &c->done;
+	const uint64_t slot = r->slot;
+
+	if (outcome != 0 && outcome <= GQ_OUTCOME_MAX_LEN)
+		memcpy(c->memory + c->layout.results + slot * c->layout.result_stride +
+			       GQ_RESULT_OFFSET,
+		       result, outcome);
+	if (c->stamps != NULL)
+		c->stamps[slot] = (struct gq_stamp){ .claimed_ns = r->claimed_ns,
+						     .done_ns = gq__now_ns(),
+						     .consumer = (uint64_t)(r - c->records) };
+	c->busy[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+	/* [message.complete] release: the result. gpuqd alone puts here, so nothing is swapped, and
+	 * a place that an honest client has not reaped is never come to: a slot is in one place at
+	 * a time. Sequentially consistent, as client_ring() looks after it ([wake.look]). */
+	gq_store_seq_cst_u64(gq_word_ring_entry(ring, c->done_pos),
+			     gq_word_ring_tag(ring, c->done_pos) |
+				     ((uint64_t)outcome << ring->order | slot));
+	c->done_pos++;
+	gq_store_release_u64(&c->page->done_tail, c->done_pos); /* [tail.raise] */
+	c->rings = true;
+	give_back(c, r);
+}
+
+void client_ring(struct client *c)
+{
+	const struct gq_wire_bell bell = { gq_wire_head_of(GQ_WIRE_BELL, sizeof(bell)) };
+
+	if (!c->rings)
+		return;
+	c->rings = false;
+	if (gq_load_seq_cst_u64(&c->page->asleep) == 0 || /* [wake.look] */
+	    gq_exchange_seq_cst_u64(&c->page->asleep, 0) == 0)
+		return;
+	/* Never waits, whatever the client has made of its end. A full socket is full of bells. */
+	(void)sendto(c->socket, &bell, sizeof(bell), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * client.h - a client's memory as gpuqd uses it. The client may write anything into it at any time.
+ *
+ * So the geometry is gpuqd's own; a word is read once, into a private variable, and checked there;
+ * a payload is copied once, by a length that has been checked; and where gpuqd stands in each ring
+ * is known to it alone: what it writes into the page is news for the client, and never read back.
+ */
+#ifndef GPUQ_BROKER_CLIENT_H
+#define GPUQ_BROKER_CLIENT_H
+
+#include "device/protocol/claim.h"
+#include "device/remote/wire.h"
+
+enum record_state { RECORD_INSIDE, RECORD_HELD };
+
+/* A message that gpuqd has claimed and not yet completed. */
+struct record {
+	struct client *client;
+	struct record *next, *previous; /* in the order of the claims */
+	enum record_state state;        /* in the queue; or to be put there again */
+	bool asked;                     /* the client wants it cancelled */
+	uint32_t slot;                  /* the client's */
+	uint32_t len;
+	uint64_t msg_id;  /* the client's */
+	uint64_t sent_id; /* in our queue, if INSIDE */
+	uint64_t claimed_ns;
+	EnqueueOptions options;
+};
+
+struct client {
+	/* ---- constant ---- */
+	uint8_t *memory;
+	struct gq_remote_layout layout;
+	struct gq_remote_page *page;
+	struct gq_word_ring ready[GQ_CLASSES], done;
+	uint64_t *taken;
+	struct gq_stamp *stamps; /* NULL: no trace */
+	uint32_t capacity, slot_bytes, result_bytes, window;
+	uint64_t slot_mask;
+	void *session; /* the reactor's */
+	int socket;    /* for bells; the reactor closes it when the dispatcher has let go */
+	int bell;      /* the client writes it; never read here */
+
+	/* ---- the dispatcher's ---- */
+	struct client *next;
+	uint64_t head[GQ_CLASSES], done_pos;
+	struct gq_ageing ageing;
+	uint64_t *busy; /* a bit a slot: claimed and not completed */
+	struct record *records, *free, *first, *last;
+	uint32_t inside, held;
+	uint64_t control, acknowledged, cancels; /* as last seen, answered */
+	bool rings;    /* something has been written that a sleeper may wait for */
+	bool left;     /* has said so */
+	bool broken;   /* has broken the protocol: not served any more */
+	bool leaving;  /* the connection has ended, or is to end */
+	bool draining; /* what is inside is waited for, until `until_ns` */
+	uint64_t until_ns;
+};
+
+/* @return false: out of memory */
+bool client_open(struct client *c, const struct gq_wire_hello *hello, uint8_t *memory,
+		 uint32_t window);
+void client_close(struct client *c);
+
+/* Whether there is a message to claim; sequentially consistent, as a second look. */
+bool client_waits(const struct client *c);
+
+enum claimed { CLAIMED_NOTHING, CLAIMED_ONE, CLAIMED_NONSENSE };
+
+/* Claim the next message into a free record. There is a free one. */
+enum claimed client_claim(struct client *c, struct record **out);
+
+/* Whether the client has asked for this message to be cancelled, now. */
+bool client_cancels(const struct client *c, const struct record *r);
+/* Where its payload is: read it once. */
+const void *client_payload(const struct client *c, const struct record *r);
+
+/* A message has ended: its result, its completion; the record is free again. */
+void client_complete(struct client *c, struct record *r, uint32_t outcome, const void *result);
+
+/* Send the bell, if something has been written and a thread of the client sleeps. */
+void client_ring(struct client *c);
+
+#endif /* GPUQ_BROKER_CLIENT_H */

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.c - the configuration file: sections, keys and values, one a line.
+ *
+ *     # a comment
+ *     [gpuqd]
+ *     socket = /run/gpuq/gpuqd.sock
+ *     [queue default]
+ *     processor = echo
+ *
+ * Strict: a section or a key that is not known, comes twice, or has a value out of range is an
+ * error, with its line. So a word that is spelt wrong never means "the default".
+ */
+#include "broker.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+
+enum { MOST_BYTES = 1 << 16, MOST_LINE = 1024 };
+
+void broker_queue_defaults(struct broker_queue *q, const char *name)
+{
+	*q = (struct broker_queue){
+		.capacity = 1024, .slot_bytes = 4096, .result_bytes = 4096, .window = 256
+	};
+	snprintf(q->name, sizeof(q->name), "%s", name);
+}
+
+void broker_config_defaults(struct broker_config *cfg)
+{
+	*cfg = (struct broker_config){ .socket_mode = 0600,
+				       .uid_connections = 64,
+				       .uid_bytes = UINT64_C(1) << 30,
+				       .uid_slots = UINT64_C(1) << 20,
+				       .drain_ms = 25000 };
+	if (!gq_remote_default_path(cfg->socket, sizeof(cfg->socket)))
+		cfg->socket[0] = '\0';
+}
+
+/* ---- where reading stands -------------------------------------------------------------------- */
+
+struct reader {
+	const char *path;
+	unsigned line;
+	struct broker_config *cfg;
+	struct broker_queue *queue; /* NULL: [gpuqd], or no section yet */
+	bool in_section, had_gpuqd;
+	uint32_t seen; /* a bit a key of this section */
+	char *error;
+};
+
+#define WRONG(r, ...) wrong_at((r), __VA_ARGS__)
+
+__attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, const char *format,
+							   ...)
+{
+	char what[400];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	snprintf(r->error, BROKER_ERROR_ROOM, "%.150s:%u: %s", r->path, r->line, what);
+	return false;
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+enum kind { TEXT, NUMBER, OCTAL, YES_NO, DEVICE, POWER };
+
+struct key {
+	const char *name;
+	enum kind kind;
+	size_t offset, room; /* room: bytes of a text, or of a number */
+	uint64_t min, max;
+};
+
+#define OF_CONFIG(field)                                                                           \
+	offsetof(struct broker_config, field), sizeof(((struct broker_config *)0)->field)
+#define OF_QUEUE(field)                                                                            \
+	offsetof(struct broker_queue, field), sizeof(((struct broker_queue *)0)->field)
+
+static const struct key config_keys[] = {
+	{ "socket", TEXT, OF_CONFIG(socket), 1, 107 },
+	{ "socket_mode", OCTAL, OF_CONFIG(socket_mode), 0, 0777 },
+	{ "uid_connections", NUMBER, OF_CONFIG(uid_connections), 1, 4096 },
+	{ "uid_bytes", NUMBER, OF_CONFIG(uid_bytes), 4096, UINT64_C(1) << 46 },
+	{ "uid_slots", NUMBER, OF_CONFIG(uid_slots), 1, UINT64_C(1) << 32 },
+	{ "drain_ms", NUMBER, OF_CONFIG(drain_ms), 0, 3600000 },
+	{ NULL, TEXT, 0, 0, 0, 0 },
+};
+
+static const struct key queue_keys[] = {
+	{ "processor", TEXT, OF_QUEUE(processor), 1, GQ_WIRE_NAME - 1 },
+	{ "device", DEVICE, OF_QUEUE(device), 0, 0 },
+	{ "ordinal", NUMBER, OF_QUEUE(ordinal), 0, 1023 },
+	{ "capacity", POWER, OF_QUEUE(capacity), 1, Q_MAX_CAPACITY },
+	{ "slot_bytes", NUMBER, OF_QUEUE(slot_bytes), 1, Q_MAX_SLOT_BYTES },
+	{ "result_bytes", NUMBER, OF_QUEUE(result_bytes), 1, Q_MAX_SLOT_BYTES },
+	{ "consumers", NUMBER, OF_QUEUE(consumers), 0, Q_MAX_CONSUMERS },
+	{ "window", NUMBER, OF_QUEUE(window), 1, Q_MAX_CAPACITY },
+	{ "per_client", YES_NO, OF_QUEUE(per_client), 0, 0 },
+	{ NULL, TEXT, 0, 0, 0, 0 },
+};
+
+static void put_number(void *to, size_t room, uint64_t value)
+{
+	const uint32_t small = (uint32_t)value;
+
+	memcpy(to, room == sizeof(small) ? (const void *)&small : (const void *)&value, room);
+}
+
+/* Decimal with KiB, MiB or GiB behind it, or octal. */
+static bool parse_number(const char *text, int base, uint64_t *value)
+{
+	static const struct {
+		const char *unit;
+		unsigned shift;
+	} units[] = { { "", 0 }, { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	*value = strtoull(text, &end, base);
+	if (errno != 0)
+		return false;
+	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(end, units[i].unit) != 0)
+			continue;
+		if (*value > UINT64_MAX >> units[i].shift)
+			return false;
+		*value <<= units[i].shift;
+		return true;
+	}
+	return false;
+}
+
+static bool set_number(struct reader *r, const struct key *k, void *to, const char *text)
+{
+	uint64_t value;
+
+	if (!parse_number(text, k->kind == OCTAL ? 8 : 10, &value) || value < k->min ||
+	    value > k->max || (k->kind == POWER && (value & (value - 1)) != 0)) {
+		if (k->kind == OCTAL)
+			return WRONG(r, "%s is '%.60s'; allowed: an octal number, 0 to 0777",
+				     k->name, text);
+		return WRONG(r, "%s is '%.60s'; allowed: %s%" PRIu64 " to %" PRIu64, k->name, text,
+			     k->kind == POWER ? "a power of two, " : "", k->min, k->max);
+	}
+	put_number(to, k->room, value);
+	return true;
+}
+
+static bool set_text(struct reader *r, const struct key *k, char *to, const char *text)
+{
+	const size_t n = strlen(text);
+
+	if (n < k->min || n > k->max)
+		return WRONG(r, "%s has %zu bytes; allowed: %" PRIu64 " to %" PRIu64, k->name, n,
+			     k->min, k->max);
+	memcpy(to, text, n + 1);
+	return true;
+}
+
+/* Its place in a list of names; -1: it is none of them. */
+static int place_in(const char *const names[], const char *text)
+{
+	for (int i = 0; names[i] != NULL; i++)
+		if (strcmp(names[i], text) == 0)
+			return i;
+	return -1;
+}
+
+static bool set(struct reader *r, const struct key *k, void *to, const char *text)
+{
+	static const char *const devices[] = { "auto", "cpu", "cuda", NULL };
+	static const char *const answers[] = { "no", "yes", NULL };
+	int place;
+
+	switch (k->kind) {
+	case TEXT:
+		return set_text(r, k, to, text);
+	case DEVICE:
+		place = place_in(devices, text);
+		if (place < 0)
+			return WRONG(r, "device is '%.60s'; allowed: auto, cpu, cuda", text);
+		put_number(to, k->room, (uint64_t)place);
+		return true;
+	case YES_NO:
+		place = place_in(answers, text);
+		if (place < 0)
+			return WRONG(r, "%s is '%.60s'; allowed: yes, no", k->name, text);
+		*(bool *)to = place == 1;
+		return true;
+	default:
+		return set_number(r, k, to, text);
+	}
+}
+
+/* ---- lines ----------------------------------------------------------------------------------- */
+
+static bool is_name(const char *text)
+{
+	size_t n = 0;
+
+	for (; text[n] != '\0'; n++)
+		if (!isalnum((unsigned char)text[n]) && strchr("._-", text[n]) == NULL)
+			return false;
+	return n != 0 && n < GQ_WIRE_NAME;
+}
+
+/* What a queue needs, once all its lines have been read. */
+static bool end_section(struct reader *r)
+{
+	const struct broker_queue *q = r->queue;
+
+	if (q == NULL)
+		return true;
+	if (q->processor[0] == '\0' && !q->per_client)
+		return WRONG(r,
+			     "queue '%s' ends without a processor; allowed: only with per_client "
+			     "= yes",
+			     q->name);
+	return true;
+}
+
+static bool begin_queue(struct reader *r, const char *name)
+{
+	struct broker_config *cfg = r->cfg;
+
+	if (!is_name(name))
+		return WRONG(r, "queue is called '%.80s'; allowed: 1 to 63 of A-Z a-z 0-9 . _ -",
+			     name);
+	for (uint32_t i = 0; i < cfg->queues; i++)
+		if (strcmp(cfg->queue[i].name, name) == 0)
+			return WRONG(r, "queue '%s' is there already", name);
+	if (cfg->queues == BROKER_MOST_QUEUES)
+		return WRONG(r, "one queue too many; allowed: 1 to %d", BROKER_MOST_QUEUES);
+	r->queue = &cfg->queue[cfg->queues++];
+	broker_queue_defaults(r->queue, name);
+	return true;
+}
+
+static bool begin_section(struct reader *r, char *text)
+{
+	char *end = strchr(text, ']');
+
+	if (end == NULL || end[1] != '\0')
+		return WRONG(r, "a section is [gpuqd] or [queue NAME]");
+	*end = '\0';
+	if (!end_section(r))
+		return false;
+	r->queue = NULL;
+	r->in_section = true;
+	r->seen = 0;
+	if (strcmp(text + 1, "gpuqd") == 0) {
+		if (r->had_gpuqd)
+			return WRONG(r, "section [gpuqd] is there already");
+		r->had_gpuqd = true;
+		return true;
+	}
+	if (strncmp(text + 1, "queue ", 6) == 0)
+		return begin_queue(r, text + 7);
+	return WRONG(r, "section is [%.60s]; allowed: [gpuqd], [queue NAME]", text + 1);
+}
+
+static char *trim(char *text)
+{
+	char *end;
+
+	while (isspace((unsigned char)*text))
+		text++;
+	end = text + strlen(text);
+	while (end > text && isspace((unsigned char)end[-1]))
+		*--end = '\0';
+	return text;
+}
+
+static bool read_key(struct reader *r, char *text)
+{
+	const struct key *keys = r->queue != NULL ? queue_keys : config_keys;
+	char *value = strchr(text, '=');
+	const char *name;
+
+	if (value == NULL)
+		return WRONG(r, "'%.60s' is no section and no KEY = VALUE", text);
+	if (!r->in_section)
+		return WRONG(r, "a key before the first section");
+	*value++ = '\0';
+	name = trim(text);
+	for (unsigned i = 0; keys[i].name != NULL; i++) {
+		uint8_t *to = r->queue != NULL ? (uint8_t *)r->queue : (uint8_t *)r->cfg;
+
+		if (strcmp(keys[i].name, name) != 0)
+			continue;
+		if ((r->seen & UINT32_C(1) << i) != 0)
+			return WRONG(r, "%s is there twice", name);
+		r->seen |= UINT32_C(1) << i;
+		return set(r, &keys[i], to + keys[i].offset, trim(value));
+	}
+	return WRONG(r, "there is no key '%.60s' in this section", name);
+}
+
+static bool read_line(struct reader *r, char *line)
+{
+	char *text = trim(line);
+
+	if (*text == '\0' || *text == '#' || *text == ';')
+		return true;
+	return *text == '[' ? begin_section(r, text) : read_key(r, text);
+}
+
+static bool read_lines(struct reader *r, FILE *file)
+{
+	char line[MOST_LINE];
+	size_t bytes = 0;
+
+	while (fgets(line, sizeof(line), file) != NULL) {
+		const size_t n = strlen(line);
+
+		r->line++;
+		bytes += n;
+		if (n + 1 == sizeof(line) && line[n - 1] != '\n')
+			return WRONG(r, "the line has more than %d bytes", MOST_LINE - 2);
+		if (bytes > MOST_BYTES)
+			return WRONG(r, "the file has more than %d bytes", MOST_BYTES);
+		if (!read_line(r, line))
+			return false;
+	}
+	if (ferror(file))
+		return WRONG(r, "cannot be read: %s", strerror(errno));
+	return end_section(r);
+}
+
+bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
+{
+	struct reader r = { .path = path, .cfg = cfg, .error = error };
+	FILE *file = fopen(path, "re");
+	bool read;
+
+	broker_config_defaults(cfg);
+	if (file == NULL) {
+		snprintf(error, BROKER_ERROR_ROOM, "%.200s: %s", path, strerror(errno));
+		return false;
+	}
+	read = read_lines(&r, file);
+	fclose(file);
+	if (!read)
+		return false;
+	if (cfg->queues == 0)
+		return WRONG(&r, "there is no section [queue NAME]");
+	if (cfg->socket[0] == '\0')
+		return WRONG(&r, "there is no socket, and XDG_RUNTIME_DIR is too long for one");
+	return true;
+}

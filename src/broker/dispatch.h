@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dispatch.h - a dispatcher's state, which its files share: dispatcher.c, serve.c, waker.c. */
+#ifndef GPUQ_BROKER_DISPATCH_H
+#define GPUQ_BROKER_DISPATCH_H
+
+#include "dispatcher.h"
+
+#include "host/queue/queue.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+enum command_kind { COMMAND_ADD, COMMAND_REMOVE, COMMAND_END };
+
+struct command {
+	struct command *next;
+	enum command_kind kind;
+	struct client *client;
+	uint64_t until_ns;
+};
+
+struct dispatcher {
+	struct broker_queue cfg;
+	uint32_t capacity, slot_bytes, result_bytes, consumers, window;
+	const void *data; /* for the queue that the thread makes */
+	size_t data_bytes;
+	struct client *alone; /* NULL: it serves all who come */
+	note_fn *note;
+	void *user;
+	GpuQueue *q;
+	pthread_t thread;
+	int epoll, wake; /* `wake`: an eventfd that other threads of ours write */
+
+	/* ---- the thread's ---- */
+	struct client *clients;
+	struct record **sent; /* by slot of our queue; NULL: not a client's, or of one that left */
+	uint32_t inside;      /* messages in our queue */
+	bool failed, ending;
+
+	/* ---- the inbox ---- */
+	pthread_mutex_t lock;
+	struct command *inbox, **inbox_end;
+
+	/* ---- the waker: waits for completions while the thread sleeps ---- */
+	pthread_t waker;
+	sem_t arm;
+	uint32_t armed, quit;
+};
+
+/* ---- serve.c: one turn. @return whether there was something to do ---- */
+
+bool serve_completions(struct dispatcher *d);
+bool serve_client(struct dispatcher *d, struct client *c);
+/* Whether a turn would find something to do for this client: the second look before sleeping. */
+bool serve_would(const struct dispatcher *d, const struct client *c);
+/* Forget a client's messages; what our queue still has of them is nobody's. */
+void serve_forget(struct dispatcher *d, struct client *c);
+
+/* ---- waker.c ---- */
+
+bool waker_start(struct dispatcher *d);
+/* Have `wake` written once something can be polled. */
+void waker_arm(struct dispatcher *d);
+void waker_end(struct dispatcher *d);
+
+#endif /* GPUQ_BROKER_DISPATCH_H */

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dispatcher.c - a dispatcher's thread: its queue, its inbox, its turns, its sleep. */
+#include "dispatch.h"
+
+#include "host/base/sys.h"
+#include "host/base/thread.h"
+#include "host/wait/yield.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+static bool make_queue(struct dispatcher *d)
+{
+	const QueueConfig cfg = { .capacity = d->capacity,
+				  .slot_bytes = d->slot_bytes,
+				  .result_bytes = d->result_bytes,
+				  .device = d->cfg.device,
+				  .ordinal = d->cfg.ordinal,
+				  .consumers = d->consumers,
+				  .flags = Q_ONE_PRODUCER,
+				  .processor = d->cfg.processor,
+				  .processor_data = d->data_bytes != 0 ? d->data : NULL,
+				  .processor_data_bytes = d->data_bytes };
+
+	d->q = q_init(&cfg);
+	if (d->q == NULL)
+		return false;
+	d->sent = calloc(d->q->slot_mask + 1, sizeof(*d->sent));
+	if (d->sent != NULL && waker_start(d))
+		return true;
+	free(d->sent);
+	d->sent = NULL;
+	q_shutdown(d->q);
+	d->q = NULL;
+	gq__fail(Q_ERR_NO_MEMORY, "out of memory, or of threads, for a queue's dispatcher");
+	return false;
+}
+
+static void end_queue(struct dispatcher *d)
+{
+	waker_end(d);
+	q_shutdown(d->q);
+	free(d->sent);
+	d->q = NULL;
+}
+
+void dispatcher_describe(const struct dispatcher *d, struct gq_wire_started *out)
+{
+	QueueInfo info;
+
+	*out = (struct gq_wire_started){ .head = gq_wire_head_of(GQ_WIRE_STARTED, sizeof(*out)) };
+	if (q_info(d->q, &info) != Q_OK)
+		return;
+	out->consumers = info.consumers;
+	out->granularity = info.granularity;
+	snprintf(out->processor, sizeof(out->processor), "%s", info.processor);
+	snprintf(out->device, sizeof(out->device), "gpuqd: %.50s", info.device_name);
+}
+
+/* ---- the inbox ------------------------------------------------------------------------------- */
+
+static void post(struct dispatcher *d, enum command_kind kind, struct client *c, uint64_t until_ns)
+{
+	struct command *command = calloc(1, sizeof(*command));
+	const uint64_t one = 1;
+
+	if (command == NULL)
+		abort(); /* some bytes: nothing that this process does can go on */
+	command->kind = kind;
+	command->client = c;
+	command->until_ns = until_ns;
+	pthread_mutex_lock(&d->lock);
+	*d->inbox_end = command;
+	d->inbox_end = &command->next;
+	pthread_mutex_unlock(&d->lock);
+	(void)gq_sys_write(d->wake, &one, sizeof(one));
+}
+
+static struct command *read_inbox(struct dispatcher *d)
+{
+	struct command *all;
+
+	pthread_mutex_lock(&d->lock);
+	all = d->inbox;
+	d->inbox = NULL;
+	d->inbox_end = &d->inbox;
+	pthread_mutex_unlock(&d->lock);
+	return all;
+}
+
+/* ---- clients come and go --------------------------------------------------------------------- */
+
+static void add(struct dispatcher *d, struct client *c)
+{
+	/* Edge-triggered, and never read: a write is an event, and no write of the client's can
+	 * make this thread wait. */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+
+	if (epoll_ctl(d->epoll, EPOLL_CTL_ADD, c->bell, &event) != 0) {
+		d->note(d->user, c, NOTE_FAILED, strerror(errno));
+		return;
+	}
+	c->next = d->clients;
+	d->clients = c;
+	d->note(d->user, c, NOTE_READY, "");
+}
+
+static void let_go(struct dispatcher *d, struct client *c)
+{
+	for (struct client **at = &d->clients; *at != NULL; at = &(*at)->next) {
+		if (*at != c)
+			continue;
+		*at = c->next;
+		epoll_ctl(d->epoll, EPOLL_CTL_DEL, c->bell, NULL);
+		serve_forget(d, c);
+		break;
+	}
+	if (c == d->alone)
+		d->ending = true; /* and says so when its queue has ended */
+	else
+		d->note(d->user, c, NOTE_GONE, "");
+}
+
+/* Clients whose messages have ended, or have had the time to. */
+static void let_go_of_drained(struct dispatcher *d)
+{
+	for (struct client *c = d->clients, *next; c != NULL; c = next) {
+		next = c->next;
+		if (c->leaving && (c->inside == 0 || gq__now_ns() >= c->until_ns))
+			let_go(d, c);
+	}
+}
+
+static void start_leaving(struct dispatcher *d, struct client *c, uint64_t until_ns)
+{
+	c->leaving = true;
+	c->until_ns = until_ns;
+	if (until_ns == 0 || c->broken) {
+		let_go(d, c);
+		return;
+	}
+	c->draining = true;
+	for (struct record *r = c->first, *next; r != NULL; r = next) {
+		next = r->next;
+		if (r->state == RECORD_HELD)
+			client_complete(c, r, GQ_OUTCOME_CANCELLED, NULL);
+	}
+	client_ring(c);
+}
+
+static void obey(struct dispatcher *d)
+{
+	for (struct command *c = read_inbox(d), *next; c != NULL; c = next) {
+		next = c->next;
+		if (c->kind == COMMAND_ADD)
+			add(d, c->client);
+		else if (c->kind == COMMAND_REMOVE)
+			start_leaving(d, c->client, c->until_ns);
+		else
+			d->ending = true;
+		free(c);
+	}
+	let_go_of_drained(d);
+}
+
+/* The queue's device has failed. What it had may have run: the clients are told by the end of
+ * their connections. */
+static void give_up(struct dispatcher *d)
+{
+	for (struct client *c = d->clients; c != NULL; c = c->next) {
+		if (c->broken)
+			continue;
+		c->broken = true;
+		d->note(d->user, c, NOTE_BROKEN, "");
+	}
+}
+
+/* ---- sleeping -------------------------------------------------------------------------------- */
+
+static bool is_there_work(const struct dispatcher *d)
+{
+	for (const struct client *c = d->clients; c != NULL; c = c->next)
+		if (serve_would(d, c))
+			return true;
+	return false;
+}
+
+static void say_asleep(struct dispatcher *d, uint64_t asleep)
+{
+	for (struct client *c = d->clients; c != NULL; c = c->next)
+		gq_exchange_seq_cst_u64(&c->page->daemon_asleep, asleep); /* [sleep.look] */
+}
+
+static int patience_ms(const struct dispatcher *d)
+{
+	for (const struct client *c = d->clients; c != NULL; c = c->next)
+		if (c->leaving)
+			return 10; /* a drain's time may be over */
+	return -1;
+}
+
+static void sleep_until_rung(struct dispatcher *d)
+{
+	struct epoll_event events[16];
+	uint64_t count;
+
+	say_asleep(d, 1);
+	if (!is_there_work(d)) {
+		if (d->inside != 0)
+			waker_arm(d);
+		epoll_wait(d->epoll, events, 16, patience_ms(d));
+		(void)gq_sys_read(d->wake, &count, sizeof(count));
+	}
+	say_asleep(d, 0);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+enum { RELAX_TURNS = 64 };
+
+static void turn(struct dispatcher *d)
+{
+	uint64_t since_ns = 0;
+	uint32_t idle = 0;
+
+	while (!d->ending) {
+		bool some;
+
+		obey(d);
+		some = serve_completions(d);
+		for (struct client *c = d->clients; c != NULL; c = c->next)
+			some = serve_client(d, c) || some;
+		if (d->failed)
+			give_up(d);
+		if (some) {
+			idle = 0;
+			continue;
+		}
+		if (++idle < RELAX_TURNS) {
+			gq_cpu_relax();
+			continue;
+		}
+		since_ns = idle == RELAX_TURNS ? gq__now_ns() : since_ns;
+		if (gq__now_ns() - since_ns < GQ_SPIN_NS && gq__yield_if_cheap(gq__now_ns()))
+			continue;
+		sleep_until_rung(d);
+		idle = 0;
+	}
+}
+
+static void *run(void *arg)
+{
+	struct dispatcher *d = arg;
+
+	if (d->alone != NULL && !make_queue(d)) {
+		d->note(d->user, d->alone, NOTE_FAILED, q_last_error());
+		while (!d->ending) {
+			struct epoll_event event;
+
+			epoll_wait(d->epoll, &event, 1, 100);
+			obey(d);
+		}
+		d->note(d->user, d->alone, NOTE_GONE, "");
+		return NULL;
+	}
+	if (d->alone != NULL)
+		add(d, d->alone);
+	turn(d);
+	end_queue(d);
+	if (d->alone != NULL)
+		d->note(d->user, d->alone, NOTE_GONE, "");
+	return NULL;
+}
+
+static bool open_descriptors(struct dispatcher *d)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	d->epoll = epoll_create1(EPOLL_CLOEXEC);
+	d->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return d->epoll >= 0 && d->wake >= 0 &&
+	       epoll_ctl(d->epoll, EPOLL_CTL_ADD, d->wake, &event) == 0;
+}
+
+static void free_dispatcher(struct dispatcher *d)
+{
+	if (d->epoll >= 0)
+		gq_sys_close(d->epoll);
+	if (d->wake >= 0)
+		gq_sys_close(d->wake);
+	for (struct command *c = d->inbox, *next; c != NULL; c = next) {
+		next = c->next;
+		free(c);
+	}
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+/* The most consumers that a client gets of its own queue, where the configuration says none. */
+enum { CLIENTS_CONSUMERS = 8 };
+
+static void size(struct dispatcher *d, const struct gq_wire_hello *h)
+{
+	const struct broker_queue *cfg = &d->cfg;
+	const uint32_t most = cfg->consumers != 0 ? cfg->consumers : CLIENTS_CONSUMERS;
+
+	d->capacity = cfg->capacity;
+	d->slot_bytes = cfg->slot_bytes;
+	d->result_bytes = cfg->result_bytes;
+	d->consumers = cfg->consumers;
+	d->window = cfg->window;
+	if (h == NULL)
+		return;
+	d->capacity = h->capacity < d->capacity ? h->capacity : d->capacity;
+	d->slot_bytes = h->slot_bytes;
+	d->result_bytes = h->result_bytes;
+	if (h->consumers != 0) /* which are threads of ours */
+		d->consumers = h->consumers < most ? h->consumers : most;
+	if (d->cfg.processor[0] == '\0')
+		memcpy(d->cfg.processor, h->processor, sizeof(d->cfg.processor));
+}
+
+struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct gq_wire_hello *h,
+				    struct client *alone, const void *data, note_fn *note,
+				    void *user, char error[BROKER_ERROR_ROOM])
+{
+	struct dispatcher *d = calloc(1, sizeof(*d));
+	const char *why = "out of memory";
+	bool started;
+
+	if (d == NULL) {
+		snprintf(error, BROKER_ERROR_ROOM, "%s", why);
+		return NULL;
+	}
+	d->cfg = *cfg;
+	d->alone = alone;
+	d->data = data;
+	d->data_bytes = h != NULL ? h->data_bytes : 0;
+	d->note = note;
+	d->user = user;
+	d->epoll = d->wake = -1;
+	d->inbox_end = &d->inbox;
+	pthread_mutex_init(&d->lock, NULL);
+	size(d, h);
+	started = open_descriptors(d);
+	why = strerror(errno);
+	if (started && alone == NULL && !make_queue(d)) {
+		started = false;
+		why = q_last_error();
+	}
+	if (started) {
+		const int rc = gq__start_thread(&d->thread, run, d, "gpuqd-dispatch");
+
+		why = strerror(rc);
+		started = rc == 0;
+		if (!started && d->q != NULL)
+			end_queue(d);
+	}
+	if (started)
+		return d;
+	snprintf(error, BROKER_ERROR_ROOM, "%s", why);
+	free_dispatcher(d);
+	return NULL;
+}
+
+void dispatcher_add(struct dispatcher *d, struct client *c)
+{
+	post(d, COMMAND_ADD, c, 0);
+}
+
+void dispatcher_remove(struct dispatcher *d, struct client *c, uint64_t until_ns)
+{
+	post(d, COMMAND_REMOVE, c, until_ns);
+}
+
+void dispatcher_end(struct dispatcher *d)
+{
+	post(d, COMMAND_END, NULL, 0);
+	pthread_join(d->thread, NULL);
+	free_dispatcher(d);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dispatcher.h - a queue of gpuqd's, and the thread between it and its clients. */
+#ifndef GPUQ_BROKER_DISPATCHER_H
+#define GPUQ_BROKER_DISPATCHER_H
+
+#include "broker.h"
+#include "client.h"
+
+struct dispatcher;
+
+/* What a dispatcher tells the reactor. */
+enum note_kind {
+	NOTE_READY,  /* the client is served from now on; `text` is not used */
+	NOTE_FAILED, /* its queue could not be made: `text` */
+	NOTE_BROKEN, /* it has broken the protocol, or the queue has failed: end the connection */
+	NOTE_GONE,   /* the dispatcher has let go of it */
+};
+
+/* Called by the dispatcher's thread; must not block for long. */
+typedef void note_fn(void *user, struct client *c, enum note_kind kind, const char *text);
+
+/*
+ * Makes the queue and starts the thread. With `alone` the queue is made by the thread, for this one
+ * client, and the thread ends with it: it was added already.
+ */
+struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct gq_wire_hello *h,
+				    struct client *alone, const void *data, note_fn *note,
+				    void *user, char error[BROKER_ERROR_ROOM]);
+/* From any thread. */
+void dispatcher_add(struct dispatcher *d, struct client *c);
+/* Let go of a client; what is inside is cancelled or, until `until_ns`, waited for (0: not). */
+void dispatcher_remove(struct dispatcher *d, struct client *c, uint64_t until_ns);
+/* Ends a dispatcher without clients. */
+void dispatcher_end(struct dispatcher *d);
+/* What its queue is; after NOTE_READY. */
+void dispatcher_describe(const struct dispatcher *d, struct gq_wire_started *out);
+
+#endif /* GPUQ_BROKER_DISPATCHER_H */

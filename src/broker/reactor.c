@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reactor.c - starting and stopping gpuqd, its socket, and the thread that has all connections. */
+#include "session.h"
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/sys.h"
+#include "host/base/thread.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+enum { HANDSHAKE_NS = 2000000000, BACKLOG = 512 };
+
+/* ---- the socket ------------------------------------------------------------------------------ */
+
+/* The lock beside the socket tells a socket in use from one that a gpuqd left behind when it was
+ * killed. The kernel drops the lock with the process. */
+static bool lock_path(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	char path[BROKER_SOCKET_ROOM + 8];
+
+	snprintf(path, sizeof(path), "%s.lock", b->cfg.socket);
+	b->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (b->lock_fd < 0) {
+		snprintf(error, BROKER_ERROR_ROOM, "%s: %s", path, strerror(errno));
+		return false;
+	}
+	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		snprintf(error, BROKER_ERROR_ROOM, "%s is in use by another gpuqd", b->cfg.socket);
+		return false;
+	}
+	return true;
+}
+
+static bool listen_there(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (!lock_path(b, error))
+		return false;
+	memcpy(address.sun_path, b->cfg.socket, sizeof(address.sun_path));
+	b->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlink(b->cfg.socket);
+	if (b->listener < 0 ||
+	    bind(b->listener, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
+	    chmod(b->cfg.socket, b->cfg.socket_mode) != 0 || listen(b->listener, BACKLOG) != 0) {
+		snprintf(error, BROKER_ERROR_ROOM, "%s: %s", b->cfg.socket, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static struct session *session_of(const struct broker *b, const void *pointer)
+{
+	for (struct session *s = b->sessions; s != NULL; s = s->next)
+		if (s == pointer)
+			return s;
+	return NULL; /* forgotten by an event before this one */
+}
+
+static void read_notes(struct broker *b)
+{
+	struct note *all;
+
+	pthread_mutex_lock(&b->lock);
+	all = b->notes;
+	b->notes = NULL;
+	b->notes_end = &b->notes;
+	pthread_mutex_unlock(&b->lock);
+	for (struct note *n = all, *next; n != NULL; n = next) {
+		next = n->next;
+		session_note(n->client->session, n);
+		free(n);
+	}
+}
+
+/* Who connects and does not say what it wants holds a descriptor of ours: not for long. */
+static void end_slow_handshakes(struct broker *b)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
+		next = s->next;
+		if ((s->state == SESSION_NEW || s->state == SESSION_OFFERED) &&
+		    now_ns - s->since_ns > HANDSHAKE_NS)
+			session_end(s, 0);
+	}
+}
+
+static void watch_listener(struct broker *b, bool on)
+{
+	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = &b->listener };
+
+	epoll_ctl(b->epoll, EPOLL_CTL_MOD, b->listener, &event);
+}
+
+static void begin_to_stop(struct broker *b)
+{
+	const uint64_t until_ns = gq__now_ns() + b->cfg.drain_ms * UINT64_C(1000000);
+
+	b->stopped = true;
+	epoll_ctl(b->epoll, EPOLL_CTL_DEL, b->listener, NULL);
+	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
+		next = s->next;
+		session_end(s, until_ns);
+	}
+}
+
+static int patience_ms(struct broker *b)
+{
+	if (b->accept_again_ns != 0)
+		return 50;
+	for (const struct session *s = b->sessions; s != NULL; s = s->next)
+		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED)
+			return 500;
+	return -1;
+}
+
+static void handle(struct broker *b, const struct epoll_event *event)
+{
+	struct session *s;
+	uint64_t count;
+
+	if (event->data.ptr == &b->listener) {
+		session_accept(b);
+		if (b->accept_again_ns != 0)
+			watch_listener(b, false);
+		return;
+	}
+	if (event->data.ptr == &b->wake) {
+		(void)gq_sys_read(b->wake, &count, sizeof(count));
+		return;
+	}
+	s = session_of(b, event->data.ptr);
+	if (s != NULL && s->state != SESSION_CLOSING)
+		session_hear(s);
+}
+
+static void *react(void *arg)
+{
+	struct broker *b = arg;
+
+	while (!b->stopped || b->sessions != NULL) {
+		struct epoll_event events[64];
+		const int n = epoll_wait(b->epoll, events, 64, patience_ms(b));
+
+		for (int i = 0; i < n; i++)
+			handle(b, &events[i]);
+		read_notes(b);
+		end_slow_handshakes(b);
+		if (b->accept_again_ns != 0 && gq__now_ns() >= b->accept_again_ns) {
+			b->accept_again_ns = 0;
+			if (!b->stopped)
+				watch_listener(b, true);
+		}
+		if (!b->stopped && gq_load_seq_cst_u32(&b->stopping) != 0)
+			begin_to_stop(b);
+	}
+	return NULL;
+}
+
+/* ---- starting and stopping ------------------------------------------------------------------- */
+
+static bool start_thread(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	struct epoll_event on_listener = { .events = EPOLLIN, .data.ptr = &b->listener };
+	struct epoll_event on_wake = { .events = EPOLLIN, .data.ptr = &b->wake };
+	int rc;
+
+	b->epoll = epoll_create1(EPOLL_CLOEXEC);
+	b->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (b->epoll < 0 || b->wake < 0 ||
+	    epoll_ctl(b->epoll, EPOLL_CTL_ADD, b->listener, &on_listener) != 0 ||
+	    epoll_ctl(b->epoll, EPOLL_CTL_ADD, b->wake, &on_wake) != 0)
+		rc = errno;
+	else
+		rc = gq__start_thread(&b->thread, react, b, "gpuqd-reactor");
+	if (rc != 0)
+		snprintf(error, BROKER_ERROR_ROOM, "the reactor could not be started: %s",
+			 strerror(rc));
+	return rc == 0;
+}
+
+static bool make_queues(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	char why[BROKER_ERROR_ROOM];
+
+	for (uint32_t i = 0; i < b->cfg.queues; i++) {
+		if (b->cfg.queue[i].per_client)
+			continue;
+		b->dispatcher[i] =
+			dispatcher_start(&b->cfg.queue[i], NULL, NULL, NULL, broker_note, b, why);
+		if (b->dispatcher[i] == NULL) {
+			snprintf(error, BROKER_ERROR_ROOM, "queue '%s': %.500s",
+				 b->cfg.queue[i].name, why);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void free_broker(struct broker *b)
+{
+	for (uint32_t i = 0; i < b->cfg.queues; i++)
+		if (b->dispatcher[i] != NULL)
+			dispatcher_end(b->dispatcher[i]);
+	if (b->listener >= 0) {
+		gq_sys_close(b->listener);
+		unlink(b->cfg.socket);
+	}
+	if (b->epoll >= 0)
+		gq_sys_close(b->epoll);
+	if (b->wake >= 0)
+		gq_sys_close(b->wake);
+	if (b->lock_fd >= 0)
+		gq_sys_close(b->lock_fd); /* the file stays: another gpuqd may wait for it */
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
+{
+	struct broker *b = calloc(1, sizeof(*b));
+
+	if (b == NULL) {
+		snprintf(error, BROKER_ERROR_ROOM, "out of memory");
+		return NULL;
+	}
+	b->cfg = *cfg;
+	b->epoll = b->wake = b->listener = b->lock_fd = -1;
+	b->notes_end = &b->notes;
+	pthread_mutex_init(&b->lock, NULL);
+	if (listen_there(b, error) && make_queues(b, error) && start_thread(b, error))
+		return b;
+	free_broker(b);
+	return NULL;
+}
+
+void broker_stop(struct broker *b)
+{
+	const uint64_t one = 1;
+
+	gq_exchange_seq_cst_u32(&b->stopping, 1);
+	(void)gq_sys_write(b->wake, &one, sizeof(one));
+	pthread_join(b->thread, NULL);
+	free_broker(b);
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.c - a connection: accept, the handshake, serving, the end. On the reactor's thread. */
+#include "session.h"
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/sys.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/* ---- messages to the client ------------------------------------------------------------------ */
+
+/* Never waits: nothing of the handshake fills a socket. @return whether it went */
+static bool say(const struct session *s, const void *message, size_t bytes)
+{
+	return sendto(s->socket, message, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) ==
+	       (ssize_t)bytes;
+}
+
+static void refuse(struct session *s, QueueStatus status, const char *text)
+{
+	struct gq_wire_refused w = { .head = gq_wire_head_of(GQ_WIRE_REFUSED, sizeof(w)),
+				     .status = status };
+
+	snprintf(w.text, sizeof(w.text), "%s", text);
+	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, text);
+	(void)say(s, &w, sizeof(w));
+}
+
+static bool welcome(struct session *s)
+{
+	struct gq_wire_welcome w = { gq_wire_head_of(GQ_WIRE_WELCOME, sizeof(w)), s->bytes };
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = { 0 };
+	const int fds[2] = { s->memfd, s->bell };
+	struct iovec io = { .iov_base = &w, .iov_len = sizeof(w) };
+	struct msghdr m = { .msg_iov = &io,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(fds));
+	memcpy(CMSG_DATA(c), fds, sizeof(fds));
+	return sendmsg(s->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(w);
+}
+
+/* ---- the beginning and the end --------------------------------------------------------------- */
+
+static bool watch(struct session *s, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = s };
+
+	return epoll_ctl(s->b->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void unwatch(struct session *s)
+{
+	epoll_ctl(s->b->epoll, EPOLL_CTL_DEL, s->socket, NULL);
+	if (s->pidfd >= 0)
+		epoll_ctl(s->b->epoll, EPOLL_CTL_DEL, s->pidfd, NULL);
+}
+
+static void close_if_open(int *fd)
+{
+	if (*fd >= 0)
+		gq_sys_close(*fd);
+	*fd = -1;
+}
+
+/* Everything that this connection had. The socket comes last: to the client its end says that the
+ * memory is left alone from now on. */
+static void forget(struct session *s)
+{
+	unwatch(s);
+	for (struct session **at = &s->b->sessions; *at != NULL; at = &(*at)->next) {
+		if (*at == s) {
+			*at = s->next;
+			break;
+		}
+	}
+	if (s->own_dispatcher && s->dispatcher != NULL)
+		dispatcher_end(s->dispatcher);
+	client_close(&s->client);
+	if (s->memory != NULL)
+		munmap(s->memory, s->bytes);
+	close_if_open(&s->memfd);
+	close_if_open(&s->bell);
+	close_if_open(&s->pidfd);
+	close_if_open(&s->socket);
+	free(s);
+}
+
+void session_end(struct session *s, uint64_t until_ns)
+{
+	if (s->state == SESSION_CLOSING)
+		return;
+	if (s->state != SESSION_STARTING && s->state != SESSION_RUNNING) {
+		forget(s);
+		return;
+	}
+	s->state = SESSION_CLOSING;
+	unwatch(s);
+	dispatcher_remove(s->dispatcher, &s->client, until_ns);
+}
+
+/* The process at the other end, by a descriptor: a copy of its socket that a child holds does not
+ * keep a connection alive, and a number that is used again means nobody else. */
+static int open_pidfd(int socket, pid_t pid)
+{
+	socklen_t length = sizeof(int);
+	int fd = -1;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &length) == 0)
+		return fd;
+	return (int)syscall(SYS_pidfd_open, pid, 0); /* Linux before 6.5 */
+}
+
+static void begin(struct broker *b, int socket)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	struct ucred peer = { 0 };
+	socklen_t length = sizeof(peer);
+
+	if (s == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+		gq_sys_close(socket);
+		free(s);
+		return;
+	}
+	s->b = b;
+	s->socket = socket;
+	s->bell = s->memfd = -1;
+	s->uid = peer.uid;
+	s->pid = peer.pid;
+	s->since_ns = gq__now_ns();
+	s->pidfd = open_pidfd(socket, peer.pid);
+	if (!admit_connection(b, s->uid)) {
+		refuse(s, Q_ERR_LIMIT, "this user has too many connections (uid_connections)");
+		close_if_open(&s->pidfd);
+		close_if_open(&s->socket);
+		free(s);
+		return;
+	}
+	s->next = b->sessions;
+	b->sessions = s;
+	if (!watch(s, socket) || (s->pidfd >= 0 && !watch(s, s->pidfd)))
+		forget(s);
+}
+
+enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000 };
+
+void session_accept(struct broker *b)
+{
+	for (int i = 0; i < ACCEPTED_A_TURN; i++) {
+		const int fd = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0) {
+			/* Out of descriptors: who waits in the backlog waits on, and this thread
+			 * must not spin. */
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+				b->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
+			return;
+		}
+		begin(b, fd);
+	}
+}
+
+/* ---- the handshake --------------------------------------------------------------------------- */
+
+static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
+{
+	char text[GQ_WIRE_TEXT];
+	QueueStatus status;
+
+	if (w->head.version != GQ_WIRE_VERSION) {
+		snprintf(text, sizeof(text),
+			 "gpuqd speaks version %" PRIu32 " of the protocol, the client version "
+			 "%" PRIu32,
+			 GQ_WIRE_VERSION, w->head.version);
+		refuse(s, Q_ERR_UNSUPPORTED, text);
+		return false;
+	}
+	if (n != (ssize_t)sizeof(w->hello) || w->head.type != GQ_WIRE_HELLO)
+		return false;
+	s->hello = w->hello;
+	status = admit(s, text);
+	if (status == Q_OK)
+		status = make_memory(s, text);
+	if (status == Q_OK && !client_open(&s->client, &s->hello, s->memory, s->queue->window)) {
+		status = Q_ERR_NO_MEMORY;
+		snprintf(text, sizeof(text), "gpuqd is out of memory");
+	}
+	if (status != Q_OK) {
+		refuse(s, status, text);
+		return false;
+	}
+	s->client.session = s;
+	s->client.socket = s->socket;
+	s->client.bell = s->bell;
+	s->state = SESSION_OFFERED;
+	return welcome(s);
+}
+
+void broker_note(void *user, struct client *c, enum note_kind kind, const char *text)
+{
+	struct broker *b = user;
+	struct note *n = calloc(1, sizeof(*n));
+	const uint64_t one = 1;
+
+	if (n == NULL)
+		abort(); /* some bytes: nothing that this process does can go on */
+	n->client = c;
+	n->kind = kind;
+	snprintf(n->text, sizeof(n->text), "%s", text);
+	pthread_mutex_lock(&b->lock);
+	*b->notes_end = n;
+	b->notes_end = &n->next;
+	pthread_mutex_unlock(&b->lock);
+	(void)gq_sys_write(b->wake, &one, sizeof(one));
+}
+
+static bool on_start(struct session *s)
+{
+	struct broker *b = s->b;
+	char error[BROKER_ERROR_ROOM];
+
+	if (!s->queue->per_client) {
+		s->dispatcher = b->dispatcher[s->queue - b->cfg.queue];
+		s->state = SESSION_STARTING;
+		dispatcher_add(s->dispatcher, &s->client);
+		return true;
+	}
+	s->own_dispatcher = true;
+	s->dispatcher = dispatcher_start(s->queue, &s->hello, &s->client,
+					 s->memory + s->client.layout.data, broker_note, b, error);
+	if (s->dispatcher == NULL) {
+		refuse(s, Q_ERR_LIMIT, error);
+		return false;
+	}
+	s->state = SESSION_STARTING;
+	return true;
+}
+
+/* @return false: end the connection */
+static bool on_message(struct session *s, const union gq_wire *w, ssize_t n)
+{
+	if (n < (ssize_t)sizeof(w->head) || w->head.magic != GQ_WIRE_MAGIC)
+		return false;
+	switch (s->state) {
+	case SESSION_NEW:
+		return on_hello(s, w, n);
+	case SESSION_OFFERED:
+		return w->head.type == GQ_WIRE_START && on_start(s);
+	default:
+		return false; /* a client that is served has nothing to say */
+	}
+}
+
+/* A descriptor of a process can be read once that has ended. */
+static bool has_died(const struct session *s)
+{
+	struct pollfd process = { .fd = s->pidfd, .events = POLLIN };
+
+	return s->pidfd >= 0 && poll(&process, 1, 0) > 0;
+}
+
+void session_hear(struct session *s)
+{
+	union gq_wire w;
+	struct iovec io = { .iov_base = &w, .iov_len = sizeof(w) };
+	/* No room for descriptors: the kernel closes what a client sends. */
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
+	const ssize_t n = recvmsg(s->socket, &m, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		if (has_died(s))
+			session_end(s, 0);
+		return;
+	}
+	if (n <= 0 || !on_message(s, &w, n))
+		session_end(s, 0);
+}
+
+/* ---- what dispatchers say -------------------------------------------------------------------- */
+
+void session_note(struct session *s, const struct note *n)
+{
+	struct gq_wire_started started;
+
+	switch (n->kind) {
+	case NOTE_READY:
+		if (s->state != SESSION_STARTING)
+			return;
+		s->state = SESSION_RUNNING;
+		dispatcher_describe(s->dispatcher, &started);
+		if (!say(s, &started, sizeof(started)))
+			session_end(s, 0);
+		return;
+	case NOTE_FAILED:
+		refuse(s, Q_ERR_UNSUPPORTED, n->text);
+		session_end(s, 0);
+		return;
+	case NOTE_BROKEN:
+		gq__log(Q_LOG_WARNING,
+			"gpuqd: client %d of user %u: its memory makes no sense, or its queue has "
+			"failed; the connection ends",
+			(int)s->pid, s->uid);
+		session_end(s, 0);
+		return;
+	case NOTE_GONE:
+		forget(s);
+		return;
+	}
+}
