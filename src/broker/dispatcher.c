@@ -28,7 +28,8 @@ static bool make_queue(struct dispatcher *d)
 	d->q = q_init(&cfg);
 	if (d->q == NULL)
 		return false;
-	d->sent = calloc(d->q->slot_mask + 1, sizeof(*d->sent));
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers */
+	d->sent = calloc(d->q->slot_mask + 1, sizeof(struct record *));
 	if (d->sent != NULL && waker_start(d))
 		return true;
 	free(d->sent);

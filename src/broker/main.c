@@ -101,7 +101,7 @@ static int configure(const struct arguments *a, struct broker_config *cfg)
 			warn_line("%s", error);
 			return PROGRAM_USAGE;
 		}
-	} else {
+	} else if (a->processor != NULL) {
 		broker_config_defaults(cfg);
 		broker_queue_defaults(&cfg->queue[0], "default");
 		cfg->queues = 1;
@@ -171,7 +171,7 @@ static int serve(const struct broker_config *cfg)
 int main(int argc, char **argv)
 {
 	struct arguments a = { 0 };
-	struct broker_config cfg;
+	static struct broker_config cfg;
 	int code = read_arguments(argc, argv, &a);
 
 	if (code >= 0)

@@ -83,6 +83,11 @@ foreach(granularity 0 1 2)
 	endforeach()
 endforeach()
 
+if(TARGET gpuqd)
+	add_dependencies(test_broker gpuqd)
+else()
+	set_tests_properties(unit.broker PROPERTIES DISABLED TRUE)
+endif()
 target_compile_definitions(test_calls PRIVATE GPUQ_SYMBOLS="${PROJECT_SOURCE_DIR}/src/libgpuq.map")
 set_tests_properties(unit.calls unit.calls.standin PROPERTIES TIMEOUT 300)
 # Traces processes instruction by instruction.

@@ -59,11 +59,13 @@ bool gq__remote_parse(const char *endpoint, struct gq_remote *r)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
+/* A daemon that has refused already has closed its end: then its answer says why. */
 static bool say(struct gq_remote *r, const void *message, size_t bytes)
 {
-	if (sendto(r->socket, message, bytes, MSG_NOSIGNAL, NULL, 0) == (ssize_t)bytes)
+	if (sendto(r->socket, message, bytes, MSG_NOSIGNAL, NULL, 0) == (ssize_t)bytes ||
+	    errno == EPIPE || errno == ECONNRESET)
 		return true;
-	gq__failf(Q_ERR_LOST, "gpuqd at %s closed the connection: %s", r->path, strerror(errno));
+	gq__failf(Q_ERR_LOST, "gpuqd at %s: %s", r->path, strerror(errno));
 	return false;
 }
 
@@ -124,6 +126,8 @@ static ssize_t hear(struct gq_remote *r, union gq_wire *w, struct passed *p, int
 	}
 	memset(w, 0, sizeof(*w));
 	n = recvmsg(r->socket, &m, MSG_CMSG_CLOEXEC);
+	if (n < 0 && errno == ECONNRESET) /* told once; what had been said before comes behind */
+		n = recvmsg(r->socket, &m, MSG_CMSG_CLOEXEC);
 	p->n = 0;
 	if (n > 0)
 		take_descriptors(&m, p);
