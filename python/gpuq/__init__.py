@@ -23,6 +23,7 @@ from ._errors import (
     InvalidArgError,
     LaggedError,
     LimitError,
+    LostError,
     NoMemoryError,
     NotFoundError,
     NotReadyError,

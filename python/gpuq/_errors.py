@@ -152,6 +152,12 @@ class LaggedError(Error, RuntimeError):
     status = status["Q_ERR_LAGGED"]
 
 
+class LostError(Error, ConnectionError):
+    """gpuqd has gone. A message that it had taken may have run, and may not."""
+
+    status = status["Q_ERR_LOST"]
+
+
 def _all_below(cls):
     for sub in cls.__subclasses__():
         yield sub

@@ -229,7 +229,7 @@ static void every_status_has_a_text_and_a_fixed_value(void **state)
 	assert_string_equal(q_status_string(name), text);
 	Q_STATUS_LIST(HAS_TEXT)
 	assert_string_equal(q_status_string((QueueStatus)1), "unknown status");
-	assert_string_equal(q_status_string((QueueStatus)-21), "unknown status");
+	assert_string_equal(q_status_string((QueueStatus)-22), "unknown status");
 	assert_string_equal(q_version(), "0.1.0");
 }
 
