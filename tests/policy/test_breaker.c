@@ -217,6 +217,7 @@ struct crowd {
 	struct gq_breaker b;
 	uint64_t now;
 	uint64_t most; /* trials of one episode, as far as they have said something or are out */
+	uint32_t threads;
 	bool wrong;
 };
 
@@ -231,7 +232,11 @@ static void *be_one_of_many(void *arg)
 	struct crowd *crowd = arg;
 	struct gq_permit held[4];
 	uint32_t count = 0;
-	uint64_t random = (uint64_t)(uintptr_t)&random;
+	uint64_t random;
+
+	pthread_mutex_lock(&crowd->lock);
+	random = ++crowd->threads;
+	pthread_mutex_unlock(&crowd->lock);
 
 	for (int i = 0; i < ROUNDS; i++) {
 		const uint64_t dice = gq_random(&random);
@@ -277,8 +282,8 @@ static void cb_2_permits_are_conserved(void **state)
 		pthread_join(threads[i], NULL);
 	pthread_mutex_destroy(&crowd.lock);
 	assert_false(crowd.wrong);
-	assert_true(crowd.b.permits_given > 100);
-	assert_true(crowd.b.transitions > 100);
+	assert_true(crowd.b.permits_given > ROUNDS / 2500);
+	assert_true(crowd.b.transitions > ROUNDS / 2500);
 	gq__breaker_tick(&crowd.b, crowd.now + 60 * S, &random_state);
 	gq__breaker_tick(&crowd.b, crowd.now + 1000 * S, &random_state);
 	gq__breaker_tick(&crowd.b, crowd.now + 2000 * S, &random_state);

@@ -132,9 +132,20 @@ static void begin_pass(GpuQueue *q, struct pass *p, uint32_t most)
 	count_finished(q, p->n);
 }
 
+/*
+ * Under the reap lock: the id of a completed message. [state.read] acquire: what its producer
+ * wrote, to be read now. [message.publish] and [message.complete] say as much, but through the
+ * consumer, which may be a hostile process, and is none that ThreadSanitizer could see.
+ */
+static inline uint64_t id_of_arrived(const GpuQueue *q, uint32_t slot)
+{
+	return (gq_load_acquire_u64(&q->host_slots[slot].state) & ~q->slot_mask) | slot;
+}
+
 /* @return whether the message is there to be listed or handed out */
 static bool finish(GpuQueue *q, struct pass *p, uint32_t index, uint32_t outcome)
 {
+	(void)id_of_arrived(q, index);
 	if (__builtin_expect(q->trace != NULL, 0))
 		gq__trace_finish(q, index, outcome, outcome == GQ_OUTCOME_LOST);
 	if (note_end(q, index, outcome))
@@ -367,9 +378,7 @@ static bool harvest_listed(GpuQueue *q, struct gq_harvest *h)
 
 static void hand_out_arrived(GpuQueue *q, struct gq_harvest *h, uint32_t slot, uint32_t outcome)
 {
-	const uint64_t state = gq_load_relaxed_u64(&q->host_slots[slot].state);
-
-	prepare(q, h, (state & ~q->slot_mask) | slot, outcome);
+	prepare(q, h, id_of_arrived(q, slot), outcome);
 	end_queued(q, slot, h->take ? GQ_FREE : GQ_POLLED);
 	GQ_WINDOW();
 	hand_out(h, outcome);
@@ -390,7 +399,7 @@ static uint32_t hand_out_plain(GpuQueue *q, struct gq_harvest *h, const struct p
 	for (; i < p->n; i++) {
 		const uint32_t slot = p->arrived[i].slot, outcome = p->arrived[i].outcome;
 		struct gq_host_slot *host = &q->host_slots[slot];
-		const uint64_t id = (gq_load_relaxed_u64(&host->state) & ~q->slot_mask) | slot;
+		const uint64_t id = id_of_arrived(q, slot);
 
 		if (outcome > GQ_OUTCOME_MAX_LEN ||
 		    (host->flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_DISCARD)) != 0 || !fits(h, outcome))
