@@ -24,7 +24,6 @@ set(gpuq_test_variants
 	"unit.flag"
 	"unit.hooks             standin remote"
 	"unit.notify"
-	"unit.hand"
 	"unit.nvrtc             standin gpu"
 	"unit.peer"
 	"unit.pipe"

@@ -29,14 +29,6 @@
  *   BREAK_BLIND_RESERVE (HANG) q_reserve() does not look whether the pool was closed after it has
  *                      said RESERVED: what was being reserved during the stop's last look stays open
  *
- * With HAND the consumers claim up to two messages at once and hold the second in a hand, from which
- * any consumer, and the stopper, may take it (hand.pml); each is decided by the control word as it is
- * when the message is taken.
- *   BREAK_NO_HAND      (HANG, HAND) a stopper that gives up does not look into the hands: what a hung
- *                      consumer holds is neither started nor cancelled
- *   BREAK_LEAVE_HAND   (HANG, HAND) a consumer leaves with messages in its hand
- *   BREAK_HAND_FIRST   (HANG, HAND) the stopper looks into the hands, then says CANCEL
- *
  * A stronger claim needs that consumers read the control word once more, after the claim
  * (LOOK_AGAIN), which the code does not do:
  *   STRICT_START       (HANG) what is claimed after the stop returned TIMEOUT is not started. Fails
@@ -57,9 +49,6 @@
 
 byte state[CAP];
 bool pooled[CAP], ready[CAP], done[CAP];
-#ifdef HAND
-bool hand[CAP]; /* of all consumers together */
-#endif
 byte tail = CAP, head; /* of the pool; as counts */
 bool closed, leave, cancel, sticky;
 
@@ -141,20 +130,6 @@ inline cancel_unstarted()
 	:: else -> break
 	od
 }
-
-#ifdef HAND
-#define NONE_HELD (!ANY(hand))
-inline cancel_held()
-{
-	do
-	:: atomic { ANY(hand) -> ONE_OF(hand, c); hand[c] = false; cancelled++; assert(!settled) };
-		done[c] = true
-	:: else -> break
-	od
-}
-#else
-#define NONE_HELD true
-#endif
 
 /* After the message was accepted. */
 inline publish()
@@ -248,18 +223,10 @@ proctype consumer(byte me)
 {
 	byte c;
 	bool cancels, late;
-#ifdef HAND
-	byte second;
-	bool two;
-#endif
 
 end:
 	do
-	:: leave ->
-#if defined(HAND) && !defined(BREAK_LEAVE_HAND)
-		cancel_held(); /* it says CANCEL, or nothing is held */
-#endif
-		break
+	:: atomic { leave -> break }
 	:: atomic { !leave -> cancels = cancel }; /* the control word; now or much later: */
 end_idle:
 		if
@@ -269,22 +236,9 @@ end_idle:
 			ready[c] = false;
 			busy++;
 			late = gave_up;
-#ifdef HAND
-			if
-			:: ANY(ready) -> ONE_OF(ready, second); ready[second] = false; two = true
-			:: true
-			fi;
-#endif
 			assert(!settled)
 			};
-#ifdef HAND
-take:
-			if
-			:: two -> hand[second] = true; two = false
-			:: else
-			fi;
-			cancels = cancel;
-#elif defined(LOOK_AGAIN)
+#ifdef LOOK_AGAIN
 			cancels = cancel;
 #endif
 			if
@@ -302,10 +256,6 @@ take:
 				ran++
 			fi;
 			d_step { done[c] = true; busy--; cancels = false; late = false; c = 0; }
-#ifdef HAND
-		:: atomic { ANY(hand) -> ONE_OF(hand, c); hand[c] = false; busy++; late = gave_up };
-			goto take
-#endif
 		:: leave /* look again */
 #ifdef BREAK_LEAVE_EARLY
 		:: closed && !ANY(ready) -> break
@@ -355,7 +305,7 @@ proctype stopper()
 	do
 	:: true ->
 		/* When nobody else can move any more, this pass must settle it. */
-		last = (busy == 0 && ((!ANY(ready) && NONE_HELD) || alive == 0));
+		last = (busy == 0 && (!ANY(ready) || alive == 0));
 #ifndef BREAK_NO_REVOKE
 		i = 0;
 		do
@@ -410,9 +360,6 @@ proctype stopper()
 	leave = true;
 	goto out;
 give_up:
-#ifdef BREAK_HAND_FIRST
-	cancel_held();
-#endif
 	atomic { cancel = true; leave = true };
 #ifdef BREAK_STICKY_LATE
 	cancel_unstarted();
@@ -420,9 +367,6 @@ give_up:
 #else
 	sticky = true;
 	cancel_unstarted();
-#endif
-#if defined(HAND) && !defined(BREAK_NO_HAND) && !defined(BREAK_HAND_FIRST)
-	cancel_held();
 #endif
 	gave_up = true;
 out:
@@ -450,5 +394,5 @@ init
 	assert(settled || gave_up);
 	assert(accepted == ran + hung + cancelled);
 	assert(!settled || (accepted == ran && accepted < 255));
-	assert(!ANY(ready) && NONE_HELD)
+	assert(!ANY(ready))
 }

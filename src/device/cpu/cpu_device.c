@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu_device.c - the CPU device: consumers are threads, messages are read where they lie. */
-#include "device/cpu/next.h"
 #include "device/device.h"
 #include "device/protocol/batch.h"
+#include "device/protocol/claim.h"
 
 #include "host/base/sys.h"
 #include "host/base/thread.h"
@@ -13,6 +13,24 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+
+/* A consumer: a thread. */
+struct gq_consumer {
+	/* the control word that it last stood still for ([ack.write], [ack.read]) */
+	GQ_ALIGNED(GQ_LINE) uint64_t ack;
+	GpuQueue *q;
+	pthread_t thread;
+	struct gq_ageing ageing;
+	uint64_t done_pos; /* where its last completion went */
+	uint32_t index;
+	bool idle; /* it has begun to wait for a message */
+};
+
+/* All of the queue's, q->cfg.consumers; NULL until start() has made them. */
+static struct gq_consumer *consumers_of(const GpuQueue *q)
+{
+	return q->device_state;
+}
 
 /* One CPU is left to the producers. */
 static uint32_t default_consumers(void)
@@ -124,15 +142,6 @@ static void stand_still(struct gq_consumer *c, uint64_t control)
 	gq__wait_end(&wait);
 }
 
-/* It is told to leave: the queue is settled, and nothing is held, or a stop has given up. */
-static void cancel_held(struct gq_consumer *c)
-{
-	uint32_t slot;
-
-	while ((slot = gq_hand_take(&c->hand)) != GQ_NONE)
-		run(c, slot, gq_load_seq_cst_u64(&c->q->control)); /* [control.read] */
-}
-
 static void name_of(uint32_t index, char (*name)[16])
 {
 	snprintf(*name, sizeof(*name), "gpuq-cpu-%u", (unsigned)(uint16_t)index);
@@ -163,6 +172,39 @@ static void end_idle(struct gq_consumer *c, struct gq_wait *idle)
 	gq__wait_end(idle);
 }
 
+/*
+ * Fetch a message that a lone consumer will claim soon, if it is published: some places behind the
+ * one that it has just claimed. A message lies in two lines that another core has written. Their
+ * ways here overlap with the work on the messages before it; the locked operations of claim and
+ * completion would else keep the core from starting with them. Relaxed: nothing is read but where
+ * the message is, and a wrong place costs time only.
+ */
+static void fetch_ahead(const struct gq_channel *ch, uint32_t class)
+{
+	enum { PLACES = 4 };
+	const struct gq_word_ring *r = &ch->ready[class];
+	const uint64_t pos = gq_load_relaxed_device_u64(r->head) + PLACES - 1;
+	const uint64_t word = gq_load_relaxed_u64(gq_word_ring_entry(r, pos));
+	uint32_t slot;
+
+	if (!gq_word_ring_is_at(r, word, pos))
+		return;
+	slot = (uint32_t)(gq_word_ring_value(r, word) & ch->slot_mask);
+	__builtin_prefetch(gq_slot_at(ch, slot));
+	__builtin_prefetch(gq_payload_at(ch, slot));
+}
+
+/* The next message, claimed; GQ_NONE: there is none. */
+static uint32_t next_of(struct gq_consumer *c)
+{
+	uint32_t class = 0;
+	const uint32_t slot = gq_claim_of(&c->q->ch, &c->ageing, &class);
+
+	if (slot != GQ_NONE && c->q->cfg.consumers == 1)
+		fetch_ahead(&c->q->ch, class);
+	return slot;
+}
+
 static void *consume(void *arg)
 {
 	struct gq_consumer *c = arg;
@@ -177,17 +219,14 @@ static void *consume(void *arg)
 		uint64_t control = gq_load_acquire_u64(&q->control); /* [control.read] */
 		uint32_t slot;
 
-		if ((control & GQ_CONTROL_LEAVE) != 0) {
-			cancel_held(c);
+		if ((control & GQ_CONTROL_LEAVE) != 0)
 			break;
-		}
 		if ((control & GQ_CONTROL_PAUSE) != 0) {
 			end_idle(c, &idle);
 			stand_still(c, control);
 			continue;
 		}
-		/* The look before sleeping: [sleep.look] */
-		slot = gq__cpu_next(c, c->idle && idle.registered);
+		slot = next_of(c);
 		if (slot == GQ_NONE) {
 			wait_for_work(c, &idle, control);
 			continue;
@@ -203,25 +242,12 @@ static void *consume(void *arg)
 	return NULL;
 }
 
-/* As gq__cancel_unstarted(), and what a consumer holds that may never come back to it. The control
- * word says CANCEL already, so what is taken from a hand after this look is not started either. */
-static void cancel_unstarted(GpuQueue *q)
-{
-	uint64_t pos = gq_load_acquire_u64(q->ch.done.tail); /* [tail.read] */
-	uint32_t slot;
-
-	gq__cancel_unstarted(q);
-	while ((slot = gq__cpu_take_held(q)) != GQ_NONE) /* [sleep.look] */
-		gq__cancel_one(q, &pos, slot);
-	gq_complete_rest(&q->ch, pos);
-}
-
 static void stop_started(GpuQueue *q, uint32_t started)
 {
 	gq_exchange_seq_cst_u64(&q->control, GQ_CONTROL_LEAVE); /* [control.write] */
 	gq_event_broadcast(&q->work);
 	for (uint32_t i = 0; i < started; i++)
-		pthread_join(gq_consumers_of(q)[i].thread, NULL);
+		pthread_join(consumers_of(q)[i].thread, NULL);
 }
 
 static bool start(GpuQueue *q)
@@ -230,7 +256,7 @@ static bool start(GpuQueue *q)
 	if (q->device_state == NULL)
 		return false;
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
-		struct gq_consumer *c = &gq_consumers_of(q)[i];
+		struct gq_consumer *c = &consumers_of(q)[i];
 		char name[16];
 		int rc;
 
@@ -259,9 +285,9 @@ static void join(GpuQueue *q, bool abandon)
 {
 	for (uint32_t i = 0; i < q->cfg.consumers; i++) {
 		if (abandon)
-			pthread_detach(gq_consumers_of(q)[i].thread);
+			pthread_detach(consumers_of(q)[i].thread);
 		else
-			pthread_join(gq_consumers_of(q)[i].thread, NULL);
+			pthread_join(consumers_of(q)[i].thread, NULL);
 	}
 }
 
@@ -269,7 +295,7 @@ static bool acknowledged(GpuQueue *q, uint64_t control)
 {
 	/* [ack.read], [sleep.look] */
 	for (uint32_t i = 0; i < q->cfg.consumers; i++)
-		if (gq_load_seq_cst_u64(&gq_consumers_of(q)[i].ack) != control)
+		if (gq_load_seq_cst_u64(&consumers_of(q)[i].ack) != control)
 			return false;
 	return true;
 }
@@ -306,7 +332,7 @@ const struct gq_device gq__cpu_device = {
 	.join = join,
 	.acknowledged = acknowledged,
 	.left = left,
-	.cancel_unstarted = cancel_unstarted,
+	.cancel_unstarted = gq__cancel_unstarted,
 	.bind = bind_nothing,
 	.binds_at_once = true,
 	.locate = locate,
