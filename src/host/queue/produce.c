@@ -76,6 +76,7 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 	if (n != 0 || *closed)
 		return n;
 	gq_tend(q);
+	GQ_WINDOW();
 	/* Reaping frees slots of messages to be discarded alone; the taker reaps its own.
 	 * [sleep.look]
 	 */

@@ -86,7 +86,7 @@ static inline uint32_t gq_class_of(const EnqueueOptions *o)
 	return (o->priority == Q_PRIORITY_DEFAULT ? (uint32_t)Q_PRIORITY_NORMAL : o->priority) - 1;
 }
 
-/* What the messages of a call have in common. A call reads the caller's options once. */
+/* What the messages of a call have in common, from options that have been checked. */
 struct gq_kind {
 	uint64_t tag, deadline_ns;
 	uint32_t opcode, priority;
@@ -125,6 +125,7 @@ GQ_FN void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, size_t len
 	 * whether there is such a message ([sleep.look]). */
 	if (__builtin_expect((k->flags & GQ_SLOT_DISCARD) != 0, 0))
 		gq_fetch_add_seq_cst_u64(&q->count.discards, 1);
+	GQ_WINDOW();
 	host->flags = flags;
 	/* [state.write] release: who sees this tag must see that the last message's state has moved
 	 * on, to FREE at the least. */
