@@ -31,6 +31,7 @@ class QueueStatus(enum.IntEnum):
     ERR_IO = -18
     ERR_BROKEN = -19
     ERR_LAGGED = -20
+    ERR_LOST = -21
 
 class QueueConfig:
     capacity: int
