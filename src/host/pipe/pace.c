@@ -3,10 +3,11 @@
 #include "host/pipe/pace.h"
 
 enum {
-	DOZE_NS = 200000,      /* the longest that a doze lasts */
-	STREAM_GAP_NS = 20000, /* about one wake-up: a writer that is back sooner streams, if ... */
-	STREAM_BYTES_A_US = 100, /* ... it brings as much as that */
-	WORTH_A_DOZE = 8192,     /* bytes; a doze that brings less is the last one for now */
+	DOZE_NS = 200000,        /* the longest that a doze lasts */
+	WORTH_A_DOZE = 8192,     /* bytes; after one that brings less comes a sleep */
+	STREAM_BYTES_A_US = 100, /* a writer that brings as much as that ... */
+	STREAM_GAP_NS = 20000,   /* ... and is back sooner than a wake-up takes ... */
+	STREAM_WAKES = 3,        /* ... so often in a row, streams */
 	BEAT_BYTES = 256 * 1024, /* from beat to beat, but at most a quarter of the pipe */
 	SMALLEST_PIPE = 65536,   /* in smaller ones nobody dozes */
 };
@@ -16,24 +17,54 @@ static bool streams(const struct gq_pipe_source *s)
 	return gq_load_relaxed_u64(&s->head->streams) != 0;
 }
 
-static void beat(Pipe *p, uint64_t end)
-{
-	p->beaten = end;
-	gq__watch_wake(&p->source.head->beats);
-}
-
 /* ---- the writer's side ----------------------------------------------------------------------- */
 
-/* Readers that slept have to be woken, at `now`: is that because the writer streams? */
+static bool is_slow(uint64_t bytes, uint64_t ns)
+{
+	return ns > bytes * 1000 / STREAM_BYTES_A_US;
+}
+
+/* Wake the readers that doze, and say whether they may doze again. */
+static void beat(Pipe *p, uint64_t end, bool goes_on)
+{
+	struct gq_pipe_head *head = p->source.head;
+
+	if (goes_on != streams(&p->source))
+		gq_store_relaxed_u64(&head->streams, goes_on);
+	/* Counted behind the store: a reader that would sleep with this count as its key finds
+	 * `streams` as it is now. */
+	gq__watch_wake(&head->beats);
+	p->beaten = end;
+	p->beaten_ns = gq__now_ns(); /* what waking takes does not count */
+}
+
+/* While the writer streams. A beat is due after so many bytes. If they do not come in time, the
+ * writer has stopped streaming: it finds that out when they have come, or when a reader slept. */
+static void beat_if_due(Pipe *p, uint64_t end, bool woke)
+{
+	const uint64_t quarter = p->source.capacity / 4;
+	const uint64_t due = quarter < BEAT_BYTES ? quarter : BEAT_BYTES;
+	const uint64_t bytes = end - p->beaten;
+	bool slow;
+
+	if (bytes < due && !woke)
+		return;
+	slow = is_slow(bytes > due ? bytes : due, gq__now_ns() - p->beaten_ns);
+	if (bytes >= due || slow)
+		beat(p, end, !slow);
+}
+
+/* Readers that slept had to be woken, at `now`: is that because the writer streams? */
 static void note_wake(Pipe *p, uint64_t end, uint64_t now)
 {
-	const uint64_t gap = now - p->woke_ns, bytes = end - p->woke_end;
-	const bool fast = gap < STREAM_GAP_NS && bytes * 1000 > gap * STREAM_BYTES_A_US &&
-			  p->source.capacity >= SMALLEST_PIPE;
+	const uint64_t gap = now - p->woke_ns;
+	const bool fast = gap < STREAM_GAP_NS && !is_slow(end - p->woke_end, gap);
 
-	if (fast != streams(&p->source))
-		gq_store_relaxed_u64(&p->source.head->streams, fast);
+	p->wakes = fast ? p->wakes + 1 : 0;
+	if (p->wakes >= STREAM_WAKES && p->source.capacity >= SMALLEST_PIPE && !streams(&p->source))
+		beat(p, end, true);
 	p->woke_end = end;
+	p->woke_ns = gq__now_ns();
 }
 
 static bool wake_sleepers(Pipe *p, bool shared)
@@ -52,18 +83,17 @@ void gq__pipe_published(Pipe *p, uint64_t end)
 {
 	const uint64_t audience = gq_load_seq_cst_u64(&p->audience);
 	const bool shared = (audience & GQ_AUDIENCE_SHARED) != 0;
-	const uint64_t most = p->source.capacity / 4;
+	bool woke = false;
 
 	if (shared || gq_event_armed(&p->data)) { /* [wake.look] */
 		const uint64_t now = gq__now_ns();
 
-		if (wake_sleepers(p, shared)) {
+		woke = wake_sleepers(p, shared);
+		if (woke)
 			note_wake(p, end, now);
-			p->woke_ns = gq__now_ns();
-		}
 	}
-	if (streams(&p->source) && end - p->beaten >= (most < BEAT_BYTES ? most : BEAT_BYTES))
-		beat(p, end);
+	if (streams(&p->source))
+		beat_if_due(p, end, woke);
 }
 
 void gq__pipe_wake_readers(Pipe *p)
@@ -78,16 +108,27 @@ void gq__pipe_wake_readers(Pipe *p)
 
 bool gq__pipe_doze_begin(PipeReader *r, struct gq_wait *wait, uint64_t deadline_ns)
 {
-	const uint64_t position = gq_load_relaxed_u64(&r->position);
+	const bool dozes = streams(&r->source) && !r->sleeps_next;
 
+	r->sleeps_next = false;
+	if (dozes)
+		gq__wait_begin_watch(wait, &r->source.head->beats, deadline_ns, DOZE_NS);
+	return dozes;
+}
+
+bool gq__pipe_doze_next(PipeReader *r, struct gq_wait *wait)
+{
+	uint64_t end;
+
+	if (!wait->registered)
+		return gq__wait_next(wait);
+	/* If the writer has stopped streaming, no beat may follow; see beat(). */
 	if (!streams(&r->source))
 		return false;
-	if (position - r->dozed_at < WORTH_A_DOZE) {
-		r->dozed_at = position - WORTH_A_DOZE; /* the next time it may */
-		return false;
-	}
-	r->dozed_at = position;
-	gq__wait_begin_watch(wait, &r->source.head->beats, deadline_ns, DOZE_NS);
+	(void)gq__wait_next(wait); /* sleeps, */
+	wait->expired = true;      /* once */
+	end = gq_pipe_offset(gq_load_relaxed_u64(&r->source.head->end));
+	r->sleeps_next = end - gq_load_relaxed_u64(&r->position) < WORTH_A_DOZE;
 	return true;
 }
 

@@ -42,9 +42,11 @@ struct Pipe {
 	uint64_t opened;    /* under the lock */
 	int fd;             /* the memfd; -1: not shared. Written in the gate and under the lock */
 	uint64_t allocated; /* bytes of the memfd's data that have pages; in the gate */
-	uint64_t woke_ns;   /* when the writer has woken readers; in the gate, as the next two */
-	uint64_t woke_end;  /* and where its stream ended then */
-	uint64_t beaten;    /* where it ended at the last beat */
+	uint64_t woke_ns;   /* when the writer has last woken readers; in the gate, as the next */
+	uint64_t woke_end;  /* where the stream ended then */
+	uint64_t wakes;     /* how often in a row that was soon after the last time */
+	uint64_t beaten;    /* where the stream ended at the last beat */
+	uint64_t beaten_ns; /* when that was */
 	uint64_t wanted_at; /* where it ended when `wanted` was stored; likewise */
 	uint64_t waited_at; /* where it ended when the writer last slept for room; likewise */
 	uint64_t wanted;    /* how far all readers must be for the sleeping writer; see pace.c */
@@ -84,7 +86,7 @@ struct PipeReader {
 	uint64_t flags;               /* GQ_READER_*; likewise */
 	uint64_t own_error;           /* GQ_READER_FAILS and the number (32 bits); 0: none */
 	uint64_t failure;             /* EOWNERDEAD, EPROTO; 0: none */
-	uint64_t dozed_at;            /* where it was when it last dozed; the reading thread's */
+	bool sleeps_next;             /* and does not doze then; the reading thread's */
 	uint64_t asleep;              /* attached: odd while the reading thread may sleep */
 	struct gq_pipe_author author; /* attached: the process that writes */
 	struct gq_pipe_poll poll;

@@ -72,18 +72,12 @@ static enum gq_pipe_sight read_once(PipeReader *r, struct reading *a)
 	return found;
 }
 
-/* One sleep at most: see pace.h. */
 static enum gq_pipe_sight doze(PipeReader *r, struct reading *a, struct gq_wait *wait)
 {
 	enum gq_pipe_sight found = GQ_SEES_NOTHING;
-	bool slept = false;
 
-	while (found == GQ_SEES_NOTHING && !slept) {
-		slept = wait->registered;
-		if (!gq__wait_next(wait))
-			break;
+	while (found == GQ_SEES_NOTHING && gq__pipe_doze_next(r, wait))
 		found = read_once(r, a);
-	}
 	gq__wait_end(wait);
 	return found;
 }

@@ -22,6 +22,7 @@ static PipeReader *make(const struct gq_pipe_source *source)
 		return NULL;
 	r->generation = gq__generation;
 	r->source = *source;
+	r->sleeps_next = true;
 	gq__pipe_poll_begin(r);
 	return r;
 }

@@ -5,6 +5,7 @@
 
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/pipe/pace.h"
 #include "host/pipe/pipe.h"
 
 #include <errno.h>
@@ -531,73 +532,207 @@ static void a_waiting_reader_wakes_for_bytes_an_error_its_own_error_and_the_end(
 	q_pipe_destroy(p);
 }
 
+/* ---- streams and dozing: src/host/pipe/pace.c ------------------------------------------------ */
+
 static bool streams(Pipe *p)
 {
 	return gq_load_relaxed_u64(&p->source.head->streams) != 0;
 }
 
-/* However often the reader dozes: a pause of the writer ends that, and the next byte wakes it. */
-static void a_reader_that_dozed_sleeps_then_and_a_lone_byte_wakes_it(void **state)
+static uint64_t beats(Pipe *p)
 {
-	static char text[1 << 16];
-	Pipe *p = make(1 << 17, Q_PIPE_DROP_HISTORY);
-	PipeReader *r = reader(p);
-	struct waiting w;
+	return gq_load_seq_cst_u64(&p->source.head->beats);
+}
+
+/* As if the writer had streamed since just before, or for long but not lately. */
+static void let_stream(Pipe *p, uint64_t beaten_ns)
+{
+	gq_store_relaxed_u64(&p->source.head->streams, 1);
+	gq__watch_wake(&p->source.head->beats);
+	p->beaten = gq_load_relaxed_u64(&p->source.head->end);
+	p->beaten_ns = beaten_ns;
+}
+
+enum { PACED = 1 << 17, QUARTER = PACED / 4 };
+static char paced_text[PACED];
+
+static Pipe *make_paced(PipeReader **r)
+{
+	Pipe *p = make(PACED, Q_PIPE_DROP_HISTORY);
 	size_t n;
 
-	(void)state;
-	assert_status(q_pipe_write(p, text, sizeof(text), NULL, 0), Q_OK);
-	assert_status(q_pipe_read(r, text, sizeof(text), &n, 0), Q_OK);
-	assert_int_equal(n, sizeof(text));
-	gq_store_relaxed_u64(&p->source.head->streams, 1);
+	*r = reader(p);
+	assert_status(q_pipe_write(p, paced_text, PACED / 2, NULL, 0), Q_OK);
+	assert_status(q_pipe_read(*r, paced_text, PACED / 2, &n, 0), Q_OK);
+	assert_int_equal(n, PACED / 2);
+	return p;
+}
+
+/* A byte for a reader that sleeps, `woke_ns` being when readers were last woken. */
+static void wake_with_a_byte(Pipe *p, PipeReader *r, uint64_t woke_ns)
+{
+	struct waiting w;
+
 	start(&w, r);
 	await_sleepers(p, 1);
-	assert_int_equal(r->dozed_at, sizeof(text)); /* it has dozed, and does not now */
-	p->woke_ns = 0;
+	p->woke_end = 0;
+	p->woke_ns = woke_ns != 0 ? gq__now_ns() : 0;
 	put(p, "x");
 	join(&w, Q_OK, "x");
-	assert_false(streams(p)); /* one wake-up after a pause is none of many */
-	/* A doze that brought next to nothing is not repeated at once. */
-	gq_store_relaxed_u64(&p->source.head->streams, 1);
-	start(&w, r);
-	await_sleepers(p, 1);
-	assert_int_not_equal(r->dozed_at, sizeof(text) + 1);
-	put(p, "y");
-	join(&w, Q_OK, "y");
-	q_pipe_reader_close(r);
-	q_pipe_destroy(p);
 }
 
 /* Whether it is soon enough depends on the machine, so it is tried until it was. */
-static void a_writer_that_has_to_wake_again_at_once_says_that_it_streams(void **state)
+static void a_writer_streams_once_it_had_to_wake_three_times_in_a_row_at_once(void **state)
 {
-	static char text[1 << 16];
-	Pipe *p = make(1 << 17, Q_PIPE_DROP_HISTORY);
-	PipeReader *r = reader(p);
-	struct waiting w;
-	uint64_t beats;
-	size_t n;
+	enum { IN_A_ROW = 3 };
+	PipeReader *r;
+	Pipe *p = make_paced(&r);
+	bool paused = false;
 
 	(void)state;
-	assert_status(q_pipe_write(p, text, sizeof(text), NULL, 0), Q_OK);
-	assert_status(q_pipe_read(r, text, sizeof(text), &n, 0), Q_OK);
 	for (uint32_t tries = 0; !streams(p); tries++) {
 		assert_in_range(tries, 0, LONG_MS);
-		start(&w, r);
-		await_sleepers(p, 1);
-		p->woke_end = 0;
-		p->woke_ns = gq__now_ns();
-		put(p, "x");
-		join(&w, Q_OK, "x");
+		wake_with_a_byte(p, r, 1);
+		assert_int_equal(streams(p), p->wakes >= IN_A_ROW);
+		if (p->wakes == IN_A_ROW - 1 && !paused) {
+			wake_with_a_byte(p, r, 0); /* a pause: they are not in a row */
+			assert_int_equal(p->wakes, 0);
+			paused = true;
+		}
 	}
-	/* From then on it counts beats: one a quarter of the pipe. */
-	beats = gq_load_seq_cst_u64(&p->source.head->beats);
-	for (int i = 0; i < 16; i++)
-		assert_status(q_pipe_write(p, text, 4096, NULL, 0), Q_OK);
-	assert_in_range(gq_load_seq_cst_u64(&p->source.head->beats) - beats, 1, 3);
+	assert_true(paused);
 	q_pipe_reader_close(r);
 	q_pipe_destroy(p);
 }
+
+/* With nobody asleep: only a beat can find it out. It wakes those that doze, as none may follow. */
+static void a_stream_ends_with_a_beat_that_comes_late(void **state)
+{
+	PipeReader *r;
+	Pipe *p = make_paced(&r);
+	uint64_t before;
+	bool in_time = false;
+
+	(void)state;
+	let_stream(p, 0);
+	before = beats(p);
+	assert_status(q_pipe_write(p, paced_text, QUARTER - 1, NULL, 0), Q_OK);
+	assert_true(streams(p));
+	assert_int_equal(beats(p), before);
+	put(p, "x");
+	assert_false(streams(p));
+	assert_int_equal(beats(p), before + 1);
+	/* And it lasts as long as they come in time. */
+	for (uint32_t tries = 0; !in_time; tries++) {
+		assert_in_range(tries, 0, LONG_MS);
+		let_stream(p, gq__now_ns());
+		before = beats(p);
+		assert_status(q_pipe_write(p, paced_text, QUARTER, NULL, 0), Q_OK);
+		assert_int_equal(beats(p), before + 1);
+		in_time = streams(p);
+	}
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
+/* However it had streamed before: the first byte after a pause ends that. */
+static void a_byte_after_a_pause_wakes_its_reader_and_ends_the_stream(void **state)
+{
+	PipeReader *r;
+	Pipe *p = make_paced(&r);
+	struct waiting w;
+	uint64_t before;
+
+	(void)state;
+	let_stream(p, 0);
+	before = beats(p);
+	r->sleeps_next = false;
+	start(&w, r);
+	await_sleepers(p, 1);
+	assert_true(r->sleeps_next); /* it has dozed, and does not now */
+	put(p, "x");
+	join(&w, Q_OK, "x");
+	assert_false(streams(p));
+	assert_int_equal(beats(p), before + 1); /* others may doze */
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
+/* One doze from its begin to its end, in which the writer writes `bytes` and does not beat. */
+static void doze(Pipe *p, PipeReader *r, size_t bytes)
+{
+	struct gq_wait wait;
+
+	assert_true(gq__pipe_doze_begin(r, &wait, GQ_FOR_EVER));
+	wait.spin_ns = 0;
+	assert_true(gq__pipe_doze_next(r, &wait));
+	assert_true(wait.registered);
+	assert_status(q_pipe_write(p, paced_text, bytes, NULL, 0), Q_OK);
+	assert_true(gq__pipe_doze_next(r, &wait)); /* it has slept */
+	assert_false(gq__pipe_doze_next(r, &wait));
+	gq__wait_end(&wait);
+}
+
+static bool dozes(PipeReader *r)
+{
+	struct gq_wait wait;
+	const bool may = gq__pipe_doze_begin(r, &wait, GQ_FOR_EVER);
+
+	if (may)
+		gq__wait_end(&wait);
+	return may;
+}
+
+/* The write that ends that sleep judges whether the writer streams. */
+static void a_doze_that_brought_little_is_followed_by_a_sleep(void **state)
+{
+	enum { MUCH = 8192 };
+	PipeReader *r, *late;
+	Pipe *p = make_paced(&r);
+	size_t n;
+
+	(void)state;
+	r->sleeps_next = false;
+	assert_false(dozes(r)); /* nobody has said that it streams */
+	let_stream(p, gq__now_ns());
+	doze(p, r, MUCH);
+	assert_status(q_pipe_read(r, paced_text, PACED, &n, 0), Q_OK);
+	assert_int_equal(n, MUCH);
+	doze(p, r, MUCH - 1);
+	assert_false(dozes(r));
+	assert_true(dozes(r));
+	/* So is the opening of a reader: the stream may be over long since. */
+	late = reader(p);
+	assert_false(dozes(late));
+	assert_true(dozes(late));
+	q_pipe_reader_close(late);
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
+/* Between the look that says so and the sleep: the beat that ends the stream is the last. */
+static void a_reader_does_not_doze_on_when_the_stream_has_ended_as_it_lay_down(void **state)
+{
+	PipeReader *r;
+	Pipe *p = make_paced(&r);
+	struct gq_wait wait;
+
+	(void)state;
+	let_stream(p, 0);
+	r->sleeps_next = false;
+	assert_true(gq__pipe_doze_begin(r, &wait, GQ_FOR_EVER));
+	wait.spin_ns = 0;
+	assert_status(q_pipe_write(p, paced_text, QUARTER, NULL, 0), Q_OK);
+	assert_false(streams(p));
+	assert_true(gq__pipe_doze_next(r, &wait));
+	assert_true(wait.registered); /* with that beat's count as its key */
+	assert_false(gq__pipe_doze_next(r, &wait));
+	gq__wait_end(&wait);
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
+/* ---- giving up ------------------------------------------------------------------------------- */
 
 static void a_read_that_times_out_says_so_and_leaves_nothing_behind(void **state)
 {
@@ -894,8 +1029,12 @@ int main(void)
 		cmocka_unit_test(a_write_is_broken_once_there_were_readers_and_all_have_gone),
 		cmocka_unit_test(
 			a_waiting_reader_wakes_for_bytes_an_error_its_own_error_and_the_end),
-		cmocka_unit_test(a_reader_that_dozed_sleeps_then_and_a_lone_byte_wakes_it),
-		cmocka_unit_test(a_writer_that_has_to_wake_again_at_once_says_that_it_streams),
+		cmocka_unit_test(a_writer_streams_once_it_had_to_wake_three_times_in_a_row_at_once),
+		cmocka_unit_test(a_stream_ends_with_a_beat_that_comes_late),
+		cmocka_unit_test(a_byte_after_a_pause_wakes_its_reader_and_ends_the_stream),
+		cmocka_unit_test(a_doze_that_brought_little_is_followed_by_a_sleep),
+		cmocka_unit_test(
+			a_reader_does_not_doze_on_when_the_stream_has_ended_as_it_lay_down),
 		cmocka_unit_test(a_read_that_times_out_says_so_and_leaves_nothing_behind),
 		cmocka_unit_test(
 			a_cancelled_thread_comes_back_from_its_read_and_takes_nothing_with_it),
