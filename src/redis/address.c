@@ -79,7 +79,7 @@ static const char *parse_host(const char *text, size_t len, struct address *out)
 	const char *host = text;
 	const char *port = NULL;
 	size_t host_len = len;
-	uint32_t value = ADDRESS_PORT;
+	uint32_t value = out->port;
 
 	if (len > 0 && text[0] == '[') {
 		const char *end = memchr(text, ']', len);
@@ -158,6 +158,34 @@ const char *address_parse(const char *text, struct address *out)
 	if (slash && slash[1] != '\0' &&
 	    !number(slash + 1, strlen(slash + 1), 65535, &out->database))
 		return "has a database that is not a number of 0 to 65535";
+	return NULL;
+}
+
+const char *address_parse_list(const char *text, uint16_t default_port, struct address *list,
+			       uint32_t *out_count)
+{
+	uint32_t count = 0;
+
+	for (;;) {
+		const size_t len = strcspn(text, ",");
+		const char *wrong;
+
+		if (count == ADDRESS_LIST)
+			return "has more than 32 servers";
+		if (len == 0)
+			return "has a server without a name between its commas";
+		if (memchr(text, '@', len) || memchr(text, '/', len))
+			return "has a server that is not HOST:PORT";
+		list[count] = (struct address){ .port = default_port };
+		wrong = parse_host(text, len, &list[count]);
+		if (wrong)
+			return wrong;
+		count++;
+		if (text[len] == '\0')
+			break;
+		text += len + 1;
+	}
+	*out_count = count;
 	return NULL;
 }
 

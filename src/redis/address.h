@@ -24,6 +24,15 @@ struct address {
  */
 const char *address_parse(const char *text, struct address *out);
 
+#define ADDRESS_LIST 32 /* servers of a list, at most */
+
+/**
+ * Read HOST[:PORT],... into addresses without user and password. Returns NULL, or what is wrong, as
+ * address_parse() does.
+ */
+const char *address_parse_list(const char *text, uint16_t default_port, struct address *list,
+			       uint32_t *out_count);
+
 /** As it may be shown: without user and password. `to` has room for ADDRESS_TEXT bytes. */
 #define ADDRESS_TEXT 300
 void address_show(const struct address *a, char *to);

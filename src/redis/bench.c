@@ -275,6 +275,13 @@ int cmd_bench(int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage_error(ME, "'%s' is too much: it takes options only", argv[optind]);
+	if (b.place.sentinel || b.place.cluster || b.place.shards > 0)
+		return usage_error(ME,
+				   "--%s: a benchmark measures one server and one stream; "
+				   "name the server with --url",
+				   b.place.sentinel  ? "sentinel"
+				   : b.place.cluster ? "cluster"
+						     : "shards");
 	code = place_resolve(ME, &b.place, true);
 	if (code == EXIT_DONE)
 		code = place_connect(&b.place, &b.link);

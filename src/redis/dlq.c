@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dlq.c - `gpuq-redis dlq`: dead letters are listed, shown, sent again, or deleted. */
 #define _GNU_SOURCE
-#include "redis.h"
 #include "scripts.h"
+#include "shards.h"
 #include "show.h"
 
 #include <getopt.h>
@@ -16,7 +16,7 @@ const char dlq_help[] =
 	"Usage: gpuq-redis dlq ls|show|replay|purge --stream S [OPTION...] [ID...]\n"
 	"\n"
 	"Dead letters are messages that could not be processed. ID is the first word that ls\n"
-	"prints: the letter's own id.\n"
+	"prints: the letter's own id; with shards, the shard's number and '/' before it.\n"
 	"\n"
 	"  ls      one line each: id, the message's id, reason, deliveries, bytes, error\n"
 	"  show    all about these, the message in hexadecimal\n"
@@ -27,8 +27,7 @@ const char dlq_help[] =
 	"      --dlq KEY    or in this one\n"
 	"      --mode M     stream or list: what S is, for replay (stream)\n"
 	"      --field F    the field that replay puts the message into (payload)\n"
-	"      --all        all of them, in place of ID...\n"
-	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
+	"      --all        all of them, in place of ID...\n" PLACE_HELP
 	"  -h, --help       show this text\n"
 	"\n"
 	"Exit codes: 0 done; 1 there is no letter of an ID; 2 wrong usage; 6 Redis.\n";
@@ -51,6 +50,7 @@ struct office {
 	const char *dead;
 	const char *field;
 	bool list;
+	char shard[16]; /* "N/" before the ids, where there are shards */
 	bool all;
 	bool help;
 };
@@ -77,10 +77,9 @@ static int list_letter(struct office *o, const char *id, const redisReply *field
 {
 	const redisReply *payload = named(fields, "payload");
 
-	(void)o;
-	printf("%s %s %s %lld %zu %s\n", id, named_text(fields, "id"), named_text(fields, "reason"),
-	       named_number(fields, "deliveries", 0), payload ? payload->len : (size_t)0,
-	       named_text(fields, "error"));
+	printf("%s%s %s %s %lld %zu %s\n", o->shard, id, named_text(fields, "id"),
+	       named_text(fields, "reason"), named_number(fields, "deliveries", 0),
+	       payload ? payload->len : (size_t)0, named_text(fields, "error"));
 	return EXIT_DONE;
 }
 
@@ -90,8 +89,7 @@ static int show_letter(struct office *o, const char *id, const redisReply *field
 					     "consumer", "first",  "last" };
 	const redisReply *payload = named(fields, "payload");
 
-	(void)o;
-	printf("letter      %s\n", id);
+	printf("letter      %s%s\n", o->shard, id);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		printf("%-11s %s\n", names[i], named_text(fields, names[i]));
 	printf("%-11s ", "payload");
@@ -249,8 +247,75 @@ static int check(struct office *o, const char *verb, char **ids, int count)
 	if (!o->all && count == 0)
 		return usage_error(ME, "%s needs an ID, or --all", verb);
 	if (!o->dead)
-		o->dead = joined(o->place.stream, ":dlq");
+		o->dead = o->place.sharded ? joined("dlq", "") : joined(o->place.stream, ":dlq");
 	return o->dead ? EXIT_DONE : EXIT_REDIS;
+}
+
+static int in_shard(const struct office *all, uint32_t shard, letter_fn fn, char **ids, int count)
+{
+	struct office o = *all;
+	int code = shard_place(&all->place, shard, &o.place);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (o.place.sharded) {
+		snprintf(o.shard, sizeof(o.shard), "%u/", shard);
+		o.dead = shard_key(&o.place, all->dead);
+	}
+	code = o.dead ? place_connect(&o.place, &o.link) : EXIT_REDIS;
+	if (code == EXIT_DONE)
+		code = o.all ? every_letter(&o, fn) : these_letters(&o, fn, ids, count);
+	link_close(&o.link);
+	if (o.place.sharded) {
+		free((char *)o.place.stream);
+		free((char *)o.dead);
+	}
+	return code;
+}
+
+/* "N/ID": the shard, and the rest of the text. */
+static int split_id(char *text, uint32_t shards, uint32_t *out_shard, char **out_id)
+{
+	char *slash = strchr(text, '/');
+	uint64_t number = 0;
+
+	if (slash)
+		*slash = '\0';
+	if (!slash || !parse_size(text, &number) || number >= shards) {
+		if (slash)
+			*slash = '/';
+		return usage_error(ME, "'%s' must be N/ID, with N of 0 to %u", text, shards - 1);
+	}
+	*out_shard = (uint32_t)number;
+	*out_id = slash + 1;
+	return EXIT_DONE;
+}
+
+static int in_shards(const struct office *o, letter_fn fn, char **ids, int count)
+{
+	const uint32_t shards = shards_count(&o->place);
+	int worst = EXIT_DONE;
+	int code;
+
+	if (!o->place.sharded)
+		return in_shard(o, 0, fn, ids, count);
+	for (uint32_t i = 0; o->all && i < shards; i++) {
+		code = in_shard(o, i, fn, NULL, 0);
+		if (code != EXIT_DONE)
+			return code;
+	}
+	for (int i = 0; i < count; i++) {
+		uint32_t shard = 0;
+		char *id = NULL;
+
+		code = split_id(ids[i], shards, &shard, &id);
+		if (code == EXIT_DONE)
+			code = in_shard(o, shard, fn, &id, 1);
+		if (code != EXIT_DONE && code != EXIT_FOUND)
+			return code;
+		worst = code == EXIT_FOUND ? code : worst;
+	}
+	return worst;
 }
 
 int cmd_dlq(int argc, char **argv)
@@ -278,14 +343,13 @@ int cmd_dlq(int argc, char **argv)
 	if (!fn)
 		return usage_error(ME, "'%s' is none of ls, show, replay, purge", argv[optind]);
 	code = place_resolve(ME, &o.place, true);
+	if (code == EXIT_DONE && o.list)
+		code = place_refuse_shards(ME, &o.place);
 	if (code == EXIT_DONE)
 		code = check(&o, argv[optind], argv + optind + 1, argc - optind - 1);
 	if (code == EXIT_DONE)
-		code = place_connect(&o.place, &o.link);
+		code = shards_learn(&o.place, false);
 	if (code != EXIT_DONE)
 		return code;
-	code = o.all ? every_letter(&o, fn)
-		     : these_letters(&o, fn, argv + optind + 1, argc - optind - 1);
-	link_close(&o.link);
-	return code;
+	return in_shards(&o, fn, argv + optind + 1, argc - optind - 1);
 }

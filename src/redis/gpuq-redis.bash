@@ -39,7 +39,8 @@ _gpuq_redis_value() {
 	--split | -s) _gpuq_redis_words "lines files 4K 64K 1M" "$3" ;;
 	--format | -f) _gpuq_redis_words "hex text raw json" "$3" ;;
 	--data | --password-file) _gpuq_redis_files "$3" ;;
-	--stream | --url | --group | --consumer | --field | --priority-field | --opcode-field | --results | \
+	--shard-by) _gpuq_redis_words "turn payload" "$3" ;;
+	--stream | --url | --sentinel | --cluster | --shards | --group | --consumer | --field | --priority-field | --opcode-field | --results | \
 		--result-ttl | --dlq | --max-deliveries | --lease-ms | --batch | --batch-delay-us | --drain-ms | \
 		--metrics | --slots | --slot-bytes | --max-messages | --maxlen | --rate | --messages | --bytes | --runs | \
 		--latency) COMPREPLY=() ;;
@@ -48,17 +49,17 @@ _gpuq_redis_value() {
 }
 
 _gpuq_redis_options() {
-	local common="--stream --url --password-file --help"
+	local common="--stream --url --sentinel --cluster --shards --password-file --help"
 	case $1 in
 	worker)
 		echo "$common --mode --processor --data --group --consumer --field --priority-field --opcode-field \
 			--results --result-ttl --ack --dlq --max-deliveries --lease-ms --batch --batch-delay-us \
 			--drain-ms --metrics --device --slots --slot-bytes --until-empty --max-messages --quiet"
 		;;
-	send) echo "$common --mode --field --split --maxlen --rate --quiet" ;;
+	send) echo "$common --mode --field --split --maxlen --rate --shard-by --quiet" ;;
 	results) echo "$common --results --follow --format" ;;
 	dlq) echo "$common --dlq --mode --field --all" ;;
-	bench) echo "$common --processor --messages --bytes --batch --runs --latency --json --smoke" ;;
+	bench) echo "--stream --url --password-file --help --processor --messages --bytes --batch --runs --latency --json --smoke" ;;
 	status) echo "$common --group --dlq --json" ;;
 	doctor) echo "$common --group --dlq" ;;
 	esac

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* intake.c - entries of the stream become messages of the queue. */
-#include "worker.h"
+#include "crew.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #define BLOCK_MS    2000u /* how long Redis may let a read wait */
 #define WATCHDOG_MS 3000u /* and how much later the answer may come */
 #define UNBLOCK_MS  50
+#define THERE_MS    50u /* between reads that find nothing where ASK leads to */
 
 static uint64_t now_us(void)
 {
@@ -19,17 +20,10 @@ static uint64_t now_us(void)
 
 uint32_t intake_wanted(const struct worker *w)
 {
-	const struct worker_options *o = w->options;
-	uint32_t want = batch_want(&w->batch, book_room(&w->book));
+	const uint32_t want = batch_want(&w->batch, crew_room(w));
+	const uint32_t left = crew_left(w);
 
-	if (o->max_messages > 0) {
-		const uint64_t left =
-			o->max_messages > w->memory->taken ? o->max_messages - w->memory->taken : 0;
-
-		if (left < want)
-			want = (uint32_t)left;
-	}
-	return want;
+	return want < left ? want : left;
 }
 
 /*
@@ -47,14 +41,14 @@ uint64_t intake_block_ms(const struct worker *w)
 
 static bool may_read(const struct worker *w)
 {
-	return !w->reading && !w->draining && w->replayed && !poison_searching(w) &&
+	return !w->reading && !w->draining && w->replayed && !crew_searching(w->crew) &&
 	       worker_may_ask(w);
 }
 
-static void read_entries(struct worker *w, uint32_t want)
+/* `block` 0: it does not wait. */
+static void begin_read(struct worker *w, uint32_t want, uint64_t block)
 {
 	const struct worker_options *o = w->options;
-	const uint64_t block = intake_block_ms(w);
 
 	words_clear(&w->words);
 	words_add(&w->words, "XREADGROUP");
@@ -63,11 +57,21 @@ static void read_entries(struct worker *w, uint32_t want)
 	words_add(&w->words, w->memory->consumer);
 	words_add(&w->words, "COUNT");
 	words_add_number(&w->words, want);
-	words_add(&w->words, "BLOCK");
-	words_add_number(&w->words, block);
+	if (block > 0) {
+		words_add(&w->words, "BLOCK");
+		words_add_number(&w->words, block);
+	}
 	words_add(&w->words, "STREAMS");
 	words_add(&w->words, o->place.stream);
 	words_add(&w->words, ">");
+}
+
+static void read_entries(struct worker *w, uint32_t want)
+{
+	const uint64_t block = intake_block_ms(w);
+
+	begin_read(w, want, block);
+	w->asked = want;
 	intake_send(w, link_append(&w->reader, &w->words), block);
 }
 
@@ -87,12 +91,13 @@ void intake_ask(struct worker *w)
  */
 static void ask_ahead(struct worker *w, uint32_t coming)
 {
-	const struct worker_options *o = w->options;
-	const uint64_t taken = w->memory->taken + coming;
-	uint32_t want = batch_ahead(&w->batch, book_room(&w->book), coming);
+	const uint32_t left = crew_left(w);
+	uint32_t want = batch_ahead(&w->batch, crew_room(w), coming);
 
-	if (o->max_messages > 0 && o->max_messages < taken + want)
-		want = o->max_messages > taken ? (uint32_t)(o->max_messages - taken) : 0;
+	if (left < coming)
+		want = 0;
+	else if (left != UINT32_MAX && left - coming < want)
+		want = left - coming;
 	if (want > 0 && may_read(w))
 		read_entries(w, want);
 }
@@ -185,7 +190,7 @@ static void take_entries(struct worker *w, redisReply *reply)
 	const redisReply *list = entry_list(reply);
 	struct entry e;
 
-	watch_batch(w, (uint32_t)list->elements);
+	watch_batch(&w->crew->watch, (uint32_t)list->elements);
 	for (size_t i = 0; i < list->elements; i++) {
 		if (entry_decode(list->element[i], &w->options->names, &e))
 			intake_stage(w, &e, 1);
@@ -208,6 +213,38 @@ bool intake_receive(struct worker *w)
 	return false;
 }
 
+static void take_answer(struct worker *w, redisReply *reply)
+{
+	if (reply && reply->type == REDIS_REPLY_NIL) {
+		w->saw_nothing = true;
+		worker_answered(w);
+		freeReplyObject(reply);
+	} else if (reply && entry_list(reply)) {
+		w->saw_nothing = false;
+		worker_answered(w);
+		ask_ahead(w, (uint32_t)entry_list(reply)->elements);
+		take_entries(w, reply);
+	} else {
+		worker_refused(w, "XREADGROUP", reply);
+	}
+}
+
+/*
+ * The shard's slot is moving to another server of the cluster, and the stream is there already. It
+ * is read there, without waiting, until the slot has moved.
+ */
+static void read_there(struct worker *w)
+{
+	const uint32_t want = intake_wanted(w);
+
+	if (want == 0 || !worker_may_ask(w))
+		return;
+	begin_read(w, want, 0);
+	take_answer(w, link_call(&w->command, &w->words));
+	if (w->saw_nothing)
+		w->resume_at_ms = now_ms() + THERE_MS;
+}
+
 void intake_take(struct worker *w)
 {
 	void *reply = NULL;
@@ -226,18 +263,13 @@ void intake_take(struct worker *w)
 	if (!reply)
 		return; /* a part of it */
 	w->reading = false;
+	w->asked = 0;
 	r = reply;
-	if (r->type == REDIS_REPLY_NIL) {
-		w->saw_nothing = true;
-		worker_answered(w);
+	if (r->type == REDIS_REPLY_ERROR && strncmp(r->str, "ASK ", 4) == 0) {
 		freeReplyObject(reply);
-	} else if (entry_list(r)) {
-		w->saw_nothing = false;
-		worker_answered(w);
-		ask_ahead(w, (uint32_t)entry_list(r)->elements);
-		take_entries(w, reply);
+		read_there(w);
 	} else {
-		worker_refused(w, "XREADGROUP", reply);
+		take_answer(w, reply);
 	}
 }
 
@@ -266,7 +298,7 @@ void intake_enqueue(struct worker *w)
 		const EnqueueOptions options = {
 			.priority = l->priority,
 			.opcode = l->opcode,
-			.tag = lease,
+			.tag = crew_tag(w, lease),
 		};
 
 		w->memory->running[lease] = l->id;
@@ -329,4 +361,5 @@ void intake_stop(struct worker *w)
 	}
 	link_close(&w->reader);
 	w->reading = false;
+	w->asked = 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leases.c - pending entries: of an earlier life, of dead consumers, and one's own kept alive. */
-#include "worker.h"
+#include "crew.h"
 
 #include "backoff.h"
 
@@ -165,7 +165,7 @@ static bool take_suspect(struct worker *w, const struct pending *p, uint64_t min
 static int take_page(struct worker *w, const struct pending *page, int count, uint64_t min_idle_ms)
 {
 	struct pending list[PAGE];
-	const uint32_t room = book_room(&w->book);
+	const uint32_t room = crew_room(w);
 	int chosen = 0;
 	int i;
 
@@ -200,7 +200,7 @@ void leases_replay(struct worker *w)
 		list_replay(w);
 		return;
 	}
-	if (w->replayed || poison_searching(w) || !worker_may_ask(w) || book_room(&w->book) == 0)
+	if (w->replayed || crew_searching(w->crew) || !worker_may_ask(w) || crew_room(w) == 0)
 		return;
 	count = pending_page(w, true, &next, page);
 	if (count < 0)
@@ -259,14 +259,14 @@ void leases_reclaim(struct worker *w)
 		list_reclaim(w);
 		return;
 	}
-	if (now_ms() < w->reclaim_at_ms || w->draining || !w->replayed || poison_searching(w) ||
+	if (now_ms() < w->reclaim_at_ms || w->draining || !w->replayed || crew_searching(w->crew) ||
 	    !worker_may_ask(w))
 		return;
 	leases_next_reclaim(w);
 	sweep(w);
 	if (!worker_may_ask(w))
 		return;
-	if (book_room(&w->book) == 0)
+	if (crew_room(w) == 0)
 		return;
 	count = pending_page(w, false, &next, page);
 	if (count < 0)
@@ -356,7 +356,6 @@ void leases_hand_back(struct worker *w)
 {
 	struct stream_id from = { .ms = 0 };
 	struct pending page[PAGE];
-	redisReply *reply;
 
 	if (w->list) {
 		list_hand_back(w);
@@ -369,6 +368,13 @@ void leases_hand_back(struct worker *w)
 			return;
 		w->totals.handed_back += (uint64_t)count;
 	} while (from.ms != 0 || from.seq != 0);
+	leases_leave(w);
+}
+
+void leases_leave(struct worker *w)
+{
+	redisReply *reply;
+
 	if (!script_begin(&script_leave, &w->command, &w->words, 1))
 		return;
 	words_add(&w->words, w->options->place.stream);

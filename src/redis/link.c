@@ -4,6 +4,7 @@
 #include "link.h"
 
 #include "entry.h"
+#include "slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,12 @@ void link_close(struct link *l)
 	if (l->context)
 		redisFree(l->context);
 	l->context = NULL;
+	if (!l->asked)
+		return;
+	if (l->asked->context)
+		redisFree(l->asked->context);
+	free(l->asked);
+	l->asked = NULL;
 }
 
 static bool lost(struct link *l, const char *text)
@@ -85,11 +92,11 @@ static bool log_in(struct link *l, const struct address *a)
 	return a->database == 0 || said(l, link_say(l, "SELECT", database, NULL));
 }
 
-bool link_open(struct link *l, const struct address *a)
+static bool open_it(struct link *l, const struct address *a, int connect_ms, int reply_ms)
 {
-	const struct timeval connect = milliseconds(LINK_CONNECT_MS);
+	const struct timeval connect = milliseconds(connect_ms);
 
-	*l = (struct link){ .context = NULL };
+	*l = (struct link){ .to = *a };
 	l->context = a->path[0] != '\0' ? redisConnectUnixWithTimeout(a->path, connect)
 					: redisConnectWithTimeout(a->host, a->port, connect);
 	if (!l->context)
@@ -98,11 +105,22 @@ bool link_open(struct link *l, const struct address *a)
 		return lost(l, l->context->errstr);
 	/* a worker that starts itself anew must not keep a reader that nobody reads */
 	fcntl(l->context->fd, F_SETFD, FD_CLOEXEC);
-	if (redisSetTimeout(l->context, milliseconds(LINK_REPLY_MS)) != REDIS_OK)
+	if (redisSetTimeout(l->context, milliseconds(reply_ms)) != REDIS_OK)
 		return lost(l, "no limit of time can be set");
 	if (a->path[0] == '\0')
 		watch_peer(l->context);
-	return log_in(l, a);
+	l->follows = log_in(l, a);
+	return l->follows;
+}
+
+bool link_open(struct link *l, const struct address *a)
+{
+	return open_it(l, a, LINK_CONNECT_MS, LINK_REPLY_MS);
+}
+
+bool link_open_within(struct link *l, const struct address *a, int limit_ms)
+{
+	return open_it(l, a, limit_ms, limit_ms);
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */
@@ -186,9 +204,74 @@ redisReply *link_reply(struct link *l)
 	return NULL;
 }
 
+/* ---- ASK ------------------------------------------------------------------------------------- */
+
+/* A connection to the server that an ASK names; it is kept for the next one. */
+static struct link *link_asked(struct link *l, const struct redirect *r)
+{
+	struct address a = l->to;
+
+	a.port = r->to.port;
+	if (r->to.host[0] != '\0')
+		memcpy(a.host, r->to.host, sizeof(a.host));
+	if (l->asked && l->asked->context && l->asked->to.port == a.port &&
+	    strcmp(l->asked->to.host, a.host) == 0)
+		return l->asked;
+	if (!l->asked)
+		l->asked = calloc(1, sizeof(*l->asked));
+	else if (l->asked->context)
+		link_close(l->asked);
+	if (!l->asked || !link_open(l->asked, &a))
+		return NULL;
+	l->asked->follows = false;
+	return l->asked;
+}
+
+/* The command once more, to where its reply says. NULL: that server does not answer. */
+static redisReply *ask(struct link *l, redisReply *reply, int count, const char **text,
+		       const size_t *bytes)
+{
+	struct redirect r;
+	struct link *other;
+	redisReply *leave;
+
+	if (!slots_redirect(reply->str, &r) || r.moved)
+		return reply;
+	freeReplyObject(reply);
+	other = link_asked(l, &r);
+	leave = other ? link_say(other, "ASKING", NULL) : NULL;
+	if (!leave || redisAppendCommandArgv(other->context, count, text, bytes) != REDIS_OK) {
+		if (leave)
+			freeReplyObject(leave);
+		lost(l, l->asked ? l->asked->error : "no memory");
+		return NULL;
+	}
+	freeReplyObject(leave);
+	reply = link_reply(other);
+	if (!reply)
+		lost(l, other->error);
+	return reply;
+}
+
+static redisReply *call(struct link *l, int count, const char **text, const size_t *bytes)
+{
+	redisReply *reply;
+
+	if (!l->context)
+		return NULL;
+	if (redisAppendCommandArgv(l->context, count, text, bytes) != REDIS_OK) {
+		lost_by_context(l);
+		return NULL;
+	}
+	reply = link_reply(l);
+	if (reply && l->follows && reply->type == REDIS_REPLY_ERROR)
+		reply = ask(l, reply, count, text, bytes);
+	return reply;
+}
+
 redisReply *link_call(struct link *l, const struct words *w)
 {
-	return link_append(l, w) ? link_reply(l) : NULL;
+	return call(l, (int)w->count, w->text, w->bytes);
 }
 
 redisReply *link_say(struct link *l, ...)
@@ -198,15 +281,9 @@ redisReply *link_say(struct link *l, ...)
 	va_list list;
 	int count = 0;
 
-	if (!l->context)
-		return NULL;
 	va_start(list, l);
 	while ((word = va_arg(list, const char *)) != NULL && count < 16)
 		text[count++] = word;
 	va_end(list);
-	if (redisAppendCommandArgv(l->context, count, text, NULL) != REDIS_OK) {
-		lost_by_context(l);
-		return NULL;
-	}
-	return link_reply(l);
+	return call(l, count, text, NULL);
 }

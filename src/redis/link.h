@@ -17,10 +17,15 @@ struct link {
 	redisContext *context; /* NULL: not connected */
 	char error[256];       /* why it is not */
 	bool refused;          /* that was an error reply to AUTH or SELECT, whose text this is */
+	struct address to;     /* where it goes */
+	struct link *asked;    /* to another server of the cluster, which an ASK has named */
+	bool follows;          /* an ASK; not on a connection that one has led to */
 };
 
 /** Connect, log in, choose the database. False: l->error says why not. */
 bool link_open(struct link *l, const struct address *a);
+/** The same, with another limit of time for the connection and for each reply. */
+bool link_open_within(struct link *l, const struct address *a, int limit_ms);
 void link_close(struct link *l);
 
 /* A command being put together: its words, which are not copied but for numbers. */
@@ -54,7 +59,10 @@ bool link_append(struct link *l, const struct words *w);
  */
 redisReply *link_reply(struct link *l);
 
-/** Both: one command, one reply. */
+/**
+ * Both: one command, one reply. A reply ASK, of a cluster that is moving the key's slot, is not
+ * returned: the command goes once more, to the server that it names.
+ */
 redisReply *link_call(struct link *l, const struct words *w);
 
 /** One command of few words; the last one is NULL. */

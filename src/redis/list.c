@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "list.h"
 
-#include "worker.h"
+#include "crew.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -349,7 +349,7 @@ static void read_over(struct worker *w)
 			return;
 		}
 	}
-	watch_batch(w, l->incoming.count);
+	watch_batch(&w->crew->watch, l->incoming.count);
 	admit(w, &l->incoming);
 }
 

@@ -2,6 +2,8 @@
 /* outcome.c - what came of the messages: results, retries, dead letters. */
 #include "outcome.h"
 
+#include "crew.h"
+
 #include "backoff.h"
 
 #include <inttypes.h>
@@ -13,9 +15,10 @@
 
 /* ---- collecting ------------------------------------------------------------------------------ */
 
-static void finish(struct worker *w, const Completion *c, uint64_t now)
+static void finish(const struct crew *crew, const Completion *c, uint64_t now)
 {
-	const uint32_t lease = (uint32_t)c->tag;
+	uint32_t lease;
+	struct worker *w = crew_owner(crew, c->tag, &lease);
 	struct lease *l = &w->book.leases[lease];
 
 	l->status = c->status;
@@ -25,6 +28,8 @@ static void finish(struct worker *w, const Completion *c, uint64_t now)
 		q_processor_status(w->queue, c->msg_id, &l->verdict);
 	w->memory->running[lease] = (struct stream_id){ .ms = 0 };
 	search_clear(&w->memory->search, w->memory->list, l->id);
+	if (w->memory->search.groups == 0)
+		w->memory->group_runs = 0;
 	book_set(&w->book, lease, LEASE_DONE, now);
 	w->finished[w->finished_count++] = lease;
 	batch_add(&w->group, 1, clock_ns() / 1000u);
@@ -42,7 +47,9 @@ void outcome_collect(struct worker *w)
 			return;
 		}
 		for (size_t i = 0; i < count; i++)
-			finish(w, &list[i], now);
+			finish(w->crew, &list[i], now);
+		if (count > 0)
+			crew_progress(w->crew, now);
 	} while (count == 64);
 }
 
@@ -147,7 +154,7 @@ void outcome_published(struct worker *w, const struct group *g, const uint8_t *s
 	for (uint32_t i = 0; i < g->count; i++) {
 		if (settled[i] == SETTLED_DONE) {
 			w->totals.done++;
-			watch_done(w, w->book.leases[g->leases[i]].since_ms, now);
+			watch_done(&w->crew->watch, w->book.leases[g->leases[i]].since_ms, now);
 		}
 		w->totals.lost += settled[i] == 0;
 	}
@@ -216,22 +223,42 @@ static void result_words(struct worker *w, const struct lease *l, char *key, siz
 	words_add_number(&w->words, l->deliveries);
 }
 
+/* What is neither 0 nor 1 is not settled. */
+enum { UNSETTLED = 2, ASKED = 3 };
+
+/* Once more, by itself: link_call() goes where an ASK leads to. */
+static redisReply *write_alone(struct worker *w, const struct lease *l)
+{
+	char key[512];
+
+	result_words(w, l, key, sizeof(key));
+	return link_call(&w->command, &w->words);
+}
+
 /* One reply for each; those that are errors leave their entry unsettled. */
 static bool take_replies(struct worker *w, const struct group *g, uint8_t *settled)
 {
 	redisReply *bad = NULL;
 
-	for (uint32_t i = 0; i < g->count; i++) {
-		redisReply *reply = link_reply(&w->command);
+	/* all that were sent together, then those alone that another server of a cluster wants */
+	for (uint32_t i = 0; i < 2 * g->count; i++) {
+		const uint32_t at = i % g->count;
+		redisReply *reply;
 
+		if (i >= g->count && (settled[at] != ASKED || bad))
+			continue;
+		reply = i < g->count ? link_reply(&w->command)
+				     : write_alone(w, &w->book.leases[g->leases[at]]);
 		if (!reply) {
 			if (bad)
 				freeReplyObject(bad);
 			worker_refused(w, "results", NULL);
 			return false;
 		}
-		settled[i] = reply->type == REDIS_REPLY_ERROR ? 2 : 1;
-		if (settled[i] == 2 && !bad)
+		settled[at] = reply->type == REDIS_REPLY_ERROR ? UNSETTLED : 1;
+		if (settled[at] == UNSETTLED && strncmp(reply->str, "ASK ", 4) == 0)
+			settled[at] = ASKED;
+		if (settled[at] == UNSETTLED && !bad)
 			bad = reply;
 		else
 			freeReplyObject(reply);

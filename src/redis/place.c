@@ -12,6 +12,10 @@
 
 #define DEFAULT_URL "redis://127.0.0.1:6379"
 
+/* So often, and in such steps, a command waits for a failover to come to its end. */
+#define ROLE_TRIES   20
+#define ROLE_REST_MS 500
+
 uint64_t now_ms(void)
 {
 	return clock_ns() / 1000000u;
@@ -70,11 +74,26 @@ static int take_url(const char *command, char *text, struct place *p)
 	return EXIT_DONE;
 }
 
+static int take_shards(const char *command, const char *text, struct place *p)
+{
+	uint64_t value = 0;
+	const int code = parse_range(command, "--shards", text, 1, SHARDS_MOST, &value);
+
+	p->shards = (uint32_t)value;
+	return code;
+}
+
 int place_option(const char *command, int option, char *text, struct place *p)
 {
 	switch (option) {
 	case OPT_URL:
 		return take_url(command, text, p);
+	case OPT_SENTINEL:
+		return parse_name(command, "--sentinel", text, &p->sentinel);
+	case OPT_CLUSTER:
+		return parse_name(command, "--cluster", text, &p->cluster);
+	case OPT_SHARDS:
+		return take_shards(command, text, p);
 	case OPT_PASSWORD_FILE:
 		return parse_name(command, "--password-file", text, &p->password_file);
 	case OPT_STREAM:
@@ -110,22 +129,11 @@ static int read_password(struct place *p)
 	return EXIT_DONE;
 }
 
-int place_resolve(const char *command, struct place *p, bool needs_stream)
+/* The password that is not in the URL. */
+static int find_password(const char *command, struct place *p)
 {
 	const char *password = getenv("REDISCLI_AUTH");
-	const char *environment = getenv("GPUQ_REDIS_URL");
-	const char *wrong;
 
-	if (needs_stream && !p->stream)
-		return usage_error(command, "--stream is required");
-	if (!p->url)
-		p->url = environment && environment[0] != '\0' ? environment : DEFAULT_URL;
-	wrong = address_parse(p->url, &p->address);
-	if (wrong)
-		return usage_error(command,
-				   "%s %s; it is redis://[user:password@]HOST:PORT[/DB] or "
-				   "unix:PATH",
-				   p->url_given ? "--url" : "GPUQ_REDIS_URL", wrong);
 	if (p->password_file && p->address.has_password)
 		return usage_error(command, "--password-file is given, but the URL has a password");
 	if (p->password_file)
@@ -137,6 +145,90 @@ int place_resolve(const char *command, struct place *p, bool needs_stream)
 		p->address.has_password = true;
 	}
 	return EXIT_DONE;
+}
+
+static int resolve_url(const char *command, struct place *p)
+{
+	const char *environment = getenv("GPUQ_REDIS_URL");
+	const char *wrong;
+
+	if (!p->url)
+		p->url = environment && environment[0] != '\0' ? environment : DEFAULT_URL;
+	wrong = address_parse(p->url, &p->address);
+	if (!wrong)
+		return EXIT_DONE;
+	return usage_error(command,
+			   "%s %s; it is redis://[user:password@]HOST:PORT[/DB] or unix:PATH",
+			   p->url_given ? "--url" : "GPUQ_REDIS_URL", wrong);
+}
+
+static int resolve_finder(const char *command, struct place *p)
+{
+	const char *wrong = NULL;
+
+	if (p->sentinel && p->cluster)
+		return usage_error(command, "--sentinel and --cluster: it is either");
+	if (p->url_given && (p->sentinel || p->cluster))
+		return usage_error(command, "--url and --%s: it is either",
+				   p->sentinel ? "sentinel" : "cluster");
+	if (p->sentinel) {
+		wrong = finder_parse_sentinels(p->finder, p->sentinel);
+		if (wrong)
+			return usage_error(command, "--sentinel %s; it is NAME@HOST[:PORT],...",
+					   wrong);
+	} else if (p->cluster) {
+		wrong = finder_parse_cluster(p->finder, p->cluster);
+		if (wrong)
+			return usage_error(command, "--cluster %s; it is HOST[:PORT],...", wrong);
+	} else {
+		return resolve_url(command, p);
+	}
+	return EXIT_DONE;
+}
+
+static int resolve_shards(const char *command, struct place *p)
+{
+	p->sharded = p->cluster || p->shards > 0;
+	if (!p->sharded)
+		return EXIT_DONE;
+	if (!p->stream)
+		return usage_error(command, "--stream is required, as the stream has shards");
+	if (strpbrk(p->stream, "{}"))
+		return usage_error(command,
+				   "--stream is '%s'; with shards it has neither '{' nor '}'",
+				   p->stream);
+	return EXIT_DONE;
+}
+
+int place_refuse_shards(const char *command, const struct place *p)
+{
+	if (!p->sharded)
+		return EXIT_DONE;
+	return usage_error(command,
+			   "--mode is that of a list, which has no shards: --%s is for streams",
+			   p->cluster ? "cluster" : "shards");
+}
+
+int place_resolve(const char *command, struct place *p, bool needs_stream)
+{
+	int code;
+
+	if (needs_stream && !p->stream)
+		return usage_error(command, "--stream is required");
+	p->finder = calloc(1, sizeof(*p->finder));
+	if (p->finder && p->cluster)
+		p->finder->slots = calloc(1, sizeof(*p->finder->slots));
+	if (!p->finder || (p->cluster && !p->finder->slots)) {
+		warn_line("no memory");
+		return EXIT_REDIS;
+	}
+	code = resolve_finder(command, p);
+	if (code == EXIT_DONE)
+		code = find_password(command, p);
+	if (code == EXIT_DONE)
+		code = resolve_shards(command, p);
+	p->finder->base = p->address;
+	return code;
 }
 
 int parse_results(const char *command, const char *text, struct results_place *out)
@@ -175,15 +267,76 @@ char *joined3(const char *name, const char *middle, const char *suffix)
 	return asprintf(&text, "%s%s%s", name, middle, suffix) < 0 ? NULL : text;
 }
 
-int place_connect(const struct place *p, struct link *l)
+/* ---- connecting ------------------------------------------------------------------------------ */
+
+const char *place_mismatch(const struct place *p, struct link *l)
+{
+	redisReply *reply;
+	bool cluster;
+
+	if (p->finder->kind == FIND_CLUSTER)
+		return NULL;
+	reply = link_say(l, "CLUSTER", "INFO", NULL);
+	cluster = reply && reply->type == REDIS_REPLY_STRING;
+	if (reply)
+		freeReplyObject(reply);
+	return cluster ? "is a part of a cluster: name it with --cluster" : NULL;
+}
+
+bool role_is_master(const redisReply *reply)
+{
+	return reply && reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
+	       reply->element[0]->type == REDIS_REPLY_STRING &&
+	       strcmp(reply->element[0]->str, "master") == 0;
+}
+
+/* What sentinels name may have become a replica meanwhile. */
+static bool is_master(struct link *l)
+{
+	redisReply *reply = link_say(l, "ROLE", NULL);
+	const bool ok = role_is_master(reply);
+
+	if (reply)
+		freeReplyObject(reply);
+	return ok;
+}
+
+static int say_unreachable(const struct address *a, const char *why)
 {
 	char where[ADDRESS_TEXT];
 
-	if (link_open(l, &p->address))
-		return EXIT_DONE;
-	address_show(&p->address, where);
-	warn_line("Redis at %s: %s", where, l->error);
+	address_show(a, where);
+	warn_line("Redis at %s: %s", where, why);
 	return EXIT_REDIS;
+}
+
+int place_connect(const struct place *p, struct link *l)
+{
+	struct address a;
+	const char *wrong;
+
+	for (int tries = ROLE_TRIES;; tries--) {
+		const struct timespec rest = { .tv_nsec = ROLE_REST_MS * 1000000L };
+
+		if (!finder_find(p->finder, p->slot, &a)) {
+			warn_line("%s", p->finder->error);
+			return EXIT_REDIS;
+		}
+		if (!link_open(l, &a))
+			return say_unreachable(&a, l->error);
+		if (p->finder->kind != FIND_SENTINEL || is_master(l))
+			break;
+		link_close(l);
+		if (tries == 0)
+			return say_unreachable(&a,
+					       "the sentinels call it the master, but it is none");
+		nanosleep(&rest, NULL);
+	}
+	wrong = place_mismatch(p, l);
+	if (!wrong)
+		return EXIT_DONE;
+	link_close(l);
+	return say_unreachable(&a, wrong);
 }
 
 int refused(const struct link *l, const char *what, redisReply *reply)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* poison.c - the search for a message that kills the device, one group at a time. */
-#include "worker.h"
+#include "crew.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,9 +11,10 @@
 
 static void say_death(const struct worker *w, uint32_t suspects)
 {
-	if (w->memory->reason != 0)
+	if (w->crew->memory->reason != 0)
 		warn_line("signal %d (%s) while %u messages were in the queue; started anew",
-			  (int)w->memory->reason, strsignal(w->memory->reason), suspects);
+			  (int)w->crew->memory->reason, strsignal(w->crew->memory->reason),
+			  suspects);
 	else
 		warn_line("started anew; %u messages were in the queue", suspects);
 }
@@ -51,9 +52,9 @@ static void bury_culprit(struct worker *w, const struct stream_id *id)
 		deliveries = (uint32_t)reply->element[0]->element[3]->integer;
 	if (reply)
 		freeReplyObject(reply);
-	if (w->memory->reason != 0)
+	if (w->crew->memory->reason != 0)
 		snprintf(text, sizeof(text), "alone in the queue it raised signal %d (%s)",
-			 (int)w->memory->reason, strsignal(w->memory->reason));
+			 (int)w->crew->memory->reason, strsignal(w->crew->memory->reason));
 	else
 		snprintf(text, sizeof(text), "alone in the queue it made the device fail");
 	outcome_bury(w, id, &deliveries, 1, "poison", text);
@@ -66,6 +67,7 @@ bool poison_begin(struct worker *w)
 	struct stream_id culprit;
 	struct suspect *top = NULL;
 	uint32_t in_top;
+	bool any = true;
 
 	if (w->list)
 		list_replay(w);
@@ -77,17 +79,28 @@ bool poison_begin(struct worker *w)
 	} else {
 		const uint32_t count = suspect_all(w);
 
-		say_death(w, count);
-		if (count == 0) {
-			warn_line("the device fails without a message in the queue");
-			return false;
-		}
+		if (count > 0)
+			say_death(w, count);
+		any = count > 0;
 	}
 	m->group_runs = 0;
 	memset(m->running, 0, m->capacity * sizeof(m->running[0]));
 	if (w->list && w->list->simple) /* nobody has their bytes any more */
 		m->search.groups = 0;
-	return true;
+	return any;
+}
+
+bool poison_had_any(const struct worker *w)
+{
+	const struct suspects *m = w->memory;
+
+	if (m->group_runs)
+		return true;
+	for (uint32_t i = 0; i < m->capacity; i++) {
+		if (m->running[i].ms != 0 || m->running[i].seq != 0)
+			return true;
+	}
+	return false;
 }
 
 /* ---- one group ------------------------------------------------------------------------------- */
@@ -187,6 +200,20 @@ static void call_reader_back(struct worker *w)
 		worker_refused(w, "CLIENT UNBLOCK", reply);
 }
 
+static bool all_called_back(const struct crew *c)
+{
+	bool all = true;
+
+	for (uint32_t i = 0; i < c->count; i++) {
+		struct worker *w = &c->workers[i];
+
+		if (w->reading && worker_connected(w))
+			call_reader_back(w);
+		all &= !w->reading;
+	}
+	return all;
+}
+
 void poison_step(struct worker *w)
 {
 	struct suspects *m = w->memory;
@@ -195,13 +222,11 @@ void poison_step(struct worker *w)
 	struct stream_id *ids;
 	bool ok = true;
 
-	if (w->book.used > 0 || !poison_searching(w) || !worker_may_ask(w))
+	if (crew_used(w->crew) > 0 || !poison_searching(w) || !worker_may_ask(w) ||
+	    !all_called_back(w->crew))
 		return;
-	if (w->reading) {
-		call_reader_back(w);
-		return;
-	}
-	m->group_runs = 0;
+	for (uint32_t i = 0; i < w->crew->count; i++)
+		w->crew->workers[i].memory->group_runs = 0;
 	count = search_top(&m->search, m->list, &top);
 	ids = calloc(count, sizeof(ids[0]));
 	if (!ids)
@@ -224,9 +249,10 @@ void poison_restart(struct worker *w, const char *why)
 	if (w->over)
 		return;
 	warn_line("the queue failed: %s", why);
-	outcome_settle(w); /* results that are there already */
-	w->memory->reason = 0;
-	suspects_restart(w->memory);
+	for (uint32_t i = 0; i < w->crew->count; i++)
+		outcome_settle(&w->crew->workers[i]); /* results that are there already */
+	w->crew->memory->reason = 0;
+	suspects_restart(w->crew->memory);
 	warn_line("the worker cannot be started anew");
 	w->code = EXIT_QUEUE_FAILED;
 	w->over = true;

@@ -4,6 +4,7 @@
 #define GPUQ_REDIS_REDIS_H
 
 #include "address.h"
+#include "finder.h"
 #include "link.h"
 #include "program/program.h"
 
@@ -38,21 +39,48 @@ extern const char doctor_help[];
 extern const char bench_help[];
 
 /* The options that most subcommands have, and their getopt codes. */
-enum { OPT_URL = 512, OPT_PASSWORD_FILE, OPT_STREAM, OPT_GROUP, OPT_FIELD, OPT_RESULTS, OPT_DLQ };
+enum {
+	OPT_URL = 512,
+	OPT_SENTINEL,
+	OPT_CLUSTER,
+	OPT_SHARDS,
+	OPT_PASSWORD_FILE,
+	OPT_STREAM,
+	OPT_GROUP,
+	OPT_FIELD,
+	OPT_RESULTS,
+	OPT_DLQ,
+};
 #define COMMON_OPTIONS                                                                             \
 	{ "url", required_argument, NULL, OPT_URL },                                               \
+		{ "sentinel", required_argument, NULL, OPT_SENTINEL },                             \
+		{ "cluster", required_argument, NULL, OPT_CLUSTER },                               \
+		{ "shards", required_argument, NULL, OPT_SHARDS },                                 \
 		{ "password-file", required_argument, NULL, OPT_PASSWORD_FILE },                   \
 	{                                                                                          \
 		"stream", required_argument, NULL, OPT_STREAM                                      \
 	}
 
+#define SHARDS_MOST 256u /* of a stream */
+
 struct place {
 	struct address address;
 	const char *url; /* NULL: GPUQ_REDIS_URL, else the default */
+	const char *sentinel;
+	const char *cluster;
 	const char *password_file;
-	const char *stream;
+	const char *stream; /* of one shard: its own */
+	struct finder *finder;
+	uint32_t shards; /* 0: not said, and not learned yet */
+	uint32_t slot;   /* in a cluster, of the stream */
+	bool sharded;
 	bool url_given;
 };
+
+/* Lines of the help, for all commands. */
+#define PLACE_HELP                                                                                 \
+	"      --url URL, --sentinel NAME@HOST:PORT,..., --cluster HOST:PORT,..., --shards N,\n"   \
+	"      --password-file FILE   as of gpuq-redis worker\n"
 
 enum results_kind { RESULTS_STREAM, RESULTS_HASH, RESULTS_LIST, RESULTS_NONE };
 
@@ -69,6 +97,9 @@ int place_option(const char *command, int option, char *text, struct place *p);
  * from the URL, the file or REDISCLI_AUTH.
  */
 int place_resolve(const char *command, struct place *p, bool needs_stream);
+
+/** Of a list: the options may not say that it has shards. EXIT_DONE, or it has said so. */
+int place_refuse_shards(const char *command, const struct place *p);
 
 /** --results: stream:KEY, hash:PREFIX, list:KEY or none. */
 int parse_results(const char *command, const char *text, struct results_place *out);
@@ -88,6 +119,15 @@ char *joined3(const char *name, const char *middle, const char *suffix);
 
 /** Connect for a command that is done soon. Returns EXIT_DONE, or says why not: EXIT_REDIS. */
 int place_connect(const struct place *p, struct link *l);
+
+/**
+ * What is wrong with a server that has just been connected to, or NULL: a server by itself must not
+ * be a part of a cluster. For --url and --sentinel.
+ */
+const char *place_mismatch(const struct place *p, struct link *l);
+
+/** Whether a reply to ROLE is that of a master, which takes writes. */
+bool role_is_master(const redisReply *reply);
 
 /** What a reply says that is not what was asked for, on stderr. Frees it. Returns EXIT_REDIS. */
 int refused(const struct link *l, const char *what, redisReply *reply);

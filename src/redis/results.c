@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* results.c - `gpuq-redis results`: what the workers have written. */
 #define _GNU_SOURCE
-#include "redis.h"
+#include "shards.h"
 #include "show.h"
 
 #include "program/signals.h"
@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define ME "results"
 
@@ -22,8 +23,7 @@ const char results_help[] =
 	"  -F, --follow         go on showing what comes, until interrupted (stream:KEY only)\n"
 	"  -f, --format FORMAT  hex: one line of hexadecimal each; text: the bytes and a newline;\n"
 	"                       raw: the bytes; json: one line with all fields, the result in\n"
-	"                       hexadecimal (hex)\n"
-	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
+	"                       hexadecimal (hex)\n" PLACE_HELP
 	"  -h, --help           show this text\n"
 	"\n"
 	"Exit codes: 0 shown; 2 wrong usage; 3 the output could not be written; 6 Redis.\n";
@@ -43,6 +43,7 @@ struct shower {
 	struct place place;
 	struct results_place results;
 	struct link link;
+	char last[64]; /* the result of a stream that was shown last */
 	enum format format;
 	bool results_given;
 	bool follow;
@@ -102,32 +103,54 @@ static void show_entries(const struct shower *s, const redisReply *list, char *l
 	}
 }
 
-static int show_stream(struct shower *s)
+/* What has come since the last time; without waiting an empty answer comes at once. */
+static int show_page(struct shower *s, bool wait, bool *out_any)
 {
-	char last[64] = "0-0";
+	redisReply *reply = wait ? link_say(&s->link, "XREAD", "COUNT", "1000", "BLOCK", "500",
+					    "STREAMS", s->results.key, s->last, NULL)
+				 : link_say(&s->link, "XREAD", "COUNT", "1000", "STREAMS",
+					    s->results.key, s->last, NULL);
+
+	*out_any = false;
+	if (!reply || (reply->type != REDIS_REPLY_NIL && reply->type != REDIS_REPLY_ARRAY))
+		return refused(&s->link, "XREAD", reply);
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
+	    reply->element[0]->type == REDIS_REPLY_ARRAY && reply->element[0]->elements == 2) {
+		show_entries(s, reply->element[0]->element[1], s->last, sizeof(s->last));
+		*out_any = true;
+	}
+	freeReplyObject(reply);
+	return EXIT_DONE;
+}
+
+/* Of several shards each is looked at in turn. */
+static int show_streams(struct shower *list, uint32_t count)
+{
+	const struct timespec rest = { .tv_nsec = 100000000 };
 
 	for (;;) {
-		/* without BLOCK an empty answer comes at once */
-		redisReply *reply = s->follow
-					    ? link_say(&s->link, "XREAD", "COUNT", "1000", "BLOCK",
-						       "500", "STREAMS", s->results.key, last, NULL)
-					    : link_say(&s->link, "XREAD", "COUNT", "1000",
-						       "STREAMS", s->results.key, last, NULL);
+		bool any = false;
 
-		if (!reply || (reply->type != REDIS_REPLY_NIL && reply->type != REDIS_REPLY_ARRAY))
-			return refused(&s->link, "XREAD", reply);
-		if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
-		    reply->element[0]->type == REDIS_REPLY_ARRAY &&
-		    reply->element[0]->elements == 2)
-			show_entries(s, reply->element[0]->element[1], last, sizeof(last));
-		else if (!s->follow || signals_caught() != 0)
-			break;
-		freeReplyObject(reply);
-		reply = NULL;
-		if (fflush(stdout) != 0 || signals_caught() != 0)
+		for (uint32_t i = 0; i < count; i++) {
+			bool more = true;
+
+			while (more) {
+				const int code =
+					show_page(&list[i], list[i].follow && count == 1, &more);
+
+				if (code != EXIT_DONE)
+					return code;
+				any |= more;
+				if (fflush(stdout) != 0 || signals_caught() != 0)
+					return EXIT_DONE;
+				more &= count > 1;
+			}
+		}
+		if (!any && !list[0].follow)
 			return EXIT_DONE;
+		if (!any && count > 1)
+			nanosleep(&rest, NULL);
 	}
-	return EXIT_DONE;
 }
 
 /* ---- a list, and hashes ---------------------------------------------------------------------- */
@@ -263,8 +286,56 @@ static int check(struct shower *s)
 	if (s->follow && s->results_given && s->results.kind != RESULTS_STREAM)
 		return usage_error(ME, "--follow needs results in a stream");
 	if (!s->results_given)
-		s->results.key = joined(s->place.stream, ":results");
+		s->results.key = s->place.sharded ? joined("results", "")
+						  : joined(s->place.stream, ":results");
 	return s->results.key ? EXIT_DONE : EXIT_REDIS;
+}
+
+/* One for each shard; those after the first are connected, too. */
+static int make_showers(const struct shower *s, struct shower *list, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		int code = EXIT_DONE;
+
+		list[i] = *s;
+		snprintf(list[i].last, sizeof(list[i].last), "0-0");
+		if (s->place.sharded) {
+			code = shard_place(&s->place, i, &list[i].place);
+			list[i].results.key = shard_key(&list[i].place, s->results.key);
+		}
+		if (code == EXIT_DONE && !list[i].results.key)
+			code = EXIT_REDIS;
+		if (code == EXIT_DONE)
+			code = place_connect(&list[i].place, &list[i].link);
+		if (code != EXIT_DONE)
+			return code;
+	}
+	return EXIT_DONE;
+}
+
+static int show_all(const struct shower *s)
+{
+	const uint32_t count = shards_count(&s->place);
+	struct shower *list = calloc(count, sizeof(*list));
+	int code = list ? make_showers(s, list, count) : EXIT_REDIS;
+
+	if (code == EXIT_DONE && s->follow)
+		signals_init();
+	if (code == EXIT_DONE && s->results.kind == RESULTS_STREAM)
+		code = show_streams(list, count);
+	else
+		for (uint32_t i = 0; i < count && code == EXIT_DONE; i++)
+			code = s->results.kind == RESULTS_LIST ? show_list(&list[i])
+							       : show_hashes(&list[i]);
+	for (uint32_t i = 0; list && i < count; i++) {
+		link_close(&list[i].link);
+		if (s->place.sharded) {
+			free((char *)list[i].place.stream);
+			free((char *)list[i].results.key);
+		}
+	}
+	free(list);
+	return code;
 }
 
 int cmd_results(int argc, char **argv)
@@ -291,14 +362,6 @@ int cmd_results(int argc, char **argv)
 	if (code == EXIT_DONE)
 		code = check(&s);
 	if (code == EXIT_DONE)
-		code = place_connect(&s.place, &s.link);
-	if (code != EXIT_DONE)
-		return code;
-	if (s.follow)
-		signals_init();
-	code = s.results.kind == RESULTS_STREAM ? show_stream(&s)
-	       : s.results.kind == RESULTS_LIST ? show_list(&s)
-						: show_hashes(&s);
-	link_close(&s.link);
-	return code;
+		code = shards_learn(&s.place, false);
+	return code == EXIT_DONE ? show_all(&s) : code;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* send.c - `gpuq-redis send`: files, or parts of them, become entries of a stream. */
 #define _GNU_SOURCE
+#include "post.h"
 #include "program/load.h"
-#include "redis.h"
+#include "shards.h"
 
 #include <gpuq/gpuq.h>
 
@@ -32,13 +33,14 @@ const char send_help[] =
 	"      --maxlen N       let Redis drop the oldest entries beyond about N, also such as\n"
 	"                       have not been processed\n"
 	"      --rate N         messages per second, at most\n"
-	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
+	"      --shard-by HOW   which shard a message goes to: turn, one after the other, or\n"
+	"                       payload, equal messages to the same one (turn)\n" PLACE_HELP
 	"  -q, --quiet          do not say how many were sent\n"
 	"  -h, --help           show this text\n"
 	"\n"
 	"Exit codes: 0 all sent; 1 a file could not be read; 2 wrong usage; 6 Redis.\n";
 
-enum { OPT_MAXLEN = 256, OPT_RATE, OPT_MODE };
+enum { OPT_MAXLEN = 256, OPT_RATE, OPT_MODE, OPT_SHARD_BY };
 
 static const struct option long_options[] = {
 	COMMON_OPTIONS,
@@ -47,6 +49,7 @@ static const struct option long_options[] = {
 	{ "mode", required_argument, NULL, OPT_MODE },
 	{ "maxlen", required_argument, NULL, OPT_MAXLEN },
 	{ "rate", required_argument, NULL, OPT_RATE },
+	{ "shard-by", required_argument, NULL, OPT_SHARD_BY },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -58,12 +61,15 @@ struct sender {
 	struct place place;
 	struct link link;
 	struct words words;
+	struct post *post; /* NULL: one stream on one server */
 	const char *field;
 	uint64_t maxlen;
 	uint64_t rate;
 	uint64_t piece_bytes;
 	enum split split;
 	bool list;
+	bool by_payload;
+	bool shard_by_given;
 	bool quiet;
 	bool help;
 	uint64_t sent;
@@ -118,6 +124,11 @@ static int send_one(struct sender *s, const void *payload, size_t bytes)
 {
 	if (s->rate > 0)
 		pace(s);
+	if (s->post) {
+		const int code = post_add(s->post, payload, bytes);
+
+		return code == EXIT_DONE && s->rate > 0 ? post_flush(s->post) : code;
+	}
 	words_clear(&s->words);
 	if (s->list) {
 		words_add(&s->words, "LPUSH");
@@ -227,6 +238,15 @@ static int take_mode(const char *text, struct sender *s)
 	return usage_error(ME, "--mode is '%s', must be stream or list", text);
 }
 
+static int take_shard_by(const char *text, struct sender *s)
+{
+	s->shard_by_given = true;
+	s->by_payload = strcmp(text, "payload") == 0;
+	if (s->by_payload || strcmp(text, "turn") == 0)
+		return EXIT_DONE;
+	return usage_error(ME, "--shard-by is '%s', must be turn or payload", text);
+}
+
 static int take_option(int option, char *text, struct sender *s)
 {
 	const int code = place_option(ME, option, text, &s->place);
@@ -244,6 +264,8 @@ static int take_option(int option, char *text, struct sender *s)
 		return parse_range(ME, "--maxlen", text, 1, UINT64_C(1) << 40, &s->maxlen);
 	case OPT_RATE:
 		return parse_range(ME, "--rate", text, 1, 1000000000, &s->rate);
+	case OPT_SHARD_BY:
+		return take_shard_by(text, s);
 	case 'q':
 		s->quiet = true;
 		return EXIT_DONE;
@@ -266,9 +288,43 @@ static int send_all(struct sender *s, char **files, int count)
 		if (code != EXIT_DONE)
 			worst = code;
 	}
-	if (take_replies(s) != EXIT_DONE)
+	if ((s->post ? post_flush(s->post) : take_replies(s)) != EXIT_DONE)
 		return EXIT_REDIS;
 	return worst;
+}
+
+static int connect_sender(struct sender *s)
+{
+	int code;
+
+	if (!words_init(&s->words, 16)) {
+		warn_line("no memory");
+		return EXIT_REDIS;
+	}
+	if (s->list || (!s->place.sharded && s->place.finder->kind == FIND_URL))
+		return place_connect(&s->place, &s->link);
+	code = shards_learn(&s->place, true);
+	if (code != EXIT_DONE)
+		return code;
+	s->post = calloc(1, sizeof(*s->post));
+	if (!s->post) {
+		warn_line("no memory");
+		return EXIT_REDIS;
+	}
+	s->post->field = s->field;
+	s->post->maxlen = s->maxlen;
+	s->post->by_payload = s->by_payload;
+	s->post->sent = &s->sent;
+	return post_open(s->post, &s->place);
+}
+
+static void disconnect_sender(struct sender *s)
+{
+	if (s->post)
+		post_close(s->post);
+	free(s->post);
+	words_free(&s->words);
+	link_close(&s->link);
 }
 
 int cmd_send(int argc, char **argv)
@@ -292,18 +348,17 @@ int cmd_send(int argc, char **argv)
 	if (s.list && (s.maxlen > 0 || strcmp(s.field, "payload") != 0))
 		return usage_error(ME, "--maxlen and --field are for streams, not for a list");
 	code = place_resolve(ME, &s.place, true);
+	if (code == EXIT_DONE && s.list)
+		code = place_refuse_shards(ME, &s.place);
+	if (code == EXIT_DONE && s.shard_by_given && !s.place.sharded)
+		return usage_error(ME, "--shard-by is given, but the stream has no shards");
 	if (code == EXIT_DONE)
-		code = place_connect(&s.place, &s.link);
-	if (code != EXIT_DONE)
-		return code;
-	if (!words_init(&s.words, 16)) {
-		warn_line("no memory");
-		return EXIT_REDIS;
+		code = connect_sender(&s);
+	if (code == EXIT_DONE) {
+		code = send_all(&s, argv + optind, argc - optind);
+		if (!s.quiet)
+			fprintf(stderr, "%s: %" PRIu64 " sent\n", program_name, s.sent);
 	}
-	code = send_all(&s, argv + optind, argc - optind);
-	if (!s.quiet)
-		fprintf(stderr, "%s: %" PRIu64 " sent\n", program_name, s.sent);
-	words_free(&s.words);
-	link_close(&s.link);
+	disconnect_sender(&s);
 	return code;
 }

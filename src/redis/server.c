@@ -13,6 +13,7 @@ static void disconnect(struct worker *w)
 	link_close(&w->command);
 	link_close(&w->reader);
 	w->reading = false;
+	w->asked = 0;
 }
 
 static uint32_t next_wait(struct worker *w)
@@ -26,18 +27,18 @@ static void end(struct worker *w, int code)
 	w->code = code;
 }
 
-/* ---- the handshake --------------------------------------------------------------------------- */
-
-/* Not a replica: those refuse writes. */
-static bool is_master(struct worker *w, redisReply **out)
+static void lose_connection(struct worker *w, const char *what)
 {
-	redisReply *reply = link_say(&w->command, "ROLE", NULL);
+	const char *why = w->command.context ? w->reader.error : w->command.error;
 
-	*out = reply;
-	return reply && reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
-	       reply->element[0]->type == REDIS_REPLY_STRING &&
-	       strcmp(reply->element[0]->str, "master") == 0;
+	if (w->attempt == 0)
+		warn_line("%s: %s; connecting again", what, why);
+	finder_failed(w->options->place.finder);
+	disconnect(w);
+	w->connect_at_ms = now_ms() + next_wait(w);
 }
+
+/* ---- the handshake --------------------------------------------------------------------------- */
 
 static bool learn_reader(struct worker *w)
 {
@@ -57,13 +58,17 @@ static bool make_group(struct worker *w)
 	const struct worker_options *o = w->options;
 	redisReply *reply = link_say(&w->command, "XGROUP", "CREATE", o->place.stream, o->group,
 				     "0", "MKSTREAM", NULL);
+	bool made;
 
 	if (!reply ||
 	    (reply->type == REDIS_REPLY_ERROR && refusal_of(reply->str) != REFUSAL_EXISTS)) {
 		worker_refused(w, "the group cannot be made", reply);
 		return false;
 	}
+	made = reply->type != REDIS_REPLY_ERROR;
 	freeReplyObject(reply);
+	if (made && w->totals.group_lost > 0)
+		warn_line("the group had gone; it is made again");
 	return true;
 }
 
@@ -98,57 +103,117 @@ static bool keys_fit(struct worker *w)
 	return r->kind != RESULTS_LIST || is_stream(w, "--results", r->key, "list");
 }
 
+/*
+ * Of a server that is named by its address this is a person's mistake. Sentinels, and the servers
+ * of a cluster, say soon who is the master now.
+ */
+static void leave_replica(struct worker *w)
+{
+	struct finder *f = w->options->place.finder;
+
+	if (f->kind == FIND_URL) {
+		warn_line("this Redis is a replica, which takes no results: name its master");
+		end(w, EXIT_REDIS);
+		return;
+	}
+	finder_failed(f);
+	snprintf(w->command.error, sizeof(w->command.error), "it is a replica now");
+	link_close(&w->command);
+	lose_connection(w, "ROLE");
+}
+
 /* False: it has said why, and when to try again, or that it is over. */
 static bool shake_hands(struct worker *w)
 {
-	redisReply *role;
-	bool ok = is_master(w, &role);
+	redisReply *role = link_say(&w->command, "ROLE", NULL);
 
-	if (!ok && role && role->type == REDIS_REPLY_ARRAY) {
-		warn_line("this Redis is a replica, which takes no results: name its master");
+	if (role_is_master(role)) {
 		freeReplyObject(role);
-		end(w, EXIT_REDIS);
-		return false;
+		return keys_fit(w) && (w->list ? list_register(w) : make_group(w)) &&
+		       learn_reader(w);
 	}
-	if (!ok) {
+	if (role && role->type == REDIS_REPLY_ARRAY) {
+		freeReplyObject(role);
+		leave_replica(w);
+	} else {
 		worker_refused(w, "ROLE", role);
-		return false;
 	}
-	freeReplyObject(role);
-	return keys_fit(w) && (w->list ? list_register(w) : make_group(w)) && learn_reader(w);
+	return false;
 }
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
 static bool open_links(struct worker *w, const struct link **out_failed)
 {
-	const struct address *a = &w->options->place.address;
+	const struct place *p = &w->options->place;
 
 	*out_failed = &w->command;
-	if (!link_open(&w->command, a))
+	if (!finder_find(p->finder, p->slot, &w->server)) {
+		w->command = (struct link){ .context = NULL };
+		snprintf(w->command.error, sizeof(w->command.error), "%.255s", p->finder->error);
 		return false;
-	*out_failed = &w->reader;
-	return link_open(&w->reader, a);
+	}
+	if (link_open(&w->command, &w->server)) {
+		*out_failed = &w->reader;
+		if (link_open(&w->reader, &w->server))
+			return true;
+	}
+	finder_failed(p->finder);
+	return false;
 }
 
-static void say_unreachable(struct worker *w, const char *why)
+static void say_unreachable(const struct worker *w, const char *why)
 {
 	char where[ADDRESS_TEXT];
 
-	address_show(&w->options->place.address, where);
+	if (w->server.port == 0) { /* it has not even been found: the reason has its name */
+		warn_line("%s", why);
+		return;
+	}
+	address_show(&w->server, where);
 	warn_line("Redis at %s: %s", where, why);
+}
+
+/* The other way round, a server of a cluster, is noticed when the cluster is asked for its slots.
+ */
+static bool is_mismatched(struct worker *w)
+{
+	const char *wrong = place_mismatch(&w->options->place, &w->command);
+
+	if (wrong) {
+		say_unreachable(w, wrong);
+		end(w, EXIT_REDIS);
+	}
+	return wrong != NULL;
+}
+
+/* A handshake that was not finished counts as no connection. */
+static bool finish_connection(struct worker *w)
+{
+	w->totals.connects++;
+	if (shake_hands(w)) {
+		/* what the last read brought may not have come through */
+		w->replayed = false;
+		w->replay_from = (struct stream_id){ .ms = 0 };
+		return true;
+	}
+	if (!w->over && worker_connected(w)) {
+		w->connect_at_ms = w->resume_at_ms;
+		disconnect(w);
+	}
+	return false;
 }
 
 int worker_connect_first(struct worker *w)
 {
 	const struct link *failed;
 
+	w->server.port = 0;
 	if (!open_links(w, &failed)) {
 		say_unreachable(w, failed->error);
 		return EXIT_REDIS;
 	}
-	w->totals.connects++;
-	if (!shake_hands(w) && w->over)
+	if (is_mismatched(w) || (!finish_connection(w) && w->over))
 		return w->code;
 	return EXIT_DONE;
 }
@@ -157,10 +222,13 @@ void worker_connect_again(struct worker *w)
 {
 	const struct link *failed;
 	const uint64_t now = now_ms();
+	const bool first = w->totals.connects == 0;
+	char where[ADDRESS_TEXT];
 
 	if (now < w->connect_at_ms)
 		return;
 	disconnect(w);
+	w->server.port = 0;
 	if (!open_links(w, &failed)) {
 		if (failed->refused && refusal_of(failed->error) == REFUSAL_FATAL) {
 			say_unreachable(w, failed->error);
@@ -170,9 +238,20 @@ void worker_connect_again(struct worker *w)
 		w->connect_at_ms = now + next_wait(w);
 		return;
 	}
-	w->totals.connects++;
-	if (shake_hands(w))
-		warn_line("connected again");
+	if (!finish_connection(w) || first)
+		return;
+	address_show(&w->server, where);
+	warn_line("connected again, to %s", where);
+}
+
+void worker_watch(struct worker *w)
+{
+	if (!worker_connected(w) || !finder_left(w->options->place.finder, &w->server))
+		return;
+	snprintf(w->command.error, sizeof(w->command.error), "the sentinels name another master");
+	link_close(&w->command);
+	w->attempt = 0;
+	lose_connection(w, "failover");
 }
 
 bool worker_may_ask(const struct worker *w)
@@ -183,16 +262,6 @@ bool worker_may_ask(const struct worker *w)
 void worker_answered(struct worker *w)
 {
 	w->attempt = 0;
-}
-
-static void lose_connection(struct worker *w, const char *what)
-{
-	const char *why = w->command.context ? w->reader.error : w->command.error;
-
-	if (w->attempt == 0)
-		warn_line("%s: %s; connecting again", what, why);
-	disconnect(w);
-	w->connect_at_ms = now_ms() + next_wait(w);
 }
 
 void worker_refused(struct worker *w, const char *what, redisReply *reply)
@@ -210,6 +279,7 @@ void worker_refused(struct worker *w, const char *what, redisReply *reply)
 		return;
 	}
 	refusal = refusal_of(reply->str);
+	finder_told(w->options->place.finder, reply->str, &w->server);
 	if (w->attempt == 0 || refusal == REFUSAL_FATAL)
 		warn_line("%s: Redis says: %s", what, reply->str);
 	freeReplyObject(reply);
@@ -225,8 +295,8 @@ void worker_refused(struct worker *w, const char *what, redisReply *reply)
 	case REFUSAL_NO_GROUP:
 		/* the stream may be another now: what it holds is new to us */
 		w->totals.group_lost++;
-		if (worker_connected(w) && make_group(w))
-			warn_line("the group had gone; it is made again");
+		if (worker_connected(w))
+			make_group(w);
 		break;
 	default: /* it may be better later; the entries stay leased */
 		break;

@@ -3,7 +3,9 @@
 #define _GNU_SOURCE
 #include "status.h"
 
+#include "shards.h"
 #include "show.h"
+#include "status_shards.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -19,8 +21,7 @@ const char status_help[] =
 	"      --stream S   the stream, or the list\n"
 	"      --group G    the workers' group (gpuq)\n"
 	"      --dlq KEY    the stream of the dead letters (S:dlq)\n"
-	"      --json       one line of JSON, for programs\n"
-	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
+	"      --json       one line of JSON, for programs\n" PLACE_HELP
 	"  -h, --help       show this text\n"
 	"\n"
 	"Exit codes: 0 shown; 2 wrong usage; 6 Redis, or there is no such stream or group.\n";
@@ -34,8 +35,7 @@ const char doctor_help[] =
 	"\n"
 	"      --stream S   the stream\n"
 	"      --group G    the workers' group (gpuq)\n"
-	"      --dlq KEY    the stream of the dead letters (S:dlq)\n"
-	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
+	"      --dlq KEY    the stream of the dead letters (S:dlq)\n" PLACE_HELP
 	"  -h, --help       show this text\n"
 	"\n"
 	"Exit codes: 0 nothing found; 1 something; 2 wrong usage; 6 Redis.\n";
@@ -96,9 +96,11 @@ static int parse(const char *command, int argc, char **argv, struct looker *l)
 		return usage_error(command, "'%s' is too much: it takes options only",
 				   argv[optind]);
 	code = place_resolve(command, &l->place, true);
+	if (code == EXIT_DONE)
+		code = shards_learn(&l->place, false);
 	if (code == EXIT_DONE && !l->dead)
-		l->dead = joined(l->place.stream, ":dlq");
-	return code == EXIT_DONE ? place_connect(&l->place, &l->link) : code;
+		l->dead = l->place.sharded ? joined("dlq", "") : joined(l->place.stream, ":dlq");
+	return code == EXIT_DONE && !l->place.sharded ? place_connect(&l->place, &l->link) : code;
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -227,6 +229,8 @@ int cmd_status(int argc, char **argv)
 	}
 	if (code != EXIT_DONE)
 		return code;
+	if (l.place.sharded)
+		return status_shards(&l.place, l.group, l.dead, l.json);
 	code = status_is_list(&l, &list);
 	if (code == EXIT_DONE)
 		code = list ? status_list(&l) : look(&l, &v);
@@ -317,10 +321,45 @@ static void look_at_group(const struct looker *l, const struct view *v)
 		finding("%lld dead letters in %s: see gpuq-redis dlq ls", v->dead, l->dead);
 }
 
+/* A server that has several shards is looked at once. */
+static int examine(struct looker *l, struct address *last)
+{
+	struct view v = { .length = 0 };
+	int code = EXIT_DONE;
+
+	if (l->link.to.port != last->port || strcmp(l->link.to.host, last->host) != 0 ||
+	    strcmp(l->link.to.path, last->path) != 0)
+		code = look_at_server(l);
+	*last = l->link.to;
+	if (code == EXIT_DONE)
+		code = look(l, &v);
+	if (code == EXIT_DONE)
+		look_at_group(l, &v);
+	free_view(&v);
+	link_close(&l->link);
+	return code;
+}
+
+static int examine_shard(const struct looker *all, uint32_t shard, struct address *last)
+{
+	struct looker l = *all;
+	int code = shard_place(&all->place, shard, &l.place);
+
+	if (code != EXIT_DONE)
+		return code;
+	l.dead = shard_key(&l.place, all->dead);
+	code = l.dead ? place_connect(&l.place, &l.link) : EXIT_REDIS;
+	if (code == EXIT_DONE)
+		code = examine(&l, last);
+	free((char *)l.dead);
+	free((char *)l.place.stream);
+	return code;
+}
+
 int cmd_doctor(int argc, char **argv)
 {
 	struct looker l;
-	struct view v = { .length = 0 };
+	struct address last = { .port = 0 };
 	int code = parse("doctor", argc, argv, &l);
 
 	if (l.help) {
@@ -329,16 +368,14 @@ int cmd_doctor(int argc, char **argv)
 	}
 	if (code != EXIT_DONE)
 		return code;
-	code = look_at_server(&l);
-	if (code == EXIT_DONE)
-		code = look(&l, &v);
+	if (!l.place.sharded)
+		code = examine(&l, &last);
+	for (uint32_t i = 0; l.place.sharded && i < l.place.shards && code == EXIT_DONE; i++)
+		code = examine_shard(&l, i, &last);
 	if (code == EXIT_DONE) {
-		look_at_group(&l, &v);
 		if (found == 0)
 			puts("nothing found");
 		code = found > 0 ? EXIT_FOUND : EXIT_DONE;
 	}
-	free_view(&v);
-	link_close(&l.link);
 	return code;
 }

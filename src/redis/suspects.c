@@ -21,10 +21,13 @@ static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS };
 static struct suspects *memory;
 static char **arguments;
 
+/* What one worker has, rounded up so that the next one's is aligned. */
 static size_t bytes_for(uint32_t capacity)
 {
-	return sizeof(struct suspects) +
-	       capacity * (sizeof(struct stream_id) + sizeof(struct suspect));
+	const size_t bytes = sizeof(struct suspects) +
+			     capacity * (sizeof(struct stream_id) + sizeof(struct suspect));
+
+	return (bytes + 63) & ~(size_t)63;
 }
 
 static int inherited_fd(void)
@@ -40,25 +43,39 @@ static int inherited_fd(void)
 }
 
 /* That of the process before has the size and the capacity that this one asks for. */
-static bool fits(int fd, uint32_t capacity)
+static bool fits(int fd, uint32_t capacity, uint32_t count)
 {
 	struct stat st;
 	uint32_t found = 0;
 
-	return fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size == bytes_for(capacity) &&
+	return fd >= 0 && fstat(fd, &st) == 0 &&
+	       (size_t)st.st_size == count * bytes_for(capacity) &&
 	       pread(fd, &found, sizeof(found), offsetof(struct suspects, capacity)) ==
 		       (ssize_t)sizeof(found) &&
 	       found == capacity;
 }
 
-struct suspects *suspects_open(uint32_t capacity, bool *out_reborn)
+struct suspects *suspects_at(struct suspects *first, uint32_t number)
 {
-	const size_t bytes = bytes_for(capacity);
+	return (struct suspects *)((char *)first + number * bytes_for(first->capacity));
+}
+
+static void lay_out(struct suspects *s, uint32_t capacity)
+{
+	s->capacity = capacity;
+	s->search.capacity = capacity;
+	s->running = (struct stream_id *)(s + 1);
+	s->list = (struct suspect *)(s->running + capacity);
+}
+
+struct suspects *suspects_open(uint32_t capacity, uint32_t count, bool *out_reborn)
+{
+	const size_t bytes = count * bytes_for(capacity);
 	int fd = inherited_fd();
 	struct suspects *s;
 	char number[16];
 
-	*out_reborn = fits(fd, capacity);
+	*out_reborn = fits(fd, capacity, count);
 	if (!*out_reborn) {
 		fd = memfd_create("gpuq-redis", 0);
 		if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) {
@@ -71,10 +88,9 @@ struct suspects *suspects_open(uint32_t capacity, bool *out_reborn)
 		warn_line("no memory for the suspects: %s", strerror(errno));
 		return NULL;
 	}
-	s->capacity = capacity;
-	s->search.capacity = capacity;
-	s->running = (struct stream_id *)(s + 1);
-	s->list = (struct suspect *)(s->running + capacity);
+	lay_out(s, capacity);
+	for (uint32_t i = 1; i < count; i++)
+		lay_out(suspects_at(s, i), capacity);
 	snprintf(number, sizeof(number), "%d", fd);
 	if (setenv(RESTART_VARIABLE, number, 1) != 0)
 		return NULL;

@@ -16,8 +16,8 @@
  * context useless. Either way the process starts itself anew by execve(2), under the same process
  * number. This memory is a memfd that the new program maps again.
  *
- * Only the worker's own thread writes it, but for `deaths` and `reason`, which the handler of a
- * fatal signal writes, on whatever thread, as its last act before execve(2).
+ * Only the worker's own thread writes it, but for `deaths` and `reason` of the first one, which the
+ * handler of a fatal signal writes, on whatever thread, as its last act before execve(2).
  */
 struct suspects {
 	char consumer[CONSUMER_BYTES];
@@ -32,8 +32,14 @@ struct suspects {
 	struct suspect *list;      /* the search's */
 };
 
-/** New memory, or that of the process before (*out_reborn). NULL: it says why on stderr. */
-struct suspects *suspects_open(uint32_t capacity, bool *out_reborn);
+/**
+ * New memory for `count` workers of one process, or that of the process before (*out_reborn).
+ * Returns the first one's; NULL: it says why on stderr.
+ */
+struct suspects *suspects_open(uint32_t capacity, uint32_t count, bool *out_reborn);
+
+/** That of another one. */
+struct suspects *suspects_at(struct suspects *first, uint32_t number);
 
 /** From now on a fatal signal starts the program anew, with these arguments. */
 bool suspects_arm(struct suspects *s, char **argv);

@@ -9,20 +9,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct worker;
+struct crew;
 
-/* How things stand, as Redis said last. */
+/* How a stream, or one shard of it, stands. */
 struct watch_view {
 	double pending;  /* read by somebody, without a result; NAN: not known */
 	double lag;      /* read by nobody; NAN: Redis does not know */
 	double oldest_s; /* how long ago the oldest pending message was sent; NAN: not known */
 };
 
+struct watch_view watch_unknown(void);
+
 struct watch {
 	bool shows;                    /* a line on the terminal */
 	struct metrics_server *server; /* NULL: there is none */
 	struct line line;
-	struct watch_view view;
 	struct metrics_histogram batches; /* entries of a read */
 	struct metrics_histogram rtt;     /* s, of a small command, once a second */
 	struct metrics_histogram times;   /* s, from read to acknowledged */
@@ -47,13 +48,13 @@ struct watch_line {
 void watch_compose(const struct watch_line *l, char *to, size_t size, size_t columns);
 
 /** Before the first connection. False: it has said why. */
-bool watch_begin(struct worker *w);
+bool watch_begin(struct crew *c);
 /** Each time the loop turns: once a second it asks Redis, shows the line, writes the page. */
-void watch_turn(struct worker *w);
+void watch_turn(struct crew *c);
 /** A read has brought so many. */
-void watch_batch(struct worker *w, uint32_t count);
+void watch_batch(struct watch *s, uint32_t count);
 /** A message was taken in at `since_ms`, and its result is in Redis now. */
-void watch_done(struct worker *w, uint64_t since_ms, uint64_t now_ms);
-void watch_end(struct worker *w);
+void watch_done(struct watch *s, uint64_t since_ms, uint64_t now_ms);
+void watch_end(struct crew *c);
 
 #endif /* GPUQ_REDIS_WATCH_H */

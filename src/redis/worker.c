@@ -2,12 +2,12 @@
 /* worker.c - `gpuq-redis worker`: sets everything up, then turns one loop until it is told to end.
  */
 #define _GNU_SOURCE
-#include "worker.h"
-#include "outcome.h"
+#include "crew.h"
 
 #include "notify.h"
 #include "program/load.h"
 #include "program/signals.h"
+#include "shards.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,36 +17,26 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The longest command: a script's words, and four for each of 256 entries. */
-#define WORDS_MOST 1400u
-
-/* Results go to Redis in groups of GROUP_MOST, or when the first of them has waited for so long. */
-#define GROUP_US 5000u
+/* As in crew.c: how long finished messages wait for others. */
+#define GROUP_MS 5u
 
 extern char **program_arguments; /* main.c */
 
 /* ---- setting up ------------------------------------------------------------------------------ */
 
-static uint32_t slots_of(const struct worker_options *o)
+static int make_queue(struct crew *c)
 {
-	uint32_t slots = 1;
-
-	while (slots < 4 * o->batch && slots < Q_MAX_CAPACITY)
-		slots *= 2;
-	return o->slots != 0 ? o->slots : slots;
-}
-
-static int make_queue(struct worker *w)
-{
-	const struct worker_options *o = w->options;
+	const struct worker_options *o = c->options;
 	QueueConfig config = {
-		.capacity = slots_of(o),
+		.capacity = c->slots,
 		.slot_bytes = o->slot_bytes,
 		.device = o->device,
 		.processor = o->processor,
 		.shutdown_timeout_ms = 1000,
 	};
 	void *data = NULL;
+	GpuQueue *queue;
+	int queue_fd = -1;
 
 	if (o->data_path) {
 		data = load_file("--data", o->data_path, false, &config.processor_data_bytes);
@@ -55,142 +45,134 @@ static int make_queue(struct worker *w)
 		if (config.processor_data_bytes > 0)
 			config.processor_data = data;
 	}
-	w->queue = q_init(&config);
+	queue = q_init(&config);
 	free(data);
-	if (w->queue)
-		w->queue_fd = q_completion_fd(w->queue);
-	if (!w->queue || w->queue_fd < 0) {
+	if (queue)
+		queue_fd = q_completion_fd(queue);
+	for (uint32_t i = 0; i < c->count; i++) {
+		c->workers[i].queue = queue;
+		c->workers[i].queue_fd = queue_fd;
+	}
+	if (queue_fd < 0) {
 		warn_line("cannot create the queue: %s", q_last_error());
 		return EXIT_NO_QUEUE;
 	}
 	return EXIT_DONE;
 }
 
-static void name_consumer(struct worker *w)
+/* A restart in the middle of an outage waits for Redis like any other loss of it. */
+static void wait_for_connection(struct worker *w)
 {
-	char host[64] = "host";
-	char *to = w->memory->consumer;
-
-	if (w->options->consumer) {
-		snprintf(to, CONSUMER_BYTES, "%s", w->options->consumer);
-		return;
+	while (!w->over && !worker_connected(w) && signals_caught() == 0) {
+		poll(NULL, 0, 200);
+		worker_connect_again(w);
 	}
-	gethostname(host, sizeof(host) - 1);
-	snprintf(to, CONSUMER_BYTES, "%s-%d-%08" PRIx32, host, (int)getpid(),
-		 (uint32_t)(w->random ^ (w->random >> 32)));
 }
 
-static bool make_room(struct worker *w)
+/* What was in the queue when the process before died. */
+static int take_suspects(struct crew *c)
 {
-	const uint32_t slots = slots_of(w->options);
+	bool any = false;
 
-	w->memory = suspects_open(slots, &w->restarted);
-	w->held = calloc(slots, sizeof(redisReply *)); /* NOLINT(bugprone-sizeof-expression) */
-	w->staged = calloc(slots, sizeof(w->staged[0]));
-	w->finished = calloc(slots, sizeof(w->finished[0]));
-	w->batch = (struct batch){ .most = w->options->batch < slots ? w->options->batch : slots,
-				   .delay_us = w->options->batch_delay_us };
-	w->group = (struct batch){ .most = GROUP_MOST, .delay_us = GROUP_US };
-	if (w->memory && w->held && w->staged && w->finished && book_init(&w->book, slots) &&
-	    words_init(&w->words, WORDS_MOST))
-		return true;
-	warn_line("no memory");
-	return false;
-}
+	for (uint32_t i = 0; i < c->count; i++) {
+		struct worker *w = &c->workers[i];
 
-static void free_room(struct worker *w)
-{
-	free(w->held);
-	free(w->staged);
-	free(w->finished);
-	book_free(&w->book);
-	words_free(&w->words);
-	link_close(&w->command);
-	link_close(&w->reader);
-}
-
-static int set_up(struct worker *w)
-{
-	int code;
-
-	w->random = (clock_ns() * 0x9e3779b97f4a7c15u) ^ ((uint64_t)getpid() << 32) ^ 1u;
-	if (!make_room(w))
-		return EXIT_NO_QUEUE;
-	if (!w->restarted)
-		name_consumer(w);
-	if (w->options->mode != MODE_STREAM && !list_init(w)) {
-		warn_line("no memory");
-		return EXIT_NO_QUEUE;
+		if (!poison_had_any(w))
+			continue;
+		wait_for_connection(w);
+		if (w->over)
+			return w->code;
+		if (!worker_connected(w))
+			return EXIT_DONE; /* it is to end, before Redis came back */
+		any |= poison_begin(w);
 	}
+	if (any)
+		return EXIT_DONE;
+	warn_line("the device fails without a message in the queue");
+	return EXIT_QUEUE_FAILED;
+}
+
+static int set_up(struct crew *c, struct worker_options *o)
+{
+	int code = shards_learn(&o->place, true);
+
+	if (code == EXIT_DONE)
+		code = crew_init(c, o);
+	if (code != EXIT_DONE)
+		return code;
 	if (!signals_init()) {
 		warn_line("no signals: %s", strerror(errno));
 		return EXIT_NO_QUEUE;
 	}
-	code = make_queue(w);
+	code = make_queue(c);
 	if (code != EXIT_DONE)
 		return code;
-	if (!watch_begin(w))
+	if (!watch_begin(c))
 		return EXIT_NO_QUEUE;
-	if (!suspects_arm(w->memory, program_arguments)) {
+	if (!suspects_arm(c->memory, program_arguments)) {
 		warn_line("no signals: %s", strerror(errno));
 		return EXIT_NO_QUEUE;
 	}
-	/* a restart in the middle of an outage waits for Redis like any other loss of it */
-	code = worker_connect_first(w);
-	if (code != EXIT_DONE && !(w->restarted && !w->over))
-		return code;
-	if (w->restarted && !worker_connected(w)) {
-		while (!w->over && !worker_connected(w) && signals_caught() == 0) {
-			poll(NULL, 0, 200);
-			worker_connect_again(w);
-		}
-		if (w->over)
-			return w->code;
-	}
-	if (w->restarted && worker_connected(w) && !poison_begin(w))
-		return EXIT_QUEUE_FAILED;
-	return EXIT_DONE;
+	if (!c->restarted)
+		return o->place.sharded ? EXIT_DONE : worker_connect_first(&c->workers[0]);
+	return take_suspects(c);
 }
 
 /* ---- ending ---------------------------------------------------------------------------------- */
 
-static void begin_drain(struct worker *w)
+static void begin_drain(struct crew *c)
 {
 	notify_systemd("STOPPING=1");
-	w->draining = true;
-	w->memory->stopping = 1; /* also for a program that is started anew meanwhile */
-	w->drain_until_ms = now_ms() + w->options->drain_ms;
-	if (w->options->mode == MODE_LIST_SIMPLE)
-		intake_enqueue(w); /* it is nowhere else */
-	else
-		intake_drop(w);
+	c->draining = true;
+	c->memory->stopping = 1; /* also for a program that is started anew meanwhile */
+	crew_share(c, true);
+	for (uint32_t i = 0; i < c->count; i++) {
+		struct worker *w = &c->workers[i];
+
+		w->draining = true;
+		w->drain_until_ms = now_ms() + w->options->drain_ms;
+		if (w->options->mode == MODE_LIST_SIMPLE)
+			intake_enqueue(w); /* it is nowhere else */
+		else
+			intake_drop(w);
+	}
 }
 
 /* What is in the queue is finished, or the time for it is over. */
-static bool drained(const struct worker *w)
+static bool drained(const struct crew *c)
 {
-	if (w->book.used == w->book.count[LEASE_RESTING])
+	if (crew_used(c) == crew_resting(c))
 		return true;
-	return now_ms() >= w->drain_until_ms;
+	return now_ms() >= c->workers[0].drain_until_ms;
 }
 
-static bool nothing_left(struct worker *w)
+static bool nothing_left(struct crew *c)
 {
-	const struct worker_options *o = w->options;
+	const struct worker_options *o = c->options;
+	struct worker *w = &c->workers[0];
 
-	if (w->book.used > 0 || !w->replayed || poison_searching(w) ||
-	    (w->list && w->list->aside.count > 0))
+	if (crew_used(c) > 0 || crew_searching(c) || (w->list && w->list->aside.count > 0) ||
+	    (!o->place.sharded && !w->replayed))
 		return false;
-	if (o->max_messages > 0 && w->memory->taken >= o->max_messages)
+	if (crew_full(c))
 		return true;
-	return o->until_empty && w->saw_nothing && worker_may_ask(w) && leases_pending(w) == 0;
+	if (!o->until_empty)
+		return false;
+	for (uint32_t i = 0; i < c->count; i++) {
+		const struct worker *one = &c->workers[i];
+
+		if (one->leased && (!one->replayed || !one->saw_nothing || !worker_may_ask(one)))
+			return false;
+	}
+	return o->place.sharded ? crew_empty(c) : leases_pending(w) == 0;
 }
 
-static void say_totals(const struct worker *w)
+static void say_totals(const struct crew *c)
 {
-	const struct worker_totals *t = &w->totals;
+	const struct worker_totals sum = crew_totals(c);
+	const struct worker_totals *t = &sum;
 
-	if (w->options->quiet)
+	if (c->options->quiet)
 		return;
 	fprintf(stderr,
 		"%s: %" PRIu64 " done, %" PRIu64 " dead letters, %" PRIu64 " retried, %" PRIu64
@@ -200,18 +182,25 @@ static void say_totals(const struct worker *w)
 		t->trimmed, t->handed_back);
 }
 
-static void finish(struct worker *w)
+static void finish_one(struct worker *w)
 {
-	if (!w->over) {
-		if (w->draining && !worker_connected(w))
-			worker_connect_again(w);
-		intake_stop(w);
-		if (w->command.context)
-			leases_hand_back(w);
+	if (w->draining && !worker_connected(w) && crew_active(w))
+		worker_connect_again(w);
+	intake_stop(w);
+	if (w->command.context)
+		leases_hand_back(w);
+}
+
+static void finish(struct crew *c)
+{
+	if (!crew_over(c)) {
+		for (uint32_t i = 0; i < c->count; i++)
+			finish_one(&c->workers[i]);
+		crew_share(c, true);
 	}
-	q_shutdown(w->queue);
-	line_clear(&w->watch.line);
-	say_totals(w);
+	q_shutdown(c->workers[0].queue);
+	line_clear(&c->watch.line);
+	say_totals(c);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -223,7 +212,7 @@ static int least(int a, uint64_t until_ms, uint64_t now)
 	return left < (uint64_t)a ? (int)left : a;
 }
 
-/* How long nothing has to be done unless something comes. */
+/* How long nothing has to be done for it unless something comes. */
 static int wait_ms(const struct worker *w)
 {
 	const uint64_t now = now_ms();
@@ -237,7 +226,7 @@ static int wait_ms(const struct worker *w)
 	else if (outcome_due(w))
 		return 0;
 	else if (w->finished_count > 0)
-		ms = least(ms, now + GROUP_US / 1000u, now);
+		ms = least(ms, now + GROUP_MS, now);
 	if (batch_us != UINT64_MAX)
 		ms = least(ms, now + (batch_us + 999) / 1000, now);
 	if (w->reading)
@@ -246,83 +235,121 @@ static int wait_ms(const struct worker *w)
 		ms = least(ms, w->list->rest_until_ms, now);
 	if (w->draining)
 		ms = least(ms, w->drain_until_ms, now);
-	if (w->replayed && book_room(&w->book) > 0 && !poison_searching(w) &&
+	if (w->leased && w->replayed && crew_room(w) > 0 && !crew_searching(w->crew) &&
 	    w->resume_at_ms <= now)
 		ms = least(ms, w->reclaim_at_ms, now);
 	return least(ms, w->renew_at_ms > now ? w->renew_at_ms : now + 500, now);
 }
 
-static void wait_for_something(struct worker *w)
+static void see_reader(struct worker *w, bool readable)
 {
-	struct pollfd fds[3] = {
-		{ .fd = w->draining ? -1 : signals_fd(), .events = POLLIN },
-		{ .fd = w->book.count[LEASE_RUNNING] > 0 ? w->queue_fd : -1, .events = POLLIN },
-		{ .fd = w->reading ? w->reader.context->fd : -1, .events = POLLIN },
-	};
-
-	if (poll(fds, 3, wait_ms(w)) < 0 && errno != EINTR)
-		warn_line("poll: %s", strerror(errno));
-	if (fds[1].revents != 0)
-		outcome_collect(w);
-	if (fds[2].revents != 0 && w->reading) {
+	if (readable && w->reading) {
 		intake_take(w);
 	} else if (w->reading && now_ms() >= w->read_deadline_ms) {
 		intake_lost(w, "the server did not answer in time");
 	}
 }
 
+static void wait_for_something(struct crew *c)
+{
+	struct pollfd fds[2 + SHARDS_MOST];
+	bool running = false;
+	int ms = 500;
+
+	for (uint32_t i = 0; i < c->count; i++) {
+		const struct worker *w = &c->workers[i];
+		const int one = crew_active(w) ? wait_ms(w) : ms;
+
+		ms = one < ms ? one : ms;
+		running |= w->book.count[LEASE_RUNNING] > 0;
+		fds[2 + i] = (struct pollfd){ .fd = w->reading ? w->reader.context->fd : -1,
+					      .events = POLLIN };
+	}
+	fds[0] = (struct pollfd){ .fd = c->draining ? -1 : signals_fd(), .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = running ? c->workers[0].queue_fd : -1, .events = POLLIN };
+	if (poll(fds, 2 + c->count, ms) < 0 && errno != EINTR)
+		warn_line("poll: %s", strerror(errno));
+	if (fds[1].revents != 0)
+		outcome_collect(&c->workers[0]);
+	for (uint32_t i = 0; i < c->count; i++)
+		see_reader(&c->workers[i], fds[2 + i].revents != 0);
+}
+
+/* It neither reads this shard nor holds anything of it: it leaves the group, and the server. */
+static void rest(struct worker *w)
+{
+	if (!w->command.context && !w->reader.context)
+		return;
+	if (worker_may_ask(w))
+		leases_leave(w);
+	link_close(&w->command);
+	link_close(&w->reader);
+}
+
 static void turn(struct worker *w)
 {
+	if (!crew_active(w)) {
+		rest(w);
+		return;
+	}
 	if (!worker_connected(w) && !w->over)
 		worker_connect_again(w);
+	worker_watch(w);
 	outcome_settle(w);
 	leases_renew(w);
 	if (!w->draining) {
-		leases_replay(w);
-		leases_reclaim(w);
+		if (w->leased) {
+			leases_replay(w);
+			leases_reclaim(w);
+		}
 		if (w->list)
 			list_step(w);
 		poison_step(w);
-		if (batch_due(&w->batch, book_room(&w->book), clock_ns() / 1000u))
+		if (batch_due(&w->batch, crew_room(w), clock_ns() / 1000u))
 			intake_enqueue(w);
-		intake_ask(w);
+		if (w->leased)
+			intake_ask(w);
 	}
 	if (book_stalled(&w->book, w->options->lease_ms, now_ms()))
 		poison_restart(w, "nothing has finished for as long as a lease lasts");
 }
 
 /* systemd's watchdog: this loop turns at least twice a second. */
-static void show_life(struct worker *w)
+static void show_life(struct crew *c)
 {
 	const uint64_t now = now_ms();
 
 	/* A process that was stopped has not had its chance to finish anything. */
-	if (w->turned_ms != 0 && now - w->turned_ms > w->options->lease_ms / 2)
-		w->book.progress_ms = now;
-	w->turned_ms = now;
-	if (now < w->life_at_ms)
+	if (c->turned_ms != 0 && now - c->turned_ms > c->options->lease_ms / 2)
+		crew_progress(c, now);
+	c->turned_ms = now;
+	if (now < c->life_at_ms)
 		return;
-	notify_systemd(w->life_at_ms == 0 ? "READY=1\nWATCHDOG=1" : "WATCHDOG=1");
-	w->life_at_ms = now + 1000;
+	notify_systemd(c->life_at_ms == 0 ? "READY=1\nWATCHDOG=1" : "WATCHDOG=1");
+	c->life_at_ms = now + 1000;
 }
 
-static int run(struct worker *w)
+static int run(struct crew *c)
 {
-	while (!w->over) {
-		if ((signals_caught() != 0 || w->memory->stopping) && !w->draining)
-			begin_drain(w);
-		if (w->draining && drained(w))
+	while (!crew_over(c)) {
+		if ((signals_caught() != 0 || c->memory->stopping) && !c->draining)
+			begin_drain(c);
+		if (c->draining && drained(c))
 			break;
-		if (!w->draining && nothing_left(w))
+		if (!c->draining && nothing_left(c))
 			break;
-		show_life(w);
-		watch_turn(w);
-		turn(w);
-		if (!w->over)
-			wait_for_something(w);
+		show_life(c);
+		watch_turn(c);
+		if (!c->draining)
+			crew_share(c, false);
+		for (uint32_t i = 0; i < c->count; i++)
+			turn(&c->workers[(c->first + i) % c->count]);
+		c->first = (c->first + 1) % c->count;
+		if (!crew_over(c))
+			wait_for_something(c);
 	}
-	finish(w);
-	return w->over ? w->code : EXIT_DONE;
+	finish(c);
+	return crew_over(c) ? crew_over(c)->code : EXIT_DONE;
 }
 
 int cmd_worker(int argc, char **argv)
@@ -333,7 +360,7 @@ int cmd_worker(int argc, char **argv)
 int worker_main(int argc, char **argv, struct worker_totals *totals)
 {
 	struct worker_options options;
-	struct worker *w;
+	struct crew crew = { .count = 0 };
 	int code = worker_parse(argc, argv, &options);
 
 	if (code != EXIT_DONE)
@@ -342,23 +369,16 @@ int worker_main(int argc, char **argv, struct worker_totals *totals)
 		fputs(worker_help, stdout);
 		return EXIT_DONE;
 	}
-	w = calloc(1, sizeof(*w));
-	if (!w) {
-		warn_line("no memory");
-		return EXIT_NO_QUEUE;
-	}
-	w->options = &options;
-	code = set_up(w);
+	crew.options = &options;
+	code = set_up(&crew, &options);
 	if (code == EXIT_DONE)
-		code = run(w);
-	else
-		q_shutdown(w->queue);
-	watch_end(w);
+		code = run(&crew);
+	else if (crew.workers)
+		q_shutdown(crew.workers[0].queue);
+	watch_end(&crew);
 	if (totals)
-		*totals = w->totals;
-	list_free(w);
-	free_room(w);
+		*totals = crew_totals(&crew);
+	crew_free(&crew);
 	free(options.dead);
-	free(w);
 	return code;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.h - the worker: one thread between Redis and the queue. */
+/* worker.h - the worker: one thread between Redis and the queue.
+ *
+ * A struct worker cares for one stream. A stream with shards has one for each of them in the same
+ * process: a crew, which has one thread and one queue. */
 #ifndef GPUQ_REDIS_WORKER_H
 #define GPUQ_REDIS_WORKER_H
 
@@ -62,13 +65,20 @@ struct worker_totals {
 	uint64_t last_ns;    /* when the last result was in Redis */
 };
 
+struct crew;
+
 struct worker {
-	const struct worker_options *options;
+	const struct worker_options *options; /* with the keys of its shard */
+	struct crew *crew;
+	uint32_t number; /* in the crew: that of its shard */
+	bool leased;     /* it may read: another process cares for the shard otherwise */
+	uint32_t asked;  /* entries that the read under way may bring */
 	struct suspects *memory;
 	GpuQueue *queue;
 	int queue_fd;
-	struct link command; /* everything but blocking reads */
-	struct link reader;  /* blocking reads: one at a time */
+	struct address server; /* that both links go to, or went */
+	struct link command;   /* everything but blocking reads */
+	struct link reader;    /* blocking reads: one at a time */
 	struct words words;
 	struct book book;
 	struct list *list;  /* NULL: messages are entries of a stream */
@@ -80,7 +90,7 @@ struct worker {
 	uint32_t *finished; /* leases that are DONE, in the order of completion */
 	uint32_t finished_count;
 	struct worker_totals totals;
-	struct watch watch;
+	struct watch_view view; /* what Redis said last, for metrics and the terminal */
 
 	bool reading; /* a read is under way, until */
 	uint64_t read_deadline_ms;
@@ -95,8 +105,6 @@ struct worker {
 	uint64_t reclaim_at_ms;
 	uint64_t renew_at_ms;
 	uint64_t sweep_at_ms;   /* when consumers that died with nothing are looked for */
-	uint64_t turned_ms;     /* when the loop last turned */
-	uint64_t life_at_ms;    /* when systemd is to hear from us; 0: never so far */
 	uint64_t connect_at_ms; /* not before; when not connected */
 	uint64_t resume_at_ms;  /* nothing that Redis refused is tried before */
 	uint32_t attempt;       /* failures in a row */
@@ -111,7 +119,7 @@ int worker_main(int argc, char **argv, struct worker_totals *totals);
 
 /* ---- server.c: connections, and what to do when Redis refuses ---- */
 
-/** First connection: says why it cannot be had. */
+/** First connection: says why it cannot be had. EXIT_DONE: or it is tried again later. */
 int worker_connect_first(struct worker *w);
 /** A later one, when it is time. */
 void worker_connect_again(struct worker *w);
@@ -119,6 +127,8 @@ static inline bool worker_connected(const struct worker *w)
 {
 	return w->command.context && w->reader.context;
 }
+/** Leave a server that the sentinels do not call the master any more. */
+void worker_watch(struct worker *w);
 /** Whether Redis may be asked for anything now. */
 bool worker_may_ask(const struct worker *w);
 /**
@@ -173,13 +183,20 @@ void leases_renew(struct worker *w);
 void leases_hand_back(struct worker *w);
 /** Sets when others are looked after next: twice a second, and not all workers at once. */
 void leases_next_reclaim(struct worker *w);
+/** Leave the group, if nothing is pending for this consumer. */
+void leases_leave(struct worker *w);
 /** The group's pending entries, all consumers; UINT64_MAX: not known. */
 uint64_t leases_pending(struct worker *w);
 
 /* ---- poison.c: the search for what kills the device ---- */
 
-/** After a restart: the suspects of the process before. False: it cannot go on. */
+/**
+ * After a restart: the suspects of the process before. False: nothing of this worker's was in the
+ * queue.
+ */
 bool poison_begin(struct worker *w);
+/** Whether poison_begin() is going to find something, and needs a connection for it. */
+bool poison_had_any(const struct worker *w);
 static inline bool poison_searching(const struct worker *w)
 {
 	return w->memory->search.groups > 0;

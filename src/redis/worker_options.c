@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ME "worker"
@@ -26,6 +27,10 @@ const char worker_help[] =
 	"      --data FILE            what the processor reads as its data\n"
 	"      --url URL              redis://[user:password@]HOST:PORT[/DB] or unix:PATH;\n"
 	"                             default: GPUQ_REDIS_URL, else redis://127.0.0.1:6379\n"
+	"      --sentinel NAME@HOST:PORT,...   in place of --url: sentinels, and their master\n"
+	"      --cluster HOST:PORT,...   in place of --url: servers of a cluster\n"
+	"      --shards N             the stream is in N streams {S:0} to {S:N-1}; of a cluster\n"
+	"                             it always is (what Redis says it has, else 16)\n"
 	"      --password-file FILE   the password is its first line; default: REDISCLI_AUTH\n"
 	"      --group G              consumer group (gpuq)\n"
 	"      --consumer NAME        own name in it (host, process and a random number)\n"
@@ -245,6 +250,16 @@ static int take_option(int option, char *text, struct worker_options *o)
 	}
 }
 
+/* A name of the stream's own; crew.c puts the shard's in front, where there are shards. */
+static char *own_key(const struct worker_options *o, const char *name)
+{
+	char *key = NULL;
+
+	if (o->place.sharded)
+		return joined(name, "");
+	return asprintf(&key, "%s:%s", o->place.stream, name) < 0 ? NULL : key;
+}
+
 /* What only all of them together can be wrong in. */
 static int check(struct worker_options *o, const char *dead)
 {
@@ -260,6 +275,8 @@ static int check(struct worker_options *o, const char *dead)
 	if (o->mode != MODE_STREAM &&
 	    (o->names.priority || o->names.opcode || strcmp(o->names.payload, "payload") != 0))
 		return usage_error(ME, "a field is named, but the messages of a list have none");
+	if (o->mode != MODE_STREAM && o->place.sharded)
+		return place_refuse_shards(ME, &o->place);
 	if (o->mode != MODE_STREAM && strcmp(o->group, "gpuq") != 0)
 		return usage_error(ME, "--group is '%s', but a list has no groups", o->group);
 	if (o->names.priority && strcmp(o->names.priority, o->names.payload) == 0)
@@ -268,16 +285,17 @@ static int check(struct worker_options *o, const char *dead)
 	if (o->names.opcode && strcmp(o->names.opcode, o->names.payload) == 0)
 		return usage_error(ME, "--opcode-field is '%s', as --field is", o->names.opcode);
 	if (!o->results.key)
-		o->results.key = joined(o->place.stream, ":results");
-	o->dead = dead ? joined(dead, "") : joined(o->place.stream, ":dlq");
+		o->results.key = own_key(o, "results");
+	o->dead = dead ? joined(dead, "") : own_key(o, "dlq");
 	if (!o->results.key || !o->dead) {
 		warn_line("no memory");
 		return EXIT_NO_QUEUE;
 	}
-	if (strcmp(o->dead, o->place.stream) == 0)
+	if (!o->place.sharded && strcmp(o->dead, o->place.stream) == 0)
 		return usage_error(ME, "--dlq is '%s', as --stream is", o->dead);
 	if (o->results.kind != RESULTS_NONE &&
-	    (strcmp(o->results.key, o->place.stream) == 0 || strcmp(o->results.key, o->dead) == 0))
+	    ((!o->place.sharded && strcmp(o->results.key, o->place.stream) == 0) ||
+	     strcmp(o->results.key, o->dead) == 0))
 		return usage_error(ME, "--results is the key '%s', which is another's",
 				   o->results.key);
 	return EXIT_DONE;

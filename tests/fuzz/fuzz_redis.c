@@ -7,6 +7,7 @@
 #include "redis/address.h"
 #include "redis/entry.h"
 #include "redis/refusal.h"
+#include "redis/slots.h"
 
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
@@ -30,6 +31,40 @@ static void use(const struct entry *e)
 		abort(); /* neither a message nor a reason */
 }
 
+/* A map that was taken over leads to servers that it has, and to no others. */
+static void read_slots(const redisReply *reply)
+{
+	static const struct server_name asked = { .host = "asked", .port = 1 };
+	static struct slots slots;
+
+	if (!slots_read(&slots, reply, &asked))
+		return;
+	for (uint32_t slot = 0; slot <= SLOTS; slot++) {
+		const struct server_name *name = slots_find(&slots, slot);
+
+		if (name && (name->port == 0 || name->host[sizeof(name->host) - 1] != '\0'))
+			abort();
+		if (name && (slot == SLOTS || name >= slots.servers + slots.count))
+			abort();
+	}
+}
+
+static void read_redirect(const char *text)
+{
+	static const struct server_name asked = { .host = "asked", .port = 1 };
+	static struct slots slots;
+	struct redirect r;
+
+	if (!slots_redirect(text, &r))
+		return;
+	if (r.slot >= SLOTS || r.to.port == 0)
+		abort();
+	if (slots.count == SLOTS_SERVERS)
+		slots_clear(&slots);
+	if (!slots_moved(&slots, &r, &asked) || !slots_find(&slots, r.slot))
+		abort();
+}
+
 static void read_reply(const redisReply *reply)
 {
 	static const struct entry_names names = { "payload", "prio", "op" };
@@ -42,14 +77,19 @@ static void read_reply(const redisReply *reply)
 		if (entry_decode(list->element[i], &names, &e))
 			use(&e);
 	}
-	if (reply->type == REDIS_REPLY_ERROR)
+	read_slots(reply);
+	if (reply->type == REDIS_REPLY_ERROR) {
 		sink ^= (uint8_t)refusal_of(reply->str);
+		read_redirect(reply->str);
+	}
 }
 
 static void read_address(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1);
 	char shown[ADDRESS_TEXT];
+	struct address list[ADDRESS_LIST];
+	uint32_t count = 0;
 	struct address a;
 
 	if (!text)
@@ -58,6 +98,9 @@ static void read_address(const uint8_t *data, size_t size)
 	text[size] = '\0';
 	if (!address_parse(text, &a))
 		address_show(&a, shown);
+	if (!address_parse_list(text, 1, list, &count))
+		address_show(&list[count - 1], shown);
+	sink ^= (uint8_t)slots_of_key(data, size);
 	free(text);
 }
 

@@ -114,12 +114,55 @@ static void what_is_too_long_is_refused(void **state)
 	assert_non_null(address_parse(text, &a));
 }
 
+static void a_list_of_servers_is_read(void **state)
+{
+	struct address list[ADDRESS_LIST];
+	uint32_t count = 0;
+	char text[256] = "h";
+
+	(void)state;
+	assert_null(address_parse_list("a,b:1,[::1]:2,[::2]", 26379, list, &count));
+	assert_int_equal(count, 4);
+	assert_string_equal(list[0].host, "a");
+	assert_int_equal(list[0].port, 26379);
+	assert_string_equal(list[1].host, "b");
+	assert_int_equal(list[1].port, 1);
+	assert_string_equal(list[2].host, "::1");
+	assert_int_equal(list[2].port, 2);
+	assert_int_equal(list[3].port, 26379);
+	assert_false(list[3].has_password);
+	for (uint32_t i = 1; i < ADDRESS_LIST; i++)
+		strcat(text, ",h");
+	assert_null(address_parse_list(text, 1, list, &count));
+	assert_int_equal(count, ADDRESS_LIST);
+	strcat(text, ",h");
+	assert_non_null(address_parse_list(text, 1, list, &count));
+}
+
+static void a_wrong_list_is_refused(void **state)
+{
+	static const char *const wrong[] = { "",    ",",   "a,",      ",a",        "a,,b",
+					     "a:0", "a:x", "a:65536", "redis://a", "u:p@a",
+					     "a/1", ":1",  "[::1",    "[::1]x",    "a:" };
+	struct address list[ADDRESS_LIST];
+	uint32_t count = 77;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		if (!address_parse_list(wrong[i], 1, list, &count))
+			fail_msg("'%s' is accepted", wrong[i]);
+	}
+	assert_int_equal(count, 77);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_address_has_its_parts),
 		cmocka_unit_test(a_wrong_address_is_refused_with_a_reason),
 		cmocka_unit_test(what_is_too_long_is_refused),
+		cmocka_unit_test(a_list_of_servers_is_read),
+		cmocka_unit_test(a_wrong_list_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
