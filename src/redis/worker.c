@@ -329,6 +329,16 @@ static void show_life(struct crew *c)
 	c->life_at_ms = now + 1000;
 }
 
+/* Each time another one is the first. */
+static void take_turns(struct crew *c)
+{
+	for (uint32_t i = c->first; i < c->count; i++)
+		turn(&c->workers[i]);
+	for (uint32_t i = 0; i < c->first; i++)
+		turn(&c->workers[i]);
+	c->first = c->first + 1 < c->count ? c->first + 1 : 0;
+}
+
 static int run(struct crew *c)
 {
 	while (!crew_over(c)) {
@@ -342,9 +352,7 @@ static int run(struct crew *c)
 		watch_turn(c);
 		if (!c->draining)
 			crew_share(c, false);
-		for (uint32_t i = 0; i < c->count; i++)
-			turn(&c->workers[(c->first + i) % c->count]);
-		c->first = (c->first + 1) % c->count;
+		take_turns(c);
 		if (!crew_over(c))
 			wait_for_something(c);
 	}
