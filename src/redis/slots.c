@@ -116,7 +116,7 @@ bool slots_read(struct slots *s, const struct redisReply *reply, const struct se
 	if (!ok)
 		return false;
 	next = calloc(1, sizeof(*next));
-	if (!next)
+	if (!next) /* unreached: no memory */
 		return false;
 	for (size_t i = 0; i < reply->elements && ok; i++)
 		ok = read_range(next, reply->element[i], asked);

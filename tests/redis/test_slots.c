@@ -147,6 +147,33 @@ static void a_reply_that_makes_no_sense_changes_nothing(void **state)
 	free(s);
 }
 
+/* A wrong range before good ones, and one server more than there is room for. */
+static void a_map_with_one_wrong_range_changes_nothing(void **state)
+{
+	struct slots *s = new_slots();
+	const size_t size = ((size_t)SLOTS_SERVERS + 1) * 64;
+	char *text = malloc(size);
+
+	(void)state;
+	assert_non_null(text);
+	assert_true(read_text(s, "*1\r\n*3\r\n:0\r\n:9\r\n*2\r\n$1\r\na\r\n:1\r\n"));
+	assert_false(read_text(s, "*2\r\n*3\r\n:5\r\n:4\r\n*2\r\n$1\r\nb\r\n:1\r\n"
+				  "*3\r\n:0\r\n:9\r\n*2\r\n$1\r\nb\r\n:1\r\n"));
+	is_at(s, 0, "a", 1);
+	for (uint32_t servers = SLOTS_SERVERS; servers <= SLOTS_SERVERS + 1; servers++) {
+		size_t at = (size_t)snprintf(text, size, "*%u\r\n", servers);
+
+		for (uint32_t i = 0; i < servers; i++)
+			at += (size_t)snprintf(text + at, size - at,
+					       "*3\r\n:%u\r\n:%u\r\n*2\r\n$1\r\nc\r\n:%u\r\n", i, i,
+					       i + 1);
+		assert_int_equal(read_text(s, text), servers == SLOTS_SERVERS);
+		is_at(s, 0, "c", 1);
+	}
+	free(text);
+	free(s);
+}
+
 /* Elements as hiredis makes them, for what is not text. */
 static void a_name_with_a_zero_byte_is_refused(void **state)
 {
@@ -278,6 +305,7 @@ int main(void)
 		cmocka_unit_test(the_reply_to_cluster_slots_is_taken_over),
 		cmocka_unit_test(a_server_without_a_name_is_the_one_that_was_asked),
 		cmocka_unit_test(a_reply_that_makes_no_sense_changes_nothing),
+		cmocka_unit_test(a_map_with_one_wrong_range_changes_nothing),
 		cmocka_unit_test(a_name_with_a_zero_byte_is_refused),
 		cmocka_unit_test(redirections_are_read),
 		cmocka_unit_test(a_wrong_redirection_is_none),
