@@ -290,9 +290,15 @@ void crew_share(struct crew *c, bool leave)
 {
 	bool mine[SHARDS_MOST];
 
-	if (!c->options->place.sharded || (!leave && crew_searching(c)) ||
-	    !shares_ask(&c->shares, leave, mine))
+	if (!c->options->place.sharded || (!leave && crew_searching(c)))
 		return;
+	if (!shares_ask(&c->shares, leave, mine)) {
+		if (c->shares.over && !crew_over(c)) {
+			c->workers[0].over = true;
+			c->workers[0].code = EXIT_REDIS;
+		}
+		return;
+	}
 	for (uint32_t i = 0; i < c->count; i++) {
 		struct worker *w = &c->workers[i];
 

@@ -4,6 +4,7 @@
 #include "shares.h"
 
 #include "backoff.h"
+#include "refusal.h"
 #include "scripts.h"
 
 #include <stdio.h>
@@ -118,7 +119,10 @@ static redisReply *ask(struct shares *s, bool leave)
 	return script_call(&script_share, &s->link, &s->words);
 }
 
-/* Nothing depends on the answer but who reads what, so the reading goes on as it was. */
+/*
+ * Nothing depends on the answer but who reads what, so the reading goes on as it was. But a refusal
+ * that no time will mend is told: who waits for shares that never come would not learn why.
+ */
 static void refused_share(struct shares *s, const redisReply *reply)
 {
 	struct finder *f = s->place.finder;
@@ -127,6 +131,7 @@ static void refused_share(struct shares *s, const redisReply *reply)
 	if (s->attempt == 0)
 		warn_line("shares of '%s': %s", s->place.stream,
 			  error ? reply->str : s->link.error);
+	s->over |= error && refusal_of(reply->str) == REFUSAL_FATAL;
 	if (error)
 		finder_told(f, reply->str, &s->link.to);
 	else

@@ -20,6 +20,7 @@ struct shares {
 	uint64_t ttl_ms;
 	struct link link;
 	struct words words;
+	bool over; /* Redis refuses for good */
 	uint64_t ask_at_ms;
 	uint32_t attempt;  /* failures in a row */
 	uint32_t comrades; /* processes that live, this one included, as of the last answer */
