@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cuda_runs.pml - the resident grid: units claim runs of messages, and take of what is claimed. See
- * run.h, look.cuh (gq_feed, gq_claim_run, gq_take) and grid.cuh (gq_close_class).
+ * run.h, look.cuh (gq_feed, gq_serve_meal, gq_claim_run, gq_take) and grid.cuh (gq_close_class).
  *
  * UNITS units serve one class of MESSAGES messages; a ring of CAP entries, so one is published when
  * fewer than CAP are under way. A class has two run words, in turn. A
- * unit reads the words one by one, looks at up to MOST entries, holds the copies of the word that is
- * next, copies, and swaps the word; or it adds to the oldest word with something left, and reads
+ * unit reads the words one by one, then up to MOST entries, from the cursor on or from beyond, as
+ * others may claim first; then the words again. It holds the copies of the word that is next, copies
+ * what it has read from the cursor on that it knows now, and swaps the word; or it adds to the oldest word with something left, and reads
  * the copy of what it got. Each unit may try to close the class, TRIES times. HANG: one unit stays
  * inside the first message that it gets.
  *
@@ -19,6 +20,7 @@
  *   BREAK_FREE_EARLY  a unit says that it has read before it has
  *   BREAK_ADD_ONLY    what the addition returns is not looked at: the look says what was got
  *   BREAK_COPY_LATE   the word is swapped before the entries are copied
+ *   BREAK_GAP         a unit claims what it has read, wherever the cursor is now
  *   BREAK_NO_COUNT    the class closes for good with a unit inside a message
  */
 #ifndef UNITS
@@ -61,7 +63,7 @@ end_room:
 
 proctype unit()
 {
-	byte b[2], n[2], t[2], k, m, i, pos, end, got, tries, oldest;
+	byte b[2], n[2], t[2], k, m, i, pos, end, begin, got, tries, oldest;
 	bool c[2], ok, hangs;
 
 turn:
@@ -99,9 +101,44 @@ end_idle:
 	fi;
 claim:
 	skip;
-	/* Positions in the words are one more than the message's number. */
+#ifdef FEEDERS
+	/* gq_read_meal(). Positions in the words are one more than the message's number. */
+	if
+	:: begin = end
+	:: begin = end + MOST
+	fi;
+	d_step {
+		m = (published > begin - 1 -> published - (begin - 1) : 0);
+		m = (m > MOST -> MOST : m);
+		i = 0
+	};
+	/* gq_look_at_runs(), again */
+	d_step { b[0] = base[0]; n[0] = count[0]; t[0] = taken[0]; c[0] = closed[0] };
+	d_step { b[1] = base[1]; n[1] = count[1]; t[1] = taken[1]; c[1] = closed[1] };
+	d_step {
+		if
+		:: b[1] + n[1] > b[0] + n[0] -> k = 0; end = b[1] + n[1]
+		:: else -> k = 1; end = b[0] + n[0]
+		fi;
+#ifdef BREAK_GAP
+		end = begin;
+#endif
+		ok = (m != 0 && end >= begin && end < begin + m && n[k] <= t[k] && !c[0] && !c[1]);
+		if
+		:: ok -> m = m - (end - begin)
+		:: else
+		fi;
+		begin = 0
+	};
+	if
+	:: !ok -> goto again
+	:: else
+	fi;
+#else
+	/* What the look has shown. */
 	m = published - (end - 1);
 	m = (m > MOST -> MOST : m);
+#endif
 	/* gq_hold_run() */
 #ifndef BREAK_NO_HOLD
 	d_step {

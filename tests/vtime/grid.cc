@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* grid.cc - the grid in virtual time: its source with a charge before each operation on a shared
  * word. Compiled with VT_IMAGE, a name, and Q_GRANULARITY. */
+#include "device/protocol/atomics.h"
+
 #include "vtime.h"
 
-/* From here on each operation's name is a macro that charges first, then does it. */
+/* From here on each operation's name is a macro that charges first, then does it. All headers that
+ * use it come behind. */
 #define gq_load_relaxed_u64(w)        (vt_load(w, VT_ASYNC), gq_load_relaxed_u64(w))
 #define gq_load_acquire_u64(w)        (vt_load(w, VT_ACQUIRE), gq_load_acquire_u64(w))
 #define gq_load_seq_cst_u64(w)        (vt_release(), vt_load(w, VT_ACQUIRE), gq_load_seq_cst_u64(w))
@@ -17,6 +20,10 @@
 #define gq_store_relaxed_device_u64(w, v) (vt_store(w), gq_store_relaxed_device_u64(w, v))
 #define gq_fence_system()                 (vt_release(), gq_fence_system())
 
+static inline uint64_t gq_fetch_add_relaxed_device_u64_(uint64_t *w, uint64_t v)
+{
+	return gq_fetch_add_relaxed_device_u64(w, v);
+}
 #define gq_fetch_add_relaxed_device_u64(w, v) (vt_rmw(w), gq_fetch_add_relaxed_device_u64(w, v))
 
 static inline uint64_t vt_add(uint64_t *w, uint64_t n)
@@ -29,7 +36,17 @@ static inline uint64_t vt_add(uint64_t *w, uint64_t n)
 	return old;
 }
 #define gq_fetch_add_acquire_device_u64(w, n) vt_add(w, n)
+#define gq_add_relaxed_device_u64(w, n)       (vt_add_unseen(w), gq_add_relaxed_device_u64(w, n))
+#define gq_add_release_device_u64(w, n)       (vt_add_unseen(w), gq_add_release_device_u64(w, n))
 #define gq_fetch_add_acq_rel_device_u64(w, n) (vt_rmw(w), gq_fetch_add_acq_rel_device_u64(w, n))
+
+/* Nothing waits for a ticket before its first use: see vt_used(). */
+static inline uint64_t vt_ticket(uint64_t *w)
+{
+	vt_rmw_begin(w);
+	return gq_fetch_add_relaxed_device_u64_(w, 1);
+}
+#define gq_begin_ticket(w) vt_ticket(w)
 
 static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 {
@@ -50,6 +67,7 @@ static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 #define gq_standin_used()       vt_used()
 #define gq_standin_reads(at)    vt_load(at, VT_ASYNC)
 #define gq_standin_ahead(at)    vt_load(at, VT_AHEAD)
+#define gq_standin_look(at)     vt_load(at, VT_ACQUIRE)
 #define gq_standin_writes(to)   vt_store(to)
 #define gq_standin_shared()     vt_self->shared
 #define gq_standin_barrier()    __builtin_trap() /* no image of blocks */
@@ -79,9 +97,9 @@ __device__ void process_message(const MsgView &in, ResultView *out)
 
 #include "device/cuda/grid/grid.cuh"
 
-static void run(const struct gq_grid *g, struct gq_launch launch)
+static void run(const struct gq_grid *g, uint64_t launch)
 {
-	gpuq_grid(g, launch);
+	gpuq_grid(g, { launch, 0 });
 }
 
 extern "C" {

@@ -3,6 +3,8 @@
 #ifndef GPUQ_TEST_VTIME_RUN_H
 #define GPUQ_TEST_VTIME_RUN_H
 
+#include "device/cuda/grid/grid.h"
+
 #include "vtime.h"
 
 struct vt_scenario {
@@ -10,17 +12,17 @@ struct vt_scenario {
 	struct vt_costs costs;
 	uint32_t units;  /* of 4 warps a block */
 	uint32_t scouts; /* gq_grid.scouts */
+	bool alone;      /* each unit claims for itself, by a swap across PCIe */
 	uint32_t order;  /* log2 of the capacity */
 	uint32_t bytes;  /* of a message and its result */
 	uint64_t messages;
-	bool lone;             /* the next message is sent after the last has come back */
-	bool flag;             /* no messages: a word is answered, by one warp */
-	uint64_t send_ns;      /* the host's time for a message, until it is filled ... */
-	uint64_t publish_ns;   /* ... until it is published */
-	uint64_t take_ns;      /* ... and for its completion */
-	uint64_t begin_ns;     /* the grid has been idle so long */
-	uint64_t limit_ns;     /* the run ends */
-	uint32_t header_loads; /* plain loads of a slot's header that are requests of their own */
+	bool lone;           /* the next message is sent after the last has come back */
+	bool flag;           /* no messages: a word is answered, by one warp */
+	uint64_t send_ns;    /* the host's time for a message, until it is filled ... */
+	uint64_t publish_ns; /* ... until it is published */
+	uint64_t take_ns;    /* ... and for its completion */
+	uint64_t begin_ns;   /* the grid has been idle so long */
+	uint64_t limit_ns;   /* the run ends */
 };
 
 struct vt_result {

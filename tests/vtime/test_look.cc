@@ -100,7 +100,7 @@ static uint32_t look_and_claim(void)
 
 	gq_look_at_runs(&g, &look);
 	gq_take_look(&g, &u, &look);
-	return gq_grid_claim(&g, &look, &ageing, slot, &use);
+	return gq_grid_claim(&g, &u, &look, &ageing, slot, &use);
 }
 
 /* Units that know of a class that waits look in place of taking. If it no longer waits, and nothing

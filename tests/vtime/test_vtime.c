@@ -19,7 +19,8 @@
 		.acquired = 40, .ahead = 60, .work = 20                                            \
 	}
 
-/* What may not get worse, for each message; in hundredths where a count can be small. */
+/* What may not get worse, for each message. Of a row that is to collapse the other way round: so
+ * many millions at most, and so many fail at least. */
 struct bar {
 	double reads, writes, failed; /* at most */
 	double wholes;                /* at least: messages that came with the look */
@@ -38,23 +39,31 @@ static const struct row {
 	{                                                                                          \
 		.image = &vt_##image_, .costs = COSTS, .units = units_, .scouts = 16, .order = 10, \
 		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
-		.begin_ns = 100000, .limit_ns = 20000000, .header_loads = 4                        \
+		.begin_ns = 100000, .limit_ns = 20000000                                           \
+	}
+/* As the grid was before there were runs, and few units looked at once: to be seen to collapse. */
+#define ALONE(units_, messages_)                                                                   \
+	{                                                                                          \
+		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = units_, .order = 10, \
+		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
+		.begin_ns = 100000, .limit_ns = 20000000, .alone = true                            \
 	}
 #define LONE(image_, units_, messages_)                                                            \
 	{                                                                                          \
 		.image = &vt_##image_, .costs = COSTS, .units = units_, .scouts = 16, .order = 10, \
 		.bytes = 64, .messages = messages_, .send_ns = 30, .publish_ns = 15,               \
-		.take_ns = 40, .begin_ns = 100000, .limit_ns = 20000000, .header_loads = 4,        \
-		.lone = true                                                                       \
+		.take_ns = 40, .begin_ns = 100000, .limit_ns = 20000000, .lone = true              \
 	}
-	{ "warp.4", BACKLOG(warp, 4, 1000), { 9.8, 4.0, 0.11, 0, 0.99, 0 } },
-	{ "warp.16", BACKLOG(warp, 16, 1000), { 12.3, 4.0, 0.13, 0, 3.7, 0 } },
-	{ "warp.64", BACKLOG(warp, 64, 500), { 20.7, 4.0, 0.22, 0, 10.0, 0 } },
-	{ "warp.132", BACKLOG(warp, 132, 400), { 28.0, 4.0, 0.75, 0, 9.0, 0 } },
-	{ "warp.528", BACKLOG(warp, 528, 300), { 56.5, 4.0, 5.5, 0, 13.9, 0 } },
-	{ "thread.16", BACKLOG(thread, 16, 8000), { 3.6, 1.4, 0.02, 0, 8.5, 0 } },
-	/* Its failed claims are from 2.2 to 3.1, as the order of charges falls out. */
-	{ "thread.528", BACKLOG(thread, 528, 4000), { 16.1, 1.4, 3.1, 0, 13.1, 0 } },
+	{ "warp.4", BACKLOG(warp, 4, 1000), { 4.6, 3.0, 0.08, 0, 0.87, 0 } },
+	{ "warp.16", BACKLOG(warp, 16, 2000), { 2.4, 3.0, 0.12, 0, 4.3, 0 } },
+	{ "warp.64", BACKLOG(warp, 64, 4000), { 1.8, 3.0, 0.19, 0, 18.8, 0 } },
+	{ "warp.132", BACKLOG(warp, 132, 4000), { 1.8, 3.0, 1.6, 0, 20.0, 0 } },
+	{ "warp.528", BACKLOG(warp, 528, 4000), { 1.9, 3.0, 6.9, 0, 20.0, 0 } },
+	{ "alone.16", ALONE(16, 300), { 0, 0, 1, 0, 1, 0 } },
+	{ "alone.528", ALONE(528, 300), { 0, 0, 1, 0, 1, 0 } },
+	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.6, 1.4, 0.02, 0, 10.3, 0 } },
+	/* Its failed claims are from 2.0 to 3.1, as the order of charges falls out. */
+	{ "thread.528", BACKLOG(thread, 528, 4000), { 3.0, 1.4, 3.1, 0, 19.9, 0 } },
 	{ "flag",
 	  { .image = &vt_flag,
 	    .costs = { .round_trip = 1200, .tags = 330, .step = 20 },
@@ -66,7 +75,7 @@ static const struct row {
 	    .messages = 200,
 	    .limit_ns = 20000000 },
 	  { 10, 1, 0, 0, 0.1, 1900 } },
-	{ "warp.lone", LONE(warp, 132, 200), { 486, 4.5, 19.8, 0.47, 0.17, 3090 } },
+	{ "warp.lone", LONE(warp, 132, 200), { 400, 4.0, 19.8, 0.91, 0.19, 2220 } },
 };
 
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
@@ -80,6 +89,8 @@ static int worse(const char *name, const char *what, double is, double bar, bool
 	printf("%s: %s: %.2f; recorded: %.2f\n", name, what, is, bar);
 	return 1;
 }
+
+static double best, last; /* millions a second: of the rows so far, of the last one */
 
 static int run(const struct row *row)
 {
@@ -103,6 +114,13 @@ static int run(const struct row *row)
 		       (unsigned long long)r.done, (unsigned long long)row->s.messages);
 		return 1;
 	}
+	best = !row->s.alone && r.millions > best ? r.millions : best;
+	last = r.millions;
+	if (row->s.alone)
+		return worse(row->name, "millions a second, of a collapse", r.millions,
+			     bar->millions, true) +
+		       worse(row->name, "failed claims a message, of a collapse", failed,
+			     bar->failed, false);
 	return worse(row->name, "reads a message", reads, bar->reads, true) +
 	       worse(row->name, "writes a message", writes, bar->writes, true) +
 	       worse(row->name, "failed claims a message", failed, bar->failed, true) +
@@ -127,6 +145,9 @@ int main(int argc, char **argv)
 			wanted = wanted || strcmp(argv[a], rows[i].name) == 0;
 		if (wanted)
 			bad += run(&rows[i]);
+		/* With four units on each of 132 multiprocessors it is no slower than with few. */
+		if (wanted && strcmp(rows[i].name, "warp.528") == 0)
+			bad += worse(rows[i].name, "of the best row", last / best, 0.8, false);
 	}
 	return bad != 0;
 }

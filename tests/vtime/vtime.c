@@ -180,34 +180,24 @@ static void wait_until(struct fiber *f, uint64_t when)
 		f->clock = when;
 }
 
+static void wait_pending(struct fiber *f, uint64_t when)
+{
+	f->pending = f->pending > when ? f->pending : when;
+}
+
 void vt_used(void)
 {
 	wait_until(current(), current()->pending);
 }
 
-/* Today's grid reads a slot's header word by word, with plain loads beside that of `cancel`: they
- * are counted with it. */
-static uint32_t plain_loads_beside(const void *at)
-{
-	const struct gq_channel *ch = &grid.ch;
-	const size_t offset = (size_t)((const uint8_t *)at - ch->slots);
-
-	return (const uint8_t *)at >= ch->slots && (const uint8_t *)at < ch->results &&
-			       offset % ch->slot_stride == offsetof(struct gq_slot, cancel)
-		       ? now_running->header_loads
-		       : 0;
-}
-
 static void load_across(struct fiber *f, const void *at, bool first, enum vt_wait wait)
 {
 	uint64_t *begun = &f->begun[f->lane == UNIFORM || f->op > MAX_OPS ? 0 : f->op - 1];
-	uint32_t requests = is_new_line(f, at, false) ? 1 : 0;
+	const uint32_t requests = is_new_line(f, at, false) ? 1 : 0;
 	uint64_t start;
 
-	if (first) {
+	if (first)
 		*begun = f->clock;
-		requests += plain_loads_beside(at);
-	}
 	start = *begun;
 	for (uint32_t i = 0; i < requests; i++)
 		start = take_tag(*begun);
@@ -271,7 +261,7 @@ void vt_release(void)
 	yield();
 }
 
-void vt_rmw(const void *at)
+void vt_rmw_begin(const void *at)
 {
 	static struct {
 		const void *at;
@@ -292,9 +282,24 @@ void vt_rmw(const void *at)
 	f->clock = busy[i].free;
 	yield();
 	/* It happens here; the answer comes later. */
-	f->pending = f->clock + costs->l2;
+	wait_pending(f, f->clock + costs->l2);
+}
+
+void vt_add_unseen(const void *at)
+{
+	const uint64_t pending = current()->pending;
+
+	vt_rmw_begin(at);
+	current()->pending = pending;
+}
+
+void vt_rmw(const void *at)
+{
+	struct fiber *f = current();
+
+	vt_rmw_begin(at);
 	if (f->lane == UNIFORM)
-		f->clock = f->pending;
+		vt_used();
 }
 
 void vt_claimed(const void *at, bool ours)
@@ -412,14 +417,16 @@ static void make_grid(const struct vt_scenario *s)
 	ch->control = &grid.orders->control;
 	ch->done.tail = &counters.done_tail;
 	grid.stage_result = (s->bytes + GQ_LINE - 1) / GQ_LINE * GQ_LINE;
-	grid.stage_bytes = 2 * grid.stage_result;
+	grid.stage_bytes = 2 * grid.stage_result; /* GQ_PAYLOAD_OFFSET fits */
 	grid.staging = calloc((size_t)units * grid.batch, grid.stage_bytes);
+	for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
+		counters.run[i / GQ_RUNS][i % GQ_RUNS] = gq_run_first(0, i % GQ_RUNS);
 	grid.park_ns = UINT64_MAX;
 	grid.slot_bytes = (s->bytes + 15) / 16 * 16;
 	grid.scouts = s->scouts;
+	if (s->alone)
+		return;
 	grid.feed = 2 * (units - 1) * grid.batch < 1024 ? 2 * (units - 1) * grid.batch : 1024;
-	for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
-		counters.run[i / GQ_RUNS][i % GQ_RUNS] = gq_run_first(0, i % GQ_RUNS);
 }
 
 /* Sends up to `n` messages, as many as there is room for; each takes the host its time. */
@@ -441,6 +448,8 @@ static uint32_t send(uint32_t n)
 		memset((char *)(slot + 1), (int)published, slot->len);
 		slot->seal = gq_seal_of_message(ch, slot);
 		spend(now_running->publish_ns);
+		if (published == 0)
+			memset(&counts, 0, sizeof(counts)); /* idle looks before are nobody's */
 		sent_ns[published++] = current()->clock;
 		gq_publish(ch, 1, &ids[i], 1);
 	}
@@ -539,11 +548,9 @@ static void consume(struct fiber *f)
 
 static void unit(struct fiber *f)
 {
-	const struct gq_launch launch = { 1, 0 };
-
 	/* Warps do not begin at the same time. */
 	spend(f->number * 7 % 1009);
-	now_running->image->grid(&grid, launch);
+	now_running->image->grid(&grid, 1);
 }
 
 /* ---- a run */

@@ -15,7 +15,9 @@
 #ifndef GPUQ_TEST_VTIME_H
 #define GPUQ_TEST_VTIME_H
 
-#include "device/cuda/grid/grid.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,6 +57,8 @@ void vt_load(const void *at, enum vt_wait wait);
 void vt_store(const void *at);
 void vt_release(void); /* all that the unit has stored has crossed PCIe */
 void vt_rmw(const void *at);
+void vt_add_unseen(const void *at); /* an addition whose answer nobody waits for */
+void vt_rmw_begin(const void *at);  /* its answer is waited for by vt_used() */
 void vt_claimed(const void *at, bool ours);
 void vt_took(const void *at, uint64_t run);
 void vt_whole(void);
@@ -71,10 +75,12 @@ extern struct vt_self *vt_self;
 
 /* ---- an image: grid.cc, once for each granularity */
 
+struct gq_grid;
+
 struct vt_image {
 	uint32_t granularity, block_threads;
 	size_t shared_bytes;
-	void (*grid)(const struct gq_grid *, struct gq_launch);
+	void (*grid)(const struct gq_grid *, uint64_t launch);
 };
 extern const struct vt_image vt_thread, vt_warp;
 

@@ -87,6 +87,11 @@ GQ_DEFINE_CAS_(gq_cas_acq_rel_device_u64, "atom.acq_rel.gpu.global.cas.b64 %0, [
 GQ_DEFINE_RMW_(gq_fetch_add_relaxed_device_u64, "atom.relaxed.gpu.global.add.u64 %0, [%1], %2;")
 GQ_DEFINE_RMW_(gq_fetch_add_acquire_device_u64, "atom.acquire.gpu.global.add.u64 %0, [%1], %2;")
 GQ_DEFINE_RMW_(gq_fetch_add_acq_rel_device_u64, "atom.acq_rel.gpu.global.add.u64 %0, [%1], %2;")
+/* Additions whose answer nobody waits for. */
+GQ_DEFINE_STORE_(gq_add_relaxed_device_u64, uint64_t, "l",
+		 "red.relaxed.gpu.global.add.u64 [%0], %1;")
+GQ_DEFINE_STORE_(gq_add_release_device_u64, uint64_t, "l",
+		 "red.release.gpu.global.add.u64 [%0], %1;")
 
 /* Waits for what the caller has stored, and what has happened before as far as the caller knows. */
 static __device__ __forceinline__ void gq_fence_system(void)
@@ -190,6 +195,16 @@ GQ_DEFINE_RMW_(gq_exchange_seq_cst_u64, uint64_t, __atomic_exchange_n, __ATOMIC_
 GQ_DEFINE_RMW_(gq_exchange_seq_cst_u32, uint32_t, __atomic_exchange_n, __ATOMIC_SEQ_CST)
 GQ_DEFINE_RMW_(gq_fetch_or_seq_cst_u32, uint32_t, __atomic_fetch_or, __ATOMIC_SEQ_CST)
 GQ_DEFINE_CAS_(gq_cas_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
+
+GQ_FN void gq_add_relaxed_device_u64(uint64_t *word, uint64_t value)
+{
+	__atomic_fetch_add(word, value, __ATOMIC_RELAXED);
+}
+
+GQ_FN void gq_add_release_device_u64(uint64_t *word, uint64_t value)
+{
+	__atomic_fetch_add(word, value, __ATOMIC_RELEASE);
+}
 
 GQ_FN void gq_fence_system(void)
 {

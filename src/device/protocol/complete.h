@@ -18,15 +18,20 @@ GQ_FN void gq_complete(const struct gq_channel *ch, uint32_t slot, uint32_t outc
 }
 
 /*
- * Completion across PCIe: a ticket among the consumers (device memory), then one posted store. It
- * waits for nothing if there is no result, or a sealed one, which need not arrive first.
- * @param fenced  then: gq_fence_system() has released what the processor wrote elsewhere
+ * Completion across PCIe: a ticket among the consumers (device memory), then one posted store. The
+ * store waits for nothing if there is no result, or a sealed one, which need not arrive first.
+ * @return of gq_take_ticket(): the first of `n` positions
  */
-GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome,
-			      bool fenced)
+GQ_FN uint64_t gq_take_ticket(uint64_t *tail, uint32_t n)
+{
+	return gq_fetch_add_relaxed_device_u64(tail, n);
+}
+
+/* @param fenced  then: gq_fence_system() has released what the processor wrote elsewhere */
+GQ_FN void gq_complete_at(const struct gq_channel *ch, uint64_t pos, uint32_t slot,
+			  uint32_t outcome, bool fenced)
 {
 	const struct gq_word_ring *r = &ch->done;
-	uint64_t pos = gq_fetch_add_relaxed_device_u64(r->tail, 1);
 	const uint64_t word = gq_word_ring_tag(r, pos) | gq_done_value(ch, slot, outcome);
 
 	GQ_WINDOW();
@@ -39,6 +44,12 @@ GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32
 		gq_store_fenced_u64(gq_word_ring_entry(r, pos), word);
 	else
 		gq_store_posted_u64(gq_word_ring_entry(r, pos), word);
+}
+
+GQ_FN void gq_complete_posted(const struct gq_channel *ch, uint32_t slot, uint32_t outcome,
+			      bool fenced)
+{
+	gq_complete_at(ch, gq_take_ticket(ch->done.tail, 1), slot, outcome, fenced);
 }
 
 /* Whether a completion waits to be reaped. Sequentially consistent, as a waiter's second look. */

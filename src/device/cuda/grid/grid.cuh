@@ -39,19 +39,26 @@ GQ_DEV void gq_open_classes(struct gq_counters *k, uint32_t n)
 	}
 }
 
+/* What deciding to park has to know of a look. */
+struct gq_ends {
+	uint64_t cursor[GQ_CLASSES], passed, control;
+	uint32_t next[GQ_CLASSES], live;
+};
+
 /*
  * Close a class, if nothing of it has been claimed since the look, nor is left: then the word that
  * the next run goes into is as it was, or a late unit has asked for what was in it. One lane.
  */
-GQ_DEV bool gq_close_class(const struct gq_grid *g, const struct gq_look *look, uint32_t c)
+GQ_DEV bool gq_close_class(const struct gq_grid *g, const struct gq_ends *ends, uint32_t c)
 {
-	uint64_t *word = &g->counters->run[c][look->next[c] % GQ_RUNS];
+	uint64_t *word = &g->counters->run[c][ends->next[c] % GQ_RUNS];
 	const uint64_t open = gq_load_relaxed_device_u64(word);
 
 	/* [cursor.read] acquire: the unit that decided before has written `park`. */
-	return (open & GQ_RUN_CLOSED) == 0 && look->left[c] == 0 && gq_run_left(open) == 0 &&
-	       gq_pos_diff(gq_run_pos(open, look->cursor[c]) + gq_run_count(open),
-			   look->cursor[c]) <= 0 &&
+	return (open & GQ_RUN_CLOSED) == 0 && (ends->live >> c & 1) == 0 &&
+	       gq_run_left(open) == 0 &&
+	       gq_pos_diff(gq_run_pos(open, ends->cursor[c]) + gq_run_count(open),
+			   ends->cursor[c]) <= 0 &&
 	       gq_cas_acq_rel_device_u64(word, open, open | GQ_RUN_CLOSED);
 }
 
@@ -64,7 +71,7 @@ GQ_DEV bool gq_close_class(const struct gq_grid *g, const struct gq_look *look, 
  * ([wake.look]), so that one of the two sees the other. A publisher that sees LOOKING waits for the
  * decision.
  */
-GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uint64_t launch)
+GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_ends *ends, uint64_t launch)
 {
 	struct gq_counters *k = g->counters;
 	uint32_t closed = 0;
@@ -76,19 +83,19 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	 * for the host's words alone, so that the check of the PTX can tell them.) */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 0) != launch * GQ_BLOCKS)
 		return false;
-	while (closed < GQ_CLASSES && gq_close_class(g, look, closed))
+	while (closed < GQ_CLASSES && gq_close_class(g, ends, closed))
 		closed++;
 	if (closed == GQ_CLASSES &&
-	    look->passed == gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos) {
+	    ends->passed == gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos) {
 		GQ_WINDOW();
 		gq_store_seq_cst_u64(&g->report->park, /* [sleep.look]: registers */
 				     launch << GQ_PARK_BITS | GQ_PARK_LOOKING);
 		GQ_WINDOW();
 		/* [sleep.look] */
-		gone = gq_load_seq_cst_u64(&g->orders->control) == look->control;
+		gone = gq_load_seq_cst_u64(&g->orders->control) == ends->control;
 		for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 			const struct gq_word_ring *r = &g->ch.ready[c];
-			const uint64_t pos = look->cursor[c];
+			const uint64_t pos = ends->cursor[c];
 			/* [sleep.look] */
 			const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(r, pos));
 
@@ -109,14 +116,36 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_look *look, uin
 	return true;
 }
 
+/* Leave, if the whole grid is idle and has been for long. `wants`: lane 0 says so. */
+GQ_DEV bool gq_has_parked(const struct gq_grid *g, const struct gq_unit *u,
+			  const struct gq_look *look, uint64_t launch, bool wants)
+{
+	struct gq_ends ends;
+	bool gone = false;
+
+	if (gq_from_lane_0(wants) == 0)
+		return false;
+	ends.passed = look->passed;
+	ends.live = look->live;
+	ends.control = gq_order(u, GQ_CONTROL);
+	GQ_UNROLL
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		ends.cursor[c] = gq_of_class(look->cursor, c);
+		ends.next[c] = gq_of_class(look->next, c);
+	}
+	if (GQ_IS_LANE_0)
+		gone = gq_try_park(g, &ends, launch);
+	return gq_from_lane_0(gone) != 0;
+}
+
 /* ---- over ------------------------------------------------------------------------------------ */
 
-/* Whether a bounded grid has served what it was launched for, or its time is over. */
-GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_unit *u, uint64_t passed,
+/* Whether a bounded grid has served what it was launched for, or its time is over. One lane. */
+GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_rare *rare, uint64_t passed,
 		       uint64_t until)
 {
 	return g->bounded_ns != 0 &&
-	       (gq_pos_diff(passed, until) >= 0 || gq_clock_ns() - u->begun_ns >= g->bounded_ns);
+	       (gq_pos_diff(passed, until) >= 0 || gq_clock_ns() - rare->begun_ns >= g->bounded_ns);
 }
 
 /* How many messages of a bounded grid have been claimed; there each unit takes what it claims. */
@@ -156,7 +185,7 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
 GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
 	if (u->scout && u->number != 0 && GQ_IS_LANE_0)
-		gq_fetch_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
+		gq_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
 	u->scout = false;
 	u->naps = 0;
 }
@@ -172,15 +201,12 @@ GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u, uint32
 	if (!in && GQ_IS_LANE_0 && gq_load_relaxed_device_u64(scouts) < limit) {
 		in = gq_fetch_add_relaxed_device_u64(scouts, 1) < limit;
 		if (!in)
-			gq_fetch_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
+			gq_add_relaxed_device_u64(scouts, 0 - UINT64_C(1));
 	}
 	u->scout = gq_from_lane_0(in) != 0;
 }
 
-enum {
-	GQ_NAPS_A_LOOK = 32,
-	GQ_FEEDERS = 2, /* units that look while there are messages to take */
-};
+enum { GQ_NAPS_A_LOOK = 32 };
 
 /* Whether it is time to look. */
 GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
@@ -209,7 +235,8 @@ GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns
  * only when this one has left. If the grid is over, it must not either: other units have left and
  * will not acknowledge.
  */
-GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uint64_t control,
+GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u,
+			   const struct gq_rare *rare, uint64_t control,
 			   const struct gq_launch *launch)
 {
 	/* [ack.write] release: all completions of the unit. */
@@ -218,7 +245,7 @@ GQ_DEV void gq_stand_still(const struct gq_grid *g, const struct gq_unit *u, uin
 	       !gq_must_depart(gq_load_acquire_u64(&g->orders->depart), /* [control.read] */
 			       launch->number) &&
 	       gq_load_relaxed_device_u64(&g->counters->gone) != launch->number &&
-	       !(g->bounded_ns != 0 && gq_is_over(g, u, gq_passed(g), launch->until)))
+	       !(g->bounded_ns != 0 && gq_is_over(g, rare, gq_passed(g), launch->until)))
 		gq_nap(1000);
 }
 
@@ -290,24 +317,26 @@ GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g, uint64_t ping)
 	uint64_t since = gq_clock_ns(), last = 0, n = 0;
 
 	for (uint32_t turns = 1; n < GQ_MIRROR_TAGS; turns++) {
-		uint64_t word[8];
+		uint64_t first = 0, seal = 0, found = 0;
 
 		if (gq_clock_ns() - since > GQ_MIRROR_NS ||
 		    (turns % 256 == 0 && gq_load_relaxed_u64(&g->orders->ping) != ping))
 			break;
 
-		GQ_UNROLL
+		/* As gq_seal_of_line(), but piece by piece, for the registers. */
+		GQ_ROLLED
 		for (uint32_t i = 0; i < 4; i++) {
 			const gq_wide v = gq_read_ahead(&line[i]);
 
-			word[2 * i] = v.a;
-			word[2 * i + 1] = v.b;
+			first = i == 0 ? v.a : first;
+			found = v.b;
+			seal += gq_seal_piece(g->ch.seal_key, i, v.a, i == 3 ? 0 : v.b);
 		}
-		if (word[0] == last || gq_seal_of_line(g->ch.seal_key, word) != word[7]) {
+		if (first == last || seal + gq_seal_id(g->ch.seal_key, first) != found) {
 			gq_nap(32);
 			continue;
 		}
-		last = word[0];
+		last = first;
 		n++;
 		since = gq_clock_ns();
 		gq_store_relaxed_u64(&g->report->scratch, last);
@@ -340,9 +369,9 @@ enum { GQ_STALL_NS = 1000000 };
 
 /* The grid's first unit has nothing to do. Count how often it was kept from running: this shows
  * that other processes have had the GPU. */
-GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, uint64_t now)
+GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_rare *rare, uint64_t now)
 {
-	if (GQ_IS_LANE_0 && u->looked_ns != 0 && now - u->looked_ns > GQ_STALL_NS)
+	if (GQ_IS_LANE_0 && rare->looked_ns != 0 && now - rare->looked_ns > GQ_STALL_NS)
 		gq_store_relaxed_u64(&g->report->stalls,
 				     gq_load_relaxed_u64(&g->report->stalls) + 1);
 }
@@ -355,10 +384,9 @@ GQ_DEV void gq_watch_stalls(const struct gq_grid *g, const struct gq_unit *u, ui
  */
 enum { GQ_HINTS = 16 };
 
-GQ_DEV uint32_t gq_hints_until_look(const struct gq_grid *g, const struct gq_unit *u,
-				    const struct gq_look *look)
+GQ_DEV uint32_t gq_hints_until_look(const struct gq_grid *g, const struct gq_unit *u, uint64_t ping)
 {
-	if (g->ch.hints == nullptr || !u->scout || (look->ping & GQ_PING_STAY) != 0)
+	if (g->ch.hints == nullptr || !u->scout || (ping & GQ_PING_STAY) != 0)
 		return 0;
 	return u->number == 0 ? 1 : GQ_HINTS;
 }
@@ -373,47 +401,49 @@ GQ_DEV void gq_count_idle(struct gq_unit *u, const struct gq_look *look, uint64_
 }
 
 /* No message waits: answer a ping; then leave, or nap until it is time to look again. */
-GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u,
+GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u, struct gq_rare *rare,
 				const struct gq_look *look, uint64_t launch)
 {
-	const uint64_t now = gq_clock_ns();
-	bool gone = false;
+	const uint64_t now = gq_clock_ns(), ping = gq_order(u, GQ_PING);
 
 	gq_count_idle(u, look, now);
 	if (u->number == 0) {
 		bool asked = false;
 
-		gq_watch_stalls(g, u, now);
-		if (GQ_IS_LANE_0)
-			asked = look->ping != u->pong;
+		gq_watch_stalls(g, rare, now);
+		if (GQ_IS_LANE_0) {
+			asked = ping != rare->pong;
+			rare->pong = ping;
+		}
 		if (gq_from_lane_0(asked) != 0)
-			gq_answer(g, u, look->ping);
-		u->pong = look->ping;
+			gq_answer(g, u, ping);
 	}
-	if (GQ_IS_LANE_0 && g->park_ns != UINT64_MAX && now - u->idle_since_ns >= g->park_ns &&
-	    (look->ping & GQ_PING_STAY) == 0)
-		gone = gq_try_park(g, look, launch);
-	if (gq_from_lane_0(gone) != 0)
+	if (gq_has_parked(g, u, look, launch,
+			  g->park_ns != UINT64_MAX && now - u->idle_since_ns >= g->park_ns &&
+				  (ping & GQ_PING_STAY) == 0))
 		return GQ_LEAVE;
 	/* Naps are far shorter than a stall, so a stall during a nap is noticed, too. */
-	u->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
+	if (GQ_IS_LANE_0)
+		rare->looked_ns = u->number == 0 ? gq_clock_ns() : 0;
 	/* While the host measures the unit it does not nap: the nap would be measured, too. */
-	u->measured = u->number == 0 && (look->ping & GQ_PING_STAY) != 0;
-	u->hints = gq_hints_until_look(g, u, look);
+	u->measured = u->number == 0 && (ping & GQ_PING_STAY) != 0;
+	u->hints = gq_hints_until_look(g, u, ping);
 	return GQ_NOTHING;
 }
 
 /* ---- a turn ---------------------------------------------------------------------------------- */
 
 /* The unit goes to work: it keeps what it needs of the look that made it claim. */
-GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
+GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, struct gq_rare *rare,
+			  const struct gq_look *look)
 {
 	gq_stop_scouting(g, u);
 	u->found_nothing = 0;
 	u->idle_since_ns = 0;
-	u->looked_ns = 0;
+	if (GQ_IS_LANE_0)
+		rare->looked_ns = 0;
 	u->passed = look->passed;
-	u->pool_lead = look->pool_lead;
+	u->pool_lead = gq_from(look->told, GQ_TOLD_LEAD);
 	u->hints = 0;
 }
 
@@ -428,6 +458,7 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 {
 	const uint64_t *entry = nullptr;
 	struct gq_look look;
+	struct gq_words words = {}; /* set, as GQ_NO_PIECE */
 	uint64_t word = 0, use = 0;
 
 	*n = 0;
@@ -439,7 +470,7 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 		return GQ_NOTHING;
 	}
 	gq_take_hint(g, u, &look);
-	if (look.closed || look.gone == launch->number) {
+	if (look.closed || gq_from(look.told, GQ_TOLD_GONE) == launch->number) {
 		u->hints = 0;
 		return GQ_NOTHING;
 	}
@@ -455,98 +486,135 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		if (look.published != 1u << (c * GQ_FRONT))
 			continue;
-		entry = gq_word_ring_entry(&g->ch.ready[c], look.cursor[c]);
-		word = gq_from(look.word, c * GQ_FRONT);
+		entry = gq_word_ring_entry(&g->ch.ready[c], gq_of_class(look.cursor, c));
+		word = gq_word_of(look.seen, 2 * (GQ_LANE_CLASS + c * GQ_PAIRS));
 		use = gq_word_ring_value(&g->ch.ready[c], word);
 	}
-	if (entry == nullptr || !gq_is_whole(g, &look, use)) {
+	if (entry == nullptr || !gq_is_whole(g, &look, use, &words)) {
 		u->hints = 0;
 		return GQ_NOTHING;
 	}
-	*n = gq_grid_claim(g, &look, &s->ageing[unit_in_block], slot, &use);
+	*n = gq_grid_claim(g, u, &look, &s->ageing[unit_in_block], slot, &use);
 	if (*n == 0)
 		return GQ_NOTHING;
 	gq_witness(entry, word);
 	if (GQ_IS_LANE_0)
 		gq_took_hint();
-	gq_begin_work(g, u, &look);
-	gq_stage_whole(g, s, u, unit_in_block, &look);
+	gq_begin_work(g, u, &s->rare[unit_in_block], &look);
+	gq_stage_whole(g, s, u, unit_in_block, &look, &words, gq_from(slot, 0));
 	return GQ_CLAIMED_WHOLE;
 }
 
-enum { GQ_ORDERS_NS = 10000 }; /* how old orders may be when a message is taken */
+enum {
+	GQ_TOLD_NS = 10000,     /* how old a control word may be that others have told */
+	GQ_ORDERS_NS = 1000000, /* how old the unit's own orders may be: for the clock */
+};
 
-/* Read the orders, if what the unit knows of them is old. */
-GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u)
+/* Know the orders, if what the unit knows of them is old: from others, who tell them with each
+ * look, or by a read across PCIe. */
+GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
 {
-	const uint64_t now = gq_clock_ns();
-	uint64_t word[GQ_OWN];
+	const uint64_t now = gq_clock_ns(), told = gq_from(look->told, GQ_TOLD_CONTROL);
 
 	/* Lanes may read different times: lane 0's counts. */
-	if (gq_from_lane_0(now - u->ordered_ns > GQ_ORDERS_NS) == 0)
+	if (gq_from_lane_0(gq_told_age_ns(told, now) <= GQ_TOLD_NS &&
+			   now - u->ordered_ns <= GQ_ORDERS_NS) != 0) {
+		u->told = told;
 		return;
+	}
 	GQ_EACH_LANE(l)
-	word[GQ_AT(l)] = gq_load_acquire_u64(l == 0   ? &g->orders->control /* [control.read] */
-					     : l == 1 ? &g->orders->depart
-						      : &g->orders->ahead_ns);
-	u->control = gq_from(word, 0);
-	u->depart = gq_from(word, 1);
-	u->ahead_ns = gq_from(word, 2);
-	u->ordered_ns = now;
-}
-
-/* Whether it is time to claim more for others: the unit becomes a feeder, of which there are few,
- * as all but one of those that look at once do so in vain. */
-GQ_DEV bool gq_must_feed(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look)
-{
-	if (look->left_in_all * 2 > g->feed || look->waits == 0)
-		return false;
-	if (!u->scout)
-		gq_start_scouting(g, u, GQ_FEEDERS);
-	return u->scout;
+	if (l >= GQ_LANE_ORDERS && l < GQ_LANE_POOL) /* [control.read] */
+		u->seen[GQ_AT(l)] = gq_load_entries((const gq_wide *)(const void *)g->orders +
+						    (l - GQ_LANE_ORDERS));
+	gq_sync_warp(); /* what they have acquired */
+	gq_have_orders(g, u, now, true);
 }
 
 /*
- * Take of what other units have claimed, without a look across PCIe.
- * @return GQ_NOTHING with *look_now: look across PCIe instead
+ * Read and claim for others of class `c`, unless enough units do.
+ * @return whether the unit did
+ */
+GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
+			uint32_t unit_in_block, struct gq_look *look, uint32_t c)
+{
+	uint64_t *feeding = &g->counters->feeding[c];
+	const uint64_t cursor = gq_of_class(look->cursor, c),
+		       fed = gq_from(look->told, GQ_TOLD_FED + c);
+	uint64_t others = GQ_FEEDERS, pos = 0;
+
+	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= GQ_FEEDERS)
+		return false;
+	if (GQ_IS_LANE_0) {
+		others = gq_fetch_add_relaxed_device_u64(feeding, 1);
+		if (others >= GQ_FEEDERS)
+			gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
+		else
+			pos = gq_place_to_feed(g, c, cursor, fed, others != 0);
+	}
+	if (gq_from_lane_0(others >= GQ_FEEDERS) != 0)
+		return false;
+	gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), &s->ageing[unit_in_block]);
+	if (GQ_IS_LANE_0)
+		gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
+	return true;
+}
+
+/* The class to claim of for others before the unit takes anything, or GQ_NONE: one of which nothing
+ * is claimed and that comes first; or any, while half of what may be claimed for others is left. */
+GQ_DEV uint32_t gq_class_to_feed(const struct gq_grid *g, const struct gq_unit *u,
+				 const struct gq_ageing *ageing, const struct gq_look *look,
+				 uint32_t waits)
+{
+	const uint32_t c = gq_next_class(ageing, look->live | waits);
+
+	if (waits == 0 || u->has_fed)
+		return GQ_NONE;
+	if ((look->live >> c & 1) == 0)
+		return c;
+	return look->left_in_all * 2 > g->feed ? GQ_NONE : gq_next_class(ageing, waits);
+}
+
+/*
+ * Take of what other units have claimed, or claim for others, without a look across PCIe at all
+ * that there is.
+ * @return GQ_NOTHING with *look_now: look there instead
  */
 GQ_DEV uint32_t gq_turn_near(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
 			     uint32_t unit_in_block, const struct gq_launch *launch,
-			     const struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t *n,
+			     struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t *n,
 			     bool *look_now)
 {
 	struct gq_ageing *ageing = &s->ageing[unit_in_block];
+	const uint32_t waits = gq_waits(look);
 	uint32_t c = 0;
 
 	*look_now = true;
-	gq_read_orders(g, u);
-	if ((u->control & GQ_CONTROL_PAUSE) != 0 || gq_must_depart(u->depart, launch->number) ||
-	    look->gone == launch->number || look->closed)
+	gq_read_orders(g, u, look);
+	if ((u->told & GQ_CONTROL_PAUSE) != 0 ||
+	    gq_must_depart(gq_from(look->told, GQ_TOLD_DEPART), launch->number) ||
+	    gq_from(look->told, GQ_TOLD_GONE) == launch->number || look->closed)
 		return GQ_NOTHING;
-	if (gq_must_feed(g, u, look) && !u->has_fed) {
+	*look_now = false;
+	if (GQ_IS_LANE_0)
+		c = gq_class_to_feed(g, u, ageing, look, waits);
+	c = gq_from_lane_0(c);
+	if (c != GQ_NONE && gq_try_feed(g, s, u, unit_in_block, look, c)) {
 		u->has_fed = true;
 		return GQ_NOTHING;
 	}
 	u->has_fed = false;
-	if (GQ_IS_LANE_0)
-		c = gq_class_to_take(ageing, look, false);
-	c = gq_from_lane_0(c);
-	if (c == GQ_NONE) { /* somebody has to look for a higher class, or one that has waited */
-		if (!u->scout)
-			gq_start_scouting(g, u, GQ_FEEDERS);
-		if (u->scout)
-			return GQ_NOTHING;
-		if (GQ_IS_LANE_0)
-			c = gq_class_to_take(ageing, look, true);
-		c = gq_from_lane_0(c);
+	if (look->left_in_all == 0) { /* others read for all */
+		gq_nap(100);
+		return GQ_NOTHING;
 	}
-	*look_now = false;
-	*n = gq_take(g, u, look, ageing, c, slot);
+	if (GQ_IS_LANE_0)
+		c = gq_next_class(ageing, look->live);
+	*n = gq_take(g, u, look, ageing, gq_from_lane_0(c), slot);
 	if (*n == 0)
 		return GQ_NOTHING;
 	if (GQ_IS_LANE_0)
 		gq_took_near();
-	gq_begin_work(g, u, look);
+	gq_begin_work(g, u, &s->rare[unit_in_block], look);
 	return GQ_CLAIMED;
 }
 
@@ -555,25 +623,34 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 			    uint32_t unit_in_block, const struct gq_launch *launch,
 			    struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t *n)
 {
-	uint64_t use = 0; /* of one message */
+	struct gq_rare *rare = &s->rare[unit_in_block];
+	struct gq_words words = {}; /* set, as GQ_NO_PIECE */
+	uint64_t use = 0;           /* of one message */
+	bool over = false;
+
+	const uint64_t since_ns = gq_clock_ns();
 
 	gq_take_look(g, u, look);
 	u->held = 0;
-	u->ahead_ns = look->ahead_ns;
-	u->control = look->control;
-	u->depart = look->depart;
-	u->ordered_ns = gq_clock_ns();
-	/* Lanes may read different times: lane 0's counts. */
-	if (gq_must_depart(look->depart, launch->number) || look->gone == launch->number ||
-	    gq_from_lane_0(gq_is_over(g, u, look->passed - look->left_in_all, launch->until)) != 0)
+	gq_have_orders(g, u, since_ns, look->left_in_all != 0);
+	if (GQ_IS_LANE_0)
+		over = gq_is_over(g, rare, look->passed - look->left_in_all, launch->until);
+	if (gq_must_depart(gq_order(u, GQ_DEPART), launch->number) ||
+	    gq_from(look->told, GQ_TOLD_GONE) == launch->number || gq_from_lane_0(over) != 0)
 		return GQ_LEAVE;
-	if ((look->control & GQ_CONTROL_PAUSE) != 0) {
+
+	const uint64_t control = gq_order(u, GQ_CONTROL);
+
+	if ((control & GQ_CONTROL_PAUSE) != 0) {
 		gq_stop_scouting(g, u);
+		gq_clear_journal(g, u);
 		gq_sync_warp(); /* all lanes' completions come before the acknowledgement */
-		if (GQ_IS_LANE_0)
-			gq_stand_still(g, u, look->control, launch);
-		u->looked_ns = 0; /* a pause is no stall */
-		u->ordered_ns = 0;
+		if (GQ_IS_LANE_0) {
+			gq_stand_still(g, u, rare, control, launch);
+			rare->looked_ns = 0; /* a pause is no stall */
+		}
+		u->ordered_ns = 0; /* what was told may be as old as the pause */
+		u->told = 0;
 		gq_sync_warp();
 		return GQ_NOTHING;
 	}
@@ -582,23 +659,23 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 		return GQ_NOTHING;
 	}
 	if ((look->published & GQ_FRONTS) != 0) {
-		*n = gq_grid_claim(g, look, &s->ageing[unit_in_block], slot, &use);
+		*n = gq_grid_claim(g, u, look, &s->ageing[unit_in_block], slot, &use);
 		if (*n == 0) {
 			u->found_nothing = 0; /* it, or the unit that was faster, has claimed */
 			return GQ_NOTHING;
 		}
-		gq_begin_work(g, u, look);
-		if (*n != 1 || !gq_is_whole(g, look, use))
+		gq_begin_work(g, u, &s->rare[unit_in_block], look);
+		if (*n != 1 || !gq_is_whole(g, look, use, &words))
 			return GQ_CLAIMED;
-		gq_stage_whole(g, s, u, unit_in_block, look);
+		gq_stage_whole(g, s, u, unit_in_block, look, &words, gq_from(slot, 0));
 		return GQ_CLAIMED_WHOLE;
 	}
-	gq_tell_waits(g, look, 0);
+	gq_tell_waits(g, look, ~0u, 0);
 	if (look->left_in_all != 0)
 		return GQ_NOTHING;
-	if ((look->control & GQ_CONTROL_LEAVE) != 0) /* not before what waits: CANCEL ends that */
+	if ((control & GQ_CONTROL_LEAVE) != 0) /* not before what waits: CANCEL ends that */
 		return GQ_LEAVE;
-	return gq_have_nothing(g, u, look, launch->number);
+	return gq_have_nothing(g, u, rare, look, launch->number);
 }
 
 /*
@@ -626,7 +703,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		look_now = gq_idle(g, u, idle_ns);
 	}
 	gq_look_at_runs(g, &look);
-	if (look.left_in_all != 0) {
+	if (look.left_in_all != 0 || (g->feed != 0 && gq_waits(&look) != 0)) {
 		const uint32_t verdict =
 			gq_turn_near(g, s, u, unit_in_block, launch, &look, slot, n, &look_now);
 
@@ -659,12 +736,16 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 	struct gq_unit u = {};
 
 	u.number = GQ_BLOCK * (Q_GRANULARITY == 2 ? 1u : GQ_THREADS / 32) + unit_in_block;
-	u.begun_ns = gq_clock_ns();
-	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0))
+	if (GQ_IS_LANE_0 && (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0)) {
+		struct gq_rare *rare = &s->rare[unit_in_block];
+
 		for (uint32_t c = 0; c < GQ_CLASSES; c++)
 			s->ageing[unit_in_block].passed[c] = 0;
-	if (u.number == 0) /* the last launch's answer */
-		u.pong = gq_load_relaxed_u64(&g->report->pong);
+		rare->begun_ns = gq_clock_ns();
+		rare->looked_ns = 0;
+		if (u.number == 0) /* the last launch's answer */
+			rare->pong = gq_load_relaxed_u64(&g->report->pong);
+	}
 	if (GQ_WARP_IN_BLOCK == 0 && GQ_IS_LANE_0)
 		gq_report_residence(g, launch.number);
 	for (;;) {
@@ -694,6 +775,9 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 		slot[GQ_AT(l)] = n;
 		n = 1;
 #endif
+		if ((u.found_nothing > 1 || verdict == GQ_LEAVE) && u.noted != 0 &&
+		    (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0))
+			gq_clear_journal(g, &u);
 		if (verdict == GQ_LEAVE)
 			break;
 		if (verdict != GQ_NOTHING)

@@ -62,11 +62,11 @@ struct gq_report {
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");
 
-/* The message that one place of the grid is processing: the host reads it when the grid is dead or
- * a message hangs. */
+/* The message that one place of the grid is processing, or has just completed: the host reads it
+ * when the grid is dead or a message hangs. */
 struct gq_journal {
-	uint64_t msg_id;   /* 0: none */
-	uint64_t since_ns; /* device's clock */
+	GQ_ALIGNED(16) uint64_t since_ns; /* device's clock */
+	uint64_t msg_id;                  /* 0: none */
 };
 
 /* ---- in device memory ------------------------------------------------------------------------ */
@@ -81,6 +81,12 @@ struct gq_counters {
 	/* Per class a position near the end of the newest run: whole where runs have lower bits. */
 	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES];
 	uint64_t waits; /* classes of which a look has seen more than it claimed: a bit each */
+	uint64_t feeding[GQ_CLASSES]; /* units that read entries of the class for others ... */
+	/* ... and where the next one begins, if that is a little beyond what is claimed */
+	uint64_t fed[GQ_CLASSES];
+	/* What the last read of the orders has brought, for units that take of runs: when it began
+	 * and flags of the control word, gq_told_control(); and `depart`. */
+	uint64_t control, depart;
 	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
 	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
 	uint64_t gone;                         /* the launch that has parked */

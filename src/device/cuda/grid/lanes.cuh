@@ -31,10 +31,13 @@
 #define gq_standin_used()     ((void)0)
 #define gq_standin_reads(at)  ((void)(at))
 #define gq_standin_ahead(at)  ((void)(at))
+#define gq_standin_look(at)   ((void)(at))
 #define gq_standin_writes(to) ((void)(to))
+#define gq_begin_ticket(tail) gq_take_ticket(tail, 1)
 #endif
 
 #define GQ_UNROLL
+#define GQ_ROLLED
 #define GQ_OWN            32
 #define GQ_EACH_LANE(l)   for (uint32_t l = gq_standin_lane(0); l < 32; l = gq_standin_lane(l + 1))
 #define GQ_AT(l)          (l)
@@ -72,24 +75,48 @@ GQ_DEV void gq_store_wide(gq_wide *to, gq_wide v)
 
 /* The read races by design, so ThreadSanitizer is not to see it: what is read is believed only if
  * its seal fits. */
-__attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_ahead(const gq_wide *at)
+__attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_unseen(const gq_wide *at)
 {
 	gq_wide v;
 
-	gq_standin_ahead(at);
 	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
 	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
 	return v;
 }
 
-/* Two entries that lie behind one another. */
-GQ_DEV gq_wide gq_load_entries(const uint64_t *at)
+GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
+{
+	gq_standin_ahead(at);
+	return gq_read_unseen(at);
+}
+
+/* Two entries, or orders, that lie behind one another. */
+GQ_DEV gq_wide gq_load_entries(const gq_wide *at)
 {
 	gq_wide v;
 
-	v.a = gq_load_acquire_u64(at);     /* [message.claim] */
-	v.b = gq_load_acquire_u64(at + 1); /* [message.claim] */
+	gq_standin_look(at);
+	v.a = __atomic_load_n(&at->a, __ATOMIC_ACQUIRE); /* [message.claim] */
+	v.b = __atomic_load_n(&at->b, __ATOMIC_ACQUIRE); /* [message.claim] */
 	return v;
+}
+
+/* A lane's part of a look: two entries or orders, or what is read ahead. */
+GQ_DEV gq_wide gq_look_wide(const gq_wide *at, bool ahead)
+{
+	if (!ahead)
+		return gq_load_entries(at);
+	gq_standin_look(at);
+	return gq_read_unseen(at);
+}
+
+/* Piece i of a slot that the unit has claimed. Two words of its header others may write. */
+GQ_DEV gq_wide gq_fetch_piece(const gq_wide *slot, uint32_t i)
+{
+	const gq_wide *at = &slot[i];
+
+	gq_standin_reads(at);
+	return { i == 3 ? 0 : at->a, i == 1 ? __atomic_load_n(&at->b, __ATOMIC_RELAXED) : at->b };
 }
 
 __attribute__((noinline, no_sanitize("thread"))) static uint64_t gq_read_hint(const uint64_t *at)
@@ -108,8 +135,18 @@ GQ_DEV void gq_witness(const uint64_t *entry, uint64_t word)
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
 {
-	gq_store_relaxed_u64(&to->a, v.a);
-	gq_store_relaxed_u64(&to->b, v.b);
+	gq_standin_writes(to);
+	__atomic_store_n(&to->a, v.a, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->b, v.b, __ATOMIC_RELAXED);
+}
+
+/* A piece of a result, or its seal and nothing. */
+GQ_DEV void gq_post_result(gq_wide *to, gq_wide v, bool seal)
+{
+	if (seal)
+		gq_store_posted_u64(&to->a, v.a); /* [seal.write] */
+	else
+		gq_post_wide(to, v);
 }
 
 GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
@@ -128,9 +165,36 @@ template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
 	return v[lane];
 }
 
-template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint32_t by)
+/* The value of lane `from`, which may be another for each lane. */
+template <typename T> GQ_DEV T gq_from_other(const T (&v)[GQ_OWN], uint32_t l, uint32_t from)
 {
-	return v[(l + by) % 32];
+	(void)l;
+	return v[from % 32];
+}
+
+/* The halves of what lane `from` has. */
+GQ_DEV uint64_t gq_a_of(const gq_wide (&v)[GQ_OWN], uint32_t from)
+{
+	gq_standin_used();
+	return v[from].a;
+}
+
+GQ_DEV uint64_t gq_b_of(const gq_wide (&v)[GQ_OWN], uint32_t from)
+{
+	gq_standin_used();
+	return v[from].b;
+}
+
+GQ_DEV uint64_t gq_from_other_a(const gq_wide (&v)[GQ_OWN], uint32_t l, uint32_t from)
+{
+	(void)l;
+	return v[from % 32].a;
+}
+
+GQ_DEV uint64_t gq_from_other_b(const gq_wide (&v)[GQ_OWN], uint32_t l, uint32_t from)
+{
+	(void)l;
+	return v[from % 32].b;
 }
 
 /* In each lane the least value of its eight neighbours, which begin at a multiple of eight. */
@@ -183,27 +247,30 @@ GQ_DEV uint64_t gq_wide_from_lane_0(uint64_t value)
 #else
 
 #define GQ_UNROLL       _Pragma("unroll")
+#define GQ_ROLLED       _Pragma("unroll 1")
 #define GQ_OWN          1
 #define GQ_EACH_LANE(l) for (uint32_t l = threadIdx.x % 32, once_ = 1; once_ != 0; once_ = l & 0)
 #define GQ_AT(l)        0
 #define GQ_SHARED(s)                                                                               \
 	__shared__ struct gq_shared s##_;                                                          \
 	struct gq_shared *s = &s##_
-#define GQ_IS_LANE_0      (threadIdx.x % 32 == 0)
-#define gq_sync_warp()    __syncwarp()
-#define gq_sync_block()   __syncthreads()
-#define GQ_WARP_IN_BLOCK  (threadIdx.x / 32)
-#define GQ_BLOCK          blockIdx.x
-#define GQ_BLOCKS         gridDim.x
-#define gq_rank_of(l)     threadIdx.x
-#define GQ_THREADS        blockDim.x
-#define gq_nap(ns)        __nanosleep(ns)
+#define GQ_IS_LANE_0       (threadIdx.x % 32 == 0)
+#define gq_sync_warp()     __syncwarp()
+#define gq_sync_block()    __syncthreads()
+#define GQ_WARP_IN_BLOCK   (threadIdx.x / 32)
+#define GQ_BLOCK           blockIdx.x
+#define GQ_BLOCKS          gridDim.x
+#define gq_rank_of(l)      threadIdx.x
+#define GQ_THREADS         blockDim.x
+#define gq_nap(ns)         __nanosleep(ns)
 /* Posted stores cross PCIe in any order; the stand-in tries both. */
-#define gq_result_first() true
-#define gq_took_whole()   ((void)0)
-#define gq_took_hint()    ((void)0)
-#define gq_took_near()    ((void)0)
-#define gq_witness(e, w)  ((void)(e), (void)(w))
+#define gq_result_first()  true
+/* Nothing waits for it before its first use. */
+#define gq_begin_ticket(t) gq_take_ticket(t, 1)
+#define gq_took_whole()    ((void)0)
+#define gq_took_hint()     ((void)0)
+#define gq_took_near()     ((void)0)
+#define gq_witness(e, w)   ((void)(e), (void)(w))
 
 struct __align__(16) gq_wide
 {
@@ -249,7 +316,7 @@ GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
 }
 
 /* [message.claim] acquire: of each of the two. */
-GQ_DEV gq_wide gq_load_entries(const uint64_t *at)
+GQ_DEV gq_wide gq_load_entries(const gq_wide *at)
 {
 	gq_wide v;
 
@@ -260,12 +327,30 @@ GQ_DEV gq_wide gq_load_entries(const uint64_t *at)
 	return v;
 }
 
+GQ_DEV gq_wide gq_look_wide(const gq_wide *at, bool)
+{
+	return gq_load_entries(at);
+}
+
+GQ_DEV gq_wide gq_fetch_piece(const gq_wide *slot, uint32_t i)
+{
+	return gq_read_ahead(&slot[i]);
+}
+
 GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
 {
 	return gq_load_acquire_u64(at); /* [hint.read] */
 }
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
+{
+	asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"(GQ_GLOBAL_(to)), "l"(v.a),
+		     "l"(v.b)
+		     : "memory");
+}
+
+/* .u64 and not .b64: so the check of the PTX can tell a result. */
+GQ_DEV void gq_post_result(gq_wide *to, gq_wide v, bool)
 {
 	asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(GQ_GLOBAL_(to)), "l"(v.a),
 		     "l"(v.b)
@@ -287,9 +372,32 @@ template <typename T> GQ_DEV T gq_from(const T (&v)[GQ_OWN], uint32_t lane)
 	return __shfl_sync(0xffffffffu, v[0], (int)lane);
 }
 
-template <typename T> GQ_DEV T gq_rotated(const T (&v)[GQ_OWN], uint32_t l, uint32_t by)
+template <typename T> GQ_DEV T gq_from_other(const T (&v)[GQ_OWN], uint32_t l, uint32_t from)
 {
-	return __shfl_sync(0xffffffffu, v[0], (int)((l + by) % 32));
+	(void)l;
+	return __shfl_sync(0xffffffffu, v[0], (int)from);
+}
+
+GQ_DEV uint64_t gq_a_of(const gq_wide (&v)[GQ_OWN], uint32_t from)
+{
+	return __shfl_sync(0xffffffffu, v[0].a, (int)from);
+}
+
+GQ_DEV uint64_t gq_b_of(const gq_wide (&v)[GQ_OWN], uint32_t from)
+{
+	return __shfl_sync(0xffffffffu, v[0].b, (int)from);
+}
+
+GQ_DEV uint64_t gq_from_other_a(const gq_wide (&v)[GQ_OWN], uint32_t l, uint32_t from)
+{
+	(void)l;
+	return __shfl_sync(0xffffffffu, v[0].a, (int)from);
+}
+
+GQ_DEV uint64_t gq_from_other_b(const gq_wide (&v)[GQ_OWN], uint32_t l, uint32_t from)
+{
+	(void)l;
+	return __shfl_sync(0xffffffffu, v[0].b, (int)from);
 }
 
 GQ_DEV void gq_least_of_8(uint64_t (&v)[GQ_OWN])
@@ -325,5 +433,9 @@ GQ_DEV uint64_t gq_wide_from_lane_0(uint64_t value)
 }
 
 #endif
+
+/* What a lane has that loads no piece. It is always set: a register that is written under a
+ * condition only is in use for as long as the grid lives, as far as the compiler knows. */
+#define GQ_NO_PIECE (gq_wide{ 0, 0 })
 
 #endif /* GPUQ_CUDA_GRID_LANES_CUH */

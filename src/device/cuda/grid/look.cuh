@@ -9,10 +9,18 @@
 
 /* ---- a block and its units ------------------------------------------------------------------- */
 
-/* The header of a message that came with the look. */
+/* What a unit knows of its one message. */
 struct gq_header {
+	const uint8_t *payload;
 	uint64_t id, tag;
 	uint32_t len, opcode;
+};
+
+/* What a unit seldom needs: its lane 0 alone touches it. */
+struct gq_rare {
+	uint64_t begun_ns;  /* when the launch began */
+	uint64_t looked_ns; /* of the first unit: when it last found nothing; 0: it did not */
+	uint64_t pong;      /* of the first unit: the last ping that it has answered */
 };
 
 struct gq_shared {
@@ -22,6 +30,7 @@ struct gq_shared {
 	uint32_t status[GQ_UNITS * 32];
 	uint32_t decided[GQ_UNITS * 32]; /* 0: run it; else the outcome */
 	uint32_t verdict, slot;          /* Q_PER_BLOCK: what the first warp has found for all */
+	struct gq_rare rare[GQ_UNITS];
 };
 
 /* How a turn of the loop ended. */
@@ -32,24 +41,23 @@ enum gq_verdict {
 	GQ_LEAVE,
 };
 
-/* A unit's own; the same in all lanes of its first warp. */
+/* A unit's own, the same in all lanes of its first warp, but for `seen`. */
 struct gq_unit {
+	/* What it read when it last looked, or of the orders since: the orders in lanes
+	 * GQ_LANE_ORDERS and the next, entries of the pool from that at pool_pos on, or the one
+	 * before, in lanes GQ_LANE_POOL to GQ_LANE_POOL + 3. */
+	gq_wide seen[GQ_OWN];
+	uint64_t pool_pos;      /* where it last looked into the pool */
 	uint64_t passed;        /* positions passed by all classes, when it last looked */
 	uint64_t pool_lead;     /* counters.pool_lead, then */
 	uint64_t idle_since_ns; /* since when that has not changed; 0: not idle */
-	uint64_t ahead_ns;      /* orders.ahead_ns, when it last looked across PCIe */
-	uint64_t control;       /* orders.control, when it last read the orders ... */
-	uint64_t depart;        /* orders.depart, then */
-	uint64_t ordered_ns;    /* ... and when that was */
-	uint64_t begun_ns;      /* when the launch began */
-	uint64_t looked_ns;     /* when it last found nothing */
-	uint64_t pong;          /* of the first unit: the last ping that it has answered */
-	uint64_t pool_pos;      /* where it last looked into the pool ... */
-	uint64_t pool[GQ_OWN];  /* ... and what it found: lane GQ_LANE_POOL + k, k behind it */
+	uint64_t ordered_ns;    /* when it last read the orders */
+	uint64_t told;          /* a control word that it may be a little late to go by */
 	uint32_t number;        /* in the grid */
 	uint32_t naps;          /* since the last look of a unit that is no scout */
 	uint32_t held,
 		held_run;       /* so many messages, of the run in this word, it reads entries of */
+	uint32_t noted;         /* places of which the journal has something */
 	uint32_t found_nothing; /* turns since it last had a message */
 	uint32_t hints;         /* so many turns look at the mirror before one looks across PCIe */
 	bool scout;
@@ -59,74 +67,151 @@ struct gq_unit {
 
 /* ---- look ------------------------------------------------------------------------------------ */
 
-#define GQ_FRONTS 0x41041u /* the votes on the entries at the four cursors */
-
+/* The lanes of a look, a piece of 16 bytes each. */
 enum {
-	GQ_FRONT = 6,
-	GQ_LANE_CONTROL = GQ_FRONT * GQ_CLASSES,
-	GQ_LANE_DEPART,
-	GQ_LANE_PING,
-	GQ_LANE_AHEAD,
-	GQ_LANE_POOL, /* and the lanes behind it */
-	GQ_POOLS = 32 - GQ_LANE_POOL,
-	GQ_AHEADS = 2, /* pieces of the next message that a lane reads */
+	GQ_LANE_SLOT = 0,   /* the first 128 bytes of the slot that the next message may be in */
+	GQ_LANE_ORDERS = 8, /* struct gq_orders: control, depart; ping, ahead_ns */
+	GQ_LANE_POOL = 10,  /* the next slots to come, in pairs */
+	GQ_LANE_CLASS =
+		16, /* four lanes a class: entries from the one at its cursor on, in pairs */
+	GQ_PAIRS = 4,
+	GQ_FRONT = 2 * GQ_PAIRS, /* so many entries of a class, or one fewer */
+	GQ_AHEADS = 2,           /* pieces of the next message that a lane reads */
+};
+#define GQ_FRONTS 0x01010101u /* the votes on the entries at the four cursors */
+
+/* The lanes of gq_look.told: counters of that name; of `feeding`, `fed` a lane a class. */
+enum {
+	GQ_TOLD_GONE,
+	GQ_TOLD_LEAD,
+	GQ_TOLD_WAITS,
+	GQ_TOLD_FEEDING,
+	GQ_TOLD_FED = GQ_TOLD_FEEDING + GQ_CLASSES,
+	GQ_TOLD_CONTROL = GQ_TOLD_FED + GQ_CLASSES,
+	GQ_TOLD_DEPART,
 };
 
+/* counters.control: one word, so that nobody takes an old control word for a new one. */
+enum { GQ_TOLD_FLAGS = 8 };
+
+GQ_DEV uint64_t gq_told_control(uint64_t control, uint64_t since_ns)
+{
+	return since_ns * GQ_TOLD_FLAGS | (control & (GQ_TOLD_FLAGS - 1));
+}
+
+/* How old a control word is that was told. */
+GQ_DEV uint64_t gq_told_age_ns(uint64_t told, uint64_t now_ns)
+{
+	return (now_ns * GQ_TOLD_FLAGS - (told & ~(uint64_t)(GQ_TOLD_FLAGS - 1))) / GQ_TOLD_FLAGS;
+}
+
+/* Words of the orders, as gq_order() counts them. */
+enum { GQ_CONTROL, GQ_DEPART, GQ_PING, GQ_AHEAD_NS };
+
 /*
- * One read across PCIe: the next GQ_FRONT entries of every class, the orders, the next free slots,
- * and, if the unit knows from its last look in which slot the next message will be, that slot.
+ * One read across PCIe: the next entries of every class, the orders, the next free slots, and, if
+ * the unit knows from its last look in which slot the next message will be, that slot.
  */
 struct gq_look {
-	uint64_t run[GQ_OWN];        /* lane GQ_RUNS * c + k: run k of class c */
-	uint64_t cursor[GQ_CLASSES]; /* where the newest run ends: positions before are claimed */
-	uint32_t left[GQ_CLASSES];   /* claimed, and taken by no unit yet ... */
-	uint32_t oldest[GQ_CLASSES]; /* ... the lane of the oldest run with some left */
-	uint32_t next[GQ_CLASSES];   /* the lane of the word that the next run goes into */
-	uint32_t left_in_all;
-	uint32_t waits;     /* counters.waits */
-	uint64_t gone;      /* counters.gone */
-	uint64_t pool_lead; /* counters.pool_lead */
-	uint64_t control, depart, ping, ahead_ns;
-	uint64_t passed;       /* positions, of all classes */
-	uint64_t word[GQ_OWN]; /* lane GQ_FRONT * c + k: entry of class c, k behind its cursor */
-	uint64_t guess;        /* the id of the message that `ahead` may be; 0: none */
+	/* In lane GQ_RUNS * c + k: run k of class c. The next three are of the class, and the same
+	 * in all its lanes. */
+	uint64_t run[GQ_OWN];
+	uint64_t cursor[GQ_OWN]; /* where the newest run ends: positions before are claimed */
+	uint32_t oldest[GQ_OWN]; /* the lane of the oldest run with some left */
+	uint32_t next[GQ_OWN];   /* the lane of the word that the next run goes into */
+	uint32_t live;           /* classes with something claimed that no unit has taken: bits */
+	uint32_t left_in_all;    /* so much is claimed and not taken */
+	uint64_t told[GQ_OWN];   /* what units tell each other: lanes GQ_TOLD_* */
+	uint64_t passed;         /* positions, of all classes */
+	gq_wide seen[GQ_OWN];    /* by lanes as above */
+	uint64_t guess;          /* the id of the message that `ahead` may be; 0: none */
 	gq_wide ahead[GQ_AHEADS][GQ_OWN]; /* pieces l, 32 + l of its slot */
-	uint32_t published;               /* votes on these */
+	/* Bit GQ_FRONT * c + k: the entry of class c, k behind its cursor, is published. */
+	uint32_t published;
 	bool closed;
 };
 
-/* Of one class, without an index that would put the array into local memory. */
-template <typename T> GQ_DEV T gq_from_classes(const T (&v)[GQ_CLASSES], uint32_t c)
+/* What the lanes of class `c` have. */
+template <typename T> GQ_DEV T gq_of_class(const T (&v)[GQ_OWN], uint32_t c)
 {
-	T value = v[0];
+	return gq_from(v, c * GQ_RUNS);
+}
 
-	GQ_UNROLL
-	for (uint32_t d = 1; d < GQ_CLASSES; d++)
-		value = c == d ? v[d] : value;
-	return value;
+/* Word k of pieces that lanes have. */
+GQ_DEV uint64_t gq_word_of(const gq_wide (&v)[GQ_OWN], uint32_t k)
+{
+	uint64_t word[GQ_OWN];
+
+	GQ_EACH_LANE(l)
+	word[GQ_AT(l)] = k % 2 == 0 ? v[GQ_AT(l)].a : v[GQ_AT(l)].b;
+	return gq_from(word, k / 2);
+}
+
+/* The words of a slot's header, as struct gq_slot lays them out, and of the orders. */
+struct gq_words {
+	uint64_t id, tag, deadline_ns, cancel, len_opcode, flags_class, last;
+};
+
+/* Of a header in lanes 0 to 3. */
+GQ_DEV void gq_words_of(const gq_wide (&v)[GQ_OWN], struct gq_words *w)
+{
+	w->id = gq_a_of(v, 0);
+	w->tag = gq_b_of(v, 0);
+	w->deadline_ns = gq_a_of(v, 1);
+	w->cancel = gq_b_of(v, 1);
+	w->len_opcode = gq_a_of(v, 2);
+	w->flags_class = gq_b_of(v, 2);
+	w->last = gq_b_of(v, 3);
+}
+
+/* The orders of the unit's last look across PCIe, or of a read of them since. */
+GQ_DEV uint64_t gq_order(const struct gq_unit *u, uint32_t k)
+{
+	return k % 2 == 0 ? gq_a_of(u->seen, GQ_LANE_ORDERS + k / 2)
+			  : gq_b_of(u->seen, GQ_LANE_ORDERS + k / 2);
+}
+
+/* The unit has read the orders; it began at `since_ns`. `tell`: others take of runs, and go by it.
+ */
+GQ_DEV void gq_have_orders(const struct gq_grid *g, struct gq_unit *u, uint64_t since_ns, bool tell)
+{
+	const uint64_t control = gq_order(u, GQ_CONTROL), depart = gq_order(u, GQ_DEPART);
+
+	u->ordered_ns = since_ns;
+	u->told = gq_told_control(control, since_ns);
+	if (GQ_IS_LANE_0 && tell) {
+		gq_store_relaxed_device_u64(&g->counters->control, u->told);
+		gq_store_relaxed_device_u64(&g->counters->depart, depart);
+	}
 }
 
 /* The id that the next message will have if one has been published in the order of the pool. */
 GQ_DEV uint64_t gq_guess(const struct gq_grid *g, const struct gq_unit *u, uint64_t pos)
 {
 	/* An id holds the lower bits of a position. */
-	const uint64_t k = gq_word_ring_tag(&g->pool, pos - u->pool_pos) >> g->pool.shift;
-	const uint64_t word = gq_from(u->pool, GQ_LANE_POOL + (uint32_t)(k % GQ_POOLS));
+	const uint64_t k = (gq_word_ring_tag(&g->pool, pos - u->pool_pos) >> g->pool.shift) +
+			   (u->pool_pos & 1);
+	const uint64_t word = gq_word_of(u->seen, 2 * GQ_LANE_POOL + (uint32_t)(k % GQ_FRONT));
 
-	return k < GQ_POOLS && gq_word_ring_is_at(&g->pool, word, pos) ? word : 0;
+	return k < GQ_FRONT && gq_word_ring_is_at(&g->pool, word, pos) ? word : 0;
 }
 
-/* Read the slot of message `look->guess`, or its mirror, which may just be being written. */
-GQ_DEV void gq_look_ahead(const struct gq_grid *g, struct gq_look *look, const void *at)
+/* Pieces from lane `first` on of the slot of message `look->guess`, if there is one, or of its
+ * mirror: it may just be being written. */
+GQ_DEV void gq_look_ahead(const struct gq_grid *g, struct gq_look *look, const void *at,
+			  uint32_t first)
 {
 	const gq_wide *piece = (const gq_wide *)at;
 
 	GQ_EACH_LANE(l)
 	{
 		GQ_UNROLL
-		for (uint32_t j = 0; j < GQ_AHEADS; j++)
-			if ((l + 32 * j) * GQ_PIECE < g->ch.ahead_bytes)
+		for (uint32_t j = 0; j < GQ_AHEADS; j++) {
+			look->ahead[j][GQ_AT(l)] = GQ_NO_PIECE;
+			if (look->guess != 0 && l + 32 * j >= first &&
+			    (l + 32 * j) * GQ_PIECE < g->ch.ahead_bytes)
 				look->ahead[j][GQ_AT(l)] = gq_read_ahead(&piece[l + 32 * j]);
+		}
 	}
 }
 
@@ -135,50 +220,34 @@ GQ_DEV uint32_t gq_guessed_slot(const struct gq_grid *g, const struct gq_look *l
 	return (uint32_t)(look->guess & g->ch.slot_mask);
 }
 
-/* Where a class's runs are, from keys that the lanes of its words have in common. */
-GQ_DEV void gq_sort_runs(struct gq_look *look, uint32_t c, uint64_t near, uint64_t live,
-			 uint64_t last, uint32_t left)
-{
-	const uint32_t newest = (uint32_t)~last & 31, first = c * GQ_RUNS;
-
-	look->cursor[c] = near + (~last >> 5) - GQ_RUN_POSITIONS / 2;
-	look->left[c] = left;
-	look->oldest[c] = (uint32_t)live & 31;
-	look->next[c] = first + (newest + 1 - first) % GQ_RUNS;
-}
-
 /* What is in device memory: the runs, and what units tell each other. */
 GQ_DEV void gq_look_at_runs(const struct gq_grid *g, struct gq_look *look)
 {
 	struct gq_counters *k = g->counters;
-	uint64_t told[GQ_OWN], live[GQ_OWN], last[GQ_OWN], near[GQ_CLASSES];
+	uint64_t near[GQ_OWN], live[GQ_OWN], last[GQ_OWN];
 	uint32_t left[GQ_OWN];
-	bool shut[GQ_OWN];
+	bool shut[GQ_OWN], some[GQ_OWN];
 
 	GQ_EACH_LANE(l)
 	{
 		look->run[GQ_AT(l)] = gq_load_relaxed_device_u64(&k->run[l / GQ_RUNS][l % GQ_RUNS]);
-		told[GQ_AT(l)] = gq_load_relaxed_device_u64(l == GQ_CLASSES       ? &k->gone
-							    : l == GQ_CLASSES + 1 ? &k->pool_lead
-							    : l == GQ_CLASSES + 2
-								    ? &k->waits
-								    : &k->cursor[l % GQ_CLASSES]);
+		near[GQ_AT(l)] = gq_load_relaxed_device_u64(&k->cursor[l / GQ_RUNS]);
+		look->told[GQ_AT(l)] = gq_load_relaxed_device_u64(
+			l == GQ_TOLD_GONE      ? &k->gone
+			: l == GQ_TOLD_LEAD    ? &k->pool_lead
+			: l == GQ_TOLD_WAITS   ? &k->waits
+			: l < GQ_TOLD_FED      ? &k->feeding[l - GQ_TOLD_FEEDING]
+			: l < GQ_TOLD_CONTROL  ? &k->fed[l - GQ_TOLD_FED]
+			: l == GQ_TOLD_CONTROL ? &k->control
+					       : &k->depart);
 	}
-	GQ_UNROLL
-	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		near[c] = gq_from(told, c);
-	look->gone = gq_from(told, GQ_CLASSES);
-	look->pool_lead = gq_from(told, GQ_CLASSES + 1);
-	look->waits = (uint32_t)gq_from(told, GQ_CLASSES + 2);
+	GQ_EACH_LANE(l) /* the lanes of a class may have read different positions: one counts */
+	near[GQ_AT(l)] = gq_from_other(near, l, l - l % GQ_RUNS);
 	GQ_EACH_LANE(l)
 	{
-		const uint64_t word = look->run[GQ_AT(l)];
-		uint64_t behind = 0;
+		const uint64_t word = look->run[GQ_AT(l)],
+			       behind = gq_run_behind(word, near[GQ_AT(l)]);
 
-		GQ_UNROLL
-		for (uint32_t c = 0; c < GQ_CLASSES; c++)
-			if (l / GQ_RUNS == c)
-				behind = gq_run_behind(word, near[c]);
 		left[GQ_AT(l)] = gq_run_left(word);
 		live[GQ_AT(l)] = left[GQ_AT(l)] != 0 ? behind << 5 | l : UINT64_MAX;
 		last[GQ_AT(l)] = ~((behind + gq_run_count(word)) << 5 | l);
@@ -188,57 +257,126 @@ GQ_DEV void gq_look_at_runs(const struct gq_grid *g, struct gq_look *look)
 	gq_least_of_8(live);
 	gq_least_of_8(last);
 	gq_sum_of_8(left);
+	GQ_EACH_LANE(l)
+	{
+		const uint32_t newest = (uint32_t)~last[GQ_AT(l)] & 31, first = l - l % GQ_RUNS;
+
+		look->cursor[GQ_AT(l)] =
+			near[GQ_AT(l)] + (~last[GQ_AT(l)] >> 5) - GQ_RUN_POSITIONS / 2;
+		look->oldest[GQ_AT(l)] = (uint32_t)live[GQ_AT(l)] & 31;
+		look->next[GQ_AT(l)] = first + (newest + 1 - first) % GQ_RUNS;
+		some[GQ_AT(l)] = left[GQ_AT(l)] != 0 && l % GQ_RUNS == 0;
+	}
+	const uint32_t votes = gq_vote(some);
+
 	look->passed = 0;
 	look->left_in_all = 0;
+	look->live = 0;
 	look->published = 0;
 	GQ_UNROLL
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
-		gq_sort_runs(look, c, near[c], gq_from(live, c * GQ_RUNS),
-			     gq_from(last, c * GQ_RUNS), gq_from(left, c * GQ_RUNS));
-		look->passed += look->cursor[c] - g->start_pos;
-		look->left_in_all += look->left[c];
+		look->passed += gq_of_class(look->cursor, c) - g->start_pos;
+		look->left_in_all += gq_of_class(left, c);
+		look->live |= (votes >> (c * GQ_RUNS) & 1) << c;
 	}
 }
 
-/* A look across PCIe, behind gq_look_at_runs(). */
+/* Two entries of a ring, from an even position on. One entry's ring has it twice. */
+GQ_DEV const gq_wide *gq_pair_at(const struct gq_word_ring *r, uint64_t even)
+{
+	const uintptr_t at = (uintptr_t)gq_word_ring_entry(r, even);
+
+	return (const gq_wide *)(at & ~(uintptr_t)(GQ_PIECE - 1));
+}
+
+GQ_DEV gq_wide gq_as_pair(const struct gq_word_ring *r, gq_wide v)
+{
+	const uint64_t only = ((uintptr_t)r->entry & 8) == 0 ? v.a : v.b;
+
+	return r->mask == 0 ? gq_wide{ only, only } : v;
+}
+
+/* Where lane `l` of a look reads. `pos`: the pool's position of the next message. */
+GQ_DEV const gq_wide *gq_place_of_look(const struct gq_grid *g, const struct gq_look *look,
+				       uint32_t l, uint64_t cursor, uint64_t pos)
+{
+	const uint64_t even = ~UINT64_C(1);
+
+	if (l >= GQ_LANE_CLASS)
+		return gq_pair_at(&g->ch.ready[(l - GQ_LANE_CLASS) / GQ_PAIRS],
+				  (cursor & even) + l % GQ_PAIRS * 2);
+	if (l >= GQ_LANE_POOL)
+		return gq_pair_at(&g->pool, (pos & even) + (l - GQ_LANE_POOL) % GQ_PAIRS * 2);
+	if (l < GQ_LANE_ORDERS && look->guess != 0)
+		return (const gq_wide *)(const void *)gq_slot_at(&g->ch, gq_guessed_slot(g, look)) +
+		       l;
+	return (const gq_wide *)(const void *)g->orders + l % 2;
+}
+
+/* Bit i of the lower half goes to bit 2 * i. */
+GQ_DEV uint32_t gq_spread(uint32_t bits)
+{
+	bits = (bits | bits << 8) & 0x00ff00ffu;
+	bits = (bits | bits << 4) & 0x0f0f0f0fu;
+	bits = (bits | bits << 2) & 0x33333333u;
+	return (bits | bits << 1) & 0x55555555u;
+}
+
+/* gq_look.published, by votes of the lanes of all classes: on a pair's entries, and whether a
+ * class's cursor is odd, so that the first entry comes before it. */
+GQ_DEV uint32_t gq_published(uint32_t even, uint32_t odd, uint32_t skip)
+{
+	const uint32_t all = gq_spread(even >> GQ_LANE_CLASS) | gq_spread(odd >> GQ_LANE_CLASS)
+									<< 1,
+		       skips = gq_spread(skip >> GQ_LANE_CLASS & 0x1111u) * 0xffu;
+
+	return (all & ~skips) | ((all & skips) >> 1 & 0x7f7f7f7fu & skips);
+}
+
+/*
+ * A look across PCIe, behind gq_look_at_runs(). All addresses come first, then all loads: what a
+ * lane reads of the slot is to be no older than the entries, or it would seldom be the message. The
+ * slot's first line comes by the very load that brings the entries. Nothing overtakes that load, as
+ * it is an acquire, so the slot's other lines come right before it.
+ */
 GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look)
 {
-	bool there[GQ_OWN];
+	const gq_wide *from[GQ_OWN];
+	uint64_t cursor[GQ_OWN];
+	bool even[GQ_OWN], odd[GQ_OWN], skip[GQ_OWN];
 	uint64_t pos;
 
-	pos = look->passed + look->pool_lead;
-	look->guess = u->idle_since_ns != 0 && g->ch.ahead_bytes != 0 ? gq_guess(g, u, pos) : 0;
-	if (look->guess != 0) /* before the entries, whose acquire nothing that follows overtakes */
-		gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)));
+	pos = look->passed + gq_from(look->told, GQ_TOLD_LEAD);
+	look->guess = g->ch.ahead_bytes != 0 ? gq_guess(g, u, pos) : 0;
 	GQ_EACH_LANE(l)
 	{
-		const struct gq_word_ring *r = &g->ch.ready[l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0];
-		const uint64_t *from = l == GQ_LANE_CONTROL  ? &g->orders->control
-				       : l == GQ_LANE_DEPART ? &g->orders->depart
-				       : l == GQ_LANE_PING   ? &g->orders->ping
-							     : &g->orders->ahead_ns;
-		uint64_t at = l % GQ_FRONT;
+		cursor[GQ_AT(l)] =
+			gq_from_other(look->cursor, l, (l - GQ_LANE_CLASS) / GQ_PAIRS * GQ_RUNS);
+		from[GQ_AT(l)] = gq_place_of_look(g, look, l, cursor[GQ_AT(l)], pos);
+	}
+	gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)), GQ_LANE_ORDERS);
+	GQ_EACH_LANE(l)
+	/* [message.claim] acquire: slot and payload; [control.read]: the orders. Pairs with
+	 * [message.publish], [control.write]. */
+	look->seen[GQ_AT(l)] = gq_look_wide(from[GQ_AT(l)], l < GQ_LANE_ORDERS && look->guess != 0);
+	GQ_EACH_LANE(l)
+	{
+		const bool of_class = l >= GQ_LANE_CLASS;
+		const struct gq_word_ring *r =
+			of_class ? &g->ch.ready[(l - GQ_LANE_CLASS) / GQ_PAIRS] : &g->pool;
+		const uint64_t at = (cursor[GQ_AT(l)] & ~UINT64_C(1)) + l % GQ_PAIRS * 2;
 
-		GQ_UNROLL
-		for (uint32_t c = 0; c < GQ_CLASSES; c++)
-			if (l / GQ_FRONT == c)
-				at += look->cursor[c];
-		if (l >= GQ_LANE_POOL)
-			from = gq_word_ring_entry(&g->pool, pos + l - GQ_LANE_POOL);
-		/* [message.claim] acquire: slot and payload; [control.read]: the orders. Pairs with
-		 * [message.publish], [control.write]. */
-		look->word[GQ_AT(l)] =
-			gq_load_acquire_u64(l < GQ_LANE_CONTROL ? gq_word_ring_entry(r, at) : from);
-		there[GQ_AT(l)] =
-			l < GQ_LANE_CONTROL && gq_word_ring_is_at(r, look->word[GQ_AT(l)], at);
-		u->pool[GQ_AT(l)] = look->word[GQ_AT(l)];
+		if (l < GQ_LANE_ORDERS)
+			look->ahead[0][GQ_AT(l)] = look->seen[GQ_AT(l)];
+		else if (l >= GQ_LANE_POOL)
+			look->seen[GQ_AT(l)] = gq_as_pair(r, look->seen[GQ_AT(l)]);
+		even[GQ_AT(l)] = of_class && gq_word_ring_is_at(r, look->seen[GQ_AT(l)].a, at);
+		odd[GQ_AT(l)] = of_class && gq_word_ring_is_at(r, look->seen[GQ_AT(l)].b, at + 1);
+		skip[GQ_AT(l)] = (cursor[GQ_AT(l)] & 1) != 0;
+		u->seen[GQ_AT(l)] = look->seen[GQ_AT(l)];
 	}
 	u->pool_pos = pos;
-	look->published = gq_vote(there);
-	look->control = gq_from(look->word, GQ_LANE_CONTROL);
-	look->depart = gq_from(look->word, GQ_LANE_DEPART);
-	look->ping = gq_from(look->word, GQ_LANE_PING);
-	look->ahead_ns = gq_from(look->word, GQ_LANE_AHEAD);
+	look->published = gq_published(gq_vote(even), gq_vote(odd), gq_vote(skip));
 }
 
 /*
@@ -250,27 +388,36 @@ GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struc
 {
 	bool there[GQ_OWN];
 
-	look->guess = gq_guess(g, u, look->passed + look->pool_lead);
-	if (look->guess != 0)
-		gq_look_ahead(g, look, gq_mirror_at(&g->ch, gq_guessed_slot(g, look)));
+	look->guess = gq_guess(g, u, look->passed + gq_from(look->told, GQ_TOLD_LEAD));
+	gq_look_ahead(g, look, gq_mirror_at(&g->ch, gq_guessed_slot(g, look)), 0);
 	GQ_EACH_LANE(l)
 	{
-		const uint32_t c = l < GQ_LANE_CONTROL ? l / GQ_FRONT : 0;
-		uint64_t at = look->cursor[0];
+		const uint32_t c = l >= GQ_LANE_CLASS ? (l - GQ_LANE_CLASS) / GQ_PAIRS : 0;
+		const uint64_t at = gq_from_other(look->cursor, l, c * GQ_RUNS),
+			       word = gq_read_hint(gq_hint_at(&g->ch, c, at));
 
-		GQ_UNROLL
-		for (uint32_t d = 1; d < GQ_CLASSES; d++)
-			if (c == d)
-				at = look->cursor[d];
-		look->word[GQ_AT(l)] = gq_read_hint(gq_hint_at(&g->ch, c, at));
-		there[GQ_AT(l)] = l < GQ_LANE_CONTROL && l % GQ_FRONT == 0 &&
-				  gq_word_ring_is_at(&g->ch.ready[c], look->word[GQ_AT(l)], at);
+		look->seen[GQ_AT(l)] = { word, word };
+		there[GQ_AT(l)] = l >= GQ_LANE_CLASS && l % GQ_PAIRS == 0 &&
+				  gq_word_ring_is_at(&g->ch.ready[c], word, at);
 	}
-	look->published = gq_vote(there);
-	look->control = u->control;
-	look->ahead_ns = u->ahead_ns;
-	look->depart = 0;
-	look->ping = 0;
+	look->published = gq_published(gq_vote(there), 0, 0);
+}
+
+/* The entries of class `c` from the one at its cursor on: lane l has that l behind it. After a look
+ * at the mirror the first alone. */
+GQ_DEV void gq_entries_of(const struct gq_look *look, uint32_t c, uint64_t (&word)[GQ_OWN])
+{
+	const uint32_t skip = (uint32_t)gq_of_class(look->cursor, c) & 1;
+
+	GQ_EACH_LANE(l)
+	{
+		const uint32_t i = (l + skip) % GQ_FRONT,
+			       from = GQ_LANE_CLASS + c * GQ_PAIRS + i / 2;
+		const uint64_t even = gq_from_other_a(look->seen, l, from),
+			       odd = gq_from_other_b(look->seen, l, from);
+
+		word[GQ_AT(l)] = i % 2 == 0 ? even : odd;
+	}
 }
 
 GQ_DEV uint32_t gq_leading(uint32_t votes, uint32_t max)
@@ -353,7 +500,7 @@ GQ_DEV bool gq_claim_run(const struct gq_grid *g, uint32_t lane, uint64_t pos, u
 	/* [run.write] release: the copies of the entries, and what [message.claim] has acquired. */
 	if (!gq_cas_acq_rel_device_u64(&k->run[c][i], used_up, gq_run_of(pos, n, own))) {
 		if (n != own) /* [held.write]: nobody reads them */
-			gq_fetch_add_acq_rel_device_u64(&k->held[c][i], 0 - (uint64_t)(n - own));
+			gq_add_release_device_u64(&k->held[c][i], 0 - (uint64_t)(n - own));
 		return false;
 	}
 	/* A late store of an older position does not matter: it is near enough. */
@@ -367,16 +514,24 @@ GQ_DEV void gq_let_go(const struct gq_grid *g, const struct gq_unit *u)
 {
 	/* [held.write] release: the entries have been read. */
 	if (u->held != 0)
-		gq_fetch_add_acq_rel_device_u64(
+		gq_add_release_device_u64(
 			&g->counters->held[u->held_run / GQ_RUNS][u->held_run % GQ_RUNS],
 			0 - (uint64_t)u->held);
 }
 
-/* Tell the units which classes have more than was claimed. */
-GQ_DEV void gq_tell_waits(const struct gq_grid *g, const struct gq_look *look, uint32_t waits)
+GQ_DEV uint32_t gq_waits(const struct gq_look *look)
 {
-	if (GQ_IS_LANE_0 && waits != look->waits)
-		gq_store_relaxed_device_u64(&g->counters->waits, waits);
+	return (uint32_t)gq_from(look->told, GQ_TOLD_WAITS);
+}
+
+/* Tell the units which classes have more than was claimed: of those in `of`, those in `waits`. */
+GQ_DEV void gq_tell_waits(const struct gq_grid *g, const struct gq_look *look, uint32_t of,
+			  uint32_t waits)
+{
+	const uint32_t told = gq_waits(look), all = (told & ~of) | (waits & of);
+
+	if (GQ_IS_LANE_0 && all != told)
+		gq_store_relaxed_device_u64(&g->counters->waits, all);
 }
 
 GQ_DEV uint32_t gq_first_zero(uint32_t votes)
@@ -388,99 +543,218 @@ GQ_DEV uint32_t gq_first_zero(uint32_t votes)
 	return n;
 }
 
-/* The slots in the entries that a unit alone has claimed. `skip`: entries before the first. */
-GQ_DEV void gq_slots_of(const struct gq_grid *g, const gq_wide (&pair)[GQ_OWN], uint32_t skip,
-			uint32_t (&slot)[GQ_OWN])
+/* The lanes of a read for others. */
+enum {
+	GQ_FEED_FRONT = 0,  /* a lane a class: the entry at its cursor, and its neighbour */
+	GQ_FEED_ORDERS = 4, /* as GQ_LANE_ORDERS */
+	GQ_FEED_PAIRS = 6,  /* the entries of the class that the unit claims of */
+	GQ_FED = 2 * (32 - GQ_FEED_PAIRS),
+};
+
+/* Such a read. */
+struct gq_meal {
+	gq_wide seen[GQ_OWN];
+	uint64_t pos;    /* the first entry wanted; the first read is at an even position */
+	uint32_t n;      /* so many are published from there on, one after another */
+	uint32_t fronts; /* classes of which the entry at the cursor is: bits */
+};
+
+/* Read entries of class `c` from position `pos` on; and the orders. */
+GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look,
+			 uint32_t c, uint64_t pos, struct gq_meal *meal)
 {
-	uint64_t a[GQ_OWN], b[GQ_OWN];
+	const uint64_t first = pos & ~UINT64_C(1), since_ns = gq_clock_ns();
+	bool even[GQ_OWN], odd[GQ_OWN], front[GQ_OWN];
+	uint32_t evens, odds;
 
 	GQ_EACH_LANE(l)
 	{
-		a[GQ_AT(l)] = pair[GQ_AT(l)].a;
-		b[GQ_AT(l)] = pair[GQ_AT(l)].b;
+		const bool wanted = l >= GQ_FEED_PAIRS;
+		const struct gq_word_ring *r = &g->ch.ready[wanted ? c : l % GQ_CLASSES];
+		const uint64_t cursor = gq_from_other(look->cursor, l, l % GQ_CLASSES * GQ_RUNS),
+			       at = wanted ? first + 2 * (l - GQ_FEED_PAIRS)
+					   : cursor & ~UINT64_C(1);
+		const gq_wide *orders = (const gq_wide *)(const void *)g->orders;
+		gq_wide v;
+
+		/* [message.claim] acquire: slot and payload; [control.read]: the orders. */
+		v = gq_load_entries(!wanted && l >= GQ_FEED_ORDERS ? &orders[l - GQ_FEED_ORDERS]
+								   : gq_pair_at(r, at));
+		if (wanted || l < GQ_FEED_ORDERS)
+			v = gq_as_pair(r, v);
+		meal->seen[GQ_AT(l)] = v;
+		even[GQ_AT(l)] =
+			wanted && (gq_pos_diff(at, pos) < 0 || gq_word_ring_is_at(r, v.a, at));
+		odd[GQ_AT(l)] = wanted && gq_word_ring_is_at(r, v.b, at + 1);
+		front[GQ_AT(l)] = l < GQ_FEED_ORDERS &&
+				  gq_word_ring_is_at(r, cursor % 2 == 0 ? v.a : v.b, cursor);
 	}
 	GQ_EACH_LANE(l)
 	{
-		const uint32_t i = (skip + l) % 64;
-		const uint64_t even = gq_from(a, i / 2), odd = gq_from(b, i / 2);
+		const gq_wide v = {
+			gq_from_other_a(meal->seen, l, l - GQ_LANE_ORDERS + GQ_FEED_ORDERS),
+			gq_from_other_b(meal->seen, l, l - GQ_LANE_ORDERS + GQ_FEED_ORDERS)
+		};
+
+		if (l >= GQ_LANE_ORDERS && l < GQ_LANE_POOL)
+			u->seen[GQ_AT(l)] = v;
+	}
+	gq_have_orders(g, u, since_ns, g->feed != 0);
+	evens = 2 * gq_first_zero(gq_vote(even) >> GQ_FEED_PAIRS);
+	odds = 2 * gq_first_zero(gq_vote(odd) >> GQ_FEED_PAIRS) + 1;
+	meal->fronts = gq_vote(front);
+	meal->pos = pos;
+	meal->n = (evens < odds ? evens : odds) - (uint32_t)(pos - first);
+	gq_sync_warp(); /* what all lanes have acquired, before lane 0 releases it */
+}
+
+/* Claim the first `n` entries at look->cursor, which the unit has read, for others: copy them.
+ * `skip`: what it read before them. @return whether they are claimed. */
+GQ_DEV bool gq_serve_meal(const struct gq_grid *g, const struct gq_look *look, uint32_t c,
+			  const struct gq_meal *meal, uint64_t pos, uint32_t n)
+{
+	const uint32_t lane = gq_of_class(look->next, c);
+	const uint64_t used_up = gq_from(look->run, lane), first = meal->pos & ~UINT64_C(1);
+	uint64_t *near = g->counters->near[lane / GQ_RUNS][lane % GQ_RUNS];
+	bool ours = false;
+
+	if (GQ_IS_LANE_0)
+		ours = gq_hold_run(g, lane, used_up, n);
+	if (gq_from_lane_0(ours) == 0)
+		return false;
+	gq_sync_warp(); /* what lane 0 has acquired: nobody reads the copies */
+	GQ_EACH_LANE(l)
+	{
+		const uint64_t at = first + 2 * ((uint64_t)l - GQ_FEED_PAIRS) - pos;
+
+		if (l >= GQ_FEED_PAIRS && at < n)
+			gq_store_relaxed_device_u64(&near[at], meal->seen[GQ_AT(l)].a);
+		if (l >= GQ_FEED_PAIRS && at + 1 < n)
+			gq_store_relaxed_device_u64(&near[at + 1], meal->seen[GQ_AT(l)].b);
+	}
+	gq_sync_warp(); /* the copies, which lane 0 releases */
+	if (GQ_IS_LANE_0)
+		ours = gq_claim_run(g, lane, pos, used_up, n, 0);
+	return gq_from_lane_0(ours) != 0;
+}
+
+enum {
+	GQ_FEEDERS = 4, /* units that read entries of a class for others at once */
+	GQ_MEALS = 6,   /* tries to claim what was read, as others claim before it */
+};
+
+/*
+ * Where to read for others: at the cursor, or, if others read there now, beyond what they read. One
+ * lane. That others do may no longer be true; whoever reads in vain says so (gq_forget_fed()), and
+ * the next one begins at the cursor. `fed`: what the word was.
+ */
+GQ_DEV uint64_t gq_place_to_feed(const struct gq_grid *g, uint32_t c, uint64_t cursor, uint64_t fed,
+				 bool others)
+{
+	const int64_t beyond = gq_pos_diff(fed, cursor);
+	const uint64_t pos = others && beyond > 0 && beyond <= GQ_FEEDERS * GQ_FED ? fed : cursor;
+
+	/* If another has begun meanwhile, both read the same, or one of them in vain. */
+	gq_store_relaxed_device_u64(&g->counters->fed[c], pos + GQ_FED);
+	return pos;
+}
+
+GQ_DEV void gq_forget_fed(const struct gq_grid *g, uint32_t c, uint64_t cursor)
+{
+	if (GQ_IS_LANE_0)
+		gq_store_relaxed_device_u64(&g->counters->fed[c], cursor);
+}
+
+/*
+ * Read for others and claim. Several units may be at it: each reads beyond what those that began
+ * before it read, and claims when they have. One that is slow, or has found a gap, has read in
+ * vain.
+ * @param begin  where, of class `c`
+ */
+GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look, uint32_t c,
+		    uint64_t begin, const struct gq_ageing *ageing)
+{
+	const bool at_front = begin == gq_of_class(look->cursor, c);
+	struct gq_meal meal;
+	uint32_t max = 0, next = 0;
+
+	gq_read_meal(g, u, look, c, begin, &meal);
+	if (GQ_IS_LANE_0) { /* the counts are its own */
+		const uint32_t waits = meal.fronts | 1u << c;
+
+		next = gq_next_class(ageing, waits);
+		max = gq_until_guard(ageing, c, waits | look->live);
+	}
+	gq_tell_waits(g, look, at_front ? ~0u : ~(1u << c), meal.fronts);
+	GQ_EACH_LANE(l) /* that is what the unit goes on from */
+	if (l == GQ_TOLD_WAITS)
+		look->told[GQ_AT(l)] =
+			at_front ? meal.fronts
+				 : (look->told[GQ_AT(l)] & 1u << c) | (meal.fronts & ~(1u << c));
+	max = gq_from_lane_0(max);
+	max = max < g->feed ? max : g->feed;
+	/* If a class that comes first has been seen, or a pause, that is next. */
+	if (gq_from_lane_0(next) != c || (gq_order(u, GQ_CONTROL) & GQ_CONTROL_PAUSE) != 0)
+		max = 0;
+	for (uint32_t tries = 0; tries < GQ_MEALS && max != 0; tries++) {
+		uint64_t pos;
+		int64_t gap;
+		uint32_t n;
+
+		if (tries != 0 || !at_front)
+			gq_look_at_runs(g, look);
+		pos = gq_of_class(look->cursor, c);
+		gap = gq_pos_diff(pos, begin);
+		if (look->closed || gap >= (int64_t)meal.n)
+			break;
+		if (gap < 0)
+			continue;
+		n = meal.n - (uint32_t)gap;
+		n = n < max ? n : max;
+		if (!gq_serve_meal(g, look, c, &meal, pos, n))
+			continue;
+		if (gap + (int64_t)n < GQ_FED - 1) { /* not all, or there was an end */
+			gq_forget_fed(g, c, pos + n);
+			gq_tell_waits(g, look, 1u << c,
+				      gap + (int64_t)n < (int64_t)meal.n ? 1u << c : 0);
+		}
+		return;
+	}
+	gq_forget_fed(g, c, gq_of_class(look->cursor, c));
+}
+
+/*
+ * Claim for the unit alone, if nobody else is to be claimed for: up to `max` messages of class `c`.
+ * @return how many
+ */
+GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
+			      const struct gq_look *look, uint32_t c, uint32_t max,
+			      uint32_t (&slot)[GQ_OWN])
+{
+	const uint32_t lane = gq_of_class(look->next, c);
+	const uint64_t used_up = gq_from(look->run, lane);
+	struct gq_meal meal;
+	uint32_t n;
+	bool ours = false;
+
+	gq_read_meal(g, u, look, c, gq_of_class(look->cursor, c), &meal);
+	n = meal.n < max ? meal.n : max;
+	if (n != 0 && GQ_IS_LANE_0)
+		ours = gq_hold_run(g, lane, used_up, 0) &&
+		       gq_claim_run(g, lane, meal.pos, used_up, n, n);
+	if (gq_from_lane_0(ours) == 0)
+		return 0;
+	GQ_EACH_LANE(l)
+	{
+		const uint32_t i = ((uint32_t)meal.pos & 1) + l, from = GQ_FEED_PAIRS + i / 2;
+		const uint64_t even = gq_from_other_a(meal.seen, l, from),
+			       odd = gq_from_other_b(meal.seen, l, from);
 
 		slot[GQ_AT(l)] = (uint32_t)((i % 2 == 0 ? even : odd) & g->ch.slot_mask);
 	}
 	/* Another lane reads what this one acquired, and a shuffle orders no memory. */
 	gq_sync_warp();
-}
-
-/*
- * Claim for others, or, where a unit claims for itself alone, for the unit: up to `max` messages of
- * class `c` behind look->cursor, by one more read across PCIe.
- * @param slot  as gq_grid_claim()'s
- * @param own   how many the unit has taken
- * @return how many were published there, up to what the read has shown; they are claimed, unless
- *         another unit was faster.
- */
-GQ_DEV uint32_t gq_feed(const struct gq_grid *g, const struct gq_look *look, uint32_t c,
-			uint32_t max, uint32_t (&slot)[GQ_OWN], uint32_t *own)
-{
-	const bool alone =
-		g->feed == 0; /* then `max` is a batch at most, and nobody reads copies */
-	const struct gq_word_ring *r = &g->ch.ready[c];
-	const uint64_t pos = gq_from_classes(look->cursor, c), first = pos & ~UINT64_C(1);
-	const uint32_t lane = gq_from_classes(look->next, c);
-	const uint64_t used_up = gq_from(look->run, lane);
-	uint64_t *near = g->counters->near[lane / GQ_RUNS][lane % GQ_RUNS];
-	gq_wide pair[GQ_OWN];
-	bool even[GQ_OWN], odd[GQ_OWN];
-	uint32_t n, evens, odds;
-	bool ours = false;
-
-	*own = 0;
-	GQ_EACH_LANE(l)
-	{
-		const uint64_t at = first + 2 * (uint64_t)l;
-
-		pair[GQ_AT(l)] = gq_load_entries(gq_word_ring_entry(r, at)); /* [message.claim] */
-		even[GQ_AT(l)] =
-			gq_pos_diff(at, pos) < 0 || gq_word_ring_is_at(r, pair[GQ_AT(l)].a, at);
-		odd[GQ_AT(l)] = gq_word_ring_is_at(r, pair[GQ_AT(l)].b, at + 1);
-	}
-	evens = 2 * gq_first_zero(gq_vote(even));
-	odds = 2 * gq_first_zero(gq_vote(odd)) + 1;
-	n = (evens < odds ? evens : odds);
-	n = (n < GQ_DEEP ? n : (uint32_t)GQ_DEEP) - (uint32_t)(pos - first);
-	n = n < max ? n : max;
-	if (n != 0 && GQ_IS_LANE_0)
-		ours = gq_hold_run(g, lane, used_up, alone ? 0 : n);
-	if (gq_from_lane_0(ours) == 0)
-		return n;
-	gq_sync_warp(); /* what lane 0 has acquired: nobody reads the copies */
-	GQ_EACH_LANE(l)
-	{
-		const uint64_t at = first + 2 * (uint64_t)l - pos; /* of l 0 perhaps one before */
-
-		if (!alone && at < n)
-			gq_store_relaxed_device_u64(&near[at], pair[GQ_AT(l)].a);
-		if (!alone && at + 1 < n)
-			gq_store_relaxed_device_u64(&near[at + 1], pair[GQ_AT(l)].b);
-	}
-	gq_sync_warp(); /* the copies, which lane 0 releases */
-	if (GQ_IS_LANE_0)
-		ours = gq_claim_run(g, lane, pos, used_up, n, alone ? n : 0);
-	if (!alone || gq_from_lane_0(ours) == 0)
-		return n;
-	gq_slots_of(g, pair, (uint32_t)(pos - first), slot);
-	*own = n;
 	return n;
-}
-
-/* The classes of which something is claimed and not taken: a bit each. */
-GQ_DEV uint32_t gq_live(const struct gq_look *look)
-{
-	uint32_t live = 0;
-
-	GQ_UNROLL
-	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		live |= (uint32_t)(look->left[c] != 0) << c;
-	return live;
 }
 
 /*
@@ -491,11 +765,12 @@ GQ_DEV uint32_t gq_live(const struct gq_look *look)
  * @param use   what the first one's entry says: lower bits of its id
  * @return how many it has taken
  */
-GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *look,
-			      struct gq_ageing *ageing, uint32_t (&slot)[GQ_OWN], uint64_t *use)
+GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
+			      const struct gq_look *look, struct gq_ageing *ageing,
+			      uint32_t (&slot)[GQ_OWN], uint64_t *use)
 {
 	uint64_t pos, used_up, word[GQ_OWN];
-	const uint32_t live = gq_live(look);
+	const uint32_t live = look->live;
 	uint32_t waits = 0, c = 0, n, own = 0, max = 0, seen, lane;
 	bool ours = false;
 
@@ -511,38 +786,34 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 	c = gq_from_lane_0(c);
 	max = gq_from_lane_0(max);
 	own = gq_from_lane_0(own);
-
-	const struct gq_word_ring *r = &g->ch.ready[c];
-
-	pos = gq_from_classes(look->cursor, c);
-	lane = gq_from_classes(look->next, c);
-	used_up = gq_from(look->run, lane);
 	seen = gq_leading(look->published >> (c * GQ_FRONT), GQ_FRONT);
 	if (own + g->feed < max)
 		max = own + g->feed;
-	if (seen == GQ_FRONT && max > GQ_FRONT && gq_word_ring_size(r) >= GQ_DEEP) {
-		n = gq_feed(g, look, c, max, slot, &own);
-		if (GQ_IS_LANE_0 && own != 0)
-			gq_count_passed(ageing, c, waits | live, own);
-		gq_tell_waits(g, look, n < max && n < GQ_DEEP - 1 ? waits & ~(1u << c) : waits);
-		return own; /* 0: take of it next */
+	if (g->feed == 0 && seen >= GQ_FRONT - 1 && own > seen) {
+		n = gq_claim_deep(g, u, look, c, own, slot);
+		if (GQ_IS_LANE_0 && n != 0)
+			gq_count_passed(ageing, c, waits | live, n);
+		*use = 0;
+		return n;
 	}
+	pos = gq_of_class(look->cursor, c);
+	lane = gq_of_class(look->next, c);
+	used_up = gq_from(look->run, lane);
 	n = seen < max ? seen : max;
 	own = n < own ? n : own;
 	if (n != 0 && GQ_IS_LANE_0)
 		ours = gq_hold_run(g, lane, used_up, n - own);
 	if (gq_from_lane_0(ours) == 0) {
-		gq_tell_waits(g, look, waits);
+		gq_tell_waits(g, look, ~0u, waits);
 		return 0;
 	}
 	gq_sync_warp(); /* what lane 0 has acquired: nobody reads the copies */
-	GQ_EACH_LANE(l)
-	{
-		word[GQ_AT(l)] = gq_rotated(look->word, l, c * GQ_FRONT);
-		if (l >= own && l < n)
-			gq_store_relaxed_device_u64(&g->counters->near[c][lane % GQ_RUNS][l],
-						    word[GQ_AT(l)]);
-	}
+	gq_entries_of(look, c, word);
+	if (n != own)
+		GQ_EACH_LANE(l)
+	if (l >= own && l < n)
+		gq_store_relaxed_device_u64(&g->counters->near[c][lane % GQ_RUNS][l],
+					    word[GQ_AT(l)]);
 	gq_sync_warp(); /* the copies, which lane 0 releases */
 	if (GQ_IS_LANE_0) {
 		ours = gq_claim_run(g, lane, pos, used_up, n, own);
@@ -550,32 +821,19 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, const struct gq_look *loo
 			gq_count_passed(ageing, c, waits | live, own);
 	}
 	if (gq_from_lane_0(ours) == 0) { /* the unit that was faster says what more waits */
-		gq_tell_waits(g, look, waits & look->waits);
+		gq_tell_waits(g, look, ~0u, waits & gq_waits(look));
 		return 0;
 	}
-	gq_tell_waits(g, look, n == seen && seen < GQ_FRONT ? waits & ~(1u << c) : waits);
+	gq_tell_waits(g, look, ~0u, n == seen && seen < GQ_FRONT - 1 ? waits & ~(1u << c) : waits);
 	GQ_EACH_LANE(l)
 	slot[GQ_AT(l)] = (uint32_t)(word[GQ_AT(l)] & g->ch.slot_mask);
-	*use = gq_word_ring_value(r, gq_from(word, 0));
+	*use = gq_word_ring_value(&g->ch.ready[c], gq_from(word, 0));
 	/* Another lane reads what this one acquired, and a shuffle orders no memory. */
 	gq_sync_warp();
 	return own;
 }
 
 /* ---- take ------------------------------------------------------------------------------------ */
-
-/* The class that is served next, when all that is known is in device memory. GQ_NONE: one whose
- * messages nobody has claimed yet comes first, so somebody has to look. @param must  take all the
- * same */
-GQ_DEV uint32_t gq_class_to_take(const struct gq_ageing *ageing, const struct gq_look *look,
-				 bool must)
-{
-	const uint32_t live = gq_live(look), c = gq_next_class(ageing, live | look->waits);
-
-	if ((live >> c & 1) != 0)
-		return c;
-	return must ? gq_next_class(ageing, live) : GQ_NONE;
-}
 
 /*
  * Take of class `c` what is claimed already: up to `batch` messages of its oldest run.
@@ -585,12 +843,13 @@ GQ_DEV uint32_t gq_class_to_take(const struct gq_ageing *ageing, const struct gq
 GQ_DEV uint32_t gq_take(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look,
 			struct gq_ageing *ageing, uint32_t c, uint32_t (&slot)[GQ_OWN])
 {
-	const uint32_t lane = gq_from_classes(look->oldest, c);
+	const uint32_t lane = gq_of_class(look->oldest, c);
 	const uint64_t *near = g->counters->near[lane / GQ_RUNS][lane % GQ_RUNS];
+	const uint32_t told = gq_waits(look);
 	uint32_t n = 0, first = 0;
 
 	if (GQ_IS_LANE_0) {
-		const uint32_t waits = look->waits | gq_live(look);
+		const uint32_t waits = told | look->live;
 		uint64_t run;
 
 		n = gq_until_guard(ageing, c, waits);

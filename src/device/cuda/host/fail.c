@@ -3,6 +3,7 @@
 #include "device/cuda/host/fail.h"
 
 #include "device/cuda/host/journal.h"
+#include "host/queue/reap.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ void gq__cuda_fail_locked(struct gq_cuda *c, const char *call, int result)
 		gq_store_release_u64(&c->link->orders.depart, c->launch); /* [control.write] */
 	}
 	gq__cuda_describe(c->cu, result, what, sizeof(what));
+	gq__reap_all(q); /* what has completed is not being processed */
 	if (gq__journal_list(c, UINT64_MAX, ids, sizeof(ids)) != 0)
 		snprintf(q->failure, sizeof(q->failure), "CUDA: %s: %s; being processed: msg_id %s",
 			 call, what, ids);

@@ -5,10 +5,24 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* Whether a message has not been reaped. A unit leaves its last one in the journal until it takes
+ * the next, or finds nothing. */
+static bool is_under_way(const GpuQueue *q, uint64_t id)
+{
+	const uint64_t slot = id & q->slot_mask;
+	uint64_t state;
+
+	if (slot >= q->cfg.capacity)
+		return false;
+	state = gq_load_acquire_u64(&q->host_slots[slot].state); /* [state.read] */
+	return gq_state_is_of(q, state, id) && gq_phase_of(state) == GQ_QUEUED;
+}
+
 /*
  * The message that a place is processing, 0: none; and since when, on the host's clock. The grid
- * writes the time before the id, so the id is read again: if it has changed, the time may belong to
- * another message.
+ * writes both by one store. The id is read again: if it has changed, the time may belong to another
+ * message. PTX promises each word of the store by itself, so in the moment of the store the time
+ * may be that of the message before; a message is then called late once too early.
  */
 static uint64_t read_place(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
 {
@@ -17,7 +31,7 @@ static uint64_t read_place(const struct gq_cuda *c, uint32_t place, uint64_t *si
 
 	*since_ns =
 		gq_load_relaxed_u64(&j->since_ns) + gq_load_relaxed_u64(&c->link->orders.ahead_ns);
-	return id == gq_load_relaxed_u64(&j->msg_id) ? id : 0;
+	return id != 0 && id == gq_load_relaxed_u64(&j->msg_id) && is_under_way(c->q, id) ? id : 0;
 }
 
 size_t gq__journal_list(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room)

@@ -49,7 +49,11 @@ bool gq__view_make(struct gq_cuda *c)
 	gq__transport_plan(c);
 	grid.ch = q->ch;
 	grid.stage_result = gq_round_up(q->cfg.slot_bytes, GQ_LINE);
-	grid.stage_bytes = grid.stage_result + gq_round_up(q->cfg.result_bytes, GQ_LINE);
+	/* A warp of Q_PER_THREAD puts headers where the results will be. */
+	grid.stage_bytes = grid.stage_result + gq_round_up(q->cfg.result_bytes < GQ_PAYLOAD_OFFSET
+								   ? GQ_PAYLOAD_OFFSET
+								   : q->cfg.result_bytes,
+							   GQ_LINE);
 	while (grid.batch > 1 &&
 	       (uint64_t)c->units * grid.batch * grid.stage_bytes > STAGING_BUDGET)
 		grid.batch /= 2;
@@ -57,14 +61,15 @@ bool gq__view_make(struct gq_cuda *c)
 		grid.batch /= 2;
 	grid.feed = feed_of(c, grid.batch);
 	c->places = c->units * grid.batch;
-	c->link_bytes =
-		sizeof(struct gq_link) + (c->units + 2 * (size_t)c->places) * sizeof(uint64_t);
+	c->link_bytes = sizeof(struct gq_link) +
+			gq_round_up(c->units * sizeof(uint64_t), sizeof(struct gq_journal)) +
+			c->places * sizeof(struct gq_journal);
 	c->link = gq__cuda_allocate_pinned(c, c->link_bytes, "orders and reports");
 	if (c->link == NULL)
 		return false;
 	c->link->orders.ahead_ns = c->ahead_ns;
 	c->ack = c->link->words;
-	c->journal = (struct gq_journal *)(void *)(c->ack + c->units);
+	c->journal = (struct gq_journal *)(void *)(c->ack + gq_round_up(c->units, 2));
 	if (!gq__cuda_allocate(c, &c->counters, sizeof(counters), "the cursors") ||
 	    !gq__cuda_allocate(c, &c->staging, c->places * grid.stage_bytes,
 			       "messages being processed"))
