@@ -6,6 +6,29 @@
 
 #include <inttypes.h>
 
+/* End a reservation that is open or revoked, and count that in `count`, which only rises: q_stats()
+ * may look at any time. @return false: there is none */
+static bool give_back(GpuQueue *q, uint64_t msg_id, uint64_t *count)
+{
+	static const enum gq_phase open[] = { GQ_RESERVED, GQ_REVOKED };
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (!gq_cas_seq_cst_u64(&gq_host_slot_of(q, msg_id)->state,
+					gq_state(q, msg_id, open[i]), gq_state(q, msg_id, GQ_FREE)))
+			continue;
+		if (open[i] == GQ_RESERVED)
+			gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
+		gq_fetch_add_relaxed_u64(count, 1);
+		if ((gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->flags &
+		     GQ_SLOT_DISCARD) != 0)
+			gq_fetch_add_relaxed_u64(&q->count.discards, 0 - UINT64_C(1));
+		gq_wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
+		gq_free_slot(q, msg_id);
+		return true;
+	}
+	return false;
+}
+
 QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, void **out_payload,
 		      uint64_t *out_msg_id, uint32_t timeout_ms)
 {
@@ -36,9 +59,8 @@ QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options, vo
 	 * then looks for reservations ([sleep.look]). So one of the two revokes this one. */
 	gq_exchange_seq_cst_u64(&gq_host_slot_of(q, id)->state, gq_state(q, id, GQ_RESERVED));
 	if (gq_closed(q)) {
-		q_abort(q, id); /* the caller never had it, so it is not counted as an abort */
-		gq_fetch_add_relaxed_u64(&q->count.unused, 1);
-		gq_fetch_add_relaxed_u64(&q->count.aborted, 0 - UINT64_C(1));
+		/* The caller never had it, so it is not counted as an abort. */
+		(void)give_back(q, id, &q->count.unused);
 		return gq__closed_error(q);
 	}
 	*out_payload = gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask));
@@ -73,24 +95,8 @@ QueueStatus q_commit(GpuQueue *q, uint64_t msg_id)
 
 QueueStatus q_abort(GpuQueue *q, uint64_t msg_id)
 {
-	static const enum gq_phase open[] = { GQ_RESERVED, GQ_REVOKED };
-
 	GQ_RETURN_IF_REFUSED(gq_enter(q));
-	if (gq_look_up(q, msg_id) == 0)
-		return no_reservation(msg_id);
-	for (unsigned i = 0; i < 2; i++) {
-		if (!gq_cas_seq_cst_u64(&gq_host_slot_of(q, msg_id)->state,
-					gq_state(q, msg_id, open[i]), gq_state(q, msg_id, GQ_FREE)))
-			continue;
-		if (open[i] == GQ_RESERVED)
-			gq_fetch_add_relaxed_u64(&q->count.reserved_now, 0 - UINT64_C(1));
-		gq_fetch_add_relaxed_u64(&q->count.aborted, 1);
-		if ((gq_slot_at(&q->ch, (uint32_t)(msg_id & q->slot_mask))->flags &
-		     GQ_SLOT_DISCARD) != 0)
-			gq_fetch_add_relaxed_u64(&q->count.discards, 0 - UINT64_C(1));
-		gq_wake_slot(q, (uint32_t)(msg_id & q->slot_mask));
-		gq_free_slot(q, msg_id);
-		return Q_OK;
-	}
-	return no_reservation(msg_id);
+	return gq_look_up(q, msg_id) != 0 && give_back(q, msg_id, &q->count.aborted)
+		       ? Q_OK
+		       : no_reservation(msg_id);
 }
