@@ -65,6 +65,8 @@ static Q_DEVICE uint32_t check(const MsgView &in, const ResultView *out)
 
 	if (header == nullptr)
 		return Q_VECDOT_NO_DATA;
+	if (in.user_bytes < sizeof(*header))
+		return Q_VECDOT_BAD_DATA;
 	if (header->magic != Q_VECDOT_MAGIC || header->version != Q_VECDOT_VERSION ||
 	    header->dim == 0)
 		return Q_VECDOT_BAD_DATA;
@@ -75,6 +77,10 @@ static Q_DEVICE uint32_t check(const MsgView &in, const ResultView *out)
 		return Q_VECDOT_BAD_K;
 	if (in.len != (uint64_t)header->dim * sizeof(float))
 		return Q_VECDOT_BAD_LEN;
+	/* In floats: their number fits 64 bits, their size may not. */
+	if ((uint64_t)header->rows * header->dim >
+	    (in.user_bytes - sizeof(*header)) / sizeof(float))
+		return Q_VECDOT_BAD_DATA;
 
 	const uint32_t hits = header->k < header->rows ? header->k : header->rows;
 

@@ -11,8 +11,7 @@
  *     cfg.processor_data = data;
  *     cfg.processor_data_bytes = bytes;
  *
- * A processor is not told the size of its data: it trusts `rows` and `dim`. A header that promises
- * more floats than follow it makes the processor read beyond the end.
+ * A header that promises more floats than follow it makes every message FAILED.
  *
  * A message is one query, dim floats. Its result is the best min(k, rows) hits, the highest score
  * first, equal scores by the lower index. A score that is not a number ranks below all others,
@@ -54,7 +53,8 @@ typedef struct VecdotHit {
 enum {
 	Q_VECDOT_OK = 0,
 	Q_VECDOT_NO_DATA = 1,  /* processor_data is NULL */
-	Q_VECDOT_BAD_DATA = 2, /* magic, version or reserved words are wrong, or dim is 0 */
+	Q_VECDOT_BAD_DATA = 2, /* magic, version or reserved words are wrong, dim is 0, or the data
+				* is shorter than the header promises */
 	Q_VECDOT_BAD_K = 3,    /* k is 0 or above Q_VECDOT_MAX_K */
 	Q_VECDOT_BAD_LEN = 4,  /* the message is not dim floats long */
 	Q_VECDOT_NO_ROOM = 5,  /* the hits do not fit the result area (result_bytes) */

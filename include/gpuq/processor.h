@@ -61,9 +61,10 @@ typedef struct MsgView {
 	const uint8_t *payload; /* len bytes, 16-byte aligned; not NULL, also when len is 0 */
 	uint32_t len;           /* bytes */
 	uint64_t msg_id;
-	uint32_t opcode;  /* from EnqueueOptions */
-	uint64_t tag;     /* from EnqueueOptions */
-	const void *user; /* QueueConfig.processor_data (16-byte aligned), or NULL */
+	uint32_t opcode;     /* from EnqueueOptions */
+	uint64_t tag;        /* from EnqueueOptions */
+	const void *user;    /* QueueConfig.processor_data (16-byte aligned), or NULL */
+	uint64_t user_bytes; /* QueueConfig.processor_data_bytes; 0 with NULL */
 } MsgView;
 
 /* Where the result goes. Both words start at 0; one thread of the unit writes them. */
@@ -133,7 +134,7 @@ static inline __host__ __device__ void q_sync(void)
 /* ---- the image: what q_init() finds, checks and calls ------------------------------------ */
 
 /* Changes whenever the protocol between host and consumer loop does. */
-#define Q_PROTOCOL_VERSION 3u
+#define Q_PROTOCOL_VERSION 4u
 #define Q_PROCESSOR_MAGIC  0x51505247u /* "GRPQ" */
 
 typedef void (*QProcessorFn)(const MsgView *in, ResultView *out);

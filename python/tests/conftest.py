@@ -37,6 +37,7 @@ class MsgView(ctypes.Structure):
         ("opcode", ctypes.c_uint32),
         ("tag", ctypes.c_uint64),
         ("user", ctypes.c_void_p),
+        ("user_bytes", ctypes.c_uint64),
     ]
 
 

@@ -30,8 +30,7 @@ const char processors_help[] =
 	"  4  one cannot be opened\n";
 
 /*
- * vecdot trusts the header of its matrix, and every message of a wrong one fails: we look before
- * the first.
+ * Every message of a matrix with a wrong header fails: we look before the first.
  */
 static const char *check_vecdot_data(const void *data, size_t bytes)
 {

@@ -12,6 +12,7 @@ struct Probe {
 	const uint8_t *payload;
 	uint8_t *out;
 	const void *user;
+	uint64_t user_bytes;
 	uint32_t *words; /* length, room, result's length, status; then `stop` */
 };
 
@@ -20,7 +21,8 @@ extern "C" __global__ void processor_probe(const Probe *probe)
 	volatile uint32_t *stop = probe->words + 4;
 
 	while (*stop == 0) {
-		const MsgView in = { probe->payload, probe->words[0], 1, 0, 0, probe->user };
+		const MsgView in = { probe->payload, probe->words[0],  1, 0, 0,
+				     probe->user,    probe->user_bytes };
 		ResultView out = { probe->out, probe->words[1], probe->words + 2,
 				   probe->words + 3 };
 

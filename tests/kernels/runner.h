@@ -69,13 +69,13 @@ static void assert_canary_lives(const uint8_t *bytes, size_t count)
 }
 
 /* The payload is copied into memory of exactly its size, so that a sanitizer sees a read beyond. */
-static struct answer ask_opcode(const struct unit *unit, uint32_t opcode, const void *payload,
-				uint32_t len, const void *user, uint32_t cap)
+static struct answer ask_with(const struct unit *unit, uint32_t opcode, const void *payload,
+			      uint32_t len, const void *user, size_t user_bytes, uint32_t cap)
 {
 	struct answer answer;
 	ResultView out = result_view(&answer, cap);
 	uint8_t *copy = aligned_bytes(len);
-	const MsgView in = { copy, len, 1, opcode, 0, user };
+	const MsgView in = { copy, len, 1, opcode, 0, user, user_bytes };
 
 	if (len > 0)
 		memcpy(copy, payload, len);
@@ -87,10 +87,17 @@ static struct answer ask_opcode(const struct unit *unit, uint32_t opcode, const 
 	return answer;
 }
 
+static inline struct answer ask_opcode(const struct unit *unit, uint32_t opcode,
+				       const void *payload, uint32_t len, const void *user,
+				       uint32_t cap)
+{
+	return ask_with(unit, opcode, payload, len, user, 0, cap);
+}
+
 static inline struct answer ask(const struct unit *unit, const void *payload, uint32_t len,
 				const void *user, uint32_t cap)
 {
-	return ask_opcode(unit, 0, payload, len, user, cap);
+	return ask_with(unit, 0, payload, len, user, 0, cap);
 }
 
 static void answer_free(struct answer *answer)

@@ -123,7 +123,9 @@ static void crc32c_of_messages_back_to_back_is_each_ones_own(void **state)
 
 	for (uint32_t i = 0; i < COUNT; i++) {
 		/* 16-byte aligned starts, lengths that use one warp's share and many. */
-		in[i] = (MsgView){ bytes + 32 * i, i % 3 == 0 ? 9 : 5000 * i + 1, i, 0, 0, NULL };
+		in[i] = (MsgView){
+			bytes + 32 * i, i % 3 == 0 ? 9 : 5000 * i + 1, i, 0, 0, NULL, 0
+		};
 		out[i] = result_view(&answer[i], 4);
 	}
 	assert_true(unit->run(in, out, COUNT));
@@ -186,7 +188,7 @@ static void crc32c_paths_agree_at_every_length(void **state)
 {
 	(void)state;
 	for (uint32_t len = 0; len <= 600; len++) {
-		const MsgView in = { bytes, len, 1, 0, 0, NULL };
+		const MsgView in = { bytes, len, 1, 0, 0, NULL, 0 };
 		const uint32_t want = crc32c_by_bits(bytes, len);
 		uint32_t got = 0;
 
@@ -198,7 +200,7 @@ static void crc32c_paths_agree_at_every_length(void **state)
 
 static void crc32c_instruction_is_there(void **state)
 {
-	const MsgView in = { bytes, 9, 1, 0, 0, NULL };
+	const MsgView in = { bytes, 9, 1, 0, 0, NULL, 0 };
 	uint32_t crc;
 
 	(void)state;

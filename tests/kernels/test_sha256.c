@@ -151,7 +151,7 @@ static void expect_hex(const struct unit *unit, const void *data, uint32_t len, 
 
 static MsgView view_of(const void *data, uint32_t len)
 {
-	const MsgView in = { data, len, 1, 0, 0, NULL };
+	const MsgView in = { data, len, 1, 0, 0, NULL, 0 };
 
 	return in;
 }

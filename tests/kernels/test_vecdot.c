@@ -21,12 +21,15 @@ static float random_float(void)
 }
 
 /* processor_data in memory of exactly its size; the floats are zero. */
+static size_t data_bytes; /* of the last new_data() */
+
 static VecdotHeader *new_data(uint32_t rows, uint32_t dim, uint32_t hits)
 {
 	const size_t bytes = vecdot_data_bytes(rows, dim);
 	VecdotHeader *data = aligned_bytes(bytes);
 
 	memset(data, 0, bytes);
+	data_bytes = bytes;
 	data->magic = Q_VECDOT_MAGIC;
 	data->version = Q_VECDOT_VERSION;
 	data->rows = rows;
@@ -98,7 +101,7 @@ static VecdotHit *all_hits(VecdotHeader *data, const float *query)
 static struct answer search(const struct unit *unit, const VecdotHeader *data, const float *query,
 			    uint32_t cap)
 {
-	return ask(unit, query, data->dim * (uint32_t)sizeof(float), data, cap);
+	return ask_with(unit, 0, query, data->dim * (uint32_t)sizeof(float), data, data_bytes, cap);
 }
 
 /* Everything matches the reference: indices, order, and each score to the bit. */
@@ -129,7 +132,8 @@ static void expect_status(const struct unit *unit, const VecdotHeader *data, uin
 			  uint32_t cap, uint32_t status)
 {
 	static const float query[256];
-	struct answer answer = ask(unit, query, len, data, cap);
+	struct answer answer =
+		ask_with(unit, 0, query, len, data, data != NULL ? data_bytes : 0, cap);
 
 	assert_int_equal(answer.status, status);
 	assert_int_equal(answer.len, 0);
@@ -326,7 +330,7 @@ static void vecdot_of_queries_back_to_back_is_each_ones_own(void **state)
 		query[i] = aligned_bytes(DIM * sizeof(float));
 		for (uint32_t j = 0; j < DIM; j++)
 			query[i][j] = random_float();
-		in[i] = (MsgView){ (const uint8_t *)query[i], DIM * 4, i, 0, 0, data };
+		in[i] = (MsgView){ (const uint8_t *)query[i], DIM * 4, i, 0, 0, data, data_bytes };
 		out[i] = result_view(&answer[i], 80);
 	}
 	assert_true(unit->run(in, out, COUNT));
@@ -370,6 +374,34 @@ static void vecdot_with_a_wrong_header_fails(void **state)
 	data->reserved[10] = 0;
 	data->dim = 0;
 	expect_status(*state, data, 0, 64, Q_VECDOT_BAD_DATA);
+	free(data);
+}
+
+static void vecdot_reads_nothing_beyond_its_data(void **state)
+{
+	static const uint32_t most[][2] = { { 3, 4 },          { UINT32_MAX, 4 },
+					    { 1u << 30, 4 },   { (1u << 30) + 2, 4 },
+					    { UINT32_MAX, 1 }, { 1u << 31, 2 } };
+	static const float query[4] = { 1 };
+	VecdotHeader *data = new_data(2, 4, 1);
+
+	for (size_t i = 0; i < sizeof(most) / sizeof(most[0]); i++) {
+		data->rows = most[i][0];
+		data->dim = most[i][1];
+		expect_status(*state, data, data->dim * 4, 64, Q_VECDOT_BAD_DATA);
+	}
+	data->rows = 2;
+	data->dim = 4;
+	for (data_bytes = vecdot_data_bytes(2, 4) - 1; data_bytes > 0; data_bytes--) {
+		/* so that a sanitizer sees a read beyond */
+		VecdotHeader *cut = aligned_bytes(data_bytes);
+
+		memcpy(cut, data, data_bytes);
+		expect_status(*state, cut, 16, 64, Q_VECDOT_BAD_DATA);
+		free(cut);
+	}
+	data_bytes = vecdot_data_bytes(2, 4);
+	expect_reference_hits(*state, data, query);
 	free(data);
 }
 
@@ -435,6 +467,7 @@ int main(void)
 		ON_EACH_UNIT(vecdot_of_queries_back_to_back_is_each_ones_own),
 		ON_EACH_UNIT(vecdot_without_data_fails),
 		ON_EACH_UNIT(vecdot_with_a_wrong_header_fails),
+		ON_EACH_UNIT(vecdot_reads_nothing_beyond_its_data),
 		ON_EACH_UNIT(vecdot_with_k_out_of_range_fails),
 		ON_EACH_UNIT(vecdot_of_a_wrong_length_fails),
 		ON_EACH_UNIT(vecdot_without_room_fails_and_with_just_enough_succeeds),

@@ -112,7 +112,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 			       .msg_id = slot->msg_id,
 			       .opcode = slot->opcode,
 			       .tag = slot->tag,
-			       .user = ch->user };
+			       .user = ch->user,
+			       .user_bytes = ch->user_bytes };
 		ResultView out = { .out = gq_result_at(ch, index),
 				   .cap = ch->result_bytes,
 				   .out_len = &out_len,

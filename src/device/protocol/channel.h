@@ -40,7 +40,8 @@ struct gq_channel {
 	uint64_t slot_stride;
 	uint64_t result_stride;
 	uint64_t *control;
-	const void *user; /* processor_data */
+	const void *user;    /* processor_data */
+	uint64_t user_bytes; /* of it */
 	/* one a slot; NULL: no trace. Completions release them: [message.complete] */
 	struct gq_stamp *stamps;
 	uint64_t slot_mask; /* the bits of an id below its position */

@@ -104,6 +104,7 @@ static bool allocate(GpuQueue *q)
 	q->ch.result_bytes = q->cfg.result_bytes;
 	q->ch.control = &q->control;
 	q->ch.user = q->user;
+	q->ch.user_bytes = q->user != NULL ? q->cfg.processor_data_bytes : 0;
 	lay_out_rings(q);
 	return true;
 }

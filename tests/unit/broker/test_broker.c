@@ -14,6 +14,8 @@
 #include "broker/broker.h"
 #include "device/remote/remote.h"
 
+#include "../../../kernels/vecdot.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -653,6 +655,41 @@ static void one_lie_is_enough_to_be_disconnected(void **state)
 	await_descriptors(before);
 }
 
+/* The processor runs in gpuqd's own memory, and the client chooses the data. */
+static void data_that_lies_about_its_size_reads_nothing_of_gpuqd(void **state)
+{
+	const VecdotHeader lies[] = {
+		{ Q_VECDOT_MAGIC, Q_VECDOT_VERSION, 64, 1, 64, { 0 } },
+		{ Q_VECDOT_MAGIC, Q_VECDOT_VERSION, UINT32_MAX, 1, 1, { 0 } }
+	};
+	const float one = 1;
+	QueueConfig cfg = remote_config();
+	char own[120];
+
+	(void)state;
+	snprintf(own, sizeof(own), "%s#own", endpoint);
+	cfg.endpoint = own;
+	cfg.processor = "vecdot";
+	cfg.result_bytes = 1024;
+	for (unsigned i = 0; i < 3; i++) {
+		uint32_t said = 0;
+		char hits[1024];
+		size_t len = sizeof(hits);
+		GpuQueue *q;
+		uint64_t id;
+
+		cfg.processor_data = &lies[i % 2];
+		cfg.processor_data_bytes = i < 2 ? sizeof(lies[0]) : 20; /* no whole header */
+		q = make_queue_from(&cfg);
+		id = send(q, &one, sizeof(one));
+		assert_status(q_wait(q, id, LONG_MS), Q_OK);
+		assert_status(q_processor_status(q, id, &said), Q_OK);
+		assert_int_equal(said, Q_VECDOT_BAD_DATA);
+		assert_status(take(q, id, hits, &len), Q_ERR_FAILED);
+		q_shutdown(q);
+	}
+}
+
 static void who_never_reads_and_always_sleeps_holds_up_nobody(void **state)
 {
 	GpuQueue *idle = remote_queue(), *q = remote_queue();
@@ -715,6 +752,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_daemon_told_to_end_finishes_what_it_has),
 		cmocka_unit_test(a_client_that_writes_random_bytes_ends_only_its_own_connection),
 		cmocka_unit_test(one_lie_is_enough_to_be_disconnected),
+		cmocka_unit_test(data_that_lies_about_its_size_reads_nothing_of_gpuqd),
 		cmocka_unit_test(who_never_reads_and_always_sleeps_holds_up_nobody),
 		cmocka_unit_test(connections_that_say_nothing_are_ended),
 	};

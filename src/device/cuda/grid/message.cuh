@@ -630,7 +630,8 @@ GQ_DEV void gq_stamp_unit(const struct gq_grid *g, const struct gq_unit *u,
 GQ_DEV void gq_run(const struct gq_grid *g, struct gq_shared *s, uint32_t at, uint32_t place,
 		   const struct gq_header *h)
 {
-	const MsgView in = { h->payload, h->len, h->id, h->opcode, h->tag, g->ch.user };
+	const MsgView in = { h->payload, h->len,     h->id,           h->opcode,
+			     h->tag,     g->ch.user, g->ch.user_bytes };
 	ResultView out = { gq_stage(g, place) + g->stage_result, g->ch.result_bytes,
 			   &s->out_len[at], &s->status[at] };
 
