@@ -387,8 +387,9 @@ Q_API void q_shutdown(GpuQueue *q);
  * q_resume(). Waiters that can never succeed any more wake with Q_ERR_SHUTDOWN.
  *
  * @return Q_OK; Q_ERR_TIMEOUT: the queue is closed, messages that had not been started have ended
- *         CANCELLED (on the CUDA device they end so as soon as one unit is free to do it), those
- *         being processed still are; call again to go on waiting.
+ *         CANCELLED (on the CUDA and the remote device they end so as soon as a consumer is free to
+ *         do it), those being processed still are; call again to go on waiting. On the remote
+ *         device also: gpuqd has not answered, for which the call waits up to a second more.
  * Threads: any, also several at once and against everything but q_shutdown().
  */
 Q_API QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms);

@@ -4,6 +4,7 @@
 
 #include "host/base/clock.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 
 /* ---- open and close -------------------------------------------------------------------------- */
@@ -173,7 +174,7 @@ enum claimed client_claim(struct client *c, struct record **out)
 		return CLAIMED_NONSENSE;
 	}
 	c->head[class]++;
-	r->asked = false;
+	r->asked = r->recalled = false;
 	r->state = RECORD_HELD;
 	r->claimed_ns = c->stamps != NULL ? gq__now_ns() : 0;
 	/* [claim.write] release: before it is handed on, the client can know that it was. */
@@ -252,5 +253,10 @@ void client_ring(struct client *c)
 	    gq_exchange_seq_cst_u64(&c->page->asleep, 0) == 0)
 		return;
 	/* Never waits, whatever the client has made of its end. A full socket is full of bells. */
-	(void)sendto(c->socket, &bell, sizeof(bell), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	if (sendto(c->socket, &bell, sizeof(bell), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0 ||
+	    errno == EAGAIN || errno == EPIPE || errno == ECONNRESET)
+		return;
+	/* The kernel has no memory for it now: its sleeper still needs it. */
+	gq_exchange_seq_cst_u64(&c->page->asleep, 1);
+	c->rings = true;
 }

@@ -20,6 +20,7 @@ struct record {
 	struct record *next, *previous; /* in the order of the claims */
 	enum record_state state;        /* in the queue; or to be put there again */
 	bool asked;                     /* the client wants it cancelled */
+	bool recalled;                  /* INSIDE, and our queue has been asked not to start it */
 	uint32_t slot;                  /* the client's */
 	uint32_t len;
 	uint64_t msg_id;  /* the client's */
@@ -49,6 +50,7 @@ struct client {
 	uint64_t *busy; /* a bit a slot: claimed and not completed */
 	struct record *records, *free, *first, *last;
 	uint32_t inside, held;
+	uint32_t recalled;                       /* of those inside */
 	uint64_t control, acknowledged, cancels; /* as last seen, answered */
 	bool rings;    /* something has been written that a sleeper may wait for */
 	bool left;     /* has said so */

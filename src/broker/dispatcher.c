@@ -100,12 +100,20 @@ static void add(struct dispatcher *d, struct client *c)
 	 * make this thread wait. */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 
+	struct client **end = &d->clients;
+
+	if (d->failed) {
+		d->note(d->user, c, NOTE_FAILED, "the device of this queue has failed");
+		return;
+	}
 	if (epoll_ctl(d->epoll, EPOLL_CTL_ADD, c->bell, &event) != 0) {
 		d->note(d->user, c, NOTE_FAILED, strerror(errno));
 		return;
 	}
-	c->next = d->clients;
-	d->clients = c;
+	while (*end != NULL)
+		end = &(*end)->next;
+	c->next = NULL;
+	*end = c;
 	d->note(d->user, c, NOTE_READY, "");
 }
 
@@ -135,11 +143,21 @@ static void let_go_of_drained(struct dispatcher *d)
 	}
 }
 
+static bool is_served(const struct dispatcher *d, const struct client *c)
+{
+	for (const struct client *at = d->clients; at != NULL; at = at->next)
+		if (at == c)
+			return true;
+	return false;
+}
+
 static void start_leaving(struct dispatcher *d, struct client *c, uint64_t until_ns)
 {
 	c->leaving = true;
 	c->until_ns = until_ns;
-	if (until_ns == 0 || c->broken) {
+	/* One that could not be added has nothing to wait for, and nobody would look at it again.
+	 */
+	if (until_ns == 0 || c->broken || !is_served(d, c)) {
 		let_go(d, c);
 		return;
 	}
@@ -168,9 +186,10 @@ static void obey(struct dispatcher *d)
 }
 
 /* The queue's device has failed. What it had may have run: the clients are told by the end of
- * their connections. */
+ * their connections. Nothing completes any more, so nothing of it is waited for. */
 static void give_up(struct dispatcher *d)
 {
+	d->inside = 0;
 	for (struct client *c = d->clients; c != NULL; c = c->next) {
 		if (c->broken)
 			continue;
@@ -198,8 +217,8 @@ static void say_asleep(struct dispatcher *d, uint64_t asleep)
 static int patience_ms(const struct dispatcher *d)
 {
 	for (const struct client *c = d->clients; c != NULL; c = c->next)
-		if (c->leaving)
-			return 10; /* a drain's time may be over */
+		if (c->leaving || c->rings)
+			return 10; /* a drain's time may be over; a bell did not go */
 	return -1;
 }
 
@@ -220,6 +239,33 @@ static void sleep_until_rung(struct dispatcher *d)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
+/*
+ * Each client once. The next turn begins behind the client that was the last to get something into
+ * the queue. So while the queue is full, what becomes free goes round: a client that waits gets its
+ * share after all others have had one, wherever it is in the list.
+ */
+static bool serve_clients(struct dispatcher *d)
+{
+	struct client *last = NULL, *end;
+	bool some = false;
+
+	for (struct client *c = d->clients; c != NULL; c = c->next) {
+		const uint32_t before = d->inside;
+
+		some = serve_client(d, c) || some;
+		if (d->inside != before)
+			last = c;
+	}
+	if (last == NULL || last->next == NULL)
+		return some;
+	for (end = last->next; end->next != NULL; end = end->next)
+		;
+	end->next = d->clients;
+	d->clients = last->next;
+	last->next = NULL;
+	return some;
+}
+
 enum { RELAX_TURNS = 64 };
 
 static void turn(struct dispatcher *d)
@@ -232,8 +278,7 @@ static void turn(struct dispatcher *d)
 
 		obey(d);
 		some = serve_completions(d);
-		for (struct client *c = d->clients; c != NULL; c = c->next)
-			some = serve_client(d, c) || some;
+		some = serve_clients(d) || some;
 		if (d->failed)
 			give_up(d);
 		if (some) {
@@ -260,8 +305,10 @@ static void *run(void *arg)
 		d->note(d->user, d->alone, NOTE_FAILED, q_last_error());
 		while (!d->ending) {
 			struct epoll_event event;
+			uint64_t count;
 
 			epoll_wait(d->epoll, &event, 1, 100);
+			(void)gq_sys_read(d->wake, &count, sizeof(count));
 			obey(d);
 		}
 		d->note(d->user, d->alone, NOTE_GONE, "");
@@ -307,6 +354,7 @@ static void size(struct dispatcher *d, const struct gq_wire_hello *h)
 {
 	const struct broker_queue *cfg = &d->cfg;
 	const uint32_t most = cfg->consumers != 0 ? cfg->consumers : CLIENTS_CONSUMERS;
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
 	d->capacity = cfg->capacity;
 	d->slot_bytes = cfg->slot_bytes;
@@ -320,6 +368,8 @@ static void size(struct dispatcher *d, const struct gq_wire_hello *h)
 	d->result_bytes = h->result_bytes;
 	if (h->consumers != 0) /* which are threads of ours */
 		d->consumers = h->consumers < most ? h->consumers : most;
+	else if (d->consumers == 0 && cfg->device != Q_DEVICE_CUDA) /* as many as it would be */
+		d->consumers = cpus <= 2 ? 1 : cpus - 1 < (long)most ? (uint32_t)cpus - 1 : most;
 	if (d->cfg.processor[0] == '\0')
 		memcpy(d->cfg.processor, h->processor, sizeof(d->cfg.processor));
 }

@@ -46,6 +46,9 @@ static void deliver(struct dispatcher *d, const Completion *done)
 	d->inside--;
 	if (r == NULL)
 		return; /* its client has left */
+	if (r->recalled)
+		r->client->recalled--;
+	r->recalled = false;
 	if (is_recalled(r, done)) {
 		r->state = RECORD_HELD;
 		r->client->inside--;
@@ -60,7 +63,8 @@ bool serve_completions(struct dispatcher *d)
 	Completion done[TURN];
 	uint64_t ids[TURN];
 	size_t n = 0;
-	const QueueStatus status = d->inside != 0 ? q_poll_results(d->q, done, TURN, &n) : Q_OK;
+	const QueueStatus status =
+		d->inside != 0 && !d->failed ? q_poll_results(d->q, done, TURN, &n) : Q_OK;
 
 	if (status == Q_ERR_CUDA)
 		d->failed = true;
@@ -78,22 +82,21 @@ bool serve_completions(struct dispatcher *d)
 
 /* ---- a client's orders ----------------------------------------------------------------------- */
 
-/* Ask our queue not to start what it has of this client's. */
+/* Ask our queue not to start what it has of this client's. Until all of it has come back, nothing
+ * else is sent: it would overtake. */
 static void recall(struct dispatcher *d, struct client *c)
 {
-	for (struct record *r = c->first; r != NULL; r = r->next)
-		if (r->state == RECORD_INSIDE)
-			q_cancel(d->q, r->sent_id);
+	for (struct record *r = c->first; r != NULL; r = r->next) {
+		if (r->state != RECORD_INSIDE)
+			continue;
+		q_cancel(d->q, r->sent_id);
+		c->recalled += !r->recalled;
+		r->recalled = true;
+	}
 }
 
-static bool obey_cancels(struct dispatcher *d, struct client *c)
+static void obey_cancels(struct dispatcher *d, struct client *c)
 {
-	/* [cancel.ask] acquire: the slots' words */
-	const uint64_t cancels = gq_load_acquire_u64(&c->page->cancels);
-
-	if (cancels == c->cancels)
-		return false;
-	c->cancels = cancels;
 	for (struct record *r = c->first, *next; r != NULL; r = next) {
 		next = r->next;
 		if (!client_cancels(c, r))
@@ -104,8 +107,6 @@ static bool obey_cancels(struct dispatcher *d, struct client *c)
 		else
 			client_complete(c, r, GQ_OUTCOME_CANCELLED, NULL);
 	}
-	gq_store_release_u64(&c->page->cancels_seen, cancels); /* [cancel.done] */
-	return true;
 }
 
 static void cancel_held(struct client *c)
@@ -144,6 +145,24 @@ static bool obey_control(struct dispatcher *d, struct client *c)
 	return new;
 }
 
+/* What the client has asked for by its words. The answer to a cancellation comes after both, since
+ * a stop whose time is over asks by the control word. */
+static bool obey(struct dispatcher *d, struct client *c)
+{
+	/* [cancel.ask] acquire: the slots' words, the control word */
+	const uint64_t cancels = gq_load_acquire_u64(&c->page->cancels);
+	const bool asked = cancels != c->cancels;
+	bool some;
+
+	c->cancels = cancels;
+	if (asked)
+		obey_cancels(d, c);
+	some = obey_control(d, c);
+	if (asked)
+		gq_store_release_u64(&c->page->cancels_seen, cancels); /* [cancel.done] */
+	return some || asked;
+}
+
 /* ---- a client's messages --------------------------------------------------------------------- */
 
 /* A held message goes into our queue. @return false: it cannot be, for the queue has failed */
@@ -158,6 +177,7 @@ static bool send_on(struct dispatcher *d, struct client *c, struct record *r)
 		return false;
 	}
 	d->sent[r->sent_id & d->q->slot_mask] = r;
+	r->recalled = false;
 	r->state = RECORD_INSIDE;
 	c->held--;
 	c->inside++;
@@ -219,15 +239,21 @@ static bool is_standing(const struct client *c)
 	       c->leaving || c->broken;
 }
 
+/* Whether what has been recalled has yet to come back. If all is to be cancelled, no order is to be
+ * kept. */
+static bool is_recalling(const struct client *c)
+{
+	return c->recalled != 0 && (c->control & GQ_CONTROL_CANCEL) == 0;
+}
+
 bool serve_client(struct dispatcher *d, struct client *c)
 {
 	bool some;
 
 	if (c->broken)
 		return false;
-	some = obey_cancels(d, c);
-	some = obey_control(d, c) || some;
-	if (!is_standing(c) && !d->failed) {
+	some = obey(d, c);
+	if (!is_standing(c) && !is_recalling(c) && !d->failed) {
 		if (c->held != 0)
 			some = send_held(d, c) || some;
 		if (c->held == 0)
@@ -246,7 +272,8 @@ bool serve_would(const struct dispatcher *d, const struct client *c)
 		return true;
 	if (gq_load_seq_cst_u64(&c->page->control) != c->control)
 		return true;
-	return !is_standing(c) && !d->failed && has_room(d, c) && (c->held != 0 || client_waits(c));
+	return !is_standing(c) && !is_recalling(c) && !d->failed && has_room(d, c) &&
+	       (c->held != 0 || client_waits(c));
 }
 
 void serve_forget(struct dispatcher *d, struct client *c)
@@ -258,5 +285,5 @@ void serve_forget(struct dispatcher *d, struct client *c)
 		d->sent[r->sent_id & d->q->slot_mask] = NULL;
 	}
 	c->first = c->last = NULL;
-	c->inside = c->held = 0;
+	c->inside = c->held = c->recalled = 0;
 }

@@ -39,6 +39,8 @@ struct gq_device {
 	/* bind() takes some instructions: an enqueueing call may wait for it whatever its time
 	 * limit says. */
 	bool binds_at_once;
+	/* The consumers are in another process, which may hang: no call waits for them for ever. */
+	bool is_elsewhere;
 	/* Where a consumer finds the bytes that a descriptor refers to, and that the host finds at
 	 * `bytes`; NULL, with q_last_error() set to Q_ERR_UNSUPPORTED: it cannot read them. */
 	const void *(*locate)(GpuQueue *q, const MessageDescriptor *d, const void *bytes);

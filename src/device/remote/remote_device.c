@@ -217,15 +217,6 @@ static bool left(GpuQueue *q)
 	return gq_is_lost(r) || gq_load_seq_cst_u64(&r->page->left) != 0; /* [ack.read] */
 }
 
-/* gpuqd does it, as it sees the control word. */
-static void cancel_unstarted(GpuQueue *q)
-{
-	struct gq_remote *r = gq_remote_of(q);
-
-	if (gq_is_lost(r))
-		gq__cancel_unstarted(q);
-}
-
 enum { CANCEL_NS = 1000000000 };
 
 /*
@@ -246,6 +237,16 @@ static void cancelled(GpuQueue *q)
 				gq_pos_diff(gq_load_acquire_u64(&r->page->cancels_seen), mine) < 0;
 	     step++)
 		gq__await_step(step);
+}
+
+/* gpuqd does it, as it sees the control word. So that nothing is started after q_stop() has
+ * returned, the call waits for that as q_cancel() does. */
+static void cancel_unstarted(GpuQueue *q)
+{
+	if (!gq_is_lost(gq_remote_of(q)))
+		cancelled(q);
+	if (gq_is_lost(gq_remote_of(q)))
+		gq__cancel_unstarted(q);
 }
 
 /* ---- regions --------------------------------------------------------------------------------- */
@@ -270,6 +271,7 @@ static const void *locate(GpuQueue *q, const MessageDescriptor *d, const void *b
 
 const struct gq_device gq__remote_device = {
 	.kind = Q_DEVICE_REMOTE,
+	.is_elsewhere = true,
 	.open = open_remote,
 	.close = close_remote,
 	.alloc = alloc,

@@ -203,15 +203,30 @@ static void give_up(GpuQueue *q)
 	gq__wake_everybody(q);
 }
 
-/* On a settled queue no consumer is inside a processor, so all leave in no time. */
-static void await_consumers(GpuQueue *q)
-{
-	struct gq_wait wait;
+enum { ANSWER_NS = 1000000000 };
 
-	gq_wait_begin(q, &wait, &q->answered, GQ_FOR_EVER, GQ_SPIN_NS);
-	while (!q->device->left(q) && !gq_failed(q) && gq__wait_next(&wait))
-		;
+/*
+ * On a settled queue no consumer is inside a processor, so all leave in no time, unless another
+ * process has them, which may hang: that one gets what is left of the call's time, and no less
+ * than a second, so that a call without time can succeed.
+ * @return whether they have left, or the device has failed
+ */
+static bool await_consumers(GpuQueue *q, uint64_t deadline_ns)
+{
+	const uint64_t least_ns = gq__now_ns() + ANSWER_NS;
+	struct gq_wait wait;
+	bool left;
+
+	if (!q->device->is_elsewhere)
+		deadline_ns = GQ_FOR_EVER;
+	else if (deadline_ns < least_ns)
+		deadline_ns = least_ns;
+	gq_wait_begin(q, &wait, &q->answered, deadline_ns, GQ_SPIN_NS);
+	do
+		left = q->device->left(q) || gq_failed(q);
+	while (!left && gq__wait_next(&wait));
 	gq__wait_end(&wait);
+	return left;
 }
 
 void gq__close_intake(GpuQueue *q)
@@ -247,7 +262,10 @@ QueueStatus q_stop(GpuQueue *q, uint32_t timeout_ms)
 		set_control(q, GQ_CONTROL_LEAVE);
 	pthread_mutex_unlock(&q->control_lock);
 	gq__wake_everybody(q);
-	await_consumers(q);
+	if (!await_consumers(q, deadline_ns))
+		return gq__fail(Q_ERR_TIMEOUT,
+				"every message has ended, but gpuqd has not answered "
+				"within timeout_ms, or a second");
 	if (gq_failed(q))
 		return gq__device_failed(q);
 	pthread_mutex_lock(&q->control_lock);

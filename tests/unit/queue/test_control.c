@@ -188,6 +188,41 @@ static void a_stop_that_times_out_cancels_what_was_not_started(void **state)
 	q_shutdown(q);
 }
 
+static void a_pause_that_times_out_keeps_the_order(void **state)
+{
+	GpuQueue *q = make_queue(8, 16);
+	uint64_t ended = 0;
+
+	(void)state;
+	if (on_cuda()) { /* where several are under way at once */
+		q_shutdown(q);
+		return;
+	}
+	close_gate();
+	send_op(q, OP_GATE, 0, "s", 1);
+	await_gate_waiters(1);
+	for (uint64_t tag = 1; tag < 4; tag++)
+		send_op(q, 0, tag, "x", 1);
+	assert_status(q_pause(q, 50), Q_ERR_TIMEOUT);
+	for (uint64_t tag = 4; tag < 8; tag++)
+		send_op(q, 0, tag, "x", 1);
+	nap_ms(20); /* gpuqd has the time to take them */
+	open_gate();
+	while (ended < 8) {
+		Completion done[8];
+		size_t n = 0;
+
+		assert_status(q_wait_any(q, LONG_MS), Q_OK);
+		q_poll_results(q, done, 8, &n);
+		for (size_t i = 0; i < n; i++) {
+			assert_int_equal(done[i].tag, ended++);
+			assert_status(done[i].status, Q_OK);
+			q_release(q, done[i].msg_id);
+		}
+	}
+	q_shutdown(q);
+}
+
 static void several_stops_at_once_all_succeed(void **state)
 {
 	GpuQueue *q = make_queue(64, 16);
@@ -460,6 +495,7 @@ int main(void)
 		cmocka_unit_test(stop_finishes_what_was_accepted_and_results_stay_readable),
 		cmocka_unit_test(stop_implies_resume),
 		cmocka_unit_test(a_stop_that_times_out_cancels_what_was_not_started),
+		cmocka_unit_test(a_pause_that_times_out_keeps_the_order),
 		cmocka_unit_test(several_stops_at_once_all_succeed),
 		cmocka_unit_test(waiters_that_can_never_succeed_wake_with_shutdown),
 		cmocka_unit_test(a_hung_processor_outlives_shutdown_and_frees_the_memory_itself),
