@@ -212,10 +212,18 @@ static bool is_name(const char *text)
 	return n != 0 && n < GQ_WIRE_NAME;
 }
 
+static bool was_given(const struct reader *r, const char *name)
+{
+	for (unsigned i = 0; queue_keys[i].name != NULL; i++)
+		if (strcmp(queue_keys[i].name, name) == 0)
+			return (r->seen & UINT32_C(1) << i) != 0;
+	return false;
+}
+
 /* What a queue needs, once all its lines have been read. */
 static bool end_section(struct reader *r)
 {
-	const struct broker_queue *q = r->queue;
+	struct broker_queue *q = r->queue;
 
 	if (q == NULL)
 		return true;
@@ -224,6 +232,14 @@ static bool end_section(struct reader *r)
 			     "queue '%s' ends without a processor; allowed: only with per_client "
 			     "= yes",
 			     q->name);
+	if (q->window <= q->capacity)
+		return true;
+	if (was_given(r, "window"))
+		return WRONG(r,
+			     "queue '%s' ends with window %" PRIu32 "; allowed: 1 to %" PRIu32
+			     ", its capacity",
+			     q->name, q->window, q->capacity);
+	q->window = q->capacity;
 	return true;
 }
 
@@ -318,10 +334,18 @@ static bool read_lines(struct reader *r, FILE *file)
 	char line[MOST_LINE];
 	size_t bytes = 0;
 
-	while (fgets(line, sizeof(line), file) != NULL) {
-		const size_t n = strlen(line);
+	for (;;) {
+		size_t n, read = sizeof(line);
 
+		memset(line, 1, sizeof(line)); /* so that the last NUL is the one behind the line */
+		if (fgets(line, sizeof(line), file) == NULL)
+			break;
+		n = strlen(line);
+		while (line[read - 1] != '\0')
+			read--;
 		r->line++;
+		if (n != read - 1)
+			return WRONG(r, "the line has a NUL byte");
 		bytes += n;
 		if (n + 1 == sizeof(line) && line[n - 1] != '\n')
 			return WRONG(r, "the line has more than %d bytes", MOST_LINE - 2);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -140,12 +141,25 @@ static void tell_manager(const char *state)
 	close(fd);
 }
 
+/* A client takes some descriptors, and gpuqd uses no select(): all that it may have. */
+static void raise_descriptors(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return;
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+		warn_line("the limit of descriptors stays as it is: %s", strerror(errno));
+}
+
 static int serve(const struct broker_config *cfg)
 {
 	char error[BROKER_ERROR_ROOM];
 	struct pollfd signal;
 	struct broker *b;
 
+	raise_descriptors();
 	/* Its queues are its own, not those of another gpuqd, or of itself. */
 	unsetenv("GPUQ_DEVICE");
 	if (!signals_init()) {

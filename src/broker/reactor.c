@@ -8,6 +8,7 @@
 #include "host/base/thread.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -23,8 +24,13 @@ enum { HANDSHAKE_NS = 2000000000, BACKLOG = 512 };
  * killed. The kernel drops the lock with the process. */
 static bool lock_path(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
+	static const char folder[] = "/run/gpuq/";
 	char path[BROKER_SOCKET_ROOM + 8];
 
+	/* The default's: /run is empty after every start of the machine. */
+	if (strncmp(b->cfg.socket, folder, strlen(folder)) == 0 &&
+	    strchr(b->cfg.socket + strlen(folder), '/') == NULL)
+		mkdir(folder, 0755);
 	snprintf(path, sizeof(path), "%s.lock", b->cfg.socket);
 	b->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (b->lock_fd < 0) {
@@ -38,21 +44,49 @@ static bool lock_path(struct broker *b, char error[BROKER_ERROR_ROOM])
 	return true;
 }
 
+/* What a gpuqd has left there. Anything but a socket is somebody's. */
+static bool remove_old(const struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	struct stat old;
+
+	if (lstat(b->cfg.socket, &old) != 0)
+		return true; /* bind() says what else is wrong */
+	if (!S_ISSOCK(old.st_mode)) {
+		snprintf(error, BROKER_ERROR_ROOM,
+			 "socket is '%s', where there is something that is no socket; allowed: a "
+			 "path where there is nothing, or an old socket",
+			 b->cfg.socket);
+		return false;
+	}
+	unlink(b->cfg.socket);
+	return true;
+}
+
+static void stop_listening(struct broker *b)
+{
+	if (b->listener < 0)
+		return;
+	if (b->listening)
+		unlink(b->cfg.socket);
+	gq_sys_close(b->listener); /* who waits in the backlog is told */
+	b->listener = -1;
+}
+
 static bool listen_there(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	if (!lock_path(b, error))
+	if (!remove_old(b, error))
 		return false;
 	memcpy(address.sun_path, b->cfg.socket, sizeof(address.sun_path));
 	b->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	unlink(b->cfg.socket);
 	if (b->listener < 0 ||
 	    bind(b->listener, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
 	    chmod(b->cfg.socket, b->cfg.socket_mode) != 0 || listen(b->listener, BACKLOG) != 0) {
 		snprintf(error, BROKER_ERROR_ROOM, "%s: %s", b->cfg.socket, strerror(errno));
 		return false;
 	}
+	b->listening = true;
 	return true;
 }
 
@@ -82,6 +116,14 @@ static void read_notes(struct broker *b)
 	}
 }
 
+/* Whether there is something of it that we have not read yet: then it is we who are slow. */
+static bool has_spoken(const struct session *s)
+{
+	struct pollfd socket = { .fd = s->socket, .events = POLLIN };
+
+	return poll(&socket, 1, 0) > 0;
+}
+
 /* Who connects and does not say what it wants holds a descriptor of ours: not for long. */
 static void end_slow_handshakes(struct broker *b)
 {
@@ -90,7 +132,7 @@ static void end_slow_handshakes(struct broker *b)
 	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
 		next = s->next;
 		if ((s->state == SESSION_NEW || s->state == SESSION_OFFERED) &&
-		    now_ns - s->since_ns > HANDSHAKE_NS)
+		    now_ns > s->since_ns + HANDSHAKE_NS && !has_spoken(s))
 			session_end(s, 0);
 	}
 }
@@ -107,7 +149,7 @@ static void begin_to_stop(struct broker *b)
 	const uint64_t until_ns = gq__now_ns() + b->cfg.drain_ms * UINT64_C(1000000);
 
 	b->stopped = true;
-	epoll_ctl(b->epoll, EPOLL_CTL_DEL, b->listener, NULL);
+	stop_listening(b);
 	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
 		next = s->next;
 		session_end(s, until_ns);
@@ -212,10 +254,7 @@ static void free_broker(struct broker *b)
 	for (uint32_t i = 0; i < b->cfg.queues; i++)
 		if (b->dispatcher[i] != NULL)
 			dispatcher_end(b->dispatcher[i]);
-	if (b->listener >= 0) {
-		gq_sys_close(b->listener);
-		unlink(b->cfg.socket);
-	}
+	stop_listening(b);
 	if (b->epoll >= 0)
 		gq_sys_close(b->epoll);
 	if (b->wake >= 0)
@@ -238,7 +277,9 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 	b->epoll = b->wake = b->listener = b->lock_fd = -1;
 	b->notes_end = &b->notes;
 	pthread_mutex_init(&b->lock, NULL);
-	if (listen_there(b, error) && make_queues(b, error) && start_thread(b, error))
+	/* Whoever can connect is served: the queues come first. */
+	if (lock_path(b, error) && make_queues(b, error) && listen_there(b, error) &&
+	    start_thread(b, error))
 		return b;
 	free_broker(b);
 	return NULL;

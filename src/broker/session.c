@@ -32,7 +32,11 @@ static void refuse(struct session *s, QueueStatus status, const char *text)
 				     .status = status };
 
 	snprintf(w.text, sizeof(w.text), "%s", text);
-	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, text);
+	/* What a client calls things must not look like another line, or move a terminal. */
+	for (char *at = w.text; *at != '\0'; at++)
+		if (*at < ' ' || *at > '~')
+			*at = '?';
+	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, w.text);
 	(void)say(s, &w, sizeof(w));
 }
 
@@ -115,15 +119,31 @@ void session_end(struct session *s, uint64_t until_ns)
 }
 
 /* The process at the other end, by a descriptor: a copy of its socket that a child holds does not
- * keep a connection alive, and a number that is used again means nobody else. */
-static int open_pidfd(int socket, pid_t pid)
+ * keep a connection alive, and a number that is used again means nobody else. @return false: there
+ * is none, with errno. `fd` -1: this kernel has none. */
+static bool open_pidfd(int socket, pid_t pid, int *fd)
 {
 	socklen_t length = sizeof(int);
-	int fd = -1;
 
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &length) == 0)
-		return fd;
-	return (int)syscall(SYS_pidfd_open, pid, 0); /* Linux before 6.5 */
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, fd, &length) == 0)
+		return true;
+	*fd = -1;
+	if (errno != ENOPROTOOPT)
+		return false;
+	*fd = (int)syscall(SYS_pidfd_open, pid, 0); /* Linux before 6.5 */
+	return *fd >= 0 || errno == ENOSYS;
+}
+
+/* @return NULL, or why this connection cannot be served */
+static const char *refuse_peer(struct session *s, char text[GQ_WIRE_TEXT])
+{
+	if (!admit_connection(s->b, s->uid))
+		return "this user has too many connections (uid_connections)";
+	if (open_pidfd(s->socket, s->pid, &s->pidfd))
+		return NULL;
+	snprintf(text, GQ_WIRE_TEXT, "gpuqd cannot watch the client's process: %s",
+		 strerror(errno));
+	return text;
 }
 
 static void begin(struct broker *b, int socket)
@@ -131,6 +151,8 @@ static void begin(struct broker *b, int socket)
 	struct session *s = calloc(1, sizeof(*s));
 	struct ucred peer = { 0 };
 	socklen_t length = sizeof(peer);
+	char text[GQ_WIRE_TEXT];
+	const char *why;
 
 	if (s == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
 		gq_sys_close(socket);
@@ -139,13 +161,13 @@ static void begin(struct broker *b, int socket)
 	}
 	s->b = b;
 	s->socket = socket;
-	s->bell = s->memfd = -1;
+	s->bell = s->memfd = s->pidfd = -1;
 	s->uid = peer.uid;
 	s->pid = peer.pid;
 	s->since_ns = gq__now_ns();
-	s->pidfd = open_pidfd(socket, peer.pid);
-	if (!admit_connection(b, s->uid)) {
-		refuse(s, Q_ERR_LIMIT, "this user has too many connections (uid_connections)");
+	why = refuse_peer(s, text);
+	if (why != NULL) {
+		refuse(s, Q_ERR_LIMIT, why);
 		close_if_open(&s->pidfd);
 		close_if_open(&s->socket);
 		free(s);
@@ -208,7 +230,11 @@ static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
 	s->client.socket = s->socket;
 	s->client.bell = s->bell;
 	s->state = SESSION_OFFERED;
-	return welcome(s);
+	if (!welcome(s))
+		return false;
+	close_if_open(&s->memfd); /* it is mapped */
+	s->since_ns = gq__now_ns();
+	return true;
 }
 
 void broker_note(void *user, struct client *c, enum note_kind kind, const char *text)

@@ -30,7 +30,7 @@ struct session {
 	int socket, pidfd, bell, memfd;
 	uid_t uid;
 	pid_t pid;
-	uint64_t since_ns; /* accepted */
+	uint64_t since_ns; /* the client has had to speak since then */
 	struct gq_wire_hello hello;
 	const struct broker_queue *queue;
 	struct dispatcher *dispatcher;
@@ -52,7 +52,8 @@ struct broker {
 	struct broker_config cfg;
 	struct dispatcher *dispatcher[BROKER_MOST_QUEUES]; /* NULL: per client */
 	int epoll, listener, wake;
-	int lock_fd; /* held while the socket's path is ours */
+	bool listening; /* the socket at its path is ours */
+	int lock_fd;    /* held while the socket's path is ours */
 	pthread_t thread;
 	struct session *sessions;
 	uint32_t stopping; /* asks the thread to end */

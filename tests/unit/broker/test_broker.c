@@ -24,6 +24,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,7 +59,9 @@ static void write_config(void)
 		"drain_ms = 20000\n"
 		"[queue default]\nprocessor = echo\ndevice = cpu\nconsumers = 1\nslot_bytes = 256\n"
 		"result_bytes = 256\nwindow = 32\n"
-		"[queue own]\nper_client = yes\ndevice = cpu\n",
+		"[queue own]\nper_client = yes\ndevice = cpu\n"
+		"[queue narrow]\nprocessor = sha256\ndevice = cpu\nconsumers = 1\n"
+		"capacity = 4\nslot_bytes = 64KiB\nresult_bytes = 64\n",
 		socket_path);
 	assert_int_equal(fclose(f), 0);
 }
@@ -72,6 +76,11 @@ static void start_daemon(void)
 	daemon_pid = fork();
 	assert_true(daemon_pid >= 0);
 	if (daemon_pid == 0) {
+		struct rlimit files;
+
+		getrlimit(RLIMIT_NOFILE, &files);
+		files.rlim_cur = 64; /* it may have more, and takes it */
+		setrlimit(RLIMIT_NOFILE, &files);
 		dup2(out[1], STDOUT_FILENO);
 		close(out[0]);
 		close(out[1]);
@@ -91,6 +100,16 @@ static int end_daemon(int how)
 	assert_int_equal(waitpid(daemon_pid, &status, 0), daemon_pid);
 	daemon_pid = 0;
 	return status;
+}
+
+/* Until it has stopped: a signal takes its time to reach all threads. */
+static void stop_daemon(void)
+{
+	int status;
+
+	assert_int_equal(kill(daemon_pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(daemon_pid, &status, WUNTRACED), daemon_pid);
+	assert_true(WIFSTOPPED(status));
 }
 
 static int set_up(void **state)
@@ -207,6 +226,89 @@ static void a_refusal_names_what_is_wrong_and_what_is_allowed(void **state)
 	expect_no_queue(&cfg, "allowed: the name of one that is built into gpuqd");
 	cfg.processor = "nobody";
 	expect_no_queue(&cfg, "nobody");
+	snprintf(other, sizeof(other), "%s#\x1b[2J\nb", endpoint);
+	cfg.endpoint = other;
+	expect_no_queue(&cfg, "there is no queue '?[2J?b'");
+}
+
+static void expect_bad_config(const char *text, size_t bytes, const char *sentence)
+{
+	static struct broker_config cfg;
+	char error[BROKER_ERROR_ROOM], path[80];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/bad", folder);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, bytes, f), bytes);
+	fclose(f);
+	assert_false(broker_config_read(path, &cfg, error));
+	unlink(path);
+	if (strstr(error, sentence) == NULL)
+		fail_msg("'%s' and not '%s'", error, sentence);
+}
+
+static void a_configuration_is_not_read_beyond_what_it_says(void **state)
+{
+	static const char window[] = "[queue a]\nprocessor = echo\ncapacity = 64\nwindow = 65\n";
+	static const char nul[] = "[queue a]\nprocessor = echo\0capacity\nwindow = 64\n";
+	static const char nul_at_end[] = "[queue a]\nprocessor = echo\0x";
+	static const char narrow[] = "[queue a]\nprocessor = echo\ncapacity = 64\n";
+	static struct broker_config cfg;
+	char error[BROKER_ERROR_ROOM];
+	FILE *f = fopen(config_path, "w");
+
+	(void)state;
+	expect_bad_config(window, sizeof(window) - 1, "window 65; allowed: 1 to 64, its capacity");
+	expect_bad_config(nul, sizeof(nul) - 1, ":2: the line has a NUL byte");
+	expect_bad_config(nul_at_end, sizeof(nul_at_end) - 1, "the line has a NUL byte");
+	assert_non_null(f);
+	fputs(narrow, f);
+	fclose(f);
+	assert_true(broker_config_read(config_path, &cfg, error));
+	assert_int_equal(cfg.queue[0].window, 64);
+}
+
+static void what_is_no_socket_is_left_where_it_is(void **state)
+{
+	char path[80];
+	struct stat old;
+	int status;
+	pid_t pid;
+	FILE *f;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/precious", folder);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fclose(f);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		execl(program("/../../bin/gpuqd"), "gpuqd", "-p", "echo", "-s", path, (char *)NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+	assert_int_equal(stat(path, &old), 0);
+	assert_true(S_ISREG(old.st_mode));
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/precious.lock", folder);
+	unlink(path);
+}
+
+static void a_client_takes_three_descriptors_and_gpuqd_all_it_may_have(void **state)
+{
+	const unsigned before = entries("fd");
+	struct rlimit files;
+	GpuQueue *q = remote_queue();
+
+	(void)state;
+	assert_int_equal(entries("fd"), before + 3);
+	q_shutdown(q);
+	await_descriptors(before);
+	assert_int_equal(prlimit(daemon_pid, RLIMIT_NOFILE, NULL, &files), 0);
+	assert_true(files.rlim_cur == files.rlim_max);
 }
 
 static void a_program_that_is_no_gpuqd_is_told_apart(void **state)
@@ -319,6 +421,64 @@ static void clients_at_once_each_get_their_own_results(void **state)
 		if (wrong != NULL)
 			fail_msg("client %u: %s", i, (const char *)wrong);
 	}
+}
+
+static char kilobytes[65536];
+
+static void *flood(void *arg)
+{
+	const EnqueueOptions o = { .flags = Q_ENQUEUE_DISCARD };
+	const uint32_t *stop = ((void **)arg)[1];
+	GpuQueue *q = ((void **)arg)[0];
+
+	while (gq_load_seq_cst_u32(stop) == 0)
+		q_enqueue_ex(q, kilobytes, sizeof(kilobytes), &o, NULL, 10);
+	return NULL;
+}
+
+static void the_client_that_came_first_gets_its_share_of_a_full_queue(void **state)
+{
+	enum { FLOODERS = 4, MOST = 4000 };
+	QueueConfig cfg = remote_config();
+	void *args[FLOODERS][2];
+	pthread_t thread[FLOODERS];
+	GpuQueue *first, *flooder[FLOODERS];
+	uint64_t others, id;
+	QueueStatus status;
+	char narrow[120];
+	uint32_t stop = 0;
+
+	(void)state;
+	snprintf(narrow, sizeof(narrow), "%s#narrow", endpoint);
+	cfg.endpoint = narrow;
+	cfg.slot_bytes = sizeof(kilobytes);
+	cfg.result_bytes = 64;
+	cfg.capacity = 2;
+	first = make_queue_from(&cfg);
+	cfg.capacity = 8;
+	for (int i = 0; i < FLOODERS; i++) {
+		flooder[i] = make_queue_from(&cfg);
+		args[i][0] = flooder[i];
+		args[i][1] = &stop;
+		assert_int_equal(pthread_create(&thread[i], NULL, flood, args[i]), 0);
+	}
+	for (int i = 0; i < FLOODERS; i++)
+		while (stats_of(flooder[i]).finished < 20)
+			nap_ms(1);
+	id = send(first, kilobytes, sizeof(kilobytes));
+	do {
+		others = 0;
+		for (int i = 0; i < FLOODERS; i++)
+			others += stats_of(flooder[i]).finished;
+		status = q_wait(first, id, 5);
+	} while (status == Q_ERR_TIMEOUT && others < MOST);
+	gq_exchange_seq_cst_u32(&stop, 1);
+	for (int i = 0; i < FLOODERS; i++)
+		pthread_join(thread[i], NULL);
+	for (int i = 0; i < FLOODERS; i++)
+		q_shutdown(flooder[i]);
+	assert_status(status, Q_OK); /* before thousands of theirs */
+	q_shutdown(first);
 }
 
 static void a_client_of_a_queue_of_its_own_names_the_processor(void **state)
@@ -495,7 +655,7 @@ static void what_has_not_been_claimed_is_told_from_what_may_have_run(void **stat
 
 	(void)state;
 	/* gpuqd stands still: nothing of this is claimed. */
-	assert_int_equal(kill(daemon_pid, SIGSTOP), 0);
+	stop_daemon();
 	for (tag = 0; tag < 40; tag++)
 		send_op(q, 0, tag, &tag, sizeof(tag));
 	end_daemon(SIGKILL);
@@ -519,6 +679,64 @@ static void a_daemon_told_to_end_finishes_what_it_has(void **state)
 	assert_int_equal(access(socket_path, F_OK), -1);
 	q_shutdown(q);
 	start_daemon();
+}
+
+static void a_stop_ends_in_its_time_while_gpuqd_stands_still(void **state)
+{
+	QueueConfig cfg = remote_config();
+	GpuQueue *q = remote_queue(), *dropped;
+
+	(void)state;
+	cfg.shutdown_timeout_ms = 20;
+	dropped = make_queue_from(&cfg);
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	stop_daemon();
+	assert_status(q_stop(q, 20), Q_ERR_TIMEOUT);
+	assert_non_null(strstr(q_last_error(), "gpuqd has not answered"));
+	q_shutdown(dropped);
+	assert_int_equal(kill(daemon_pid, SIGCONT), 0);
+	assert_status(q_stop(q, LONG_MS), Q_OK);
+	q_shutdown(q);
+}
+
+static void ask_for_own(struct gq_remote *r, const char *processor)
+{
+	char own[120];
+
+	memset(r, 0, sizeof(*r));
+	r->socket = r->bell = -1;
+	snprintf(own, sizeof(own), "%s#own", endpoint);
+	assert_true(gq__remote_parse(own, r));
+	r->hello = (struct gq_wire_hello){ .head = gq_wire_head_of(GQ_WIRE_HELLO, sizeof(r->hello)),
+					   .capacity = 64,
+					   .slot_bytes = 64,
+					   .result_bytes = 64,
+					   .start_pos = 64,
+					   .queue = "own" };
+	snprintf(r->hello.processor, sizeof(r->hello.processor), "%s", processor);
+	r->layout = gq_remote_lay_out(&r->hello);
+	if (!gq__remote_connect(r))
+		fail_msg("%s", q_last_error());
+}
+
+/* gpuqd is told to end before it has heard that the client's queue could not be made. */
+static void a_queue_that_fails_while_gpuqd_ends_holds_nothing_up(void **state)
+{
+	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		struct gq_remote r;
+
+		ask_for_own(&r, "nonesuch");
+		stop_daemon();
+		assert_int_equal(write(r.socket, &start, sizeof(start)), sizeof(start));
+		assert_int_equal(kill(daemon_pid, SIGTERM), 0);
+		assert_int_equal(kill(daemon_pid, SIGCONT), 0);
+		end_daemon(SIGTERM);
+		gq__remote_disconnect(&r);
+		start_daemon();
+	}
 }
 
 /* ---- who lies ---------------------------------------------------------------------------- */
@@ -712,6 +930,40 @@ static void who_never_reads_and_always_sleeps_holds_up_nobody(void **state)
 	q_shutdown(idle);
 }
 
+static void a_client_is_not_ended_because_gpuqd_was_slow(void **state)
+{
+	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	const unsigned before = entries("fd");
+	const struct gq_wire_hello hello = {
+		.head = gq_wire_head_of(GQ_WIRE_HELLO, sizeof(hello)),
+		.capacity = 64,
+		.slot_bytes = 64,
+		.result_bytes = 64,
+		.start_pos = 64,
+		.queue = "default",
+	};
+	union gq_wire w;
+
+	(void)state;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+	await_descriptors(before + 2); /* accepted */
+	stop_daemon();
+	assert_int_equal(write(fd, &hello, sizeof(hello)), sizeof(hello));
+	nap_ms(2100);
+	assert_int_equal(kill(daemon_pid, SIGCONT), 0);
+	assert_true(read(fd, &w, sizeof(w)) > 0);
+	assert_int_equal(w.head.type, GQ_WIRE_WELCOME);
+	nap_ms(20);
+	assert_int_equal(write(fd, &start, sizeof(start)), sizeof(start));
+	assert_true(read(fd, &w, sizeof(w)) > 0);
+	assert_int_equal(w.head.type, GQ_WIRE_STARTED);
+	close(fd);
+	await_descriptors(before);
+}
+
 static void connections_that_say_nothing_are_ended(void **state)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -741,19 +993,26 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_refusal_names_what_is_wrong_and_what_is_allowed),
+		cmocka_unit_test(a_configuration_is_not_read_beyond_what_it_says),
+		cmocka_unit_test(what_is_no_socket_is_left_where_it_is),
+		cmocka_unit_test(a_client_takes_three_descriptors_and_gpuqd_all_it_may_have),
 		cmocka_unit_test(a_program_that_is_no_gpuqd_is_told_apart),
 		cmocka_unit_test(regions_are_refused_with_a_sentence),
 		cmocka_unit_test(a_user_has_so_many_connections_and_no_more),
 		cmocka_unit_test(clients_at_once_each_get_their_own_results),
+		cmocka_unit_test(the_client_that_came_first_gets_its_share_of_a_full_queue),
 		cmocka_unit_test(a_client_of_a_queue_of_its_own_names_the_processor),
 		cmocka_unit_test(killed_clients_leave_nothing_behind_and_harm_nobody),
 		cmocka_unit_test(a_killed_daemon_ends_every_accepted_message_and_hangs_nobody),
 		cmocka_unit_test(what_has_not_been_claimed_is_told_from_what_may_have_run),
 		cmocka_unit_test(a_daemon_told_to_end_finishes_what_it_has),
+		cmocka_unit_test(a_stop_ends_in_its_time_while_gpuqd_stands_still),
+		cmocka_unit_test(a_queue_that_fails_while_gpuqd_ends_holds_nothing_up),
 		cmocka_unit_test(a_client_that_writes_random_bytes_ends_only_its_own_connection),
 		cmocka_unit_test(one_lie_is_enough_to_be_disconnected),
 		cmocka_unit_test(data_that_lies_about_its_size_reads_nothing_of_gpuqd),
 		cmocka_unit_test(who_never_reads_and_always_sleeps_holds_up_nobody),
+		cmocka_unit_test(a_client_is_not_ended_because_gpuqd_was_slow),
 		cmocka_unit_test(connections_that_say_nothing_are_ended),
 	};
 
