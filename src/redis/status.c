@@ -207,7 +207,7 @@ static void print_text(const struct looker *l, const struct view *v)
 	print_lag(v->lag, "Redis does not know");
 	printf("\npending       %lld\n", v->pending);
 	printf("dead letters  %lld in %s\n", v->dead, l->dead);
-	printf("consumers     %zu\n", v->consumers->elements);
+	printf("consumers     %zu\n", v->consumers ? v->consumers->elements : 0);
 	for (size_t i = 0; v->consumers && i < v->consumers->elements; i++) {
 		const redisReply *c = v->consumers->element[i];
 
