@@ -56,6 +56,12 @@ pid_t bench_start(const struct bench *b, enum bench_side side, enum bench_case c
 int bench_wait(pid_t child);
 /** Stream and results are new and empty. */
 int bench_clear(struct bench *b);
+/**
+ * One pipeline of messages of b->bytes into the stream, each beginning with `at_ns`; 0: with when
+ * it is sent, CLOCK_MONOTONIC. `payload` has that many bytes, and is written to. Returns an exit
+ * code.
+ */
+int bench_send(struct bench *b, struct link *l, uint8_t *payload, uint64_t count, uint64_t at_ns);
 /** So many messages into the stream; each begins with when it was sent, CLOCK_MONOTONIC ns. */
 int bench_fill(struct bench *b, struct link *l, uint64_t messages);
 

@@ -31,29 +31,13 @@ static int produce(struct bench *b, double rate)
 		const struct timespec until = { .tv_sec = (time_t)(at / 1000000000u),
 						.tv_nsec = (long)(at % 1000000000u) };
 		uint64_t due = (uint64_t)(rate * (double)(tick * TICK_NS) * 1e-9);
-		const uint64_t before = sent;
 
 		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
 			;
 		due = due < b->latency_messages ? due : b->latency_messages;
-		for (; sent < due; sent++) {
-			memcpy(payload, &at, sizeof(at));
-			words_clear(&b->words);
-			words_add(&b->words, "XADD");
-			words_add(&b->words, b->place.stream);
-			words_add(&b->words, "*");
-			words_add(&b->words, "payload");
-			words_add_bytes(&b->words, payload, b->bytes);
-			if (!link_append(&l, &b->words))
-				return EXIT_REDIS;
-		}
-		for (uint64_t i = before; i < sent; i++) {
-			redisReply *reply = link_reply(&l);
-
-			if (!reply || reply->type != REDIS_REPLY_STRING)
-				return refused(&l, "XADD", reply);
-			freeReplyObject(reply);
-		}
+		if (bench_send(b, &l, payload, due - sent, at) != EXIT_DONE)
+			return EXIT_REDIS;
+		sent = due;
 	}
 	free(payload);
 	link_close(&l);

@@ -37,6 +37,31 @@ int bench_clear(struct bench *b)
 	return EXIT_DONE;
 }
 
+int bench_send(struct bench *b, struct link *l, uint8_t *payload, uint64_t count, uint64_t at_ns)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		const uint64_t at = at_ns != 0 ? at_ns : clock_ns();
+
+		memcpy(payload, &at, sizeof(at));
+		words_clear(&b->words);
+		words_add(&b->words, "XADD");
+		words_add(&b->words, b->place.stream);
+		words_add(&b->words, "*");
+		words_add(&b->words, "payload");
+		words_add_bytes(&b->words, payload, b->bytes);
+		if (!link_append(l, &b->words))
+			return EXIT_REDIS;
+	}
+	for (uint64_t i = 0; i < count; i++) {
+		redisReply *reply = link_reply(l);
+
+		if (!reply || reply->type != REDIS_REPLY_STRING)
+			return refused(l, "XADD", reply);
+		freeReplyObject(reply);
+	}
+	return EXIT_DONE;
+}
+
 int bench_fill(struct bench *b, struct link *l, uint64_t messages)
 {
 	uint8_t *payload = calloc(1, b->bytes);
@@ -46,27 +71,7 @@ int bench_fill(struct bench *b, struct link *l, uint64_t messages)
 		const uint64_t left = messages - done;
 		const uint64_t count = left < PIPELINE ? left : PIPELINE;
 
-		for (uint64_t i = 0; i < count; i++) {
-			const uint64_t now = clock_ns();
-
-			memcpy(payload, &now, sizeof(now));
-			words_clear(&b->words);
-			words_add(&b->words, "XADD");
-			words_add(&b->words, b->place.stream);
-			words_add(&b->words, "*");
-			words_add(&b->words, "payload");
-			words_add_bytes(&b->words, payload, b->bytes);
-			if (!link_append(l, &b->words))
-				code = EXIT_REDIS;
-		}
-		for (uint64_t i = 0; i < count && code == EXIT_DONE; i++) {
-			redisReply *reply = link_reply(l);
-
-			if (!reply || reply->type != REDIS_REPLY_STRING)
-				code = refused(l, "XADD", reply);
-			else
-				freeReplyObject(reply);
-		}
+		code = bench_send(b, l, payload, count, 0);
 		done += count;
 	}
 	free(payload);

@@ -100,14 +100,7 @@ bool list_publish(struct worker *w, const struct group *g)
 		freeReplyObject(reply);
 		return false;
 	}
-	outcome_published(w, g, settled);
-	outcome_close(w, g, settled);
-	if (failed) {
-		outcome_refused_within(w, "results", reply);
-		return false;
-	}
-	freeReplyObject(reply);
-	return true;
+	return outcome_end(w, g, settled, failed, reply);
 }
 
 /* ---- once more ------------------------------------------------------------------------------- */

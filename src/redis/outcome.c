@@ -160,6 +160,19 @@ void outcome_published(struct worker *w, const struct group *g, const uint8_t *s
 	}
 }
 
+bool outcome_end(struct worker *w, const struct group *g, const uint8_t *settled, bool failed,
+		 redisReply *reply)
+{
+	outcome_published(w, g, settled);
+	outcome_close(w, g, settled);
+	if (failed) {
+		outcome_refused_within(w, "results", reply);
+		return false;
+	}
+	freeReplyObject(reply);
+	return true;
+}
+
 static bool publish_by_script(struct worker *w, const struct group *g)
 {
 	const struct worker_options *o = w->options;
@@ -183,14 +196,7 @@ static bool publish_by_script(struct worker *w, const struct group *g)
 	reply = script_call(&script_publish, &w->command, &w->words);
 	if (!outcome_answer(w, reply, "results", g->count, settled, &failed))
 		return false;
-	outcome_published(w, g, settled);
-	outcome_close(w, g, settled);
-	if (failed) {
-		outcome_refused_within(w, "results", reply);
-		return false;
-	}
-	freeReplyObject(reply);
-	return true;
+	return outcome_end(w, g, settled, failed, reply);
 }
 
 /* ---- plain: results first, acknowledgements when they are there ------------------------------ */

@@ -41,4 +41,9 @@ void outcome_published(struct worker *w, const struct group *g, const uint8_t *s
  */
 void outcome_close(struct worker *w, const struct group *g, const uint8_t *settled);
 
+/** Both, after what a script has answered; and the error that stopped it, if it `failed`. Frees the
+ * reply. Returns whether it did not fail. */
+bool outcome_end(struct worker *w, const struct group *g, const uint8_t *settled, bool failed,
+		 redisReply *reply);
+
 #endif /* GPUQ_REDIS_OUTCOME_H */
