@@ -19,10 +19,12 @@ if(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	target_compile_definitions(gpuq_broker_objects PRIVATE
 		$<$<BOOL:${GPUQ_CHAOS}>:GPUQ_CHAOS>
 		$<$<BOOL:${GPUQ_BAR1}>:GPUQ_BAR1>)
-	add_executable(gpuqd src/broker/main.c ${gpuq_program_sources}
+	# What routes requests to services of other processes.
+	file(GLOB gpuq_router_sources CONFIGURE_DEPENDS src/broker/service/*.c)
+	add_executable(gpuqd src/broker/main.c ${gpuq_router_sources} ${gpuq_program_sources}
 		$<TARGET_OBJECTS:gpuq_broker_objects>)
 	target_include_directories(gpuqd PRIVATE include src src/broker)
-	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_flags Threads::Threads)
+	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_policy gpuq_flags Threads::Threads)
 	set_target_properties(gpuqd PROPERTIES
 		RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
 endif()

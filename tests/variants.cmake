@@ -41,6 +41,7 @@ set(gpuq_test_variants
 	"unit.ring_memory"
 	"unit.ring_poll"
 	"unit.ring_stopped"
+	"unit.service"
 	"unit.subscription"
 	"unit.take              standin gpu remote"
 	"unit.trace             standin gpu remote"

@@ -3,6 +3,7 @@
 #ifndef GPUQ_BROKER_BROKER_H
 #define GPUQ_BROKER_BROKER_H
 
+#include "broker/service/service.h"
 #include "device/remote/wire.h"
 
 enum { BROKER_MOST_QUEUES = 32, BROKER_SOCKET_ROOM = 108, BROKER_ERROR_ROOM = 600 };
@@ -25,6 +26,7 @@ struct broker_config {
 	uint32_t drain_ms;
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
+	struct router_config services;
 };
 
 struct broker;

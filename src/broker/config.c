@@ -34,7 +34,8 @@ void broker_config_defaults(struct broker_config *cfg)
 				       .uid_connections = 64,
 				       .uid_bytes = UINT64_C(1) << 30,
 				       .uid_slots = UINT64_C(1) << 20,
-				       .drain_ms = 25000 };
+				       .drain_ms = 25000,
+				       .services = ROUTER_DEFAULTS };
 	if (!gq_remote_default_path(cfg->socket, sizeof(cfg->socket)))
 		cfg->socket[0] = '\0';
 }
@@ -45,8 +46,8 @@ struct reader {
 	const char *path;
 	unsigned line;
 	struct broker_config *cfg;
-	struct broker_queue *queue; /* NULL: [gpuqd], or no section yet */
-	bool in_section, had_gpuqd;
+	struct broker_queue *queue; /* NULL: another section, or none yet */
+	bool in_section, in_services, had_gpuqd, had_services;
 	uint32_t seen; /* a bit a key of this section */
 	char *error;
 };
@@ -68,7 +69,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, OCTAL, YES_NO, DEVICE, POWER };
+enum kind { TEXT, NUMBER, OCTAL, YES_NO, DEVICE, POWER, BALANCE };
 
 struct key {
 	const char *name;
@@ -102,6 +103,23 @@ static const struct key queue_keys[] = {
 	{ "consumers", NUMBER, OF_QUEUE(consumers), 0, Q_MAX_CONSUMERS },
 	{ "window", NUMBER, OF_QUEUE(window), 1, Q_MAX_CAPACITY },
 	{ "per_client", YES_NO, OF_QUEUE(per_client), 0, 0 },
+	{ NULL, TEXT, 0, 0, 0, 0 },
+};
+
+#define OF_SERVICES(field)                                                                         \
+	offsetof(struct router_config, field), sizeof(((struct router_config *)0)->field)
+
+static const struct key services_keys[] = {
+	{ "socket", TEXT, OF_SERVICES(socket), 1, ROUTER_SOCKET_ROOM - 1 },
+	{ "socket_mode", OCTAL, OF_SERVICES(socket_mode), 0, 0777 },
+	{ "uid_connections", NUMBER, OF_SERVICES(uid_connections), 1, 4096 },
+	{ "window", NUMBER, OF_SERVICES(window), 1, 1024 },
+	{ "heartbeat_ms", NUMBER, OF_SERVICES(heartbeat_ms), 10, 3600000 },
+	{ "timeout_ms", NUMBER, OF_SERVICES(timeout_ms), 1, 86400000 },
+	{ "queued", NUMBER, OF_SERVICES(queued), 1, 4000 },
+	{ "attempts", NUMBER, OF_SERVICES(attempts), 1, 16 },
+	{ "breaker_open_ms", NUMBER, OF_SERVICES(breaker_open_ms), 10, 300000 },
+	{ "balance", BALANCE, OF_SERVICES(balance), 0, 0 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
@@ -178,6 +196,7 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 {
 	static const char *const devices[] = { "auto", "cpu", "cuda", NULL };
 	static const char *const answers[] = { "no", "yes", NULL };
+	static const char *const balances[] = ROUTER_BALANCES;
 	int place;
 
 	switch (k->kind) {
@@ -188,6 +207,15 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 		if (place < 0)
 			return WRONG(r, "device is '%.60s'; allowed: auto, cpu, cuda", text);
 		put_number(to, k->room, (uint64_t)place);
+		return true;
+	case BALANCE:
+		place = place_in(balances, text);
+		if (place < 0)
+			return WRONG(r,
+				     "balance is '%.60s'; allowed: round_robin, weighted, "
+				     "least_conn, least_response, load, random, priority",
+				     text);
+		memcpy(to, text, strlen(text) + 1);
 		return true;
 	case YES_NO:
 		place = place_in(answers, text);
@@ -270,6 +298,7 @@ static bool begin_section(struct reader *r, char *text)
 	if (!end_section(r))
 		return false;
 	r->queue = NULL;
+	r->in_services = false;
 	r->in_section = true;
 	r->seen = 0;
 	if (strcmp(text + 1, "gpuqd") == 0) {
@@ -278,9 +307,15 @@ static bool begin_section(struct reader *r, char *text)
 		r->had_gpuqd = true;
 		return true;
 	}
+	if (strcmp(text + 1, "services") == 0) {
+		if (r->had_services)
+			return WRONG(r, "section [services] is there already");
+		r->in_services = r->had_services = true;
+		return true;
+	}
 	if (strncmp(text + 1, "queue ", 6) == 0)
 		return begin_queue(r, text + 7);
-	return WRONG(r, "section is [%.60s]; allowed: [gpuqd], [queue NAME]", text + 1);
+	return WRONG(r, "section is [%.60s]; allowed: [gpuqd], [queue NAME], [services]", text + 1);
 }
 
 static char *trim(char *text)
@@ -297,7 +332,9 @@ static char *trim(char *text)
 
 static bool read_key(struct reader *r, char *text)
 {
-	const struct key *keys = r->queue != NULL ? queue_keys : config_keys;
+	const struct key *keys = r->queue != NULL ? queue_keys
+				 : r->in_services ? services_keys
+						  : config_keys;
 	char *value = strchr(text, '=');
 	const char *name;
 
@@ -308,7 +345,9 @@ static bool read_key(struct reader *r, char *text)
 	*value++ = '\0';
 	name = trim(text);
 	for (unsigned i = 0; keys[i].name != NULL; i++) {
-		uint8_t *to = r->queue != NULL ? (uint8_t *)r->queue : (uint8_t *)r->cfg;
+		uint8_t *to = r->queue != NULL ? (uint8_t *)r->queue
+			      : r->in_services ? (uint8_t *)&r->cfg->services
+					       : (uint8_t *)r->cfg;
 
 		if (strcmp(keys[i].name, name) != 0)
 			continue;
@@ -374,9 +413,11 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 	fclose(file);
 	if (!read)
 		return false;
-	if (cfg->queues == 0)
-		return WRONG(&r, "there is no section [queue NAME]");
-	if (cfg->socket[0] == '\0')
+	if (r.had_services && cfg->services.socket[0] == '\0')
+		return WRONG(&r, "section [services] has no socket");
+	if (cfg->queues == 0 && !r.had_services)
+		return WRONG(&r, "there is no section [queue NAME], and none [services]");
+	if (cfg->queues != 0 && cfg->socket[0] == '\0')
 		return WRONG(&r, "there is no socket, and XDG_RUNTIME_DIR is too long for one");
 	return true;
 }

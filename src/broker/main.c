@@ -18,15 +18,18 @@ const char program_name[] = "gpuqd";
 static const char help[] =
 	"Usage: gpuqd --config FILE [--check-config]\n"
 	"       gpuqd [--socket PATH] --processor NAME\n"
+	"       gpuqd --services PATH\n"
 	"\n"
 	"Owns queues on GPUs or CPU threads, and lets other processes use them: a program whose\n"
-	"GPUQ_DEVICE is unix:PATH, or unix:PATH#QUEUE, has its messages processed here.\n"
+	"GPUQ_DEVICE is unix:PATH, or unix:PATH#QUEUE, has its messages processed here. With\n"
+	"--services, or a section [services], it also passes requests to services of others.\n"
 	"\n"
 	"Options:\n"
-	"  -c, --config FILE     read sections [gpuqd] and [queue NAME] from FILE: gpuqd(1)\n"
+	"  -c, --config FILE     read sections [gpuqd], [queue NAME], [services]: gpuqd(1)\n"
 	"      --check-config    read it, say what is wrong, and end\n"
 	"  -p, --processor NAME  one queue called default with this processor, in place of a file\n"
 	"  -s, --socket PATH     listen there, whatever the file says\n"
+	"      --services PATH   pass requests between callers and workers that connect there\n"
 	"  -h, --help            show this text\n"
 	"  -V, --version         show the version\n"
 	"\n"
@@ -37,20 +40,21 @@ static const char help[] =
 	"  1  it could not start\n"
 	"  2  wrong usage, or a file that is not good\n";
 
-enum { OPTION_CHECK = 256 };
+enum { OPTION_CHECK = 256, OPTION_SERVICES };
 
 static const struct option options[] = {
 	{ "config", required_argument, NULL, 'c' },
 	{ "check-config", no_argument, NULL, OPTION_CHECK },
 	{ "processor", required_argument, NULL, 'p' },
 	{ "socket", required_argument, NULL, 's' },
+	{ "services", required_argument, NULL, OPTION_SERVICES },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
 };
 
 struct arguments {
-	const char *config, *processor, *socket;
+	const char *config, *processor, *socket, *services;
 	bool check;
 };
 
@@ -70,6 +74,9 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 		case 's':
 			a->socket = optarg;
 			break;
+		case OPTION_SERVICES:
+			a->services = optarg;
+			break;
 		case OPTION_CHECK:
 			a->check = true;
 			break;
@@ -85,8 +92,10 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 	}
 	if (optind < argc)
 		return usage_error("", "unexpected argument '%s'", argv[optind]);
-	if ((a->config == NULL) == (a->processor == NULL))
+	if (a->config != NULL && a->processor != NULL)
 		return usage_error("", "give either --config or --processor");
+	if (a->config == NULL && a->processor == NULL && a->services == NULL)
+		return usage_error("", "give --config, --processor or --services");
 	if (a->check && a->config == NULL)
 		return usage_error("", "--check-config needs --config");
 	return -1;
@@ -102,14 +111,22 @@ static int configure(const struct arguments *a, struct broker_config *cfg)
 			warn_line("%s", error);
 			return PROGRAM_USAGE;
 		}
-	} else if (a->processor != NULL) {
+	} else {
 		broker_config_defaults(cfg);
+	}
+	if (a->processor != NULL) {
 		broker_queue_defaults(&cfg->queue[0], "default");
 		cfg->queues = 1;
 		if (strlen(a->processor) >= sizeof(cfg->queue[0].processor))
 			return usage_error("", "--processor has more than 63 bytes");
 		memcpy(cfg->queue[0].processor, a->processor, strlen(a->processor) + 1);
 	}
+	if (a->services != NULL &&
+	    (a->services[0] == '\0' || strlen(a->services) >= sizeof(cfg->services.socket)))
+		return usage_error("", "--services has %zu bytes; allowed: 1 to 107",
+				   strlen(a->services));
+	if (a->services != NULL)
+		memcpy(cfg->services.socket, a->services, strlen(a->services) + 1);
 	if (a->socket == NULL)
 		return 0;
 	if (a->socket[0] == '\0' || strlen(a->socket) >= sizeof(cfg->socket))
@@ -153,11 +170,45 @@ static void raise_descriptors(void)
 		warn_line("the limit of descriptors stays as it is: %s", strerror(errno));
 }
 
-static int serve(const struct broker_config *cfg)
+/* What there is to serve: queues, services, or both. */
+struct served {
+	struct broker *broker;
+	struct router *router;
+};
+
+static void stop(const struct served *s)
+{
+	if (s->router != NULL)
+		router_stop(s->router);
+	if (s->broker != NULL)
+		broker_stop(s->broker);
+}
+
+static bool start(const struct broker_config *cfg, struct served *s)
 {
 	char error[BROKER_ERROR_ROOM];
+
+	if (cfg->queues != 0) {
+		s->broker = broker_start(cfg, error);
+		if (s->broker == NULL) {
+			warn_line("%s", error);
+			return false;
+		}
+	}
+	if (cfg->services.socket[0] == '\0')
+		return true;
+	s->router = router_start(&cfg->services, error);
+	if (s->router != NULL)
+		return true;
+	warn_line("%s", error);
+	stop(s);
+	return false;
+}
+
+static int serve(const struct broker_config *cfg)
+{
+	struct served served = { NULL, NULL };
 	struct pollfd signal;
-	struct broker *b;
 
 	raise_descriptors();
 	/* Its queues are its own, not those of another gpuqd, or of itself. */
@@ -166,19 +217,19 @@ static int serve(const struct broker_config *cfg)
 		warn_line("signals: %s", strerror(errno));
 		return 1;
 	}
-	b = broker_start(cfg, error);
-	if (b == NULL) {
-		warn_line("%s", error);
+	if (!start(cfg, &served))
 		return 1;
-	}
-	printf("gpuqd: listening at %s\n", cfg->socket);
+	if (served.broker != NULL)
+		printf("gpuqd: listening at %s\n", cfg->socket);
+	if (served.router != NULL)
+		printf("gpuqd: services at %s\n", cfg->services.socket);
 	fflush(stdout);
 	tell_manager("READY=1");
 	signal = (struct pollfd){ .fd = signals_fd(), .events = POLLIN };
 	while (signals_caught() == 0)
 		poll(&signal, 1, -1);
 	tell_manager("STOPPING=1");
-	broker_stop(b);
+	stop(&served);
 	return 0;
 }
 

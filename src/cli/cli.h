@@ -25,6 +25,7 @@ int cmd_pipe(int argc, char **argv);
 int cmd_processors(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_redis(int argc, char **argv);
+int cmd_services(int argc, char **argv);
 
 /* Their help texts, as `gpuq help` prints them. */
 extern const char info_help[];
@@ -32,5 +33,6 @@ extern const char pipe_help[];
 extern const char processors_help[];
 extern const char run_help[];
 extern const char redis_help[];
+extern const char services_help[];
 
 #endif /* GPUQ_CLI_H */

@@ -76,14 +76,15 @@ _gpuq() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_gpuq_words "run pipe info processors redis help --help --version" "$typed"
+		_gpuq_words "run pipe info processors redis services help --help --version" "$typed"
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
 	pipe) _gpuq_pipe "$typed" "$before" ;;
-	help) _gpuq_words "run pipe info processors redis" "$typed" ;;
+	help) _gpuq_words "run pipe info processors redis services" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
+	services) _gpuq_words "--endpoint --filter --watch --stats --help" "$typed" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac
 }

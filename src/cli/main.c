@@ -19,6 +19,8 @@ static const struct command commands[] = {
 	{ "info", "show version, build, devices and how a queue is set up", info_help, cmd_info },
 	{ "processors", "list the named processors", processors_help, cmd_processors },
 	{ "redis", "take messages from Redis: runs the program gpuq-redis", redis_help, cmd_redis },
+	{ "services", "list the services behind a gpuqd, or its counts", services_help,
+	  cmd_services },
 };
 
 static const struct command_set set = {

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * broker.h - services of other processes, found and called through gpuqd: a worker registers what
+ * it can do, and a caller names it, without knowing where it is or how many there are. The guide is
+ * docs/guide/broker.md.
+ */
+#ifndef GPUQ_BROKER_H
+#define GPUQ_BROKER_H
+
+#include <gpuq/gpuq.h>
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Conventions: those of gpuq.h, with these differences.
+ *
+ * Threads    A BrokerClient is a connection, and is used by one thread at a time; each thread may
+ *            have its own. No call starts a thread.
+ * Forks      It belongs to the process that made it; a child makes its own.
+ * Cancelling No call is a cancellation point.
+ * Signals    As in notify.h: none fails because of one, none raises SIGPIPE, and none may be called
+ *            in a handler or left by longjmp().
+ * Limits     A name has 1 to 64 bytes of A-Z a-z 0-9 . _ -; a request or a reply at most
+ *            Q_BROKER_MAX_BYTES bytes; a connection has as many requests without an answer as
+ *            gpuqd allows (window, 64).
+ * Errors     Every call may return Q_ERR_INVALID_ARG, Q_ERR_NO_MEMORY, and Q_ERR_LOST: gpuqd has
+ *            gone, and from then on every call says so; connect again. q_last_error() says more.
+ */
+
+#define Q_BROKER_MAX_BYTES  61440u /* of a request, or of a reply: 60 KiB */
+#define Q_BROKER_NAME_BYTES 65u    /* of a name, with the NUL */
+
+typedef struct BrokerClient BrokerClient;
+
+/* What became of a request, more exactly than a QueueStatus. Numbers never change. */
+typedef enum BrokerReason {
+	Q_REASON_OK = 0,
+	Q_REASON_ERROR = 1,        /* Q_ERR_FAILED: the service says that it could not do it */
+	Q_REASON_TIMEOUT = 2,      /* Q_ERR_EXPIRED: its time was over */
+	Q_REASON_OVERLOADED = 3,   /* Q_ERR_FULL: nobody has room; try after retry_after_ms */
+	Q_REASON_INVALID = 4,      /* Q_ERR_INVALID_ARG: the service, or gpuqd, cannot read it */
+	Q_REASON_NOT_FOUND = 5,    /* Q_ERR_NOT_FOUND: nobody does this */
+	Q_REASON_INTERNAL = 6,     /* Q_ERR_FAILED: a fault of the service's own */
+	Q_REASON_CANCELLED = 7,    /* Q_ERR_CANCELLED */
+	Q_REASON_RATE = 8,         /* Q_ERR_LIMIT */
+	Q_REASON_UNKNOWN_PEER = 9, /* Q_ERR_POLICY */
+	Q_REASON_DENIED = 10,      /* Q_ERR_POLICY */
+	Q_REASON_LOST = 11,        /* Q_ERR_LOST: its worker died, and may have run it */
+	Q_REASON_SHUTDOWN = 12,    /* Q_ERR_SHUTDOWN: gpuqd, or the service, ends */
+	Q_REASON_CHECKSUM = 13,    /* Q_ERR_FAILED */
+	Q_REASON_UNSUPPORTED = 14, /* Q_ERR_UNSUPPORTED */
+	Q_REASON_BREAKER = 15, /* Q_ERR_NOT_READY: its services fail; try after retry_after_ms */
+} BrokerReason;
+
+/* In every field zero means the default. */
+typedef struct BrokerConfig {
+	const char *endpoint; /* "unix:PATH" of gpuqd's services; NULL: $GPUQ_BROKER, which has the
+				 same form */
+	const char *name;     /* of this client, for people; NULL: none */
+	uint32_t timeout_ms;  /* for gpuqd's answers to anything but requests: 5000 */
+	uint32_t reserved[5]; /* 0 */
+} BrokerConfig;
+
+/* A request as its caller sends it. In every field but `service` zero means the default. */
+typedef struct BrokerCall {
+	const char *service; /* an op, or the name of a service that has registered without one */
+	const void *payload;
+	size_t bytes;
+	const void *session; /* requests with the same bytes, 1 to 64, go to the same service */
+	size_t session_bytes;
+	uint32_t timeout_ms; /* it ends Q_ERR_EXPIRED after that; 0: gpuqd's default, 30 s */
+	uint8_t priority;    /* 1 to 255: 255 critical, from 192 high, from 128 normal, low; 0: 128
+			      */
+	bool idempotent;     /* running it twice does no harm: so gpuqd may, when a worker dies */
+	uint8_t reserved8[2];
+	uint64_t reserved[4]; /* 0 */
+} BrokerCall;
+
+/* What became of a request. */
+typedef struct BrokerReply {
+	uint64_t id;
+	QueueStatus status;
+	uint32_t reason;         /* BrokerReason */
+	uint32_t retry_after_ms; /* not before that, if it is tried again; 0: says nothing */
+	bool may_retry;          /* no worker has seen it: trying again does no harm */
+	bool may_have_run;       /* only if running twice does no harm */
+	uint8_t reserved8[2];
+	size_t bytes;         /* of the reply */
+	char text[120];       /* in words, if it failed; "" otherwise */
+	uint64_t reserved[4]; /* 0 */
+} BrokerReply;
+
+/* A worker, as it registers. In every field but `name` zero means the default. */
+typedef struct BrokerService {
+	const char *name;       /* this worker's own: no two have the same */
+	const char *capability; /* words such as "op=embed:3 dims=128..512"; NULL: none. Workers
+				   with the same op share its requests */
+	const char *token;      /* whoever registers the same name with the same token, as the same
+				   user, takes over from one that is still there; NULL: nobody can */
+	uint32_t capacity;      /* requests that it has at once, at most 256: 16 */
+	uint32_t heartbeat_ms;  /* how often q_service_recv() says that it lives: 1000 */
+	uint8_t priority;       /* for balance = priority: 128 */
+	uint8_t reserved8[7];
+	uint64_t reserved[4]; /* 0 */
+} BrokerService;
+
+/* How busy a worker is. */
+typedef struct BrokerLoad {
+	uint32_t cpu, memory;     /* 1/1000 */
+	uint32_t depth, capacity; /* requests that it has, and may have */
+} BrokerLoad;
+
+/* A request as its worker sees it. */
+typedef struct BrokerRequest {
+	uint64_t id;
+	const void *payload; /* until q_service_reply() to it */
+	size_t bytes;
+	char op[Q_BROKER_NAME_BYTES];
+	bool idempotent;
+	uint8_t priority;
+	uint8_t reserved8[5];
+	uint32_t timeout_ms;  /* of its time so much is left, rounded up */
+	void *frame;          /* the library's */
+	uint64_t reserved[4]; /* 0 */
+} BrokerRequest;
+
+/* A service, as q_broker_discover() and q_broker_watch() tell of it. */
+typedef struct BrokerServiceInfo {
+	char name[Q_BROKER_NAME_BYTES];
+	char op[Q_BROKER_NAME_BYTES]; /* its first, or its name; "" when watching */
+	char state[16];   /* starting, ready, busy, overloaded, draining, failed; gone */
+	char health[16];  /* healthy, degraded, unhealthy, unknown */
+	char breaker[16]; /* closed, open, half open, ...; "" when watching */
+	uint8_t reserved8[6];
+	uint64_t generation;
+	uint64_t revision;         /* watching: of the change; 0: it was there at the start */
+	uint32_t active, capacity; /* requests that it has, and may have */
+	uint64_t done, faults;     /* requests */
+	uint64_t reserved[4];
+} BrokerServiceInfo;
+
+/* ---- both ---- */
+
+/**
+ * Connects to gpuqd.
+ * @param cfg  copied; NULL: all defaults
+ * @return NULL with q_last_error(): no such socket, no gpuqd, another version, too many connections
+ */
+Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
+
+/** Ends the connection: what it has asked for is cancelled, what it has registered is gone. NULL is
+ * allowed. */
+Q_API void q_broker_close(BrokerClient *c);
+
+/** A descriptor that can be read when something has come, for poll(2) and epoll(7): then call
+ * q_broker_wait(), q_service_recv() or q_broker_watch() until it says Q_ERR_TIMEOUT. The library's:
+ * do not read or close it. -1: c is NULL. */
+Q_API int q_broker_fd(const BrokerClient *c);
+
+/* ---- callers ---- */
+
+/**
+ * Sends a request and waits for its end.
+ * @param reply   gets the reply's bytes; may be NULL if *bytes is 0
+ * @param bytes   in: the room; out: the reply's bytes
+ * @param out     what became of it; may be NULL
+ * @return Q_OK; what became of it, as BrokerReason says; Q_ERR_BUFFER_TOO_SMALL: it is done, and
+ *         *bytes says how much room its reply needs, but the reply is gone
+ */
+Q_API QueueStatus q_broker_call(BrokerClient *c, const BrokerCall *call, void *reply, size_t *bytes,
+				BrokerReply *out);
+
+/**
+ * Sends a request. q_broker_wait() tells of its end.
+ * @return Q_OK; Q_ERR_LIMIT: as many have no answer yet as gpuqd allows
+ */
+Q_API QueueStatus q_broker_submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id);
+
+/**
+ * Waits for the end of a request, and takes its reply.
+ * @param id  of q_broker_submit(); 0: whichever ends first
+ * @param timeout_ms  0: do not wait; UINT32_MAX: for ever
+ * @return as q_broker_call(); and Q_ERR_TIMEOUT: none has ended in that time, and `out` is as it
+ *         was (when a request's own time is over that is Q_ERR_EXPIRED); Q_ERR_NOT_FOUND with
+ *         out->id 0: there is no request of this id, or none at all
+ */
+Q_API QueueStatus q_broker_wait(BrokerClient *c, uint64_t id, void *reply, size_t *bytes,
+				BrokerReply *out, uint32_t timeout_ms);
+
+/** Asks that a request not be run. Its end is told as ever: Q_ERR_CANCELLED, or what it was if it
+ * had ended. Q_OK, Q_ERR_NOT_FOUND. */
+Q_API QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id);
+
+/* ---- workers ---- */
+
+/**
+ * Registers this connection as a worker: from now on it gets requests. One service a connection.
+ * @return Q_OK; Q_ERR_POLICY: another has this name; Q_ERR_FULL: there are too many; Q_ERR_TIMEOUT
+ */
+Q_API QueueStatus q_service_register(BrokerClient *c, const BrokerService *service);
+
+/** No more requests come. What has come can be answered. Q_OK, Q_ERR_NOT_FOUND: it is none;
+ * Q_ERR_STALE: another has taken over; Q_ERR_TIMEOUT. */
+Q_API QueueStatus q_service_unregister(BrokerClient *c);
+
+/** Says that this worker lives, and how busy it is (NULL: says nothing about that).
+ * q_service_recv() does it by itself: call this while one request takes longer than some seconds.
+ */
+Q_API QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load);
+
+/**
+ * Waits for a request. Each that is received is to be answered, also after its time.
+ * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_STALE: another has taken over this service; Q_ERR_NOT_FOUND:
+ *         nothing is registered, and no request is left
+ */
+Q_API QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms);
+
+/**
+ * Answers a request. Its payload is gone.
+ * @param reason  BrokerReason: Q_REASON_OK; Q_REASON_ERROR, _INVALID: its fault, it is not tried
+ *                again; Q_REASON_INTERNAL: this worker's fault; Q_REASON_OVERLOADED: it has not
+ * run, another may take it
+ */
+Q_API QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t reason,
+				  const void *payload, size_t bytes);
+
+/* ---- looking ---- */
+
+/**
+ * Which services there are.
+ * @param filter  words as in BrokerService.capability that they meet; NULL: all
+ * @param room    of `out`, in services
+ * @param out_count  how many there are; more than `room`: so many were written
+ * @return Q_OK, Q_ERR_TIMEOUT; Q_ERR_INVALID_ARG: also a filter that makes no sense
+ */
+Q_API QueueStatus q_broker_discover(BrokerClient *c, const char *filter, BrokerServiceInfo *out,
+				    size_t room, size_t *out_count);
+
+/**
+ * The next change of a service; the first calls tell what is there now. A connection that watches
+ * does nothing else: every other call on it but q_broker_fd() and q_broker_close() returns
+ * Q_ERR_POLICY.
+ * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_LAGGED: changes have been missed; forget all, as the next
+ * calls tell what is there now
+ */
+Q_API QueueStatus q_broker_watch(BrokerClient *c, BrokerServiceInfo *out, uint32_t timeout_ms);
+
+/**
+ * What gpuqd has counted: lines of a name, a tab and a number. Always accepted = ok + failed +
+ * expired + cancelled + lost + inside.
+ * @param bytes  in: the room of `text`, with the NUL; out: what it needs
+ * @return Q_OK, Q_ERR_TIMEOUT, Q_ERR_BUFFER_TOO_SMALL
+ */
+Q_API QueueStatus q_broker_stats(BrokerClient *c, char *text, size_t *bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GPUQ_BROKER_H */

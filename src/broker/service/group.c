@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* group.c - all services that do one op, and which of them takes a request. */
+#include "router.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t group_find(const struct router *r, const void *name, size_t bytes)
+{
+	for (uint32_t i = 0; i < GROUPS; i++) {
+		const struct group *g = r->groups[i];
+
+		if (g != NULL && strlen(g->name.text) == bytes &&
+		    memcmp(g->name.text, name, bytes) == 0)
+			return i;
+	}
+	return GROUPS;
+}
+
+uint32_t group_make(struct router *r, const struct gq_name *name)
+{
+	const struct gq_balance_config cfg = { .algorithm = gq__balance_named(r->cfg.balance),
+					       .inner = GQ_BALANCE_LEAST_CONNECTIONS,
+					       .heartbeat_ns =
+						       r->cfg.heartbeat_ms * UINT64_C(1000000) };
+	uint32_t i = group_find(r, name->text, strlen(name->text));
+
+	if (i != GROUPS)
+		return i;
+	for (i = 0; i < GROUPS && r->groups[i] != NULL; i++)
+		;
+	if (i == GROUPS)
+		return GROUPS;
+	r->groups[i] = calloc(1, sizeof(*r->groups[i]));
+	if (r->groups[i] == NULL)
+		return GROUPS;
+	r->groups[i]->name = *name;
+	gq__retry_budget_init(&r->groups[i]->budget);
+	(void)gq__balance_init(&r->groups[i]->balance, &cfg); /* it was checked at the start */
+	return i;
+}
+
+void group_put(struct router *r, uint32_t group)
+{
+	struct group *g = r->groups[group];
+
+	if (g == NULL || g->members != 0 || g->waiting != 0)
+		return;
+	if (g->has_sticky)
+		gq__sticky_free(&g->sticky);
+	free(g);
+	r->groups[group] = NULL;
+}
+
+void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority)
+{
+	struct group *g = r->groups[group];
+	const uint32_t capacity = r->served[place].capacity;
+
+	g->members++;
+	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
+}
+
+void group_leave(struct router *r, uint32_t group, uint32_t place)
+{
+	struct group *g = r->groups[group];
+
+	gq__balance_leave(&g->balance, place);
+	g->members--;
+	group_put(r, group);
+}
+
+bool group_moves(const struct router *r, uint32_t group)
+{
+	const struct gq_balance *b = &r->groups[group]->balance;
+	const struct gq_places room = gq_places_without(&b->well, &b->full);
+
+	return gq_places_empty(&b->well) || !gq_places_empty(&room);
+}
+
+/* ---- sessions ---- */
+
+static bool has_sticky(struct router *r, struct group *g)
+{
+	const struct gq_sticky_config cfg = { .sessions = GROUP_SESSIONS,
+					      .key = { r->secret[0], r->secret[1] } };
+
+	if (!g->has_sticky)
+		g->has_sticky = gq__sticky_init(&g->sticky, &cfg) == GQ_STICKY_OK;
+	return g->has_sticky;
+}
+
+static struct gq_session session_of(const struct request *q, const struct gq_frame *f)
+{
+	return (struct gq_session){ .uid = q->caller->uid,
+				    .key = f->tlv[GQ_TLV_SESSION].data,
+				    .bytes = f->tlv[GQ_TLV_SESSION].bytes };
+}
+
+/* The service that the session goes on with, counted as taken; NOBODY. */
+static uint32_t keep(struct router *r, struct request *q, const struct gq_session *session,
+		     uint64_t now_ns)
+{
+	struct group *g = r->groups[q->group];
+	const struct gq_places may = gq_places_without(&g->balance.well, &q->failed);
+	uint64_t generations[GQ_PLACES];
+	uint32_t place;
+
+	for (uint32_t i = 0; i < GQ_PLACES; i++)
+		generations[i] = r->served[i].generation;
+	if (gq__sticky_route(&g->sticky, session, &may, generations, now_ns, &place) !=
+		    GQ_STICKY_KEEP ||
+	    gq__balance_take(&g->balance, place) != GQ_BALANCE_OK)
+		return NOBODY;
+	return place;
+}
+
+/* ---- choosing ---- */
+
+static enum gq_wire_status status_of(enum gq_balance_status status)
+{
+	switch (status) {
+	case GQ_BALANCE_OK:
+		return GQ_WIRE_SUCCESS;
+	case GQ_BALANCE_NOT_FOUND:
+		return GQ_WIRE_NOT_FOUND;
+	default:
+		return GQ_WIRE_OVERLOADED;
+	}
+}
+
+/* How many breakers of a group are open, for how many may be. */
+static bool may_open(const struct router *r, const struct group *g)
+{
+	uint32_t open = 0;
+
+	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
+	     i = gq_places_next(&g->balance.joined, i + 1))
+		open += r->served[i].breaker.state == GQ_BREAKER_OPEN;
+	return gq_breaker_group_may_open(g->members, open);
+}
+
+/* A service of several ops counts in the groups of all. */
+static void count_elsewhere(struct router *r, const struct request *q)
+{
+	const struct served *s = &r->served[q->place];
+
+	for (uint32_t i = 0; i < s->groups; i++)
+		if (s->group[i] != q->group)
+			(void)gq__balance_take(&r->groups[s->group[i]]->balance, q->place);
+}
+
+/* Which services do not let it through, and why none is well. */
+static enum gq_wire_status why_none(const struct router *r, const struct group *g, uint64_t now_ns,
+				    uint64_t *retry_ns)
+{
+	enum gq_wire_status status = GQ_WIRE_OVERLOADED;
+	uint64_t until_ns = UINT64_MAX;
+
+	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
+	     i = gq_places_next(&g->balance.joined, i + 1)) {
+		const struct gq_breaker *b = &r->served[i].breaker;
+
+		if (b->state != GQ_BREAKER_OPEN && b->state != GQ_BREAKER_HALF_OPEN)
+			continue;
+		status = GQ_WIRE_BREAKER_OPEN;
+		until_ns = b->until_ns < until_ns ? b->until_ns : until_ns;
+	}
+	*retry_ns = until_ns != UINT64_MAX && until_ns > now_ns ? until_ns - now_ns
+								: UINT64_C(1000000000);
+	return status;
+}
+
+enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
+			       uint64_t now_ns, uint64_t *retry_ns)
+{
+	struct group *g = r->groups[q->group];
+	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
+	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
+	struct gq_places can = g->balance.joined;
+	const struct gq_balance_request want = { .can = &can, .avoid = &q->failed };
+	uint32_t place = sticks ? keep(r, q, &session, now_ns) : NOBODY;
+	bool is_new = place == NOBODY;
+	enum gq_balance_status status;
+
+	for (;;) {
+		if (place == NOBODY) {
+			status = gq__balance_pick(&g->balance, &want, now_ns, &r->random, &place);
+			if (status != GQ_BALANCE_OK) {
+				if (g->members != 0)
+					return why_none(r, g, now_ns, retry_ns);
+				return status_of(status);
+			}
+		}
+		if (gq__breaker_try(&r->served[place].breaker, now_ns, &r->random, &q->permit,
+				    retry_ns))
+			break;
+		gq__balance_done(&g->balance, place, 0, now_ns);
+		gq_places_remove(&can, place);
+		place = NOBODY;
+		is_new = true;
+	}
+	q->place = place;
+	q->judged = false;
+	if (sticks && is_new)
+		(void)gq__sticky_bind(&g->sticky, &session, place, r->served[place].generation,
+				      now_ns);
+	count_elsewhere(r, q);
+	return GQ_WIRE_SUCCESS;
+}
+
+void group_verdict(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
+		   uint64_t now_ns)
+{
+	struct served *s = &r->served[q->place];
+	const uint64_t took_ns = outcome == GQ_OUTCOME_OK ? now_ns - q->began_ns + 1 : 0;
+
+	if (q->judged)
+		return;
+	q->judged = true;
+	s->done += outcome == GQ_OUTCOME_OK;
+	s->faults += outcome == GQ_OUTCOME_FAULT;
+	gq__breaker_done(&s->breaker, &q->permit, outcome, took_ns,
+			 may_open(r, r->groups[q->group]), now_ns, &r->random);
+	registered_sync(r, q->place);
+}
+
+void group_done(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
+		uint64_t now_ns)
+{
+	const struct served *s = &r->served[q->place];
+	const uint64_t took_ns = outcome == GQ_OUTCOME_OK ? now_ns - q->began_ns + 1 : 0;
+
+	group_verdict(r, q, outcome, now_ns);
+	for (uint32_t i = 0; i < s->groups; i++)
+		gq__balance_done(&r->groups[s->group[i]]->balance, q->place,
+				 s->group[i] == q->group ? took_ns : 0, now_ns);
+	q->place = NOBODY;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* peer.c - a connection: its beginning, frames in, frames out, its end. */
+#include "router.h"
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/sys.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
+#define HANDSHAKE_NS      UINT64_C(2000000000)
+#define UNREAD_NS         UINT64_C(30000000000)
+#define NO_DESCRIPTORS_NS UINT64_C(100000000)
+
+/* ---- the beginning --------------------------------------------------------------------------- */
+
+static void listen_for(struct router *r, struct peer *p)
+{
+	struct epoll_event event = { .events = (p->muted ? 0 : (uint32_t)EPOLLIN) | EPOLLRDHUP |
+					       (p->out != NULL ? (uint32_t)EPOLLOUT : 0),
+				     .data.ptr = p };
+
+	epoll_ctl(r->epoll, EPOLL_CTL_MOD, p->socket, &event);
+	p->listens_for_room = p->out != NULL;
+}
+
+/* A descriptor of the process: a copy of its socket that a child holds keeps nothing alive. */
+static int open_pidfd(int socket, pid_t pid)
+{
+	socklen_t length = sizeof(int);
+	int fd = -1;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &length) == 0)
+		return fd;
+	return (int)syscall(SYS_pidfd_open, pid, 0); /* Linux before 6.5 */
+}
+
+static bool watch(struct router *r, struct peer *p, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = p };
+
+	return epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void begin(struct router *r, int socket)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	struct ucred who = { 0 };
+	socklen_t length = sizeof(who);
+	uint32_t same = 0;
+
+	if (p == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) {
+		gq_sys_close(socket);
+		free(p);
+		return;
+	}
+	for (const struct peer *other = r->peers; other != NULL; other = other->next)
+		same += other->uid == who.uid;
+	*p = (struct peer){ .next = r->peers,
+			    .socket = socket,
+			    .pidfd = open_pidfd(socket, who.pid),
+			    .uid = who.uid,
+			    .pid = who.pid,
+			    .number = ++r->peers_ever,
+			    .since_ns = gq__now_ns() };
+	p->out_end = &p->out;
+	r->peers = p;
+	r->counts.connections++;
+	if (!watch(r, p, socket) || (p->pidfd >= 0 && !watch(r, p, p->pidfd)))
+		p->doomed = true;
+	if (same >= r->cfg.uid_connections) {
+		answer_nack(r, p, 0,
+			    &(struct answer){ .status = GQ_WIRE_OVERLOADED,
+					      .text = "this user has too many connections "
+						      "(uid_connections)" });
+		p->last_words = true;
+	}
+}
+
+void peer_accept(struct router *r)
+{
+	for (int i = 0; i < ACCEPTED_A_TURN; i++) {
+		const int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0) {
+			/* Out of descriptors: who waits in the backlog waits on, and this thread
+			 * must not spin. */
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+				r->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
+			return;
+		}
+		begin(r, fd);
+	}
+}
+
+/* ---- frames out ------------------------------------------------------------------------------ */
+
+static bool queue_frame(struct router *r, struct peer *p, const void *data, size_t bytes,
+			uint64_t serial)
+{
+	struct outgoing *o = malloc(sizeof(*o) + bytes);
+
+	if (o == NULL) {
+		p->doomed = true; /* it would miss something, and never know */
+		return false;
+	}
+	o->next = NULL;
+	o->serial = serial;
+	o->bytes = bytes;
+	memcpy(o->data, data, bytes);
+	if (p->out == NULL)
+		p->moved_ns = gq__now_ns();
+	*p->out_end = o;
+	p->out_end = &o->next;
+	p->out_count++;
+	p->out_bytes += bytes;
+	if (p->out_count > OUT_FRAMES || p->out_bytes > OUT_BYTES)
+		p->muted = true;
+	listen_for(r, p);
+	return true;
+}
+
+bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial)
+{
+	size_t bytes;
+
+	if (p->doomed || p->last_words ||
+	    gq__frame_encode(frame, r->out, sizeof(r->out), &bytes) != GQ_FRAME_OK)
+		return false;
+	if (p->out != NULL)
+		return queue_frame(r, p, r->out, bytes, serial);
+	if (send(p->socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)bytes)
+		return true;
+	if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM)
+		return queue_frame(r, p, r->out, bytes, serial);
+	p->doomed = true;
+	return false;
+}
+
+void peer_flush(struct router *r, struct peer *p)
+{
+	const struct outgoing *first = p->out;
+
+	while (p->out != NULL && !p->doomed) {
+		struct outgoing *o = p->out;
+
+		if (send(p->socket, o->data, o->bytes, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+		    (ssize_t)o->bytes) {
+			p->doomed = errno != EAGAIN && errno != EINTR && errno != ENOBUFS &&
+				    errno != ENOMEM;
+			break;
+		}
+		p->out = o->next;
+		p->out_count--;
+		p->out_bytes -= o->bytes;
+		free(o);
+	}
+	if (p->out == NULL) {
+		p->out_end = &p->out;
+		p->muted = false;
+	}
+	if (p->out != first)
+		p->moved_ns = gq__now_ns();
+	if (!p->doomed)
+		listen_for(r, p);
+}
+
+/* ---- frames in ------------------------------------------------------------------------------- */
+
+/* A descriptor of a process can be read once that has ended. */
+static bool has_died(const struct peer *p)
+{
+	struct pollfd process = { .fd = p->pidfd, .events = POLLIN };
+
+	return p->pidfd >= 0 && poll(&process, 1, 0) > 0;
+}
+
+/* @return false: nothing more now */
+static bool hear_one(struct router *r, struct peer *p)
+{
+	struct iovec io = { .iov_base = r->in, .iov_len = sizeof(r->in) };
+	/* No room for descriptors: the kernel closes what a peer sends. */
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
+	const ssize_t n = recvmsg(p->socket, &m, MSG_DONTWAIT);
+	const struct gq_frame_rules rules = { .state = p->greeted ? GQ_FRAME_AFTER_HELLO
+								  : GQ_FRAME_BEFORE_HELLO };
+	enum gq_frame_status status;
+	struct gq_frame f = { 0 };
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		p->doomed = has_died(p);
+		return false;
+	}
+	if (n <= 0) {
+		p->doomed = true;
+		return false;
+	}
+	/* One that was cut is longer than any may be: its length says so, or is a lie. */
+	status = gq__frame_decode(r->in, (size_t)n, &rules, &f);
+	if (status == GQ_FRAME_OK)
+		handle_frame(r, p, &f);
+	else
+		answer_bad_frame(r, p, &f, status, (size_t)n);
+	return !p->doomed && !p->last_words && !p->muted;
+}
+
+void peer_hear(struct router *r, struct peer *p)
+{
+	if (p->out != NULL)
+		peer_flush(r, p);
+	if (p->last_words || p->muted) {
+		p->doomed = p->doomed || has_died(p);
+		return;
+	}
+	for (int i = 0; i < FRAMES_A_TURN; i++)
+		if (!hear_one(r, p))
+			return;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void bury(struct router *r, struct peer *p)
+{
+	request_peer_gone(r, p);
+	for (struct outgoing *o = p->out, *next; o != NULL; o = next) {
+		next = o->next;
+		free(o);
+	}
+	if (p->pidfd >= 0) {
+		epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->pidfd, NULL);
+		gq_sys_close(p->pidfd);
+	}
+	epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->socket, NULL);
+	gq_sys_close(p->socket);
+	free(p);
+}
+
+/* What somebody's end makes us say may doom others: so from the start, until there is none. */
+bool peer_bury(struct router *r)
+{
+	bool some = false;
+
+	for (struct peer **at = &r->peers; *at != NULL;) {
+		struct peer *p = *at;
+
+		p->doomed = p->doomed || (p->last_words && p->out == NULL);
+		if (!p->doomed) {
+			at = &p->next;
+			continue;
+		}
+		*at = p->next;
+		bury(r, p);
+		some = true;
+		at = &r->peers;
+	}
+	return some;
+}
+
+uint64_t peer_tick(struct router *r, uint64_t now_ns)
+{
+	uint64_t next_ns = UINT64_MAX;
+
+	for (struct peer *p = r->peers; p != NULL; p = p->next) {
+		uint64_t until_ns = UINT64_MAX;
+
+		if (!p->greeted)
+			until_ns = p->since_ns + HANDSHAKE_NS;
+		if (p->out != NULL && p->moved_ns + UNREAD_NS < until_ns)
+			until_ns = p->moved_ns + UNREAD_NS;
+		if (until_ns <= now_ns)
+			p->doomed = true;
+		next_ns = until_ns < next_ns ? until_ns : next_ns;
+	}
+	return next_ns;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* registered.c - services come, say that they live, and go. */
+#include "router.h"
+
+#include "broker/policy/siphash.h"
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+
+#include <gpuq/gpuq.h>
+
+#include <string.h>
+
+static void refuse(struct router *r, struct peer *p, const struct gq_frame *f,
+		   enum gq_wire_status status, const char *text)
+{
+	answer_nack(r, p, f->correlation, &(struct answer){ .status = status, .text = text });
+}
+
+static void refuse_for(struct router *r, struct peer *p, const struct gq_frame *f,
+		       enum gq_registry_status status)
+{
+	switch (status) {
+	case GQ_REGISTRY_FULL:
+		refuse(r, p, f, GQ_WIRE_OVERLOADED, "there are 100 services");
+		return;
+	case GQ_REGISTRY_TAKEN:
+		refuse(r, p, f, GQ_WIRE_DENIED, "another peer has a service of this name");
+		return;
+	case GQ_REGISTRY_STALE:
+		refuse(r, p, f, GQ_WIRE_NOT_FOUND, "stale: a later generation has taken over");
+		return;
+	case GQ_REGISTRY_LOAD:
+		refuse(r, p, f, GQ_WIRE_INVALID, "a load above 1000");
+		return;
+	case GQ_REGISTRY_NAME:
+		refuse(r, p, f, GQ_WIRE_INVALID, "the name is none");
+		return;
+	default:
+		refuse(r, p, f, GQ_WIRE_NOT_FOUND, "there is no such service");
+	}
+}
+
+/* ---- how a service fares --------------------------------------------------------------------- */
+
+static enum gq_balance_state state_of(const struct gq_service *s, const struct gq_breaker *b)
+{
+	if (s == NULL || s->state == GQ_SERVICE_DRAINING || s->state == GQ_SERVICE_FAILED ||
+	    b->state == GQ_BREAKER_FORCED)
+		return GQ_BALANCE_BARRED;
+	return gq__service_routable(s) && b->state != GQ_BREAKER_OPEN ? GQ_BALANCE_WELL
+								      : GQ_BALANCE_SICK;
+}
+
+void registered_sync(struct router *r, uint32_t place)
+{
+	const struct served *s = &r->served[place];
+	const enum gq_balance_state state =
+		state_of(gq__registry_at(&r->registry, place, 0), &s->breaker);
+
+	for (uint32_t i = 0; i < s->groups; i++)
+		gq__balance_set(&r->groups[s->group[i]]->balance, place, state);
+}
+
+static uint32_t permille_of(enum gq_service_health health)
+{
+	return health == GQ_HEALTH_HEALTHY ? 1000 : health == GQ_HEALTH_DEGRADED ? 500 : 0;
+}
+
+/* ---- coming and going ------------------------------------------------------------------------ */
+
+static void forget(struct router *r, uint32_t place, bool fenced)
+{
+	struct served *s = &r->served[place];
+
+	if (s->peer == NULL)
+		return;
+	request_service_left(r, place, fenced);
+	for (uint32_t i = 0; i < s->groups; i++)
+		group_leave(r, s->group[i], place);
+	*s = (struct served){ 0 };
+}
+
+/* The groups that it joins: one an op or, without an op, one of its own name. @return false: no
+ * room */
+static bool join_groups(struct router *r, uint32_t place, const struct gq_registration *reg)
+{
+	struct served *s = &r->served[place];
+	struct gq_name own = { { 0 } };
+	const uint32_t n = reg->can.op_count != 0 ? reg->can.op_count : 1;
+
+	memcpy(own.text, reg->name, reg->name_bytes);
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t group =
+			group_make(r, reg->can.op_count != 0 ? &reg->can.ops[i].name : &own);
+		bool twice = false;
+
+		for (uint32_t k = 0; k < s->groups; k++)
+			twice = twice || s->group[k] == group;
+		if (twice)
+			continue; /* several versions of an op */
+		if (group == GROUPS)
+			return false;
+		group_join(r, group, place, reg->priority);
+		s->group[s->groups++] = (uint8_t)group;
+	}
+	return true;
+}
+
+/* A token proves that two peers of one user are the same worker, one after the other. */
+static void prove(const struct router *r, const struct peer *p, const struct gq_view *token,
+		  uint8_t proof[GQ_PROOF_BYTES])
+{
+	for (uint32_t i = 0; i < GQ_PROOF_BYTES / sizeof(uint64_t); i++) {
+		const uint64_t key[2] = { r->secret[0] ^ (i + 1), r->secret[1] ^ p->uid };
+		const uint64_t hash = gq__siphash(key, token->data, token->bytes);
+
+		memcpy(proof + i * sizeof(hash), &hash, sizeof(hash));
+	}
+}
+
+static uint32_t capacity_of(const struct gq_frame *f)
+{
+	const uint32_t asked = gq_frame_has(f, GQ_TLV_LOAD) ? gq__frame_u32(f, GQ_TLV_LOAD, 3) : 0;
+
+	if (asked == 0)
+		return CAPACITY_DEFAULT;
+	return asked < CAPACITY_MAX ? asked : CAPACITY_MAX;
+}
+
+/* @return false: it has been refused */
+static bool read_registration(struct router *r, struct peer *p, const struct gq_frame *f,
+			      struct gq_registration *reg)
+{
+	const struct gq_view *name = &f->tlv[GQ_TLV_NAME], *can = &f->tlv[GQ_TLV_CAPABILITY];
+	const enum gq_capability_status status =
+		gq__capability_parse((const char *)can->data, can->bytes, &reg->can, NULL);
+
+	if (status != GQ_CAPABILITY_OK) {
+		refuse(r, p, f, GQ_WIRE_INVALID, gq__capability_status_text(status));
+		return false;
+	}
+	reg->name = name->data;
+	reg->name_bytes = name->bytes;
+	reg->owner = p->number;
+	reg->priority = gq_frame_has(f, GQ_TLV_PRIORITY) ? gq__frame_u8(f, GQ_TLV_PRIORITY) : 128;
+	if (gq_frame_has(f, GQ_TLV_TOKEN))
+		prove(r, p, &f->tlv[GQ_TLV_TOKEN], reg->proof);
+	return true;
+}
+
+void registered_register(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	const struct gq_breaker_config breaker = { .open_ns = r->cfg.breaker_open_ms *
+							      UINT64_C(1000000) };
+	const uint64_t now_ns = gq__now_ns();
+	struct gq_registration reg = { 0 };
+	enum gq_registry_status status;
+	uint64_t generation;
+	uint32_t place;
+
+	if (!read_registration(r, p, f, &reg))
+		return;
+	status = gq__registry_register(&r->registry, &reg, now_ns, &place, &generation);
+	if (status != GQ_REGISTRY_OK) {
+		refuse_for(r, p, f, status);
+		return;
+	}
+	forget(r, place, true); /* the generation before */
+	r->served[place].peer = p;
+	r->served[place].generation = generation;
+	r->served[place].capacity = capacity_of(f);
+	(void)gq__breaker_init(&r->served[place].breaker, &breaker, now_ns);
+	if (!join_groups(r, place, &reg)) {
+		forget(r, place, true);
+		(void)gq__registry_unregister(&r->registry, place, generation);
+		refuse(r, p, f, GQ_WIRE_OVERLOADED, "there are too many ops");
+		return;
+	}
+	registered_sync(r, place);
+	gq__log(Q_LOG_INFO, "gpuqd: service %.*s, generation %llu", (int)reg.name_bytes,
+		(const char *)reg.name, (unsigned long long)generation);
+	answer_ack(r, p, f->correlation, generation);
+}
+
+/* The service that a frame names, if the peer may speak for it; else it has been refused. */
+static uint32_t named(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
+	const uint32_t place = gq__registry_find(&r->registry, name->data, name->bytes);
+	const uint64_t generation = gq__frame_u64(f, GQ_TLV_GENERATION, 0);
+
+	if (place == UINT32_MAX) {
+		refuse_for(r, p, f, GQ_REGISTRY_NOT_FOUND);
+		return NOBODY;
+	}
+	if (r->served[place].generation != generation) {
+		refuse_for(r, p, f, GQ_REGISTRY_STALE);
+		return NOBODY;
+	}
+	if (r->served[place].peer != p) {
+		refuse(r, p, f, GQ_WIRE_DENIED, "the service is another peer's");
+		return NOBODY;
+	}
+	return place;
+}
+
+void registered_unregister(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	const uint32_t place = named(r, p, f);
+
+	if (place == NOBODY)
+		return;
+	forget(r, place, false);
+	(void)gq__registry_unregister(&r->registry, place, gq__frame_u64(f, GQ_TLV_GENERATION, 0));
+	answer_ack(r, p, f->correlation, 0);
+}
+
+void registered_heartbeat(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	const uint64_t now_ns = gq__now_ns();
+	const uint32_t place = named(r, p, f);
+	const struct gq_load load = { .cpu = gq__frame_u32(f, GQ_TLV_LOAD, 0),
+				      .memory = gq__frame_u32(f, GQ_TLV_LOAD, 1),
+				      .depth = gq__frame_u32(f, GQ_TLV_LOAD, 2),
+				      .capacity = gq__frame_u32(f, GQ_TLV_LOAD, 3) };
+	const bool says = gq_frame_has(f, GQ_TLV_LOAD);
+	enum gq_registry_status status;
+
+	if (place == NOBODY)
+		return;
+	status = gq__registry_heartbeat(&r->registry, place, r->served[place].generation,
+					says ? &load : NULL, now_ns);
+	if (status != GQ_REGISTRY_OK) {
+		refuse_for(r, p, f, status);
+		return;
+	}
+	for (uint32_t i = 0; says && i < r->served[place].groups; i++)
+		gq__balance_report(&r->groups[r->served[place].group[i]]->balance, place,
+				   gq__load_permille(&load),
+				   permille_of(r->registry.services[place].health), now_ns);
+	registered_sync(r, place);
+}
+
+void registered_peer_gone(struct router *r, struct peer *p)
+{
+	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++)
+		if (r->served[i].peer == p)
+			forget(r, i, true);
+	(void)gq__registry_owner_gone(&r->registry, p->number);
+}
+
+uint64_t registered_tick(struct router *r, uint64_t now_ns)
+{
+	uint64_t next_ns = gq__registry_tick(&r->registry, now_ns);
+
+	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++) {
+		struct served *s = &r->served[i];
+
+		if (s->peer == NULL)
+			continue;
+		if (gq__registry_at(&r->registry, i, s->generation) == NULL) {
+			forget(r, i, true); /* silent for too long */
+			continue;
+		}
+		gq__breaker_tick(&s->breaker, now_ns, &r->random);
+		registered_sync(r, i);
+		if ((s->breaker.state == GQ_BREAKER_OPEN ||
+		     s->breaker.state == GQ_BREAKER_HALF_OPEN) &&
+		    s->breaker.until_ns < next_ns)
+			next_ns = s->breaker.until_ns;
+	}
+	return next_ns;
+}

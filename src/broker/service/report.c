@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * report.c - what the router says about itself: services, counts, changes. As lines of text with
+ * tabs between the words, so that any language can read it.
+ */
+#include "router.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const states[] = { "gone",       "starting", "ready", "busy",
+				      "overloaded", "draining", "failed" };
+static const char *const healths[] = { "healthy", "degraded", "unhealthy", "unknown" };
+
+__attribute__((format(printf, 4, 5))) static size_t add(char *text, size_t room, size_t at,
+							const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(text + at, room - at, format, args);
+	va_end(args);
+	if (n < 0 || (size_t)n >= room - at) {
+		text[at] = '\0'; /* whole lines, or none */
+		return at;
+	}
+	return at + (size_t)n;
+}
+
+size_t report_services(const struct router *r, const struct gq_capability *want, char *text,
+		       size_t room)
+{
+	const struct gq_capability any = { 0 };
+	uint32_t places[GQ_SERVICES_MAX];
+	const uint32_t n = gq__registry_match(&r->registry, want != NULL ? want : &any, places,
+					      GQ_SERVICES_MAX);
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < n; i++) {
+		const struct gq_service *s = &r->registry.services[places[i]];
+		const struct served *served = &r->served[places[i]];
+		const struct group *g = served->groups != 0 ? r->groups[served->group[0]] : NULL;
+
+		at = add(text, room, at,
+			 "%s\t%" PRIu64 "\t%s\t%s\t%s\t%" PRIu32 "\t%" PRIu32 "\t%" PRIu64
+			 "\t%" PRIu64 "\t%s\n",
+			 s->name.text, s->generation, states[s->state], healths[s->health],
+			 gq__breaker_state_text(served->breaker.state),
+			 g != NULL ? g->balance.members[places[i]].active : 0, served->capacity,
+			 served->done, served->faults, g != NULL ? g->name.text : "-");
+	}
+	return at;
+}
+
+size_t report_counts(const struct router *r, char *text, size_t room)
+{
+	const struct counts *c = &r->counts;
+	const struct {
+		const char *name;
+		uint64_t value;
+	} lines[] = {
+		{ "accepted", c->accepted },       { "ok", c->ok },
+		{ "failed", c->failed },           { "expired", c->expired },
+		{ "cancelled", c->cancelled },     { "lost", c->lost },
+		{ "inside", request_inside(r) },   { "refused", c->refused },
+		{ "retried", c->retried },         { "late", c->late },
+		{ "orphans", c->orphans },         { "bad_frames", c->bad_frames },
+		{ "connections", c->connections }, { "services", r->registry.count },
+		{ "waiting", r->admission.count },
+	};
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		at = add(text, room, at, "%s\t%" PRIu64 "\n", lines[i].name, lines[i].value);
+	return at;
+}
+
+/* ---- watching -------------------------------------------------------------------------------- */
+
+static void tell_all(struct router *r, struct peer *p)
+{
+	static char text[GQ_WIRE_FRAME_MAX - 1024]; /* one thread */
+
+	report_services(r, NULL, text, sizeof(text));
+	p->known = r->registry.revision;
+	answer_report(r, p, GQ_MESSAGE_WATCH, p->watch, text, p->known);
+}
+
+static void tell_change(struct router *r, struct peer *p, const struct gq_change *c)
+{
+	const uint32_t health[2] = { c->state, c->health }, event[2] = { 1, 0 };
+	struct gq_frame f = { .type = GQ_MESSAGE_WATCH,
+			      .flags = GQ_FLAG_CHECKSUM,
+			      .correlation = p->watch };
+
+	gq__frame_set(&f, GQ_TLV_NAME, false, c->name.text, strlen(c->name.text));
+	gq__frame_set(&f, GQ_TLV_HEALTH, false, health, sizeof(health));
+	gq__frame_set(&f, GQ_TLV_EVENT, false, event, sizeof(event));
+	gq__frame_set(&f, GQ_TLV_GENERATION, false, &c->generation, sizeof(c->generation));
+	gq__frame_set(&f, GQ_TLV_REVISION, false, &c->revision, sizeof(c->revision));
+	(void)peer_send(r, p, &f, 0);
+}
+
+void report_watch(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	p->watches = true;
+	p->watch = f->correlation;
+	tell_all(r, p);
+}
+
+/* A watcher whose socket is full is told later: the registry keeps what it has not been told, or
+ * says that it must be told all. So a slow one costs no memory. */
+void report_changes(struct router *r)
+{
+	struct gq_change change;
+
+	for (struct peer *p = r->peers; p != NULL; p = p->next) {
+		while (p->watches && !p->doomed && p->out == NULL) {
+			const enum gq_watch_result result =
+				gq__registry_next(&r->registry, &p->known, &change);
+
+			if (result == GQ_WATCH_NOTHING)
+				break;
+			if (result == GQ_WATCH_RESYNC)
+				tell_all(r, p);
+			else
+				tell_change(r, p, &change);
+		}
+	}
+}

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.c - a request from its coming to its one end.
+ *
+ *   submit -> WAITS -> RUNS -> answered, and free
+ *               ^        |
+ *               |        +-- its worker fails it --> RESTS --> WAITS, or its end
+ *               +-- expired or cancelled: told at once; if a worker has it, LATE until that answers
+ */
+#include "router.h"
+
+#include "host/base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static struct request *take_entry(struct router *r)
+{
+	struct request *q = &r->requests[r->free_request];
+
+	if (r->free_request == REQUESTS)
+		return NULL;
+	r->free_request = r->free_request == r->used ? ++r->used : q->next_free;
+	*q = (struct request){ .place = NOBODY };
+	return q;
+}
+
+static void free_entry(struct router *r, struct request *q)
+{
+	const uint32_t group = q->group;
+
+	r->late -= q->state == REQUEST_LATE;
+	r->resting -= q->state == REQUEST_RESTS;
+	free(q->frame);
+	q->frame = NULL;
+	q->state = REQUEST_FREE;
+	q->worker = NULL;
+	q->next_free = r->free_request;
+	r->free_request = (uint32_t)(q - r->requests);
+	r->groups[group]->waiting--;
+	group_put(r, group);
+}
+
+/* ---- its end --------------------------------------------------------------------------------- */
+
+static void count_end(struct router *r, enum gq_wire_status status)
+{
+	switch (status) {
+	case GQ_WIRE_SUCCESS:
+		r->counts.ok++;
+		return;
+	case GQ_WIRE_TIMEOUT:
+		r->counts.expired++;
+		return;
+	case GQ_WIRE_CANCELLED:
+		r->counts.cancelled++;
+		return;
+	case GQ_WIRE_LOST:
+		r->counts.lost++;
+		return;
+	default:
+		r->counts.failed++;
+	}
+}
+
+static void leave_caller(struct request *q)
+{
+	for (struct request **at = &q->caller->asked; *at != NULL; at = &(*at)->asked_before) {
+		if (*at == q) {
+			*at = q->asked_before;
+			break;
+		}
+	}
+	q->caller->inside--;
+	q->caller = NULL;
+}
+
+/* The one answer to its caller. `from`: the worker's answer, or NULL. */
+static void tell_caller(struct router *r, struct request *q, const struct answer *a,
+			const struct gq_frame *from)
+{
+	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
+			      .flags = GQ_FLAG_CHECKSUM,
+			      .correlation = q->correlation };
+	const uint32_t words[4] = { a->status, gq__retry_kind(a->status, a->seen),
+				    (uint32_t)((a->retry_ns + 999999) / 1000000), a->seen };
+
+	count_end(r, a->status);
+	if (q->counts_as_retry)
+		gq__retry_ended(&r->groups[q->group]->budget);
+	q->counts_as_retry = false;
+	if (q->caller == NULL)
+		return;
+	if (r->admission.level >= GQ_LEVEL_SOFT)
+		f.flags |= GQ_FLAG_PRESSURE;
+	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
+	if (from != NULL && gq_frame_has(from, GQ_TLV_PAYLOAD))
+		gq__frame_set(&f, GQ_TLV_PAYLOAD, false, from->tlv[GQ_TLV_PAYLOAD].data,
+			      from->tlv[GQ_TLV_PAYLOAD].bytes);
+	if (from != NULL && gq_frame_has(from, GQ_TLV_TEXT))
+		gq__frame_set(&f, GQ_TLV_TEXT, false, from->tlv[GQ_TLV_TEXT].data,
+			      from->tlv[GQ_TLV_TEXT].bytes);
+	else if (a->text != NULL)
+		gq__frame_set(&f, GQ_TLV_TEXT, false, a->text, strlen(a->text));
+	(void)peer_send(r, q->caller, &f, 0);
+	leave_caller(q);
+}
+
+/* No worker has it: it is answered and forgotten. */
+static void end_request(struct router *r, struct request *q, const struct answer *a,
+			const struct gq_frame *from)
+{
+	struct gq_told told;
+
+	tell_caller(r, q, a, from);
+	(void)gq__admission_finish(&r->admission, q->id, gq__now_ns(), &told);
+	free_entry(r, q);
+}
+
+/* It has expired, or is not wanted any more; admission has told so. */
+static void end_early(struct router *r, const struct gq_told *told, enum gq_wire_status status)
+{
+	struct request *q = &r->requests[told->request.cookie];
+	struct gq_told again;
+
+	if (q->place != NOBODY)
+		group_verdict(r, q,
+			      status == GQ_WIRE_TIMEOUT ? GQ_OUTCOME_FAULT : GQ_OUTCOME_NOTHING,
+			      gq__now_ns());
+	tell_caller(r, q, &(struct answer){ .status = status, .seen = q->seen }, NULL);
+	if (q->worker != NULL) {
+		const struct gq_frame f = { .type = GQ_MESSAGE_CANCEL,
+					    .flags = GQ_FLAG_CHECKSUM,
+					    .correlation = q->serial,
+					    .present = UINT64_C(1) << GQ_TLV_TARGET,
+					    .tlv[GQ_TLV_TARGET] = { (const uint8_t *)&q->serial,
+								    sizeof(q->serial) } };
+
+		q->state = REQUEST_LATE;
+		r->late++;
+		(void)peer_send(r, q->worker, &f, 0);
+		return;
+	}
+	if (told->was_running) /* it rested between two attempts */
+		(void)gq__admission_finish(&r->admission, q->id, gq__now_ns(), &again);
+	free_entry(r, q);
+}
+
+/* An attempt has failed: another one, or the end. The service is done with already. */
+static void attempt_failed(struct router *r, struct request *q, const struct answer *a,
+			   const struct gq_frame *from)
+{
+	const struct gq_retry_case failed = {
+		.status = a->status,
+		.seen = a->seen,
+		.idempotent = q->idempotent,
+		.attempts = q->attempts,
+		.deadline_ns = q->deadline_ns,
+		.before_ns = q->delay_ns,
+		.after_ns = (int64_t)a->retry_ns,
+		.in_flight = r->admission.running,
+	};
+	const uint64_t now_ns = gq__now_ns();
+	struct gq_told told;
+
+	if (q->state == REQUEST_LATE) {
+		r->counts.late++;
+		(void)gq__admission_finish(&r->admission, q->id, now_ns, &told);
+		free_entry(r, q);
+		return;
+	}
+	if (q->counts_as_retry)
+		gq__retry_ended(&r->groups[q->group]->budget);
+	q->counts_as_retry = false;
+	if (gq__retry_decide(&r->retry, &r->groups[q->group]->budget, &failed, now_ns, &r->random,
+			     &q->delay_ns) != GQ_RETRY_GO) {
+		end_request(r, q, a, from);
+		return;
+	}
+	gq__retry_began(&r->groups[q->group]->budget);
+	q->counts_as_retry = true;
+	r->counts.retried++;
+	q->state = REQUEST_RESTS;
+	r->resting++;
+	q->again_ns = now_ns + q->delay_ns;
+}
+
+/* ---- coming in ------------------------------------------------------------------------------- */
+
+static void refuse(struct router *r, struct peer *p, const struct gq_frame *f,
+		   const struct answer *a)
+{
+	const struct gq_frame out = { .type = GQ_MESSAGE_RESPONSE,
+				      .flags = GQ_FLAG_CHECKSUM,
+				      .correlation = f->correlation };
+	const uint32_t words[4] = { a->status, gq__retry_kind(a->status, false),
+				    (uint32_t)((a->retry_ns + 999999) / 1000000), 0 };
+	struct gq_frame w = out;
+
+	r->counts.refused++;
+	gq__frame_set(&w, GQ_TLV_STATUS, false, words, sizeof(words));
+	gq__frame_set(&w, GQ_TLV_TEXT, false, a->text, strlen(a->text));
+	(void)peer_send(r, p, &w, 0);
+}
+
+static struct request *find(const struct peer *p, uint64_t correlation)
+{
+	struct request *q = p->asked;
+
+	while (q != NULL && q->correlation != correlation)
+		q = q->asked_before;
+	return q;
+}
+
+/* What is wrong with it before anybody asks whether there is room. NULL: nothing */
+static const char *complaint(const struct peer *p, const struct gq_frame *f)
+{
+	if (f->correlation == 0)
+		return "its correlation is 0";
+	if (f->length > GQ_WIRE_FRAME_MAX - 64) /* what the daemon adds */
+		return "the frame has more than 65472 bytes";
+	if (find(p, f->correlation) != NULL)
+		return "a request of this correlation has not ended";
+	return NULL;
+}
+
+static struct answer answer_of(const struct router *r, enum gq_admission_status status)
+{
+	struct answer a = { .status = GQ_WIRE_OVERLOADED,
+			    .retry_ns = gq__admission_retry_ns(&r->admission),
+			    .text = "too many requests wait" };
+
+	if (status == GQ_ADMISSION_EXPIRED)
+		a = (struct answer){ .status = GQ_WIRE_TIMEOUT, .text = "its time is over" };
+	return a;
+}
+
+static uint64_t timeout_of(const struct router *r, const struct gq_frame *f)
+{
+	const uint64_t most_us = UINT64_C(86400000000);
+	uint64_t us = r->cfg.timeout_ms * UINT64_C(1000);
+
+	if (gq_frame_has(f, GQ_TLV_TIMEOUT))
+		us = gq__frame_u64(f, GQ_TLV_TIMEOUT, 0);
+	return (us < most_us ? us : most_us) * 1000;
+}
+
+/* @return NULL, and `a` */
+static struct request *admit(struct router *r, struct peer *p, const struct gq_frame *f,
+			     uint32_t group, struct answer *a)
+{
+	struct request *q = take_entry(r);
+	const uint64_t now_ns = gq__now_ns(), timeout_ns = timeout_of(r, f);
+	const struct gq_request request = {
+		.service = group,
+		.uid = p->uid,
+		.priority =
+			gq_frame_has(f, GQ_TLV_PRIORITY) ? gq__frame_u8(f, GQ_TLV_PRIORITY) : 128,
+		.cost = 1 + f->length / 4096,
+		.bytes = f->length,
+		.timeout_ns = timeout_ns,
+		.cookie = q != NULL ? (uint64_t)(q - r->requests) : 0,
+	};
+	enum gq_admission_status status = GQ_ADMISSION_FULL;
+
+	if (q != NULL) {
+		q->group = group;
+		q->state = REQUEST_WAITS;
+		r->groups[group]->waiting++;
+		q->frame = malloc(f->length);
+		if (q->frame != NULL)
+			status = gq__admission_submit(&r->admission, &request, now_ns, &q->id);
+		if (status == GQ_ADMISSION_OK) {
+			q->deadline_ns = now_ns + timeout_ns;
+			return q;
+		}
+		free_entry(r, q);
+	}
+	*a = answer_of(r, status);
+	return NULL;
+}
+
+void request_submit(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
+	const uint64_t cannot = UINT64_C(1) << GQ_TLV_REGION | UINT64_C(1) << GQ_TLV_FRAGMENT |
+				UINT64_C(1) << GQ_TLV_IDEMPOTENCY | UINT64_C(1) << GQ_TLV_TARGET;
+	struct answer a = { .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
+	const uint32_t group = group_find(r, name->data, name->bytes);
+	struct request *q = NULL;
+
+	if (a.text == NULL && (f->present & cannot) != 0)
+		a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED,
+				     .text = "no regions, fragments or keys of idempotency here" };
+	else if (a.text == NULL && p->inside >= r->cfg.window)
+		a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
+				     .retry_ns = gq__admission_retry_ns(&r->admission),
+				     .text = "the connection has used up its window" };
+	else if (a.text == NULL && (group == GROUPS || r->groups[group]->members == 0))
+		a = (struct answer){ .status = GQ_WIRE_NOT_FOUND,
+				     .text = "no service of this name, or for this op" };
+	else if (a.text == NULL)
+		q = admit(r, p, f, group, &a);
+	if (q == NULL) {
+		refuse(r, p, f, &a);
+		return;
+	}
+	r->counts.accepted++;
+	q->caller = p;
+	q->correlation = f->correlation;
+	q->idempotent = (f->flags & GQ_FLAG_IDEMPOTENT) != 0;
+	q->frame_bytes = f->length;
+	memcpy(q->frame, r->in, f->length); /* what `f` is a view of */
+	p->inside++;
+	q->asked_before = p->asked;
+	p->asked = q;
+}
+
+/* ---- handing out ----------------------------------------------------------------------------- */
+
+static void send_to_worker(struct router *r, struct request *q, struct gq_frame *f, uint64_t now_ns)
+{
+	const uint64_t left_us = q->deadline_ns > now_ns ? (q->deadline_ns - now_ns) / 1000 : 0;
+	const uint64_t timeout_us = left_us != 0 ? left_us : 1;
+
+	q->worker = r->served[q->place].peer;
+	q->serial = ++r->serials << 16 | (uint64_t)(q - r->requests);
+	q->began_ns = now_ns;
+	q->attempts++;
+	q->state = REQUEST_RUNS;
+	f->flags |= GQ_FLAG_CHECKSUM;
+	f->correlation = q->serial;
+	f->must = 0;
+	gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	q->seen = peer_send(r, q->worker, f, q->serial);
+}
+
+static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_ns)
+{
+	const struct gq_frame_rules rules = { .state = GQ_FRAME_AFTER_HELLO };
+	struct request *q = &r->requests[told->request.cookie];
+	struct answer a = { .seen = false };
+	struct gq_frame f;
+
+	(void)gq__frame_decode(q->frame, q->frame_bytes, &rules, &f); /* it was good */
+	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns);
+	if (a.status == GQ_WIRE_SUCCESS) {
+		send_to_worker(r, q, &f, now_ns);
+		return;
+	}
+	a.text = "no service can take it now";
+	if (q->lost_once && a.status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
+		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };
+	end_request(r, q, &a, NULL);
+}
+
+static struct gq_places groups_that_move(const struct router *r)
+{
+	struct gq_places set = { { 0 } };
+
+	for (uint32_t i = 0; i < GROUPS; i++)
+		if (r->groups[i] != NULL && r->groups[i]->waiting != 0 && group_moves(r, i))
+			gq_places_add(&set, i);
+	return set;
+}
+
+void request_pump(struct router *r)
+{
+	const uint64_t now_ns = gq__now_ns();
+	struct gq_told told;
+
+	for (;;) {
+		const struct gq_places set = groups_that_move(r);
+
+		if (gq_places_empty(&set) ||
+		    !gq__admission_next(&r->admission, &set, now_ns, &told))
+			return;
+		dispatch(r, &told, now_ns);
+	}
+}
+
+/* ---- what a worker says ---------------------------------------------------------------------- */
+
+/* What an answer says of the service that gives it. */
+static enum gq_breaker_outcome outcome_of(enum gq_wire_status status)
+{
+	switch (status) {
+	case GQ_WIRE_SUCCESS:
+	case GQ_WIRE_ERROR: /* the service works: it has said what is wrong with the request */
+		return GQ_OUTCOME_OK;
+	case GQ_WIRE_INTERNAL:
+	case GQ_WIRE_CHECKSUM:
+	case GQ_WIRE_LOST:
+		return GQ_OUTCOME_FAULT;
+	default:
+		return GQ_OUTCOME_NOTHING;
+	}
+}
+
+void request_answered(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	const uint32_t index = (uint32_t)(f->correlation & 0xffff);
+	struct request *q = index < r->used ? &r->requests[index] : NULL;
+	const uint32_t status = gq__frame_u32(f, GQ_TLV_STATUS, 0);
+	const struct answer a = {
+		.status = (enum gq_wire_status)status,
+		.seen = gq__frame_u32(f, GQ_TLV_STATUS, 3) != 0 || status == GQ_WIRE_INTERNAL,
+		.retry_ns = gq__frame_u32(f, GQ_TLV_STATUS, 2) * UINT64_C(1000000)
+	};
+
+	if (q == NULL || q->state == REQUEST_FREE || q->worker != p ||
+	    q->serial != f->correlation) {
+		r->counts.orphans++; /* a second answer, a stale one, or one to nothing */
+		answer_nack(r, p, f->correlation,
+			    &(struct answer){ .status = GQ_WIRE_NOT_FOUND,
+					      .text = "stale: nothing waits for this answer" });
+		return;
+	}
+	q->worker = NULL;
+	if (q->place != NOBODY) {
+		gq_places_add(&q->failed, q->place);
+		group_done(r, q, outcome_of(a.status), gq__now_ns());
+	}
+	if (q->state != REQUEST_LATE && a.status == GQ_WIRE_SUCCESS) {
+		gq__retry_succeeded(&r->groups[q->group]->budget);
+		end_request(r, q, &a, f);
+		return;
+	}
+	attempt_failed(r, q, &a, f);
+}
+
+/* ---- callers and workers that go ------------------------------------------------------------- */
+
+void request_cancel(struct router *r, struct peer *p, uint64_t correlation)
+{
+	const struct request *q = find(p, correlation);
+	struct gq_told told;
+
+	/* One that has ended already: its answer is on its way, and says so. */
+	if (q != NULL && gq__admission_cancel(&r->admission, q->id, &told) == GQ_ADMISSION_OK)
+		end_early(r, &told, GQ_WIRE_CANCELLED);
+}
+
+/* Its worker will never answer. */
+static void lose(struct router *r, struct request *q)
+{
+	const struct answer a = { .status = GQ_WIRE_LOST,
+				  .seen = q->seen,
+				  .text = "its worker has died, and may have run it" };
+
+	q->worker = NULL;
+	if (q->place != NOBODY) {
+		gq_places_add(&q->failed, q->place);
+		group_done(r, q, GQ_OUTCOME_FAULT, gq__now_ns());
+	}
+	q->lost_once = q->lost_once || q->seen;
+	attempt_failed(r, q, &a, NULL);
+}
+
+void request_service_left(struct router *r, uint32_t place, bool fenced)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	for (uint32_t i = 0; i < r->used; i++) {
+		struct request *q = &r->requests[i];
+
+		if (q->state == REQUEST_FREE)
+			continue;
+		gq_places_remove(&q->failed, place); /* another service may come there */
+		if (q->place != place)
+			continue;
+		if (fenced) {
+			lose(r, q);
+			gq_places_remove(&q->failed, place);
+		} else {
+			group_done(r, q, GQ_OUTCOME_NOTHING, now_ns);
+		}
+	}
+}
+
+/* Frames in its queue have not been seen by it. */
+static void unsee(struct router *r, const struct peer *p)
+{
+	for (const struct outgoing *o = p->out; o != NULL; o = o->next) {
+		struct request *q = &r->requests[o->serial & 0xffff];
+
+		if (o->serial != 0 && q->worker == p && q->serial == o->serial)
+			q->seen = false;
+	}
+}
+
+void request_peer_gone(struct router *r, struct peer *p)
+{
+	struct gq_told told;
+
+	unsee(r, p);
+	registered_peer_gone(r, p);
+	for (uint32_t i = 0; i < r->used; i++) {
+		struct request *q = &r->requests[i];
+
+		if (q->state == REQUEST_FREE)
+			continue;
+		if (q->worker == p)
+			lose(r, q); /* its service had left before */
+		if (q->state == REQUEST_FREE || q->caller != p)
+			continue;
+		leave_caller(q);
+		if (gq__admission_cancel(&r->admission, q->id, &told) == GQ_ADMISSION_OK)
+			end_early(r, &told, GQ_WIRE_CANCELLED);
+	}
+}
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+uint64_t request_tick(struct router *r, uint64_t now_ns)
+{
+	uint64_t next_ns;
+	struct gq_told told;
+
+	while (gq__admission_expire(&r->admission, now_ns, &told))
+		end_early(r, &told, GQ_WIRE_TIMEOUT);
+	next_ns = gq__admission_deadline(&r->admission);
+	for (uint32_t i = 0; r->resting != 0 && i < r->used; i++) {
+		struct request *q = &r->requests[i];
+
+		if (q->state != REQUEST_RESTS)
+			continue;
+		if (q->again_ns <= now_ns) {
+			q->state = REQUEST_WAITS;
+			r->resting--;
+			(void)gq__admission_again(&r->admission, q->id, now_ns);
+			next_ns = now_ns; /* it can go at once */
+		} else if (q->again_ns < next_ns) {
+			next_ns = q->again_ns;
+		}
+	}
+	return next_ns;
+}
+
+void request_end_all(struct router *r)
+{
+	const struct answer a = { .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
+
+	for (uint32_t i = 0; i < r->used; i++) {
+		struct request *q = &r->requests[i];
+
+		if (q->state == REQUEST_FREE || q->state == REQUEST_LATE)
+			continue;
+		q->worker = NULL;
+		if (q->place != NOBODY)
+			group_done(r, q, GQ_OUTCOME_NOTHING, gq__now_ns());
+		end_request(r, q, &(struct answer){ a.status, q->seen, 0, a.text }, NULL);
+	}
+}
+
+uint64_t request_inside(const struct router *r)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < r->used; i++)
+		n += r->requests[i].state != REQUEST_FREE && r->requests[i].state != REQUEST_LATE;
+	return n;
+}

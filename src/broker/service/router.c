@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* router.c - starting and stopping the router, its socket, its thread, its clock. */
+#include "router.h"
+
+#include "device/protocol/atomics.h"
+#include "host/base/clock.h"
+#include "host/base/sys.h"
+#include "host/base/thread.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+enum { BACKLOG = 512, EVENTS = 64, LAST_WORDS_MS = 200 };
+
+/* ---- the socket ------------------------------------------------------------------------------ */
+
+/* The lock beside the socket tells a socket in use from one that was left behind. */
+static bool lock_path(struct router *r, char error[ROUTER_ERROR_ROOM])
+{
+	char path[ROUTER_SOCKET_ROOM + 8];
+
+	snprintf(path, sizeof(path), "%s.lock", r->cfg.socket);
+	r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (r->lock_fd < 0)
+		snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", path, strerror(errno));
+	else if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0)
+		snprintf(error, ROUTER_ERROR_ROOM, "%s is in use by another gpuqd", r->cfg.socket);
+	else
+		return true;
+	return false;
+}
+
+static bool listen_there(struct router *r, char error[ROUTER_ERROR_ROOM])
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (!lock_path(r, error))
+		return false;
+	memcpy(address.sun_path, r->cfg.socket, sizeof(address.sun_path));
+	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlink(r->cfg.socket);
+	if (r->listener >= 0 &&
+	    bind(r->listener, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+	    chmod(r->cfg.socket, r->cfg.socket_mode) == 0 && listen(r->listener, BACKLOG) == 0)
+		return true;
+	snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", r->cfg.socket, strerror(errno));
+	return false;
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static void watch_listener(struct router *r, bool on)
+{
+	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = &r->listener };
+
+	epoll_ctl(r->epoll, EPOLL_CTL_MOD, r->listener, &event);
+}
+
+static bool is_peer(const struct router *r, const void *pointer)
+{
+	const struct peer *p = r->peers;
+
+	while (p != NULL && p != pointer)
+		p = p->next;
+	return p != NULL;
+}
+
+static void handle_event(struct router *r, const struct epoll_event *event)
+{
+	uint64_t count;
+
+	if (event->data.ptr == &r->listener) {
+		peer_accept(r);
+		if (r->accept_again_ns != 0)
+			watch_listener(r, false);
+	} else if (event->data.ptr == &r->wake) {
+		(void)gq_sys_read(r->wake, &count, sizeof(count));
+	} else if (is_peer(r, event->data.ptr)) {
+		struct peer *p = event->data.ptr;
+
+		/* A socket that has hung up and is not listened to would be told of for ever. */
+		if ((event->events & EPOLLHUP) != 0 && (p->muted || p->last_words))
+			p->doomed = true;
+		if (!p->doomed)
+			peer_hear(r, p);
+	}
+}
+
+/* What time brings, and what can go. @return when the next of it is due */
+static uint64_t turn(struct router *r)
+{
+	const uint64_t now_ns = gq__now_ns();
+	uint64_t due[4], next_ns = UINT64_MAX;
+
+	if (r->accept_again_ns != 0 && now_ns >= r->accept_again_ns) {
+		r->accept_again_ns = 0;
+		watch_listener(r, true);
+	}
+	due[0] = registered_tick(r, now_ns);
+	due[1] = peer_tick(r, now_ns);
+	do {
+		request_pump(r);
+		report_changes(r);
+	} while (peer_bury(r));
+	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
+	due[3] = r->accept_again_ns != 0 ? r->accept_again_ns : UINT64_MAX;
+	for (int i = 0; i < 4; i++)
+		next_ns = due[i] < next_ns ? due[i] : next_ns;
+	return next_ns;
+}
+
+static int patience_ms(uint64_t next_ns)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	if (next_ns == UINT64_MAX)
+		return -1;
+	if (next_ns <= now_ns)
+		return 0;
+	if (next_ns - now_ns > UINT64_C(3600000000000))
+		return 3600000;
+	return (int)((next_ns - now_ns + 999999) / 1000000);
+}
+
+/* Answers to all, and some time for the sockets to take them. */
+static void say_goodbye(struct router *r)
+{
+	const uint64_t until_ns = gq__now_ns() + LAST_WORDS_MS * UINT64_C(1000000);
+
+	request_end_all(r);
+	for (struct peer *p = r->peers; p != NULL; p = p->next)
+		p->last_words = true;
+	while (r->peers != NULL && gq__now_ns() < until_ns) {
+		const struct timespec nap = { .tv_nsec = 1000000 };
+
+		for (struct peer *p = r->peers; p != NULL; p = p->next)
+			peer_flush(r, p);
+		if (!peer_bury(r))
+			nanosleep(&nap, NULL);
+	}
+	for (struct peer *p = r->peers; p != NULL; p = p->next)
+		p->doomed = true;
+	(void)peer_bury(r);
+}
+
+static void *route(void *arg)
+{
+	struct router *r = arg;
+	uint64_t next_ns = UINT64_MAX;
+
+	while (gq_load_seq_cst_u32(&r->stopping) == 0) {
+		struct epoll_event events[EVENTS];
+		const int n = epoll_wait(r->epoll, events, EVENTS, patience_ms(next_ns));
+
+		for (int i = 0; i < n; i++)
+			handle_event(r, &events[i]);
+		next_ns = turn(r);
+	}
+	say_goodbye(r);
+	return NULL;
+}
+
+/* ---- starting and stopping ------------------------------------------------------------------- */
+
+static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
+{
+	const struct gq_registry_config registry = { .heartbeat_ns = r->cfg.heartbeat_ms *
+								     UINT64_C(1000000) };
+	const struct gq_admission_config admission = { .global_most = r->cfg.queued,
+						       .service_most = r->cfg.queued,
+						       .class_most = r->cfg.queued };
+
+	r->requests = calloc(REQUESTS, sizeof(*r->requests));
+	r->retry.attempts = r->cfg.attempts;
+	if (getrandom(r->secret, sizeof(r->secret), 0) != (ssize_t)sizeof(r->secret) ||
+	    getrandom(&r->epoch, sizeof(r->epoch), 0) != (ssize_t)sizeof(r->epoch) ||
+	    r->requests == NULL || gq__registry_init(&r->registry, &registry) != GQ_REGISTRY_OK ||
+	    gq__admission_init(&r->admission, &admission, gq__now_ns()) != GQ_ADMISSION_OK) {
+		snprintf(error, ROUTER_ERROR_ROOM, "services: out of memory");
+		return false;
+	}
+	r->random = r->epoch ^ r->secret[0];
+	return true;
+}
+
+static bool start_thread(struct router *r, char error[ROUTER_ERROR_ROOM])
+{
+	struct epoll_event on_listener = { .events = EPOLLIN, .data.ptr = &r->listener };
+	struct epoll_event on_wake = { .events = EPOLLIN, .data.ptr = &r->wake };
+	int rc;
+
+	r->epoll = epoll_create1(EPOLL_CLOEXEC);
+	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r->epoll < 0 || r->wake < 0 ||
+	    epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->listener, &on_listener) != 0 ||
+	    epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake, &on_wake) != 0)
+		rc = errno;
+	else
+		rc = gq__start_thread(&r->thread, route, r, "gpuqd-router");
+	if (rc != 0)
+		snprintf(error, ROUTER_ERROR_ROOM, "the router could not be started: %s",
+			 strerror(rc));
+	return rc == 0;
+}
+
+static void free_router(struct router *r)
+{
+	const int fds[] = { r->epoll, r->wake, r->listener, r->lock_fd };
+
+	if (r->listener >= 0)
+		unlink(r->cfg.socket); /* the lock's file stays: another gpuqd may wait for it */
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			gq_sys_close(fds[i]);
+	for (uint32_t i = 0; r->requests != NULL && i < r->used; i++)
+		free(r->requests[i].frame);
+	for (uint32_t i = 0; i < GROUPS; i++) {
+		if (r->groups[i] != NULL && r->groups[i]->has_sticky)
+			gq__sticky_free(&r->groups[i]->sticky);
+		free(r->groups[i]);
+	}
+	gq__registry_free(&r->registry);
+	gq__admission_free(&r->admission);
+	free(r->requests);
+	free(r);
+}
+
+struct router *router_start(const struct router_config *cfg, char error[ROUTER_ERROR_ROOM])
+{
+	struct router *r = calloc(1, sizeof(*r));
+
+	if (r == NULL) {
+		snprintf(error, ROUTER_ERROR_ROOM, "services: out of memory");
+		return NULL;
+	}
+	r->cfg = *cfg;
+	r->epoll = r->wake = r->listener = r->lock_fd = -1;
+	if (gq__balance_named(cfg->balance) == GQ_BALANCE_ALGORITHMS)
+		snprintf(error, ROUTER_ERROR_ROOM, "balance is '%s', which is none", cfg->balance);
+	else if (listen_there(r, error) && make_tables(r, error) && start_thread(r, error))
+		return r;
+	free_router(r);
+	return NULL;
+}
+
+void router_stop(struct router *r)
+{
+	const uint64_t one = 1;
+
+	gq_exchange_seq_cst_u32(&r->stopping, 1);
+	(void)gq_sys_write(r->wake, &one, sizeof(one));
+	pthread_join(r->thread, NULL);
+	free_router(r);
+}

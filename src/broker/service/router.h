@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * router.h - what the router's files share. One thread has all of it, so nothing here is locked.
+ *
+ * A peer is a connection: a caller, a worker, or both. A request is accepted once, is in `requests`
+ * until it has ended, and ends once: by end_request() alone. A place of the registry is a service;
+ * a group is all services that do one op.
+ */
+#ifndef GPUQ_BROKER_SERVICE_ROUTER_H
+#define GPUQ_BROKER_SERVICE_ROUTER_H
+
+#include "service.h"
+
+#include "broker/policy/admission.h"
+#include "broker/policy/balance.h"
+#include "broker/policy/breaker.h"
+#include "broker/policy/frame.h"
+#include "broker/policy/registry.h"
+#include "broker/policy/retry.h"
+#include "broker/policy/sticky.h"
+#include "broker/policy/strikes.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+enum {
+	REQUESTS = 8192,       /* accepted and not forgotten; a serial's low 16 bits name one */
+	GROUPS = GQ_PLACES,    /* admission counts a group as a service */
+	CAPACITY_DEFAULT = 16, /* requests that a service has at once */
+	CAPACITY_MAX = 256,
+	OUT_FRAMES = 512, /* that wait for a peer: then it is not listened to */
+	OUT_BYTES = 8 << 20,
+	GROUP_SESSIONS = 4096,
+};
+#define NOBODY UINT32_MAX
+
+/* A frame that a full socket has not taken yet. */
+struct outgoing {
+	struct outgoing *next;
+	uint64_t serial; /* of the request in it; 0: none */
+	size_t bytes;
+	uint8_t data[];
+};
+
+struct peer {
+	struct peer *next;
+	int socket, pidfd;
+	uid_t uid;
+	pid_t pid;
+	uint64_t number; /* of the connection, for ever */
+	uint64_t since_ns;
+	char name[GQ_WIRE_NAME_MAX + 1];
+	bool greeted, doomed; /* doomed: closed at the end of this turn */
+	bool last_words;      /* its queue is sent, as far as that goes, then it is doomed */
+	bool listens_for_room, muted;
+	struct gq_strikes strikes;
+	struct outgoing *out, **out_end;
+	uint32_t out_count;
+	size_t out_bytes;
+	uint64_t moved_ns;     /* the queue was empty, or became shorter */
+	uint32_t inside;       /* its requests that have not ended */
+	struct request *asked; /* they, the latest first */
+	bool watches;
+	uint64_t watch, known; /* the watch's correlation; the revision that it has been told */
+};
+
+enum request_state {
+	REQUEST_FREE,
+	REQUEST_WAITS, /* for a service with room */
+	REQUEST_RUNS,  /* a worker has it */
+	REQUEST_RESTS, /* between two attempts */
+	REQUEST_LATE,  /* has ended for its caller; a worker still has it */
+};
+
+struct request {
+	enum request_state state;
+	uint32_t next_free;
+	gq_request_id id;
+	struct peer *caller;          /* NULL: gone, or told */
+	struct request *asked_before; /* of the same caller */
+	uint64_t correlation;         /* the caller's */
+	uint32_t group;
+	bool idempotent, seen;
+	bool lost_once; /* a worker died with it */
+	uint64_t deadline_ns;
+	uint8_t *frame; /* as it came */
+	uint32_t frame_bytes;
+	/* the attempt */
+	struct peer *worker; /* NULL: none has it */
+	uint32_t place;      /* NOBODY: the service has left since */
+	uint64_t serial;     /* its correlation at the worker */
+	uint64_t began_ns;
+	struct gq_permit permit;
+	uint32_t attempts;
+	bool judged, counts_as_retry;
+	uint64_t delay_ns, again_ns;
+	struct gq_places failed; /* services that have failed it */
+};
+
+/* What the registry does not know of the service at a place. */
+struct served {
+	struct peer *peer; /* NULL: none */
+	uint64_t generation;
+	uint32_t capacity, groups;
+	uint8_t group[GQ_CAPABILITY_OPS];
+	struct gq_breaker breaker;
+	uint64_t done, faults;
+};
+
+struct group {
+	struct gq_name name;
+	uint32_t members; /* 0, and nothing waits: the entry is free */
+	uint32_t waiting; /* requests accepted and not forgotten */
+	struct gq_balance balance;
+	struct gq_retry_budget budget;
+	bool has_sticky;
+	struct gq_sticky sticky;
+};
+
+struct counts {
+	uint64_t accepted, ok, failed, expired, cancelled, lost; /* requests */
+	uint64_t refused, retried, late, orphans, bad_frames, connections;
+};
+
+struct router {
+	struct router_config cfg;
+	int epoll, listener, wake, lock_fd;
+	pthread_t thread;
+	uint32_t stopping;
+	uint64_t random, epoch, peers_ever, serials, accept_again_ns;
+	uint64_t secret[2];
+	struct gq_registry registry;
+	struct gq_admission admission;
+	struct gq_retry_config retry;
+	struct peer *peers;
+	struct served served[GQ_PLACES];
+	struct group *groups[GROUPS];
+	struct request *requests;
+	uint32_t free_request, used; /* used: entries that have ever been */
+	uint32_t late, resting;      /* entries in these states */
+	struct counts counts;
+	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
+};
+
+/* ---- peer.c ---- */
+
+void peer_accept(struct router *r);
+/* Its socket can be read or written, or it is gone. */
+void peer_hear(struct router *r, struct peer *p);
+/* Sends a frame, now or when there is room. @return false: it will never go */
+bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial);
+void peer_flush(struct router *r, struct peer *p);
+/* All whose end has come. @return whether there were some */
+bool peer_bury(struct router *r);
+/* @return when peer_tick() is to be called next */
+uint64_t peer_tick(struct router *r, uint64_t now_ns);
+
+/* ---- answer.c ---- */
+
+struct answer {
+	enum gq_wire_status status;
+	bool seen;
+	uint64_t retry_ns;
+	const char *text; /* NULL: none */
+};
+
+void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
+void answer_ack(struct router *r, struct peer *p, uint64_t correlation, uint64_t generation);
+void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f);
+/* A frame that is none, or a version that nobody speaks. */
+void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f,
+		      enum gq_frame_status status, size_t bytes);
+void answer_report(struct router *r, struct peer *p, uint32_t type, uint64_t correlation,
+		   const char *text, uint64_t revision);
+
+/* ---- handle.c ---- */
+
+void handle_frame(struct router *r, struct peer *p, const struct gq_frame *f);
+
+/* ---- registered.c ---- */
+
+void registered_register(struct router *r, struct peer *p, const struct gq_frame *f);
+void registered_unregister(struct router *r, struct peer *p, const struct gq_frame *f);
+void registered_heartbeat(struct router *r, struct peer *p, const struct gq_frame *f);
+void registered_peer_gone(struct router *r, struct peer *p);
+/* Heartbeats that did not come, breakers whose rest is over. @return when to call it next */
+uint64_t registered_tick(struct router *r, uint64_t now_ns);
+/* Tell the balancers how a service fares. */
+void registered_sync(struct router *r, uint32_t place);
+
+/* ---- group.c ---- */
+
+uint32_t group_find(const struct router *r, const void *name, size_t bytes);
+/* @return GROUPS: there are too many, or there is no memory */
+uint32_t group_make(struct router *r, const struct gq_name *name);
+void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority);
+void group_leave(struct router *r, uint32_t group, uint32_t place);
+void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
+/* Whether a request of it would go somewhere, or end, at once. */
+bool group_moves(const struct router *r, uint32_t group);
+/* Chooses a service, and takes its permit. */
+enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
+			       uint64_t now_ns, uint64_t *retry_ns);
+/* What has become of the attempt, for the breaker: the permit goes back. Once an attempt. */
+void group_verdict(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
+		   uint64_t now_ns);
+/* The same, and the service has room for another. */
+void group_done(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
+		uint64_t now_ns);
+
+/* ---- request.c ---- */
+
+void request_submit(struct router *r, struct peer *p, const struct gq_frame *f);
+void request_answered(struct router *r, struct peer *p, const struct gq_frame *f);
+void request_cancel(struct router *r, struct peer *p, uint64_t correlation);
+/* A caller, or a worker, is gone. */
+void request_peer_gone(struct router *r, struct peer *p);
+/* The service at this place has left: nothing is counted there any more. With `fenced` its worker
+ * may not answer what it has, either. */
+void request_service_left(struct router *r, uint32_t place, bool fenced);
+/* Hands out what can go. */
+void request_pump(struct router *r);
+uint64_t request_tick(struct router *r, uint64_t now_ns);
+void request_end_all(struct router *r);
+/* Accepted and not ended, counted one by one. */
+uint64_t request_inside(const struct router *r);
+
+/* ---- report.c ---- */
+
+/* A line for each service that meets `want` (NULL: all). @return its bytes */
+size_t report_services(const struct router *r, const struct gq_capability *want, char *text,
+		       size_t room);
+size_t report_counts(const struct router *r, char *text, size_t room);
+/* Tell those who watch what has changed, as far as their sockets have room. */
+void report_changes(struct router *r);
+void report_watch(struct router *r, struct peer *p, const struct gq_frame *f);
+
+#endif /* GPUQ_BROKER_SERVICE_ROUTER_H */

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* services.c - `gpuq services`: the services behind a gpuqd, their changes, and its counts. */
+#define _GNU_SOURCE
+#include "cli.h"
+
+#include <gpuq/broker.h>
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+const char services_help[] =
+	"Usage: gpuq services [OPTION...]\n"
+	"\n"
+	"List the services behind a gpuqd: a line each, with the op that it does first.\n"
+	"\n"
+	"  -e, --endpoint unix:PATH  where gpuqd has its services (default: $GPUQ_BROKER)\n"
+	"  -f, --filter WORDS        only those that meet it, such as 'op=embed dims=512'\n"
+	"  -w, --watch               go on, with a line for each change\n"
+	"  -s, --stats               what gpuqd has counted, in place of a list; always\n"
+	"                            accepted = ok + failed + expired + cancelled + lost + inside\n"
+	"  -h, --help                show this text\n"
+	"\n"
+	"Exit codes:\n"
+	"  0  it has been shown\n"
+	"  2  wrong usage\n"
+	"  3  the output could not be written\n"
+	"  4  gpuqd could not be reached, or has ended\n";
+
+static const struct option long_options[] = {
+	{ "endpoint", required_argument, NULL, 'e' }, { "filter", required_argument, NULL, 'f' },
+	{ "watch", no_argument, NULL, 'w' },          { "stats", no_argument, NULL, 's' },
+	{ "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
+};
+
+struct options {
+	const char *endpoint, *filter;
+	bool watch, stats, help;
+};
+
+static int parse(int argc, char **argv, struct options *out)
+{
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":e:f:wsh", long_options, NULL)) != -1) {
+		switch (option) {
+		case 'e':
+			out->endpoint = optarg;
+			break;
+		case 'f':
+			out->filter = optarg;
+			break;
+		case 'w':
+			out->watch = true;
+			break;
+		case 's':
+			out->stats = true;
+			break;
+		case 'h':
+			out->help = true;
+			return CLI_OK;
+		default:
+			return option_error("services", option, argv);
+		}
+	}
+	if (optind < argc)
+		return usage_error("services", "'%s' is one argument too many", argv[optind]);
+	if (out->watch + out->stats + (out->filter != NULL) > 1)
+		return usage_error("services", "--watch, --stats and --filter exclude each other");
+	return CLI_OK;
+}
+
+static int failed(void)
+{
+	warn_line("%s", q_last_error());
+	return CLI_NO_QUEUE;
+}
+
+static int show_list(BrokerClient *c, const char *filter)
+{
+	static BrokerServiceInfo info[128];
+	size_t n;
+
+	if (q_broker_discover(c, filter, info, 128, &n) != Q_OK)
+		return failed();
+	printf("%-20s %-20s %-10s %-10s %-10s %9s %10s %7s\n", "service", "op", "state", "health",
+	       "breaker", "active", "done", "faults");
+	for (size_t i = 0; i < n && i < 128; i++)
+		printf("%-20s %-20s %-10s %-10s %-10s %4" PRIu32 "/%-4" PRIu32 " %10" PRIu64
+		       " %7" PRIu64 "\n",
+		       info[i].name, info[i].op, info[i].state, info[i].health, info[i].breaker,
+		       info[i].active, info[i].capacity, info[i].done, info[i].faults);
+	return CLI_OK;
+}
+
+static int show_stats(BrokerClient *c)
+{
+	char text[4096];
+	size_t n = sizeof(text);
+
+	if (q_broker_stats(c, text, &n) != Q_OK)
+		return failed();
+	fputs(text, stdout);
+	return CLI_OK;
+}
+
+static int show_changes(BrokerClient *c)
+{
+	for (;;) {
+		BrokerServiceInfo s;
+		const QueueStatus status = q_broker_watch(c, &s, UINT32_MAX);
+
+		if (status == Q_ERR_LAGGED)
+			printf("changes were missed; what is there now follows\n");
+		else if (status != Q_OK)
+			return failed();
+		else
+			printf("%s\tgeneration %" PRIu64 "\t%s\t%s\n", s.name, s.generation,
+			       s.state, s.health);
+		if (fflush(stdout) != 0)
+			return CLI_OUTPUT_FAILED;
+	}
+}
+
+int cmd_services(int argc, char **argv)
+{
+	struct options o = { 0 };
+	BrokerConfig cfg = { .name = "gpuq-services" };
+	BrokerClient *c;
+	int code = parse(argc, argv, &o);
+
+	if (code != CLI_OK)
+		return code;
+	if (o.help) {
+		fputs(services_help, stdout);
+		return CLI_OK;
+	}
+	cfg.endpoint = o.endpoint;
+	c = q_broker_connect(&cfg);
+	if (c == NULL)
+		return failed();
+	if (o.watch)
+		code = show_changes(c);
+	else
+		code = o.stats ? show_stats(c) : show_list(c, o.filter);
+	q_broker_close(c);
+	return code;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* call.c - a caller: requests out, what became of them in. */
+#include "state.h"
+
+#include "host/base/clock.h"
+#include "host/base/error.h"
+#include "host/base/sys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert((int)Q_REASON_BREAKER == GQ_WIRE_BREAKER_OPEN &&
+		       (int)Q_REASON_LOST == GQ_WIRE_LOST &&
+		       (int)Q_REASON_NOT_FOUND == GQ_WIRE_NOT_FOUND,
+	       "the header's numbers are those of the wire");
+
+static QueueStatus enter(const BrokerClient *c)
+{
+	const QueueStatus status = gq__broker_enter(c);
+
+	if (status == Q_OK && c->watching)
+		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
+	return status;
+}
+
+/* ---- which are open -------------------------------------------------------------------------- */
+
+static bool is_open(const BrokerClient *c, uint64_t id)
+{
+	for (uint32_t i = 0; i < c->inside; i++)
+		if (c->open[i] == id)
+			return true;
+	return false;
+}
+
+static void close_one(BrokerClient *c, uint64_t id)
+{
+	for (uint32_t i = 0; i < c->inside; i++) {
+		if (c->open[i] == id) {
+			c->open[i] = c->open[--c->inside];
+			return;
+		}
+	}
+}
+
+/* ---- out ------------------------------------------------------------------------------------- */
+
+static QueueStatus check(const BrokerCall *call)
+{
+	if (call == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "call is NULL");
+	if (call->bytes > Q_BROKER_MAX_BYTES || (call->payload == NULL && call->bytes != 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "bytes is %zu; allowed: 0 to %u, with a payload unless 0",
+				 call->bytes, Q_BROKER_MAX_BYTES);
+	if (call->session_bytes > 64 || (call->session == NULL && call->session_bytes != 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "session_bytes is %zu; allowed: 0 to 64, with a session unless 0",
+				 call->session_bytes);
+	return Q_OK;
+}
+
+static QueueStatus submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id)
+{
+	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST, .flags = GQ_FLAG_CHECKSUM };
+	uint64_t timeout_us;
+	QueueStatus status = check(call);
+
+	if (status != Q_OK)
+		return status;
+	if (c->inside == c->window)
+		return gq__failf(Q_ERR_LIMIT, "%u requests have no answer yet; allowed: %u",
+				 c->inside, c->window);
+	if (!gq__broker_name(&f, GQ_TLV_NAME, "service", call->service))
+		return Q_ERR_INVALID_ARG;
+	timeout_us = call->timeout_ms * UINT64_C(1000);
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, call->payload, call->bytes);
+	if (call->session_bytes != 0)
+		gq__frame_set(&f, GQ_TLV_SESSION, false, call->session, call->session_bytes);
+	if (timeout_us != 0)
+		gq__frame_set(&f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	if (call->priority != 0)
+		gq__frame_set(&f, GQ_TLV_PRIORITY, false, &call->priority, 1);
+	if (call->idempotent)
+		f.flags |= GQ_FLAG_IDEMPOTENT;
+	f.correlation = ++c->last;
+	status = gq__broker_send(c, &f);
+	if (status != Q_OK)
+		return status;
+	c->open[c->inside++] = f.correlation;
+	*out_id = f.correlation;
+	return Q_OK;
+}
+
+QueueStatus q_broker_submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id)
+{
+	GQ_NO_CANCEL();
+	GQ_RETURN_IF_REFUSED(enter(c));
+	if (out_id == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out_id is NULL");
+	return submit(c, call, out_id);
+}
+
+/* ---- in -------------------------------------------------------------------------------------- */
+
+static void describe(const struct gq_frame *f, BrokerReply *out)
+{
+	const struct gq_view *text = &f->tlv[GQ_TLV_TEXT];
+	const uint32_t kind = gq__frame_u32(f, GQ_TLV_STATUS, 1);
+
+	*out = (BrokerReply){ .id = f->correlation,
+			      .reason = gq__frame_u32(f, GQ_TLV_STATUS, 0),
+			      .retry_after_ms = gq__frame_u32(f, GQ_TLV_STATUS, 2),
+			      .may_retry = kind == GQ_RETRY_SAFE,
+			      .may_have_run = kind == GQ_RETRY_IDEMPOTENT };
+	out->status = gq__broker_status(out->reason);
+	if (gq_frame_has(f, GQ_TLV_PAYLOAD))
+		out->bytes = f->tlv[GQ_TLV_PAYLOAD].bytes;
+	if (gq_frame_has(f, GQ_TLV_TEXT)) {
+		const size_t n =
+			text->bytes < sizeof(out->text) ? text->bytes : sizeof(out->text) - 1;
+
+		memcpy(out->text, text->data, n);
+	}
+}
+
+static QueueStatus deliver(const struct heard *h, void *reply, size_t *bytes, BrokerReply *out)
+{
+	const size_t room = bytes != NULL ? *bytes : 0;
+	BrokerReply what;
+
+	describe(&h->frame, &what);
+	if (out != NULL)
+		*out = what;
+	if (bytes != NULL)
+		*bytes = what.bytes;
+	if (what.status != Q_OK)
+		return gq__failf(what.status, "the request ended: %s%s%s",
+				 gq__wire_status_text(what.reason),
+				 what.text[0] != '\0' ? ": " : "", what.text);
+	if (what.bytes > room || (reply == NULL && what.bytes != 0))
+		return gq__failf(Q_ERR_BUFFER_TOO_SMALL, "the reply has %zu bytes, the buffer %zu",
+				 what.bytes, room);
+	if (what.bytes != 0)
+		memcpy(reply, h->frame.tlv[GQ_TLV_PAYLOAD].data, what.bytes);
+	return Q_OK;
+}
+
+static QueueStatus wait_for(BrokerClient *c, uint64_t id, void *reply, size_t *bytes,
+			    BrokerReply *out, uint64_t deadline_ns)
+{
+	struct heard *h;
+	QueueStatus status;
+
+	if (c->inside == 0 || (id != 0 && !is_open(c, id))) {
+		if (out != NULL)
+			out->id = 0;
+		return gq__fail(Q_ERR_NOT_FOUND, "there is no such request");
+	}
+	while ((h = gq__broker_take(&c->answers, id)) == NULL) {
+		/* A worker that waits for another service lives, too. */
+		const uint64_t beat_ns = gq__broker_beat(c);
+
+		status = gq__broker_hear(c, beat_ns < deadline_ns ? beat_ns : deadline_ns);
+		if (status == Q_ERR_LOST)
+			return status;
+		if (status == Q_ERR_TIMEOUT && gq__now_ns() >= deadline_ns)
+			return gq__fail(Q_ERR_TIMEOUT, "no request has ended in that time");
+	}
+	close_one(c, h->frame.correlation);
+	status = deliver(h, reply, bytes, out);
+	free(h);
+	return status;
+}
+
+QueueStatus q_broker_wait(BrokerClient *c, uint64_t id, void *reply, size_t *bytes,
+			  BrokerReply *out, uint32_t timeout_ms)
+{
+	GQ_NO_CANCEL();
+	GQ_RETURN_IF_REFUSED(enter(c));
+	return wait_for(c, id, reply, bytes, out, gq__deadline_ns(timeout_ms));
+}
+
+QueueStatus q_broker_call(BrokerClient *c, const BrokerCall *call, void *reply, size_t *bytes,
+			  BrokerReply *out)
+{
+	GQ_NO_CANCEL();
+	QueueStatus status;
+	uint64_t id = 0;
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	status = submit(c, call, &id);
+	return status != Q_OK ? status : wait_for(c, id, reply, bytes, out, GQ_FOR_EVER);
+}
+
+QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id)
+{
+	GQ_NO_CANCEL();
+	struct gq_frame f = { .type = GQ_MESSAGE_CANCEL, .flags = GQ_FLAG_CHECKSUM };
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	if (!is_open(c, id))
+		return gq__fail(Q_ERR_NOT_FOUND, "there is no such request");
+	f.correlation = ++c->last;
+	gq__frame_set(&f, GQ_TLV_TARGET, false, &id, sizeof(id));
+	return gq__broker_send(c, &f);
+}

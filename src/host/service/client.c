@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client.c - a connection to gpuqd's services: its beginning, frames out and in, its end. */
+#include "state.h"
+
+#include "host/base/clock.h"
+#include "host/base/error.h"
+#include "host/base/sys.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024 };
+
+static QueueStatus lose(BrokerClient *c, const char *why)
+{
+	c->lost = true;
+	return gq__failf(Q_ERR_LOST, "gpuqd's services: %s", why);
+}
+
+QueueStatus gq__broker_enter(const BrokerClient *c)
+{
+	if (c == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "the client is NULL");
+	if (c->pid != getpid())
+		return gq__fail(Q_ERR_UNSUPPORTED, "the client belongs to another process");
+	if (c->lost)
+		return gq__fail(Q_ERR_LOST, "gpuqd has gone: connect again");
+	return Q_OK;
+}
+
+QueueStatus gq__broker_status(uint32_t reason)
+{
+	static const QueueStatus statuses[GQ_WIRE_STATUS_END] = {
+		[GQ_WIRE_SUCCESS] = Q_OK,
+		[GQ_WIRE_ERROR] = Q_ERR_FAILED,
+		[GQ_WIRE_TIMEOUT] = Q_ERR_EXPIRED,
+		[GQ_WIRE_OVERLOADED] = Q_ERR_FULL,
+		[GQ_WIRE_INVALID] = Q_ERR_INVALID_ARG,
+		[GQ_WIRE_NOT_FOUND] = Q_ERR_NOT_FOUND,
+		[GQ_WIRE_INTERNAL] = Q_ERR_FAILED,
+		[GQ_WIRE_CANCELLED] = Q_ERR_CANCELLED,
+		[GQ_WIRE_RATE_LIMITED] = Q_ERR_LIMIT,
+		[GQ_WIRE_UNAUTHENTICATED] = Q_ERR_POLICY,
+		[GQ_WIRE_DENIED] = Q_ERR_POLICY,
+		[GQ_WIRE_LOST] = Q_ERR_LOST,
+		[GQ_WIRE_SHUTTING_DOWN] = Q_ERR_SHUTDOWN,
+		[GQ_WIRE_CHECKSUM] = Q_ERR_FAILED,
+		[GQ_WIRE_UNSUPPORTED] = Q_ERR_UNSUPPORTED,
+		[GQ_WIRE_BREAKER_OPEN] = Q_ERR_NOT_READY,
+		[GQ_WIRE_FD_EXHAUSTED] = Q_ERR_LIMIT,
+		[GQ_WIRE_REGION_REVOKED] = Q_ERR_STALE,
+	};
+
+	return reason < GQ_WIRE_STATUS_END ? statuses[reason] : Q_ERR_FAILED;
+}
+
+bool gq__broker_name(struct gq_frame *f, enum gq_tlv_type type, const char *what, const char *name)
+{
+	const size_t n = name != NULL ? strlen(name) : 0;
+
+	if (!gq__name_valid(name, n)) {
+		gq__failf(Q_ERR_INVALID_ARG, "%s is '%.80s'; allowed: 1 to 64 of A-Z a-z 0-9 . _ -",
+			  what, name != NULL ? name : "");
+		return false;
+	}
+	gq__frame_set(f, type, false, name, n);
+	return true;
+}
+
+/* ---- frames in ------------------------------------------------------------------------------- */
+
+static void put(struct heard_list *list, struct heard *h)
+{
+	h->next = NULL;
+	*list->end = h;
+	list->end = &h->next;
+}
+
+struct heard *gq__broker_take(struct heard_list *list, uint64_t correlation)
+{
+	for (struct heard **at = &list->first; *at != NULL; at = &(*at)->next) {
+		struct heard *h = *at;
+
+		if (correlation != 0 && h->frame.correlation != correlation)
+			continue;
+		*at = h->next;
+		if (list->end == &h->next)
+			list->end = at;
+		return h;
+	}
+	return NULL;
+}
+
+static void drop_all(struct heard_list *list)
+{
+	struct heard *h;
+
+	while ((h = gq__broker_take(list, 0)) != NULL)
+		free(h);
+}
+
+/* A request that its caller does not want any more, and that nobody has taken yet. */
+static bool drop_cancelled(BrokerClient *c, uint64_t correlation)
+{
+	const uint32_t words[4] = { GQ_WIRE_CANCELLED, 0, 0, 0 };
+	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
+			      .flags = GQ_FLAG_CHECKSUM,
+			      .correlation = correlation };
+	struct heard *h = gq__broker_take(&c->requests, correlation);
+
+	if (h == NULL)
+		return true;
+	free(h);
+	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
+	return gq__broker_send(c, &f) == Q_OK;
+}
+
+/* @return false: lost, or out of memory */
+static bool sort(BrokerClient *c, size_t n)
+{
+	struct heard *h = malloc(sizeof(*h) + n);
+
+	if (h == NULL) {
+		lose(c, "out of memory");
+		return false;
+	}
+	memcpy(h->bytes, c->in, n);
+	if (gq__frame_decode(h->bytes, n, &c->rules, &h->frame) != GQ_FRAME_OK) {
+		free(h);
+		lose(c, "what came is no frame of the protocol");
+		return false;
+	}
+	switch (h->frame.type) {
+	case GQ_MESSAGE_RESPONSE:
+		put(&c->answers, h);
+		return true;
+	case GQ_MESSAGE_REQUEST:
+		put(&c->requests, h);
+		return true;
+	case GQ_MESSAGE_CANCEL: {
+		const uint64_t target = gq__frame_u64(&h->frame, GQ_TLV_TARGET, 0);
+
+		free(h);
+		return drop_cancelled(c, target);
+	}
+	default:
+		put(&c->others, h);
+		return true;
+	}
+}
+
+/* One frame, if there is one. @return Q_OK; Q_ERR_EMPTY; Q_ERR_LOST */
+static QueueStatus hear_one(BrokerClient *c)
+{
+	long n;
+
+	do
+		n = syscall(SYS_recvfrom, c->socket, c->in, sizeof(c->in), MSG_DONTWAIT, NULL,
+			    NULL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return Q_ERR_EMPTY;
+	if (n <= 0)
+		return lose(c, "gpuqd has ended, or has closed the connection");
+	return sort(c, (size_t)n) ? Q_OK : Q_ERR_LOST;
+}
+
+/* @return poll()'s, but for signals */
+static int wait_for(const BrokerClient *c, short events, uint64_t deadline_ns)
+{
+	struct pollfd at = { .fd = c->socket, .events = events };
+	long rc;
+
+	do {
+		const uint64_t now_ns = gq__now_ns();
+		const uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+		const struct timespec left = { (time_t)(left_ns / 1000000000),
+					       (long)(left_ns % 1000000000) };
+
+		rc = syscall(SYS_ppoll, &at, 1, deadline_ns == GQ_FOR_EVER ? NULL : &left, NULL, 0);
+	} while (rc < 0 && errno == EINTR);
+	return (int)rc;
+}
+
+QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns)
+{
+	QueueStatus status = hear_one(c);
+
+	if (status == Q_ERR_EMPTY && wait_for(c, POLLIN, deadline_ns) > 0)
+		status = hear_one(c);
+	return status == Q_ERR_EMPTY ? Q_ERR_TIMEOUT : status;
+}
+
+/* ---- frames out ------------------------------------------------------------------------------ */
+
+QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f)
+{
+	size_t bytes = 0;
+	const enum gq_frame_status status = gq__frame_encode(f, c->out, sizeof(c->out), &bytes);
+	long n;
+
+	if (status != GQ_FRAME_OK)
+		return gq__failf(Q_ERR_INVALID_ARG, "it cannot be sent: %s",
+				 gq__frame_status_text(status));
+	for (;;) {
+		n = syscall(SYS_sendto, c->socket, c->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
+			    0);
+		if (n == (long)bytes)
+			return Q_OK;
+		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
+			return lose(c, "gpuqd has ended, or has closed the connection");
+		if (hear_one(c) == Q_ERR_LOST)
+			return Q_ERR_LOST;
+		(void)wait_for(c, POLLIN | POLLOUT, GQ_FOR_EVER);
+	}
+}
+
+/* An answer other than the one that was asked for. */
+static QueueStatus refused(const struct heard *h)
+{
+	const struct gq_view *text = &h->frame.tlv[GQ_TLV_TEXT];
+	const QueueStatus status = gq__broker_status(gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0));
+	const bool says = gq_frame_has(&h->frame, GQ_TLV_TEXT);
+
+	return gq__failf(status == Q_OK ? Q_ERR_FAILED : status, "gpuqd refuses: %.*s",
+			 says ? (int)text->bytes : 0, says ? (const char *)text->data : "");
+}
+
+QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **out)
+{
+	const uint64_t deadline_ns = gq__deadline_ns(c->timeout_ms);
+	QueueStatus status;
+
+	f->correlation = ++c->last;
+	f->flags |= GQ_FLAG_CHECKSUM;
+	*out = NULL;
+	status = gq__broker_send(c, f);
+	while (status == Q_OK) {
+		*out = gq__broker_take(&c->others, f->correlation);
+		if (*out != NULL)
+			break;
+		status = gq__broker_hear(c, deadline_ns);
+	}
+	if (status == Q_ERR_TIMEOUT)
+		return gq__failf(Q_ERR_TIMEOUT, "gpuqd did not answer within %u ms", c->timeout_ms);
+	if (status != Q_OK)
+		return status;
+	return (*out)->frame.type == GQ_MESSAGE_NACK || (*out)->frame.type == GQ_MESSAGE_ERROR
+		       ? refused(*out)
+		       : Q_OK;
+}
+
+/* ---- beginning and end ----------------------------------------------------------------------- */
+
+static bool open_socket(BrokerClient *c, const char *endpoint)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const size_t n =
+		endpoint != NULL && strncmp(endpoint, "unix:", 5) == 0 ? strlen(endpoint + 5) : 0;
+	int rc;
+
+	if (n == 0 || n >= sizeof(address.sun_path)) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "endpoint is '%.200s'; allowed: unix:PATH, PATH of 1 to 107 bytes, here "
+			  "or in GPUQ_BROKER",
+			  endpoint != NULL ? endpoint : "");
+		return false;
+	}
+	memcpy(address.sun_path, endpoint + 5, n + 1);
+	c->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	do
+		rc = c->socket < 0
+			     ? -1
+			     : (int)syscall(SYS_connect, c->socket, &address, sizeof(address));
+	while (rc != 0 && errno == EINTR);
+	if (rc == 0)
+		return true;
+	gq__failf(Q_ERR_LOST, "gpuqd's services at %s: %s", endpoint + 5,
+		  errno == ENOENT         ? "there is no such socket: is gpuqd running?"
+		  : errno == ECONNREFUSED ? "nobody listens there: has gpuqd ended?"
+					  : strerror(errno));
+	return false;
+}
+
+static bool greet(BrokerClient *c, const char *name)
+{
+	const uint32_t versions[2] = { GQ_WIRE_VERSION, GQ_WIRE_VERSION };
+	struct gq_frame f = { .type = GQ_MESSAGE_HELLO };
+	struct heard *h;
+	uint64_t window;
+
+	gq__frame_set(&f, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
+	if (name != NULL && !gq__broker_name(&f, GQ_TLV_CLIENT, "name", name))
+		return false;
+	c->rules = (struct gq_frame_rules){ .receiver = GQ_FRAME_AT_PEER,
+					    .state = GQ_FRAME_BEFORE_HELLO };
+	if (gq__broker_ask(c, &f, &h) != Q_OK) {
+		if (h == NULL && (h = gq__broker_take(&c->others, 0)) != NULL)
+			(void)refused(h); /* before the hello it names no correlation */
+		free(h);
+		return false;
+	}
+	window = gq__frame_u64(&h->frame, GQ_TLV_CREDITS, 0);
+	c->window = window == 0 || window > WINDOW_MAX ? WINDOW_MAX : (uint32_t)window;
+	free(h);
+	c->rules.state = GQ_FRAME_AFTER_HELLO;
+	c->open = calloc(c->window, sizeof(*c->open));
+	if (c->open == NULL)
+		gq__fail(Q_ERR_NO_MEMORY, "out of memory");
+	return c->open != NULL;
+}
+
+BrokerClient *q_broker_connect(const BrokerConfig *cfg)
+{
+	GQ_NO_CANCEL();
+	const BrokerConfig none = { 0 };
+	const char *endpoint;
+	BrokerClient *c;
+
+	cfg = cfg != NULL ? cfg : &none;
+	c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		gq__fail(Q_ERR_NO_MEMORY, "out of memory");
+		return NULL;
+	}
+	c->pid = getpid();
+	c->last = GQ_OWN_CORRELATION;
+	c->socket = -1;
+	c->timeout_ms = cfg->timeout_ms != 0 ? cfg->timeout_ms : DEFAULT_TIMEOUT_MS;
+	c->answers.end = &c->answers.first;
+	c->requests.end = &c->requests.first;
+	c->others.end = &c->others.first;
+	endpoint = cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER");
+	if (open_socket(c, endpoint) && greet(c, cfg->name))
+		return c;
+	q_broker_close(c);
+	return NULL;
+}
+
+void q_broker_close(BrokerClient *c)
+{
+	GQ_NO_CANCEL();
+	if (c == NULL)
+		return;
+	drop_all(&c->answers);
+	drop_all(&c->requests);
+	drop_all(&c->others);
+	if (c->socket >= 0)
+		gq_sys_close(c->socket);
+	free(c->open);
+	free(c->snapshot);
+	free(c);
+}
+
+int q_broker_fd(const BrokerClient *c)
+{
+	return c != NULL ? c->socket : -1;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.h - a client of gpuqd's services, which its files share. One thread uses it at a time. */
+#ifndef GPUQ_HOST_SERVICE_STATE_H
+#define GPUQ_HOST_SERVICE_STATE_H
+
+#include "broker/policy/frame.h"
+
+#include <gpuq/broker.h>
+#include <sys/types.h>
+
+/* What this side asks for has a correlation above that, what gpuqd asks for one below. */
+#define GQ_OWN_CORRELATION (UINT64_C(1) << 63)
+
+/* A frame that has come, and that nobody has asked for yet. Its views are of its own bytes. */
+struct heard {
+	struct heard *next;
+	struct gq_frame frame;
+	uint8_t bytes[];
+};
+
+struct heard_list {
+	struct heard *first, **end;
+};
+
+struct BrokerClient {
+	int socket;
+	pid_t pid;
+	bool lost, watching, resync;
+	uint32_t timeout_ms, window;
+	uint64_t last;   /* correlation of the last frame that asks for something */
+	uint32_t inside; /* requests whose end has not been taken */
+	uint64_t *open;  /* their ids, `window` at most */
+	struct heard_list answers, requests, others;
+	/* the service; name "": none */
+	char service[Q_BROKER_NAME_BYTES], op[Q_BROKER_NAME_BYTES];
+	uint64_t generation, beat_ns, beat_every_ns;
+	bool stale;
+	struct gq_frame_rules rules;
+	/* what q_broker_watch() has yet to tell of what is there now */
+	char *snapshot, *snapshot_at;
+	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
+};
+
+/* Whether a call may be made. @return Q_OK, or refused with q_last_error() */
+QueueStatus gq__broker_enter(const BrokerClient *c);
+
+/* Sends a frame; takes what comes meanwhile, so that both sides never wait for each other. */
+QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f);
+
+/* Takes what has come or comes until the deadline (0: does not wait), once.
+ * @return Q_OK: something; Q_ERR_TIMEOUT; Q_ERR_LOST */
+QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns);
+
+/* Sends it, and waits for the answer of its correlation. @return as the answer says; `out` is the
+ * caller's to free, also after a refusal */
+QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **out);
+
+/* The first frame of a list with this correlation (0: any), taken out; NULL. */
+struct heard *gq__broker_take(struct heard_list *list, uint64_t correlation);
+
+QueueStatus gq__broker_status(uint32_t reason);
+
+/* Fills in a name's TLV. @return false with q_last_error(): it is none */
+bool gq__broker_name(struct gq_frame *f, enum gq_tlv_type type, const char *what, const char *name);
+
+/* Says that it lives, if that is due. @return when it is due next */
+uint64_t gq__broker_beat(BrokerClient *c);
+
+#endif /* GPUQ_HOST_SERVICE_STATE_H */

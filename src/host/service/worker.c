@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker.c - a worker: it registers, says that it lives, and answers requests. */
+#include "state.h"
+
+#include "host/base/clock.h"
+#include "host/base/error.h"
+#include "host/base/sys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CAPACITY_MAX = 256, HEARTBEAT_MS = 1000, CAPABILITY_MAX = 64 * 256, TOKEN_MAX = 4096 };
+
+static QueueStatus enter(const BrokerClient *c)
+{
+	const QueueStatus status = gq__broker_enter(c);
+
+	if (status == Q_OK && c->watching)
+		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
+	return status;
+}
+
+static QueueStatus beat(BrokerClient *c, const BrokerLoad *load)
+{
+	struct gq_frame f = { .type = GQ_MESSAGE_HEARTBEAT, .flags = GQ_FLAG_CHECKSUM };
+
+	gq__frame_set(&f, GQ_TLV_NAME, false, c->service, strlen(c->service));
+	gq__frame_set(&f, GQ_TLV_GENERATION, false, &c->generation, sizeof(c->generation));
+	if (load != NULL)
+		gq__frame_set(&f, GQ_TLV_LOAD, false, load, sizeof(*load));
+	c->beat_ns = gq__now_ns() + c->beat_every_ns;
+	f.correlation = ++c->last;
+	return gq__broker_send(c, &f);
+}
+
+uint64_t gq__broker_beat(BrokerClient *c)
+{
+	if (c->service[0] == '\0' || c->stale)
+		return GQ_FOR_EVER;
+	if (gq__now_ns() >= c->beat_ns)
+		(void)beat(c, NULL);
+	return c->beat_ns;
+}
+
+static QueueStatus check(const BrokerClient *c, const BrokerService *s)
+{
+	if (s == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "service is NULL");
+	if (c->service[0] != '\0')
+		return gq__fail(Q_ERR_INVALID_ARG, "this connection has a service already");
+	if (s->capacity > CAPACITY_MAX)
+		return gq__failf(Q_ERR_INVALID_ARG, "capacity is %u; allowed: 0 to %d", s->capacity,
+				 CAPACITY_MAX);
+	if (s->capability != NULL && strlen(s->capability) > CAPABILITY_MAX)
+		return gq__fail(Q_ERR_INVALID_ARG, "capability has more than 16384 bytes");
+	if (s->token != NULL && (s->token[0] == '\0' || strlen(s->token) > TOKEN_MAX))
+		return gq__fail(Q_ERR_INVALID_ARG, "token has 0 or more than 4096 bytes");
+	return Q_OK;
+}
+
+QueueStatus q_service_register(BrokerClient *c, const BrokerService *s)
+{
+	GQ_NO_CANCEL();
+	struct gq_frame f = { .type = GQ_MESSAGE_REGISTER };
+	uint32_t load[4] = { 0 };
+	struct heard *h;
+	QueueStatus status;
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(check(c, s));
+	if (!gq__broker_name(&f, GQ_TLV_NAME, "name", s->name))
+		return Q_ERR_INVALID_ARG;
+	load[3] = s->capacity;
+	gq__frame_set(&f, GQ_TLV_LOAD, false, load, sizeof(load));
+	/* A capability has a byte at least: a space says nothing. */
+	gq__frame_set(&f, GQ_TLV_CAPABILITY, false,
+		      s->capability != NULL && s->capability[0] != '\0' ? s->capability : " ",
+		      s->capability != NULL && s->capability[0] != '\0' ? strlen(s->capability)
+									: 1);
+	if (s->token != NULL)
+		gq__frame_set(&f, GQ_TLV_TOKEN, false, s->token, strlen(s->token));
+	if (s->priority != 0)
+		gq__frame_set(&f, GQ_TLV_PRIORITY, false, &s->priority, 1);
+	status = gq__broker_ask(c, &f, &h);
+	if (status == Q_OK) {
+		c->generation = gq__frame_u64(&h->frame, GQ_TLV_GENERATION, 0);
+		c->stale = false;
+		memcpy(c->service, s->name, strlen(s->name) + 1);
+		c->beat_every_ns =
+			(s->heartbeat_ms != 0 ? s->heartbeat_ms : HEARTBEAT_MS) * UINT64_C(1000000);
+		status = beat(c, NULL); /* the first says that it is ready */
+	}
+	free(h);
+	return status;
+}
+
+QueueStatus q_service_unregister(BrokerClient *c)
+{
+	GQ_NO_CANCEL();
+	struct gq_frame f = { .type = GQ_MESSAGE_UNREGISTER };
+	struct heard *h;
+	QueueStatus status;
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	if (c->service[0] == '\0')
+		return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
+	gq__frame_set(&f, GQ_TLV_NAME, false, c->service, strlen(c->service));
+	gq__frame_set(&f, GQ_TLV_GENERATION, false, &c->generation, sizeof(c->generation));
+	status = gq__broker_ask(c, &f, &h);
+	free(h);
+	if (status == Q_ERR_NOT_FOUND)
+		status = gq__fail(Q_ERR_STALE, "another worker has taken over this service");
+	if (status == Q_OK || status == Q_ERR_STALE)
+		c->service[0] = '\0';
+	return status;
+}
+
+QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
+{
+	GQ_NO_CANCEL();
+	GQ_RETURN_IF_REFUSED(enter(c));
+	if (c->service[0] == '\0')
+		return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
+	if (load != NULL && (load->cpu > 1000 || load->memory > 1000))
+		return gq__failf(Q_ERR_INVALID_ARG, "cpu is %u, memory is %u; allowed: 0 to 1000",
+				 load->cpu, load->memory);
+	return beat(c, load);
+}
+
+/* A heartbeat that was not taken: somebody else speaks for the service now. */
+static void look_for_refusals(BrokerClient *c)
+{
+	struct heard *h;
+
+	while ((h = gq__broker_take(&c->others, 0)) != NULL) {
+		c->stale = c->stale ||
+			   (h->frame.type == GQ_MESSAGE_NACK &&
+			    gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0) == GQ_WIRE_NOT_FOUND &&
+			    h->frame.correlation > GQ_OWN_CORRELATION);
+		free(h);
+	}
+}
+
+static void hand_out(struct heard *h, BrokerRequest *out)
+{
+	const struct gq_frame *f = &h->frame;
+	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
+	const uint64_t us = gq__frame_u64(f, GQ_TLV_TIMEOUT, 0);
+	const uint64_t ms = us / 1000 + (us % 1000 != 0);
+
+	*out = (BrokerRequest){ .id = f->correlation,
+				.idempotent = (f->flags & GQ_FLAG_IDEMPOTENT) != 0,
+				.priority = gq_frame_has(f, GQ_TLV_PRIORITY)
+						    ? gq__frame_u8(f, GQ_TLV_PRIORITY)
+						    : 128,
+				.timeout_ms = ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX,
+				.payload = "",
+				.frame = h };
+	memcpy(out->op, name->data, name->bytes);
+	if (gq_frame_has(f, GQ_TLV_PAYLOAD)) {
+		out->payload = f->tlv[GQ_TLV_PAYLOAD].data;
+		out->bytes = f->tlv[GQ_TLV_PAYLOAD].bytes;
+	}
+}
+
+QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
+{
+	GQ_NO_CANCEL();
+	const uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
+	struct heard *h;
+	QueueStatus status;
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	if (out == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	while ((h = gq__broker_take(&c->requests, 0)) == NULL) {
+		const uint64_t beat_ns = gq__broker_beat(c);
+
+		look_for_refusals(c);
+		if (c->stale)
+			return gq__fail(Q_ERR_STALE, "another worker has taken over this service");
+		if (c->service[0] == '\0')
+			return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
+		status = gq__broker_hear(c, beat_ns < deadline_ns ? beat_ns : deadline_ns);
+		if (status == Q_ERR_LOST)
+			return status;
+		if (status == Q_ERR_TIMEOUT && gq__now_ns() >= deadline_ns)
+			return gq__fail(Q_ERR_TIMEOUT, "no request has come in that time");
+	}
+	hand_out(h, out);
+	return Q_OK;
+}
+
+QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t reason,
+			    const void *payload, size_t bytes)
+{
+	GQ_NO_CANCEL();
+	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE, .flags = GQ_FLAG_CHECKSUM };
+	const uint32_t words[4] = { reason, 0, 0, reason != Q_REASON_OVERLOADED };
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	if (request == NULL || request->frame == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "the request is NULL, or has been answered");
+	if (reason >= GQ_WIRE_STATUS_END || bytes > Q_BROKER_MAX_BYTES ||
+	    (payload == NULL && bytes != 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "reason is %u, allowed: 0 to %d; bytes is %zu, allowed: 0 to %u, "
+				 "with a payload unless 0",
+				 reason, GQ_WIRE_STATUS_END - 1, bytes, Q_BROKER_MAX_BYTES);
+	f.correlation = request->id;
+	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, payload, bytes);
+	free(request->frame);
+	request->frame = NULL;
+	request->payload = NULL;
+	(void)gq__broker_beat(c);
+	return gq__broker_send(c, &f);
+}

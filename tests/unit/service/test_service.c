@@ -1,0 +1,937 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_service.c - services behind gpuqd, which is a process of its own here: registering, routing,
+ * what becomes of requests when somebody dies, and peers that lie. Callers and workers are
+ * connections of this one thread, but where one is to be killed or stopped.
+ */
+/* The tests have a send() of their own. */
+#define send send_on_socket
+#include <sys/socket.h>
+#undef send
+
+#include "support.h"
+
+#include "broker/policy/frame.h"
+
+#include <gpuq/broker.h>
+
+#include <dirent.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- a gpuqd --------------------------------------------------------------------------------- */
+
+static char folder[] = "/tmp/gpuq-service-XXXXXX", socket_path[64], config_path[64], endpoint[80];
+static pid_t daemon_pid;
+static unsigned idle_descriptors; /* of a gpuqd without connections */
+
+static const char *gpuqd(void)
+{
+	static char path[PATH_MAX];
+	const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
+
+	assert_true(n > 0);
+	path[n] = '\0';
+	snprintf(strrchr(path, '/'), 32, "/../../bin/gpuqd");
+	return path;
+}
+
+static unsigned descriptors(void)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)daemon_pid);
+	d = opendir(path);
+	assert_non_null(d);
+	while (readdir(d) != NULL)
+		n++;
+	closedir(d);
+	return n;
+}
+
+static void start_daemon(void)
+{
+	FILE *f = fopen(config_path, "w");
+	int out[2];
+	char line[128];
+
+	assert_non_null(f);
+	fprintf(f,
+		"[services]\nsocket = %s\nheartbeat_ms = 1000\nbalance = round_robin\n"
+		"breaker_open_ms = 200\n",
+		socket_path);
+	assert_int_equal(fclose(f), 0);
+	assert_int_equal(pipe(out), 0);
+	daemon_pid = fork();
+	assert_true(daemon_pid >= 0);
+	if (daemon_pid == 0) {
+		dup2(out[1], STDOUT_FILENO);
+		close(out[0]);
+		close(out[1]);
+		execl(gpuqd(), "gpuqd", "--config", config_path, (char *)NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	assert_true(read(out[0], line, sizeof(line)) > 0); /* it listens */
+	close(out[0]);
+	idle_descriptors = descriptors();
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(socket_path, sizeof(socket_path), "%s/s", folder);
+	snprintf(config_path, sizeof(config_path), "%s/c", folder);
+	snprintf(endpoint, sizeof(endpoint), "unix:%s", socket_path);
+	start_daemon();
+	return 0;
+}
+
+static int end_daemon(int how)
+{
+	int status = 0;
+
+	assert_int_equal(kill(daemon_pid, how), 0);
+	assert_int_equal(waitpid(daemon_pid, &status, 0), daemon_pid);
+	return status;
+}
+
+static int tear_down(void **state)
+{
+	static const char *const left[] = { "s", "s.lock", "c" };
+	char path[80];
+
+	(void)state;
+	assert_int_equal(end_daemon(SIGTERM), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, left[i]);
+		unlink(path);
+	}
+	return rmdir(folder);
+}
+
+static BrokerClient *client(void)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+	BrokerClient *c = q_broker_connect(&cfg);
+
+	if (c == NULL)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+static BrokerClient *worker(const char *name, const char *can, uint32_t capacity)
+{
+	const BrokerService s = {
+		.name = name, .capability = can, .capacity = capacity, .heartbeat_ms = 20
+	};
+	BrokerClient *c = client();
+
+	if (q_service_register(c, &s) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+/* ---- counts ---------------------------------------------------------------------------------- */
+
+static uint64_t count_of(const char *text, const char *name)
+{
+	const size_t n = strlen(name);
+
+	for (const char *line = text; line != NULL && *line != '\0';) {
+		if (strncmp(line, name, n) == 0 && line[n] == '\t')
+			return strtoull(line + n, NULL, 10);
+		line = strchr(line, '\n');
+		line += line != NULL;
+	}
+	fail_msg("there is no count '%s'", name);
+	return 0;
+}
+
+static void read_counts(char text[2048])
+{
+	BrokerClient *c = client();
+	size_t n = 2048;
+
+	assert_int_equal(q_broker_stats(c, text, &n), Q_OK);
+	q_broker_close(c);
+}
+
+static uint64_t count(const char *name)
+{
+	char text[2048];
+
+	read_counts(text);
+	return count_of(text, name);
+}
+
+/* Everything that was accepted has ended once, or is inside. */
+static void expect_conservation(void)
+{
+	char text[2048];
+
+	read_counts(text);
+	assert_int_equal(count_of(text, "accepted"),
+			 count_of(text, "ok") + count_of(text, "failed") +
+				 count_of(text, "expired") + count_of(text, "cancelled") +
+				 count_of(text, "lost") + count_of(text, "inside"));
+}
+
+static void await_count(const char *name, uint64_t value)
+{
+	for (unsigned i = 0; count(name) != value; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+/* Until all that a test has left has gone, every descriptor among it. */
+static void await_quiet(void)
+{
+	await_count("services", 0);
+	await_count("inside", 0);
+	for (unsigned i = 0; descriptors() != idle_descriptors; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static uint64_t submit(BrokerClient *c, const char *service, const char *text)
+{
+	const BrokerCall call = {
+		.service = service, .payload = text, .bytes = strlen(text), .timeout_ms = LONG_MS
+	};
+	uint64_t id = 0;
+
+	if (q_broker_submit(c, &call, &id) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return id;
+}
+
+/* Takes a request and answers it with its own bytes, or fails it. */
+static void serve_one(BrokerClient *w, uint32_t reason)
+{
+	BrokerRequest q;
+
+	if (q_service_recv(w, &q, LONG_MS) != Q_OK)
+		fail_msg("%s", q_last_error());
+	assert_int_equal(q_service_reply(w, &q, reason, q.payload, 0), Q_OK);
+}
+
+static void echo_one(BrokerClient *w)
+{
+	BrokerRequest q;
+	char copy[256];
+	size_t n;
+
+	if (q_service_recv(w, &q, LONG_MS) != Q_OK)
+		fail_msg("%s", q_last_error());
+	n = q.bytes;
+	memcpy(copy, q.payload, n);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, copy, n), Q_OK);
+}
+
+static void expect_reply(BrokerClient *c, uint64_t id, const char *text)
+{
+	char reply[256];
+	size_t n = sizeof(reply);
+
+	if (q_broker_wait(c, id, reply, &n, NULL, LONG_MS) != Q_OK)
+		fail_msg("%s", q_last_error());
+	assert_int_equal(n, strlen(text));
+	assert_memory_equal(reply, text, n);
+}
+
+static BrokerReply expect_end(BrokerClient *c, uint64_t id, QueueStatus status)
+{
+	BrokerReply r = { 0 };
+
+	assert_int_equal(q_broker_wait(c, id, NULL, &(size_t){ 0 }, &r, LONG_MS), status);
+	assert_int_equal(r.id, id);
+	return r;
+}
+
+/* ---- a way there and back -------------------------------------------------------------------- */
+
+static void a_request_goes_to_a_worker_and_its_reply_comes_back(void **state)
+{
+	BrokerClient *w = worker("w1", "op=echo", 0), *c = client();
+	static char large[Q_BROKER_MAX_BYTES], reply[Q_BROKER_MAX_BYTES];
+	const BrokerCall call = { .service = "echo", .payload = large, .bytes = sizeof(large) };
+	size_t n = sizeof(reply);
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	id = submit(c, "echo", "hello");
+	echo_one(w);
+	expect_reply(c, id, "hello");
+	id = submit(c, "echo", "");
+	echo_one(w);
+	expect_reply(c, id, "");
+	memset(large, 'x', sizeof(large));
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	assert_int_equal(q.bytes, sizeof(large));
+	assert_string_equal(q.op, "echo");
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, large, sizeof(large)), Q_OK);
+	assert_int_equal(q_broker_wait(c, 0, reply, &n, NULL, LONG_MS), Q_OK);
+	assert_int_equal(n, sizeof(large));
+	assert_memory_equal(reply, large, n);
+	id = submit(c, "echo", "x");
+	serve_one(w, Q_REASON_ERROR);
+	assert_int_equal(expect_end(c, id, Q_ERR_FAILED).reason, Q_REASON_ERROR);
+	expect_end(c, submit(c, "nobody", "x"), Q_ERR_NOT_FOUND);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void lb_1_workers_of_an_op_take_turns(void **state)
+{
+	BrokerClient *w[3] = { worker("a", "op=turn", 0), worker("b", "op=turn", 0),
+			       worker("c", "op=turn", 0) };
+	BrokerClient *c = client();
+
+	(void)state;
+	for (int round = 0; round < 10; round++) {
+		uint64_t id[3];
+
+		for (int i = 0; i < 3; i++)
+			id[i] = submit(c, "turn", "x");
+		for (int i = 0; i < 3; i++)
+			echo_one(w[i]); /* each has got one */
+		for (int i = 0; i < 3; i++)
+			expect_reply(c, id[i], "x");
+	}
+	q_broker_close(c);
+	for (int i = 0; i < 3; i++)
+		q_broker_close(w[i]);
+	await_quiet();
+}
+
+static void st_1_a_session_stays_with_its_worker(void **state)
+{
+	BrokerClient *w[2] = { worker("a", "op=sit", 0), worker("b", "op=sit", 0) };
+	BrokerClient *c = client();
+	int home = -1;
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		const BrokerCall call = { .service = "sit", .session = "s", .session_bytes = 1 };
+		uint64_t id;
+		BrokerRequest q;
+
+		assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+		if (home < 0)
+			home = q_service_recv(w[0], &q, 200) == Q_OK ? 0 : 1;
+		else
+			assert_int_equal(q_service_recv(w[home], &q, LONG_MS), Q_OK);
+		if (i == 0 && home == 1)
+			assert_int_equal(q_service_recv(w[1], &q, LONG_MS), Q_OK);
+		assert_int_equal(q_service_reply(w[home], &q, Q_REASON_OK, NULL, 0), Q_OK);
+		expect_reply(c, id, "");
+	}
+	q_broker_close(c);
+	q_broker_close(w[0]);
+	q_broker_close(w[1]);
+	await_quiet();
+}
+
+/* ---- who speaks for a service ---------------------------------------------------------------- */
+
+static void r_3_an_older_generation_can_say_nothing(void **state)
+{
+	const BrokerService open = { .name = "one", .heartbeat_ms = 20 };
+	const BrokerService mine = { .name = "two", .token = "secret", .heartbeat_ms = 20 };
+	const BrokerService other = { .name = "two", .token = "guess", .heartbeat_ms = 20 };
+	BrokerClient *a = client(), *b = client(), *c = client();
+	const uint64_t orphans = count("orphans");
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	assert_int_equal(q_service_register(a, &open), Q_OK);
+	assert_int_equal(q_service_register(b, &open), Q_ERR_POLICY);
+	assert_int_equal(q_service_unregister(a), Q_OK);
+	assert_int_equal(q_service_register(a, &mine), Q_OK);
+	assert_int_equal(q_service_register(b, &other), Q_ERR_POLICY);
+	id = submit(c, "two", "x");
+	assert_int_equal(q_service_recv(a, &q, LONG_MS), Q_OK);
+	assert_int_equal(q_service_register(b, &mine), Q_OK); /* it takes over */
+	expect_end(c, id, Q_ERR_LOST);
+	assert_int_equal(q_service_reply(a, &q, Q_REASON_OK, "late", 4), Q_OK);
+	assert_int_equal(q_service_recv(a, &q, LONG_MS), Q_ERR_STALE);
+	await_count("orphans", orphans + 1);
+	id = submit(c, "two", "y");
+	echo_one(b);
+	expect_reply(c, id, "y");
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	await_quiet();
+	expect_conservation();
+}
+
+static void r_4_a_watcher_s_table_is_the_daemon_s(void **state)
+{
+	BrokerClient *watch = client(), *w = client();
+	BrokerServiceInfo info;
+	unsigned there = 0;
+	QueueStatus status;
+
+	(void)state;
+	assert_int_equal(q_broker_watch(watch, &info, 0), Q_ERR_TIMEOUT);
+	assert_int_equal(q_broker_stats(watch, NULL, &(size_t){ 0 }), Q_ERR_POLICY);
+	for (int i = 0; i < 2000; i++) {
+		const BrokerService s = { .name = "churn", .capability = "op=a" };
+
+		assert_int_equal(q_service_register(w, &s), Q_OK);
+		if (i < 1999)
+			assert_int_equal(q_service_unregister(w), Q_OK);
+	}
+	for (uint64_t generation = 0;;) { /* until it knows of the last, and that this is ready */
+		status = q_broker_watch(watch, &info, LONG_MS);
+		if (status == Q_ERR_LAGGED)
+			continue;
+		assert_int_equal(status, Q_OK);
+		assert_true(info.generation >= generation);
+		generation = info.generation;
+		there = strcmp(info.state, "gone") != 0;
+		if (strcmp(info.state, "ready") == 0 && count("services") == 1 &&
+		    q_broker_watch(watch, &info, 50) == Q_ERR_TIMEOUT)
+			break;
+	}
+	assert_int_equal(there, 1);
+	q_broker_close(w);
+	assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
+	assert_string_equal(info.state, "gone");
+	q_broker_close(watch);
+	await_quiet();
+}
+
+static void r_5_a_filter_finds_those_that_meet_it(void **state)
+{
+	BrokerClient *a = worker("small", "op=embed:1 dims=128..512", 0);
+	BrokerClient *b = worker("large", "op=embed:2 dims=128..4096", 7), *c = client();
+	BrokerServiceInfo info[4];
+	size_t n;
+
+	(void)state;
+	assert_int_equal(q_broker_discover(c, NULL, info, 4, &n), Q_OK);
+	assert_int_equal(n, 2);
+	assert_int_equal(q_broker_discover(c, "op=embed dims=1024", info, 4, &n), Q_OK);
+	assert_int_equal(n, 1);
+	assert_string_equal(info[0].name, "large");
+	assert_string_equal(info[0].op, "embed");
+	assert_int_equal(info[0].capacity, 7);
+	assert_int_equal(q_broker_discover(c, "size=3", info, 4, &n), Q_ERR_INVALID_ARG);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	await_quiet();
+}
+
+/* ---- who dies -------------------------------------------------------------------------------- */
+
+/* A process that takes requests and never answers; or, with `answers`, answers all. */
+static pid_t start_worker(const char *name, const char *can, bool answers)
+{
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		const BrokerConfig cfg = { .endpoint = endpoint };
+		const BrokerService s = {
+			.name = name, .capability = can, .capacity = 64, .heartbeat_ms = 20
+		};
+		BrokerClient *c = q_broker_connect(&cfg);
+		BrokerRequest q;
+
+		if (c == NULL || q_service_register(c, &s) != Q_OK)
+			_exit(1);
+		(void)!write(ready[1], "x", 1);
+		while (q_service_recv(c, &q, UINT32_MAX) == Q_OK) {
+			char copy[256];
+			const size_t n = q.bytes;
+
+			memcpy(copy, q.payload, n);
+			if (answers && q_service_reply(c, &q, Q_REASON_OK, copy, n) != Q_OK)
+				break;
+		}
+		_exit(0);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+static void kill_child(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+static void rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost(void **state)
+{
+	const pid_t pid = start_worker("mortal", "op=work", false);
+	BrokerClient *c = client(), *heir;
+	BrokerServiceInfo info;
+	uint64_t may[16], must[16];
+
+	(void)state;
+	for (int i = 0; i < 16; i++) {
+		BrokerCall call = { .service = "work", .timeout_ms = LONG_MS, .idempotent = true };
+
+		assert_int_equal(q_broker_submit(c, &call, &may[i]), Q_OK);
+		call.idempotent = false;
+		assert_int_equal(q_broker_submit(c, &call, &must[i]), Q_OK);
+	}
+	for (size_t n = 0; n != 1 || info.active != 32;) /* it has them all */
+		assert_int_equal(q_broker_discover(c, NULL, &info, 1, &n), Q_OK);
+	heir = worker("heir", "op=work", 64);
+	kill_child(pid);
+	for (int i = 0; i < 16; i++)
+		assert_true(expect_end(c, must[i], Q_ERR_LOST).may_have_run);
+	/* The budget bounds how many are tried again at once: the others are lost, and say so. */
+	for (int done = 0, lost = 0; done + lost < 16;) {
+		BrokerReply r = { 0 };
+		BrokerRequest q;
+
+		if (q_service_recv(heir, &q, 10) == Q_OK)
+			assert_int_equal(q_service_reply(heir, &q, Q_REASON_OK, NULL, 0), Q_OK);
+		if (q_broker_wait(c, 0, NULL, &(size_t){ 0 }, &r, 10) == Q_ERR_TIMEOUT)
+			continue;
+		done += r.status == Q_OK;
+		lost += r.status == Q_ERR_LOST;
+		assert_true(done + lost != 16 || done > 0);
+	}
+	q_broker_close(heir);
+	q_broker_close(c);
+	await_quiet();
+	expect_conservation();
+}
+
+static void r_1_a_killed_worker_is_gone_and_watchers_know(void **state)
+{
+	BrokerClient *watch = client();
+	const pid_t pid = start_worker("mortal", NULL, false);
+	BrokerServiceInfo info = { 0 };
+
+	(void)state;
+	while (strcmp(info.state, "ready") != 0)
+		assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
+	kill_child(pid);
+	while (strcmp(info.state, "gone") != 0)
+		assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
+	assert_string_equal(info.name, "mortal");
+	q_broker_close(watch);
+	await_quiet();
+}
+
+static void r_2_a_stopped_worker_gets_nothing_until_it_lives_again(void **state)
+{
+	BrokerClient *watch = client(), *c = client();
+	const pid_t pid = start_worker("sleeper", "op=nap", true);
+	BrokerServiceInfo info = { 0 };
+	BrokerReply r;
+
+	(void)state;
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	while (strcmp(info.health, "unhealthy") != 0)
+		assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
+	r = expect_end(c, submit(c, "nap", "x"), Q_ERR_FULL);
+	assert_true(r.may_retry && r.retry_after_ms != 0);
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	while (strcmp(info.health, "healthy") != 0)
+		assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
+	/* A machine that is busy may keep its heartbeats away once more. */
+	while (q_broker_wait(c, submit(c, "nap", ""), NULL, &(size_t){ 0 }, &r, LONG_MS) != Q_OK)
+		nap_ms(1);
+	q_broker_close(watch);
+	q_broker_close(c);
+	kill_child(pid);
+	await_quiet();
+}
+
+static void a_killed_caller_s_requests_are_cancelled(void **state)
+{
+	BrokerClient *w = worker("w", "op=slow", 1);
+	const uint64_t cancelled = count("cancelled");
+	BrokerRequest q;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		BrokerClient *c = client();
+
+		for (int i = 0; i < 5; i++)
+			(void)submit(c, "slow", "x");
+		for (;;)
+			pause();
+	}
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	await_count("inside", 5);
+	kill_child(pid);
+	await_count("inside", 0);
+	assert_int_equal(count("cancelled"), cancelled + 5);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK); /* to nobody */
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void t_4_a_killed_daemon_ends_every_call(void **state)
+{
+	BrokerClient *w = worker("w", "op=slow", 1), *c = client();
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	id = submit(c, "slow", "x");
+	(void)end_daemon(SIGKILL);
+	assert_int_equal(q_broker_wait(c, id, NULL, NULL, NULL, LONG_MS), Q_ERR_LOST);
+	while (q_service_recv(w, &q, LONG_MS) == Q_OK) /* it may have come before */
+		(void)q_service_reply(w, &q, Q_REASON_OK, NULL, 0);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_ERR_LOST);
+	q_broker_close(c);
+	q_broker_close(w);
+	start_daemon();
+	await_quiet();
+}
+
+/* ---- time, cancelling, failing --------------------------------------------------------------- */
+
+static void co_2_a_deadline_fires_while_the_worker_is_busy(void **state)
+{
+	BrokerClient *w = worker("w", "op=slow", 1), *c = client();
+	const BrokerCall call = { .service = "slow", .timeout_ms = 30 };
+	const uint64_t late = count("late");
+	uint64_t running, waiting;
+	BrokerRequest q;
+
+	(void)state;
+	assert_int_equal(q_broker_submit(c, &call, &running), Q_OK);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	assert_int_equal(q_broker_submit(c, &call, &waiting), Q_OK);
+	expect_end(c, running, Q_ERR_EXPIRED);
+	expect_end(c, waiting, Q_ERR_EXPIRED);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK);
+	await_count("late", late + 1);
+	running = submit(c, "slow", "next"); /* the worker has room again */
+	echo_one(w);
+	expect_reply(c, running, "next");
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void a_request_is_cancelled_whether_it_waits_or_runs(void **state)
+{
+	BrokerClient *w = worker("w", "op=slow", 1), *c = client();
+	uint64_t running, waiting;
+	BrokerRequest q;
+
+	(void)state;
+	running = submit(c, "slow", "x");
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	waiting = submit(c, "slow", "y");
+	assert_int_equal(q_broker_cancel(c, waiting), Q_OK);
+	expect_end(c, waiting, Q_ERR_CANCELLED);
+	assert_int_equal(q_broker_cancel(c, running), Q_OK);
+	expect_end(c, running, Q_ERR_CANCELLED);
+	assert_int_equal(q_broker_cancel(c, running), Q_ERR_NOT_FOUND);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK);
+	running = submit(c, "slow", "z");
+	echo_one(w);
+	expect_reply(c, running, "z");
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void cb_6_a_failing_worker_rests_and_comes_back(void **state)
+{
+	BrokerClient *w = worker("w", "op=bad", 1), *c = client();
+	BrokerReply r;
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		const uint64_t id = submit(c, "bad", "x");
+
+		serve_one(w, Q_REASON_INTERNAL);
+		expect_end(c, id, Q_ERR_FAILED);
+	}
+	r = expect_end(c, submit(c, "bad", "x"), Q_ERR_NOT_READY);
+	assert_int_equal(r.reason, Q_REASON_BREAKER);
+	assert_true(r.may_retry && r.retry_after_ms != 0);
+	for (int good = 0; good < 6;) { /* after its rest a few are let through, and close it */
+		const uint64_t id = submit(c, "bad", "x");
+		BrokerRequest q;
+
+		if (q_service_recv(w, &q, 20) == Q_OK)
+			assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK);
+		good += q_broker_wait(c, id, NULL, &(size_t){ 0 }, NULL, LONG_MS) == Q_OK;
+	}
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void rt_a_request_that_a_worker_did_not_take_goes_to_another(void **state)
+{
+	BrokerClient *a = worker("a", "op=full", 1), *b = worker("b", "op=full", 1), *c = client();
+	const uint64_t id = submit(c, "full", "x");
+	BrokerRequest q;
+	bool by_a = q_service_recv(a, &q, 200) == Q_OK;
+
+	(void)state;
+	if (!by_a)
+		assert_int_equal(q_service_recv(b, &q, LONG_MS), Q_OK);
+	assert_int_equal(q_service_reply(by_a ? a : b, &q, Q_REASON_OVERLOADED, NULL, 0), Q_OK);
+	echo_one(by_a ? b : a);
+	expect_reply(c, id, "x");
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	await_quiet();
+}
+
+/* ---- peers that lie -------------------------------------------------------------------------- */
+
+static int raw(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", socket_path);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+static size_t hello(uint8_t out[256], uint32_t low, uint32_t high)
+{
+	const uint32_t versions[2] = { low, high };
+	struct gq_frame f = { .type = GQ_MESSAGE_HELLO,
+			      .flags = GQ_FLAG_CHECKSUM,
+			      .correlation = 1 };
+	size_t n = 0;
+
+	gq__frame_set(&f, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
+	assert_int_equal(gq__frame_encode(&f, out, 256, &n), GQ_FRAME_OK);
+	return n;
+}
+
+/* The next frame; false: the connection has ended. */
+static bool hear(int fd, enum gq_frame_state at, uint8_t bytes[4096], struct gq_frame *f)
+{
+	const struct gq_frame_rules rules = { .receiver = GQ_FRAME_AT_PEER, .state = at };
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	ssize_t n;
+
+	assert_int_equal(poll(&ready, 1, (int)LONG_MS), 1);
+	n = recv(fd, bytes, 4096, 0);
+	if (n <= 0)
+		return false;
+	assert_int_equal(gq__frame_decode(bytes, (size_t)n, &rules, f), GQ_FRAME_OK);
+	return true;
+}
+
+static void p_5_another_version_and_an_unknown_type_are_told(void **state)
+{
+	uint8_t out[256], in[4096];
+	struct gq_frame f = { 0 };
+	size_t n;
+	int fd = raw();
+
+	(void)state;
+	n = hello(out, 2, 2);
+	assert_int_equal(sendto(fd, out, n, 0, NULL, 0), n);
+	assert_true(hear(fd, GQ_FRAME_BEFORE_HELLO, in, &f));
+	assert_int_equal(f.type, GQ_MESSAGE_NACK);
+	assert_int_equal(gq__frame_u32(&f, GQ_TLV_MISMATCH, 0), 1);
+	assert_int_equal(gq__frame_u32(&f, GQ_TLV_MISMATCH, 1), 2);
+	assert_false(hear(fd, GQ_FRAME_BEFORE_HELLO, in, &f));
+	close(fd);
+	fd = raw();
+	n = hello(out, 1, 7);
+	assert_int_equal(sendto(fd, out, n, 0, NULL, 0), n);
+	assert_true(hear(fd, GQ_FRAME_BEFORE_HELLO, in, &f));
+	assert_int_equal(f.type, GQ_MESSAGE_HELLO);
+	f = (struct gq_frame){ .type = GQ_MESSAGE_STATS, .correlation = 9 };
+	assert_int_equal(gq__frame_encode(&f, out, 256, &n), GQ_FRAME_OK);
+	out[GQ_WIRE_AT_TYPE + 1] = 0x7f; /* no such type */
+	assert_int_equal(sendto(fd, out, n, 0, NULL, 0), n);
+	assert_true(hear(fd, GQ_FRAME_AFTER_HELLO, in, &f));
+	assert_int_equal(f.type, GQ_MESSAGE_NACK);
+	assert_int_equal(f.correlation, 9);
+	assert_int_equal(gq__frame_u32(&f, GQ_TLV_STATUS, 0), GQ_WIRE_UNSUPPORTED);
+	out[GQ_WIRE_AT_TYPE + 1] = GQ_MESSAGE_STATS >> 8;
+	assert_int_equal(sendto(fd, out, n, 0, NULL, 0), n);
+	assert_true(hear(fd, GQ_FRAME_AFTER_HELLO, in, &f));
+	assert_int_equal(f.type, GQ_MESSAGE_STATS);
+	close(fd);
+}
+
+static void se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves(void **state)
+{
+	BrokerClient *w = worker("w", "op=echo", 0), *c = client();
+	struct gq_frame ask = { .type = GQ_MESSAGE_STATS, .correlation = 5 };
+	uint8_t out[256], question[256], noise[512];
+	uint32_t seed = 1;
+	size_t n = hello(out, 1, 1), m;
+	int deaf = raw();
+
+	(void)state;
+	assert_int_equal(gq__frame_encode(&ask, question, 256, &m), GQ_FRAME_OK);
+	assert_int_equal(sendto(deaf, out, n, 0, NULL, 0), n);
+	/* Until gpuqd does not listen to it any more, or it has asked often enough. */
+	for (int i = 0; i < 20000; i++)
+		if (sendto(deaf, question, m, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) < 0)
+			break;
+	for (int i = 0; i < 50; i++) {
+		const int fd = raw();
+
+		if (i % 2 == 0)
+			(void)!sendto(fd, out, n, MSG_NOSIGNAL, NULL, 0);
+		for (int k = 0; k < 20; k++) {
+			for (size_t j = 0; j < sizeof(noise); j++)
+				noise[j] = (uint8_t)((seed = seed * 1664525 + 1013904223) >> 24);
+			if (k % 2 == 0) { /* a header that looks right */
+				memcpy(noise, question, GQ_WIRE_HEADER_BYTES);
+				noise[GQ_WIRE_AT_LENGTH + 1] = 2;
+			}
+			(void)!sendto(fd, noise, sizeof(noise), MSG_NOSIGNAL | MSG_DONTWAIT, NULL,
+				      0);
+		}
+		close(fd);
+	}
+	for (int i = 0; i < 10; i++) {
+		const uint64_t id = submit(c, "echo", "well");
+
+		echo_one(w);
+		expect_reply(c, id, "well");
+	}
+	close(deaf);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+/* ---- everything at once ---------------------------------------------------------------------- */
+
+static pid_t start_caller(unsigned seed)
+{
+	const pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid != 0)
+		return pid;
+	for (BrokerClient *c = client();;) {
+		const BrokerCall call = { .service = "chaos",
+					  .payload = "x",
+					  .bytes = 1,
+					  .timeout_ms = 1 + seed % 50,
+					  .idempotent = seed % 3 == 0 };
+		char reply[8];
+		size_t n = sizeof(reply);
+		uint64_t id;
+
+		seed = seed * 1664525 + 1013904223;
+		if (q_broker_submit(c, &call, &id) == Q_OK && seed >> 24 < 20)
+			(void)q_broker_cancel(c, id);
+		while (seed >> 24 > 60 &&
+		       q_broker_wait(c, 0, reply, &n, NULL, 1000) != Q_ERR_NOT_FOUND)
+			n = sizeof(reply);
+	}
+}
+
+static void rg_6_whoever_is_killed_nothing_is_lost_count_of(void **state)
+{
+	enum { CALLERS = 3, WORKERS = 3, KILLS = 60 };
+	pid_t callers[CALLERS], workers[WORKERS];
+	char name[8];
+
+	(void)state;
+	for (unsigned i = 0; i < WORKERS; i++) {
+		snprintf(name, sizeof(name), "w%u", i);
+		workers[i] = start_worker(name, "op=chaos", true);
+	}
+	for (unsigned i = 0; i < CALLERS; i++)
+		callers[i] = start_caller(i + 1);
+	for (unsigned i = 0; i < KILLS; i++) {
+		const unsigned who = i % WORKERS;
+
+		nap_ms(10);
+		if (i % 2 == 0) {
+			kill_child(callers[who]);
+			callers[who] = start_caller(i + 100);
+			continue;
+		}
+		kill_child(workers[who]);
+		snprintf(name, sizeof(name), "v%u", i);
+		workers[who] = start_worker(name, "op=chaos", i % 5 != 0);
+	}
+	expect_conservation();
+	for (unsigned i = 0; i < CALLERS; i++)
+		kill_child(callers[i]);
+	for (unsigned i = 0; i < WORKERS; i++)
+		kill_child(workers[i]);
+	await_quiet();
+	expect_conservation();
+	assert_true(count("ok") > 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_request_goes_to_a_worker_and_its_reply_comes_back),
+		cmocka_unit_test(lb_1_workers_of_an_op_take_turns),
+		cmocka_unit_test(st_1_a_session_stays_with_its_worker),
+		cmocka_unit_test(r_3_an_older_generation_can_say_nothing),
+		cmocka_unit_test(r_4_a_watcher_s_table_is_the_daemon_s),
+		cmocka_unit_test(r_5_a_filter_finds_those_that_meet_it),
+		cmocka_unit_test(rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost),
+		cmocka_unit_test(r_1_a_killed_worker_is_gone_and_watchers_know),
+		cmocka_unit_test(r_2_a_stopped_worker_gets_nothing_until_it_lives_again),
+		cmocka_unit_test(a_killed_caller_s_requests_are_cancelled),
+		cmocka_unit_test(t_4_a_killed_daemon_ends_every_call),
+		cmocka_unit_test(co_2_a_deadline_fires_while_the_worker_is_busy),
+		cmocka_unit_test(a_request_is_cancelled_whether_it_waits_or_runs),
+		cmocka_unit_test(cb_6_a_failing_worker_rests_and_comes_back),
+		cmocka_unit_test(rt_a_request_that_a_worker_did_not_take_goes_to_another),
+		cmocka_unit_test(p_5_another_version_and_an_unknown_type_are_told),
+		cmocka_unit_test(se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves),
+		cmocka_unit_test(rg_6_whoever_is_killed_nothing_is_lost_count_of),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests_name("service", tests, set_up, tear_down);
+}
