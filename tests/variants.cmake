@@ -42,6 +42,7 @@ set(gpuq_test_variants
 	"unit.ring_poll"
 	"unit.ring_stopped"
 	"unit.service"
+	"unit.service_client"
 	"unit.subscription"
 	"unit.take              standin gpu remote"
 	"unit.trace             standin gpu remote"

@@ -102,22 +102,6 @@ static void drop_all(struct heard_list *list)
 		free(h);
 }
 
-/* A request that its caller does not want any more, and that nobody has taken yet. */
-static bool drop_cancelled(BrokerClient *c, uint64_t correlation)
-{
-	const uint32_t words[4] = { GQ_WIRE_CANCELLED, 0, 0, 0 };
-	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
-			      .flags = GQ_FLAG_CHECKSUM,
-			      .correlation = correlation };
-	struct heard *h = gq__broker_take(&c->requests, correlation);
-
-	if (h == NULL)
-		return true;
-	free(h);
-	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
-	return gq__broker_send(c, &f) == Q_OK;
-}
-
 /* @return false: lost, or out of memory */
 static bool sort(BrokerClient *c, size_t n)
 {
@@ -141,10 +125,14 @@ static bool sort(BrokerClient *c, size_t n)
 		put(&c->requests, h);
 		return true;
 	case GQ_MESSAGE_CANCEL: {
-		const uint64_t target = gq__frame_u64(&h->frame, GQ_TLV_TARGET, 0);
+		/* One that nobody has taken yet. It is answered later: a frame may be half sent. */
+		struct heard *unwanted =
+			gq__broker_take(&c->requests, gq__frame_u64(&h->frame, GQ_TLV_TARGET, 0));
 
 		free(h);
-		return drop_cancelled(c, target);
+		if (unwanted != NULL)
+			put(&c->dropped, unwanted);
+		return true;
 	}
 	default:
 		put(&c->others, h);
@@ -185,19 +173,12 @@ static int wait_for(const BrokerClient *c, short events, uint64_t deadline_ns)
 	return (int)rc;
 }
 
-QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns)
-{
-	QueueStatus status = hear_one(c);
-
-	if (status == Q_ERR_EMPTY && wait_for(c, POLLIN, deadline_ns) > 0)
-		status = hear_one(c);
-	return status == Q_ERR_EMPTY ? Q_ERR_TIMEOUT : status;
-}
-
 /* ---- frames out ------------------------------------------------------------------------------ */
 
-QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f)
+/* Nothing that it calls may send: the frame lies in c->out until the socket has taken it. */
+static QueueStatus send_one(BrokerClient *c, const struct gq_frame *f)
 {
+	const uint64_t deadline_ns = gq__deadline_ns(c->timeout_ms);
 	size_t bytes = 0;
 	const enum gq_frame_status status = gq__frame_encode(f, c->out, sizeof(c->out), &bytes);
 	long n;
@@ -214,8 +195,51 @@ QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f)
 			return lose(c, "gpuqd has ended, or has closed the connection");
 		if (hear_one(c) == Q_ERR_LOST)
 			return Q_ERR_LOST;
-		(void)wait_for(c, POLLIN | POLLOUT, GQ_FOR_EVER);
+		if (gq__now_ns() >= deadline_ns)
+			return gq__failf(Q_ERR_TIMEOUT, "gpuqd took nothing for %u ms",
+					 c->timeout_ms);
+		(void)wait_for(c, POLLIN | POLLOUT, deadline_ns);
 	}
+}
+
+/* What was cancelled before anybody took it. What gpuqd does not take now stays for the next. */
+static QueueStatus answer_dropped(BrokerClient *c)
+{
+	const uint32_t words[4] = { GQ_WIRE_CANCELLED, 0, 0, 0 };
+	QueueStatus status = Q_OK;
+
+	while (status == Q_OK && c->dropped.first != NULL) {
+		struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
+				      .flags = GQ_FLAG_CHECKSUM,
+				      .correlation = c->dropped.first->frame.correlation };
+
+		gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
+		status = send_one(c, &f); /* it may hear of more: they are put at the end */
+		if (status == Q_OK)
+			free(gq__broker_take(&c->dropped, f.correlation));
+	}
+	return status;
+}
+
+QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f)
+{
+	const QueueStatus status = send_one(c, f);
+
+	/* Whether the others go says nothing of this one. */
+	if (status == Q_OK)
+		(void)answer_dropped(c);
+	return status;
+}
+
+QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns)
+{
+	QueueStatus status = hear_one(c);
+
+	if (status == Q_ERR_EMPTY && wait_for(c, POLLIN, deadline_ns) > 0)
+		status = hear_one(c);
+	if (status == Q_OK && answer_dropped(c) == Q_ERR_LOST)
+		status = Q_ERR_LOST;
+	return status == Q_ERR_EMPTY ? Q_ERR_TIMEOUT : status;
 }
 
 /* An answer other than the one that was asked for. */
@@ -333,6 +357,7 @@ BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 	c->answers.end = &c->answers.first;
 	c->requests.end = &c->requests.first;
 	c->others.end = &c->others.first;
+	c->dropped.end = &c->dropped.first;
 	endpoint = cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER");
 	if (open_socket(c, endpoint) && greet(c, cfg->name))
 		return c;
@@ -348,6 +373,7 @@ void q_broker_close(BrokerClient *c)
 	drop_all(&c->answers);
 	drop_all(&c->requests);
 	drop_all(&c->others);
+	drop_all(&c->dropped);
 	if (c->socket >= 0)
 		gq_sys_close(c->socket);
 	free(c->open);

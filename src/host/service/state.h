@@ -31,6 +31,7 @@ struct BrokerClient {
 	uint32_t inside; /* requests whose end has not been taken */
 	uint64_t *open;  /* their ids, `window` at most */
 	struct heard_list answers, requests, others;
+	struct heard_list dropped; /* cancelled before they were taken; gpuqd is yet to be told */
 	/* the service; name "": none */
 	char service[Q_BROKER_NAME_BYTES], op[Q_BROKER_NAME_BYTES];
 	uint64_t generation, beat_ns, beat_every_ns;
@@ -44,7 +45,8 @@ struct BrokerClient {
 /* Whether a call may be made. @return Q_OK, or refused with q_last_error() */
 QueueStatus gq__broker_enter(const BrokerClient *c);
 
-/* Sends a frame; takes what comes meanwhile, so that both sides never wait for each other. */
+/* Sends a frame; takes what comes meanwhile, so that both sides never wait for each other.
+ * @return Q_OK; Q_ERR_TIMEOUT: gpuqd did not take it in timeout_ms, and will not; Q_ERR_LOST */
 QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f);
 
 /* Takes what has come or comes until the deadline (0: does not wait), once.

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_service_client.c - the library's side of gpuqd's services, beside a gpuqd that is slow, that
+ * does not answer, or that says what no gpuqd says. It is a thread of the test.
+ */
+/* The tests have a send() of their own. */
+#define send send_on_socket
+#include <sys/socket.h>
+#undef send
+
+#include "support.h"
+
+#include "broker/policy/frame.h"
+
+#include <gpuq/broker.h>
+
+#include <linux/sockios.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { WINDOW = 64 };
+
+static char folder[] = "/tmp/gpuq-client-XXXXXX", socket_path[64], endpoint[80];
+static int listener, go[2]; /* go: a byte lets the thread go on */
+
+/* What the thread has found wrong; NULL: nothing. It calls nothing of cmocka's. */
+static const char *wrong;
+
+/* ---- frames ---------------------------------------------------------------------------------- */
+
+static uint8_t in[GQ_WIRE_FRAME_MAX + 8];
+
+static bool hear(int fd, enum gq_frame_state state, struct gq_frame *f)
+{
+	const struct gq_frame_rules rules = { .state = state };
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	const ssize_t n = poll(&ready, 1, (int)LONG_MS) == 1 ? recv(fd, in, sizeof(in), 0) : -1;
+
+	if (n > 0 && gq__frame_decode(in, (size_t)n, &rules, f) == GQ_FRAME_OK)
+		return true;
+	wrong = n > 0 ? "a frame that is none" : "no frame";
+	return false;
+}
+
+static void say(int fd, struct gq_frame *f)
+{
+	static uint8_t out[GQ_WIRE_FRAME_MAX];
+	size_t n = 0;
+
+	f->flags |= GQ_FLAG_CHECKSUM;
+	if (gq__frame_encode(f, out, sizeof(out), &n) != GQ_FRAME_OK ||
+	    sendto(fd, out, n, MSG_NOSIGNAL, NULL, 0) != (ssize_t)n)
+		wrong = "it cannot be said";
+}
+
+/* @return the connection, after its hello; -1 */
+static int greet(void)
+{
+	const uint32_t versions[2] = { 1, 1 };
+	const uint64_t limits[3] = { GQ_WIRE_FRAME_MAX, GQ_WIRE_FRAME_MAX, 1 };
+	const uint64_t credits[2] = { WINDOW, WINDOW * UINT64_C(65536) }, epoch = 7;
+	struct gq_frame f, hello = { .type = GQ_MESSAGE_HELLO, .flags = GQ_FLAG_REPLY };
+	const int fd = accept(listener, NULL, NULL);
+
+	if (fd < 0 || !hear(fd, GQ_FRAME_BEFORE_HELLO, &f))
+		return -1;
+	hello.correlation = f.correlation;
+	gq__frame_set(&hello, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
+	gq__frame_set(&hello, GQ_TLV_EPOCH, false, &epoch, sizeof(epoch));
+	gq__frame_set(&hello, GQ_TLV_LIMITS, false, limits, sizeof(limits));
+	gq__frame_set(&hello, GQ_TLV_CREDITS, false, credits, sizeof(credits));
+	say(fd, &hello);
+	return fd;
+}
+
+static void take_registration(int fd)
+{
+	const uint64_t generation = 1;
+	struct gq_frame f, ack = { .type = GQ_MESSAGE_ACK };
+
+	if (!hear(fd, GQ_FRAME_AFTER_HELLO, &f) || f.type != GQ_MESSAGE_REGISTER)
+		return;
+	ack.correlation = f.correlation;
+	gq__frame_set(&ack, GQ_TLV_TARGET, false, &f.correlation, sizeof(f.correlation));
+	gq__frame_set(&ack, GQ_TLV_GENERATION, false, &generation, sizeof(generation));
+	say(fd, &ack);
+	(void)hear(fd, GQ_FRAME_AFTER_HELLO, &f); /* the first heartbeat */
+}
+
+static void ask_for(int fd, uint64_t serial)
+{
+	const uint64_t timeout_us = 1000000;
+	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST, .correlation = serial };
+
+	gq__frame_set(&f, GQ_TLV_NAME, false, "work", 4);
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, "x", 1);
+	gq__frame_set(&f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	say(fd, &f);
+}
+
+static void cancel(int fd, uint64_t serial)
+{
+	struct gq_frame f = { .type = GQ_MESSAGE_CANCEL, .correlation = serial };
+
+	gq__frame_set(&f, GQ_TLV_TARGET, false, &serial, sizeof(serial));
+	say(fd, &f);
+}
+
+/* Until the client has read all that was said to it. */
+static void await_read(int fd)
+{
+	int left = 1;
+
+	for (unsigned i = 0; i < LONG_MS && ioctl(fd, SIOCOUTQ, &left) == 0 && left != 0; i++)
+		nap_ms(1);
+	if (left != 0)
+		wrong = "the client does not read";
+}
+
+static void await_go(void)
+{
+	char byte;
+
+	(void)!read(go[0], &byte, 1);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static int set_up(void **state)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(socket_path, sizeof(socket_path), "%s/s", folder);
+	snprintf(endpoint, sizeof(endpoint), "unix:%s", socket_path);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", socket_path);
+	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_true(listener >= 0);
+	assert_int_equal(bind(listener, (const struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	return pipe(go);
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	close(go[0]);
+	close(go[1]);
+	close(listener);
+	unlink(socket_path);
+	return rmdir(folder);
+}
+
+static pthread_t start(void *(*gpuqd)(void *))
+{
+	pthread_t thread;
+
+	wrong = NULL;
+	assert_int_equal(pthread_create(&thread, NULL, gpuqd, NULL), 0);
+	return thread;
+}
+
+static void finish(pthread_t thread)
+{
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	if (wrong != NULL)
+		fail_msg("%s", wrong);
+}
+
+static void let_go(void)
+{
+	assert_int_equal(write(go[1], "x", 1), 1);
+}
+
+static BrokerClient *client(uint32_t timeout_ms)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = timeout_ms };
+	BrokerClient *c = q_broker_connect(&cfg);
+
+	if (c == NULL)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+/* ---- a full socket --------------------------------------------------------------------------- */
+
+static uint8_t payload[Q_BROKER_MAX_BYTES];
+
+/* A request of the client's, whole: its bytes are all its number. */
+static void expect_whole(const struct gq_frame *f, unsigned number)
+{
+	const struct gq_view *v = &f->tlv[GQ_TLV_PAYLOAD];
+
+	if (f->type != GQ_MESSAGE_REQUEST || v->bytes != sizeof(payload) || v->data[0] != number ||
+	    v->data[sizeof(payload) - 1] != number)
+		wrong = "another frame than the client has sent";
+}
+
+static void *cancels_while_the_socket_is_full(void *arg)
+{
+	const int fd = greet();
+	unsigned requests = 0, cancelled = 0;
+	struct gq_frame f;
+
+	take_registration(fd);
+	ask_for(fd, 5);
+	cancel(fd, 5);
+	await_read(fd); /* by a client that waits for room, and does nothing else */
+	while (requests + cancelled < WINDOW + 1 && hear(fd, GQ_FRAME_AFTER_HELLO, &f)) {
+		if (f.type != GQ_MESSAGE_RESPONSE) {
+			expect_whole(&f, requests++);
+			continue;
+		}
+		if (f.correlation != 5 || gq__frame_u32(&f, GQ_TLV_STATUS, 0) != GQ_WIRE_CANCELLED)
+			wrong = "another answer than 'cancelled'";
+		cancelled++;
+	}
+	if (wrong == NULL)
+		await_go();
+	close(fd);
+	return arg;
+}
+
+static void what_is_cancelled_while_a_frame_waits_for_room_does_not_change_it(void **state)
+{
+	const pthread_t thread = start(cancels_while_the_socket_is_full);
+	const BrokerService s = { .name = "w", .heartbeat_ms = 3600000 };
+	const BrokerCall call = { .service = "x", .payload = payload, .bytes = sizeof(payload) };
+	BrokerClient *c = client(LONG_MS);
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	assert_int_equal(q_service_register(c, &s), Q_OK);
+	for (unsigned i = 0; i < WINDOW; i++) {
+		memset(payload, (int)i, sizeof(payload));
+		assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+	}
+	assert_int_equal(q_service_recv(c, &q, 0), Q_ERR_TIMEOUT);
+	let_go();
+	finish(thread);
+	q_broker_close(c);
+}
+
+static void *reads_late(void *arg)
+{
+	const int fd = greet();
+	struct gq_frame f;
+	unsigned n = 0;
+
+	await_go();
+	for (struct pollfd more = { .fd = fd, .events = POLLIN }; poll(&more, 1, 0) == 1;)
+		if (!hear(fd, GQ_FRAME_AFTER_HELLO, &f))
+			break;
+		else
+			expect_whole(&f, n++);
+	await_go();
+	if (hear(fd, GQ_FRAME_AFTER_HELLO, &f))
+		expect_whole(&f, n);
+	close(fd);
+	return arg;
+}
+
+static void a_gpuqd_that_takes_nothing_does_not_hold_the_client(void **state)
+{
+	const pthread_t thread = start(reads_late);
+	const BrokerCall call = { .service = "x", .payload = payload, .bytes = sizeof(payload) };
+	BrokerClient *c = client(50);
+	QueueStatus status = Q_OK;
+	uint64_t id;
+	unsigned n = 0;
+
+	(void)state;
+	for (; status == Q_OK; n += status == Q_OK) {
+		memset(payload, (int)n, sizeof(payload));
+		status = q_broker_submit(c, &call, &id);
+	}
+	assert_int_equal(status, Q_ERR_TIMEOUT);
+	let_go();
+	do /* nothing of it was sent: it can be sent again */
+		status = q_broker_submit(c, &call, &id);
+	while (status == Q_ERR_TIMEOUT);
+	assert_int_equal(status, Q_OK);
+	let_go();
+	finish(thread);
+	q_broker_close(c);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_cancelled_while_a_frame_waits_for_room_does_not_change_it),
+		cmocka_unit_test(a_gpuqd_that_takes_nothing_does_not_hold_the_client),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests_name("service_client", tests, set_up, tear_down);
+}
