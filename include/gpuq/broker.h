@@ -28,7 +28,9 @@ extern "C" {
  *            Q_BROKER_MAX_BYTES bytes; a connection has as many requests without an answer as
  *            gpuqd allows (window, 64).
  * Errors     Every call may return Q_ERR_INVALID_ARG, Q_ERR_NO_MEMORY, and Q_ERR_LOST: gpuqd has
- *            gone, and from then on every call says so; connect again. q_last_error() says more.
+ *            gone, and from then on every call says so; connect again. Every call that sends may
+ *            return Q_ERR_TIMEOUT: gpuqd took nothing for BrokerConfig.timeout_ms, and nothing was
+ *            sent. q_last_error() says more.
  */
 
 #define Q_BROKER_MAX_BYTES  61440u /* of a request, or of a reply: 60 KiB */
@@ -220,7 +222,8 @@ Q_API QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load);
 Q_API QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms);
 
 /**
- * Answers a request. Its payload is gone.
+ * Answers a request. `payload` may be the request's own. Then that is gone, unless this is
+ * refused with Q_ERR_INVALID_ARG or Q_ERR_TIMEOUT.
  * @param reason  BrokerReason: Q_REASON_OK; Q_REASON_ERROR, _INVALID: its fault, it is not tried
  *                again; Q_REASON_INTERNAL: this worker's fault; Q_REASON_OVERLOADED: it has not
  * run, another may take it

@@ -191,6 +191,14 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 	return Q_OK;
 }
 
+/* Its payload may be what is answered, so not before that has been sent. */
+static void drop(BrokerRequest *request)
+{
+	free(request->frame);
+	request->frame = NULL;
+	request->payload = NULL;
+}
+
 QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t reason,
 			    const void *payload, size_t bytes)
 {
@@ -198,7 +206,12 @@ QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t re
 	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE, .flags = GQ_FLAG_CHECKSUM };
 	const uint32_t words[4] = { reason, 0, 0, reason != Q_REASON_OVERLOADED };
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	QueueStatus status = enter(c);
+
+	if (status == Q_ERR_LOST && request != NULL)
+		drop(request);
+	if (status != Q_OK)
+		return status;
 	if (request == NULL || request->frame == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "the request is NULL, or has been answered");
 	if (reason >= GQ_WIRE_STATUS_END || bytes > Q_BROKER_MAX_BYTES ||
@@ -210,9 +223,9 @@ QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t re
 	f.correlation = request->id;
 	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
 	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, payload, bytes);
-	free(request->frame);
-	request->frame = NULL;
-	request->payload = NULL;
 	(void)gq__broker_beat(c);
-	return gq__broker_send(c, &f);
+	status = gq__broker_send(c, &f);
+	if (status != Q_ERR_TIMEOUT) /* then it can be answered again */
+		drop(request);
+	return status;
 }
