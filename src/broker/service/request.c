@@ -84,8 +84,9 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
 			      .flags = GQ_FLAG_CHECKSUM,
 			      .correlation = q->correlation };
-	const uint32_t words[4] = { a->status, gq__retry_kind(a->status, a->seen),
-				    (uint32_t)((a->retry_ns + 999999) / 1000000), a->seen };
+	const bool seen = a->seen || q->ever_seen;
+	const uint32_t words[4] = { a->status, gq__retry_kind(a->status, seen),
+				    (uint32_t)((a->retry_ns + 999999) / 1000000), seen };
 
 	count_end(r, a->status);
 	if (q->counts_as_retry)
@@ -119,16 +120,26 @@ static void end_request(struct router *r, struct request *q, const struct answer
 	free_entry(r, q);
 }
 
+/* An expiry is the service's fault only if that has had time: else whoever asks for an answer
+ * within a microsecond could close it for all. */
+static enum gq_breaker_outcome blame(const struct router *r, const struct request *q,
+				     enum gq_wire_status status, uint64_t now_ns)
+{
+	const uint64_t bound_ns = r->cfg.heartbeat_ms * UINT64_C(1000000);
+
+	return status == GQ_WIRE_TIMEOUT && now_ns - q->began_ns >= bound_ns ? GQ_OUTCOME_FAULT
+									     : GQ_OUTCOME_NOTHING;
+}
+
 /* It has expired, or is not wanted any more; admission has told so. */
 static void end_early(struct router *r, const struct gq_told *told, enum gq_wire_status status)
 {
 	struct request *q = &r->requests[told->request.cookie];
+	const uint64_t now_ns = gq__now_ns();
 	struct gq_told again;
 
 	if (q->place != NOBODY)
-		group_verdict(r, q,
-			      status == GQ_WIRE_TIMEOUT ? GQ_OUTCOME_FAULT : GQ_OUTCOME_NOTHING,
-			      gq__now_ns());
+		group_verdict(r, q, blame(r, q, status, now_ns), now_ns);
 	tell_caller(r, q, &(struct answer){ .status = status, .seen = q->seen }, NULL);
 	if (q->worker != NULL) {
 		const struct gq_frame f = { .type = GQ_MESSAGE_CANCEL,
@@ -179,6 +190,8 @@ static void attempt_failed(struct router *r, struct request *q, const struct ans
 		end_request(r, q, a, from);
 		return;
 	}
+	q->ever_seen = q->ever_seen || a->seen;
+	q->seen = false;
 	gq__retry_began(&r->groups[q->group]->budget);
 	q->counts_as_retry = true;
 	r->counts.retried++;
@@ -344,6 +357,10 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 	struct answer a = { .seen = false };
 	struct gq_frame f;
 
+	if (told->deadline_ns <= now_ns) { /* no worker could answer in time */
+		end_request(r, q, &(struct answer){ .status = GQ_WIRE_TIMEOUT }, NULL);
+		return;
+	}
 	(void)gq__frame_decode(q->frame, q->frame_bytes, &rules, &f); /* it was good */
 	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns);
 	if (a.status == GQ_WIRE_SUCCESS) {
@@ -519,9 +536,14 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 	uint64_t next_ns;
 	struct gq_told told;
 
-	while (gq__admission_expire(&r->admission, now_ns, &told))
+	bool some = false;
+
+	for (; gq__admission_expire(&r->admission, now_ns, &told); some = true)
 		end_early(r, &told, GQ_WIRE_TIMEOUT);
 	next_ns = gq__admission_deadline(&r->admission);
+	if (some) /* a breaker may have opened: what waits for that service ends, or goes elsewhere
+		   */
+		next_ns = now_ns;
 	for (uint32_t i = 0; r->resting != 0 && i < r->used; i++) {
 		struct request *q = &r->requests[i];
 

@@ -80,7 +80,8 @@ struct request {
 	struct request *asked_before; /* of the same caller */
 	uint64_t correlation;         /* the caller's */
 	uint32_t group;
-	bool idempotent, seen;
+	bool idempotent, seen; /* seen: by the worker of this attempt */
+	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
 	uint64_t deadline_ns;
 	uint8_t *frame; /* as it came */

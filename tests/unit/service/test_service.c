@@ -31,6 +31,7 @@
 static char folder[] = "/tmp/gpuq-service-XXXXXX", socket_path[64], config_path[64], endpoint[80];
 static pid_t daemon_pid;
 static unsigned idle_descriptors; /* of a gpuqd without connections */
+static const char *more_config = "breaker_open_ms = 200\n";
 
 static const char *gpuqd(void)
 {
@@ -65,10 +66,8 @@ static void start_daemon(void)
 	char line[128];
 
 	assert_non_null(f);
-	fprintf(f,
-		"[services]\nsocket = %s\nheartbeat_ms = 1000\nbalance = round_robin\n"
-		"breaker_open_ms = 200\n",
-		socket_path);
+	fprintf(f, "[services]\nsocket = %s\nheartbeat_ms = 1000\nbalance = round_robin\n%s",
+		socket_path, more_config);
 	assert_int_equal(fclose(f), 0);
 	assert_int_equal(pipe(out), 0);
 	daemon_pid = fork();
@@ -104,6 +103,17 @@ static int end_daemon(int how)
 	assert_int_equal(kill(daemon_pid, how), 0);
 	assert_int_equal(waitpid(daemon_pid, &status, 0), daemon_pid);
 	return status;
+}
+
+/* Another gpuqd, with other words in its configuration; NULL: those of most tests. */
+static void restart_daemon(const char *words)
+{
+	static const char *usual;
+
+	usual = usual != NULL ? usual : more_config;
+	assert_int_equal(end_daemon(SIGTERM), 0);
+	more_config = words != NULL ? words : usual;
+	start_daemon();
 }
 
 static int tear_down(void **state)
@@ -528,6 +538,36 @@ static void rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost(void **state
 	expect_conservation();
 }
 
+static void rt_what_one_worker_saw_may_have_run_whatever_the_next_says(void **state)
+{
+	const BrokerCall call = { .service = "work", .timeout_ms = LONG_MS, .idempotent = true };
+	BrokerClient *c, *heir;
+	BrokerServiceInfo info = { .active = 0 };
+	BrokerRequest q;
+	BrokerReply r;
+	uint64_t id;
+	pid_t pid;
+
+	(void)state;
+	restart_daemon("attempts = 2\n");
+	pid = start_worker("mortal", "op=work", false);
+	c = client();
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+	for (size_t n = 0; n != 1 || info.active != 1;)
+		assert_int_equal(q_broker_discover(c, NULL, &info, 1, &n), Q_OK);
+	heir = worker("heir", "op=work", 0);
+	kill_child(pid);
+	assert_int_equal(q_service_recv(heir, &q, LONG_MS), Q_OK);
+	assert_int_equal(q_service_reply(heir, &q, Q_REASON_OVERLOADED, NULL, 0), Q_OK);
+	r = expect_end(c, id, Q_ERR_FULL);
+	assert_true(r.may_have_run);
+	assert_false(r.may_retry);
+	q_broker_close(heir);
+	q_broker_close(c);
+	await_quiet();
+	restart_daemon(NULL);
+}
+
 static void r_1_a_killed_worker_is_gone_and_watchers_know(void **state)
 {
 	BrokerClient *watch = client();
@@ -697,6 +737,65 @@ static void cb_6_a_failing_worker_rests_and_comes_back(void **state)
 	q_broker_close(w);
 	await_quiet();
 	expect_conservation();
+}
+
+/* Takes and answers what there is, until one says `last`. */
+static void serve_until(BrokerClient *w, const char *last)
+{
+	for (bool found = false; !found;) {
+		BrokerRequest q;
+
+		if (q_service_recv(w, &q, LONG_MS) != Q_OK)
+			fail_msg("%s", q_last_error());
+		found = q.bytes == strlen(last) && memcmp(q.payload, last, q.bytes) == 0;
+		assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, q.payload, q.bytes), Q_OK);
+	}
+}
+
+static void cb_requests_without_time_say_nothing_of_a_worker(void **state)
+{
+	BrokerClient *w = worker("w", "op=fine", 0), *c = client();
+	uint64_t id[8];
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		const BrokerCall call = { .service = "fine", .timeout_ms = i < 4 ? 1 : 30 };
+
+		assert_int_equal(q_broker_submit(c, &call, &id[i]), Q_OK);
+	}
+	for (int i = 0; i < 8; i++)
+		expect_end(c, id[i], Q_ERR_EXPIRED);
+	id[0] = submit(c, "fine", "last");
+	serve_until(w, "last");
+	expect_reply(c, id[0], "last");
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void cb_who_waits_for_a_worker_hears_that_its_breaker_has_opened(void **state)
+{
+	BrokerClient *w, *c;
+	uint64_t id[5], waits;
+
+	(void)state;
+	restart_daemon("breaker_open_ms = 60000\n");
+	w = worker("w", "op=hang", 5);
+	c = client();
+	for (int i = 0; i < 5; i++) { /* it has each for longer than heartbeat_ms */
+		const BrokerCall call = { .service = "hang", .timeout_ms = 1100 };
+
+		assert_int_equal(q_broker_submit(c, &call, &id[i]), Q_OK);
+	}
+	waits = submit(c, "hang", "x");
+	for (int i = 0; i < 5; i++)
+		expect_end(c, id[i], Q_ERR_EXPIRED);
+	assert_int_equal(expect_end(c, waits, Q_ERR_NOT_READY).reason, Q_REASON_BREAKER);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	restart_daemon(NULL);
 }
 
 static void rt_a_request_that_a_worker_did_not_take_goes_to_another(void **state)
@@ -915,6 +1014,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(r_4_a_watcher_s_table_is_the_daemon_s),
 		cmocka_unit_test(r_5_a_filter_finds_those_that_meet_it),
 		cmocka_unit_test(rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost),
+		cmocka_unit_test(rt_what_one_worker_saw_may_have_run_whatever_the_next_says),
 		cmocka_unit_test(r_1_a_killed_worker_is_gone_and_watchers_know),
 		cmocka_unit_test(r_2_a_stopped_worker_gets_nothing_until_it_lives_again),
 		cmocka_unit_test(a_killed_caller_s_requests_are_cancelled),
@@ -922,6 +1022,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(co_2_a_deadline_fires_while_the_worker_is_busy),
 		cmocka_unit_test(a_request_is_cancelled_whether_it_waits_or_runs),
 		cmocka_unit_test(cb_6_a_failing_worker_rests_and_comes_back),
+		cmocka_unit_test(cb_requests_without_time_say_nothing_of_a_worker),
+		cmocka_unit_test(cb_who_waits_for_a_worker_hears_that_its_breaker_has_opened),
 		cmocka_unit_test(rt_a_request_that_a_worker_did_not_take_goes_to_another),
 		cmocka_unit_test(p_5_another_version_and_an_unknown_type_are_told),
 		cmocka_unit_test(se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves),
