@@ -61,7 +61,7 @@ void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f
 	r->counts.bad_frames++;
 	nack(r, p, knows ? f->correlation : 0, &a, status == GQ_FRAME_VERSION ? mismatch : NULL);
 	if (gq__frame_closes(status) || gq__strikes_add(&p->strikes, gq__now_ns()))
-		p->last_words = true;
+		peer_last_words(r, p);
 }
 
 void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
@@ -81,7 +81,7 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 		const uint32_t mismatch[2] = { GQ_WIRE_VERSION, high };
 
 		nack(r, p, f->correlation, &a, mismatch);
-		p->last_words = true;
+		peer_last_words(r, p);
 		return;
 	}
 	if (gq_frame_has(f, GQ_TLV_CLIENT))

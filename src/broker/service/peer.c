@@ -23,9 +23,11 @@ enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
 
 /* ---- the beginning --------------------------------------------------------------------------- */
 
+/* What is not going to be read must not be told of, or epoll would tell of it for ever. */
 static void listen_for(struct router *r, struct peer *p)
 {
-	struct epoll_event event = { .events = (p->muted ? 0 : (uint32_t)EPOLLIN) | EPOLLRDHUP |
+	const bool hears = !p->muted && !p->last_words;
+	struct epoll_event event = { .events = (hears ? (uint32_t)(EPOLLIN | EPOLLRDHUP) : 0) |
 					       (p->out != NULL ? (uint32_t)EPOLLOUT : 0),
 				     .data.ptr = p };
 
@@ -82,7 +84,7 @@ static void begin(struct router *r, int socket)
 			    &(struct answer){ .status = GQ_WIRE_OVERLOADED,
 					      .text = "this user has too many connections "
 						      "(uid_connections)" });
-		p->last_words = true;
+		peer_last_words(r, p);
 	}
 }
 
@@ -172,6 +174,12 @@ void peer_flush(struct router *r, struct peer *p)
 		p->moved_ns = gq__now_ns();
 	if (!p->doomed)
 		listen_for(r, p);
+}
+
+void peer_last_words(struct router *r, struct peer *p)
+{
+	p->last_words = true;
+	listen_for(r, p);
 }
 
 /* ---- frames in ------------------------------------------------------------------------------- */

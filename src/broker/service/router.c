@@ -38,19 +38,39 @@ static bool lock_path(struct router *r, char error[ROUTER_ERROR_ROOM])
 	return false;
 }
 
+/* What a gpuqd has left there. Anything but a socket is somebody's. */
+static bool remove_old(const struct router *r, char error[ROUTER_ERROR_ROOM])
+{
+	struct stat old;
+
+	if (lstat(r->cfg.socket, &old) != 0)
+		return true; /* bind() says what else is wrong */
+	if (!S_ISSOCK(old.st_mode)) {
+		snprintf(
+			error, ROUTER_ERROR_ROOM,
+			"the services' socket is '%s', where there is something that is no socket; "
+			"allowed: a path where there is nothing, or an old socket",
+			r->cfg.socket);
+		return false;
+	}
+	unlink(r->cfg.socket);
+	return true;
+}
+
 static bool listen_there(struct router *r, char error[ROUTER_ERROR_ROOM])
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	if (!lock_path(r, error))
+	if (!lock_path(r, error) || !remove_old(r, error))
 		return false;
 	memcpy(address.sun_path, r->cfg.socket, sizeof(address.sun_path));
 	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	unlink(r->cfg.socket);
 	if (r->listener >= 0 &&
 	    bind(r->listener, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
-	    chmod(r->cfg.socket, r->cfg.socket_mode) == 0 && listen(r->listener, BACKLOG) == 0)
+	    chmod(r->cfg.socket, r->cfg.socket_mode) == 0 && listen(r->listener, BACKLOG) == 0) {
+		r->listening = true;
 		return true;
+	}
 	snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", r->cfg.socket, strerror(errno));
 	return false;
 }
@@ -215,7 +235,7 @@ static void free_router(struct router *r)
 {
 	const int fds[] = { r->epoll, r->wake, r->listener, r->lock_fd };
 
-	if (r->listener >= 0)
+	if (r->listening)
 		unlink(r->cfg.socket); /* the lock's file stays: another gpuqd may wait for it */
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)

@@ -126,6 +126,7 @@ struct counts {
 struct router {
 	struct router_config cfg;
 	int epoll, listener, wake, lock_fd;
+	bool listening; /* the socket's path is ours */
 	pthread_t thread;
 	uint32_t stopping;
 	uint64_t random, epoch, peers_ever, serials, accept_again_ns;
@@ -151,6 +152,8 @@ void peer_hear(struct router *r, struct peer *p);
 /* Sends a frame, now or when there is room. @return false: it will never go */
 bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial);
 void peer_flush(struct router *r, struct peer *p);
+/* What is queued is sent, as far as that goes; nothing more is heard, and then it is closed. */
+void peer_last_words(struct router *r, struct peer *p);
 /* All whose end has come. @return whether there were some */
 bool peer_bury(struct router *r);
 /* @return when peer_tick() is to be called next */

@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -73,6 +74,7 @@ static void start_daemon(void)
 	daemon_pid = fork();
 	assert_true(daemon_pid >= 0);
 	if (daemon_pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(out[1], STDOUT_FILENO);
 		close(out[0]);
 		close(out[1]);
@@ -114,20 +116,6 @@ static void restart_daemon(const char *words)
 	assert_int_equal(end_daemon(SIGTERM), 0);
 	more_config = words != NULL ? words : usual;
 	start_daemon();
-}
-
-static int tear_down(void **state)
-{
-	static const char *const left[] = { "s", "s.lock", "c" };
-	char path[80];
-
-	(void)state;
-	assert_int_equal(end_daemon(SIGTERM), 0);
-	for (unsigned i = 0; i < 3; i++) {
-		snprintf(path, sizeof(path), "%s/%s", folder, left[i]);
-		unlink(path);
-	}
-	return rmdir(folder);
 }
 
 static BrokerClient *client(void)
@@ -453,6 +441,30 @@ static void r_5_a_filter_finds_those_that_meet_it(void **state)
 
 /* ---- who dies -------------------------------------------------------------------------------- */
 
+/* They are killed at the end of the tests, and with them: none outlives a test that has failed. */
+static pid_t children[32];
+
+/* @return as fork(); the child calls nothing of cmocka's, whose longjmp() would bring it here */
+static pid_t fork_child(void)
+{
+	const pid_t parent = getpid(), pid = fork();
+
+	if (pid == 0) {
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+			_exit(1);
+		return 0;
+	}
+	assert_true(pid > 0);
+	for (unsigned i = 0; i < 32; i++) {
+		if (children[i] == 0) {
+			children[i] = pid;
+			return pid;
+		}
+	}
+	fail_msg("more children than there are places");
+	return pid;
+}
+
 /* A process that takes requests and never answers; or, with `answers`, answers all. */
 static pid_t start_worker(const char *name, const char *can, bool answers)
 {
@@ -461,8 +473,7 @@ static pid_t start_worker(const char *name, const char *can, bool answers)
 	pid_t pid;
 
 	assert_int_equal(pipe(ready), 0);
-	pid = fork();
-	assert_true(pid >= 0);
+	pid = fork_child();
 	if (pid == 0) {
 		const BrokerConfig cfg = { .endpoint = endpoint };
 		const BrokerService s = {
@@ -494,6 +505,9 @@ static void kill_child(pid_t pid)
 {
 	int status;
 
+	for (unsigned i = 0; i < 32; i++)
+		if (children[i] == pid)
+			children[i] = 0;
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 }
@@ -614,16 +628,18 @@ static void a_killed_caller_s_requests_are_cancelled(void **state)
 {
 	BrokerClient *w = worker("w", "op=slow", 1);
 	const uint64_t cancelled = count("cancelled");
+	const BrokerConfig cfg = { .endpoint = endpoint };
+	const BrokerCall call = { .service = "slow", .timeout_ms = LONG_MS };
+	const pid_t pid = fork_child();
 	BrokerRequest q;
-	pid_t pid = fork();
 
 	(void)state;
-	assert_true(pid >= 0);
 	if (pid == 0) {
-		BrokerClient *c = client();
+		BrokerClient *c = q_broker_connect(&cfg);
+		uint64_t id;
 
-		for (int i = 0; i < 5; i++)
-			(void)submit(c, "slow", "x");
+		for (int i = 0; c != NULL && i < 5; i++)
+			(void)q_broker_submit(c, &call, &id);
 		for (;;)
 			pause();
 	}
@@ -940,16 +956,80 @@ static void se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves(voi
 	expect_conservation();
 }
 
+/* What gpuqd has used of the processors, in 1/100 s. */
+static unsigned long used_ticks(void)
+{
+	char path[64], line[1024];
+	unsigned long user = 0, system = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)daemon_pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f));
+	fclose(f);
+	assert_int_equal(sscanf(strrchr(line, ')'),
+				") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
+				"%lu %lu",
+				&user, &system),
+			 2);
+	return user + system;
+}
+
+static void se_peers_that_are_not_heard_any_more_cost_no_time(void **state)
+{
+	struct gq_frame ask = { .type = GQ_MESSAGE_STATS, .correlation = 5 };
+	uint8_t out[256], question[256];
+	size_t n = hello(out, 1, 1), m;
+	const int deaf = raw();
+	struct pollfd room = { .fd = deaf, .events = POLLOUT };
+	unsigned long before;
+
+	(void)state;
+	assert_int_equal(gq__frame_encode(&ask, question, 256, &m), GQ_FRAME_OK);
+	assert_int_equal(sendto(deaf, out, n, 0, NULL, 0), n);
+	/* Until gpuqd does not listen to it: it has not taken anything for a while. */
+	while (poll(&room, 1, 500) == 1)
+		(void)!sendto(deaf, question, m, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	assert_int_equal(shutdown(deaf, SHUT_WR), 0);
+	before = used_ticks();
+	nap_ms(500);
+	assert_true(used_ticks() - before < 15);
+	close(deaf);
+	await_quiet();
+}
+
+static void a_path_where_there_is_no_socket_is_left_alone(void **state)
+{
+	const pid_t pid = fork();
+	int status = 0;
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		execl(gpuqd(), "gpuqd", "--services", config_path, (char *)NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+	assert_int_equal(access(config_path, F_OK), 0);
+}
+
 /* ---- everything at once ---------------------------------------------------------------------- */
 
 static pid_t start_caller(unsigned seed)
 {
-	const pid_t pid = fork();
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+	const pid_t pid = fork_child();
+	QueueStatus status = Q_OK;
+	BrokerClient *c;
 
-	assert_true(pid >= 0);
 	if (pid != 0)
 		return pid;
-	for (BrokerClient *c = client();;) {
+	c = q_broker_connect(&cfg);
+	if (c == NULL)
+		_exit(1);
+	while (status != Q_ERR_LOST) {
 		const BrokerCall call = { .service = "chaos",
 					  .payload = "x",
 					  .bytes = 1,
@@ -960,12 +1040,20 @@ static pid_t start_caller(unsigned seed)
 		uint64_t id;
 
 		seed = seed * 1664525 + 1013904223;
-		if (q_broker_submit(c, &call, &id) == Q_OK && seed >> 24 < 20)
+		status = q_broker_submit(c, &call, &id);
+		if (status == Q_OK && seed >> 24 < 20)
 			(void)q_broker_cancel(c, id);
-		while (seed >> 24 > 60 &&
-		       q_broker_wait(c, 0, reply, &n, NULL, 1000) != Q_ERR_NOT_FOUND)
+		for (BrokerReply r = { .id = 1 }; seed >> 24 > 60 && r.id != 0;) {
 			n = sizeof(reply);
+			r.reason = 0;
+			status = q_broker_wait(c, 0, reply, &n, &r, 1000);
+			/* A request that was lost is not a gpuqd that is. */
+			if (status == Q_ERR_LOST && r.reason != Q_REASON_LOST)
+				_exit(0);
+			status = Q_OK;
+		}
 	}
+	_exit(0);
 }
 
 static void rg_6_whoever_is_killed_nothing_is_lost_count_of(void **state)
@@ -1004,6 +1092,23 @@ static void rg_6_whoever_is_killed_nothing_is_lost_count_of(void **state)
 	assert_true(count("ok") > 0);
 }
 
+static int tear_down(void **state)
+{
+	static const char *const left[] = { "s", "s.lock", "c", "c.lock" };
+	char path[80];
+
+	(void)state;
+	for (unsigned i = 0; i < 32; i++)
+		if (children[i] != 0)
+			kill_child(children[i]);
+	assert_int_equal(end_daemon(SIGTERM), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, left[i]);
+		unlink(path);
+	}
+	return rmdir(folder);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -1027,6 +1132,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rt_a_request_that_a_worker_did_not_take_goes_to_another),
 		cmocka_unit_test(p_5_another_version_and_an_unknown_type_are_told),
 		cmocka_unit_test(se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves),
+		cmocka_unit_test(se_peers_that_are_not_heard_any_more_cost_no_time),
+		cmocka_unit_test(a_path_where_there_is_no_socket_is_left_alone),
 		cmocka_unit_test(rg_6_whoever_is_killed_nothing_is_lost_count_of),
 	};
 
