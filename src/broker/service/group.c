@@ -17,24 +17,27 @@ uint32_t group_find(const struct router *r, const void *name, size_t bytes)
 	return GROUPS;
 }
 
-uint32_t group_make(struct router *r, const struct gq_name *name)
+uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid)
 {
 	const struct gq_balance_config cfg = { .algorithm = gq__balance_named(r->cfg.balance),
 					       .inner = GQ_BALANCE_LEAST_CONNECTIONS,
 					       .heartbeat_ns =
 						       r->cfg.heartbeat_ms * UINT64_C(1000000) };
-	uint32_t i = group_find(r, name->text, strlen(name->text));
+	uint32_t i = group_find(r, name->text, strlen(name->text)), same = 0;
 
 	if (i != GROUPS)
 		return i;
+	for (i = 0; i < GROUPS; i++)
+		same += r->groups[i] != NULL && r->groups[i]->uid == uid;
 	for (i = 0; i < GROUPS && r->groups[i] != NULL; i++)
 		;
-	if (i == GROUPS)
+	if (i == GROUPS || same >= USER_GROUPS)
 		return GROUPS;
 	r->groups[i] = calloc(1, sizeof(*r->groups[i]));
 	if (r->groups[i] == NULL)
 		return GROUPS;
 	r->groups[i]->name = *name;
+	r->groups[i]->uid = uid;
 	gq__retry_budget_init(&r->groups[i]->budget);
 	(void)gq__balance_init(&r->groups[i]->balance, &cfg); /* it was checked at the start */
 	return i;

@@ -58,18 +58,18 @@ static void begin(struct router *r, int socket)
 	struct peer *p = calloc(1, sizeof(*p));
 	struct ucred who = { 0 };
 	socklen_t length = sizeof(who);
-	uint32_t same = 0;
+	struct user *user = NULL;
 
-	if (p == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) {
+	if (p == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 ||
+	    (user = user_of(r, who.uid)) == NULL) {
 		gq_sys_close(socket);
 		free(p);
 		return;
 	}
-	for (const struct peer *other = r->peers; other != NULL; other = other->next)
-		same += other->uid == who.uid;
 	*p = (struct peer){ .next = r->peers,
 			    .socket = socket,
 			    .pidfd = open_pidfd(socket, who.pid),
+			    .user = user,
 			    .uid = who.uid,
 			    .pid = who.pid,
 			    .number = ++r->peers_ever,
@@ -79,7 +79,7 @@ static void begin(struct router *r, int socket)
 	r->counts.connections++;
 	if (!watch(r, p, socket) || (p->pidfd >= 0 && !watch(r, p, p->pidfd)))
 		p->doomed = true;
-	if (same >= r->cfg.uid_connections) {
+	if (user->peers++ >= r->cfg.uid_connections) {
 		answer_nack(r, p, 0,
 			    &(struct answer){ .status = GQ_WIRE_OVERLOADED,
 					      .text = "this user has too many connections "
@@ -249,6 +249,8 @@ static void bury(struct router *r, struct peer *p)
 	}
 	epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 	gq_sys_close(p->socket);
+	p->user->peers--;
+	user_put(r, p->user);
 	free(p);
 }
 

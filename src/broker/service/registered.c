@@ -81,28 +81,44 @@ static void forget(struct router *r, uint32_t place, bool fenced)
 	*s = (struct served){ 0 };
 }
 
-/* The groups that it joins: one an op or, without an op, one of its own name. @return false: no
- * room */
-static bool join_groups(struct router *r, uint32_t place, const struct gq_registration *reg)
+/* Groups that are to be joined. Each counts a member more, so that none goes before. */
+struct wanted {
+	uint32_t count;
+	uint8_t group[GQ_CAPABILITY_OPS];
+};
+
+static void release_groups(struct router *r, const struct wanted *w)
 {
-	struct served *s = &r->served[place];
+	for (uint32_t i = 0; i < w->count; i++) {
+		r->groups[w->group[i]]->members--;
+		group_put(r, w->group[i]);
+	}
+}
+
+/* The groups that it joins: one an op or, without an op, one of its own name. @return false: no
+ * room, and nothing has changed */
+static bool reserve_groups(struct router *r, const struct peer *p,
+			   const struct gq_registration *reg, struct wanted *w)
+{
 	struct gq_name own = { { 0 } };
 	const uint32_t n = reg->can.op_count != 0 ? reg->can.op_count : 1;
 
 	memcpy(own.text, reg->name, reg->name_bytes);
 	for (uint32_t i = 0; i < n; i++) {
-		const uint32_t group =
-			group_make(r, reg->can.op_count != 0 ? &reg->can.ops[i].name : &own);
+		const uint32_t group = group_make(
+			r, reg->can.op_count != 0 ? &reg->can.ops[i].name : &own, p->uid);
 		bool twice = false;
 
-		for (uint32_t k = 0; k < s->groups; k++)
-			twice = twice || s->group[k] == group;
+		for (uint32_t k = 0; k < w->count; k++)
+			twice = twice || w->group[k] == group;
 		if (twice)
 			continue; /* several versions of an op */
-		if (group == GROUPS)
+		if (group == GROUPS) {
+			release_groups(r, w);
 			return false;
-		group_join(r, group, place, reg->priority);
-		s->group[s->groups++] = (uint8_t)group;
+		}
+		r->groups[group]->members++;
+		w->group[w->count++] = (uint8_t)group;
 	}
 	return true;
 }
@@ -149,35 +165,56 @@ static bool read_registration(struct router *r, struct peer *p, const struct gq_
 	return true;
 }
 
-void registered_register(struct router *r, struct peer *p, const struct gq_frame *f)
+static void serve(struct router *r, struct peer *p, uint32_t place, const struct served *what,
+		  uint8_t priority)
 {
 	const struct gq_breaker_config breaker = { .open_ns = r->cfg.breaker_open_ms *
 							      UINT64_C(1000000) };
-	const uint64_t now_ns = gq__now_ns();
+	struct served *s = &r->served[place];
+
+	forget(r, place, true); /* the generation before */
+	*s = *what;
+	s->peer = p;
+	(void)gq__breaker_init(&s->breaker, &breaker, gq__now_ns());
+	for (uint32_t i = 0; i < s->groups; i++)
+		group_join(r, s->group[i], place, priority);
+	registered_sync(r, place);
+}
+
+/* All that may be wrong comes first: who is refused changes nothing, also when it would have taken
+ * a service over. */
+void registered_register(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	struct served what = { .capacity = capacity_of(f) };
 	struct gq_registration reg = { 0 };
+	struct wanted wanted = { 0 };
 	enum gq_registry_status status;
+	const char *objection;
 	uint64_t generation;
 	uint32_t place;
 
 	if (!read_registration(r, p, f, &reg))
 		return;
-	status = gq__registry_register(&r->registry, &reg, now_ns, &place, &generation);
+	objection = user_objection(r, p, gq__registry_find(&r->registry, reg.name, reg.name_bytes),
+				   what.capacity);
+	if (objection == NULL && !reserve_groups(r, p, &reg, &wanted))
+		objection = "there are too many ops, or too many of this user";
+	if (objection != NULL) {
+		refuse(r, p, f, GQ_WIRE_OVERLOADED, objection);
+		return;
+	}
+	status = gq__registry_register(&r->registry, &reg, gq__now_ns(), &place, &generation);
+	if (status == GQ_REGISTRY_OK) {
+		what.generation = generation;
+		what.groups = wanted.count;
+		memcpy(what.group, wanted.group, sizeof(what.group));
+		serve(r, p, place, &what, reg.priority);
+	}
+	release_groups(r, &wanted);
 	if (status != GQ_REGISTRY_OK) {
 		refuse_for(r, p, f, status);
 		return;
 	}
-	forget(r, place, true); /* the generation before */
-	r->served[place].peer = p;
-	r->served[place].generation = generation;
-	r->served[place].capacity = capacity_of(f);
-	(void)gq__breaker_init(&r->served[place].breaker, &breaker, now_ns);
-	if (!join_groups(r, place, &reg)) {
-		forget(r, place, true);
-		(void)gq__registry_unregister(&r->registry, place, generation);
-		refuse(r, p, f, GQ_WIRE_OVERLOADED, "there are too many ops");
-		return;
-	}
-	registered_sync(r, place);
 	gq__log(Q_LOG_INFO, "gpuqd: service %.*s, generation %llu", (int)reg.name_bytes,
 		(const char *)reg.name, (unsigned long long)generation);
 	answer_ack(r, p, f->correlation, generation);

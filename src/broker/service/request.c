@@ -16,6 +16,26 @@
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+static void move_to(struct router *r, struct request *q, enum request_state state)
+{
+	r->late += (state == REQUEST_LATE) - (uint32_t)(q->state == REQUEST_LATE);
+	r->resting += (state == REQUEST_RESTS) - (uint32_t)(q->state == REQUEST_RESTS);
+	q->user->waiting += (state == REQUEST_WAITS) - (uint32_t)(q->state == REQUEST_WAITS);
+	q->state = state;
+}
+
+static void charge(struct router *r, struct request *q, struct user *user)
+{
+	struct user *before = q->user;
+
+	user->requests++;
+	q->user = user;
+	if (before == NULL)
+		return;
+	before->requests--;
+	user_put(r, before);
+}
+
 static struct request *take_entry(struct router *r)
 {
 	struct request *q = &r->requests[r->free_request];
@@ -31,11 +51,12 @@ static void free_entry(struct router *r, struct request *q)
 {
 	const uint32_t group = q->group;
 
-	r->late -= q->state == REQUEST_LATE;
-	r->resting -= q->state == REQUEST_RESTS;
+	move_to(r, q, REQUEST_FREE);
+	q->user->requests--;
+	user_put(r, q->user);
+	q->user = NULL;
 	free(q->frame);
 	q->frame = NULL;
-	q->state = REQUEST_FREE;
 	q->worker = NULL;
 	q->next_free = r->free_request;
 	r->free_request = (uint32_t)(q - r->requests);
@@ -149,8 +170,13 @@ static void end_early(struct router *r, const struct gq_told *told, enum gq_wire
 					    .tlv[GQ_TLV_TARGET] = { (const uint8_t *)&q->serial,
 								    sizeof(q->serial) } };
 
-		q->state = REQUEST_LATE;
-		r->late++;
+		/* It has ended for all but its worker: only its entry stays, and is that user's. */
+		move_to(r, q, REQUEST_LATE);
+		charge(r, q, q->worker->user);
+		free(q->frame);
+		q->frame = NULL;
+		if (told->was_running)
+			(void)gq__admission_finish(&r->admission, q->id, now_ns, &again);
 		(void)peer_send(r, q->worker, &f, 0);
 		return;
 	}
@@ -174,11 +200,9 @@ static void attempt_failed(struct router *r, struct request *q, const struct ans
 		.in_flight = r->admission.running,
 	};
 	const uint64_t now_ns = gq__now_ns();
-	struct gq_told told;
 
 	if (q->state == REQUEST_LATE) {
 		r->counts.late++;
-		(void)gq__admission_finish(&r->admission, q->id, now_ns, &told);
 		free_entry(r, q);
 		return;
 	}
@@ -195,8 +219,7 @@ static void attempt_failed(struct router *r, struct request *q, const struct ans
 	gq__retry_began(&r->groups[q->group]->budget);
 	q->counts_as_retry = true;
 	r->counts.retried++;
-	q->state = REQUEST_RESTS;
-	r->resting++;
+	move_to(r, q, REQUEST_RESTS);
 	q->again_ns = now_ns + q->delay_ns;
 }
 
@@ -264,7 +287,9 @@ static uint64_t timeout_of(const struct router *r, const struct gq_frame *f)
 static struct request *admit(struct router *r, struct peer *p, const struct gq_frame *f,
 			     uint32_t group, struct answer *a)
 {
-	struct request *q = take_entry(r);
+	const uint32_t waiting_most = r->cfg.queued - r->cfg.queued / 4;
+	const bool has_share = p->user->requests < USER_REQUESTS && p->user->waiting < waiting_most;
+	struct request *q = has_share ? take_entry(r) : NULL;
 	const uint64_t now_ns = gq__now_ns(), timeout_ns = timeout_of(r, f);
 	const struct gq_request request = {
 		.service = group,
@@ -280,7 +305,8 @@ static struct request *admit(struct router *r, struct peer *p, const struct gq_f
 
 	if (q != NULL) {
 		q->group = group;
-		q->state = REQUEST_WAITS;
+		charge(r, q, p->user);
+		move_to(r, q, REQUEST_WAITS);
 		r->groups[group]->waiting++;
 		q->frame = malloc(f->length);
 		if (q->frame != NULL)
@@ -292,6 +318,8 @@ static struct request *admit(struct router *r, struct peer *p, const struct gq_f
 		free_entry(r, q);
 	}
 	*a = answer_of(r, status);
+	if (!has_share)
+		a->text = "this user has its share of what may wait or run";
 	return NULL;
 }
 
@@ -342,7 +370,7 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 	q->serial = ++r->serials << 16 | (uint64_t)(q - r->requests);
 	q->began_ns = now_ns;
 	q->attempts++;
-	q->state = REQUEST_RUNS;
+	move_to(r, q, REQUEST_RUNS);
 	f->flags |= GQ_FLAG_CHECKSUM;
 	f->correlation = q->serial;
 	f->must = 0;
@@ -550,8 +578,7 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 		if (q->state != REQUEST_RESTS)
 			continue;
 		if (q->again_ns <= now_ns) {
-			q->state = REQUEST_WAITS;
-			r->resting--;
+			move_to(r, q, REQUEST_WAITS);
 			(void)gq__admission_again(&r->admission, q->id, now_ns);
 			next_ns = now_ns; /* it can go at once */
 		} else if (q->again_ns < next_ns) {

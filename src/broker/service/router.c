@@ -195,8 +195,8 @@ static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 	const struct gq_registry_config registry = { .heartbeat_ns = r->cfg.heartbeat_ms *
 								     UINT64_C(1000000) };
 	const struct gq_admission_config admission = { .global_most = r->cfg.queued,
-						       .service_most = r->cfg.queued,
-						       .class_most = r->cfg.queued };
+						       .service_most = r->cfg.queued / 8 + 1,
+						       .class_most = r->cfg.queued / 2 + 1 };
 
 	r->requests = calloc(REQUESTS, sizeof(*r->requests));
 	r->retry.attempts = r->cfg.attempts;

@@ -31,8 +31,21 @@ enum {
 	OUT_FRAMES = 512, /* that wait for a peer: then it is not listened to */
 	OUT_BYTES = 8 << 20,
 	GROUP_SESSIONS = 4096,
+	/* What one user may have of what all share. */
+	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
+	USER_CAPACITY = REQUESTS / 4, /* of all its services */
+	USER_SERVICES = GQ_SERVICES_MAX / 4 * 3,
+	USER_GROUPS = GROUPS / 4 * 3,
 };
 #define NOBODY UINT32_MAX
+
+/* Whoever has the same uid. There as long as it has a connection or a request. */
+struct user {
+	struct user *next;
+	uid_t uid;
+	uint32_t peers, requests;
+	uint32_t waiting; /* requests in state WAITS */
+};
 
 /* A frame that a full socket has not taken yet. */
 struct outgoing {
@@ -45,6 +58,7 @@ struct outgoing {
 struct peer {
 	struct peer *next;
 	int socket, pidfd;
+	struct user *user;
 	uid_t uid;
 	pid_t pid;
 	uint64_t number; /* of the connection, for ever */
@@ -76,6 +90,7 @@ struct request {
 	enum request_state state;
 	uint32_t next_free;
 	gq_request_id id;
+	struct user *user;            /* to whom it is charged: the caller's; LATE: the worker's */
 	struct peer *caller;          /* NULL: gone, or told */
 	struct request *asked_before; /* of the same caller */
 	uint64_t correlation;         /* the caller's */
@@ -84,7 +99,7 @@ struct request {
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
 	uint64_t deadline_ns;
-	uint8_t *frame; /* as it came */
+	uint8_t *frame; /* as it came; NULL: LATE */
 	uint32_t frame_bytes;
 	/* the attempt */
 	struct peer *worker; /* NULL: none has it */
@@ -110,6 +125,7 @@ struct served {
 
 struct group {
 	struct gq_name name;
+	uid_t uid;        /* whose service was the first */
 	uint32_t members; /* 0, and nothing waits: the entry is free */
 	uint32_t waiting; /* requests accepted and not forgotten */
 	struct gq_balance balance;
@@ -135,6 +151,7 @@ struct router {
 	struct gq_admission admission;
 	struct gq_retry_config retry;
 	struct peer *peers;
+	struct user *users;
 	struct served served[GQ_PLACES];
 	struct group *groups[GROUPS];
 	struct request *requests;
@@ -143,6 +160,15 @@ struct router {
 	struct counts counts;
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
 };
+
+/* ---- user.c ---- */
+
+/* @return NULL: no memory */
+struct user *user_of(struct router *r, uid_t uid);
+void user_put(struct router *r, struct user *u); /* frees it, if it has nothing any more */
+/* Why this user may not register that, whose old service, if any, is at `place`. NULL: it may */
+const char *user_objection(const struct router *r, const struct peer *p, uint32_t place,
+			   uint32_t capacity);
 
 /* ---- peer.c ---- */
 
@@ -195,8 +221,8 @@ void registered_sync(struct router *r, uint32_t place);
 /* ---- group.c ---- */
 
 uint32_t group_find(const struct router *r, const void *name, size_t bytes);
-/* @return GROUPS: there are too many, or there is no memory */
-uint32_t group_make(struct router *r, const struct gq_name *name);
+/* @return GROUPS: there are too many, or too many of this user, or there is no memory */
+uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid);
 void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority);
 void group_leave(struct router *r, uint32_t group, uint32_t place);
 void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */

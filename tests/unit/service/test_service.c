@@ -439,6 +439,42 @@ static void r_5_a_filter_finds_those_that_meet_it(void **state)
 	await_quiet();
 }
 
+static void r_who_is_refused_takes_nothing_over(void **state)
+{
+	enum { OTHERS = 32 };
+	const BrokerService mine = { .name = "one", .capability = "op=keep", .token = "t" };
+	BrokerService larger = { .name = "one", .capability = "op=new1 op=new2", .token = "t" };
+	BrokerClient *a = client(), *b = client(), *c = client(), *other[OTHERS];
+	char name[16], can[64];
+	QueueStatus status = Q_OK;
+	uint64_t id;
+	int n = 0;
+
+	(void)state;
+	assert_int_equal(q_service_register(a, &mine), Q_OK);
+	while (n < OTHERS && status == Q_OK) { /* until there are no more ops, and one less */
+		const BrokerService s = { .name = name, .capability = can };
+
+		snprintf(name, sizeof(name), "o%d", n);
+		snprintf(can, sizeof(can), "op=a%d op=b%d op=c%d op=d%d", n, n, n, n);
+		other[n] = client();
+		status = q_service_register(other[n++], &s);
+	}
+	assert_int_equal(status, Q_ERR_FULL);
+	larger.capability = "op=keep op=x1 op=x2 op=x3 op=x4";
+	assert_int_equal(q_service_register(b, &larger), Q_ERR_FULL);
+	id = submit(c, "keep", "x");
+	echo_one(a);
+	expect_reply(c, id, "x");
+	assert_int_equal(q_service_register(b, &mine), Q_OK);
+	while (n > 0)
+		q_broker_close(other[--n]);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	await_quiet();
+}
+
 /* ---- who dies -------------------------------------------------------------------------------- */
 
 /* They are killed at the end of the tests, and with them: none outlives a test that has failed. */
@@ -724,6 +760,56 @@ static void a_request_is_cancelled_whether_it_waits_or_runs(void **state)
 	q_broker_close(w);
 	await_quiet();
 	expect_conservation();
+}
+
+static void a_worker_that_answers_nothing_gets_no_more_than_one_does(void **state)
+{
+	enum { MANY = 64 };
+	const BrokerService again = { .name = "w", .capability = "op=slow", .capacity = 200 };
+	BrokerClient *w = worker("w", "op=slow", 200), *c = client();
+	const uint64_t late = count("late");
+	BrokerRequest q[MANY];
+	uint64_t id[MANY];
+
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		id[i] = submit(c, "slow", "x");
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(q_service_recv(w, &q[i], LONG_MS), Q_OK);
+	for (int i = 0; i < MANY; i++) {
+		assert_int_equal(q_broker_cancel(c, id[i]), Q_OK);
+		expect_end(c, id[i], Q_ERR_CANCELLED);
+	}
+	assert_int_equal(q_service_unregister(w), Q_OK);
+	assert_int_equal(q_service_register(w, &again), Q_ERR_FULL); /* it has 64 */
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(q_service_reply(w, &q[i], Q_REASON_OK, NULL, 0), Q_OK);
+	await_count("late", late + MANY);
+	assert_int_equal(q_service_register(w, &again), Q_OK);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
+static void a_user_has_its_share_of_what_may_wait(void **state)
+{
+	BrokerClient *w, *c;
+	char text[2048];
+	size_t n = sizeof(text);
+
+	(void)state;
+	restart_daemon("queued = 40\n");
+	w = worker("w", "op=slow", 1);
+	c = client();
+	for (int i = 0; i < 64; i++) /* one runs, three quarters of 40 wait at most */
+		(void)submit(c, "slow", "x");
+	assert_int_equal(q_broker_stats(c, text, &n), Q_OK); /* it has heard all before that */
+	assert_in_range(count_of(text, "refused"), 64 - 31, 63);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	restart_daemon(NULL);
 }
 
 static void cb_6_a_failing_worker_rests_and_comes_back(void **state)
@@ -1126,6 +1212,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(t_4_a_killed_daemon_ends_every_call),
 		cmocka_unit_test(co_2_a_deadline_fires_while_the_worker_is_busy),
 		cmocka_unit_test(a_request_is_cancelled_whether_it_waits_or_runs),
+		cmocka_unit_test(r_who_is_refused_takes_nothing_over),
+		cmocka_unit_test(a_worker_that_answers_nothing_gets_no_more_than_one_does),
+		cmocka_unit_test(a_user_has_its_share_of_what_may_wait),
 		cmocka_unit_test(cb_6_a_failing_worker_rests_and_comes_back),
 		cmocka_unit_test(cb_requests_without_time_say_nothing_of_a_worker),
 		cmocka_unit_test(cb_who_waits_for_a_worker_hears_that_its_breaker_has_opened),
