@@ -72,7 +72,8 @@ typedef struct BrokerCall {
 	const char *service; /* an op, or the name of a service that has registered without one */
 	const void *payload;
 	size_t bytes;
-	const void *session; /* requests with the same bytes, 1 to 64, go to the same service */
+	const void *session; /* requests with the same bytes, 1 to 64, go to the same service while
+				that is well and has room */
 	size_t session_bytes;
 	uint32_t timeout_ms; /* it ends Q_ERR_EXPIRED after that; 0: gpuqd's default, 30 s */
 	uint8_t priority;    /* 1 to 255: 255 critical, from 192 high, from 128 normal, low; 0: 128

@@ -100,19 +100,21 @@ static struct gq_session session_of(const struct request *q, const struct gq_fra
 				    .bytes = f->tlv[GQ_TLV_SESSION].bytes };
 }
 
-/* The service that the session goes on with, counted as taken; NOBODY. */
+/* The service that the session goes on with, counted as taken; NOBODY.
+ * @param homeless  whether it has none that is well: then it stays where it goes now. A home that
+ * is full, or that has failed this request, is still its home. */
 static uint32_t keep(struct router *r, struct request *q, const struct gq_session *session,
-		     uint64_t now_ns)
+		     uint64_t now_ns, bool *homeless)
 {
 	struct group *g = r->groups[q->group];
-	const struct gq_places may = gq_places_without(&g->balance.well, &q->failed);
 	uint64_t generations[GQ_PLACES];
 	uint32_t place;
 
 	for (uint32_t i = 0; i < GQ_PLACES; i++)
 		generations[i] = r->served[i].generation;
-	if (gq__sticky_route(&g->sticky, session, &may, generations, now_ns, &place) !=
-		    GQ_STICKY_KEEP ||
+	*homeless = gq__sticky_route(&g->sticky, session, &g->balance.well, generations, now_ns,
+				     &place) != GQ_STICKY_KEEP;
+	if (*homeless || gq_places_has(&q->failed, place) ||
 	    gq__balance_take(&g->balance, place) != GQ_BALANCE_OK)
 		return NOBODY;
 	return place;
@@ -182,8 +184,8 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
 	struct gq_places can = g->balance.joined;
 	const struct gq_balance_request want = { .can = &can, .avoid = &q->failed };
-	uint32_t place = sticks ? keep(r, q, &session, now_ns) : NOBODY;
-	bool is_new = place == NOBODY;
+	bool homeless = false;
+	uint32_t place = sticks ? keep(r, q, &session, now_ns, &homeless) : NOBODY;
 	enum gq_balance_status status;
 
 	for (;;) {
@@ -201,11 +203,10 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 		gq__balance_done(&g->balance, place, 0, now_ns);
 		gq_places_remove(&can, place);
 		place = NOBODY;
-		is_new = true;
 	}
 	q->place = place;
 	q->judged = false;
-	if (sticks && is_new)
+	if (homeless)
 		(void)gq__sticky_bind(&g->sticky, &session, place, r->served[place].generation,
 				      now_ns);
 	count_elsewhere(r, q);

@@ -345,6 +345,44 @@ static void st_1_a_session_stays_with_its_worker(void **state)
 	await_quiet();
 }
 
+static uint64_t submit_of_session(BrokerClient *c, const char *service)
+{
+	const BrokerCall call = {
+		.service = service, .session = "s", .session_bytes = 1, .timeout_ms = LONG_MS
+	};
+	uint64_t id = 0;
+
+	if (q_broker_submit(c, &call, &id) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return id;
+}
+
+static void st_a_session_whose_worker_is_full_for_a_while_comes_back_to_it(void **state)
+{
+	BrokerClient *a = worker("a", "op=sit", 1), *c = client(), *b;
+	const uint64_t first = submit_of_session(c, "sit");
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	assert_int_equal(q_service_recv(a, &q, LONG_MS), Q_OK);
+	b = worker("b", "op=sit", 8);
+	id = submit_of_session(c, "sit"); /* its own is full */
+	echo_one(b);
+	expect_reply(c, id, "");
+	assert_int_equal(q_service_reply(a, &q, Q_REASON_OK, NULL, 0), Q_OK);
+	expect_reply(c, first, "");
+	for (int i = 0; i < 4; i++) {
+		id = submit_of_session(c, "sit");
+		echo_one(a);
+		expect_reply(c, id, "");
+	}
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	await_quiet();
+}
+
 /* ---- who speaks for a service ---------------------------------------------------------------- */
 
 static void r_3_an_older_generation_can_say_nothing(void **state)
@@ -1201,6 +1239,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_request_goes_to_a_worker_and_its_reply_comes_back),
 		cmocka_unit_test(lb_1_workers_of_an_op_take_turns),
 		cmocka_unit_test(st_1_a_session_stays_with_its_worker),
+		cmocka_unit_test(st_a_session_whose_worker_is_full_for_a_while_comes_back_to_it),
 		cmocka_unit_test(r_3_an_older_generation_can_say_nothing),
 		cmocka_unit_test(r_4_a_watcher_s_table_is_the_daemon_s),
 		cmocka_unit_test(r_5_a_filter_finds_those_that_meet_it),
