@@ -63,7 +63,8 @@ typedef struct BrokerConfig {
 	const char *endpoint; /* "unix:PATH" of gpuqd's services; NULL: $GPUQ_BROKER, which has the
 				 same form */
 	const char *name;     /* of this client, for people; NULL: none */
-	uint32_t timeout_ms;  /* for gpuqd's answers to anything but requests: 5000 */
+	uint32_t timeout_ms;  /* for connecting, for gpuqd to take what is sent, and for its answers
+				 to  anything but requests: 5000 */
 	uint32_t reserved[5]; /* 0 */
 } BrokerConfig;
 
@@ -75,7 +76,9 @@ typedef struct BrokerCall {
 	const void *session; /* requests with the same bytes, 1 to 64, go to the same service while
 				that is well and has room */
 	size_t session_bytes;
-	uint32_t timeout_ms; /* it ends Q_ERR_EXPIRED after that; 0: gpuqd's default, 30 s */
+	uint32_t timeout_ms; /* it ends Q_ERR_EXPIRED after that, at most 24 h; 0: gpuqd's default,
+			      * 30 s
+			      */
 	uint8_t priority;    /* 1 to 255: 255 critical, from 192 high, from 128 normal, low; 0: 128
 			      */
 	bool idempotent;     /* running it twice does no harm: so gpuqd may, when a worker dies */
@@ -137,7 +140,7 @@ typedef struct BrokerServiceInfo {
 	char op[Q_BROKER_NAME_BYTES]; /* its first, or its name; "" when watching */
 	char state[16];   /* starting, ready, busy, overloaded, draining, failed; gone */
 	char health[16];  /* healthy, degraded, unhealthy, unknown */
-	char breaker[16]; /* closed, open, half open, ...; "" when watching */
+	char breaker[16]; /* closed, open, half_open, ...; "" when watching */
 	uint8_t reserved8[6];
 	uint64_t generation;
 	uint64_t revision;         /* watching: of the change; 0: it was there at the start */
@@ -160,8 +163,10 @@ Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 Q_API void q_broker_close(BrokerClient *c);
 
 /** A descriptor that can be read when something has come, for poll(2) and epoll(7): then call
- * q_broker_wait(), q_service_recv() or q_broker_watch() until it says Q_ERR_TIMEOUT. The library's:
- * do not read or close it. -1: c is NULL. */
+ * q_broker_wait(), q_service_recv() or q_broker_watch() until it says Q_ERR_TIMEOUT. Every other
+ * call may take from it what is for another one, and keep it: after each, call these with a timeout
+ * of 0 before you wait for the descriptor. A worker calls q_service_recv() every heartbeat_ms.
+ * The library's: do not read or close it. -1: c is NULL. */
 Q_API int q_broker_fd(const BrokerClient *c);
 
 /* ---- callers ---- */
@@ -169,8 +174,12 @@ Q_API int q_broker_fd(const BrokerClient *c);
 /**
  * Sends a request and waits for its end.
  * @param reply   gets the reply's bytes; may be NULL if *bytes is 0
- * @param bytes   in: the room; out: the reply's bytes
+ * @param bytes   in: the room; out: the reply's bytes. A request that failed may have a reply, too:
+ *                then what was written, which is 0 if there was no room for it
  * @param out     what became of it; may be NULL
+ * If gpuqd is silent for BrokerConfig.timeout_ms after call->timeout_ms, the connection is given
+ * up: Q_ERR_LOST. With a call->timeout_ms of 0 only gpuqd's own limit holds, and a gpuqd that is
+ * stopped is waited for.
  * @return Q_OK; what became of it, as BrokerReason says; Q_ERR_BUFFER_TOO_SMALL: it is done, and
  *         *bytes says how much room its reply needs, but the reply is gone
  */

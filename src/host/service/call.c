@@ -124,25 +124,34 @@ static void describe(const struct gq_frame *f, BrokerReply *out)
 	}
 }
 
+/* @return the bytes that have been copied */
+static size_t copy_reply(const struct gq_frame *f, size_t n, void *reply, size_t room)
+{
+	if (n == 0 || n > room || reply == NULL)
+		return 0;
+	memcpy(reply, f->tlv[GQ_TLV_PAYLOAD].data, n);
+	return n;
+}
+
 static QueueStatus deliver(const struct heard *h, void *reply, size_t *bytes, BrokerReply *out)
 {
 	const size_t room = bytes != NULL ? *bytes : 0;
 	BrokerReply what;
+	size_t copied;
 
 	describe(&h->frame, &what);
 	if (out != NULL)
 		*out = what;
+	copied = copy_reply(&h->frame, what.bytes, reply, room);
 	if (bytes != NULL)
-		*bytes = what.bytes;
+		*bytes = what.status == Q_OK ? what.bytes : copied;
 	if (what.status != Q_OK)
 		return gq__failf(what.status, "the request ended: %s%s%s",
 				 gq__wire_status_text(what.reason),
 				 what.text[0] != '\0' ? ": " : "", what.text);
-	if (what.bytes > room || (reply == NULL && what.bytes != 0))
+	if (copied != what.bytes)
 		return gq__failf(Q_ERR_BUFFER_TOO_SMALL, "the reply has %zu bytes, the buffer %zu",
 				 what.bytes, room);
-	if (what.bytes != 0)
-		memcpy(reply, h->frame.tlv[GQ_TLV_PAYLOAD].data, what.bytes);
 	return Q_OK;
 }
 
@@ -185,12 +194,22 @@ QueueStatus q_broker_call(BrokerClient *c, const BrokerCall *call, void *reply, 
 			  BrokerReply *out)
 {
 	GQ_NO_CANCEL();
+	uint64_t id = 0, deadline_ns;
 	QueueStatus status;
-	uint64_t id = 0;
 
 	GQ_RETURN_IF_REFUSED(enter(c));
 	status = submit(c, call, &id);
-	return status != Q_OK ? status : wait_for(c, id, reply, bytes, out, GQ_FOR_EVER);
+	if (status != Q_OK)
+		return status;
+	/* gpuqd ends it before that, if it lives. Without a limit only gpuqd knows when. */
+	deadline_ns = call->timeout_ms != 0
+			      ? gq__now_ns() + ((uint64_t)call->timeout_ms + c->timeout_ms) *
+						       UINT64_C(1000000)
+			      : GQ_FOR_EVER;
+	status = wait_for(c, id, reply, bytes, out, deadline_ns);
+	if (status == Q_ERR_TIMEOUT && is_open(c, id))
+		status = gq__broker_lose(c, "gpuqd does not answer: a request's time is long over");
+	return status;
 }
 
 QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id)

@@ -14,7 +14,7 @@
 
 enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024 };
 
-static QueueStatus lose(BrokerClient *c, const char *why)
+QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
 {
 	c->lost = true;
 	return gq__failf(Q_ERR_LOST, "gpuqd's services: %s", why);
@@ -108,13 +108,13 @@ static bool sort(BrokerClient *c, size_t n)
 	struct heard *h = malloc(sizeof(*h) + n);
 
 	if (h == NULL) {
-		lose(c, "out of memory");
+		gq__broker_lose(c, "out of memory");
 		return false;
 	}
 	memcpy(h->bytes, c->in, n);
 	if (gq__frame_decode(h->bytes, n, &c->rules, &h->frame) != GQ_FRAME_OK) {
 		free(h);
-		lose(c, "what came is no frame of the protocol");
+		gq__broker_lose(c, "what came is no frame of the protocol");
 		return false;
 	}
 	switch (h->frame.type) {
@@ -152,7 +152,7 @@ static QueueStatus hear_one(BrokerClient *c)
 	if (n < 0 && errno == EAGAIN)
 		return Q_ERR_EMPTY;
 	if (n <= 0)
-		return lose(c, "gpuqd has ended, or has closed the connection");
+		return gq__broker_lose(c, "gpuqd has ended, or has closed the connection");
 	return sort(c, (size_t)n) ? Q_OK : Q_ERR_LOST;
 }
 
@@ -192,7 +192,7 @@ static QueueStatus send_one(BrokerClient *c, const struct gq_frame *f)
 		if (n == (long)bytes)
 			return Q_OK;
 		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
-			return lose(c, "gpuqd has ended, or has closed the connection");
+			return gq__broker_lose(c, "gpuqd has ended, or has closed the connection");
 		if (hear_one(c) == Q_ERR_LOST)
 			return Q_ERR_LOST;
 		if (gq__now_ns() >= deadline_ns)
@@ -279,12 +279,31 @@ QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **o
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
 
+/* A gpuqd that accepts nobody has a backlog that fills. @return false: errno */
+static bool connect_until(const BrokerClient *c, const struct sockaddr_un *address)
+{
+	const uint64_t deadline_ns = gq__deadline_ns(c->timeout_ms);
+	int rc;
+
+	do {
+		const uint64_t now_ns = gq__now_ns();
+		const uint64_t left_us =
+			now_ns < deadline_ns ? (deadline_ns - now_ns) / 1000 + 1 : 1;
+		const struct timeval left = { (time_t)(left_us / 1000000),
+					      (suseconds_t)(left_us % 1000000) };
+
+		if (setsockopt(c->socket, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left)) != 0)
+			return false;
+		rc = (int)syscall(SYS_connect, c->socket, address, sizeof(*address));
+	} while (rc != 0 && errno == EINTR && gq__now_ns() < deadline_ns);
+	return rc == 0;
+}
+
 static bool open_socket(BrokerClient *c, const char *endpoint)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const size_t n =
 		endpoint != NULL && strncmp(endpoint, "unix:", 5) == 0 ? strlen(endpoint + 5) : 0;
-	int rc;
 
 	if (n == 0 || n >= sizeof(address.sun_path)) {
 		gq__failf(Q_ERR_INVALID_ARG,
@@ -295,17 +314,14 @@ static bool open_socket(BrokerClient *c, const char *endpoint)
 	}
 	memcpy(address.sun_path, endpoint + 5, n + 1);
 	c->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	do
-		rc = c->socket < 0
-			     ? -1
-			     : (int)syscall(SYS_connect, c->socket, &address, sizeof(address));
-	while (rc != 0 && errno == EINTR);
-	if (rc == 0)
+	if (c->socket >= 0 && connect_until(c, &address))
 		return true;
 	gq__failf(Q_ERR_LOST, "gpuqd's services at %s: %s", endpoint + 5,
 		  errno == ENOENT         ? "there is no such socket: is gpuqd running?"
 		  : errno == ECONNREFUSED ? "nobody listens there: has gpuqd ended?"
-					  : strerror(errno));
+		  : errno == EAGAIN || errno == EINTR
+			  ? "gpuqd has accepted nobody within timeout_ms"
+			  : strerror(errno));
 	return false;
 }
 

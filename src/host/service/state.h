@@ -42,6 +42,9 @@ struct BrokerClient {
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
 };
 
+/* From now on every call says so. @return Q_ERR_LOST */
+QueueStatus gq__broker_lose(BrokerClient *c, const char *why);
+
 /* Whether a call may be made. @return Q_OK, or refused with q_last_error() */
 QueueStatus gq__broker_enter(const BrokerClient *c);
 

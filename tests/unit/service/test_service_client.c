@@ -58,6 +58,16 @@ static void say(int fd, struct gq_frame *f)
 		wrong = "it cannot be said";
 }
 
+static void say_status(int fd, uint64_t correlation, uint32_t status, const char *payload)
+{
+	const uint32_t words[4] = { status, 0, 0, 0 };
+	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE, .correlation = correlation };
+
+	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, payload, strlen(payload));
+	say(fd, &f);
+}
+
 /* @return the connection, after its hello; -1 */
 static int greet(void)
 {
@@ -290,11 +300,86 @@ static void a_gpuqd_that_takes_nothing_does_not_hold_the_client(void **state)
 	finish(thread);
 }
 
+static void *fails_with_a_reply(void *arg)
+{
+	const int fd = greet();
+	struct gq_frame f;
+
+	for (int i = 0; i < 3 && hear(fd, GQ_FRAME_AFTER_HELLO, &f); i++)
+		say_status(fd, f.correlation, GQ_WIRE_ERROR, "why");
+	close(fd);
+	return arg;
+}
+
+static void a_request_that_failed_may_have_a_reply(void **state)
+{
+	const pthread_t thread = start(fails_with_a_reply);
+	const BrokerCall call = { .service = "x" };
+	BrokerClient *c = client(LONG_MS);
+	char reply[8] = "........";
+	size_t n = sizeof(reply);
+	BrokerReply r;
+
+	(void)state;
+	assert_int_equal(q_broker_call(c, &call, reply, &n, &r), Q_ERR_FAILED);
+	assert_int_equal(n, 3);
+	assert_memory_equal(reply, "why.", 4);
+	n = 2;
+	assert_int_equal(q_broker_call(c, &call, reply, &n, &r), Q_ERR_FAILED);
+	assert_int_equal(n, 0); /* it had no room, and nothing was written */
+	assert_int_equal(r.bytes, 3);
+	assert_memory_equal(reply, "why.", 4);
+	n = 0;
+	assert_int_equal(q_broker_call(c, &call, NULL, &n, NULL), Q_ERR_FAILED);
+	assert_int_equal(n, 0);
+	finish(thread);
+	q_broker_close(c);
+}
+
+static void *answers_nothing(void *arg)
+{
+	const int fd = greet();
+	struct gq_frame f;
+
+	(void)hear(fd, GQ_FRAME_AFTER_HELLO, &f);
+	await_go();
+	close(fd);
+	return arg;
+}
+
+static void a_call_ends_though_gpuqd_is_silent(void **state)
+{
+	const pthread_t thread = start(answers_nothing);
+	const BrokerCall call = { .service = "x", .timeout_ms = 20 };
+	BrokerClient *c = client(1000);
+	size_t n = 0;
+
+	(void)state;
+	assert_int_equal(q_broker_call(c, &call, NULL, &n, NULL), Q_ERR_LOST);
+	assert_int_equal(q_broker_call(c, &call, NULL, &n, NULL), Q_ERR_LOST);
+	let_go();
+	finish(thread);
+	q_broker_close(c);
+}
+
+static void connecting_ends_though_gpuqd_accepts_nobody(void **state)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = 20 };
+
+	(void)state;
+	for (int i = 0; i < 4; i++) /* the backlog is 1, and those before are still in it */
+		assert_null(q_broker_connect(&cfg));
+	assert_non_null(strstr(q_last_error(), "accepted nobody"));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_cancelled_while_a_frame_waits_for_room_does_not_change_it),
 		cmocka_unit_test(a_gpuqd_that_takes_nothing_does_not_hold_the_client),
+		cmocka_unit_test(a_request_that_failed_may_have_a_reply),
+		cmocka_unit_test(a_call_ends_though_gpuqd_is_silent),
+		cmocka_unit_test(connecting_ends_though_gpuqd_accepts_nobody), /* the last */
 	};
 
 	if (argc > 1)
