@@ -211,12 +211,13 @@ Q_API QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id);
 
 /**
  * Registers this connection as a worker: from now on it gets requests. One service a connection.
- * @return Q_OK; Q_ERR_POLICY: another has this name; Q_ERR_FULL: there are too many; Q_ERR_TIMEOUT
+ * @return Q_OK; Q_ERR_POLICY: another has this name; Q_ERR_FULL: there are too many, or too many of
+ *         this user, or the connection's requests would be more than 256; Q_ERR_TIMEOUT
  */
 Q_API QueueStatus q_service_register(BrokerClient *c, const BrokerService *service);
 
 /** No more requests come. What has come can be answered. Q_OK, Q_ERR_NOT_FOUND: it is none;
- * Q_ERR_STALE: another has taken over; Q_ERR_TIMEOUT. */
+ * Q_ERR_STALE: another has taken over, or gpuqd has forgotten it; Q_ERR_TIMEOUT. */
 Q_API QueueStatus q_service_unregister(BrokerClient *c);
 
 /** Says that this worker lives, and how busy it is (NULL: says nothing about that).
@@ -226,8 +227,9 @@ Q_API QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load);
 
 /**
  * Waits for a request. Each that is received is to be answered, also after its time.
- * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_STALE: another has taken over this service; Q_ERR_NOT_FOUND:
- *         nothing is registered, and no request is left
+ * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_STALE: another has taken over this service, or gpuqd has
+ *         forgotten it (no heartbeat for 300 s, or for ten of gpuqd's heartbeat_ms); then
+ * unregister, and register again; Q_ERR_NOT_FOUND: nothing is registered, and no request is left
  */
 Q_API QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms);
 

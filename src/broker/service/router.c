@@ -19,6 +19,7 @@
 #include <sys/un.h>
 
 enum { BACKLOG = 512, EVENTS = 64, LAST_WORDS_MS = 200 };
+#define FORGET_NS UINT64_C(300000000000)
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 
@@ -192,8 +193,12 @@ static void *route(void *arg)
 
 static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 {
-	const struct gq_registry_config registry = { .heartbeat_ns = r->cfg.heartbeat_ms *
-								     UINT64_C(1000000) };
+	const uint64_t heartbeat_ns = r->cfg.heartbeat_ms * UINT64_C(1000000);
+	/* Not before it has been called unhealthy, however rarely it is to be heard of. */
+	const struct gq_registry_config registry = { .heartbeat_ns = heartbeat_ns,
+						     .forget_ns = 10 * heartbeat_ns > FORGET_NS
+									  ? 10 * heartbeat_ns
+									  : FORGET_NS };
 	const struct gq_admission_config admission = { .global_most = r->cfg.queued,
 						       .service_most = r->cfg.queued / 8 + 1,
 						       .class_most = r->cfg.queued / 2 + 1 };

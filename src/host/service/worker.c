@@ -11,6 +11,10 @@
 
 enum { CAPACITY_MAX = 256, HEARTBEAT_MS = 1000, CAPABILITY_MAX = 64 * 256, TOKEN_MAX = 4096 };
 
+static const char stale[] =
+	"another worker has taken over this service, or gpuqd has heard nothing of "
+	"this one for too long";
+
 static QueueStatus enter(const BrokerClient *c)
 {
 	const QueueStatus status = gq__broker_enter(c);
@@ -109,7 +113,7 @@ QueueStatus q_service_unregister(BrokerClient *c)
 	status = gq__broker_ask(c, &f, &h);
 	free(h);
 	if (status == Q_ERR_NOT_FOUND)
-		status = gq__fail(Q_ERR_STALE, "another worker has taken over this service");
+		status = gq__fail(Q_ERR_STALE, stale);
 	if (status == Q_OK || status == Q_ERR_STALE)
 		c->service[0] = '\0';
 	return status;
@@ -178,7 +182,7 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 
 		look_for_refusals(c);
 		if (c->stale)
-			return gq__fail(Q_ERR_STALE, "another worker has taken over this service");
+			return gq__fail(Q_ERR_STALE, stale);
 		if (c->service[0] == '\0')
 			return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
 		status = gq__broker_hear(c, beat_ns < deadline_ns ? beat_ns : deadline_ns);
