@@ -362,11 +362,11 @@ def machine_code_problems(args, granularity, ptxas):
                         os.pathsep + os.environ.get("PATH", ""))
     if not tool:
         return []
-    cubin, _ = compile_one(args, os.path.join(args.source, "tests/cuda/grid_probe.cu"), name,
-                           [f'KERNEL_SOURCE="{os.path.join(args.source, "kernels/echo.cu")}"',
-                            f"Q_GRANULARITY={granularity}"], "-cubin", ["-arch=sm_90"])
-    sass = subprocess.run([tool, "-sass", "-fun", "gpuq_grid", cubin], stdout=subprocess.PIPE,
-                          text=True, check=True).stdout
+    fatbin = os.path.join(args.build, name + ".fatbin")
+    sass = subprocess.run([tool, "-sass", "-arch", "sm_90", "-fun", "gpuq_grid", fatbin],
+                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    if "Function : gpuq_grid" not in sass:
+        return [f"{name}: cuobjdump finds no gpuq_grid of sm_90 in {fatbin}"]
     problems = []
     weak = sum(1 for line in sass.splitlines()
                if re.search(r"\bLDG?\.", line) and "STRONG" not in line)
