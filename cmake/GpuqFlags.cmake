@@ -26,6 +26,10 @@ elseif(GPUQ_SANITIZE)
 	message(FATAL_ERROR "GPUQ_SANITIZE is \"${GPUQ_SANITIZE}\"; it must be empty, \"address\", "
 		"\"undefined\", \"address,undefined\", \"thread\" or \"address,undefined,fuzzer\"")
 endif()
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND GPUQ_SANITIZE MATCHES "undefined")
+	# It exists for C++ only, and its run time is in none that a program linked as C has.
+	list(APPEND gpuq_sanitize_options -fno-sanitize=function)
+endif()
 
 add_library(gpuq_flags INTERFACE)
 target_link_libraries(gpuq_flags INTERFACE gpuq_warnings)

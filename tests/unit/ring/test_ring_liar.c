@@ -157,7 +157,7 @@ static void a_batch_that_is_overtaken_is_accepted_as_far_as_it_came(void **state
 
 	(void)state;
 	for (int i = 0; i < 8; i++)
-		items[i] = (EnqueueItem){ .data = "abcdefgh" + i, .len = 1 + (size_t)i % 2 };
+		items[i] = (EnqueueItem){ .data = &"abcdefgh"[i], .len = 1 + (size_t)i % 2 };
 	/* An extent has one length, so each of these has its own. Windows: the pop's, one before
 	 * publishing, two each put. */
 	let_lie(&r->messages.ready[1], false, publish_ahead, false, 8);
