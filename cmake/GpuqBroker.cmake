@@ -21,8 +21,11 @@ if(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 		$<$<BOOL:${GPUQ_BAR1}>:GPUQ_BAR1>)
 	# What routes requests to services of other processes.
 	file(GLOB gpuq_router_sources CONFIGURE_DEPENDS src/broker/service/*.c)
-	add_executable(gpuqd src/broker/main.c ${gpuq_router_sources} ${gpuq_program_sources}
-		$<TARGET_OBJECTS:gpuq_broker_objects>)
+	add_library(gpuq_router_objects OBJECT ${gpuq_router_sources})
+	target_include_directories(gpuq_router_objects PRIVATE include src src/broker)
+	target_link_libraries(gpuq_router_objects PRIVATE gpuq_policy gpuq_flags Threads::Threads)
+	add_executable(gpuqd src/broker/main.c ${gpuq_program_sources}
+		$<TARGET_OBJECTS:gpuq_broker_objects> $<TARGET_OBJECTS:gpuq_router_objects>)
 	target_include_directories(gpuqd PRIVATE include src src/broker)
 	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_policy gpuq_flags Threads::Threads)
 	set_target_properties(gpuqd PROPERTIES

@@ -22,8 +22,8 @@ extern "C" {
  *            have its own. No call starts a thread.
  * Forks      It belongs to the process that made it; a child makes its own.
  * Cancelling No call is a cancellation point.
- * Signals    As in notify.h: none fails because of one, none raises SIGPIPE, and none may be called
- *            in a handler or left by longjmp().
+ * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
+ *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE.
  * Limits     A name has 1 to 64 bytes of A-Z a-z 0-9 . _ -; a request or a reply at most
  *            Q_BROKER_MAX_BYTES bytes; a connection has as many requests without an answer as
  *            gpuqd allows (window, 64).
@@ -64,7 +64,7 @@ typedef struct BrokerConfig {
 				 same form */
 	const char *name;     /* of this client, for people; NULL: none */
 	uint32_t timeout_ms;  /* for connecting, for gpuqd to take what is sent, and for its answers
-				 to  anything but requests: 5000 */
+				 to anything but requests: 5000 */
 	uint32_t reserved[5]; /* 0 */
 } BrokerConfig;
 
@@ -77,10 +77,9 @@ typedef struct BrokerCall {
 				that is well and has room */
 	size_t session_bytes;
 	uint32_t timeout_ms; /* it ends Q_ERR_EXPIRED after that, at most 24 h; 0: gpuqd's default,
-			      * 30 s
-			      */
-	uint8_t priority;    /* 1 to 255: 255 critical, from 192 high, from 128 normal, low; 0: 128
-			      */
+				30 s */
+	uint8_t priority;    /* 1 to 255: 255 critical, from 192 high, from 128 normal, below that
+				low; 0: 128 */
 	bool idempotent;     /* running it twice does no harm: so gpuqd may, when a worker dies */
 	uint8_t reserved8[2];
 	uint64_t reserved[4]; /* 0 */
@@ -229,7 +228,8 @@ Q_API QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load);
  * Waits for a request. Each that is received is to be answered, also after its time.
  * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_STALE: another has taken over this service, or gpuqd has
  *         forgotten it (no heartbeat for 300 s, or for ten of gpuqd's heartbeat_ms); then
- * unregister, and register again; Q_ERR_NOT_FOUND: nothing is registered, and no request is left
+ *         unregister, and register again; Q_ERR_NOT_FOUND: nothing is registered, and no request is
+ * left
  */
 Q_API QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms);
 
@@ -238,7 +238,7 @@ Q_API QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t t
  * refused with Q_ERR_INVALID_ARG or Q_ERR_TIMEOUT.
  * @param reason  BrokerReason: Q_REASON_OK; Q_REASON_ERROR, _INVALID: its fault, it is not tried
  *                again; Q_REASON_INTERNAL: this worker's fault; Q_REASON_OVERLOADED: it has not
- * run, another may take it
+ *                run, another may take it
  */
 Q_API QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t reason,
 				  const void *payload, size_t bytes);
@@ -260,7 +260,7 @@ Q_API QueueStatus q_broker_discover(BrokerClient *c, const char *filter, BrokerS
  * does nothing else: every other call on it but q_broker_fd() and q_broker_close() returns
  * Q_ERR_POLICY.
  * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_LAGGED: changes have been missed; forget all, as the next
- * calls tell what is there now
+ *         calls tell what is there now
  */
 Q_API QueueStatus q_broker_watch(BrokerClient *c, BrokerServiceInfo *out, uint32_t timeout_ms);
 

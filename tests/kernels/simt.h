@@ -148,9 +148,9 @@ static inline float __fmul_rn(float a, float b)
 }
 
 /*
- * The unit's threads, started at its first launch: to start and join 96 of them for each message costs
- * ThreadSanitizer more than the message. They and the launcher meet before a body and after it; at the
- * end of the process they sleep before the next.
+ * The unit's threads, started at its first launch: to start and join 96 of them for each message
+ * costs ThreadSanitizer more than the message. They and the launcher meet before a body and after
+ * it; at the end of the process they sleep before the next.
  */
 static struct simt_team {
 	uint32_t threads; /* 0: not started yet */
@@ -184,7 +184,8 @@ static inline bool simt_start(uint32_t threads)
 	return true;
 }
 
-/* Runs `body` on `threads` threads, a multiple of 32 or 1, the same at each call, and waits for them. */
+/* Runs `body` on `threads` threads, a multiple of 32 or 1, the same at each call, and waits for
+ * them. */
 static inline bool simt_launch(uint32_t threads, void (*body)(void *argument), void *argument)
 {
 	const uint32_t lanes = threads < 32 ? threads : 32;

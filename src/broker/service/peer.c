@@ -140,7 +140,8 @@ bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, u
 		return false;
 	if (p->out != NULL)
 		return queue_frame(r, p, r->out, bytes, serial);
-	if (send(p->socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)bytes)
+	if (sendto(p->socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) ==
+	    (ssize_t)bytes)
 		return true;
 	if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM)
 		return queue_frame(r, p, r->out, bytes, serial);
@@ -155,7 +156,7 @@ void peer_flush(struct router *r, struct peer *p)
 	while (p->out != NULL && !p->doomed) {
 		struct outgoing *o = p->out;
 
-		if (send(p->socket, o->data, o->bytes, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+		if (sendto(p->socket, o->data, o->bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) !=
 		    (ssize_t)o->bytes) {
 			p->doomed = errno != EAGAIN && errno != EINTR && errno != ENOBUFS &&
 				    errno != ENOMEM;

@@ -121,7 +121,9 @@ static struct writing put(const Pipe *p, struct writing w, uint64_t offset, uint
 	while (n != 0) {
 		const uint64_t k = smaller(n, w.piece->iov_len - w.done);
 
-		gq__pipe_put(&p->source, offset, (const uint8_t *)w.piece->iov_base + w.done, k);
+		if (k != 0) /* an empty piece may have no address */
+			gq__pipe_put(&p->source, offset,
+				     (const uint8_t *)w.piece->iov_base + w.done, k);
 		offset += k;
 		n -= k;
 		w.done += (size_t)k;

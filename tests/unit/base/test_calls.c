@@ -5,10 +5,12 @@
  */
 #include "host/base/sys.h"
 #include "host/notify/state.h"
+#include "services.h"
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gpuq/broker.h>
 #include <gpuq/notify.h>
 #include <gpuq/pipe.h>
 #include <gpuq/ring.h>
@@ -326,6 +328,64 @@ static void pipes(struct world *w)
 	q_pipe_destroy(p);
 }
 
+/* One request, and its answer. */
+static void *serve_one(void *worker)
+{
+	BrokerRequest request = { 0 };
+
+	if (q_service_recv(worker, &request, LONG_MS) != Q_OK ||
+	    q_service_reply(worker, &request, Q_REASON_OK, "y", 1) != Q_OK)
+		return worker;
+	return NULL;
+}
+
+static void services(struct world *w)
+{
+	const BrokerConfig cfg = { .endpoint = services_begin() };
+	const BrokerService service = { .name = "worker", .capability = "op=work" };
+	const BrokerCall call = { .service = "work", .payload = "x", .bytes = 1 };
+	const BrokerLoad load = { .capacity = 4 };
+	BrokerClient *worker, *caller, *watcher;
+	BrokerServiceInfo info;
+	pthread_t thread;
+	char buf[4096];
+	void *failed;
+	size_t n = 1;
+	uint64_t id;
+	int cancel;
+
+	if (cfg.endpoint == NULL)
+		return;
+	must((worker = q_broker_connect(&cfg)) != NULL);
+	must((caller = q_broker_connect(&cfg)) != NULL);
+	must((watcher = q_broker_connect(&cfg)) != NULL);
+	must(q_broker_fd(caller) >= 0);
+	must(q_service_register(worker, &service) == Q_OK);
+	must(q_service_heartbeat(worker, &load) == Q_OK);
+	must(q_broker_submit(caller, &call, &id) == Q_OK);
+	must(serve_one(worker) == NULL);
+	must(q_broker_wait(caller, id, buf, &n, NULL, LONG_MS) == Q_OK && n == 1);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	must(pthread_create(&thread, NULL, serve_one, worker) == 0);
+	pthread_setcancelstate(cancel, NULL);
+	must(q_broker_call(caller, &call, buf, &n, NULL) == Q_OK && n == 1);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	pthread_join(thread, &failed);
+	pthread_setcancelstate(cancel, NULL);
+	must(failed == NULL);
+	must(q_broker_discover(caller, NULL, &info, 1, &n) == Q_OK && n == 1);
+	n = sizeof(buf);
+	must(q_broker_stats(caller, buf, &n) == Q_OK);
+	must(q_broker_watch(watcher, &info, LONG_MS) == Q_OK);
+	must(q_broker_submit(caller, &call, &id) == Q_OK);
+	must(q_broker_cancel(caller, id) == Q_OK);
+	must(q_service_unregister(worker) == Q_OK);
+	q_broker_close(watcher);
+	q_broker_close(caller);
+	q_broker_close(worker);
+	services_end();
+}
+
 static void *post_later(void *subscription)
 {
 	NotifySubscription *sub = subscription;
@@ -482,6 +542,10 @@ static const struct {
 	  " q_pipe_read q_pipe_reader_set_error q_pipe_reader_error q_pipe_reader_offset"
 	  " q_pipe_reader_fd q_pipe_pool_create q_pipe_pool_destroy q_pipe_pool_writer"
 	  " q_pipe_pool_reader q_pipe_pool_close " },
+	{ services, "services",
+	  " q_broker_connect q_broker_close q_broker_fd q_broker_call q_broker_submit q_broker_wait"
+	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_service_register"
+	  " q_service_unregister q_service_heartbeat q_service_recv q_service_reply " },
 	{ notifications, "notifications",
 	  " q_notify_create q_notify_destroy q_notify_register q_notify_unregister q_notify_observe"
 	  " q_notify_wait q_notify_post q_notify_subscribe q_notify_unsubscribe q_notify_recv"
