@@ -21,6 +21,7 @@
  */
 #include "stress.h"
 
+#include "host/base/sanitize.h"
 #include "host/ring/bind.h"
 #include "host/ring/ring.h"
 
@@ -38,7 +39,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if GQ_ASAN
 /* LeakSanitizer looks for the process in /proc, which is another namespace's for some peers. */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
@@ -52,11 +53,7 @@ int __lsan_is_turned_off(void)
 #endif
 
 /* ThreadSanitizer does not see what another process has done between two threads of this one. */
-#if defined(__SANITIZE_THREAD__)
-enum { THREADS = 1 };
-#else
-enum { THREADS = 3 };
-#endif
+enum { THREADS = GQ_TSAN ? 1 : 3 };
 enum { PLACES = 4, PEERS = 3, NUMBERS = 4096, ROUND = 120, WORDS = 512, UNABLE = 77 };
 enum place { HERE, APART, APART_OUTER_PROC, OTHER_TIME };
 enum leave { STAY = 0, DESTROY, EXIT, EXIT_IN_CALLS, BECOME };
@@ -553,7 +550,7 @@ static int try_round(uint64_t round, uint32_t trials)
 
 int main(int argc, char **argv)
 {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if GQ_TSAN || GQ_ASAN
 	uint32_t trials = 240;
 #else
 	uint32_t trials = 600;

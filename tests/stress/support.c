@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* support.c - what the stress tests share, but for the traffic. */
+#include "host/base/sanitize.h"
 #include "stress.h"
 
 #include "host/base/fault.h"
@@ -17,17 +18,6 @@
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN 1
-#define UNDER_ASAN 0
-#elif defined(__SANITIZE_ADDRESS__)
-#define UNDER_TSAN 0
-#define UNDER_ASAN 1
-#else
-#define UNDER_TSAN 0
-#define UNDER_ASAN 0
-#endif
 
 /* ---- the run ------------------------------------------------------------------------------ */
 
@@ -128,7 +118,7 @@ void stress_phase(GpuQueue *q, const char *format, ...)
 	phase_queue = q;
 	pthread_mutex_unlock(&phase_lock);
 	va_end(args);
-	put(phase_ends_ns, gq__now_ns() + (UNDER_TSAN ? UINT64_C(900) : 300) * 1000000000u);
+	put(phase_ends_ns, gq__now_ns() + (GQ_TSAN ? UINT64_C(900) : 300) * 1000000000u);
 	if (verbose)
 		fprintf(stderr, "%s\n", phase);
 }
@@ -198,7 +188,7 @@ void stress_begin(int argc, char **argv)
 
 	stress_seed = seed != NULL && seed[0] != '\0' ? strtoull(seed, NULL, 0)
 						      : gq__now_ns() ^ (uint64_t)getpid() << 32;
-	scale = UNDER_TSAN ? 0.25 : UNDER_ASAN ? 0.4 : 1.0;
+	scale = GQ_TSAN ? 0.25 : GQ_ASAN ? 0.4 : 1.0;
 	if (factor != NULL && factor[0] != '\0')
 		scale *= strtod(factor, NULL);
 	if (only != NULL && only[0] != '\0')

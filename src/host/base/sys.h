@@ -4,6 +4,8 @@
 #ifndef GPUQ_BASE_SYS_H
 #define GPUQ_BASE_SYS_H
 
+#include "sanitize.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -79,7 +81,7 @@ static inline ssize_t gq_sys_write(int fd, const void *from, size_t bytes)
 /* Linux has given the descriptor back also when it says EINTR. */
 static inline int gq_sys_close(int fd)
 {
-#if defined(__SANITIZE_THREAD__)
+#if GQ_TSAN
 	/* It does not see the system call, and would take a number that is used again for a race.
 	 */
 	GQ_NO_CANCEL();

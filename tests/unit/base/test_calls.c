@@ -3,6 +3,7 @@
  * test_calls.c - what holds for every public call: it is no cancellation point, and when it
  * succeeds it leaves the last error alone; and what the library does to signals.
  */
+#include "host/base/sanitize.h"
 #include "host/base/sys.h"
 #include "host/notify/state.h"
 #include "services.h"
@@ -879,11 +880,7 @@ static GpuQueue *queue_on_cpu(QProcessorFn fn)
 	return q;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
+enum { SANITIZED = GQ_ASAN || GQ_TSAN };
 
 static void the_programs_handler_runs_for_a_fault_in_a_processor(void **state)
 {

@@ -6,6 +6,7 @@
  */
 #include "device/cuda/driver/driver_api.h"
 #include "device/cuda/host/state.h"
+#include "host/base/sanitize.h"
 #include "standin.h"
 #include "support.h"
 
@@ -683,7 +684,7 @@ static int use_queues_in_a_child(QueueConfig cfg)
 	alarm(60); /* a child that blocks */
 	if (q_init(&cfg) != NULL || strstr(q_last_error(), "before fork()") == NULL)
 		return 1;
-#if !defined(__SANITIZE_THREAD__)
+#if !GQ_TSAN
 	/* ThreadSanitizer does not allow threads in the child of a threaded process. */
 	cfg.device = Q_DEVICE_AUTO;
 	q = q_init(&cfg);

@@ -3,6 +3,7 @@
 #include "notify_support.h"
 
 #include "child.h"
+#include "host/base/sanitize.h"
 #include "host/notify/state.h"
 
 #include <malloc.h>
@@ -421,13 +422,7 @@ static void a_post_takes_no_lock_that_a_client_can_hold(void **state)
 /* How often this process has called malloc(), which what is freed again does not show by. */
 static uint64_t mallocs;
 
-#if defined(__has_feature)
-#define HAS_FEATURE(x) __has_feature(x)
-#else
-#define HAS_FEATURE(x) 0
-#endif
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                             \
-	!HAS_FEATURE(address_sanitizer) && !HAS_FEATURE(thread_sanitizer)
+#if !GQ_ASAN && !GQ_TSAN
 extern void *__libc_malloc(size_t bytes); /* NOLINT(bugprone-reserved-identifier): glibc's */
 
 void *malloc(size_t bytes)

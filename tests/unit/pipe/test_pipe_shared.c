@@ -6,6 +6,7 @@
 #include "child.h"
 #include "support.h"
 
+#include "host/base/sanitize.h"
 #include "host/pipe/pipe.h"
 
 #include <errno.h>
@@ -702,7 +703,7 @@ static void a_writer_whose_first_thread_has_ended_lives(void **state)
 	pid_t child;
 	int fd, status;
 
-#if defined(__SANITIZE_THREAD__)
+#if GQ_TSAN
 	print_message("left out: no threads in children under ThreadSanitizer\n");
 	skip();
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_wait.c - q_wait, q_wait_any, the completion descriptor, parked consumers, forks. */
+#include "host/base/sanitize.h"
 #include "support.h"
 
 #include <poll.h>
@@ -263,7 +264,7 @@ static void a_forked_child_is_refused_and_the_parent_unharmed(void **state)
 		uint64_t own;
 		GpuQueue *mine;
 
-#if !defined(__SANITIZE_THREAD__)
+#if !GQ_TSAN
 		/* ThreadSanitizer does not allow threads in the child of a threaded process. */
 		mine = rc == 0 ? q_init(&cfg) : NULL;
 		if (on_cuda()) /* a driver cannot be used in a child */

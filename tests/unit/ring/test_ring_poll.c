@@ -6,6 +6,7 @@
 
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/base/sanitize.h"
 #include "host/ring/ring.h"
 
 #include <poll.h>
@@ -17,11 +18,7 @@
 #include <unistd.h>
 
 /* ThreadSanitizer lets no child of a process with threads start threads of its own. */
-#if defined(__SANITIZE_THREAD__)
-#define THREADS_STAY_BEHIND true
-#else
-#define THREADS_STAY_BEHIND false
-#endif
+#define THREADS_STAY_BEHIND GQ_TSAN
 
 static const uint32_t modes[] = { 0, Q_RING_SINGLE };
 #define FOR_EACH_MODE(flags) for (uint32_t i_ = 0, flags; i_ < 2 && (flags = modes[i_], true); i_++)

@@ -10,6 +10,7 @@
 
 #include "host/base/fault.h"
 #include "host/base/memory.h"
+#include "host/base/sanitize.h"
 #include "host/ring/extent.h"
 #include "host/ring/repair.h"
 #include "host/ring/ring.h"
@@ -31,18 +32,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
+#define SANITIZED (GQ_ASAN || GQ_TSAN)
 /* ThreadSanitizer makes hundreds of instructions of one. */
-#if defined(__SANITIZE_THREAD__)
-#define TOO_MANY_STEPS true
-#else
-#define TOO_MANY_STEPS false
-#endif
+#define TOO_MANY_STEPS GQ_TSAN
 
 enum { PAGE = 4096 };
 
