@@ -25,6 +25,7 @@ set(gpuq_test_variants
 	"unit.hooks             standin remote"
 	"unit.notify"
 	"unit.nvrtc             standin gpu"
+	"unit.pages"
 	"unit.peer"
 	"unit.pipe"
 	"unit.pipe_policy"

@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* admit.c - which client may have which queue, how much of it, and the memory for it. */
+/* admit.c - which client may have which queue, and how much of it. */
 #include "session.h"
 
-#include "host/base/sys.h"
-
-#include <errno.h>
 #include <inttypes.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 
 #define REFUSE(status, ...) (snprintf(text, GQ_WIRE_TEXT, __VA_ARGS__), (status))
 
@@ -135,41 +126,4 @@ QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 	if (status == Q_OK)
 		status = check_quota(s, text);
 	return status;
-}
-
-/* ---- memory ---------------------------------------------------------------------------------- */
-
-/* Every page is there before a client has the file, and no one can cut it: so no access of ours can
- * fail later for want of what was there. */
-static bool allocate(int fd, uint64_t bytes)
-{
-	int rc;
-
-	if (ftruncate(fd, (off_t)bytes) != 0)
-		return false;
-	do
-		rc = fallocate(fd, 0, 0, (off_t)bytes);
-	while (rc != 0 && errno == EINTR);
-	return rc == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
-}
-
-QueueStatus make_memory(struct session *s, char text[GQ_WIRE_TEXT])
-{
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	void *memory;
-
-	s->memfd = memfd_create("gpuqd-client", flags | MFD_NOEXEC_SEAL);
-	if (s->memfd < 0 && errno == EINVAL) /* Linux before 6.3 */
-		s->memfd = memfd_create("gpuqd-client", flags);
-	s->bell = s->memfd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
-	if (s->bell < 0 || !allocate(s->memfd, s->bytes))
-		return REFUSE(Q_ERR_LIMIT, "%" PRIu64 " bytes of shared memory: %s", s->bytes,
-			      strerror(errno));
-	memory = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
-	if (memory == MAP_FAILED)
-		return REFUSE(Q_ERR_LIMIT, "%" PRIu64 " bytes of shared memory: %s", s->bytes,
-			      strerror(errno));
-	madvise(memory, s->bytes, MADV_DONTDUMP); /* other people's payloads */
-	s->memory = memory;
-	return Q_OK;
 }

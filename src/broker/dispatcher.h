@@ -8,8 +8,10 @@
 
 struct dispatcher;
 
-/* What a dispatcher tells the reactor. */
+/* What dispatchers, and the threads of pages.c, tell the reactor. */
 enum note_kind {
+	NOTE_MADE,   /* the client's memory is there, or why not */
+	NOTE_UNMADE, /* and has been given back */
 	NOTE_READY,  /* the client is served from now on; `text` is not used */
 	NOTE_FAILED, /* its queue could not be made: `text` */
 	NOTE_BROKEN, /* it has broken the protocol, or the queue has failed: end the connection */

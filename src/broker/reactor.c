@@ -231,6 +231,16 @@ static bool start_thread(struct broker *b, char error[BROKER_ERROR_ROOM])
 	return rc == 0;
 }
 
+static bool start_pages(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	const int rc = pages_start(&b->pages);
+
+	if (rc != 0)
+		snprintf(error, BROKER_ERROR_ROOM,
+			 "the threads for clients' memory could not be started: %s", strerror(rc));
+	return rc == 0;
+}
+
 static bool make_queues(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
 	char why[BROKER_ERROR_ROOM];
@@ -255,6 +265,7 @@ static void free_broker(struct broker *b)
 		if (b->dispatcher[i] != NULL)
 			dispatcher_end(b->dispatcher[i]);
 	stop_listening(b);
+	pages_end(&b->pages);
 	if (b->epoll >= 0)
 		gq_sys_close(b->epoll);
 	if (b->wake >= 0)
@@ -278,8 +289,8 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 	b->notes_end = &b->notes;
 	pthread_mutex_init(&b->lock, NULL);
 	/* Whoever can connect is served: the queues come first. */
-	if (lock_path(b, error) && make_queues(b, error) && listen_there(b, error) &&
-	    start_thread(b, error))
+	if (lock_path(b, error) && make_queues(b, error) && start_pages(b, error) &&
+	    listen_there(b, error) && start_thread(b, error))
 		return b;
 	free_broker(b);
 	return NULL;

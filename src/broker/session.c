@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #ifndef SO_PEERPIDFD
@@ -82,8 +81,8 @@ static void close_if_open(int *fd)
 	*fd = -1;
 }
 
-/* Everything that this connection had. The socket comes last: to the client its end says that the
- * memory is left alone from now on. */
+/* The rest of what this connection had. The socket comes last: to the client its end says that the
+ * memory is left alone from now on, and that nothing counts against its user's quota any more. */
 static void forget(struct session *s)
 {
 	unwatch(s);
@@ -93,29 +92,38 @@ static void forget(struct session *s)
 			break;
 		}
 	}
-	if (s->own_dispatcher && s->dispatcher != NULL)
-		dispatcher_end(s->dispatcher);
-	client_close(&s->client);
-	if (s->memory != NULL)
-		munmap(s->memory, s->bytes);
-	close_if_open(&s->memfd);
-	close_if_open(&s->bell);
 	close_if_open(&s->pidfd);
 	close_if_open(&s->socket);
 	free(s);
 }
 
+/* No other thread has it any more: its memory goes, and then it. */
+static void release(struct session *s)
+{
+	if (s->own_dispatcher && s->dispatcher != NULL)
+		dispatcher_end(s->dispatcher);
+	s->own_dispatcher = false;
+	pages_unmake(&s->b->pages, s);
+}
+
 void session_end(struct session *s, uint64_t until_ns)
 {
-	if (s->state == SESSION_CLOSING)
+	const enum session_state state = s->state;
+
+	if (state == SESSION_CLOSING)
 		return;
-	if (s->state != SESSION_STARTING && s->state != SESSION_RUNNING) {
+	if (state == SESSION_NEW) {
 		forget(s);
 		return;
 	}
 	s->state = SESSION_CLOSING;
 	unwatch(s);
-	dispatcher_remove(s->dispatcher, &s->client, until_ns);
+	if (state == SESSION_MAKING)
+		gq_exchange_seq_cst_u32(&s->abandoned, 1); /* NOTE_MADE comes soon */
+	else if (state == SESSION_OFFERED)
+		release(s);
+	else
+		dispatcher_remove(s->dispatcher, &s->client, until_ns);
 }
 
 /* The process at the other end, by a descriptor: a copy of its socket that a child holds does not
@@ -164,6 +172,7 @@ static void begin(struct broker *b, int socket)
 	s->bell = s->memfd = s->pidfd = -1;
 	s->uid = peer.uid;
 	s->pid = peer.pid;
+	s->client.session = s;
 	s->since_ns = gq__now_ns();
 	why = refuse_peer(s, text);
 	if (why != NULL) {
@@ -216,20 +225,29 @@ static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
 		return false;
 	s->hello = w->hello;
 	status = admit(s, text);
-	if (status == Q_OK)
-		status = make_memory(s, text);
-	if (status == Q_OK && !client_open(&s->client, &s->hello, s->memory, s->queue->window)) {
-		status = Q_ERR_NO_MEMORY;
-		snprintf(text, sizeof(text), "gpuqd is out of memory");
-	}
 	if (status != Q_OK) {
 		refuse(s, status, text);
 		return false;
 	}
-	s->client.session = s;
+	s->state = SESSION_MAKING;
+	pages_make(&s->b->pages, s);
+	return true;
+}
+
+/* Its memory has been made, or could not be. @return false: end the connection */
+static bool on_made(struct session *s)
+{
+	char text[GQ_WIRE_TEXT];
+
+	s->state = SESSION_OFFERED;
+	if (s->error != 0) {
+		snprintf(text, sizeof(text), "%" PRIu64 " bytes of shared memory: %s", s->bytes,
+			 strerror(s->error));
+		refuse(s, Q_ERR_LIMIT, text);
+		return false;
+	}
 	s->client.socket = s->socket;
 	s->client.bell = s->bell;
-	s->state = SESSION_OFFERED;
 	if (!welcome(s))
 		return false;
 	close_if_open(&s->memfd); /* it is mapped */
@@ -317,13 +335,19 @@ void session_hear(struct session *s)
 		session_end(s, 0);
 }
 
-/* ---- what dispatchers say -------------------------------------------------------------------- */
+/* ---- what other threads say ------------------------------------------------------------------ */
 
 void session_note(struct session *s, const struct note *n)
 {
 	struct gq_wire_started started;
 
 	switch (n->kind) {
+	case NOTE_MADE:
+		if (s->state == SESSION_CLOSING)
+			release(s);
+		else if (!on_made(s))
+			session_end(s, 0);
+		return;
 	case NOTE_READY:
 		if (s->state != SESSION_STARTING)
 			return;
@@ -344,6 +368,9 @@ void session_note(struct session *s, const struct note *n)
 		session_end(s, 0);
 		return;
 	case NOTE_GONE:
+		release(s);
+		return;
+	case NOTE_UNMADE:
 		forget(s);
 		return;
 	}

@@ -10,13 +10,16 @@
 
 /*
  *   NEW       accepted; waits for HELLO
+ *   MAKING    its memory is being made
  *   OFFERED   has its memory; waits for START
  *   STARTING  the dispatcher has been asked to serve it
  *   RUNNING   it is served
- *   CLOSING   the dispatcher has been asked to let go of it
+ *   CLOSING   the dispatcher, or the maker of its memory, has been asked to let go of it; then its
+ *             memory is given back
  */
 enum session_state {
 	SESSION_NEW,
+	SESSION_MAKING,
 	SESSION_OFFERED,
 	SESSION_STARTING,
 	SESSION_RUNNING,
@@ -39,6 +42,26 @@ struct session {
 	uint64_t bytes;          /* of the memory */
 	uint64_t charged, slots; /* that count against its user's quota */
 	struct client client;
+	/* ---- pages.c: while it is MAKING or CLOSING, its threads' ---- */
+	struct session *next_job;
+	uint64_t allocated; /* bytes so far */
+	int error;          /* why there is no memory; 0: there is */
+	uint32_t abandoned; /* the reactor sets it: nobody wants the memory any more */
+};
+
+/* A thread that has sessions to do something for, one after the other. */
+struct pages_thread {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t some;
+	struct session *first, **end;
+	bool quit, started;
+	bool (*step)(struct session *s); /* @return whether that was all */
+	enum note_kind done;
+};
+
+struct pages {
+	struct pages_thread maker, unmaker;
 };
 
 struct note {
@@ -61,6 +84,7 @@ struct broker {
 	uint64_t accept_again_ns;
 	pthread_mutex_t lock; /* of the notes */
 	struct note *notes, **notes_end;
+	struct pages pages;
 };
 
 /* ---- session.c: all on the reactor's thread ---- */
@@ -72,7 +96,7 @@ void session_hear(struct session *s);
 void session_end(struct session *s, uint64_t until_ns);
 void session_note(struct session *s, const struct note *note);
 
-/* A note_fn, `user` the broker: from a dispatcher's thread to the reactor's. */
+/* A note_fn, `user` the broker: from a thread of gpuqd's to the reactor's. */
 void broker_note(void *user, struct client *c, enum note_kind kind, const char *text);
 
 /* ---- admit.c ---- */
@@ -84,7 +108,16 @@ void broker_note(void *user, struct client *c, enum note_kind kind, const char *
 QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT]);
 /* Whether a user may have one more connection. */
 bool admit_connection(const struct broker *b, uid_t uid);
-/* The client's memory: made, allocated, sealed, mapped. @return as admit() */
-QueueStatus make_memory(struct session *s, char text[GQ_WIRE_TEXT]);
+
+/* ---- pages.c: clients' memory, made and given back beside the reactor's thread ---- */
+
+/* @return 0, or an errno value */
+int pages_start(struct pages *p);
+/* When nothing is left to do. */
+void pages_end(struct pages *p);
+/* Make the memory and the bell of a session that has been admitted: NOTE_MADE. */
+void pages_make(struct pages *p, struct session *s);
+/* Give back what pages_make() has made: NOTE_UNMADE. */
+void pages_unmake(struct pages *p, struct session *s);
 
 #endif /* GPUQ_BROKER_SESSION_H */

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* daemon.c - a gpuqd for a test; see daemon.h. */
+#include "daemon.h"
+
+#include "support.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *gpuqd(void)
+{
+	static char path[PATH_MAX];
+	const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
+
+	assert_true(n > 0);
+	path[n] = '\0';
+	snprintf(strrchr(path, '/'), 32, "/../../bin/gpuqd");
+	return path;
+}
+
+void daemon_set_up(struct daemon *d, const char *keys, const char *services)
+{
+	FILE *f;
+
+	memset(d, 0, sizeof(*d));
+	snprintf(d->folder, sizeof(d->folder), "/tmp/gpuqd-XXXXXX");
+	assert_non_null(mkdtemp(d->folder));
+	snprintf(d->config, sizeof(d->config), "%s/c", d->folder);
+	snprintf(d->socket, sizeof(d->socket), "%s/s", d->folder);
+	snprintf(d->services, sizeof(d->services), "%s/v", d->folder);
+	snprintf(d->endpoint, sizeof(d->endpoint), "unix:%s", d->socket);
+	snprintf(d->broker, sizeof(d->broker), "unix:%s", d->services);
+	f = fopen(d->config, "w");
+	assert_non_null(f);
+	fprintf(f, "[gpuqd]\nsocket = %s\n%s", d->socket, keys);
+	if (services != NULL)
+		fprintf(f, "[services]\nsocket = %s\n%s", d->services, services);
+	assert_int_equal(fclose(f), 0);
+	daemon_start(d);
+}
+
+void daemon_start(struct daemon *d)
+{
+	char line[128];
+	int out[2];
+
+	assert_int_equal(pipe(out), 0);
+	d->pid = fork();
+	assert_true(d->pid >= 0);
+	if (d->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(out[1], STDOUT_FILENO);
+		close(out[0]);
+		close(out[1]);
+		execl(gpuqd(), "gpuqd", "--config", d->config, (char *)NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	assert_true(read(out[0], line, sizeof(line)) > 0); /* after all that it listens at */
+	close(out[0]);
+}
+
+int daemon_end(struct daemon *d, int how)
+{
+	int status = 0;
+
+	assert_int_equal(kill(d->pid, how), 0);
+	assert_int_equal(waitpid(d->pid, &status, 0), d->pid);
+	d->pid = 0;
+	return status;
+}
+
+void daemon_stop(struct daemon *d)
+{
+	int status;
+
+	assert_int_equal(kill(d->pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(d->pid, &status, WUNTRACED), d->pid);
+	assert_true(WIFSTOPPED(status));
+}
+
+void daemon_tear_down(struct daemon *d)
+{
+	static const char *const left[] = { "c", "s", "s.lock", "v", "v.lock" };
+	char path[64];
+
+	assert_int_equal(daemon_end(d, SIGTERM), 0);
+	for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", d->folder, left[i]);
+		unlink(path);
+	}
+	assert_int_equal(rmdir(d->folder), 0);
+}
+
+static unsigned entries(const struct daemon *d, const char *what)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)d->pid, what);
+	at = opendir(path);
+	assert_non_null(at);
+	while (readdir(at) != NULL)
+		n++;
+	closedir(at);
+	return n - 2; /* . and .. */
+}
+
+static unsigned mappings(const struct daemon *d)
+{
+	char path[64], line[512];
+	unsigned n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)d->pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL)
+		n += strstr(line, "gpuqd-client") != NULL;
+	fclose(f);
+	return n;
+}
+
+struct daemon_held daemon_held(const struct daemon *d)
+{
+	return (struct daemon_held){ .descriptors = entries(d, "fd"),
+				     .mappings = mappings(d),
+				     .threads = entries(d, "task") };
+}
+
+void daemon_await_held(const struct daemon *d, const struct daemon_held *what)
+{
+	for (unsigned i = 0;; i++) {
+		const struct daemon_held now = daemon_held(d);
+
+		if (memcmp(&now, what, sizeof(now)) == 0)
+			return;
+		if (i == LONG_MS)
+			fail_msg("gpuqd holds %u descriptors, %u mappings and %u threads, in place "
+				 "of %u, %u and %u",
+				 now.descriptors, now.mappings, now.threads, what->descriptors,
+				 what->mappings, what->threads);
+		nap_ms(1);
+	}
+}
