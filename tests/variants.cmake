@@ -55,6 +55,7 @@ set(gpuq_test_variants
 	"stress.cancel          standin bar1 gpu"
 	"stress.capacity        standin gpu"
 	"stress.exactly_once    standin bar1 copy gpu"
+	"stress.kill"
 	"stress.notify"
 	"stress.order           standin bar1 gpu"
 	"stress.peers"

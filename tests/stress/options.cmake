@@ -38,6 +38,9 @@ foreach(source ${stress_sources})
 	endif()
 endforeach()
 
+# The processes that it starts and kills.
+target_sources(stress_kill PRIVATE stress/kill_roles.c)
+
 # Where order and hanging messages do not matter: the other images too.
 foreach(test exactly_once capacity cancel)
 	if(GPUQ_SANITIZE MATCHES "address" AND test STREQUAL "capacity")
