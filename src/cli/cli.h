@@ -20,6 +20,7 @@ enum {
 };
 
 /* The subcommands: argv[0] is the subcommand's own name; the result is the exit code. */
+int cmd_bench(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_pipe(int argc, char **argv);
 int cmd_processors(int argc, char **argv);
@@ -28,6 +29,7 @@ int cmd_redis(int argc, char **argv);
 int cmd_services(int argc, char **argv);
 
 /* Their help texts, as `gpuq help` prints them. */
+extern const char bench_help[];
 extern const char info_help[];
 extern const char pipe_help[];
 extern const char processors_help[];

@@ -72,19 +72,34 @@ _gpuq_pipe() {
 	esac
 }
 
+_gpuq_bench() {
+	local typed=$1
+	case $2 in
+	-p | --processor) _gpuq_words "crc32c echo sha256 vecdot" "$typed" ;;
+	-a | --arrivals) _gpuq_words "poisson constant" "$typed" ;;
+	-d | --device) _gpuq_words "auto cpu cuda" "$typed" ;;
+	-f | --format) _gpuq_words "table csv json" "$typed" ;;
+	-C | --concurrency | -r | --rate | -b | --bytes | -B | --batch | -e | --endpoint | --slots | -c | --consumers | \
+		-w | --window | -n | --windows) COMPREPLY=() ;;
+	*) _gpuq_words "--concurrency --rate --arrivals --bytes --batch --processor --device --endpoint --slots
+		--consumers --window --windows --format --help" "$typed" ;;
+	esac
+}
+
 _gpuq() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_gpuq_words "run pipe info processors redis services help --help --version" "$typed"
+		_gpuq_words "run pipe info processors redis services bench help --help --version" "$typed"
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
 	pipe) _gpuq_pipe "$typed" "$before" ;;
-	help) _gpuq_words "run pipe info processors redis services" "$typed" ;;
+	help) _gpuq_words "run pipe info processors redis services bench" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
 	services) _gpuq_words "--endpoint --filter --watch --stats --help" "$typed" ;;
+	bench) _gpuq_bench "$typed" "$before" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac
 }

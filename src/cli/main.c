@@ -21,6 +21,7 @@ static const struct command commands[] = {
 	{ "redis", "take messages from Redis: runs the program gpuq-redis", redis_help, cmd_redis },
 	{ "services", "list the services behind a gpuqd, or its counts", services_help,
 	  cmd_services },
+	{ "bench", "load a queue, and show how long messages take", bench_help, cmd_bench },
 };
 
 static const struct command_set set = {
