@@ -15,6 +15,7 @@ set(gpuq_test_variants
 	"unit.bad_calls         standin gpu"
 	"unit.bar1              standin gpu"
 	"unit.broker"
+	"unit.broker_edges"
 	"unit.calls             standin gpu"
 	"unit.completion        standin bar1 gpu remote"
 	"unit.control           standin bar1 copy gpu remote"

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_broker_edges.c - what seldom happens to a gpuqd, which is a part of this process here: its
+ * queue fails, its socket has no room, it ends while others come, it has no descriptors left.
+ */
+/* The tests have a send() of their own. */
+#define send send_on_socket
+#include <sys/socket.h>
+#undef send
+
+#include "child.h"
+#include "daemon.h"
+#include "support.h"
+
+#include "broker/dispatch.h"
+#include "broker/session.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/* ---- a gpuqd of this process ----------------------------------------------------------------- */
+
+static char folder[] = "/tmp/gpuq-edges-XXXXXX", endpoint[64];
+static struct broker_config cfg;
+
+static struct broker *start_broker(const char *processor, uint32_t consumers)
+{
+	char error[BROKER_ERROR_ROOM];
+	struct broker *b;
+
+	broker_config_defaults(&cfg);
+	broker_queue_defaults(&cfg.queue[0], "default");
+	cfg.queues = 1;
+	cfg.drain_ms = LONG_MS;
+	cfg.queue[0].device = Q_DEVICE_CPU;
+	cfg.queue[0].consumers = consumers;
+	cfg.queue[0].per_client = processor == NULL;
+	if (processor != NULL)
+		snprintf(cfg.queue[0].processor, sizeof(cfg.queue[0].processor), "%s", processor);
+	snprintf(cfg.socket, sizeof(cfg.socket), "%s/s", folder);
+	b = broker_start(&cfg, error);
+	if (b == NULL)
+		fail_msg("%s", error);
+	return b;
+}
+
+/* On a queue of its own: the processor "test", with its data. */
+static QueueConfig client_config(void)
+{
+	QueueConfig c = config(16, 64);
+
+	c.device = Q_DEVICE_REMOTE;
+	c.endpoint = endpoint;
+	return c;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(endpoint, sizeof(endpoint), "unix:%s/s", folder);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	char lock[64];
+
+	(void)state;
+	snprintf(lock, sizeof(lock), "%s/s.lock", folder);
+	unlink(lock);
+	return rmdir(folder);
+}
+
+/* ---- its queue ------------------------------------------------------------------------------- */
+
+static void a_queue_that_fails_ends_its_clients_and_takes_no_new_ones(void **state)
+{
+	struct broker *b = start_broker("echo", 1);
+	const QueueConfig c = {
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+	};
+	GpuQueue *q = make_queue_from(&c), *idle = make_queue_from(&c);
+	uint64_t id;
+
+	(void)state;
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	/* As a device that has failed: it takes nothing any more. */
+	assert_status(q_stop(b->dispatcher[0]->q, LONG_MS), Q_OK);
+	id = send(q, "y", 1);
+	assert_status(q_wait(q, id, LONG_MS), Q_OK);
+	assert_status(take(q, id, NULL, &(size_t){ 0 }), Q_ERR_LOST); /* it may have run */
+	while (q_enqueue(idle, "z", 1, &id, 0) != Q_ERR_LOST)
+		nap_ms(1);
+	expect_no_queue(&c, "the device of this queue has failed");
+	q_shutdown(q);
+	q_shutdown(idle);
+	broker_stop(b);
+}
+
+static uint32_t consumers_of(uint32_t asked)
+{
+	QueueConfig c = client_config();
+	uint32_t got;
+	GpuQueue *q;
+
+	c.consumers = asked;
+	q = make_queue_from(&c);
+	got = queue_info(q).consumers;
+	q_shutdown(q);
+	return got;
+}
+
+/* Each is a thread of gpuqd's. */
+static void a_client_that_names_no_consumers_gets_no_more_than_one_that_does(void **state)
+{
+	struct broker *b = start_broker(NULL, 2);
+
+	(void)state;
+	assert_int_equal(consumers_of(1), 1);
+	assert_int_equal(consumers_of(64), 2);
+	assert_in_range(consumers_of(0), 1, 2);
+	broker_stop(b);
+	b = start_broker(NULL, 0);
+	assert_int_equal(consumers_of(64), 8);
+	assert_in_range(consumers_of(0), 1, 8);
+	broker_stop(b);
+}
+
+/* ---- bells ----------------------------------------------------------------------------------- */
+
+static void a_bell_that_could_not_be_sent_is_sent_later(void **state)
+{
+	struct gq_remote_page page = { .asleep = 1 };
+	struct client c = { .page = &page, .socket = -1, .rings = true };
+	union gq_wire w;
+	int pair[2];
+
+	(void)state;
+	client_ring(&c); /* there is no way to send it, as where the kernel has no memory */
+	assert_int_equal(page.asleep, 1); /* whoever sleeps there still asks for it, */
+	assert_true(c.rings);             /* and gpuqd still owes it */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	c.socket = pair[0];
+	client_ring(&c);
+	assert_int_equal(page.asleep, 0);
+	assert_false(c.rings);
+	assert_int_equal(recv(pair[1], &w, sizeof(w), MSG_DONTWAIT), sizeof(w.head));
+	assert_int_equal(w.head.type, GQ_WIRE_BELL);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* ---- its end --------------------------------------------------------------------------------- */
+
+static void *stop_it(void *b)
+{
+	broker_stop(b);
+	return NULL;
+}
+
+static void whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct broker *b = start_broker(NULL, 1);
+	const QueueConfig c = client_config();
+	GpuQueue *q = make_queue_from(&c);
+	const int greets = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	pthread_t stopper;
+	uint64_t id;
+	char byte;
+
+	(void)state;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	assert_int_equal(connect(greets, (const struct sockaddr *)&address, sizeof(address)), 0);
+	close_gate();
+	id = send_op(q, OP_GATE, 0, "inside", 6);
+	await_gate_waiters(1);
+	assert_int_equal(pthread_create(&stopper, NULL, stop_it, b), 0);
+	for (unsigned i = 0; access(address.sun_path, F_OK) == 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	expect_no_queue(&c, "there is no such socket: is gpuqd running?");
+	assert_true(recv(greets, &byte, 1, 0) <= 0); /* it is ended, not left */
+	assert_int_equal(gate_waiters(), 1);
+	open_gate();
+	pthread_join(stopper, NULL);
+	expect_echo(q, id, "inside", 6);
+	close(greets);
+	q_shutdown(q);
+}
+
+/* ---- a gpuqd of its own ---------------------------------------------------------------------- */
+
+/* The limit of descriptors by which a process can open so many more. */
+static rlim_t limit_for(pid_t pid, unsigned more)
+{
+	for (rlim_t limit = 0;; limit++) {
+		char path[64];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, (int)limit);
+		if (lstat(path, &st) != 0 && more-- == 0)
+			return limit;
+	}
+}
+
+static void a_client_whose_process_cannot_be_watched_is_refused(void **state)
+{
+	struct daemon d;
+	struct daemon_held idle;
+	QueueConfig c = { .capacity = 4, .slot_bytes = 64, .device = Q_DEVICE_REMOTE };
+	struct rlimit files, tight;
+	GpuQueue *q;
+
+	(void)state;
+	daemon_set_up(&d, "[queue default]\nprocessor = echo\ndevice = cpu\n", NULL);
+	idle = daemon_held(&d);
+	c.endpoint = d.endpoint;
+	assert_int_equal(prlimit(d.pid, RLIMIT_NOFILE, NULL, &files), 0);
+	/* One more: the connection itself, and none for its process. */
+	tight = (struct rlimit){ limit_for(d.pid, 1), files.rlim_max };
+	assert_int_equal(prlimit(d.pid, RLIMIT_NOFILE, &tight, NULL), 0);
+	expect_no_queue(&c, "gpuqd cannot watch the client's process");
+	daemon_await_held(&d, &idle);
+	assert_int_equal(prlimit(d.pid, RLIMIT_NOFILE, &files, NULL), 0);
+	q = make_queue_from(&c);
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	q_shutdown(q);
+	daemon_tear_down(&d);
+}
+
+/* In a /run of its own, so that no other gpuqd is met. */
+static void without_a_path_both_sides_meet_in_run_gpuq(void **state)
+{
+	char path[PATH_MAX];
+	ssize_t n;
+
+	(void)state;
+	leave_out_if(geteuid() != 0, "without root", "the default is another there");
+	n = readlink("/proc/self/exe", path, sizeof(path) - 32);
+	assert_true(n > 0);
+	snprintf(path + (strrchr(path, '/') - path), 32, "/../../bin/gpuqd");
+	in_child({
+		const QueueConfig c = { .capacity = 4,
+					.slot_bytes = 64,
+					.device = Q_DEVICE_REMOTE };
+		GpuQueue *q = NULL;
+		struct stat st;
+		pid_t pid;
+
+		if (unshare(CLONE_NEWNS) != 0 ||
+		    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+		    mount("none", "/run", "tmpfs", 0, NULL) != 0)
+			_exit(0); /* not allowed here */
+		pid = fork_child();
+		if (pid == 0) {
+			execl(path, "gpuqd", "--processor", "echo", (char *)NULL);
+			_exit(127);
+		}
+		for (unsigned i = 0; q == NULL && i < LONG_MS; i++) {
+			q = q_init(&c);
+			nap_ms(1);
+		}
+		need(q != NULL);
+		need(stat("/run/gpuq", &st) == 0 && (st.st_mode & 07777) == 0755);
+		need(stat("/run/gpuq/gpuqd.sock", &st) == 0 && (st.st_mode & 07777) == 0600);
+		q_shutdown(q);
+		need(kill(pid, SIGTERM) == 0 && waitpid(pid, NULL, 0) == pid);
+	});
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_queue_that_fails_ends_its_clients_and_takes_no_new_ones),
+		cmocka_unit_test(a_client_that_names_no_consumers_gets_no_more_than_one_that_does),
+		cmocka_unit_test(a_bell_that_could_not_be_sent_is_sent_later),
+		cmocka_unit_test(whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends),
+		cmocka_unit_test(a_client_whose_process_cannot_be_watched_is_refused),
+		cmocka_unit_test(without_a_path_both_sides_meet_in_run_gpuq),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests_name("broker_edges", tests, set_up, tear_down);
+}
