@@ -266,17 +266,22 @@ static bool serve_clients(struct dispatcher *d)
 	return some;
 }
 
-enum { RELAX_TURNS = 64 };
+/* A turn that finds nothing takes as long as some relaxes: so many turns are what other threads
+ * that wait spin before they yield. Where CPUs are fewer than threads, more of them only keep a
+ * consumer of the queue, or a client, from running. */
+enum { RELAX_TURNS = 16 };
 
 static void turn(struct dispatcher *d)
 {
 	uint64_t since_ns = 0;
 	uint32_t idle = 0;
 
-	while (!d->ending) {
+	for (;;) {
 		bool some;
 
 		obey(d);
+		if (d->ending)
+			return; /* what has woken it for that has been read: nothing else would */
 		some = serve_completions(d);
 		some = serve_clients(d) || some;
 		if (d->failed)
