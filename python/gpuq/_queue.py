@@ -8,6 +8,7 @@ import concurrent.futures
 import os
 import queue
 import threading
+import time
 import warnings
 import weakref
 
@@ -296,17 +297,26 @@ class Queue(_gpuq.QueueCore):
                 future = self.submit(message, **options)
                 under_way.add(future)
                 future.add_done_callback(done.put)
-                while len(under_way) >= window or not done.empty():
-                    future = done.get()
-                    under_way.discard(future)
-                    yield future.result()
+                while under_way and (len(under_way) >= window or not done.empty()):
+                    yield self._next_done(done, under_way).result()
             while under_way:
-                future = done.get()
-                under_way.discard(future)
-                yield future.result()
+                yield self._next_done(done, under_way).result()
         finally:
             for future in under_way:
                 future.cancel()
+
+    @staticmethod
+    def _next_done(done, under_way):
+        while True:
+            if _gpuq._serve_meanwhile():  # in a callback: those that fill `done` come after it
+                future = next((one for one in under_way if one.done()), None)
+                if future is None:
+                    time.sleep(0.001)
+            else:
+                future = done.get()
+            if future in under_way:
+                under_way.discard(future)
+                return future
 
     # ---- arrays ----------------------------------------------------------------------------------
 

@@ -15,6 +15,76 @@ struct ready {
 	bool failed;
 };
 
+/* What a thread is at. A callback that waits begins another round in the same thread, inside this
+ * one. That ends futures and leaves their callbacks to the outermost round, so rounds are two deep
+ * at most, however much callbacks send. */
+struct pq_round {
+	struct pq_handle *handle;
+	struct pq_round *outer; /* of this thread; NULL: this is the outermost */
+	struct pq_round *next;  /* of this queue, in any thread */
+	PyObject *loop;         /* borrowed: it runs in this thread; or NULL */
+	struct ready *ready;    /* from `at` to `count`: they are in no table, and have not ended */
+	size_t at, count;
+	PyObject *later; /* list of (future, its callbacks), or NULL */
+	bool in_wait;    /* a callback of this round waits */
+};
+static _Thread_local struct pq_round *innermost;
+
+bool pq_in_inner_round(void)
+{
+	return innermost != NULL && (innermost->outer != NULL || innermost->in_wait);
+}
+
+void pq_put_off(struct pq_future *future, PyObject *callbacks)
+{
+	PyObject *item = PyTuple_Pack(2, (PyObject *)future, callbacks);
+	struct pq_round *outermost = innermost;
+
+	while (outermost->outer != NULL)
+		outermost = outermost->outer;
+	if (outermost->later == NULL)
+		outermost->later = PyList_New(0);
+	if (item == NULL || outermost->later == NULL || PyList_Append(outermost->later, item) != 0)
+		PyErr_WriteUnraisable((PyObject *)future);
+	Py_XDECREF(item);
+}
+
+/* What inner rounds have put off; a callback may put off more. */
+static void call_later(struct pq_round *round)
+{
+	while (round->later != NULL) {
+		PyObject *list = round->later;
+
+		round->later = NULL;
+		for (Py_ssize_t i = 0; i < PyList_Size(list); i++) {
+			PyObject *item = PyList_GetItem(list, i); /* the list is nobody else's */
+
+			pq_call_back((struct pq_future *)PyTuple_GetItem(item, 0),
+				     PyTuple_GetItem(item, 1));
+		}
+		Py_DECREF(list);
+	}
+}
+
+static void round_begin(struct pq_round *round)
+{
+	round->outer = innermost;
+	innermost = round;
+	round->next = round->handle->rounds;
+	round->handle->rounds = round;
+}
+
+static void round_end(struct pq_round *round)
+{
+	struct pq_round **at = &round->handle->rounds;
+
+	innermost = round->outer;
+	while (*at != NULL && *at != round)
+		at = &(*at)->next;
+	if (*at != NULL) /* else this is a child that was forked meanwhile */
+		*at = round->next;
+}
+
 static PyObject *bytes_of(const Completion *done)
 {
 	PyObject *bytes;
@@ -166,12 +236,12 @@ static bool runs_in(PyObject *future, PyObject *loop)
 	return same;
 }
 
-static void finish_all(struct ready *ready, size_t count, PyObject *loop)
+static void finish_all(struct pq_round *round)
 {
 	PyObject *others = NULL;
 
-	for (size_t i = 0; i < count; i++) {
-		struct ready *r = &ready[i];
+	while (round->at < round->count) {
+		struct ready *r = &round->ready[round->at++];
 
 		if (r->whose.index == PQ_FUTURE) {
 			pq_future_finish((struct pq_future *)r->whose.owner, r->value, r->failed);
@@ -179,13 +249,15 @@ static void finish_all(struct ready *ready, size_t count, PyObject *loop)
 			pq_futures_finish((struct pq_futures *)r->whose.owner, r->whose.index,
 					  r->value, r->failed);
 		} else {
-			if (runs_in(r->whose.owner, loop))
+			if (runs_in(r->whose.owner, round->loop))
 				finish_here(r->whose.owner, r->value, r->failed);
 			else
 				put_aside(&others, r);
 			Py_DECREF(r->value);
 		}
 		Py_DECREF(r->whose.owner);
+		if (round->outer == NULL && !round->in_wait)
+			call_later(round);
 	}
 	if (others != NULL) {
 		PyObject *none = PyObject_CallFunctionObjArgs(pq_python.deliver, others, NULL);
@@ -202,26 +274,53 @@ Py_ssize_t pq_complete(struct pq_handle *handle, PyObject *loop)
 	Completion done[ROUND];
 	struct ready ready[ROUND];
 	uint64_t freed[ROUND];
-	size_t count, n_ready = 0, n_freed = 0;
+	struct pq_round round = { .handle = handle, .loop = loop, .ready = ready };
+	size_t count, n_freed = 0;
 	QueueStatus status = q_poll_results(handle->q, done, ROUND, &count);
 
 	if (status != Q_OK) {
 		pq_raise(status);
 		return -1;
 	}
+	round_begin(&round);
 	for (size_t i = 0; i < count; i++) {
-		struct ready *r = &ready[n_ready];
+		struct ready *r = &ready[round.count];
 
 		/* Of nobody here: one that was sent by id. It is left to its sender. */
 		if (!pq_table_take(&handle->pending, done[i].msg_id, &r->whose))
 			continue;
+		r->value = NULL;
+		round.count++; /* a copy may give the GIL up, and a thread fork meanwhile */
 		if (make_value(handle, &done[i], r))
 			freed[n_freed++] = done[i].msg_id;
-		n_ready++;
 	}
 	q_release_batch(handle->q, freed, n_freed);
-	finish_all(ready, n_ready, loop);
+	finish_all(&round);
+	round_end(&round);
 	return (Py_ssize_t)count;
+}
+
+bool pq_serve_meanwhile(void)
+{
+	struct pq_round *const in = innermost;
+
+	for (struct pq_round *round = in; round != NULL; round = round->outer) {
+		const bool was = round->in_wait;
+
+		round->in_wait = true;
+		finish_all(round); /* the rest of it: the callback may wait for these */
+		if (pq_complete(round->handle, round->loop) < 0)
+			PyErr_Clear(); /* the device has failed: who serves it will see it, too */
+		round->in_wait = was;
+	}
+	return in != NULL;
+}
+
+PyObject *pq_serve_meanwhile_py(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyBool_FromLong(pq_serve_meanwhile());
 }
 
 static void forget_threads(const struct pq_pending *whose)
@@ -237,22 +336,57 @@ static void forget_threads(const struct pq_pending *whose)
 	}
 }
 
+static void fail(struct pq_handle *handle, const struct pq_pending *whose, PyObject *error,
+		 bool forked)
+{
+	struct ready one = { .whose = *whose, .value = Py_NewRef(error), .failed = true };
+	struct pq_round round = { .handle = handle, .ready = &one, .count = 1 };
+
+	if (forked && whose->index <= PQ_LOOP) { /* the loop is the parent's */
+		Py_DECREF(one.value);
+		Py_DECREF(whose->owner);
+		return;
+	}
+	if (forked)
+		forget_threads(whose);
+	round_begin(&round);
+	finish_all(&round);
+	round_end(&round);
+}
+
+/* What the parent's threads had taken, and not yet ended. Those threads are not here; their stacks
+ * are, until there are other threads, which a callback may begin: so all is copied first. */
+static void fail_rounds(struct pq_handle *handle, PyObject *error)
+{
+	struct pq_pending *left;
+	size_t count = 0, n = 0;
+
+	for (struct pq_round *round = handle->rounds; round != NULL; round = round->next)
+		count += round->count - round->at;
+	left = PyMem_Calloc(count + 1, sizeof(*left));
+	for (struct pq_round *round = handle->rounds; round != NULL && left != NULL;
+	     round = round->next) {
+		for (size_t i = round->at; i < round->count; i++) {
+			Py_XDECREF(round->ready[i].value);
+			left[n++] = round->ready[i].whose;
+		}
+		round->at = round->count; /* where it is this thread's, and goes on */
+	}
+	handle->rounds = NULL;
+	for (size_t i = 0; i < n; i++)
+		fail(handle, &left[i], error, true);
+	PyMem_Free(left);
+}
+
 void pq_fail_all(struct pq_handle *handle, PyObject *error, bool forked)
 {
-	struct ready one;
+	struct pq_pending whose;
 	size_t at = 0;
 
-	while (pq_table_take_next(&handle->pending, &at, &one.whose)) {
-		if (forked && one.whose.index <= PQ_LOOP) { /* the loop is the parent's */
-			Py_DECREF(one.whose.owner);
-			continue;
-		}
-		if (forked)
-			forget_threads(&one.whose);
-		one.value = Py_NewRef(error);
-		one.failed = true;
-		finish_all(&one, 1, NULL);
-	}
+	if (forked)
+		fail_rounds(handle, error);
+	while (pq_table_take_next(&handle->pending, &at, &whose))
+		fail(handle, &whose, error, forked);
 }
 
 /* The device has failed: so has every message. */

@@ -34,18 +34,12 @@ static void forget_lock(PyObject *locks, PyObject *lock)
 	}
 }
 
-static int acquire(PyObject *lock, PyObject *timeout)
+/* Below 0: for ever. */
+static int acquire_for(PyObject *lock, double seconds)
 {
-	double seconds = -1;
 	PyObject *got;
 	int truth;
 
-	if (timeout != NULL && timeout != Py_None) {
-		seconds = PyFloat_AsDouble(timeout);
-		if (seconds == -1.0 && PyErr_Occurred() != NULL)
-			return -1;
-		seconds = seconds > 1e9 ? 1e9 : seconds > 0 ? seconds : 0;
-	}
 	got = seconds == 0 ? PyObject_CallMethod(lock, "acquire", "O", Py_False)
 			   : PyObject_CallMethod(lock, "acquire", "Od", Py_True, seconds);
 	truth = got != NULL ? PyObject_IsTrue(got) : -1;
@@ -53,13 +47,44 @@ static int acquire(PyObject *lock, PyObject *timeout)
 	return truth;
 }
 
+static int acquire(PyObject *lock, PyObject *timeout)
+{
+	double seconds = -1;
+
+	if (timeout != NULL && timeout != Py_None) {
+		seconds = PyFloat_AsDouble(timeout);
+		if (seconds == -1.0 && PyErr_Occurred() != NULL)
+			return -1;
+		seconds = seconds > 1e9 ? 1e9 : seconds > 0 ? seconds : 0;
+	}
+	return acquire_for(lock, seconds);
+}
+
+/* acquire() in a callback: what is waited for may be a result that this thread has to take. */
+static int acquire_in_callback(PyObject *lock, PyObject *timeout)
+{
+	int64_t until;
+	int got;
+
+	if (pq_until(timeout, &until) != 0)
+		return -1;
+	do {
+		pq_serve_meanwhile();
+		got = acquire_for(lock, until != 0 ? PQ_MEANWHILE_MS / 1e3 : 0);
+	} while (got == 0 && (until == PQ_FOR_EVER || pq_now_ns() < until));
+	return got;
+}
+
 int pq_wait_until(PyObject **locks, bool (*done)(const void *), const void *of, PyObject *timeout)
 {
+	int (*take)(PyObject * lock, PyObject * timeout) = acquire;
 	PyObject *lock, *list;
 	int got = -1;
 
 	if (done(of))
 		return 1;
+	if (pq_serve_meanwhile())
+		take = acquire_in_callback;
 	lock = PyObject_CallFunctionObjArgs(pq_python.allocate_lock, NULL);
 	list = lock != NULL && acquire(lock, NULL) == 1 ? PyList_New(0) : NULL;
 	if (list == NULL) {
@@ -73,7 +98,7 @@ int pq_wait_until(PyObject **locks, bool (*done)(const void *), const void *of, 
 		if (*locks == NULL)
 			*locks = Py_NewRef(list);
 		if (PyList_Append(*locks, lock) == 0)
-			got = acquire(lock, timeout);
+			got = take(lock, timeout);
 		if (got != 1)
 			forget_lock(*locks, lock);
 		if (got == 0 && done(of))
@@ -101,12 +126,9 @@ void pq_wake(PyObject **locks)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static void run_callbacks(struct pq_future *future)
+void pq_call_back(struct pq_future *future, PyObject *callbacks)
 {
-	PyObject *callbacks = future->callbacks;
-
-	future->callbacks = NULL;
-	for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_Size(callbacks); i++) {
+	for (Py_ssize_t i = 0; i < PyList_Size(callbacks); i++) {
 		PyObject *callback = Py_NewRef(PyList_GetItem(callbacks, i));
 		PyObject *none = PyObject_CallFunctionObjArgs(pq_python.run_callback, callback,
 							      (PyObject *)future, NULL);
@@ -116,18 +138,38 @@ static void run_callbacks(struct pq_future *future)
 		Py_XDECREF(none);
 		Py_DECREF(callback);
 	}
-	Py_XDECREF(callbacks);
+}
+
+static void run_callbacks(struct pq_future *future)
+{
+	PyObject *callbacks = future->callbacks;
+
+	future->callbacks = NULL;
+	if (callbacks == NULL)
+		return;
+	if (pq_in_inner_round())
+		pq_put_off(future, callbacks);
+	else
+		pq_call_back(future, callbacks);
+	Py_DECREF(callbacks);
 }
 
 /* The standard library's method, on a future that has a condition. It may find that another thread
  * has ended the future meanwhile: then it raises, and that is that. */
 static void by_method(struct pq_future *future, const char *name, PyObject *value)
 {
-	PyObject *result =
-		value != NULL
-			? PyObject_CallMethod(pq_python.stdlib_future, name, "OO", future, value)
-			: PyObject_CallMethod(pq_python.stdlib_future, name, "O", future);
+	PyObject *callbacks = NULL, *result;
 
+	if (pq_in_inner_round()) { /* the method would call them */
+		callbacks = future->callbacks;
+		future->callbacks = NULL;
+	}
+	result = value != NULL
+			 ? PyObject_CallMethod(pq_python.stdlib_future, name, "OO", future, value)
+			 : PyObject_CallMethod(pq_python.stdlib_future, name, "O", future);
+	if (callbacks != NULL)
+		pq_put_off(future, callbacks);
+	Py_XDECREF(callbacks);
 	if (result == NULL && future->state != PQ_PENDING)
 		PyErr_Clear();
 	else if (result == NULL)

@@ -26,17 +26,19 @@ struct pq_futures *pq_futures_new(PyObject *queue, Py_ssize_t count)
 void pq_futures_finish(struct pq_futures *futures, Py_ssize_t index, PyObject *value, bool failed)
 {
 	struct pq_futures_item *item = &futures->items[index];
-	PyObject *queue;
+	struct pq_future *made = futures->made != NULL ? futures->made[index] : NULL;
+	PyObject *queue = NULL;
 
 	item->value = value;
 	item->failed = failed;
-	if (futures->made != NULL && futures->made[index] != NULL)
-		pq_future_finish(futures->made[index], Py_NewRef(value), failed);
-	if (--futures->left != 0)
-		return;
-	queue = futures->queue;
-	futures->queue = NULL;
-	pq_wake(&futures->locks);
+	/* All of this before callbacks are called: one may ask for the results. */
+	if (--futures->left == 0) {
+		queue = futures->queue;
+		futures->queue = NULL;
+		pq_wake(&futures->locks);
+	}
+	if (made != NULL)
+		pq_future_finish(made, Py_NewRef(value), failed);
 	Py_XDECREF(queue);
 }
 

@@ -104,6 +104,7 @@ static PyObject *statuses(PyObject *module, PyObject *unused)
 static PyMethodDef functions[] = {
 	{ "_setup", setup, METH_VARARGS, NULL },
 	{ "_serve", pq_serve, METH_O, NULL },
+	{ "_serve_meanwhile", pq_serve_meanwhile_py, METH_NOARGS, NULL },
 	{ "_end_hooks", pq_end_hooks, METH_NOARGS, NULL },
 	{ "_statuses", statuses, METH_NOARGS, NULL },
 	{ "version", version, METH_NOARGS,

@@ -163,6 +163,8 @@ bool pq_table_take(struct pq_table *table, uint64_t id, struct pq_pending *out);
 /* One after the other, from *at on, which begins as 0. */
 bool pq_table_take_next(struct pq_table *table, size_t *at, struct pq_pending *out);
 
+struct pq_future;
+
 /* ---- queues ---------------------------------------------------------------------------------- */
 
 /* The library's queue. It lives as long as a queue, a thread, a view or a future refers to it. */
@@ -170,8 +172,9 @@ struct pq_handle {
 	PyObject_HEAD GpuQueue *q;
 	struct pq_table pending;
 	uint32_t capacity, slot_bytes, result_bytes;
-	PyObject *keep;        /* the processor, the regions: what must outlive the queue */
-	struct pq_hook *hooks; /* of on_completion() */
+	PyObject *keep;          /* the processor, the regions: what must outlive the queue */
+	struct pq_hook *hooks;   /* of on_completion() */
+	struct pq_round *rounds; /* of completions, those that threads are at now */
 };
 
 struct pq_queue {
@@ -220,6 +223,14 @@ Py_ssize_t pq_complete(struct pq_handle *handle, PyObject *loop);
  * may be held by threads of the parent. */
 void pq_fail_all(struct pq_handle *handle, PyObject *error, bool forked);
 PyObject *pq_serve(PyObject *module, PyObject *handle);
+/* For a wait in a callback: takes the results of this thread's queues, as no other thread may be
+ * there to do it. @return whether this thread is in a callback. */
+bool pq_serve_meanwhile(void);
+PyObject *pq_serve_meanwhile_py(PyObject *module, PyObject *unused);
+/* Whether a future that ends now leaves its callbacks to an outer round; then pq_put_off() does. */
+bool pq_in_inner_round(void);
+void pq_put_off(struct pq_future *future, PyObject *callbacks);
+#define PQ_MEANWHILE_MS 1 /* how long such a wait waits at a time */
 
 /* view.c: a memoryview of a result in place; its slot is freed with it. */
 PyObject *pq_view_new(struct pq_handle *handle, const Completion *done);
@@ -258,6 +269,8 @@ struct pq_futures {
 };
 
 struct pq_future *pq_future_new(PyObject *queue);
+/* Calls what a list has; what is raised is logged. */
+void pq_call_back(struct pq_future *future, PyObject *callbacks);
 /* In a forked child: forgets the threads that wait, and their locks. */
 void pq_future_forget_threads(struct pq_future *future);
 /* Takes over `value`. */

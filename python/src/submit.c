@@ -27,8 +27,11 @@ int pq_reserve_slot(struct pq_handle *handle, size_t len, const struct pq_option
 	QueueStatus status;
 
 	for (;;) {
+		const bool in_callback = pq_serve_meanwhile();
 		uint32_t slice = pq_slice_ms(options->until);
 
+		if (in_callback && slice > PQ_MEANWHILE_MS)
+			slice = PQ_MEANWHILE_MS;
 		if (slice == 0 && options->until != 0)
 			slice = 1; /* it is a time-out that ends it, not a full queue */
 

@@ -13,12 +13,13 @@ import gpuq
 os.environ.setdefault("GPUQ_DEVICE", "cpu")
 
 LIMIT = 60  # seconds: ends what hangs, and is no measure of anything
+STDERR = int(os.environ.get("GPUQ_STDERR", 2))  # pytest takes 2 for itself
 LONG = os.environ.get("GPUQ_PYTHON_LONG") == "1"  # the long forms, by hand
 
 
 @pytest.fixture(autouse=True)
 def ends():
-    faulthandler.dump_traceback_later(300, exit=True)
+    faulthandler.dump_traceback_later(300, exit=True, file=STDERR)
     yield
     faulthandler.cancel_dump_traceback_later()
 

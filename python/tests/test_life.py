@@ -8,10 +8,12 @@ import textwrap
 import pytest
 from conftest import LIMIT
 
+NO_GIL = "ignore:The global interpreter lock:RuntimeWarning"  # a build without one says so at the import
+
 
 def run(program, *, status=0, **options):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::ResourceWarning", "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", "ignore::ResourceWarning", "-W", NO_GIL, "-c", textwrap.dedent(program)],
         capture_output=True, text=True, timeout=4 * LIMIT, check=False, **options,
     )
     assert done.returncode == status, done.stderr
@@ -99,6 +101,70 @@ def test_a_forked_child_is_told_so_and_its_parent_goes_on():
         """
     )
     assert out == "later on\n" and errors == ""
+
+
+def test_a_fork_while_callbacks_run_leaves_no_future_without_an_end():
+    """What the completion thread has taken is in none of its tables, and that thread is not in the child."""
+    out, errors = run(
+        """
+        import gpuq, os, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        queue = gpuq.Queue("echo", device="cpu", capacity=64)
+        inside, go = threading.Event(), threading.Event()
+        queue.submit(b"x").result(60)
+        queue.pause(60)
+        futures = [queue.submit(b"%d" % i) for i in range(20)]
+        many = queue.submit_many([b"%d" % i for i in range(20, 40)])
+        futures[0].add_done_callback(lambda f: (inside.set(), go.wait(60)))
+        queue.resume()
+        assert inside.wait(60)
+        queue.drain(60)
+        child = os.fork()
+        if child == 0:
+            ended = 0
+            for future in (*futures[1:], *many):
+                try:
+                    assert future.result(60) in (b"%d" % i for i in range(40))
+                    ended += 1
+                except gpuq.UnsupportedError:
+                    ended += 1
+            os._exit(0 if ended == 39 and many.done() else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        go.set()
+        print([f.result(60) for f in (*futures, *many)] == [b"%d" % i for i in range(40)])
+        queue.close()
+        """
+    )
+    assert out == "True\n" and errors == ""
+
+
+def test_a_fork_in_a_callback_is_as_any_other():
+    out, errors = run(
+        """
+        import gpuq, os, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        queue = gpuq.Queue("echo", device="cpu", capacity=64)
+        queue.submit(b"x").result(60)
+        queue.pause(60)
+        many = queue.submit_many([b"%d" % i for i in range(40)])
+        status = []
+        def fork(future):
+            child = os.fork()
+            if child == 0:
+                try:
+                    many.results(60)
+                except gpuq.UnsupportedError:
+                    os._exit(0 if all(f.done() for f in many) else 1)
+                os._exit(0 if many.done() else 2)
+            status.append(os.waitpid(child, 0)[1])
+        many[0].add_done_callback(fork)
+        queue.resume()
+        print(len(many.results(60)))
+        queue.close()
+        assert status == [0], status
+        """
+    )
+    assert out == "40\n" and errors == ""
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

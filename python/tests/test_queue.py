@@ -602,6 +602,114 @@ def test_a_trace_is_written(tmp_path):
         queue.trace_write(tmp_path / "trace.json")
 
 
+# ---- callbacks that use the queue ------------------------------------------------------------------
+# They run in the thread that takes the results, so nobody else would make room, or bring what they wait for.
+
+
+def test_callbacks_may_send_more_than_the_queue_holds():
+    ended = []
+    done = threading.Event()
+
+    def again(future):
+        ended.append(future.result())
+        if len(ended) < 1000:
+            for _ in range(3):
+                queue.submit(b"y", timeout=LIMIT).add_done_callback(once)
+            queue.submit(b"x", timeout=LIMIT).add_done_callback(again)
+        else:
+            done.set()
+
+    def once(future):
+        ended.append(future.result())
+
+    with gpuq.Queue("echo", capacity=2, slot_bytes=16) as queue:
+        queue.submit(b"x").add_done_callback(again)
+        assert done.wait(LIMIT)
+
+
+def test_callbacks_of_two_queues_may_send_to_each_other():
+    ended = []
+    done = threading.Event()
+
+    def to(other, back):
+        def callback(future):
+            ended.append(1)
+            if len(ended) >= 2000:
+                done.set()
+                return
+            for _ in range(2 if len(ended) < 100 else 1):
+                other.submit(b"x", timeout=LIMIT).add_done_callback(back())
+
+        return callback
+
+    with gpuq.Queue("echo", capacity=2, slot_bytes=16) as a, gpuq.Queue("echo", capacity=2, slot_bytes=16) as b:
+        def from_a():
+            return to(b, from_b)
+
+        def from_b():
+            return to(a, from_a)
+
+        for _ in range(10):
+            a.submit(b"x").add_done_callback(from_a())
+        assert done.wait(LIMIT)
+        for queue in (a, b):
+            queue.drain(LIMIT)
+
+
+@pytest.mark.parametrize("condition", [False, True])
+def test_a_callback_may_wait_for_results(condition):
+    got = []
+    done = threading.Event()
+
+    def ask(future):
+        try:
+            got.append(queue.submit(b"one").result(LIMIT))
+            got.append(queue.submit_many([b"a", b"b", b"c"] * 5).results(LIMIT)[-1])
+            got.extend(queue.map([b"m"] * 9, window=3, ordered=False))
+        finally:
+            done.set()
+
+    with gpuq.Queue("echo", capacity=4, slot_bytes=16) as queue:
+        future = queue.submit(b"x")
+        if condition:  # ended by the standard library's methods
+            concurrent.futures.wait([future], 0)
+        future.add_done_callback(ask)
+        assert done.wait(LIMIT)
+    assert got == [b"one", b"c"] + [b"m"] * 9
+
+
+def test_a_callback_may_wait_for_what_came_with_its_own_result():
+    got = []
+    with gpuq.Queue("echo", capacity=4, slot_bytes=16) as queue:
+        queue.pause(LIMIT)
+        futures = queue.submit_many([b"1", b"2", b"3"])
+        each = [queue.submit(b"4")]
+        for future in (*futures, *each):
+            future.add_done_callback(lambda f: got.append((futures.results(LIMIT), each[0].result(LIMIT))))
+        queue.resume()
+        queue.drain(LIMIT)
+    assert got == [([b"1", b"2", b"3"], b"4")] * 4
+
+
+def test_callbacks_of_what_ends_during_one_come_after_it():
+    order = []
+    done = threading.Event()
+
+    def first(future):
+        inner = queue.submit(b"inner")
+        inner.add_done_callback(lambda f: (order.append("inner"), done.set()))
+        assert inner.result(LIMIT) == b"inner" and inner.done()
+        order.append("first")
+
+    with gpuq.Queue("echo", capacity=4, slot_bytes=16) as queue:
+        queue.pause(LIMIT)
+        future = queue.submit(b"x")
+        future.add_done_callback(first)
+        queue.resume()
+        assert done.wait(LIMIT)
+    assert order == ["first", "inner"]
+
+
 # ---- threads -------------------------------------------------------------------------------------
 
 
