@@ -109,16 +109,21 @@ static int parse_deadline(PyObject *value, struct pq_options *out)
 	return 0;
 }
 
-static int parse_number(PyObject *value, const char *name, uint64_t most, uint64_t *out)
+int pq_parse_number(PyObject *value, const char *name, uint64_t most, uint64_t *out)
 {
-	*out = PyLong_AsUnsignedLongLong(value);
-	if (*out == (uint64_t)-1 && PyErr_Occurred() != NULL)
+	const unsigned long long number = PyLong_AsUnsignedLongLong(value);
+
+	if (PyErr_Occurred() != NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+		PyErr_Format(PyExc_TypeError, "gpuq: %s is %R; it must be an integer", name, value);
 		return -1;
-	if (*out > most) {
+	}
+	if (PyErr_Occurred() != NULL || number > most) { /* negative, or beyond 64 bits */
+		PyErr_Clear();
 		PyErr_Format(PyExc_ValueError, "gpuq: %s is %R; allowed: 0 to %llu", name, value,
 			     (unsigned long long)most);
 		return -1;
 	}
+	*out = number;
 	return 0;
 }
 
@@ -163,12 +168,12 @@ static int parse_option(PyObject *name, PyObject *value, struct pq_options *out)
 	case TIMEOUT:
 		return pq_until(value, &out->until);
 	case OPCODE:
-		if (parse_number(value, "opcode", UINT32_MAX, &number) != 0)
+		if (pq_parse_number(value, "opcode", UINT32_MAX, &number) != 0)
 			return -1;
 		out->c.opcode = (uint32_t)number;
 		return 0;
 	case TAG:
-		return parse_number(value, "tag", UINT64_MAX, &out->c.tag);
+		return pq_parse_number(value, "tag", UINT64_MAX, &out->c.tag);
 	case INTO:
 		out->into = value == Py_None ? NULL : value;
 		return 0;

@@ -138,6 +138,8 @@ struct pq_options {
 /* Keyword arguments of submit() and its like; values[] are those behind `positional`. */
 int pq_parse_options(PyObject *const *values, PyObject *names, struct pq_options *out);
 int pq_parse_priority(PyObject *value, uint32_t *out);
+/* 0 to `most`; the exception names it. */
+int pq_parse_number(PyObject *value, const char *name, uint64_t most, uint64_t *out);
 int pq_init_names(void);
 
 /* ---- what is under way: pending.c ---------------------------------------------------------- */

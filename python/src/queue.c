@@ -124,19 +124,12 @@ static const struct {
 static int read_setting(PyObject *values, const char *name, uint32_t *out)
 {
 	PyObject *value = PyDict_GetItemString(values, name); /* borrowed */
-	unsigned long long number;
+	uint64_t number;
 
 	if (value == NULL)
 		return 0;
-	number = PyLong_AsUnsignedLongLong(value);
-	if (PyErr_Occurred() != NULL || number > UINT32_MAX) {
-		if (PyErr_Occurred() != NULL && PyErr_ExceptionMatches(PyExc_TypeError))
-			return -1;
-		PyErr_Clear();
-		PyErr_Format(PyExc_ValueError, "gpuq: %s is %S; allowed: 0 to %u", name, value,
-			     UINT32_MAX);
+	if (pq_parse_number(value, name, UINT32_MAX, &number) != 0)
 		return -1;
-	}
 	*out = (uint32_t)number;
 	return 0;
 }
@@ -151,9 +144,9 @@ static int read_settings(PyObject *values, QueueConfig *cfg)
 			return -1;
 	if (trace != NULL) {
 		cfg->flags = Q_TRACE;
-		cfg->trace_records = PyLong_AsUnsignedLongLong(trace);
+		return pq_parse_number(trace, "trace_records", UINT64_MAX, &cfg->trace_records);
 	}
-	return PyErr_Occurred() != NULL ? -1 : 0;
+	return 0;
 }
 
 /* A queue for a function at an address: it is a processor of the program's while q_init() runs. */

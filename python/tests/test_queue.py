@@ -567,6 +567,30 @@ def test_an_unknown_processor_is_named():
         gpuq.Queue(5)
 
 
+@pytest.mark.parametrize(
+    "option, value, sentence",
+    [
+        ("tag", -1, f"tag is -1; allowed: 0 to {2**64 - 1}"),
+        ("tag", 1 << 64, f"tag is {1 << 64}; allowed: 0 to {2**64 - 1}"),
+        ("opcode", 1 << 32, f"opcode is {1 << 32}; allowed: 0 to {2**32 - 1}"),
+        ("opcode", -5, f"opcode is -5; allowed: 0 to {2**32 - 1}"),
+    ],
+)
+def test_a_number_out_of_range_is_named(echo, option, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        echo.submit(b"x", **{option: value})
+    with pytest.raises(TypeError, match=f"{option} is 'x'; it must be an integer"):
+        echo.submit(b"x", **{option: "x"})
+
+
+def test_a_setting_out_of_range_is_named():
+    for name in ("capacity", "consumers", "trace_records"):
+        with pytest.raises(ValueError, match=f"{name} is -1"):
+            gpuq.Queue("echo", **{name: -1})
+        with pytest.raises(TypeError, match=f"{name} is 'x'; it must be an integer"):
+            gpuq.Queue("echo", **{name: "x"})
+
+
 def test_stats_and_info(echo):
     for i in range(10):
         echo.submit(b"x").result(LIMIT)
