@@ -32,7 +32,8 @@ def test_the_blocks_of_a_page_run(page, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
     assert blocks
     (tmp_path / "blocks.py").write_text("\n".join(blocks))
-    run("-W", "error", tmp_path / "blocks.py", env={**os.environ, "GPUQ_CACHE_DIR": str(tmp_path)})
+    strict = ("-W", "error", "-W", "ignore:The global interpreter lock:RuntimeWarning")  # see pyproject.toml
+    run(*strict, tmp_path / "blocks.py", env={**os.environ, "GPUQ_CACHE_DIR": str(tmp_path)})
 
 
 def test_hash_tree_prints_what_sha256sum_does(tmp_path):

@@ -3,6 +3,7 @@
 
 import gc
 import sys
+import sysconfig
 
 import pytest
 from conftest import LIMIT, LONG
@@ -14,6 +15,8 @@ from hypothesis import stateful  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 CAPACITY = 8
+# Without one, what another thread frees is counted until the thread that had got it looks for memory.
+HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class AnyCalls(stateful.RuleBasedStateMachine):
@@ -175,7 +178,7 @@ def test_no_reference_is_left_behind(echo, call):
         call(echo)
     echo.drain(LIMIT)
     assert _references() - objects < 100
-    assert sys.getallocatedblocks() - blocks < count // 10
+    assert not HAS_GIL or sys.getallocatedblocks() - blocks < count // 10
 
 
 def test_no_reference_to_a_ring_message_is_left_behind():
@@ -186,7 +189,7 @@ def test_no_reference_to_a_ring_message_is_left_behind():
                 ring.send(b"message")
                 ring.recv()
             ring.recv_many()
-        assert sys.getallocatedblocks() - blocks < count // 10
+        assert not HAS_GIL or sys.getallocatedblocks() - blocks < count // 10
 
 
 def _post(handle, subscription):
@@ -226,7 +229,7 @@ def test_no_reference_to_an_event_or_a_piece_is_left_behind(call):
         for _ in range(count):
             call(*of)
         assert _references() - objects < 100
-        assert sys.getallocatedblocks() - blocks < count // 10
+        assert not HAS_GIL or sys.getallocatedblocks() - blocks < count // 10
 
 
 def test_no_reference_to_a_hook_is_left_behind(echo):
