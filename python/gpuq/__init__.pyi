@@ -22,12 +22,12 @@ else:
 __version__: str
 
 _Priority = Union[Literal["low", "normal", "high", "urgent"], int]
-_Device = Literal["auto", "cpu", "cuda"]
+_Device = Literal["auto", "cpu", "cuda", "remote"]
 _Policy = Literal["immutable", "append_only", "slab"]
 _NotifyPolicy = Literal["drop_oldest", "drop_newest", "coalesce", "close"]
 _PipePolicy = Literal["fail", "wait", "drop_history", "evict"]
 _PriorityName = Literal["low", "normal", "high", "urgent"]
-_Outcome = Literal["ok", "failed", "expired", "cancelled"]
+_Outcome = Literal["ok", "failed", "expired", "cancelled", "lost"]
 _Path = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 class _Array(Protocol):  # NumPy's have the buffer protocol, and say so in their stubs from 3.12 on only
@@ -107,12 +107,13 @@ class Stats(NamedTuple):
     reserved_now: int
     aborted: int
     wakeups: int
+    lost: int
 
 class Info(NamedTuple):
     capacity: int
     slot_bytes: int
     result_bytes: int
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "remote"]
     ordinal: int
     granularity: Literal["thread", "warp", "block"]
     consumers: int
@@ -174,6 +175,7 @@ class Queue:
         copy_from: int = 0,
         bounded_messages: int = 0,
         bounded_ms: int = 0,
+        endpoint: _Path | None = None,
     ) -> None: ...
     @property
     def closed(self) -> bool: ...

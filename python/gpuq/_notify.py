@@ -15,6 +15,7 @@ OUTCOMES = {
     "failed": _errors.status["Q_ERR_FAILED"],
     "expired": _errors.status["Q_ERR_EXPIRED"],
     "cancelled": _errors.status["Q_ERR_CANCELLED"],
+    "lost": _errors.status["Q_ERR_LOST"],
 }
 _outcome_names = {number: name for name, number in OUTCOMES.items()}
 
@@ -41,8 +42,8 @@ begins anew ten times a second.
 Completion = collections.namedtuple("Completion", "id tag status length")
 Completion.__doc__ = """What a hook is called with: Queue.on_completion().
 
-id: the message's, as Future.id. tag: as submitted. status: "ok", "failed", "expired" or "cancelled". length: of
-the result, bytes.
+id: the message's, as Future.id. tag: as submitted. status: "ok", "failed", "expired", "cancelled" or "lost".
+length: of the result, bytes.
 """
 
 

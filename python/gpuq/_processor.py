@@ -132,11 +132,15 @@ class Processor:
 
     def _resolve(self, device):
         """For Queue: a name or path, and an address."""
+        wanted = device if device != "auto" else os.environ.get("GPUQ_DEVICE") or "auto"
+        if self._name is not None and self._source is None:
+            return self._name, 0
+        if wanted == "remote" or wanted.startswith("unix:"):
+            raise _errors.OpenError(
+                "processor: gpuqd runs its own, and takes none from a client: name one of gpuqd's, such as 'echo'"
+            )
         if self._address:
             return None, self._address
-        if self._source is None:
-            return self._name, 0
-        wanted = device if device != "auto" else os.environ.get("GPUQ_DEVICE") or "auto"
         if wanted == "cuda" or (wanted == "auto" and is_available("cuda")):
             return self._cuda_file(), 0
         return self._shared_object(), 0
@@ -179,7 +183,8 @@ class Processor:
 def _can_open(device):
     core = _gpuq.QueueCore()
     try:
-        core._open({"capacity": 1, "slot_bytes": 1, "device": {"cpu": 1, "cuda": 2}[device]}, "echo", None, 0, None)
+        settings = {"capacity": 1, "slot_bytes": 1, "device": {"cpu": 1, "cuda": 2}[device]}
+        core._open(settings, "echo", None, 0, None, None)
     except _errors.OpenError:
         return False
     core._stop(5)

@@ -17,7 +17,7 @@ from ._future import Future
 from ._notify import POLICIES, Hook, Subscription, make_filter, policy_number
 from ._processor import Processor
 
-DEVICES = {"auto": 0, "cpu": 1, "cuda": 2}
+DEVICES = {"auto": 0, "cpu": 1, "cuda": 2, "remote": 3}
 GRANULARITIES = {"thread": 0, "warp": 1, "block": 2}
 TRANSPORTS = {"auto": 0, "pull": 1, "copy": 2, "bar1": 3}
 STATES = ("running", "paused", "stopping", "stopped")
@@ -28,7 +28,7 @@ _alive_lock = threading.Lock()
 Stats = collections.namedtuple(
     "Stats",
     "enq_count deq_count dropped_full retries queue_depth discarded finished failed expired cancelled "
-    "timed_out reserved_now aborted wakeups",
+    "timed_out reserved_now aborted wakeups lost",
 )
 Stats.__doc__ = "Counters since the queue was made; see QueueStats in gpuq/gpuq.h."
 
@@ -42,7 +42,7 @@ Info.__doc__ = "What a queue is and how it was set up; see QueueInfo in gpuq/gpu
 
 
 def _choice(name, value, names):
-    if value in names:
+    if isinstance(value, str) and value in names:
         return names[value]
     raise ValueError(f"gpuq: {name} is {value!r}; allowed: {', '.join(names)}")
 
@@ -85,7 +85,9 @@ class Queue(_gpuq.QueueCore):
     capacity: messages outstanding, a power of two, 1 to 2**20.
     slot_bytes, result_bytes: the largest message and result, bytes, up to 2**24; results have
         slot_bytes if result_bytes is 0.
-    device: "auto" (a GPU if there is one that can be used), "cpu", "cuda".
+    device: "auto" (a GPU if there is one that can be used; or what GPUQ_DEVICE says), "cpu", "cuda",
+        "remote": a queue of gpuqd, which other processes use as well.
+    endpoint: of gpuqd, "unix:PATH" or "unix:PATH#QUEUE"; it makes the device "remote". None: gpuqd's default.
     consumers: CPU threads or GPU blocks; 0: as many as fit the device.
     data: bytes-like; what the processor reads as in.user. It is copied.
     trace_records: not 0: record the ways of so many messages, for trace_write().
@@ -97,6 +99,9 @@ class Queue(_gpuq.QueueCore):
 
     Close it by ``with``, ``async with`` or close(). One that is dropped without is closed too, with a
     ResourceWarning; one that is left open at the end of the program is closed then.
+
+    When gpuqd goes, what it may have run ends with gpuq.LostError, what it had not begun with
+    gpuq.CancelledError, and calls that send raise LostError: make another queue.
 
     Raises gpuq.OpenError, which is a ValueError: the sentence says which setting, its value and what is
     allowed, or what the compiler said.
@@ -121,7 +126,10 @@ class Queue(_gpuq.QueueCore):
         copy_from=0,
         bounded_messages=0,
         bounded_ms=0,
+        endpoint=None,
     ):
+        if endpoint is not None and device == "auto":
+            device = "remote"
         self._thread = None
         self._readers = {}  # event loop: descriptor
         self._clocks = {}  # event loop: its timer, while coroutines wait for a slot
@@ -146,9 +154,7 @@ class Queue(_gpuq.QueueCore):
         if trace_records:
             settings["trace_records"] = trace_records
         name, address = Processor._of(processor)._resolve(device)
-        if isinstance(name, bytes):
-            name = os.fsdecode(name)
-        self._open(settings, name, data, address, processor)
+        self._open(settings, name, data, address, processor, endpoint)
         self.capacity = capacity
         self.slot_bytes = slot_bytes
         self.result_bytes = result_bytes or slot_bytes
@@ -359,7 +365,7 @@ class Queue(_gpuq.QueueCore):
         """The completions from now on as events of a gpuq.Subscription: arg is the message's id (Future.id).
 
         tags: a tag, or a range of tags; None: every tag. priorities: "low", "normal", "high", "urgent"; none:
-        every priority. statuses: "ok", "failed", "expired", "cancelled"; none: every outcome. capacity, policy:
+        every priority. statuses: "ok", "failed", "expired", "cancelled", "lost"; none: every outcome. capacity, policy:
         as NotifyHandle.subscribe().
 
         It says that a message has ended, and changes nothing: results go to their futures as ever. It ends

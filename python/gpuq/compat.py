@@ -76,7 +76,7 @@ class GpuQueue:
         self._core = _gpuq.QueueCore()
         name, address = _processor.Processor._of(c.processor)._resolve(c.device)
         settings = {"capacity": c.capacity, "slot_bytes": c.slot_bytes, "device": DEVICES[c.device]}
-        self._core._open(settings, name, None, address, c.processor)
+        self._core._open(settings, name, None, address, c.processor, None)
         self.is_running = True
 
     def _check(self):

@@ -4,16 +4,18 @@
 
 PyObject *pq_make_error(QueueStatus status, const char *text)
 {
-	PyObject *number = PyLong_FromLong(status), *class, *error = NULL;
+	PyObject *number = PyLong_FromLong(status), *class, *sentence, *error = NULL;
 
 	if (number == NULL)
 		return NULL;
+	sentence = PyUnicode_DecodeFSDefault(text); /* there may be a file's name in it */
 	class = PyDict_GetItemWithError(pq_python.errors, number); /* borrowed */
-	if (class != NULL)
-		error = PyObject_CallFunction(class, "s", text);
+	if (class != NULL && sentence != NULL)
+		error = PyObject_CallFunctionObjArgs(class, sentence, NULL);
 	else if (PyErr_Occurred() == NULL)
 		PyErr_Format(PyExc_SystemError, "gpuq: status %d is not known: %s", (int)status,
 			     text);
+	Py_XDECREF(sentence);
 	Py_DECREF(number);
 	return error;
 }

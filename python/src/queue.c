@@ -178,10 +178,14 @@ static GpuQueue *init(QueueConfig *cfg, void *address)
 	return q;
 }
 
-static int open_handle(struct pq_handle *handle, PyObject *values, const char *processor,
+struct names {
+	const char *processor, *endpoint; /* or NULL */
+};
+
+static int open_handle(struct pq_handle *handle, PyObject *values, const struct names *names,
 		       PyObject *data, void *address)
 {
-	QueueConfig cfg = { .processor = processor };
+	QueueConfig cfg = { .processor = names->processor, .endpoint = names->endpoint };
 	Py_buffer view = { 0 };
 
 	if (read_settings(values, &cfg) != 0)
@@ -193,8 +197,13 @@ static int open_handle(struct pq_handle *handle, PyObject *values, const char *p
 		cfg.processor_data_bytes = (size_t)view.len;
 	}
 	handle->q = init(&cfg, address);
-	if (handle->q == NULL)
-		PyErr_SetString(pq_python.open_error, q_last_error());
+	if (handle->q == NULL) {
+		PyObject *why = PyUnicode_DecodeFSDefault(q_last_error());
+
+		if (why != NULL)
+			PyErr_SetObject(pq_python.open_error, why);
+		Py_XDECREF(why);
+	}
 	if (data != Py_None)
 		PyBuffer_Release(&view);
 	if (handle->q == NULL)
@@ -205,17 +214,29 @@ static int open_handle(struct pq_handle *handle, PyObject *values, const char *p
 	return pq_table_init(&handle->pending, cfg.capacity);
 }
 
+/* A name, or a path in the file system's encoding. None: NULL. */
+static int to_name(PyObject *object, void *out)
+{
+	PyObject **bytes = out;
+
+	*bytes = NULL;
+	return object == Py_None || PyUnicode_FSConverter(object, out);
+}
+
+static const char *text_of(PyObject *bytes)
+{
+	return bytes != NULL ? PyBytes_AsString(bytes) : NULL;
+}
+
 static PyObject *queue_open(PyObject *self, PyObject *args)
 {
 	struct pq_queue *queue = (struct pq_queue *)self;
 	struct pq_handle *handle;
-	PyObject *values, *data, *keep;
-	const char *processor;
-	unsigned long long address;
+	PyObject *values, *data, *keep, *processor = NULL, *endpoint = NULL;
+	unsigned long long address = 0;
+	struct names names;
+	int ok = -1;
 
-	if (!PyArg_ParseTuple(args, "O!zOKO:_open", &PyDict_Type, &values, &processor, &data,
-			      &address, &keep))
-		return NULL;
 	if (queue->handle != NULL) {
 		PyErr_SetString(PyExc_RuntimeError, "gpuq: the queue is open");
 		return NULL;
@@ -223,8 +244,15 @@ static PyObject *queue_open(PyObject *self, PyObject *args)
 	handle = pq_alloc(pq_handle_type);
 	if (handle == NULL)
 		return NULL;
-	handle->keep = Py_NewRef(keep);
-	if (open_handle(handle, values, processor, data, (void *)(uintptr_t)address) != 0) {
+	if (PyArg_ParseTuple(args, "O!O&OKOO&:_open", &PyDict_Type, &values, to_name, &processor,
+			     &data, &address, &keep, to_name, &endpoint)) {
+		handle->keep = Py_NewRef(keep);
+		names = (struct names){ text_of(processor), text_of(endpoint) };
+		ok = open_handle(handle, values, &names, data, (void *)(uintptr_t)address);
+	}
+	Py_XDECREF(endpoint);
+	Py_XDECREF(processor);
+	if (ok != 0) {
 		pq_drop(handle);
 		return NULL;
 	}
@@ -466,7 +494,7 @@ static PyObject *queue_stats(PyObject *self, PyObject *unused)
 	    STAT(enq_count) || STAT(deq_count) || STAT(dropped_full) || STAT(retries) ||
 	    STAT(queue_depth) || STAT(discarded) || STAT(finished) || STAT(failed) ||
 	    STAT(expired) || STAT(cancelled) || STAT(timed_out) || STAT(reserved_now) ||
-	    STAT(aborted) || STAT(wakeups))
+	    STAT(aborted) || STAT(wakeups) || STAT(lost))
 #undef STAT
 		Py_CLEAR(dict);
 	return dict;

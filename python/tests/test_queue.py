@@ -589,6 +589,15 @@ def test_a_setting_out_of_range_is_named():
             gpuq.Queue("echo", **{name: -1})
         with pytest.raises(TypeError, match=f"{name} is 'x'; it must be an integer"):
             gpuq.Queue("echo", **{name: "x"})
+    with pytest.raises(ValueError, match="device is .'cpu'.; allowed: auto, cpu, cuda, remote"):
+        gpuq.Queue("echo", device=["cpu"])
+
+
+@pytest.mark.parametrize("kind", [bytes, str])
+def test_a_path_may_have_any_bytes(kind):
+    path = b"/nowhere/\xff.so"
+    with pytest.raises(gpuq.OpenError, match="cannot load '/nowhere/\udcff.so'"):
+        gpuq.Queue(path if kind is bytes else path.decode("utf-8", "surrogateescape"), device="cpu")
 
 
 def test_stats_and_info(echo):
