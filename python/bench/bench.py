@@ -19,6 +19,8 @@ import gpuq
 
 BATCH, BYTES, CAPACITY = 256, 64, 4096
 SETTINGS = {"device": "cpu", "capacity": CAPACITY, "slot_bytes": BYTES}
+C = "C: q_enqueue_batch of 256, results copied by another thread"
+MANY = "submit_many of 256, results()"
 MESSAGE = bytes(BYTES)
 
 
@@ -117,9 +119,9 @@ def pool_round_trip(pool, count):
 def measure(program, rates, spans):
     if program:
         out = subprocess.run([program, "4000"], capture_output=True, text=True, check=True).stdout
-        rates.setdefault("C: q_enqueue_batch of 256, results copied by another thread", []).append(float(out))
+        rates.setdefault(C, []).append(float(out))
     with gpuq.Queue("echo", **SETTINGS) as queue:
-        rates.setdefault("submit_many of 256, results()", []).append(submit_many(queue, 2000))
+        rates.setdefault(MANY, []).append(submit_many(queue, 2000))
         rates.setdefault("submit, then result() of all", []).append(submit(lambda: queue.submit(MESSAGE), 50_000))
         rates.setdefault("submit, the call alone", []).append(submit_only(queue, 50_000))
         spans.setdefault("submit(...).result()", []).append(round_trip(queue, 2000))
@@ -154,6 +156,10 @@ def main():
     print("| 64 bytes | thousand a second, median | smallest to largest |\n|---|---:|---:|")
     for name, values in rates.items():
         print(row(name, values, 1e-3, "%.0f"))
+    if C in rates:
+        ratios = [ours / c for ours, c in zip(rates[MANY], rates[C])]
+        print("\n| within a round | ratio, median | smallest to largest |\n|---|---:|---:|")
+        print(row("submit_many to C", ratios, 1, "%.2f"))
     print("\n| one at a time, p50 | us, median | smallest to largest |\n|---|---:|---:|")
     for name, values in spans.items():
         print(row(name, values, 1e6, "%.1f"))
