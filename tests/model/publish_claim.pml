@@ -25,6 +25,8 @@
  *   BREAK_EARLY_FREE   the slot returns before its completion is reaped: the completion ring
  *                      overflows
  *   BREAK_NO_LAP       tags leave out the lap
+ *   BREAK_PLAIN_TOUCH  a consumer writes the entry back as it was by a load and a store; the code's
+ *                      gq_word_ring_touch() is one step that changes nothing, so it is none here
  */
 #include "ring.pml.h"
 #ifndef PRODUCERS
@@ -223,6 +225,10 @@ end_ticket:
 		fi;
 #endif
 		slot = VALUE(old);
+#endif
+#ifdef BREAK_PLAIN_TOUCH
+		old = ready[IDX(p)];
+		d_step { assert(ready[IDX(p)] == old); ready[IDX(p)] = old; } /* undoes nothing */
 #endif
 		run_message();
 #ifdef BREAK_EARLY_FREE

@@ -4,6 +4,7 @@
 #include "device/protocol/batch.h"
 #include "device/protocol/claim.h"
 
+#include "host/base/copy.h"
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 #include "host/queue/queue.h"
@@ -96,7 +97,25 @@ static uint64_t spin_ns(const GpuQueue *q)
 						 : (uint64_t)q->cfg.idle_park_ms * 1000000u;
 }
 
-static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
+enum { TOUCH_AT_MOST = 256 }; /* bytes of a payload */
+
+/*
+ * Hand the lines of a message on to the producer that fills the slot next: gq_touch(). The message
+ * is this consumer's until it is completed. A long message has many lines, which are asked for
+ * together when it is copied, so they stay as they are. So does a message that the consumer has
+ * waited for: somebody waits for its result, and the next one is not at hand.
+ */
+static void touch(const struct gq_channel *ch, uint32_t index)
+{
+	struct gq_slot *slot = gq_slot_at(ch, index);
+
+	slot->reserved0 = 0; /* nobody else's, and never read */
+	if (slot->len <= TOUCH_AT_MOST && (slot->flags & GQ_SLOT_DESCRIBED) == 0)
+		gq_touch(gq_payload_at(ch, index), slot->len);
+}
+
+/* @param in_row  it came right after another: see touch() */
+static void run(struct gq_consumer *c, uint32_t index, uint64_t control, bool in_row)
 {
 	const struct gq_channel *ch = &c->q->ch;
 	const struct gq_slot *slot = gq_slot_at(ch, index);
@@ -124,6 +143,8 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control)
 	}
 	if (traced)
 		gq_note_times(ch, index, claimed_ns, gq__now_ns(), c->index);
+	if (in_row)
+		touch(ch, index);
 	gq__completed(c->q, &c->done_pos, index, outcome);
 }
 
@@ -195,14 +216,24 @@ static void fetch_ahead(const struct gq_channel *ch, uint32_t class)
 	__builtin_prefetch(gq_payload_at(ch, slot));
 }
 
-/* The next message, claimed; GQ_NONE: there is none. */
-static uint32_t next_of(struct gq_consumer *c)
+/*
+ * The next message, claimed; GQ_NONE: there is none. The entry before the class's head has been
+ * taken, by whomever: its line is handed on as those of messages are.
+ * @param in_row  see run()
+ */
+static uint32_t next_of(struct gq_consumer *c, bool in_row)
 {
+	const struct gq_channel *ch = &c->q->ch;
 	uint32_t class = 0;
-	const uint32_t slot = gq_claim_of(&c->q->ch, &c->ageing, &class);
+	const uint32_t slot = gq_claim_of(ch, &c->ageing, &class);
 
-	if (slot != GQ_NONE && c->q->cfg.consumers == 1)
-		fetch_ahead(&c->q->ch, class);
+	if (slot == GQ_NONE)
+		return slot;
+	if (in_row)
+		gq_word_ring_touch(&ch->ready[class],
+				   gq_load_relaxed_device_u64(ch->ready[class].head) - 1);
+	if (c->q->cfg.consumers == 1)
+		fetch_ahead(ch, class);
 	return slot;
 }
 
@@ -218,6 +249,7 @@ static void *consume(void *arg)
 	gq__name_this_thread(name);
 	for (;;) {
 		uint64_t control = gq_load_acquire_u64(&q->control); /* [control.read] */
+		const bool in_row = !c->idle;
 		uint32_t slot;
 
 		if ((control & GQ_CONTROL_LEAVE) != 0)
@@ -227,7 +259,7 @@ static void *consume(void *arg)
 			stand_still(c, control);
 			continue;
 		}
-		slot = next_of(c);
+		slot = next_of(c, in_row);
 		if (slot == GQ_NONE) {
 			wait_for_work(c, &idle, control);
 			continue;
@@ -235,7 +267,7 @@ static void *consume(void *arg)
 		end_idle(c, &idle);
 		/* Read it again: a stop may have given up since, and a message that is claimed
 		 * after that must not start. [control.read], [sleep.look] */
-		run(c, slot, gq_load_seq_cst_u64(&q->control));
+		run(c, slot, gq_load_seq_cst_u64(&q->control), in_row);
 	}
 	end_idle(c, &idle);
 	gq__consumer_left(q);

@@ -18,8 +18,8 @@ enum gq_slot_flags {
 
 /*
  * What the producer says of its message; the payload follows at GQ_PAYLOAD_OFFSET. Written by the
- * owner of the slot before publication ([message.publish]) and read-only from then on, but for two
- * words.
+ * owner of the slot before publication ([message.publish]) and read-only from then on, but for
+ * three words; the consumer that has the message may also write bytes of it back as they are.
  */
 struct gq_slot {
 	uint64_t msg_id;
@@ -32,7 +32,7 @@ struct gq_slot {
 	uint32_t priority; /* class, 0 to GQ_CLASSES - 1 */
 	/* odd: a host sleeps on this word until the slot completes ([sleep.look]) */
 	uint32_t armed;
-	uint32_t reserved0;
+	uint32_t reserved0; /* the consumer that has the message may write it */
 	union {
 		uint64_t seal;            /* gq_seal_of_message(); of a long one anything */
 		const uint8_t *described; /* with GQ_SLOT_DESCRIBED: the payload */

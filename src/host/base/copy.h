@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* copy.h - copying a message. */
+/* copy.h - copying a message, and handing its lines on. */
 #ifndef GPUQ_BASE_COPY_H
 #define GPUQ_BASE_COPY_H
 
@@ -37,6 +37,24 @@ static inline __attribute__((always_inline)) void gq_copy(uint8_t *to, const uin
 	}
 	memcpy(to, &first, sizeof(piece));
 	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
+}
+
+enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
+
+/*
+ * Write a byte of each line of a message that has been read back, as it is. A line that this core
+ * has only read is shared, and the core that writes it next has to ask for it: ten times as dear as
+ * a line that the last core has written. Only for the owner of these bytes.
+ */
+static inline __attribute__((always_inline)) void gq_touch(uint8_t *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i += GQ_TOUCHED) {
+		uint8_t *last = bytes + (n - i > GQ_TOUCHED ? i + GQ_TOUCHED - 1 : n - 1);
+		uint8_t byte = *last;
+
+		__asm__("" : "+r"(byte)); /* for all that the compiler knows, another one */
+		*last = byte;
+	}
 }
 
 #endif /* GPUQ_BASE_COPY_H */

@@ -118,15 +118,31 @@ struct pass {
 	uint32_t n, n_freed;
 };
 
+/* A function of its own, as a poll of one message seldom needs it. */
+static __attribute__((noinline)) void touch_reaped(const GpuQueue *q, uint64_t first, uint32_t n)
+{
+	if (q->device->kind != Q_DEVICE_CPU)
+		return;
+	for (uint64_t pos = first | (GQ_WORDS_TOUCHED - 1); pos - first < n;
+	     pos += GQ_WORDS_TOUCHED)
+		gq_word_ring_touch(&q->ch.done, pos);
+}
+
 /* Under the reap lock: take completions off the ring; the lines that finishing them needs are on
  * their way meanwhile. */
 static void begin_pass(GpuQueue *q, struct pass *p, uint32_t most)
 {
+	uint64_t first;
+
 	p->n_freed = 0;
 	p->n = 0;
 	if (q->given_up) /* a message that a dead device still completes has ended FAILED */
 		return;
+	first = gq_load_relaxed_u64(q->ch.done.head);
 	p->n = gq_reap_many(&q->ch, p->arrived, most < PASS ? most : PASS);
+	/* To the end of a line. Not for a message that comes alone: somebody waits for it. */
+	if (p->n > 1 && first % GQ_WORDS_TOUCHED + p->n >= GQ_WORDS_TOUCHED)
+		touch_reaped(q, first, p->n);
 	for (uint32_t i = 0; i < p->n; i++)
 		__builtin_prefetch(&q->host_slots[p->arrived[i].slot], 1);
 	count_finished(q, p->n);

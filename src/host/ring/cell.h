@@ -11,24 +11,6 @@
 #include "host/base/copy.h"
 #include "host/ring/extent.h"
 
-enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
-
-/*
- * Write a byte of each line of a message that has been copied out back, as it is. A line that this
- * core has only read is shared, and the core that writes it next has to ask for it: ten times as
- * dear as a line that the last core has written. Only for the owner of the cell.
- */
-GQ_ALWAYS_INLINE void gq_touch(uint8_t *bytes, size_t n)
-{
-	for (size_t i = 0; i < n; i += GQ_TOUCHED) {
-		uint8_t *last = bytes + (n - i > GQ_TOUCHED ? i + GQ_TOUCHED - 1 : n - 1);
-		uint8_t byte = *last;
-
-		__asm__("" : "+r"(byte)); /* for all that the compiler knows, another one */
-		*last = byte;
-	}
-}
-
 GQ_ALWAYS_INLINE uint8_t *gq_cell_at(const struct gq_box *b, uint32_t slot)
 {
 	return b->cells + slot * b->stride;
