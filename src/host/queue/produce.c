@@ -88,6 +88,16 @@ static uint32_t attempt_slots(GpuQueue *q, uint64_t *ids, uint32_t max, bool *cl
 	return gq_pool_pop(&q->pool, ids, max, closed);
 }
 
+static QueueStatus answer(const GpuQueue *q, uint32_t n, bool closed, uint32_t *n_out)
+{
+	*n_out = n;
+	if (n == 0 && gq_failed(q))
+		return gq__device_failed(q);
+	if (closed)
+		return gq__closed_error(q);
+	return n != 0 ? Q_OK : Q_ERR_FULL;
+}
+
 QueueStatus gq__await_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t timeout_ms,
 			    uint64_t *deadline_ns, uint32_t *n_out)
 {
@@ -96,11 +106,15 @@ QueueStatus gq__await_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t t
 	bool closed;
 	uint32_t n;
 
-	if (*deadline_ns == 0 && timeout_ms != 0)
+	if (timeout_ms == 0) { /* nothing to wait for: no wait is begun */
+		n = attempt_slots(q, ids, max, &closed, true);
+		return answer(q, n, closed, n_out);
+	}
+	if (*deadline_ns == 0)
 		*deadline_ns = gq__deadline_ns(timeout_ms);
 	gq_wait_begin(q, &wait, &q->room, *deadline_ns, GQ_SPIN_NS);
 	for (;;) {
-		n = attempt_slots(q, ids, max, &closed, wait.registered || timeout_ms == 0);
+		n = attempt_slots(q, ids, max, &closed, wait.registered);
 		if (n != 0 || closed || gq_failed(q) || !gq__wait_next(&wait))
 			break;
 		retries++;
@@ -108,12 +122,7 @@ QueueStatus gq__await_slots(GpuQueue *q, uint64_t *ids, uint32_t max, uint32_t t
 	gq__wait_end(&wait);
 	if (retries != 0)
 		gq_fetch_add_relaxed_u64(&q->count.retries, retries);
-	*n_out = n;
-	if (n == 0 && gq_failed(q))
-		return gq__device_failed(q);
-	if (closed)
-		return gq__closed_error(q);
-	return n != 0 ? Q_OK : Q_ERR_FULL;
+	return answer(q, n, closed, n_out);
 }
 
 QueueStatus gq__no_room(GpuQueue *q, uint32_t timeout_ms, size_t refused)
