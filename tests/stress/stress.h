@@ -116,6 +116,7 @@ struct ledger {
 	uint32_t *runs;  /* as of ledger_settle() */
 	uint64_t *order; /* tags in the order in which messages started; likewise */
 	uint32_t n_order;
+	uint64_t queue_flags;    /* of ledger_queue(): Q_ONE_PRODUCER, or 0 */
 	uint64_t *gate;          /* in `data` */
 	struct ledger_data data; /* cfg.processor_data */
 };
@@ -150,6 +151,7 @@ struct traffic_config {
 	bool pauses;              /* a thread pauses and resumes */
 	bool gaps;                /* producers make idle gaps, so that consumers park */
 	bool descriptor;          /* one taker is an epoll loop */
+	bool one_producer;        /* Q_ONE_PRODUCER; then `producers` is 1 */
 	bool stop_midway;         /* q_stop() while everything goes on ... */
 	uint32_t stoppers;        /* ... from so many threads ... */
 	uint32_t stop_timeout_ms; /* ... each with this time-out first, then for ever */

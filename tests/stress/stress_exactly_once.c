@@ -21,8 +21,7 @@ enum { N_CAPACITIES = 5, N_STARTS = 5 };
 static struct traffic_config draw(uint32_t n, uint32_t messages)
 {
 	struct rng r = rng_of(n + 0xd4a3);
-
-	return (struct traffic_config){
+	struct traffic_config config = {
 		.capacity = capacities[n % N_CAPACITIES],
 		.start_pos = starts[n / N_CAPACITIES % N_STARTS],
 		.consumers = 1 + rng_below(&r, 4),
@@ -37,6 +36,11 @@ static struct traffic_config draw(uint32_t n, uint32_t messages)
 		.descriptor = rng_one_in(&r, 3),
 		.stream = n,
 	};
+
+	config.one_producer = rng_one_in(&r, 4);
+	if (config.one_producer)
+		config.producers = 1;
+	return config;
 }
 
 static void every_message_is_processed_and_delivered_exactly_once(void **state)

@@ -532,6 +532,7 @@ GpuQueue *ledger_queue(struct ledger *l, uint32_t capacity, uint32_t consumers, 
 			       .consumers = consumers,
 			       .idle_park_ms = idle_park_ms,
 			       .shutdown_timeout_ms = UINT32_MAX,
+			       .flags = l->queue_flags,
 			       .processor = "ledger",
 			       .processor_data = &l->data,
 			       .processor_data_bytes = sizeof(l->data) };

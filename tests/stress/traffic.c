@@ -527,6 +527,14 @@ static void cancel_something(struct account *a)
 		add_id(&a->cancelled, id);
 }
 
+/* What a call that produces says to this thread, if it would say `otherwise` to the producer. */
+static QueueStatus by_the_producer(struct traffic *t, QueueStatus otherwise)
+{
+	const uint64_t producer = get(t->q->producer); /* 0: none has come yet */
+
+	return producer == 0 || producer == (uint64_t)pthread_self() ? otherwise : Q_ERR_POLICY;
+}
+
 static void ask_about_something(struct account *a)
 {
 	uint64_t id = one_of(a, a->t->any_mail);
@@ -547,7 +555,7 @@ static void ask_about_something(struct account *a)
 		     "q_peek_result gave %s", q_status_string(status));
 		break;
 	case 2: /* neither is an open reservation any more */
-		must_be(Q_ERR_NOT_FOUND, q_commit(q, id));
+		must_be(by_the_producer(a->t, Q_ERR_NOT_FOUND), q_commit(q, id));
 		break;
 	case 3:
 		must_be(Q_ERR_NOT_FOUND, q_abort(q, id));
@@ -847,8 +855,9 @@ static void check_stopped(struct traffic *t)
 	uint64_t id;
 	void *payload;
 
-	must_be(Q_ERR_SHUTDOWN, q_enqueue(t->q, NULL, 0, &id, UINT32_MAX));
-	must_be(Q_ERR_SHUTDOWN, q_reserve(t->q, 0, NULL, &payload, &id, UINT32_MAX));
+	must_be(by_the_producer(t, Q_ERR_SHUTDOWN), q_enqueue(t->q, NULL, 0, &id, UINT32_MAX));
+	must_be(by_the_producer(t, Q_ERR_SHUTDOWN),
+		q_reserve(t->q, 0, NULL, &payload, &id, UINT32_MAX));
 	must_be(Q_ERR_SHUTDOWN, q_pause(t->q, UINT32_MAX));
 	must_be(Q_ERR_SHUTDOWN, q_resume(t->q));
 	must_be(Q_OK, q_drain(t->q, UINT32_MAX));
@@ -870,17 +879,19 @@ void traffic_run(const struct traffic_config *config)
 	must(t != NULL, "out of memory");
 	t->config = config;
 	ledger_begin(&t->ledger, config->messages, config->slot_bytes, config->result_bytes);
+	t->ledger.queue_flags = config->one_producer ? Q_ONE_PRODUCER : 0;
 	t->q = ledger_queue(&t->ledger, config->capacity, config->consumers, config->start_pos,
 			    config->idle_park_ms);
 	stress_phase(t->q,
 		     "traffic %" PRIu64 ": capacity %" PRIu32 ", consumers %" PRIu32
 		     ", producers %" PRIu32 ", takers %" PRIu32 ", slot_bytes %" PRIu32
 		     ", result_bytes %" PRIu32 ", idle_park_ms %" PRIu32 ", start %#" PRIx64
-		     ", %" PRIu32 " messages%s%s%s%s, %" PRIu32 " stoppers after %" PRIu32 " ms",
+		     ", %" PRIu32 " messages%s%s%s%s%s, %" PRIu32 " stoppers after %" PRIu32 " ms",
 		     config->stream, config->capacity, config->consumers, config->producers,
 		     config->takers, config->slot_bytes, config->result_bytes, config->idle_park_ms,
 		     config->start_pos, config->messages, config->pauses ? ", pauses" : "",
-		     config->gaps ? ", gaps" : "", config->descriptor ? ", descriptor" : "",
+		     config->one_producer ? ", one producer" : "", config->gaps ? ", gaps" : "",
+		     config->descriptor ? ", descriptor" : "",
 		     config->stop_midway ? ", stop midway" : "", config->stoppers,
 		     config->stop_timeout_ms);
 	for (uint32_t i = 0; i < config->producers; i++)
