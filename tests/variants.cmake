@@ -56,6 +56,7 @@ set(gpuq_test_variants
 	"stress.cancel          standin bar1 gpu"
 	"stress.capacity        standin gpu"
 	"stress.exactly_once    standin bar1 copy gpu"
+	"stress.fair"
 	"stress.kill"
 	"stress.notify"
 	"stress.order           standin bar1 gpu"
