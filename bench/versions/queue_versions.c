@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queue_versions.c - the queue of several builds of the library beside each other, in one process.
+ *
+ *     queue_versions [--smoke] [--rounds N] NAME=libgpuq.so[+one]...
+ *
+ * +one: with Q_ONE_PRODUCER. 64 bytes, the processor echo, one consumer, on the CPU device:
+ *
+ *   throughput, B a call  one thread enqueues B at a time, one polls up to 64 and releases them;
+ *                         both on CPU 0, the consumer on CPU 1
+ *   there and back        one message in flight, median of a round's, ns
+ *   32 sent, 32 taken     a batch is sent, and polled and released; then the next
+ *   host half             ns a message: 32 enqueued, and, once all have finished, polled and
+ *                         released; all on CPU 0, so that lines are in its caches
+ *
+ * In each round every build has its turn, and another one is the first. A round in which the CPUs
+ * had other work is run again, a few times. Prints a table: medians, in brackets the middle half,
+ * and the median of the rounds' ratios to the first build. scripts/bench versions builds the
+ * libraries of commits, and runs this.
+ */
+#include <gpuq/gpuq.h>
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { BYTES = 64, POLLED = 64, MAX_BATCH = 32, MAX_BUILDS = 8, MAX_ROUNDS = 200, RETRIES = 20 };
+
+/* The calls of one build. */
+struct calls {
+	__typeof__(&q_init) init;
+	__typeof__(&q_shutdown) shutdown;
+	__typeof__(&q_last_error) last_error;
+	__typeof__(&q_enqueue) enqueue;
+	__typeof__(&q_enqueue_batch) enqueue_batch;
+	__typeof__(&q_poll_results) poll_results;
+	__typeof__(&q_release_batch) release_batch;
+	__typeof__(&q_drain) drain;
+};
+
+struct build {
+	const char *name;
+	uint64_t flags;
+	struct calls call;
+	double value[MAX_ROUNDS];
+};
+
+static struct build builds[MAX_BUILDS];
+static int n_builds;
+static uint32_t messages = 60000; /* a round */
+static bool smoke;
+
+static void die(const char *what, const char *why)
+{
+	fprintf(stderr, "queue_versions: %s: %s\n", what, why);
+	exit(1);
+}
+
+static uint64_t ns_of(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* On a machine with one CPU all share it. */
+static void pin(unsigned cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void relax(unsigned *spins)
+{
+	if (++*spins % 64 == 0)
+		sched_yield();
+}
+
+static GpuQueue *open_queue(const struct build *b, uint32_t capacity, unsigned consumer_cpu)
+{
+	const QueueConfig cfg = { .capacity = capacity,
+				  .slot_bytes = BYTES,
+				  .consumers = 1,
+				  .device = Q_DEVICE_CPU,
+				  .processor = "echo",
+				  .flags = b->flags };
+	GpuQueue *q;
+
+	pin(consumer_cpu); /* its thread inherits this */
+	q = b->call.init(&cfg);
+	pin(0);
+	if (q == NULL)
+		die(b->name, b->call.last_error());
+	return q;
+}
+
+/* Polls, and releases what has come. @return how many */
+static size_t poll_and_release(const struct build *b, GpuQueue *q, size_t max)
+{
+	Completion done[POLLED];
+	uint64_t ids[POLLED];
+	size_t n = 0;
+
+	b->call.poll_results(q, done, max, &n);
+	for (size_t i = 0; i < n; i++)
+		ids[i] = done[i].msg_id;
+	if (n != 0)
+		b->call.release_batch(q, ids, n);
+	return n;
+}
+
+/* ---- throughput ------------------------------------------------------------------------------ */
+
+struct load {
+	const struct build *b;
+	GpuQueue *q;
+	size_t batch;
+	uint64_t total;
+};
+
+static size_t send_up_to(const struct load *l, size_t n)
+{
+	static const char message[BYTES];
+	EnqueueItem items[MAX_BATCH];
+	size_t sent = 0;
+
+	if (n == 1)
+		return l->b->call.enqueue(l->q, message, BYTES, NULL, 0) == Q_OK;
+	for (size_t i = 0; i < n; i++)
+		items[i] = (EnqueueItem){ message, BYTES };
+	l->b->call.enqueue_batch(l->q, items, n, NULL, &sent, 0);
+	return sent;
+}
+
+static void *produce(void *arg)
+{
+	const struct load *l = arg;
+	unsigned spins = 0;
+
+	for (uint64_t sent = 0; sent < l->total;) {
+		const uint64_t left = l->total - sent;
+		const size_t n = send_up_to(l, left < l->batch ? (size_t)left : l->batch);
+
+		if (n == 0)
+			relax(&spins);
+		sent += n;
+	}
+	return NULL;
+}
+
+/* M messages/s. @param busy  of the two CPUs, how much was used */
+static double pass_all(const struct build *b, GpuQueue *q, size_t batch, double *busy)
+{
+	struct load l = { b, q, batch, messages };
+	const uint64_t cpu = ns_of(CLOCK_PROCESS_CPUTIME_ID), began = ns_of(CLOCK_MONOTONIC);
+	unsigned spins = 0;
+	pthread_t thread;
+	uint64_t ns;
+
+	if (pthread_create(&thread, NULL, produce, &l) != 0)
+		die(b->name, "no thread");
+	for (uint64_t seen = 0; seen < l.total;) {
+		const size_t n = poll_and_release(b, q, POLLED);
+
+		if (n == 0)
+			relax(&spins);
+		seen += n;
+	}
+	ns = ns_of(CLOCK_MONOTONIC) - began;
+	*busy = (double)(ns_of(CLOCK_PROCESS_CPUTIME_ID) - cpu) / (double)ns;
+	pthread_join(thread, NULL);
+	return (double)l.total * 1e3 / (double)ns;
+}
+
+static double throughput(const struct build *b, int batch)
+{
+	GpuQueue *q = open_queue(b, 1024, 1);
+	double busy, rate = 0;
+
+	pass_all(b, q, (size_t)batch, &busy); /* warm */
+	for (int i = 0; i < RETRIES; i++) {
+		rate = pass_all(b, q, (size_t)batch, &busy);
+		if (busy > 1.75 || smoke)
+			break;
+	}
+	b->call.shutdown(q);
+	return rate;
+}
+
+/* ---- the others ------------------------------------------------------------------------------ */
+
+static int by_value(const void *x, const void *y)
+{
+	const double a = *(const double *)x, b = *(const double *)y;
+
+	return (a > b) - (a < b);
+}
+
+static double there_and_back(const struct build *b, int unused)
+{
+	enum { TRIPS = 4000 };
+	static double ns[TRIPS];
+	const int trips = smoke ? 10 : TRIPS;
+	GpuQueue *q = open_queue(b, 64, 1);
+	const struct load one = { b, q, 1, 1 };
+
+	(void)unused;
+	for (int i = 0; i < trips; i++) {
+		const uint64_t began = ns_of(CLOCK_MONOTONIC);
+		Completion done;
+		char result[BYTES];
+		size_t n = 0;
+
+		while (send_up_to(&one, 1) == 0)
+			;
+		while (n == 0)
+			b->call.poll_results(q, &done, 1, &n);
+		memcpy(result, done.result, done.result_len);
+		__asm__ volatile("" ::"r"(result) : "memory");
+		ns[i] = (double)(ns_of(CLOCK_MONOTONIC) - began);
+		b->call.release_batch(q, &done.msg_id, 1);
+	}
+	b->call.shutdown(q);
+	qsort(ns, (size_t)trips, sizeof(*ns), by_value);
+	return ns[trips / 2];
+}
+
+static double sent_and_taken(const struct build *b, int batch)
+{
+	GpuQueue *q = open_queue(b, 64, 1);
+	const struct load l = { b, q, (size_t)batch, 0 };
+	const uint64_t began = ns_of(CLOCK_MONOTONIC);
+	uint64_t total = 0, ns;
+
+	while (total < messages / 2) {
+		const size_t sent = send_up_to(&l, (size_t)batch);
+		size_t taken = 0;
+
+		while (taken < sent)
+			taken += poll_and_release(b, q, sent - taken);
+		total += sent;
+	}
+	ns = ns_of(CLOCK_MONOTONIC) - began;
+	b->call.shutdown(q);
+	return (double)total * 1e3 / (double)ns;
+}
+
+static double host_half(const struct build *b, int batch)
+{
+	enum { TIMES = 500 };
+	static double ns[TIMES];
+	const int times = smoke ? 2 : TIMES;
+	GpuQueue *q = open_queue(b, 1024, 0);
+	const struct load l = { b, q, (size_t)batch, 0 };
+
+	for (int i = 0; i < times; i++) {
+		uint64_t spent, began = ns_of(CLOCK_MONOTONIC);
+
+		send_up_to(&l, (size_t)batch);
+		spent = ns_of(CLOCK_MONOTONIC) - began;
+		b->call.drain(q, UINT32_MAX);
+		began = ns_of(CLOCK_MONOTONIC);
+		if (poll_and_release(b, q, (size_t)batch) != (size_t)batch)
+			die(b->name, "a batch is not all there");
+		spent += ns_of(CLOCK_MONOTONIC) - began;
+		ns[i] = (double)spent / batch;
+	}
+	b->call.shutdown(q);
+	qsort(ns, (size_t)times, sizeof(*ns), by_value);
+	return ns[times / 2];
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static const struct measure {
+	const char *name;
+	double (*run)(const struct build *b, int batch);
+	int batch;
+} measures[] = {
+	{ "throughput, 32 a call, M/s", throughput, 32 },
+	{ "throughput, 1 a call, M/s", throughput, 1 },
+	{ "there and back, ns", there_and_back, 1 },
+	{ "32 sent, 32 taken, M/s", sent_and_taken, 32 },
+	{ "host half, 32 a call, ns", host_half, 32 },
+};
+
+static void print_row(const struct measure *m, int rounds)
+{
+	double v[MAX_ROUNDS], ratio[MAX_ROUNDS];
+	const size_t n = (size_t)rounds;
+
+	printf("| %s ", m->name);
+	for (int i = 0; i < n_builds; i++) {
+		for (size_t k = 0; k < n; k++) {
+			v[k] = builds[i].value[k];
+			ratio[k] = v[k] / builds[0].value[k];
+		}
+		qsort(v, n, sizeof(*v), by_value);
+		qsort(ratio, n, sizeof(*ratio), by_value);
+		printf("| %.1f (%.1f to %.1f), %.2f ", v[n / 2], v[n / 4], v[n * 3 / 4],
+		       ratio[n / 2]);
+	}
+	printf("|\n");
+	fflush(stdout);
+}
+
+static void measure_all(int rounds)
+{
+	printf("| median (middle half), of the first ");
+	for (int i = 0; i < n_builds; i++)
+		printf("| %s ", builds[i].name);
+	printf("|\n|---|");
+	for (int i = 0; i < n_builds; i++)
+		printf("---:|");
+	printf("\n");
+	for (size_t m = 0; m < sizeof(measures) / sizeof(measures[0]); m++) {
+		for (int k = 0; k < rounds; k++)
+			for (int i = 0; i < n_builds; i++) {
+				struct build *b = &builds[(i + k) % n_builds];
+
+				b->value[k] = measures[m].run(b, measures[m].batch);
+			}
+		print_row(&measures[m], rounds);
+	}
+}
+
+/* ---- the builds ------------------------------------------------------------------------------ */
+
+static void load_build(char *argument)
+{
+	struct build *b = &builds[n_builds];
+	char *path = strchr(argument, '='), *one;
+	void *code;
+
+	if (path == NULL || n_builds == MAX_BUILDS)
+		die(argument, path == NULL ? "allowed: NAME=PATH[+one]" : "more than 8 builds");
+	*path++ = '\0';
+	b->name = argument;
+	one = strstr(path, "+one");
+	if (one != NULL) {
+		*one = '\0';
+		b->flags = Q_ONE_PRODUCER;
+	}
+	code = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (code == NULL)
+		die(path, dlerror());
+#define FIND(what)                                                                                 \
+	do {                                                                                       \
+		void *at_ = dlsym(code, "q_" #what);                                               \
+		if (at_ == NULL)                                                                   \
+			die(path, "no q_" #what "()");                                             \
+		memcpy(&b->call.what, &at_, sizeof(at_));                                          \
+	} while (0)
+	FIND(init);
+	FIND(shutdown);
+	FIND(last_error);
+	FIND(enqueue);
+	FIND(enqueue_batch);
+	FIND(poll_results);
+	FIND(release_batch);
+	FIND(drain);
+#undef FIND
+	n_builds++;
+}
+
+int main(int argc, char **argv)
+{
+	int rounds = 30;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--smoke") == 0) {
+			smoke = true;
+			messages = 200;
+			rounds = 1;
+		} else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
+			rounds = atoi(argv[++i]);
+		} else {
+			load_build(argv[i]);
+		}
+	}
+	if (n_builds == 0 || rounds < 1 || rounds > MAX_ROUNDS) {
+		fprintf(stderr,
+			"usage: queue_versions [--smoke] [--rounds 1 to %d] "
+			"NAME=libgpuq.so[+one]...\n",
+			MAX_ROUNDS);
+		return 2;
+	}
+	measure_all(rounds);
+	return 0;
+}
