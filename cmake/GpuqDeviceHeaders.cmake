@@ -19,6 +19,7 @@ set(gpuq_device_headers
 	device/cuda/grid/grid.h
 	device/cuda/grid/lanes.cuh
 	device/cuda/grid/look.cuh
+	device/cuda/grid/tally.cuh
 	device/cuda/grid/message.cuh
 	device/cuda/grid/run.h)
 

@@ -19,6 +19,7 @@ set(gpuq_test_variants
 	"unit.calls             standin gpu"
 	"unit.completion        standin bar1 gpu remote"
 	"unit.control           standin bar1 copy gpu remote"
+	"unit.beside            standin"
 	"unit.cuda              standin"
 	"unit.descriptor_queue  standin copy gpu"
 	"unit.faults            standin gpu"

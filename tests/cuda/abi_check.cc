@@ -21,6 +21,9 @@ template <typename T> struct plain<T *> {
 template <> struct plain<cuuint64_t> {
 	using type = uint64_t;
 };
+template <> struct plain<const CUlaunchConfig> {
+	using type = const struct gq_cu_launch_config;
+};
 
 template <typename T> struct signature;
 template <typename R, typename... A> struct signature<R (*)(A...)> {
@@ -44,6 +47,27 @@ static_assert(same<gq_cu_get_proc_address_fn, PFN_cuGetProcAddress_v12000>(), "c
 #define SAME_NVRTC(type, name, parameters)                                                         \
 	static_assert(same<decltype(gq_nvrtc::name), decltype(&::name)>(), #name);
 GQ_NVRTC_ENTRIES(SAME_NVRTC)
+
+#define SAME_MEMBER(ours, our_member, theirs, their_member)                                        \
+	static_assert(offsetof(ours, our_member) == offsetof(theirs, their_member) &&              \
+			      sizeof(ours::our_member) == sizeof(theirs::their_member),            \
+		      #their_member)
+static_assert(sizeof(gq_cu_launch_config) == sizeof(CUlaunchConfig), "CUlaunchConfig");
+SAME_MEMBER(gq_cu_launch_config, grid_x, CUlaunchConfig, gridDimX);
+SAME_MEMBER(gq_cu_launch_config, grid_y, CUlaunchConfig, gridDimY);
+SAME_MEMBER(gq_cu_launch_config, grid_z, CUlaunchConfig, gridDimZ);
+SAME_MEMBER(gq_cu_launch_config, block_x, CUlaunchConfig, blockDimX);
+SAME_MEMBER(gq_cu_launch_config, block_y, CUlaunchConfig, blockDimY);
+SAME_MEMBER(gq_cu_launch_config, block_z, CUlaunchConfig, blockDimZ);
+SAME_MEMBER(gq_cu_launch_config, shared_bytes, CUlaunchConfig, sharedMemBytes);
+SAME_MEMBER(gq_cu_launch_config, stream, CUlaunchConfig, hStream);
+SAME_MEMBER(gq_cu_launch_config, attributes, CUlaunchConfig, attrs);
+SAME_MEMBER(gq_cu_launch_config, n_attributes, CUlaunchConfig, numAttrs);
+static_assert(sizeof(gq_cu_launch_attribute) == sizeof(CUlaunchAttribute), "CUlaunchAttribute");
+SAME_MEMBER(gq_cu_launch_attribute, id, CUlaunchAttribute, id);
+SAME_MEMBER(gq_cu_launch_attribute, of, CUlaunchAttribute, value);
+SAME_MEMBER(gq_cu_launch_attribute, of.value, CUlaunchAttribute, value.cooperative);
+SAME_MEMBER(gq_cu_launch_attribute, of.value, CUlaunchAttribute, value.memSyncDomain);
 
 #define EQUAL(ours, theirs) static_assert((int)(ours) == (int)(theirs), #theirs)
 EQUAL(GQ_CU_SUCCESS, CUDA_SUCCESS);
@@ -82,6 +106,16 @@ EQUAL(GQ_CU_UNIFIED_ADDRESSING, CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING);
 EQUAL(GQ_CU_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
 EQUAL(GQ_CU_COMPUTE_CAPABILITY_MINOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
 EQUAL(GQ_CU_COOPERATIVE_LAUNCH, CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH);
+EQUAL(GQ_CU_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+      CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+EQUAL(GQ_CU_MEM_SYNC_DOMAIN_COUNT, CU_DEVICE_ATTRIBUTE_MEM_SYNC_DOMAIN_COUNT);
+EQUAL(GQ_CU_NUM_REGS, CU_FUNC_ATTRIBUTE_NUM_REGS);
+EQUAL(GQ_CU_MAX_DYNAMIC_SHARED_SIZE_BYTES, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+EQUAL(GQ_CU_LAUNCH_COOPERATIVE, CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
+EQUAL(GQ_CU_LAUNCH_MEM_SYNC_DOMAIN, CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN);
+EQUAL(GQ_CU_DOMAIN_REMOTE, CU_LAUNCH_MEM_SYNC_DOMAIN_REMOTE);
+EQUAL(GQ_CU_LAUNCH_OUT_OF_RESOURCES, CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+EQUAL(GQ_CU_MODULE_LAZY_LOADING, CU_MODULE_LAZY_LOADING);
 EQUAL(GQ_CU_STREAM_NON_BLOCKING, CU_STREAM_NON_BLOCKING);
 EQUAL(GQ_CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_PORTABLE);
 EQUAL(GQ_CU_MEMHOSTALLOC_DEVICEMAP, CU_MEMHOSTALLOC_DEVICEMAP);

@@ -23,17 +23,24 @@
 /* The device's clock is not the host's. */
 #define CLOCK_BEHIND_NS UINT64_C(123456789012345)
 
-enum { MAX_DEPTH = 16, MAX_DEVICES = 2 };
+enum {
+	MAX_DEPTH = 16,
+	MAX_DEVICES = 2,
+	SHARED_BYTES = 232448, /* that a block may have, if its function says so; else: */
+	USUAL_SHARED_BYTES = 49152,
+	GREATEST_PRIORITY = -5,
+};
 
-static uint32_t n_live, n_launches[MAX_DEVICES], n_resident[MAX_DEVICES];
+static uint32_t n_live, n_launches[MAX_DEVICES], n_resident[MAX_DEVICES], n_blocks[MAX_DEVICES];
+static uint32_t last_launch; /* standin_launch */
 static uint64_t n_wholes, n_hints, n_nears, clock_stands;
 static uint32_t countdown; /* under fault_lock */
 static int countdown_error, broken, copies_held;
 static const char *failed_call;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int version = 13000, devices = 1, sms = 4, exec_timeout, unified = 1, cooperative = 1,
-	   mem_ops = 1, dma_buf = 1;
+static int version = 13000, devices = 1, sms = 9, exec_timeout, unified = 1, cooperative = 1,
+	   mem_ops = 1, dma_buf = 1, domains = 4, shared_bytes_known = SHARED_BYTES;
 static enum standin_bar1 bar1;
 
 static char context_object[MAX_DEVICES]; /* the primary contexts */
@@ -201,6 +208,12 @@ static void set_attribute(int attribute, int value)
 	case GQ_CU_DMA_BUF_SUPPORTED:
 		dma_buf = value;
 		break;
+	case GQ_CU_MEM_SYNC_DOMAIN_COUNT:
+		domains = value;
+		break;
+	case GQ_CU_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+		shared_bytes_known = value;
+		break;
 	case STANDIN_BAR1:
 		set(bar1, (enum standin_bar1)value);
 		break;
@@ -229,11 +242,16 @@ static void stop_clock(uint64_t host_ns)
 	set(clock_stands, host_ns);
 }
 
+static uint32_t how_launched(void)
+{
+	return get(last_launch);
+}
+
 EXPORT const struct standin_control standin = { fail_nth,    which_failed,      break_context,
 						count_live,  count_launches,    count_resident,
 						stack_depth, set_attribute,     count_wholes,
 						count_hints, count_launches_on, stop_clock,
-						count_nears };
+						count_nears, how_launched };
 
 static void count(int by)
 {
@@ -329,6 +347,12 @@ static int cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 	case GQ_CU_READ_ONLY_HOST_REGISTER:
 		*value = 1;
 		return 0;
+	case GQ_CU_MEM_SYNC_DOMAIN_COUNT:
+		*value = domains;
+		return 0;
+	case GQ_CU_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+		*value = shared_bytes_known;
+		return 0;
 	case GQ_CU_COMPUTE_CAPABILITY_MAJOR:
 		*value = 9;
 		return 0;
@@ -383,7 +407,8 @@ static int cuCtxPopCurrent(CUcontext *context)
  * order these. */
 struct module {
 	const struct standin_image *image;
-	bool grid, canary;
+	bool grid, canary, flag;
+	int canary_bytes; /* shared memory that it may have */
 };
 
 /* The first launch of a function may load code and enlarge local memory. */
@@ -407,8 +432,16 @@ static int cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int 
 		return GQ_CU_NO_BINARY_FOR_GPU;
 	loaded = calloc(1, sizeof(*loaded));
 	memcpy(&loaded->image, &image, sizeof(image));
+	loaded->canary_bytes = USUAL_SHARED_BYTES;
 	*module = (CUmodule)(void *)loaded;
 	count(1);
+	return 0;
+}
+
+static int cuModuleGetLoadingMode(int *mode)
+{
+	RETURN_ERROR_IF_ANY();
+	*mode = GQ_CU_MODULE_LAZY_LOADING;
 	return 0;
 }
 
@@ -431,8 +464,37 @@ static int cuModuleGetFunction(CUfunction *function, CUmodule module, const char
 		*function = (CUfunction)(void *)&m->grid;
 	else if (strcmp(name, "gpuq_canary") == 0)
 		*function = (CUfunction)(void *)&m->canary;
+	else if (strcmp(name, "tune_flag") == 0) /* of tests/gpu/echo_counted.cu */
+		*function = (CUfunction)(void *)&m->flag;
 	else
 		return GQ_CU_NOT_FOUND;
+	return 0;
+}
+
+static struct module *module_of_canary(CUfunction function)
+{
+	return (struct module *)(void *)((char *)(void *)function -
+					 offsetof(struct module, canary));
+}
+
+static int cuFuncGetAttribute(int *value, int attribute, CUfunction function)
+{
+	(void)attribute, (void)function;
+	needs_context(__func__);
+	RETURN_ERROR_IF_ANY();
+	would_wait(__func__); /* it may load code */
+	*value = 32;
+	return 0;
+}
+
+static int cuFuncSetAttribute(CUfunction function, int attribute, int value)
+{
+	needs_context(__func__);
+	RETURN_ERROR_IF_ANY();
+	would_wait(__func__);
+	if (attribute != GQ_CU_MAX_DYNAMIC_SHARED_SIZE_BYTES || value > SHARED_BYTES)
+		return GQ_CU_INVALID_VALUE;
+	module_of_canary(function)->canary_bytes = value;
 	return 0;
 }
 
@@ -456,10 +518,14 @@ struct launch {
 	void *to; /* of a copy or a value */
 	const void *from;
 	size_t bytes; /* 0: a value */
+	bool may_be_held;
 	uint64_t value;
 	struct gq_grid grid;
 	struct gq_launch launch;
 	uint32_t blocks, warps;
+	const uint64_t *ping; /* of a kernel that answers each number in it, up to `last` */
+	uint64_t *pong, last;
+	bool needs_all; /* of a multiprocessor: a canary waits until one is free */
 	uint32_t done;
 	int device;
 	pthread_t id; /* joined by the next in the stream, or with it */
@@ -473,7 +539,8 @@ struct standin_block {
 
 struct stream {
 	pthread_mutex_t lock;
-	int device;
+	int device, priority;
+	bool has_copied, has_written; /* a copy has come, a value */
 	struct launch *last;
 };
 
@@ -596,6 +663,15 @@ static void copy_in(void *to, const void *from, size_t bytes)
 	free(between);
 }
 
+static void answer(const struct launch *l)
+{
+	for (uint64_t i = 1; i <= l->last; i++) {
+		while (get(*l->ping) < i && get(broken) == 0)
+			sched_yield();
+		set(*l->pong, i);
+	}
+}
+
 /* A launch's own thread: waits for those before it, runs the warps, and ends with them. */
 static void *run_launch(void *arg)
 {
@@ -604,10 +680,14 @@ static void *run_launch(void *arg)
 	struct warp_thread *thread = NULL;
 
 	finish(l->before);
+	while (l->needs_all && get(n_blocks[l->device]) >= (uint32_t)sms && get(broken) == 0)
+		nap_ns(20000);
+	if (l->ping != NULL)
+		answer(l);
 	if (l->to != NULL) {
 		do
 			nap_ns(20000);
-		while (get(copies_held) != 0);
+		while (l->may_be_held && get(copies_held) != 0);
 		if (l->bytes != 0)
 			copy_in(l->to, l->from, l->bytes);
 		else
@@ -645,6 +725,7 @@ static void *run_launch(void *arg)
 			free(l->block[b].shared);
 		free(l->block);
 		free(thread);
+		__atomic_sub_fetch(&n_blocks[l->device], l->blocks, __ATOMIC_ACQ_REL);
 		__atomic_sub_fetch(&n_resident[l->device], 1, __ATOMIC_ACQ_REL);
 	}
 	set(l->done, 1);
@@ -670,6 +751,24 @@ static int cuStreamCreate(CUstream *out, unsigned int flags)
 	*out = (CUstream)(void *)s;
 	count(1);
 	return 0;
+}
+
+static int cuCtxGetStreamPriorityRange(int *least, int *greatest)
+{
+	needs_context(__func__);
+	RETURN_ERROR_IF_ANY();
+	*least = 0;
+	*greatest = GREATEST_PRIORITY;
+	return 0;
+}
+
+static int cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority)
+{
+	const int result = cuStreamCreate(out, flags);
+
+	if (result == 0)
+		stream_of(*out)->priority = priority;
+	return result;
 }
 
 static int stream_is_idle(struct stream *s)
@@ -724,6 +823,14 @@ static int put(struct stream *s, struct launch *l)
 	pthread_mutex_lock(&s->lock);
 	if (l->to != NULL && s->last != NULL && s->last->image != NULL && get(s->last->done) == 0)
 		misuse("cuMemcpy*Async", "waits behind the resident kernel");
+	if (l->to != NULL) {
+		bool *before = l->bytes != 0 ? &s->has_copied : &s->has_written;
+
+		if (!*before)
+			would_wait("the first copy of a stream, or its first value");
+		l->may_be_held = *before;
+		*before = true;
+	}
 	l->before = s->last; /* which it finishes */
 	if (pthread_create(&l->id, NULL, run_launch, l) != 0)
 		misuse("launch", "no thread");
@@ -733,11 +840,12 @@ static int put(struct stream *s, struct launch *l)
 }
 
 static int launch_on(struct stream *s, const struct standin_image *image, uint32_t blocks,
-		     uint32_t threads, void **parameters)
+		     uint32_t threads, void **parameters, bool needs_all)
 {
 	struct launch *l = calloc(1, sizeof(*l));
 
 	l->image = image;
+	l->needs_all = needs_all;
 	l->device = s->device;
 	if (s->device != current_device("launch"))
 		misuse("launch", "the stream is of another context");
@@ -746,9 +854,21 @@ static int launch_on(struct stream *s, const struct standin_image *image, uint32
 		l->launch = *(struct gq_launch *)parameters[1];
 		l->blocks = blocks;
 		l->warps = threads / 32;
+		__atomic_add_fetch(&n_blocks[l->device], blocks, __ATOMIC_ACQ_REL);
 		__atomic_add_fetch(&n_resident[l->device], 1, __ATOMIC_ACQ_REL);
 		__atomic_add_fetch(&n_launches[l->device], 1, __ATOMIC_ACQ_REL);
 	}
+	return put(s, l);
+}
+
+static int launch_flag(struct stream *s, void **parameters)
+{
+	struct launch *l = calloc(1, sizeof(*l));
+
+	l->device = s->device;
+	memcpy(&l->ping, parameters[0], sizeof(l->ping));
+	memcpy(&l->pong, parameters[1], sizeof(l->pong));
+	memcpy(&l->last, parameters[2], sizeof(l->last));
 	return put(s, l);
 }
 
@@ -757,41 +877,64 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 			  unsigned int block_z, unsigned int shared_bytes, CUstream stream,
 			  void **parameters, void **extra)
 {
-	struct module *module = (struct module *)(void *)((char *)(void *)function -
-							  offsetof(struct module, canary));
-	const struct standin_image *image = module->image;
+	struct module *module = module_of_canary(function);
+	const struct standin_image *image;
 	struct gq_image_info *info;
 
-	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes, (void)extra;
+	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)extra;
 	needs_context(__func__);
 	RETURN_ERROR_IF_ANY();
+	if ((uintptr_t)function % 16 == offsetof(struct module, flag))
+		return launch_flag(stream_of(stream), parameters);
 	if ((uintptr_t)function % 16 != offsetof(struct module, canary)) /* as calloc() aligns */
 		misuse(__func__, "the grid needs a cooperative launch");
+	if (shared_bytes > (unsigned int)module->canary_bytes)
+		return GQ_CU_INVALID_VALUE;
 	launches(&module->canary, __func__);
+	image = module->image;
 	memcpy(&info, parameters[0], sizeof(info));
 	if (info != NULL) {
 		*info = image->info;
 		info->clock_ns = device_clock_ns();
 	}
-	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters);
+	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters,
+			 shared_bytes > USUAL_SHARED_BYTES);
 }
 
-static int cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
-				     unsigned int grid_z, unsigned int block_x,
-				     unsigned int block_y, unsigned int block_z,
-				     unsigned int shared_bytes, CUstream stream, void **parameters)
+static void note_launch(const struct gq_cu_launch_config *config)
+{
+	uint32_t as = stream_of(config->stream)->priority == GREATEST_PRIORITY ? STANDIN_FIRST : 0;
+
+	for (unsigned int i = 0; i < config->n_attributes; i++) {
+		const struct gq_cu_launch_attribute *a = &config->attributes[i];
+
+		if (a->id == GQ_CU_LAUNCH_COOPERATIVE && a->of.value == 1)
+			as |= STANDIN_COOPERATIVE;
+		else if (a->id == GQ_CU_LAUNCH_MEM_SYNC_DOMAIN &&
+			 a->of.value == GQ_CU_DOMAIN_REMOTE && domains > 1)
+			as |= STANDIN_REMOTE;
+		else
+			misuse("cuLaunchKernelEx", "an attribute that the stand-in does not know");
+	}
+	set(last_launch, as);
+}
+
+static int cuLaunchKernelEx(const struct gq_cu_launch_config *config, CUfunction function,
+			    void **parameters, void **extra)
 {
 	struct module *module =
 		(struct module *)(void *)((char *)(void *)function - offsetof(struct module, grid));
 	const struct standin_image *image = module->image;
 
-	(void)grid_y, (void)grid_z, (void)block_y, (void)block_z, (void)shared_bytes;
+	(void)extra;
 	needs_context(__func__);
 	RETURN_ERROR_IF_ANY();
-	if (grid_x > (unsigned int)sms * 2 || block_x != image->info.block_threads)
+	if (config->grid_x > (unsigned int)sms * 2 || config->block_x != image->info.block_threads)
 		return GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE;
+	note_launch(config);
 	launches(&module->grid, __func__);
-	return launch_on(stream_of(stream), image, grid_x, block_x, parameters);
+	return launch_on(stream_of(config->stream), image, config->grid_x, config->block_x,
+			 parameters, false);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */

@@ -67,13 +67,21 @@ struct standin_control {
 	void (*stop_clock)(uint64_t host_ns);
 	/* How often a unit took messages that another one had claimed. */
 	uint64_t (*nears)(void);
+	/* The last launch of a grid: standin_launch, bits. */
+	uint32_t (*how_launched)(void);
+};
+enum standin_launch {
+	STANDIN_COOPERATIVE = 1,
+	STANDIN_REMOTE = 2, /* in the other memory synchronisation domain */
+	STANDIN_FIRST = 4,  /* in a stream of the highest priority */
 };
 /* Others as the driver's. */
 enum standin_attribute {
 	STANDIN_VERSION = -1,
 	STANDIN_DEVICES = -2, /* two at most; they differ in nothing but the context */
 	STANDIN_BAR1 = -3,
-	STANDIN_COPIES_HELD = -4, /* not 0: no copy, and no value behind it, arrives */
+	/* Not 0: no copy, and no value behind it, arrives, but for the first of each stream. */
+	STANDIN_COPIES_HELD = -4,
 };
 
 /*

@@ -84,7 +84,7 @@ extern const struct standin_image STANDIN_IMAGE;
 const struct standin_image STANDIN_IMAGE = { STANDIN_MAGIC,
 					     { GQ_IMAGE_MAGIC, Q_PROTOCOL_VERSION, Q_GRANULARITY,
 					       GQ_BLOCK_THREADS, (uint32_t)sizeof(struct gq_grid),
-					       0, 0 },
+					       GQ_COUNTS, 0 },
 					     sizeof(struct gq_shared),
 					     standin_grid };
 }

@@ -12,4 +12,5 @@ void test_processor(const MsgView *in, ResultView *out)
 }
 
 #define STANDIN_IMAGE standin_test_image
+#define Q_COUNT_GRID
 #include "standin_image.h"

@@ -424,6 +424,8 @@ static void make_grid(const struct vt_scenario *s)
 	grid.park_ns = UINT64_MAX;
 	grid.slot_bytes = (s->bytes + 15) / 16 * 16;
 	grid.scouts = s->scouts;
+	grid.feeders = 4;
+	grid.nap_ns = 1000;
 	if (s->alone)
 		return;
 	grid.feed = 2 * (units - 1) * grid.batch < 1024 ? 2 * (units - 1) * grid.batch : 1024;

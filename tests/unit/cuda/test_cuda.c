@@ -71,11 +71,11 @@ static void what_is_wrong_with_the_device_is_said(void **state)
 	cfg.ordinal = 1;
 	expect_refusal(&cfg, "ordinal is 1; allowed: 0 to 0");
 	cfg.ordinal = 0;
-	cfg.reserve_sms = 4;
-	expect_refusal(&cfg, "reserve_sms is 4; allowed: 0 to 3");
+	cfg.reserve_sms = 9;
+	expect_refusal(&cfg, "reserve_sms is 9; allowed: 0 to 8");
 	cfg.reserve_sms = 1;
-	cfg.consumers = 7;
-	expect_refusal(&cfg, "consumers is 7; allowed: 0 (one a multiprocessor) to 6");
+	cfg.consumers = 17;
+	expect_refusal(&cfg, "consumers is 17; allowed: 0 (at most 16) to 16");
 	cfg = cuda_config();
 	cfg.granularity = Q_PER_BLOCK;
 	expect_refusal(&cfg, "granularity is 2 (block); allowed: what processor 'test' was built "

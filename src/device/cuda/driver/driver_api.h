@@ -31,6 +31,7 @@ enum gq_cu_result {
 	GQ_CU_UNSUPPORTED_PTX_VERSION = 222,
 	GQ_CU_NOT_FOUND = 500,
 	GQ_CU_NOT_READY = 600,
+	GQ_CU_LAUNCH_OUT_OF_RESOURCES = 701,
 	GQ_CU_COOPERATIVE_LAUNCH_TOO_LARGE = 720,
 	GQ_CU_NOT_SUPPORTED = 801,
 	GQ_CU_UNKNOWN = 999,
@@ -43,9 +44,38 @@ enum gq_cu_device_attribute {
 	GQ_CU_COMPUTE_CAPABILITY_MAJOR = 75,
 	GQ_CU_COMPUTE_CAPABILITY_MINOR = 76,
 	GQ_CU_COOPERATIVE_LAUNCH = 95,
+	GQ_CU_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97,
 	GQ_CU_READ_ONLY_HOST_REGISTER = 113,
 	GQ_CU_64_BIT_STREAM_MEM_OPS = 122,
 	GQ_CU_DMA_BUF_SUPPORTED = 124,
+	GQ_CU_MEM_SYNC_DOMAIN_COUNT = 126,
+};
+
+enum gq_cu_function_attribute {
+	GQ_CU_NUM_REGS = 4,
+	GQ_CU_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8,
+};
+
+enum gq_cu_launch_attribute_id {
+	GQ_CU_LAUNCH_COOPERATIVE = 2,
+	GQ_CU_LAUNCH_MEM_SYNC_DOMAIN = 10,
+};
+enum gq_cu_mem_sync_domain { GQ_CU_DOMAIN_REMOTE = 1 };
+
+/* CUlaunchAttribute and CUlaunchConfig, as far as they are used. */
+struct gq_cu_launch_attribute {
+	int id;
+	char pad[4];
+	union {
+		int value;
+		char room[64];
+	} of;
+};
+struct gq_cu_launch_config {
+	unsigned int grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+	CUstream stream;
+	struct gq_cu_launch_attribute *attributes;
+	unsigned int n_attributes;
 };
 
 enum gq_cu_pointer_attribute {
@@ -64,6 +94,7 @@ enum gq_cu_flags {
 	GQ_CU_RANGE_MAPPED_BY_PCIE = 1,
 	GQ_CU_JIT_ERROR_LOG_BUFFER = 5,
 	GQ_CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6,
+	GQ_CU_MODULE_LAZY_LOADING = 2,
 };
 
 /*
@@ -90,6 +121,8 @@ enum gq_cu_flags {
 	X(cuOccupancyMaxActiveBlocksPerMultiprocessor, 6050,                                       \
 	  (int *blocks, CUfunction function, int block_threads, size_t shared_bytes))              \
 	X(cuStreamCreate, 2000, (CUstream * stream, unsigned int flags))                           \
+	X(cuStreamCreateWithPriority, 5050, (CUstream * stream, unsigned int flags, int priority)) \
+	X(cuCtxGetStreamPriorityRange, 5050, (int *least, int *greatest))                          \
 	X(cuStreamDestroy, 4000, (CUstream stream))                                                \
 	X(cuStreamQuery, 2000, (CUstream stream))                                                  \
 	X(cuStreamSynchronize, 2000, (CUstream stream))                                            \
@@ -97,10 +130,12 @@ enum gq_cu_flags {
 	  (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,     \
 	   unsigned int block_x, unsigned int block_y, unsigned int block_z,                       \
 	   unsigned int shared_bytes, CUstream stream, void **parameters, void **extra))           \
-	X(cuLaunchCooperativeKernel, 9000,                                                         \
-	  (CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,     \
-	   unsigned int block_x, unsigned int block_y, unsigned int block_z,                       \
-	   unsigned int shared_bytes, CUstream stream, void **parameters))                         \
+	X(cuLaunchKernelEx, 11060,                                                                 \
+	  (const struct gq_cu_launch_config *config, CUfunction function, void **parameters,       \
+	   void **extra))                                                                          \
+	X(cuFuncGetAttribute, 2020, (int *value, int attribute, CUfunction function))              \
+	X(cuFuncSetAttribute, 9000, (CUfunction function, int attribute, int value))               \
+	X(cuModuleGetLoadingMode, 11070, (int *mode))                                              \
 	X(cuMemAlloc, 3020, (CUdeviceptr * address, size_t bytes))                                 \
 	X(cuMemFree, 3020, (CUdeviceptr address))                                                  \
 	X(cuMemHostAlloc, 2020, (void **address, size_t bytes, unsigned int flags))                \

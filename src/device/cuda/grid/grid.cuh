@@ -4,9 +4,10 @@
  * process_message().
  *
  * Included at the end of every processor image, so that the user's function is inlined; compiled by
- * nvcc, by NVRTC and, for the stand-in driver, by a host compiler. In four files:
+ * nvcc, by NVRTC and, for the stand-in driver, by a host compiler. In five files:
  *
  *   lanes.cuh    what a thread is, on a GPU and under the stand-in driver
+ *   tally.cuh    what a unit counts of its own doings, in images that are built for it
  *   look.cuh     what a unit sees of the queue, and what it claims
  *   message.cuh  what it does with what it has claimed
  *   grid.cuh     when it parks, leaves, naps and stands still; what it answers; its loop
@@ -214,14 +215,17 @@ GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns
 	if (!u->scout)
 		gq_start_scouting(g, u, g->scouts);
 	if (!u->scout) {
-		gq_nap(1000);
+		gq_count(u, naps, 1);
+		gq_nap(g->nap_ns);
 		if (++u->naps < GQ_NAPS_A_LOOK)
 			return false;
 		u->naps = 0;
 		return true;
 	}
+	if (idle_ns >= 2000)
+		gq_count(u, naps, 1);
 	if (idle_ns >= 100000)
-		gq_nap(1000);
+		gq_nap(g->nap_ns);
 	else if (idle_ns >= 10000)
 		gq_nap(256);
 	else if (idle_ns >= 2000)
@@ -522,6 +526,7 @@ GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u, const str
 		u->told = told;
 		return;
 	}
+	gq_count(u, orders, 1);
 	GQ_EACH_LANE(l)
 	if (l >= GQ_LANE_ORDERS && l < GQ_LANE_POOL) /* [control.read] */
 		u->seen[GQ_AT(l)] = gq_load_entries((const gq_wide *)(const void *)g->orders +
@@ -540,18 +545,18 @@ GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_
 	uint64_t *feeding = &g->counters->feeding[c];
 	const uint64_t cursor = gq_of_class(look->cursor, c),
 		       fed = gq_from(look->told, GQ_TOLD_FED + c);
-	uint64_t others = GQ_FEEDERS, pos = 0;
+	uint64_t others = g->feeders, pos = 0;
 
-	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= GQ_FEEDERS)
+	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= g->feeders)
 		return false;
 	if (GQ_IS_LANE_0) {
 		others = gq_fetch_add_relaxed_device_u64(feeding, 1);
-		if (others >= GQ_FEEDERS)
+		if (others >= g->feeders)
 			gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
 		else
 			pos = gq_place_to_feed(g, c, cursor, fed, others != 0);
 	}
-	if (gq_from_lane_0(others >= GQ_FEEDERS) != 0)
+	if (gq_from_lane_0(others >= g->feeders) != 0)
 		return false;
 	gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), &s->ageing[unit_in_block]);
 	if (GQ_IS_LANE_0)
@@ -631,6 +636,8 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 	const uint64_t since_ns = gq_clock_ns();
 
 	gq_take_look(g, u, look);
+	gq_count(u, looks, 1);
+	gq_count(u, found, (look->published & GQ_FRONTS) != 0);
 	u->held = 0;
 	gq_have_orders(g, u, since_ns, look->left_in_all != 0);
 	if (GQ_IS_LANE_0)
@@ -665,8 +672,10 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 			return GQ_NOTHING;
 		}
 		gq_begin_work(g, u, &s->rare[unit_in_block], look);
+		gq_count(u, singles, *n == 1);
 		if (*n != 1 || !gq_is_whole(g, look, use, &words))
 			return GQ_CLAIMED;
+		gq_count(u, wholes, 1);
 		gq_stage_whole(g, s, u, unit_in_block, look, &words, gq_from(slot, 0));
 		return GQ_CLAIMED_WHOLE;
 	}
@@ -746,6 +755,7 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 		if (u.number == 0) /* the last launch's answer */
 			rare->pong = gq_load_relaxed_u64(&g->report->pong);
 	}
+	gq_begin_tally(&u, s, unit_in_block);
 	if (GQ_WARP_IN_BLOCK == 0 && GQ_IS_LANE_0)
 		gq_report_residence(g, launch.number);
 	for (;;) {
@@ -780,11 +790,16 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 			gq_clear_journal(g, &u);
 		if (verdict == GQ_LEAVE)
 			break;
+		if (verdict == GQ_NOTHING)
+			gq_end_phase(&u, idle_cycles);
+		else
+			gq_end_phase(&u, turn_cycles);
 		if (verdict != GQ_NOTHING)
 			gq_serve(g, s, &u, unit_in_block, slot, n, verdict == GQ_CLAIMED_WHOLE);
 	}
 	if (Q_GRANULARITY != 2 || GQ_WARP_IN_BLOCK == 0)
 		gq_stop_scouting(g, &u);
+	gq_end_tally(g, &u);
 }
 
 #if defined(GQ_STANDIN)
@@ -807,7 +822,7 @@ extern "C" __global__ void gpuq_canary(struct gq_image_info *info)
 			  Q_GRANULARITY,
 			  GQ_BLOCK_THREADS,
 			  (uint32_t)sizeof(struct gq_grid),
-			  0,
+			  GQ_COUNTS,
 			  gq_clock_ns() };
 }
 

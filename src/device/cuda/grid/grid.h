@@ -71,6 +71,33 @@ struct gq_journal {
 
 /* ---- in device memory ------------------------------------------------------------------------ */
 
+/* What the units of an image that was built with Q_COUNT_GRID have counted, all of them together:
+ * X(name, what it is). See tally.cuh. Cycles are those of a multiprocessor's clock. */
+#define GQ_TALLY_LIST(X)                                                                           \
+	X(messages, "messages taken")                                                              \
+	X(looks, "looks across PCIe")                                                              \
+	X(found, "looks that saw a message")                                                       \
+	X(singles, "messages claimed by a look, one at a time")                                    \
+	X(wholes, "of these, read ahead whole")                                                    \
+	X(claims, "claims tried")                                                                  \
+	X(failed, "claims that failed")                                                            \
+	X(feeds, "reads for others")                                                               \
+	X(fed, "messages claimed for others by them")                                              \
+	X(takes, "takes of what is claimed")                                                       \
+	X(missed, "takes that came too late")                                                      \
+	X(orders, "reads of the orders alone")                                                     \
+	X(naps, "naps")                                                                            \
+	X(idle_cycles, "cycles of turns that found nothing")                                       \
+	X(turn_cycles, "cycles of turns that found messages")                                      \
+	X(fetch_cycles, "cycles of bringing messages over")                                        \
+	X(run_cycles, "cycles of the processor")                                                   \
+	X(deliver_cycles, "cycles of results and completions")
+struct gq_tally {
+#define GQ_TALLY_MEMBER(name, what) uint64_t name;
+	GQ_TALLY_LIST(GQ_TALLY_MEMBER)
+#undef GQ_TALLY_MEMBER
+};
+
 /* While a grid is there only the grid touches it. It survives from launch to launch. */
 struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t run[GQ_CLASSES][GQ_RUNS]; /* run.h */
@@ -98,6 +125,7 @@ struct gq_counters {
 	 * driver's copy stream.
 	 */
 	GQ_ALIGNED(GQ_LINE) uint64_t arrived;
+	GQ_ALIGNED(GQ_LINE) struct gq_tally tally; /* of units that have left */
 };
 
 /* The kernel's parameter, by value; constant. `ch.ready[].head` is not used: see run. */
@@ -110,7 +138,7 @@ struct gq_grid {
 	struct gq_counters *counters;
 	/* one a unit: the control word that it stands still for ([ack.write], [ack.read]) */
 	uint64_t *ack;
-	struct gq_journal *journal; /* one a place */
+	struct gq_journal *journal; /* one a place; NULL: none is kept */
 	uint8_t *
 		staging; /* `stage_bytes` a place: the message, from `stage_result` on the result */
 	uint64_t stage_bytes;
@@ -122,6 +150,8 @@ struct gq_grid {
 	uint32_t batch;      /* messages a warp claims at once: places a unit */
 	uint32_t scouts;     /* so many units look without a pause, beside the first */
 	uint32_t feed;       /* so many messages are claimed for others at most: 0: none */
+	uint32_t feeders;    /* so many units read entries of a class for others at once */
+	uint32_t nap_ns;     /* of a unit that has nothing to do, once it has been idle for long */
 };
 
 /* The kernel's other parameter. */
@@ -137,8 +167,8 @@ struct gq_image_info {
 	uint32_t granularity;
 	uint32_t block_threads;
 	uint32_t grid_bytes; /* sizeof(struct gq_grid) */
-	uint32_t reserved;
-	uint64_t clock_ns; /* the device's */
+	uint32_t counts;     /* 1: built with Q_COUNT_GRID */
+	uint64_t clock_ns;   /* the device's */
 };
 #define GQ_IMAGE_MAGIC 0x47505551u
 

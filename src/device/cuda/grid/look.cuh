@@ -6,6 +6,7 @@
 #define GPUQ_CUDA_GRID_LOOK_CUH
 
 #include "device/cuda/grid/lanes.cuh"
+#include "device/cuda/grid/tally.cuh"
 
 /* ---- a block and its units ------------------------------------------------------------------- */
 
@@ -31,6 +32,7 @@ struct gq_shared {
 	uint32_t decided[GQ_UNITS * 32]; /* 0: run it; else the outcome */
 	uint32_t verdict, slot;          /* Q_PER_BLOCK: what the first warp has found for all */
 	struct gq_rare rare[GQ_UNITS];
+	GQ_TALLY_OF_UNITS
 };
 
 /* How a turn of the loop ended. */
@@ -63,6 +65,7 @@ struct gq_unit {
 	bool scout;
 	bool measured; /* the host measures the unit, which does not nap then */
 	bool has_fed;  /* it has looked in place of taking what was there */
+	GQ_TALLY_OF_UNIT
 };
 
 /* ---- look ------------------------------------------------------------------------------------ */
@@ -638,10 +641,7 @@ GQ_DEV bool gq_serve_meal(const struct gq_grid *g, const struct gq_look *look, u
 	return gq_from_lane_0(ours) != 0;
 }
 
-enum {
-	GQ_FEEDERS = 4, /* units that read entries of a class for others at once */
-	GQ_MEALS = 6,   /* tries to claim what was read, as others claim before it */
-};
+enum { GQ_MEALS = 6 }; /* tries to claim what was read, as others claim before it */
 
 /*
  * Where to read for others: at the cursor, or, if others read there now, beyond what they read. One
@@ -652,7 +652,8 @@ GQ_DEV uint64_t gq_place_to_feed(const struct gq_grid *g, uint32_t c, uint64_t c
 				 bool others)
 {
 	const int64_t beyond = gq_pos_diff(fed, cursor);
-	const uint64_t pos = others && beyond > 0 && beyond <= GQ_FEEDERS * GQ_FED ? fed : cursor;
+	const uint64_t pos =
+		others && beyond > 0 && beyond <= (int64_t)g->feeders * GQ_FED ? fed : cursor;
 
 	/* If another has begun meanwhile, both read the same, or one of them in vain. */
 	gq_store_relaxed_device_u64(&g->counters->fed[c], pos + GQ_FED);
@@ -679,6 +680,7 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 	uint32_t max = 0, next = 0;
 
 	gq_read_meal(g, u, look, c, begin, &meal);
+	gq_count(u, feeds, 1);
 	if (GQ_IS_LANE_0) { /* the counts are its own */
 		const uint32_t waits = meal.fronts | 1u << c;
 
@@ -711,8 +713,12 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 			continue;
 		n = meal.n - (uint32_t)gap;
 		n = n < max ? n : max;
-		if (!gq_serve_meal(g, look, c, &meal, pos, n))
+		gq_count(u, claims, 1);
+		if (!gq_serve_meal(g, look, c, &meal, pos, n)) {
+			gq_count(u, failed, 1);
 			continue;
+		}
+		gq_count(u, fed, n);
 		if (gap + (int64_t)n < GQ_FED - 1) { /* not all, or there was an end */
 			gq_forget_fed(g, c, pos + n);
 			gq_tell_waits(g, look, 1u << c,
@@ -742,6 +748,8 @@ GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
 	if (n != 0 && GQ_IS_LANE_0)
 		ours = gq_hold_run(g, lane, used_up, 0) &&
 		       gq_claim_run(g, lane, meal.pos, used_up, n, n);
+	gq_count(u, claims, 1);
+	gq_count(u, failed, !ours);
 	if (gq_from_lane_0(ours) == 0)
 		return 0;
 	GQ_EACH_LANE(l)
@@ -803,7 +811,9 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 	own = n < own ? n : own;
 	if (n != 0 && GQ_IS_LANE_0)
 		ours = gq_hold_run(g, lane, used_up, n - own);
+	gq_count(u, claims, 1);
 	if (gq_from_lane_0(ours) == 0) {
+		gq_count(u, failed, 1);
 		gq_tell_waits(g, look, ~0u, waits);
 		return 0;
 	}
@@ -821,6 +831,7 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 			gq_count_passed(ageing, c, waits | live, own);
 	}
 	if (gq_from_lane_0(ours) == 0) { /* the unit that was faster says what more waits */
+		gq_count(u, failed, 1);
 		gq_tell_waits(g, look, ~0u, waits & gq_waits(look));
 		return 0;
 	}
@@ -865,6 +876,8 @@ GQ_DEV uint32_t gq_take(const struct gq_grid *g, struct gq_unit *u, const struct
 			gq_count_passed(ageing, c, waits, n);
 	}
 	n = gq_from_lane_0(n);
+	gq_count(u, takes, 1);
+	gq_count(u, missed, n == 0);
 	if (n == 0)
 		return 0;
 	first = gq_from_lane_0(first);

@@ -75,7 +75,8 @@ GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t ran
  */
 GQ_DEV void gq_note_message(const struct gq_grid *g, uint32_t place, uint64_t id, uint64_t since_ns)
 {
-	gq_post_wide((gq_wide *)(void *)&g->journal[place], { since_ns, id });
+	if (g->journal != nullptr)
+		gq_post_wide((gq_wide *)(void *)&g->journal[place], { since_ns, id });
 }
 
 GQ_DEV void gq_clear_journal(const struct gq_grid *g, struct gq_unit *u)
@@ -657,12 +658,16 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_uni
 	gq_sync_unit();
 	if (!whole)
 		gq_fetch_rest(g, s, u, unit_in_block, slot);
+	gq_count(u, messages, 1);
+	gq_end_phase(u, fetch_cycles);
 	if (s->decided[unit_in_block * 32] == 0) /* under the stand-in a unit is one caller */
 		gq_run(g, s, unit_in_block * 32, u->number * g->batch, &s->header[unit_in_block]);
 	gq_sync_unit();
+	gq_end_phase(u, run_cycles);
 	if (g->ch.stamps != NULL)
 		gq_stamp_unit(g, u, slots, n, claimed);
 	gq_deliver(g, s, u, unit_in_block, slot);
+	gq_end_phase(u, deliver_cycles);
 }
 #else
 GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
@@ -680,6 +685,8 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_uni
 		gq_fetch(g, s, u, unit_in_block, slot, n, m);
 	u->noted = n;
 	gq_sync_warp();
+	gq_count(u, messages, n);
+	gq_end_phase(u, fetch_cycles);
 	GQ_EACH_LANE(l)
 	if (l < n && s->decided[at + l] == 0) {
 		const struct gq_message *mine = &m[GQ_AT(l)];
@@ -689,12 +696,14 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_uni
 		gq_run(g, s, at + l, first + l, &h);
 	}
 	gq_sync_warp();
+	gq_end_phase(u, run_cycles);
 	GQ_EACH_LANE(l)
 	if (l < n)
 		m[GQ_AT(l)].outcome = gq_outcome_at(g, s, at + l);
 	if (g->ch.stamps != NULL)
 		gq_stamp_unit(g, u, slot, n, claimed);
 	gq_deliver(g, u, slot, n, m);
+	gq_end_phase(u, deliver_cycles);
 }
 #endif
 

@@ -16,6 +16,7 @@
 #include "device/cuda/host/quiet.h"
 #include "device/cuda/host/regions.h"
 #include "device/cuda/host/start.h"
+#include "device/cuda/host/tally.h"
 #include "device/cuda/host/transport.h"
 #include "device/cuda/host/view.h"
 #include "device/cuda/host/watch.h"
@@ -81,7 +82,7 @@ static bool open_cuda(GpuQueue *q)
 	pthread_mutex_init(&c->copy_lock, NULL);
 	c->copy_from = UINT32_MAX;
 	q->device_state = c;
-	if (!gq__open_find(c))
+	if (!gq__tune_read(&c->tune) || !gq__open_find(c))
 		return false;
 	if (gq__quiet_begin(c, GQ_QUIET_OTHERS)) /* loading a module allocates */
 		opened = gq__open_load(c);
@@ -97,6 +98,7 @@ static void free_all(struct gq_cuda *c)
 	const enum gq_quiet whose = c->regions != 0 ? GQ_QUIET_PROCESS : GQ_QUIET_OTHERS;
 
 	gq__quiet_begin(c, whose);
+	gq__tally_log(c);
 	if (gq__context_enter_to_free(c)) {
 		gq__transport_free(c);
 		gq__regions_unbind(c);

@@ -48,11 +48,39 @@ bool gq__launch_has_left(struct gq_cuda *c)
 	return true;
 }
 
+/*
+ * The grid's fences wait for its own stores, and not for those of the application's kernels: it is
+ * launched into the other domain of memory synchronisation, where the GPU has two. Cooperative: all
+ * blocks are resident at once, or none.
+ */
+static int launch_grid(struct gq_cuda *c, struct gq_launch *argument)
+{
+	void *arguments[] = { &c->grid, argument };
+	struct gq_cu_launch_attribute attributes[2] = { 0 };
+	struct gq_cu_launch_config config = { .grid_x = c->blocks,
+					      .grid_y = 1,
+					      .grid_z = 1,
+					      .block_x = c->info.block_threads,
+					      .block_y = 1,
+					      .block_z = 1,
+					      .stream = c->stream,
+					      .attributes = attributes };
+
+	if (c->tune.cooperative != 0) {
+		attributes[config.n_attributes].id = GQ_CU_LAUNCH_COOPERATIVE;
+		attributes[config.n_attributes++].of.value = 1;
+	}
+	if (c->tune.domain != 0 && c->domains > 1) {
+		attributes[config.n_attributes].id = GQ_CU_LAUNCH_MEM_SYNC_DOMAIN;
+		attributes[config.n_attributes++].of.value = GQ_CU_DOMAIN_REMOTE;
+	}
+	return c->cu->cuLaunchKernelEx(&config, c->kernel, arguments, NULL);
+}
+
 bool gq__launch_next(struct gq_cuda *c)
 {
 	const uint64_t number = c->launch + 1;
 	struct gq_launch argument = { number, gq__accepted(c->q) };
-	void *arguments[] = { &c->grid, &argument };
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
@@ -61,10 +89,8 @@ bool gq__launch_next(struct gq_cuda *c)
 	gq_store_relaxed_u64(&c->launch, number);
 	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
-		call = "cuLaunchCooperativeKernel";
-		result = c->cu->cuLaunchCooperativeKernel(c->kernel, c->blocks, 1, 1,
-							  c->info.block_threads, 1, 1, 0, c->stream,
-							  arguments);
+		call = "cuLaunchKernelEx";
+		result = launch_grid(c, &argument);
 		gq_context_leave(c);
 	}
 	if (result != GQ_CU_SUCCESS) {

@@ -41,6 +41,19 @@ static bool attribute(struct gq_cuda *c, int *value, int which)
 	return CU(c, cuDeviceGetAttribute, value, which, c->device);
 }
 
+/* What the grid's launches, and what runs beside it, may use of the device. */
+static bool find_limits(struct gq_cuda *c)
+{
+	int domains, bytes;
+
+	if (!attribute(c, &domains, GQ_CU_MEM_SYNC_DOMAIN_COUNT) ||
+	    !attribute(c, &bytes, GQ_CU_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN))
+		return false;
+	c->domains = (uint32_t)domains;
+	c->full_bytes = (uint32_t)bytes;
+	return true;
+}
+
 static bool find_device(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
@@ -65,7 +78,7 @@ static bool find_device(struct gq_cuda *c)
 	    !attribute(c, &minor, GQ_CU_COMPUTE_CAPABILITY_MINOR) ||
 	    !attribute(c, &timeout, GQ_CU_KERNEL_EXEC_TIMEOUT) ||
 	    !attribute(c, &unified, GQ_CU_UNIFIED_ADDRESSING) ||
-	    !attribute(c, &cooperative, GQ_CU_COOPERATIVE_LAUNCH))
+	    !attribute(c, &cooperative, GQ_CU_COOPERATIVE_LAUNCH) || !find_limits(c))
 		return false;
 	snprintf(q->device_name, sizeof(q->device_name), "%s (%d.%d)", name, major, minor);
 	c->sms = (uint32_t)n;
@@ -152,13 +165,35 @@ static const void *choose_image(GpuQueue *q)
 	return NULL;
 }
 
-bool gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info)
+int gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info, uint32_t shared_bytes)
 {
 	CUdeviceptr at = (CUdeviceptr)(uintptr_t)info;
 	void *arguments[] = { &at };
 
-	return CU(c, cuLaunchKernel, c->canary, 1, 1, 1, 1, 1, 1, 0, c->canary_stream, arguments,
-		  NULL);
+	return c->cu->cuLaunchKernel(c->canary, 1, 1, 1, 1, 1, 1, shared_bytes, c->canary_stream,
+				     arguments, NULL);
+}
+
+/*
+ * The canary once more, with all the shared memory that a block may have: then it needs a
+ * multiprocessor for itself, with all of its registers, and so shows whether the application's
+ * largest blocks find one. For the first time now, as no grid is resident. A device that does not
+ * let it is not asked again.
+ */
+static bool try_full_canary(struct gq_cuda *c)
+{
+	int result = c->cu->cuFuncSetAttribute(c->canary, GQ_CU_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+					       (int)c->full_bytes);
+
+	if (result == GQ_CU_SUCCESS)
+		result = gq__open_launch_canary(c, NULL, c->full_bytes);
+	if (result == GQ_CU_INVALID_VALUE || result == GQ_CU_LAUNCH_OUT_OF_RESOURCES ||
+	    result == GQ_CU_NOT_SUPPORTED) {
+		c->full_bytes = 0;
+		return true;
+	}
+	return gq__cuda_check(c->cu, "cuFuncSetAttribute or cuLaunchKernel", result) &&
+	       CU(c, cuStreamSynchronize, c->canary_stream);
 }
 
 /* Ask the image what it is, and the device what its clock shows. No grid may be resident: with lazy
@@ -170,13 +205,13 @@ static bool ask_image(struct gq_cuda *c, struct gq_image_info *info)
 
 	for (int i = 0; ok && i < 2; i++) { /* the second is quick, and so says when it was */
 		asked = gq__now_ns();
-		ok = gq__open_launch_canary(c, info) &&
+		ok = gq__cuda_check(c->cu, "cuLaunchKernel", gq__open_launch_canary(c, info, 0)) &&
 		     CU(c, cuStreamSynchronize, c->canary_stream);
 	}
 	c->info = *info;
 	c->ahead_error_ns = gq__now_ns() - asked;
 	c->ahead_ns = asked + c->ahead_error_ns / 2 - info->clock_ns;
-	return ok;
+	return ok && try_full_canary(c);
 }
 
 static bool find_kernels(struct gq_cuda *c)
@@ -248,8 +283,20 @@ static bool load_image(struct gq_cuda *c, const void *image)
 	return true;
 }
 
-/* How many blocks the grid has: one for each multiprocessor unless cfg.consumers says another
- * number. All of them must be resident at once. */
+enum { DEFAULT_BLOCKS = 16 };
+
+/* Few blocks feed on what PCIe brings, and most multiprocessors are left to the application, whole:
+ * a block of its own may need all registers or all shared memory of one. */
+static uint32_t default_blocks(const struct gq_cuda *c, uint32_t usable)
+{
+	const uint32_t fewest = (c->sms - 1) / 2 < DEFAULT_BLOCKS ? (c->sms - 1) / 2
+								  : (uint32_t)DEFAULT_BLOCKS,
+		       blocks = fewest < usable ? fewest : usable;
+
+	return blocks != 0 ? blocks : 1;
+}
+
+/* How many blocks the grid has, unless cfg.consumers says it. All must be resident at once. */
 static bool size_grid(struct gq_cuda *c)
 {
 	QueueConfig *cfg = &c->q->cfg;
@@ -260,10 +307,10 @@ static bool size_grid(struct gq_cuda *c)
 		(int)c->info.block_threads, 0))
 		return false;
 	if (cfg->consumers == 0)
-		cfg->consumers = usable < Q_MAX_CONSUMERS ? usable : Q_MAX_CONSUMERS;
+		cfg->consumers = default_blocks(c, usable);
 	if (each < 1 || cfg->consumers > usable * (uint32_t)each) {
 		gq__failf(Q_ERR_INVALID_ARG,
-			  "consumers is %" PRIu32 "; allowed: 0 (one a multiprocessor) to %" PRIu32
+			  "consumers is %" PRIu32 "; allowed: 0 (at most 16) to %" PRIu32
 			  ", the blocks of this processor that are resident at once on %" PRIu32
 			  " multiprocessors of %s",
 			  cfg->consumers, usable * (uint32_t)each, usable, c->q->device_name);
@@ -271,6 +318,40 @@ static bool size_grid(struct gq_cuda *c)
 	}
 	c->blocks = cfg->consumers;
 	c->units = c->info.granularity == 2 ? c->blocks : c->blocks * (c->info.block_threads / 32);
+	return true;
+}
+
+/* The grid's stream has the highest priority: a grid that is launched again needs room for all of
+ * its blocks at once, beside an application that keeps the GPU full. */
+static bool make_streams(struct gq_cuda *c)
+{
+	int least = 0, greatest = 0;
+
+	if (!CU(c, cuCtxGetStreamPriorityRange, &least, &greatest))
+		return false;
+	if (!CU(c, cuStreamCreateWithPriority, &c->stream, GQ_CU_STREAM_NON_BLOCKING,
+		c->tune.priority != 0 ? greatest : least))
+		c->stream = NULL;
+	if (c->stream != NULL &&
+	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
+		c->canary_stream = NULL;
+	gq__name_stream(c->stream, "gpuq grid");
+	gq__name_stream(c->canary_stream, "gpuq canary");
+	return c->canary_stream != NULL;
+}
+
+/* Say what the driver does with kernels that are used for the first time beside the grid. */
+static bool look_at_loading(const struct gq_cuda *c)
+{
+	int mode = 0;
+
+	if (!CU(c, cuModuleGetLoadingMode, &mode))
+		return false;
+	if (mode == GQ_CU_MODULE_LAZY_LOADING && c->q->cfg.bounded_messages == 0)
+		gq__log(Q_LOG_INFO,
+			"CUDA: kernels are loaded when they are first used, which may wait for "
+			"the queue's; use the application's own before q_init(), or while the "
+			"queue is paused, or set CUDA_MODULE_LOADING=EAGER");
 	return true;
 }
 
@@ -286,14 +367,7 @@ bool gq__open_load(struct gq_cuda *c)
 	}
 	if (!gq_context_enter(c))
 		return false;
-	if (!CU(c, cuStreamCreate, &c->stream, GQ_CU_STREAM_NON_BLOCKING))
-		c->stream = NULL;
-	if (c->stream != NULL &&
-	    !CU(c, cuStreamCreate, &c->canary_stream, GQ_CU_STREAM_NON_BLOCKING))
-		c->canary_stream = NULL;
-	gq__name_stream(c->stream, "gpuq grid");
-	gq__name_stream(c->canary_stream, "gpuq canary");
-	if (c->canary_stream == NULL || !load_image(c, image) || !size_grid(c)) {
+	if (!make_streams(c) || !look_at_loading(c) || !load_image(c, image) || !size_grid(c)) {
 		gq_context_leave(c);
 		return false;
 	}

@@ -18,7 +18,9 @@ bool gq__open_load(struct gq_cuda *c);
 /* Streams and image; in the current context, no grid resident. */
 void gq__open_unload(struct gq_cuda *c);
 /* Launch the image's other kernel, in a stream of its own, in the current context.
- * @param info  where it writes what the image is, or NULL */
-bool gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info);
+ * @param info          where it writes what the image is, or NULL
+ * @param shared_bytes  that its block is to have; beyond 48 KiB when no grid is resident at first
+ * @return the driver's answer */
+int gq__open_launch_canary(struct gq_cuda *c, struct gq_image_info *info, uint32_t shared_bytes);
 
 #endif /* GPUQ_CUDA_HOST_OPEN_H */

@@ -21,27 +21,71 @@
 
 #define START_TIMEOUT_NS UINT64_C(10000000000)
 
-/* A kernel of one thread, in another stream, must come through beside the grid. */
-static bool run_canary(struct gq_cuda *c)
+/* A kernel of one thread, in another stream. @return the driver's answer; *ns is UINT64_MAX if it
+ * has not come through. */
+static bool time_canary(struct gq_cuda *c, uint32_t shared_bytes, uint64_t patience_ns,
+			uint64_t *ns)
 {
 	const uint64_t begun = gq__now_ns();
+	int result = gq__open_launch_canary(c, NULL, shared_bytes);
 	uint32_t step = 0;
-	int result;
 
-	if (!gq__open_launch_canary(c, NULL))
+	if (!gq__cuda_check(c->cu, "cuLaunchKernel", result))
 		return false;
 	do {
 		result = c->cu->cuStreamQuery(c->canary_stream);
 		if (result == GQ_CU_NOT_READY)
 			gq__await_step(step++);
-	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < START_TIMEOUT_NS / 10);
-	c->measured.canary = result == GQ_CU_SUCCESS ? gq__now_ns() - begun : UINT64_MAX;
-	if (result == GQ_CU_NOT_READY)
+	} while (result == GQ_CU_NOT_READY && gq__now_ns() - begun < patience_ns);
+	*ns = result == GQ_CU_SUCCESS ? gq__now_ns() - begun : UINT64_MAX;
+	return result == GQ_CU_NOT_READY || gq__cuda_check(c->cu, "cuStreamQuery", result);
+}
+
+/* What must come through beside the grid: a kernel of one thread; and one that needs a whole
+ * multiprocessor, if the grid leaves one. */
+static bool run_canaries(struct gq_cuda *c)
+{
+	struct gq_primitives *m = &c->measured;
+
+	if (!time_canary(c, 0, START_TIMEOUT_NS / 10, &m->canary))
+		return false;
+	if (m->canary == UINT64_MAX) { /* one behind it would not say more */
 		gq__log(Q_LOG_WARNING, "CUDA: a kernel in another stream does not come through "
 				       "beside the grid: leave multiprocessors free (reserve_sms)");
-	else if (result != GQ_CU_SUCCESS)
-		gq__cuda_error(c->cu, "cuStreamQuery", result);
-	return result == GQ_CU_SUCCESS || result == GQ_CU_NOT_READY;
+		return true;
+	}
+	if (c->full_bytes == 0)
+		return true;
+	m->canary_full = UINT64_MAX;
+	if (c->blocks < c->sms &&
+	    !time_canary(c, c->full_bytes, START_TIMEOUT_NS / 100, &m->canary_full))
+		return false;
+	if (m->canary_full == UINT64_MAX)
+		gq__log(Q_LOG_INFO,
+			"CUDA: a kernel that needs all the shared memory or all the registers of a "
+			"multiprocessor may wait until the grid leaves: consumers is %" PRIu32
+			" of %" PRIu32 " multiprocessors",
+			c->blocks, c->sms);
+	return true;
+}
+
+static void describe_canaries(const struct gq_primitives *m, char *text, size_t room)
+{
+	if (m->canary == UINT64_MAX)
+		snprintf(text, room, "no kernel of another stream came through beside it");
+	else if (m->canary_full == 0)
+		snprintf(text, room, "a kernel in another stream took %" PRIu64 " us",
+			 m->canary / 1000);
+	else if (m->canary_full == UINT64_MAX)
+		snprintf(text, room,
+			 "a kernel in another stream took %" PRIu64
+			 " us, one that fills a multiprocessor waits",
+			 m->canary / 1000);
+	else
+		snprintf(text, room,
+			 "a kernel in another stream took %" PRIu64
+			 " us, one that fills a multiprocessor %" PRIu64,
+			 m->canary / 1000, m->canary_full / 1000);
 }
 
 /*
@@ -138,22 +182,20 @@ static bool launch_first(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
 	const size_t used = strlen(q->reason);
-	char canary[80] = "no kernel of another stream came through beside it";
+	char canary[112];
 	bool ok;
 
 	c->is_being_measured = true;
 	gq__ping_post(c, GQ_PING_CLOCK); /* the grid stays until this is over */
 	if (!gq__launch_next(c) || !await_residence(c) || !gq_context_enter(c))
 		return false;
-	ok = gq__ping_align(c) && run_canary(c) && gq__transport_choose(c);
+	ok = gq__ping_align(c) && run_canaries(c) && gq__transport_choose(c);
 	c->is_being_measured = false;
 	gq__ping_post(c, GQ_PING_CLOCK);
 	gq_context_leave(c);
 	if (!ok)
 		return false;
-	if (c->measured.canary != UINT64_MAX)
-		snprintf(canary, sizeof(canary), "a kernel in another stream took %" PRIu64 " us",
-			 c->measured.canary / 1000);
+	describe_canaries(&c->measured, canary, sizeof(canary));
 	snprintf(q->reason + used, sizeof(q->reason) - used,
 		 "; flag to the grid and back %" PRIu64 ".%" PRIu64 " us; %s",
 		 c->measured.flag / 1000, c->measured.flag % 1000 / 100, canary);

@@ -5,6 +5,7 @@
 
 #include "device/cuda/driver/loader.h"
 #include "device/cuda/grid/grid.h"
+#include "device/cuda/host/tune.h"
 #include "host/queue/queue.h"
 
 #include <string.h>
@@ -44,7 +45,10 @@ enum gq_grid_state {
 
 /* What the transport was chosen by: see QueueInfo. Nanoseconds; 0: not measured. */
 struct gq_primitives {
-	uint64_t flag, read, release, pull, copy, copy_small, canary;
+	uint64_t flag, read, release, pull, copy, copy_small;
+	/* Kernels of another stream: of one thread; and of a block that needs a multiprocessor for
+	 * itself. UINT64_MAX: it did not come through. */
+	uint64_t canary, canary_full;
 };
 
 struct gq_cuda_region;
@@ -55,11 +59,14 @@ struct gq_cuda {
 	uint64_t generation; /* of the process that made the queue: see gq__generation */
 	CUdevice device;
 	uint32_t sms, capability; /* 90 is compute capability 9.0 */
+	uint32_t domains;         /* of memory synchronisation */
+	uint32_t full_bytes;      /* shared memory that a block may have at most; 0: not used */
 	CUcontext context;        /* the primary one */
 	CUmodule module;
 	CUfunction kernel, canary;
 	CUstream stream, canary_stream;
 	struct gq_image_info info;
+	struct gq_tune tune;
 	/* A unit claims messages: a warp or, with Q_PER_BLOCK, a block. A place holds one message
 	 * that is being processed: a unit has `grid.batch` of them. */
 	uint32_t blocks, units, places;

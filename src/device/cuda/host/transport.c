@@ -51,8 +51,16 @@ void gq__transport_plan(struct gq_cuda *c)
 
 	q->ch.seal_key = draw_key();
 	q->ch.ahead_bytes = slot < AHEAD_BYTES ? slot : AHEAD_BYTES;
+	if (c->tune.ahead == 0 && q->cfg.transport != Q_TRANSPORT_BAR1)
+		q->ch.ahead_bytes = 0;
 	/* A trace's stamps are plain memory, which every completion has to release. */
-	q->ch.sealed_bytes = q->ch.stamps != NULL ? 0 : SEALED_BYTES;
+	q->ch.sealed_bytes = q->ch.stamps != NULL || c->tune.seal == 0 ? 0 : SEALED_BYTES;
+}
+
+/* Where slot `index` is in the copy engine's destination. */
+static CUdeviceptr copied_at(const struct gq_cuda *c, uint32_t index)
+{
+	return c->copied + index * c->q->ch.slot_stride + GQ_PAYLOAD_OFFSET;
 }
 
 static bool may_copy(const GpuQueue *q)
@@ -60,6 +68,17 @@ static bool may_copy(const GpuQueue *q)
 	return q->cfg.transport == Q_TRANSPORT_COPY ||
 	       (q->cfg.transport == Q_TRANSPORT_AUTO && q->cfg.slot_bytes >= COPY_WORTH &&
 		q->cfg.bounded_messages == 0);
+}
+
+/* A stream's first copy, and the first value that it writes, may set something up in the driver.
+ * That must not happen beside a resident grid. The slots are free; nobody looks at what arrives. */
+static bool warm_copies(struct gq_cuda *c)
+{
+	return CU(c, cuMemcpyHtoDAsync, copied_at(c, 0), gq_payload_at(&c->q->ch, 0), GQ_PIECE,
+		  c->copy_stream) &&
+	       CU(c, cuStreamWriteValue64, c->copy_stream,
+		  c->counters + offsetof(struct gq_counters, arrived), 0, 0) &&
+	       CU(c, cuStreamSynchronize, c->copy_stream);
 }
 
 bool gq__transport_prepare(struct gq_cuda *c)
@@ -87,7 +106,7 @@ bool gq__transport_prepare(struct gq_cuda *c)
 		return false;
 	}
 	gq__name_stream(c->copy_stream, "gpuq copies");
-	return true;
+	return warm_copies(c);
 }
 
 /* The copy of a message that was not processed may still be under way. Memory has to be given back
@@ -113,12 +132,6 @@ void gq__transport_free(struct gq_cuda *c)
 }
 
 /* ---- handing over ---------------------------------------------------------------------------- */
-
-/* Where slot `index` is in the copy engine's destination. */
-static CUdeviceptr copied_at(const struct gq_cuda *c, uint32_t index)
-{
-	return c->copied + index * c->q->ch.slot_stride + GQ_PAYLOAD_OFFSET;
-}
 
 /* A run of slots that lie one behind the other. What lies between their payloads is copied too. */
 struct run {

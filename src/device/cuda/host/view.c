@@ -10,7 +10,6 @@
 
 enum {
 	DEFAULT_PARK_MS = 1000,
-	DEFAULT_SCOUTS = 16,
 	MAX_FEED = 1024,
 	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
 };
@@ -31,6 +30,8 @@ static uint32_t feed_of(const struct gq_cuda *c, uint32_t batch)
 
 	if (c->q->cfg.bounded_messages != 0)
 		return 0;
+	if (c->tune.feed != GQ_TUNE_UNSET)
+		return c->units > 1 ? c->tune.feed : 0;
 	return feed < MAX_FEED ? (uint32_t)feed : MAX_FEED;
 }
 
@@ -42,8 +43,10 @@ bool gq__view_make(struct gq_cuda *c)
 				.bounded_ns = (uint64_t)q->cfg.bounded_ms * 1000000u,
 				.park_ns = park_ns_of(&q->cfg),
 				.slot_bytes = (uint32_t)gq_round_up(q->cfg.slot_bytes, 16),
-				.batch = c->info.granularity == 0 ? 32 : 1,
-				.scouts = DEFAULT_SCOUTS };
+				.batch = c->info.granularity == 0 ? c->tune.batch : 1,
+				.scouts = c->tune.scouts,
+				.feeders = c->tune.feeders,
+				.nap_ns = c->tune.nap };
 	struct gq_counters counters = { .done_tail = q->start_pos, .pool_lead = q->start_pos };
 
 	gq__transport_plan(c);
@@ -84,7 +87,7 @@ bool gq__view_make(struct gq_cuda *c)
 	grid.report = &c->link->report;
 	grid.counters = gq_cuda_pointer(c->counters);
 	grid.ack = c->ack;
-	grid.journal = c->journal;
+	grid.journal = c->tune.journal != 0 ? c->journal : NULL;
 	grid.staging = gq_cuda_pointer(c->staging);
 	grid.copied = gq_cuda_pointer(c->copied);
 	grid.ch.hints = gq_cuda_pointer(c->hints);
