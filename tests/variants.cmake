@@ -74,7 +74,8 @@ set(gpuq_test_variants
 # The environments of the variants through the stand-in driver.
 set(gpuq_variant_standin "GPUQ_LIBNVRTC=$<TARGET_FILE:gpuq_standin_nvrtc>")
 set(gpuq_variant_bar1 "GPUQ_TRANSPORT=bar1" "GPUQ_STRESS_SCALE=0.3")
-set(gpuq_variant_copy "GPUQ_TRANSPORT=copy" "GPUQ_TEST_SHORT=1" "GPUQ_STRESS_SCALE=0.05")
+# Several units feed here, as they may by GPUQ_TUNE.
+set(gpuq_variant_copy "GPUQ_TRANSPORT=copy" "GPUQ_TUNE=feeders:4" "GPUQ_TEST_SHORT=1" "GPUQ_STRESS_SCALE=0.05")
 set(gpuq_variant_bounded "GPUQ_BOUNDED=16:50" "GPUQ_TEST_SHORT=1")
 
 # gpuq_variants_of(<test> <variable>): those that this build has.

@@ -353,8 +353,8 @@ GPUQ_STATIC_ASSERT(sizeof(QueueInfo) == 536, "QueueInfo is frozen");
  * Environment variables override defaults, never explicit settings; empty means unset:
  * GPUQ_DEVICE (auto, cpu, cuda, unix:PATH[#QUEUE]), GPUQ_CONSUMERS, GPUQ_IDLE_PARK_MS, GPUQ_LOG,
  * GPUQ_TRANSPORT (auto, pull, copy, bar1), GPUQ_BOUNDED (bounded_messages, 1 to 2^20, with a colon
- * bounded_ms behind it). GPUQ_TRACE=FILE sets Q_TRACE, GPUQ_TRACE_RECORDS its size, and
- * q_shutdown() writes the file: see q_trace_write().
+ * bounded_ms behind it), GPUQ_TUNE (settings of a GPU's grid, for measuring). GPUQ_TRACE=FILE sets
+ * Q_TRACE, GPUQ_TRACE_RECORDS its size, and q_shutdown() writes the file: see q_trace_write().
  *
  * cfg.processor is a path if it has a '/' or ends in .so (a shared object, for the devices it was
  * built for), .fatbin, .cubin, .ptx (an image for a GPU) or .cu (CUDA source, compiled by NVRTC for

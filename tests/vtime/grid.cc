@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* grid.cc - the grid in virtual time: its source with a charge before each operation on a shared
- * word. Compiled with VT_IMAGE, a name, and Q_GRANULARITY. */
+ * word. Compiled with VT_IMAGE, a name, and Q_GRANULARITY; with VT_FENCED around a processor that
+ * does not say Q_RESULT_ONLY. */
 #include "device/protocol/atomics.h"
 
 #include "vtime.h"
@@ -82,7 +83,9 @@ static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 #define gq_standin_took_near()  ((void)0)
 #define gq_standin_coin()       true
 
+#if !defined(VT_FENCED)
 #define Q_RESULT_ONLY
+#endif
 #include <gpuq/processor.h>
 
 #include <string.h>

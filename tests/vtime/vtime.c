@@ -310,6 +310,15 @@ void vt_claimed(const void *at, bool ours)
 		return;
 	counts.claims++;
 	counts.failed += !ours;
+	if (ours && !now_running->alone) {
+		uint64_t left = 0;
+
+		for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
+			left += gq_run_left(grid.counters->run[i / GQ_RUNS][i % GQ_RUNS]);
+		if (left > counts.most_left)
+			counts.most_left = left;
+		counts.may_be_left = grid.feed + grid.feed / 2;
+	}
 }
 
 void vt_took(const void *at, uint64_t run)
@@ -339,9 +348,13 @@ uint64_t vt_clock(void)
 	return current()->clock;
 }
 
+static uint64_t published; /* messages, so far */
+
 void vt_work(void)
 {
-	current()->clock += costs->work;
+	/* Of a run with a message that hangs it is the first. */
+	current()->clock +=
+		now_running->hang_ns != 0 && published == 1 ? now_running->hang_ns : costs->work;
 }
 
 /* ---- the host */
@@ -349,7 +362,7 @@ void vt_work(void)
 static struct gq_word_ring pool;
 static struct gq_channel *ch;
 static uint64_t heads[GQ_CLASSES], tails[GQ_CLASSES + 1], pool_head, pool_tail, done_head;
-static uint64_t *sent_ns, *done_ns, published, reaped;
+static uint64_t *sent_ns, *done_ns, reaped;
 
 static void *pin(size_t bytes)
 {
@@ -421,14 +434,16 @@ static void make_grid(const struct vt_scenario *s)
 	grid.staging = calloc((size_t)units * grid.batch, grid.stage_bytes);
 	for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
 		counters.run[i / GQ_RUNS][i % GQ_RUNS] = gq_run_first(0, i % GQ_RUNS);
-	grid.park_ns = UINT64_MAX;
+	grid.park_ns = s->park_ns != 0 ? s->park_ns : UINT64_MAX;
 	grid.slot_bytes = (s->bytes + 15) / 16 * 16;
 	grid.scouts = s->scouts;
-	grid.feeders = 4;
+	grid.feeders = 1;
 	grid.nap_ns = 1000;
 	if (s->alone)
 		return;
-	grid.feed = 2 * (units - 1) * grid.batch < 1024 ? 2 * (units - 1) * grid.batch : 1024;
+	grid.feed = 2 * (units - 1) * grid.batch;
+	if (grid.feed > GQ_MAX_FEED)
+		grid.feed = GQ_MAX_FEED;
 }
 
 /* Sends up to `n` messages, as many as there is room for; each takes the host its time. */
@@ -520,9 +535,9 @@ static void produce(struct fiber *f)
 	while (published < now_running->messages) {
 		if (now_running->lone) {
 			random = random * 1664525 + 1013904223;
-			spend(500 + random % 4096);
+			spend((published != 0 ? now_running->gap_ns : 0) + 500 + random % 4096);
 			send(1);
-			while (reaped < published)
+			while (reaped + (now_running->hang_ns != 0) < published)
 				spend(SAMPLE_NS);
 		} else {
 			const uint64_t left = now_running->messages - published;

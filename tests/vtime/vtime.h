@@ -45,6 +45,7 @@ struct vt_counts {
 	uint64_t claims, failed; /* swaps of a run's word */
 	uint64_t takes, missed;  /* additions to one; those that came too late */
 	uint64_t wholes, releases, rmws;
+	uint64_t most_left, may_be_left; /* claimed for others and not taken, at once */
 };
 
 /* ---- called by the grid's operations, right before each */
@@ -82,7 +83,7 @@ struct vt_image {
 	size_t shared_bytes;
 	void (*grid)(const struct gq_grid *, uint64_t launch);
 };
-extern const struct vt_image vt_thread, vt_warp;
+extern const struct vt_image vt_thread, vt_warp, vt_fenced;
 
 #ifdef __cplusplus
 }

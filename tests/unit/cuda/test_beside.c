@@ -131,7 +131,7 @@ static void what_is_wrong_with_the_settings_is_said(void **state)
 		{ "scouts:4x", "GPUQ_TUNE: scouts is '4x'" },
 		{ "nap:1000001", "GPUQ_TUNE: nap is '1000001'; allowed: 32 to 1000000" },
 		{ "nap:18446744073709551716", "GPUQ_TUNE: nap is '18446744073709551716'" },
-		{ "batch:4,feed:1025", "GPUQ_TUNE: feed is '1025'; allowed: 0 to 1024" },
+		{ "batch:4,feed:417", "GPUQ_TUNE: feed is '417'; allowed: 0 to 416" },
 		{ "batch:4,", "GPUQ_TUNE names ''" },
 		{ ",batch:4", "GPUQ_TUNE names ''" },
 		{ "journal:2", "GPUQ_TUNE: journal is '2'; allowed: 0 to 1" },
@@ -158,20 +158,20 @@ static void the_settings_reach_the_grid(void **state)
 	q = make_queue_from(&cfg);
 	c = q->device_state;
 	assert_int_equal(c->grid.scouts, 16);
-	assert_int_equal(c->grid.feeders, 4);
+	assert_int_equal(c->grid.feeders, 1);
 	assert_int_equal(c->grid.nap_ns, 1000);
 	assert_int_equal(c->grid.feed, 2 * (c->units - 1));
 	assert_non_null(c->grid.journal);
 	assert_true(c->grid.ch.ahead_bytes != 0 && c->grid.ch.sealed_bytes != 0);
 	q_shutdown(q);
 
-	setenv("GPUQ_TUNE", "scouts:2,feeders:1,nap:500,feed:5,journal:0,seal:0,ahead:0,batch:8",
+	setenv("GPUQ_TUNE", "scouts:2,feeders:3,nap:500,feed:5,journal:0,seal:0,ahead:0,batch:8",
 	       1);
 	q = make_queue_from(&cfg);
 	unsetenv("GPUQ_TUNE");
 	c = q->device_state;
 	assert_int_equal(c->grid.scouts, 2);
-	assert_int_equal(c->grid.feeders, 1);
+	assert_int_equal(c->grid.feeders, 3);
 	assert_int_equal(c->grid.nap_ns, 500);
 	assert_int_equal(c->grid.feed, 5);
 	assert_int_equal(c->grid.batch, 1); /* a warp has one message here */

@@ -303,6 +303,35 @@ static void what_is_whole_behind_what_is_not_outlives_the_device(void **state)
 
 /* ---- clocks ---------------------------------------------------------------------------------- */
 
+/* Its first unit is inside a message, so nobody answers. Each question is waited for under the lock
+ * that publishers may want. */
+static void a_grid_that_does_not_answer_is_asked_once_a_second(void **state)
+{
+	QueueConfig cfg = config(8, 64);
+	uint64_t id, before, asked;
+	struct gq_cuda *c;
+	GpuQueue *q;
+
+	(void)state;
+	cfg.device = Q_DEVICE_CUDA;
+	cfg.consumers = 1;
+	q = make_queue_from(&cfg);
+	c = q->device_state;
+	close_gate();
+	id = send_op(q, OP_GATE, 0, "h", 1);
+	await_gate_waiters(1);
+	nap_ms(1100);
+	before = c->link->orders.ping >> GQ_PING_BITS;
+	for (unsigned i = 0; i < 20; i++) /* a look each millisecond or so */
+		assert_status(q_wait(q, id, 10), Q_ERR_TIMEOUT);
+	asked = (c->link->orders.ping >> GQ_PING_BITS) - before;
+	if (asked < 1 || asked > 3) /* a busy machine may take seconds */
+		fail_msg("asked %u times", (unsigned)asked);
+	open_gate();
+	assert_status(q_wait(q, id, LONG_MS), Q_OK);
+	q_shutdown(q);
+}
+
 static void one_lucky_trip_does_not_end_the_alignment_of_clocks(void **state)
 {
 	const uint64_t patience_ns = LONG_MS * UINT64_C(1000000);
@@ -345,6 +374,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
 		cmocka_unit_test(a_result_that_others_have_written_to_is_reported),
 		cmocka_unit_test(what_is_whole_behind_what_is_not_outlives_the_device),
+		cmocka_unit_test(a_grid_that_does_not_answer_is_asked_once_a_second),
 		cmocka_unit_test(one_lucky_trip_does_not_end_the_alignment_of_clocks),
 	};
 

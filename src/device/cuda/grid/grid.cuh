@@ -25,19 +25,23 @@ Q_PROCESSOR_LOOK_(grid, "the processor's source ")
 
 /* ---- park ------------------------------------------------------------------------------------ */
 
-/* Of the first `n` classes. One lane. */
-GQ_DEV void gq_open_classes(struct gq_counters *k, uint32_t n)
+/* One lane. */
+GQ_DEV void gq_open_run(uint64_t *word)
 {
-	for (uint32_t i = 0; i < n * GQ_RUNS; i++) {
-		uint64_t *word = &k->run[i / GQ_RUNS][i % GQ_RUNS];
-		uint64_t shut = gq_load_relaxed_device_u64(word);
+	uint64_t shut = gq_load_relaxed_device_u64(word);
 
-		/* A late unit may just ask for what was in it. [cursor.write] release: `park`,
-		 * which the unit that closes next will write. */
-		while ((shut & GQ_RUN_CLOSED) != 0 &&
-		       !gq_cas_acq_rel_device_u64(word, shut, shut & ~GQ_RUN_CLOSED))
-			shut = gq_load_relaxed_device_u64(word);
-	}
+	/* A late unit may just ask for what was in it. [cursor.write] release: `park`, which the
+	 * unit that closes next will write. */
+	while ((shut & GQ_RUN_CLOSED) != 0 &&
+	       !gq_cas_acq_rel_device_u64(word, shut, shut & ~GQ_RUN_CLOSED))
+		shut = gq_load_relaxed_device_u64(word);
+}
+
+/* All that the last grid may have closed. One lane. */
+GQ_DEV void gq_open_classes(struct gq_counters *k)
+{
+	for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
+		gq_open_run(&k->run[i / GQ_RUNS][i % GQ_RUNS]);
 }
 
 /* What deciding to park has to know of a look. */
@@ -78,6 +82,11 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_ends *ends, uin
 	uint32_t closed = 0;
 	bool gone = false;
 
+	/* While a message runs, or waits in a run, the decision would be no, and a class that is
+	 * closed for it is in the way of others' claims. What counts is asked again below. */
+	if (ends->live != 0 ||
+	    ends->passed != gq_load_relaxed_device_u64(&k->done_tail) - g->start_pos)
+		return false;
 	/* Block 0 opens the classes when it begins, and it may begin after other blocks have been
 	 * idle for long. A class closed before that would be opened again in the middle of the
 	 * decision. [cursor.read] acquire: block 0's opening. (It is no acquiring load: those are
@@ -107,7 +116,8 @@ GQ_DEV bool gq_try_park(const struct gq_grid *g, const struct gq_ends *ends, uin
 					     launch << GQ_PARK_BITS | GQ_PARK_RUNNING);
 	}
 	if (!gone) {
-		gq_open_classes(k, closed);
+		for (uint32_t c = 0; c < closed; c++)
+			gq_open_run(&k->run[c][ends->next[c] % GQ_RUNS]);
 		return false;
 	}
 	gq_store_relaxed_device_u64(&k->gone, launch);
@@ -352,6 +362,8 @@ GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g, uint64_t ping)
 GQ_DEV void gq_answer(const struct gq_grid *g, const struct gq_unit *u, uint64_t ping)
 {
 	const uint32_t what = ping & (GQ_PING_STAY - 1);
+
+	gq_sync_warp(); /* lane 0 reads what the lane that read the ping has acquired */
 	uint64_t measured = what == GQ_PING_PULL ? gq_measure_pull(g, u) : 0;
 
 	if (!GQ_IS_LANE_0)
@@ -733,7 +745,7 @@ GQ_DEV void gq_report_residence(const struct gq_grid *g, uint64_t launch)
 	struct gq_counters *k = g->counters;
 
 	if (GQ_BLOCK == 0)
-		gq_open_classes(k, GQ_CLASSES); /* the last grid may have closed them */
+		gq_open_classes(k);
 	/* [cursor.write] release: the opening. */
 	if (gq_fetch_add_acq_rel_device_u64(&k->resident, 1) + 1 == launch * GQ_BLOCKS)
 		gq_store_release_u64(&g->report->resident, launch); /* [report.write] */

@@ -551,8 +551,8 @@ enum {
 	GQ_FEED_FRONT = 0,  /* a lane a class: the entry at its cursor, and its neighbour */
 	GQ_FEED_ORDERS = 4, /* as GQ_LANE_ORDERS */
 	GQ_FEED_PAIRS = 6,  /* the entries of the class that the unit claims of */
-	GQ_FED = 2 * (32 - GQ_FEED_PAIRS),
 };
+GQ_STATIC_ASSERT(GQ_FED == 2 * (32 - GQ_FEED_PAIRS) && GQ_FED <= GQ_DEEP, "a pair a lane");
 
 /* Such a read. */
 struct gq_meal {
@@ -652,8 +652,9 @@ GQ_DEV uint64_t gq_place_to_feed(const struct gq_grid *g, uint32_t c, uint64_t c
 				 bool others)
 {
 	const int64_t beyond = gq_pos_diff(fed, cursor);
-	const uint64_t pos =
-		others && beyond > 0 && beyond <= (int64_t)g->feeders * GQ_FED ? fed : cursor;
+	const uint64_t pos = others && beyond > 0 && beyond <= (int64_t)g->feeders * (int64_t)GQ_FED
+				     ? fed
+				     : cursor;
 
 	/* If another has begun meanwhile, both read the same, or one of them in vain. */
 	gq_store_relaxed_device_u64(&g->counters->fed[c], pos + GQ_FED);
@@ -711,15 +712,20 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 			break;
 		if (gap < 0)
 			continue;
+		/* Others have claimed meanwhile: no more than one and a half of it may be left. */
+		if (look->left_in_all >= g->feed + g->feed / 2)
+			break;
 		n = meal.n - (uint32_t)gap;
 		n = n < max ? n : max;
+		if (n > g->feed + g->feed / 2 - look->left_in_all)
+			n = g->feed + g->feed / 2 - look->left_in_all;
 		gq_count(u, claims, 1);
 		if (!gq_serve_meal(g, look, c, &meal, pos, n)) {
 			gq_count(u, failed, 1);
 			continue;
 		}
 		gq_count(u, fed, n);
-		if (gap + (int64_t)n < GQ_FED - 1) { /* not all, or there was an end */
+		if (gap + (int64_t)n < (int64_t)GQ_FED - 1) { /* not all, or there was an end */
 			gq_forget_fed(g, c, pos + n);
 			gq_tell_waits(g, look, 1u << c,
 				      gap + (int64_t)n < (int64_t)meal.n ? 1u << c : 0);

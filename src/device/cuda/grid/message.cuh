@@ -268,9 +268,11 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 	}
 	if (Q_GRANULARITY == 1 || GQ_WARP_IN_BLOCK == 0) {
 		struct gq_words w;
+		/* Before the pieces are waited for: one round trip for both. */
+		const uint64_t control = gq_fresh_control(g, u);
 
 		gq_words_of(piece, &w);
-		gq_open_one(g, s, u, unit_in_block, &w, slot, gq_fresh_control(g, u));
+		gq_open_one(g, s, u, unit_in_block, &w, slot, control);
 	}
 	GQ_EACH_LANE(l)
 	{
@@ -683,7 +685,8 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_uni
 		gq_find_staged(s, unit_in_block, n, m);
 	else
 		gq_fetch(g, s, u, unit_in_block, slot, n, m);
-	u->noted = n;
+	/* A message that came whole has overwritten one place; the last batch may have had more. */
+	u->noted = whole && u->noted > n ? u->noted : n;
 	gq_sync_warp();
 	gq_count(u, messages, n);
 	gq_end_phase(u, fetch_cycles);

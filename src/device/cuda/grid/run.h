@@ -23,7 +23,11 @@
  * with those of all classes they are what a warp loads at once. */
 #define GQ_RUNS 8u
 
-#define GQ_DEEP 64u /* entries that a warp reads at once: the longest run */
+#define GQ_DEEP 64u /* entries that there is room for: no run is longer */
+#define GQ_FED  52u /* entries that a unit reads for others at once */
+
+/* More cannot be claimed for others of a class, as then all its words are in use. */
+#define GQ_MAX_FEED (GQ_RUNS * GQ_FED)
 
 #define GQ_RUN_COUNT_SHIFT 20u
 #define GQ_RUN_MAX_COUNT   1023u

@@ -93,8 +93,12 @@ bool gq__ping_align(struct gq_cuda *c)
 
 void gq__ping_realign(struct gq_cuda *c, uint64_t now_ns)
 {
-	if (now_ns - c->aligned_ns > ALIGN_EVERY_NS)
-		gq__ping_clock(c, 20000 + 2 * c->trip_ns);
+	/* A busy grid does not answer. It is asked again when it is time to, not at each call,
+	 * which waits for the answer under the lock. */
+	if (now_ns - c->aligned_ns <= ALIGN_EVERY_NS || now_ns - c->asked_ns <= ALIGN_EVERY_NS)
+		return;
+	c->asked_ns = now_ns;
+	gq__ping_clock(c, 20000 + 2 * c->trip_ns);
 }
 
 /* The offset is the middle of a round trip, so it is off by half of the trip at most. What the

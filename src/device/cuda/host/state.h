@@ -94,7 +94,7 @@ struct gq_cuda {
 	pthread_mutex_t lock;
 	uint64_t launch; /* the number of the last; 0: none */
 	enum gq_grid_state state;
-	uint64_t tended_ns, watched_ns, aligned_ns;
+	uint64_t tended_ns, watched_ns, aligned_ns, asked_ns;
 	uint64_t torn_id; /* the last result that was reported not to arrive */
 
 	/* The copy engine. */

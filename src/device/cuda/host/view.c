@@ -10,7 +10,6 @@
 
 enum {
 	DEFAULT_PARK_MS = 1000,
-	MAX_FEED = 1024,
 	STAGING_BUDGET = 256 << 20, /* bytes up to which a warp gets 32 places */
 };
 
@@ -24,6 +23,8 @@ static uint64_t park_ns_of(const QueueConfig *cfg)
 
 /* How many messages a unit claims for the others: two batches for each of them. A single unit has
  * nobody to claim for, and a bounded grid must not leave anything claimed behind. */
+GQ_STATIC_ASSERT(GQ_MAX_FEED == 416, "GPUQ_TUNE and docs/reference/cuda.md say the same");
+
 static uint32_t feed_of(const struct gq_cuda *c, uint32_t batch)
 {
 	const uint64_t feed = 2 * (uint64_t)(c->units - 1) * batch;
@@ -32,7 +33,7 @@ static uint32_t feed_of(const struct gq_cuda *c, uint32_t batch)
 		return 0;
 	if (c->tune.feed != GQ_TUNE_UNSET)
 		return c->units > 1 ? c->tune.feed : 0;
-	return feed < MAX_FEED ? (uint32_t)feed : MAX_FEED;
+	return feed < GQ_MAX_FEED ? (uint32_t)feed : GQ_MAX_FEED;
 }
 
 bool gq__view_make(struct gq_cuda *c)
