@@ -5,8 +5,9 @@
  * JSON lines; each says what it is and in which unit. `case` begins with the number of the list of
  * calibrations that the project keeps (docs/reference/cuda.md): c1 latency of loads, c2 ping-pong,
  * c3 releases, c4 stores to the host, c5 loads from the host, c6 copy engine, c8 attributes, c9
- * pollers, c10 power, c11 which calls wait for a resident kernel. c7, a mapping of device memory
- * for the CPU, needs Vulkan or GDRCopy and is not measured. Arguments: the numbers of
+ * pollers, c10 power, c11 which calls wait for a resident kernel, c12 small reads of the host by
+ * width, c13 claims in device memory, c14 naps, c15 entries posted to the host. c7, a mapping of
+ * device memory for the CPU, needs Vulkan or GDRCopy and is not measured. Arguments: the numbers of
  * the cases to run; without arguments all are run.
  */
 #include "gpu_tool.cuh"
@@ -265,7 +266,7 @@ static __global__ void hammer(uint4 *memory, size_t n, const uint64_t *stop)
 
 static void c3_release()
 {
-	static const uint32_t outstanding[] = { 0, 1, 32, 1024 };
+	static const uint32_t outstanding[] = { 0, 1, 3, 32, 1024 };
 	enum { ROUNDS = 1000 };
 	const size_t big = (size_t)1 << 26; /* 1 GiB of uint4 */
 	uint64_t *host = pinned<uint64_t>(16 * 1025), *ns = pinned<uint64_t>(1);
@@ -743,16 +744,162 @@ static void c11_what_waits()
 	     "\"skipped\":\"this program is C++\"");
 }
 
+/* ---- c12: small reads of the host ------------------------------------------------------------ */
+
+/* Each group of bytes/16 threads reads one run of `bytes`, runs 128 bytes apart, four under way. */
+static __global__ void load_small(const uint4 *host, size_t lines, uint32_t bytes, uint32_t rounds,
+				  uint4 *out)
+{
+	Limit limit = Limit::none();
+	const uint32_t group = bytes / 16;
+	const size_t thread = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+	const size_t runs = (size_t)gridDim.x * blockDim.x / group;
+	uint32_t sum = 0;
+
+	for (uint32_t r = 0; r < rounds && !limit.over(); r++) {
+		uint4 v[4];
+
+#pragma unroll
+		for (uint32_t i = 0; i < 4; i++)
+			v[i] = __ldcv(host +
+				      ((thread / group + (r * 4 + i) * runs) & (lines - 1)) * 8 +
+				      thread % group);
+#pragma unroll
+		for (uint32_t i = 0; i < 4; i++)
+			sum ^= v[i].x ^ v[i].y ^ v[i].z ^ v[i].w;
+	}
+	if (sum == 0x12345678)
+		out[0].x = sum;
+}
+
+static void c12_small_reads()
+{
+	const uint32_t all = (uint32_t)device.multiProcessorCount;
+	const uint32_t ctas[] = { 1, 16, all };
+	const size_t bytes = (size_t)64 << 20;
+	uint8_t *host = pinned<uint8_t>(bytes);
+	uint4 *out = on_device<uint4>(1);
+
+	for (uint32_t run = 16; run <= 128; run *= 2)
+		for (uint32_t n : ctas) {
+			const uint32_t rounds = 4000 / n + 20, runs = n * 128 * 16 / run * 4;
+			std::vector<double> rate;
+
+			for (int r = 0; r < REPEATS; r++)
+				rate.push_back((double)rounds * runs / seconds_of(streams[0], [&] {
+						       load_small<<<n, 128, 0, streams[0]>>>(
+							       (const uint4 *)host, bytes / 128,
+							       run, rounds, out);
+					       }));
+			report(text("\"case\":\"c12_small_reads\",\"run_bytes\":%u,\"ctas\":%u",
+				    run, n),
+			       "reads/s", rate);
+		}
+}
+
+/* ---- c13, c15: claims in device memory, and entries posted behind them ----------------------- */
+
+enum Claim { BY_ADD, BY_ACQUIRE_ADD, BY_SWAP, ADD_AND_POST };
+
+/* One lane of each warp claims `rounds` times of one word. */
+static __global__ void claim(uint64_t *word, uint64_t *host, uint32_t rounds, int how)
+{
+	typedef unsigned long long Word;
+	Limit limit = Limit::none();
+
+	if (threadIdx.x % 32 != 0)
+		return;
+	for (uint32_t r = 0; r < rounds && !limit.over(); r++) {
+		uint64_t was = 0;
+
+		if (how == BY_ADD || how == ADD_AND_POST) {
+			was = atomicAdd((Word *)word, (Word)1);
+		} else if (how == BY_ACQUIRE_ADD) {
+			asm volatile("atom.acquire.gpu.global.add.u64 %0, [%1], 1;"
+				     : "=l"(was)
+				     : "l"(__cvta_generic_to_global(word))
+				     : "memory");
+		} else {
+			uint64_t expected = load_relaxed(word);
+
+			while ((was = atomicCAS((Word *)word, (Word)expected,
+						(Word)expected + 1)) != expected &&
+			       !limit.over())
+				expected = was;
+		}
+		if (how == ADD_AND_POST)
+			store_relaxed(host + was % 65536, was);
+	}
+}
+
+static void c13_c15_claims(bool claims, bool posts)
+{
+	static const char *const names[] = { "add", "acquiring add", "swap, retried",
+					     "add, and an entry of 8 bytes posted" };
+	const uint32_t all = (uint32_t)device.multiProcessorCount;
+	const uint32_t blocks[] = { 1, 16, all };
+	uint64_t *word = on_device<uint64_t>(16), *host = pinned<uint64_t>(65536);
+
+	for (int how = BY_ADD; how <= ADD_AND_POST; how++) {
+		if (how == ADD_AND_POST ? !posts : !claims)
+			continue;
+		for (uint32_t n : blocks) {
+			const uint32_t rounds = 20000 / n + 20;
+			std::vector<double> rate;
+
+			for (int r = 0; r < REPEATS; r++)
+				rate.push_back((double)rounds * n * 4 / seconds_of(streams[0], [&] {
+						       claim<<<n, 128, 0, streams[0]>>>(
+							       word, host, rounds, how);
+					       }));
+			report(text("\"case\":\"%s\",\"by\":\"%s\",\"warps\":%u",
+				    how == ADD_AND_POST ? "c15_entries" : "c13_claims", names[how],
+				    n * 4),
+			       "claims/s", rate);
+		}
+	}
+}
+
+/* ---- c14: naps ------------------------------------------------------------------------------- */
+
+static __global__ void naps(uint32_t ns, uint32_t rounds, uint64_t *took)
+{
+	const uint64_t begun = device_ns();
+
+	for (uint32_t r = 0; r < rounds; r++)
+		__nanosleep(ns);
+	*took = device_ns() - begun;
+}
+
+static void c14_naps()
+{
+	static const uint32_t asked[] = { 32, 100, 256, 1000, 4000 };
+	enum { ROUNDS = 200 };
+	uint64_t *took = pinned<uint64_t>(1);
+
+	for (uint32_t ns : asked) {
+		std::vector<double> v;
+
+		for (int r = 0; r < REPEATS; r++) {
+			naps<<<1, 1, 0, streams[0]>>>(ns, ROUNDS, took);
+			finish(streams[0]);
+			v.push_back((double)*took / ROUNDS);
+		}
+		report(text("\"case\":\"c14_nap\",\"asked_ns\":%u", ns), "ns", v);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	bool wanted[12];
+	enum { CASES = 15 };
+	bool wanted[CASES + 1];
 
-	std::fill(wanted, wanted + 12, argc == 1);
+	std::fill(wanted, wanted + CASES + 1, argc == 1);
 	for (int i = 1; i < argc; i++) {
 		const int n = atoi(argv[i]);
 
-		if (n < 1 || n > 11) {
-			fprintf(stderr, "calibrate: '%s' is not one of 1 to 11\n", argv[i]);
+		if (n < 1 || n > CASES) {
+			fprintf(stderr, "calibrate: '%s' is not one of 1 to %d\n", argv[i], CASES);
 			return 1;
 		}
 		wanted[n] = true;
@@ -789,6 +936,13 @@ int main(int argc, char **argv)
 	watchdog.section("c10", 60);
 	if (wanted[10])
 		c10_power();
+	watchdog.section("c12 to c15", 60);
+	if (wanted[12])
+		c12_small_reads();
+	if (wanted[13] || wanted[15])
+		c13_c15_claims(wanted[13], wanted[15]);
+	if (wanted[14])
+		c14_naps();
 	if (wanted[11])
 		c11_what_waits();
 	return 0;

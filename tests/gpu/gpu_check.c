@@ -3,7 +3,7 @@
  * gpu_check.c - what only a GPU can prove, for scripts/gpu-check: contents, chaos, times.
  *
  *   gpu_check [--processor NAME] [--messages N] [--seconds N] [--repeat N]
- *             [smoke] [probe|content|chaos|times]...
+ *             [smoke] [probe|content|chaos|times|tune]...
  *   gpu_check starts
  *
  * Every run first says what the device is, and `probe` does nothing else; smoke is for a first
@@ -367,9 +367,12 @@ int main(int argc, char **argv)
 			chaos();
 		else if (strcmp(what, "times") == 0)
 			times();
+		else if (strcmp(what, "tune") == 0)
+			tune(seconds);
 		else
 			verdict(false, what,
-				"no such stage: probe, content, chaos, times; smoke comes first");
+				"no such stage: probe, content, chaos, times, tune; smoke comes "
+				"first");
 	}
 	return failures != 0;
 }

@@ -17,6 +17,8 @@ GpuQueue *open_queue(uint32_t granularity, uint32_t capacity, uint32_t slot_byte
 		     uint32_t park_ms);
 
 void chaos(void);
+/* What the settings of GPUQ_TUNE do; ends about when `seconds` are over. */
+void tune(unsigned seconds);
 
 /* What else to say when something hangs; NULL: nothing. */
 extern void (*on_hang)(void);

@@ -54,6 +54,21 @@ function bar(what, measured, limit, met) {
 function at_most(value, limit) { return value <= limit ? "met" : "**not met**" }
 function at_least(value, limit) { return value >= limit ? "met" : "**not met**" }
 
+# of a case of tune with these settings, or with these beside the usual ones
+function tuned_as(c, settings) { return c "/" settings "/64" }
+function beside(c, setting) { return tuned_as(c, setting ", " usual[c]) }
+# A line of the decisions: by how much b is larger than a, and from where on that says something.
+function decide(what, a, b, least, then, r) {
+	if (n[a] == 0 || n[b] == 0 || median(a) == 0)
+		return
+	r = median(b) / median(a)
+	decision(what, sprintf("%.2f x", r), r >= least, sprintf(">= %.2f", least), then)
+}
+function decision(what, measured, so, when, then) {
+	printf "| %s | %s | %s | %s |\n", what, measured, when, so ? "**" then "**" : "-"
+}
+
+BEGIN { n_counted = split("p99 looks claims failed missed fed whole turn_cycles fetch_cycles run_cycles deliver_cycles", counted, " ") }
 /^(commit|date|host|gpu|state|driver|command): / {
 	at = index($0, ": ")
 	name = substr($0, 1, at - 1)
@@ -69,6 +84,25 @@ function at_least(value, limit) { return value >= limit ? "met" : "**not met**" 
 	size = member($0, "size_bytes")
 	if (c ~ /^c[0-9]+_/) {
 		calibrations[++n_calibrations] = $0
+		if (c == "c3_release" && member($0, "domain") == "remote" && member($0, "beside") == "nothing")
+			remember("fence/" member($0, "outstanding"), member($0, "value"))
+		if (c == "c12_small_reads" && member($0, "ctas") >= 16)
+			remember("small_reads/" member($0, "run_bytes"), member($0, "value"))
+		if (c == "c14_nap")
+			remember("nap/" member($0, "asked_ns"), member($0, "value"))
+	} else if (c == "tune_flag") {
+		remember("tune_flag", member($0, "p50"))
+		remember("canary_full", member($0, "canary_full_ns"))
+		all_blocks = member($0, "multiprocessors") " blocks"
+	} else if (c ~ /^tune_/) {
+		key = c "/" member($0, "settings") "/" size
+		if (n[key] == 0)
+			tuned[++n_tuned] = key
+		if (usual[c] == "")
+			usual[c] = member($0, "settings")
+		remember(key, c == "tune_lone" ? member($0, "p50") : member($0, "value"))
+		for (i = 1; i <= n_counted; i++)
+			remember(key "/" counted[i], member($0, counted[i]))
 	} else if (c == "smoke_queue") {
 		primitives[++n_primitives] = $0
 	} else if (c == "throughput") {
@@ -177,6 +211,79 @@ END {
 		printf "\nThe copy engine alone, 64 KiB at a time, GB/s: to the device %s, from it %s, " \
 		       "both at once %s each.\n", cell("copy_engine/in", 1e9, 2),
 		       cell("copy_engine/out", 1e9, 2), cell("copy_engine/both", 1e9, 2)
+	}
+	if (n_tuned != 0) {
+		print "\n## Settings\n"
+		print "Of `GPUQ_TUNE`, by `gpu_check tune`. One at a time: microseconds; many: million messages a second, the " \
+		      "queue having been filled before. Counts and cycles are for each message.\n"
+		printf "| settings | p50 or rate | p99 |"
+		for (i = 2; i <= n_counted; i++)
+			printf " %s |", counted[i]
+		printf "\n|---|---:|---:|"
+		for (i = 2; i <= n_counted; i++)
+			printf "---:|"
+		print ""
+	}
+	ways["tune_lone"] = "one at a time"
+	ways["tune_warp"] = "a warp each"
+	ways["tune_thread"] = "a thread each"
+	for (i = 1; i <= n_tuned; i++) {
+		key = tuned[i]
+		split(key, part, "/")
+		printf "| %s, %s B, %s | %s | %s |", part[2], part[3], ways[part[1]],
+			part[1] == "tune_lone" ? cell(key, 1000, 2) : cell(key, 1e6, 2),
+			part[1] == "tune_lone" ? cell(key "/p99", 1000, 2) : "-"
+		for (k = 2; k <= n_counted; k++)
+			printf " %.4g |", median(key "/" counted[k])
+		print ""
+	}
+	if (n_tuned != 0 || n_calibrations != 0) {
+		print "\n## Decisions\n"
+		print "What the design assumed, and what to do if it is not so.\n"
+		print "| measured | | when | then |"
+		print "|---|---:|---|---|"
+		lone = tuned_as("tune_lone", usual["tune_lone"])
+		warp = tuned_as("tune_warp", usual["tune_warp"])
+		decide("one message over the bare flag of the same thread", "tune_flag", lone, 1.25, \
+		       "see its cycles: turn, fetch, run, deliver")
+		if (n[lone] != 0)
+			decision("messages read ahead whole", sprintf("%.2f", median(lone "/whole")), \
+				 median(lone "/whole") < 0.9, "< 0.90", "read the slot later: gq_take_look()")
+		decide("p50, 16 scouts over 4", beside("tune_lone", "scouts:4"), lone, 1.05, "4 scouts by default")
+		decide("p50, 16 scouts over 2", beside("tune_lone", "scouts:2"), lone, 1.05, "2 scouts by default")
+		decide("p50, a block on each multiprocessor over few", lone, tuned_as("tune_lone", all_blocks), 1.05, \
+		       "idle units are in the way: longer naps")
+		decide("p50, with the journal over without", beside("tune_lone", "journal:0"), lone, 1.05, \
+		       "another journal, or another lane writes it")
+		decide("p50, with seals over without", beside("tune_lone", "seal:0"), lone, 1, "no seals")
+		decide("p50, reading ahead over not", beside("tune_lone", "ahead:0"), lone, 1, "do not read ahead")
+		decide("p50, in the other domain over in the usual one", beside("tune_lone", "domain:0"), lone, 1.02, \
+		       "launch in the usual domain")
+		decide("rate, few blocks over one on each multiprocessor", tuned_as("tune_warp", all_blocks), warp, 1.25, \
+		       "it collapses: see its failed claims and looks")
+		decide("rate, a block on each multiprocessor over few", warp, tuned_as("tune_warp", all_blocks), 1.25, \
+		       "more blocks by default")
+		decide("rate, 4 feeders over 1", warp, beside("tune_warp", "feeders:4"), 1.1, "more feeders by default")
+		decide("rate, without the journal over with it", warp, beside("tune_warp", "journal:0"), 1.1, \
+		       "one word a claim in place of the journal")
+		decide("rate, without seals over with them", warp, beside("tune_warp", "seal:0"), 1.1, \
+		       "no seals under load")
+		decide("reads a second, 32 B over 128 B", "small_reads/128", "small_reads/32", 1.25, \
+		       "bytes are the limit: narrower reads")
+		decide("the same", "small_reads/32", "small_reads/128", 0.8, "tags are the limit: fewer, wider reads")
+		if (n["fence/3"] != 0 && n["fence/0"] != 0) {
+			d = median("fence/3") - median("fence/0")
+			decision("a release behind 3 stores less one behind none", sprintf("%.0f ns", d), d > 500, \
+				 "> 500 ns", "no store between journal and release")
+		}
+		if (n["nap/1000"] != 0)
+			decision("a nap of 1000 ns", sprintf("%.0f ns", median("nap/1000")), \
+				 median("nap/1000") > 1500, "> 1500 ns", "ask for shorter ones")
+		if (n["canary_full"] != 0)
+			decision("a kernel that fills a multiprocessor, beside the grid", \
+				 median("canary_full") < 0 ? "waits" : sprintf("%.1f us", median("canary_full") / 1000), \
+				 median("canary_full") < 0 || median("canary_full") > 1e6, "> 1 ms", \
+				 "fewer blocks by default")
 	}
 	if (n_checks != 0)
 		print "\n## Checks\n"
