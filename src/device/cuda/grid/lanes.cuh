@@ -61,15 +61,24 @@ struct alignas(16) gq_wide {
 	uint64_t a, b;
 };
 
+/* A GPU faults at a piece that does not begin at a multiple of its size. */
+GQ_DEV void gq_must_be_aligned(const gq_wide *at)
+{
+	if ((uintptr_t)at % sizeof(*at) != 0)
+		__builtin_trap();
+}
+
 GQ_DEV gq_wide gq_fetch_wide(const gq_wide *at)
 {
 	gq_standin_reads(at);
+	gq_must_be_aligned(at);
 	return *at;
 }
 
 GQ_DEV void gq_store_wide(gq_wide *to, gq_wide v)
 {
 	gq_standin_writes(to);
+	gq_must_be_aligned(to);
 	*to = v;
 }
 
@@ -79,6 +88,7 @@ __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_unseen(c
 {
 	gq_wide v;
 
+	gq_must_be_aligned(at);
 	v.a = __atomic_load_n(&at->a, __ATOMIC_RELAXED);
 	v.b = __atomic_load_n(&at->b, __ATOMIC_RELAXED);
 	return v;
@@ -96,6 +106,7 @@ GQ_DEV gq_wide gq_load_entries(const gq_wide *at)
 	gq_wide v;
 
 	gq_standin_look(at);
+	gq_must_be_aligned(at);
 	v.a = __atomic_load_n(&at->a, __ATOMIC_ACQUIRE); /* [message.claim] */
 	v.b = __atomic_load_n(&at->b, __ATOMIC_ACQUIRE); /* [message.claim] */
 	return v;
@@ -136,17 +147,21 @@ GQ_DEV void gq_witness(const uint64_t *entry, uint64_t word)
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)
 {
 	gq_standin_writes(to);
+	gq_must_be_aligned(to);
 	__atomic_store_n(&to->a, v.a, __ATOMIC_RELAXED);
 	__atomic_store_n(&to->b, v.b, __ATOMIC_RELAXED);
 }
 
-/* A piece of a result, or its seal and nothing. */
+/* A piece of a result, or its seal and what is behind it: the store of a GPU has both. */
 GQ_DEV void gq_post_result(gq_wide *to, gq_wide v, bool seal)
 {
-	if (seal)
-		gq_store_posted_u64(&to->a, v.a); /* [seal.write] */
-	else
+	if (!seal) {
 		gq_post_wide(to, v);
+		return;
+	}
+	gq_must_be_aligned(to);
+	__atomic_store_n(&to->b, v.b, __ATOMIC_RELAXED);
+	gq_store_posted_u64(&to->a, v.a); /* [seal.write] */
 }
 
 GQ_DEV uint64_t gq_sum(const uint64_t (&v)[GQ_OWN])
