@@ -15,6 +15,31 @@ struct histogram {
 	uint64_t buckets[HISTOGRAM_BUCKETS];
 };
 
+/** Where a value is counted: the smallest bucket whose bound it does not exceed. */
+static inline uint32_t histogram_bucket(uint64_t value)
+{
+	uint32_t shift;
+
+	if (value < 1u << HISTOGRAM_SUB_BITS)
+		return (uint32_t)value;
+	/* value >> shift is in [32, 64): the leading one selects the octave, the rest the bucket */
+	shift = 63u - (uint32_t)__builtin_clzll(value) - HISTOGRAM_SUB_BITS;
+	return (shift << HISTOGRAM_SUB_BITS) + (uint32_t)(value >> shift);
+}
+
+/** The largest value that is counted there. */
+static inline uint64_t histogram_bound(uint32_t bucket)
+{
+	uint32_t shift;
+
+	if (bucket < 1u << HISTOGRAM_SUB_BITS)
+		return bucket;
+	shift = (bucket >> HISTOGRAM_SUB_BITS) - 1;
+	return ((uint64_t)(bucket % (1u << HISTOGRAM_SUB_BITS) + (1u << HISTOGRAM_SUB_BITS))
+		<< shift) +
+	       ((UINT64_C(1) << shift) - 1);
+}
+
 /** Count one value. A zeroed histogram is an empty one. */
 void histogram_add(struct histogram *h, uint64_t value);
 

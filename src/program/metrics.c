@@ -93,6 +93,90 @@ void metrics_value(struct metrics_page *p, const char *name, const char *label, 
 		add(p, "%.17g\n", value);
 }
 
+void metrics_label(struct metrics_labels *l, const char *label, const char *text)
+{
+	char escaped[256];
+	int n;
+
+	escape(text, escaped, sizeof(escaped));
+	n = snprintf(l->text + l->used, sizeof(l->text) - l->used, "%s%s=\"%s\"",
+		     l->used != 0 ? "," : "", label, escaped);
+	l->used = n > 0 && (size_t)n < sizeof(l->text) - l->used ? l->used + (size_t)n
+								 : sizeof(l->text);
+}
+
+void metrics_labelled(struct metrics_page *p, const char *name, const struct metrics_labels *l,
+		      double value)
+{
+	if (l->used >= sizeof(l->text))
+		p->failed = true;
+	else if (isnan(value))
+		add(p, "%s{%s} NaN\n", name, l->text);
+	else
+		add(p, "%s{%s} %.17g\n", name, l->text, value);
+}
+
+void metrics_log_linear(struct metrics_page *p, const char *name, const struct metrics_labels *l,
+			const uint64_t buckets[HISTOGRAM_BUCKETS], double sum_ns)
+{
+	const char *comma = l->used != 0 ? "," : "";
+	uint64_t sum = 0;
+	uint32_t at = 0;
+
+	if (l->used >= sizeof(l->text))
+		p->failed = true;
+	for (uint32_t i = 0; i < METRICS_SECONDS; i++) {
+		const uint64_t bound_ns = (uint64_t)(metrics_seconds[i] * 1e9 + 0.5);
+
+		for (; at < HISTOGRAM_BUCKETS && histogram_bound(at) <= bound_ns; at++)
+			sum += buckets[at];
+		add(p, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, l->text, comma, metrics_seconds[i],
+		    (unsigned long long)sum);
+	}
+	for (; at < HISTOGRAM_BUCKETS; at++)
+		sum += buckets[at];
+	add(p, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, l->text, comma, (unsigned long long)sum);
+	add(p, "%s_sum{%s} %.17g\n%s_count{%s} %llu\n", name, l->text, sum_ns * 1e-9, name, l->text,
+	    (unsigned long long)sum);
+}
+
+/* Whether a line is "# TYPE NAME_total counter", or the HELP of such a name: then where _total is.
+ */
+static const char *total_of(const char *line)
+{
+	const char *name, *end;
+
+	if (strncmp(line, "# HELP ", 7) != 0 && strncmp(line, "# TYPE ", 7) != 0)
+		return NULL;
+	name = line + 7;
+	end = name + strcspn(name, " \n");
+	return end - name > 6 && strncmp(end - 6, "_total", 6) == 0 ? end - 6 : NULL;
+}
+
+char *metrics_openmetrics(const char *page)
+{
+	static const char eof[] = "# EOF\n";
+	char *text = malloc(strlen(page) + sizeof(eof)), *to = text;
+
+	while (text && *page != '\0') {
+		const char *total = total_of(page);
+		const char *end = strchr(page, '\n');
+		const size_t len = end ? (size_t)(end + 1 - page) : strlen(page);
+		const size_t head = total ? (size_t)(total - page) : len;
+
+		memcpy(to, page, head);
+		to += head;
+		if (total) {
+			memcpy(to, total + 6, len - head - 6);
+			to += len - head - 6;
+		}
+		page += len;
+	}
+	if (text)
+		memcpy(to, eof, sizeof(eof));
+	return text;
+}
+
 void metrics_buckets(struct metrics_page *p, const char *name, const struct metrics_histogram *h)
 {
 	uint64_t sum = 0;

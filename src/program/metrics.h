@@ -8,6 +8,8 @@
 #ifndef GPUQ_PROGRAM_METRICS_H
 #define GPUQ_PROGRAM_METRICS_H
 
+#include "histogram.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +51,33 @@ void metrics_begin(struct metrics_page *p, const char *name, const char *type, c
 void metrics_value(struct metrics_page *p, const char *name, const char *label, const char *text,
 		   double value);
 
+/* Labels of a value, as they stand on the page. A zeroed one is none. */
+struct metrics_labels {
+	char text[400];
+	size_t used;
+};
+
+/** One more label. What has no room is left out, and the page it is used on fails. */
+void metrics_label(struct metrics_labels *l, const char *label, const char *text);
+
+/** As metrics_value(), with any number of labels. */
+void metrics_labelled(struct metrics_page *p, const char *name, const struct metrics_labels *l,
+		      double value);
+
+/**
+ * A log-linear histogram of nanoseconds, in seconds, behind metrics_begin(): at metrics_seconds. A
+ * value counts below a bound if its bucket does, so a bound is off by 1/32 at most.
+ */
+void metrics_log_linear(struct metrics_page *p, const char *name, const struct metrics_labels *l,
+			const uint64_t buckets[HISTOGRAM_BUCKETS], double sum_ns);
+
+/**
+ * The same page in the format OpenMetrics 1.0: counters are named without _total where they are
+ * described, and it has an end.
+ * @return to be freed; NULL: no memory
+ */
+char *metrics_openmetrics(const char *page);
+
 /** All of a histogram, behind metrics_begin(). */
 void metrics_buckets(struct metrics_page *p, const char *name, const struct metrics_histogram *h);
 
@@ -69,6 +98,12 @@ const char *metrics_check(const char *address);
  * at PATH is replaced.
  */
 struct metrics_server *metrics_serve(const char *address);
+
+/**
+ * Answer /livez and /healthz as alive until then (clock_ns()), and /readyz as ready or not. Until
+ * the first call there are no such addresses. Waits for nothing.
+ */
+void metrics_health(struct metrics_server *s, uint64_t until_ns, bool ready);
 
 /** The page that is answered from now on. Takes it over; waits for nothing. */
 void metrics_publish(struct metrics_server *s, struct metrics_page *p);

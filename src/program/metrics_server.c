@@ -4,7 +4,9 @@
  *
  * `fresh` is the page that the program has handed over and the thread has not taken up. Whoever
  * takes a page out of it by an exchange owns that page alone: the program frees what nobody has
- * read, the thread keeps what it has taken until there is a newer one. So no lock is needed.
+ * read, the thread keeps what it has taken until there is a newer one. So no lock is needed. How
+ * the program is stands in two words; one says until when it is alive, so that a program that hangs
+ * has nothing to do to be called dead.
  */
 #define _GNU_SOURCE
 #include "metrics.h"
@@ -73,7 +75,9 @@ const char *metrics_check(const char *address)
 struct metrics_server {
 	struct MHD_Daemon *daemon;
 	_Atomic(char *) fresh;
-	char *shown; /* the thread's */
+	char *shown;                    /* the thread's */
+	_Atomic uint64_t live_until_ns; /* 0: nobody has said */
+	atomic_bool ready;
 	char path[108];
 };
 
@@ -149,35 +153,76 @@ static int listen_tcp(const char *host, const char *port, const char **why)
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
-static enum MHD_Result answer(struct metrics_server *s, struct MHD_Connection *c, const char *url,
-			      const char *method)
+struct reply {
+	unsigned int code;
+	const char *type;
+	const char *text;
+	char *made; /* to be freed */
+};
+
+/* In the one format or the other, by what the asker takes. */
+static struct reply page_of(struct metrics_server *s, struct MHD_Connection *c)
 {
-	static char not_found[] = "The metrics are at /metrics.\n";
-	static char not_yet[] = "";
-	const bool found = strcmp(url, "/metrics") == 0;
-	const bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-	char *fresh = found ? atomic_exchange(&s->fresh, NULL) : NULL;
-	char *text = found ? not_yet : not_found;
-	struct MHD_Response *response;
-	enum MHD_Result result;
+	const char *accept = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Accept");
+	struct reply r = { .code = MHD_HTTP_OK };
+	char *fresh = atomic_exchange(&s->fresh, NULL);
 
 	if (fresh) {
 		free(s->shown);
 		s->shown = fresh;
 	}
-	if (found && s->shown)
-		text = s->shown;
-	response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY);
+	r.text = s->shown ? s->shown : "";
+	r.type = "text/plain; version=0.0.4; charset=utf-8";
+	if (accept && strstr(accept, "application/openmetrics-text"))
+		r.made = metrics_openmetrics(r.text);
+	if (r.made) {
+		r.text = r.made;
+		r.type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+	}
+	return r;
+}
+
+static struct reply reply_to(struct metrics_server *s, struct MHD_Connection *c, const char *url)
+{
+	const uint64_t until_ns = atomic_load(&s->live_until_ns);
+	const bool live = clock_ns() < until_ns;
+	const bool ready = live && atomic_load(&s->ready);
+	struct reply r = { .code = MHD_HTTP_NOT_FOUND, .type = "text/plain; charset=utf-8" };
+
+	if (strcmp(url, "/metrics") == 0)
+		return page_of(s, c);
+	r.text = "The metrics are at /metrics.\n";
+	if (until_ns == 0)
+		return r;
+	if (strcmp(url, "/livez") == 0 || strcmp(url, "/healthz") == 0) {
+		r.code = live ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+		r.text = live ? "alive\n" : "not alive\n";
+	} else if (strcmp(url, "/readyz") == 0) {
+		r.code = ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+		r.text = ready ? "ready\n" : "not ready\n";
+	}
+	return r;
+}
+
+static enum MHD_Result answer(struct metrics_server *s, struct MHD_Connection *c, const char *url,
+			      const char *method)
+{
+	const bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+	const struct reply r = reply_to(s, c, url);
+	/* it copies, and takes a pointer to what it could change */
+	const union {
+		const char *text;
+		void *bytes;
+	} body = { .text = r.text };
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(strlen(r.text), body.bytes, MHD_RESPMEM_MUST_COPY);
+	enum MHD_Result result;
+
+	free(r.made);
 	if (!response)
 		return MHD_NO;
-	MHD_add_response_header(response, "Content-Type",
-				found ? "text/plain; version=0.0.4; charset=utf-8"
-				      : "text/plain; charset=utf-8");
-	result = MHD_queue_response(c,
-				    !get    ? MHD_HTTP_METHOD_NOT_ALLOWED
-				    : found ? MHD_HTTP_OK
-					    : MHD_HTTP_NOT_FOUND,
-				    response);
+	MHD_add_response_header(response, "Content-Type", r.type);
+	result = MHD_queue_response(c, get ? r.code : MHD_HTTP_METHOD_NOT_ALLOWED, response);
 	MHD_destroy_response(response);
 	return result;
 }
@@ -248,6 +293,12 @@ void metrics_publish(struct metrics_server *s, struct metrics_page *p)
 	*p = (struct metrics_page){ .used = 0 };
 }
 
+void metrics_health(struct metrics_server *s, uint64_t until_ns, bool ready)
+{
+	atomic_store(&s->ready, ready);
+	atomic_store(&s->live_until_ns, until_ns);
+}
+
 void metrics_stop(struct metrics_server *s)
 {
 	if (!s)
@@ -277,6 +328,13 @@ void metrics_publish(struct metrics_server *s, struct metrics_page *p)
 {
 	(void)s;
 	metrics_free(p);
+}
+
+void metrics_health(struct metrics_server *s, uint64_t until_ns, bool ready)
+{
+	(void)s;
+	(void)until_ns;
+	(void)ready;
 }
 
 void metrics_stop(struct metrics_server *s)

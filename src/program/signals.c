@@ -23,6 +23,7 @@ static const int interruptions[] = { SIGINT, SIGTERM, SIGHUP };
 static volatile sig_atomic_t caught;
 static uint64_t caught_ns; /* touched by the handler only, in this one thread */
 static int wake[2] = { -1, -1 };
+static volatile sig_atomic_t hung_up;
 
 static void on_signal(int number)
 {
@@ -59,6 +60,38 @@ bool signals_init(void)
 	}
 	action.sa_handler = SIG_IGN;
 	return sigaction(SIGPIPE, &action, NULL) == 0;
+}
+
+static void on_hup(int number)
+{
+	const int saved = errno;
+
+	(void)number;
+	hung_up = 1;
+	(void)!write(wake[1], "", 1);
+	errno = saved;
+}
+
+bool signals_hup_reloads(void)
+{
+	struct sigaction action = { .sa_handler = on_hup, .sa_flags = SA_RESTART };
+
+	sigemptyset(&action.sa_mask);
+	return sigaction(SIGHUP, &action, NULL) == 0;
+}
+
+bool signals_take_hup(void)
+{
+	char bytes[16];
+
+	if (hung_up == 0)
+		return false;
+	/* One that comes from here on writes another byte, or is answered by this one's reading. */
+	(void)!read(wake[0], bytes, sizeof(bytes));
+	hung_up = 0;
+	if (caught != 0) /* whose byte that may have been */
+		(void)!write(wake[1], "", 1);
+	return true;
 }
 
 int signals_caught(void)

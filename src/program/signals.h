@@ -12,10 +12,19 @@
  */
 bool signals_init(void);
 
+/**
+ * After signals_init(): a SIGHUP does not end the process from now on, but asks it to read its
+ * configuration anew.
+ */
+bool signals_hup_reloads(void);
+
+/** Whether a SIGHUP has come since the last call. */
+bool signals_take_hup(void);
+
 /** The signal that came, or 0. */
 int signals_caught(void);
 
-/** Readable, for ever, once a signal has come. */
+/** Readable, for ever, once a signal has come; also after a SIGHUP, until signals_take_hup(). */
 int signals_fd(void);
 
 #endif /* GPUQ_PROGRAM_SIGNALS_H */

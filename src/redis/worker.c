@@ -4,8 +4,8 @@
 #define _GNU_SOURCE
 #include "crew.h"
 
-#include "notify.h"
 #include "program/load.h"
+#include "program/manager.h"
 #include "program/signals.h"
 #include "shards.h"
 
@@ -122,7 +122,7 @@ static int set_up(struct crew *c, struct worker_options *o)
 
 static void begin_drain(struct crew *c)
 {
-	notify_systemd("STOPPING=1");
+	manager_tell("STOPPING=1");
 	c->draining = true;
 	c->memory->stopping = 1; /* also for a program that is started anew meanwhile */
 	crew_share(c, true);
@@ -325,7 +325,7 @@ static void show_life(struct crew *c)
 	c->turned_ms = now;
 	if (now < c->life_at_ms)
 		return;
-	notify_systemd(c->life_at_ms == 0 ? "READY=1\nWATCHDOG=1" : "WATCHDOG=1");
+	manager_tell(c->life_at_ms == 0 ? "READY=1\nWATCHDOG=1" : "WATCHDOG=1");
 	c->life_at_ms = now + 1000;
 }
 

@@ -65,7 +65,7 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void quantiles_of_many_values(void **state)
+static void ob_3_quantiles_of_many_values_are_within_a_32nd(void **state)
 {
 	enum { COUNT = 10007 };
 	static uint64_t values[COUNT];
@@ -97,7 +97,7 @@ int main(void)
 		cmocka_unit_test_setup(empty_is_zero, clear),
 		cmocka_unit_test_setup(every_power_of_two_is_within_a_32nd, clear),
 		cmocka_unit_test_setup(small_values_are_exact, clear),
-		cmocka_unit_test_setup(quantiles_of_many_values, clear),
+		cmocka_unit_test_setup(ob_3_quantiles_of_many_values_are_within_a_32nd, clear),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
