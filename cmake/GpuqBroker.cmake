@@ -10,9 +10,10 @@ endif()
 
 set(gpuq_broker_sources "")
 if(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
-	file(GLOB gpuq_broker_sources CONFIGURE_DEPENDS src/broker/*.c)
-	list(FILTER gpuq_broker_sources EXCLUDE REGEX "/main\\.c$")
-	# All but main(): the tests run a gpuqd inside of their own process.
+	file(GLOB gpuq_broker_sources CONFIGURE_DEPENDS src/broker/*.c src/broker/page/*.c)
+	# All but what the main thread does: the tests run a gpuqd inside of their own process.
+	set(gpuq_daemon_sources src/broker/main.c src/broker/keeper.c src/broker/exposition.c)
+	list(FILTER gpuq_broker_sources EXCLUDE REGEX "/src/broker/(main|keeper|exposition)\\.c$")
 	add_library(gpuq_broker_objects OBJECT ${gpuq_broker_sources})
 	target_include_directories(gpuq_broker_objects PRIVATE include src src/broker)
 	target_link_libraries(gpuq_broker_objects PRIVATE gpuq_flags Threads::Threads)
@@ -24,10 +25,11 @@ if(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	add_library(gpuq_router_objects OBJECT ${gpuq_router_sources})
 	target_include_directories(gpuq_router_objects PRIVATE include src src/broker)
 	target_link_libraries(gpuq_router_objects PRIVATE gpuq_policy gpuq_flags Threads::Threads)
-	add_executable(gpuqd src/broker/main.c ${gpuq_program_sources}
+	add_executable(gpuqd ${gpuq_daemon_sources} ${gpuq_program_sources}
 		$<TARGET_OBJECTS:gpuq_broker_objects> $<TARGET_OBJECTS:gpuq_router_objects>)
 	target_include_directories(gpuqd PRIVATE include src src/broker)
-	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_policy gpuq_flags Threads::Threads)
+	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_policy gpuq_flags gpuq_metrics
+		Threads::Threads)
 	set_target_properties(gpuqd PROPERTIES
 		RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
 endif()

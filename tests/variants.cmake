@@ -27,6 +27,7 @@ set(gpuq_test_variants
 	"unit.hooks             standin remote"
 	"unit.notify"
 	"unit.nvrtc             standin gpu"
+	"unit.page"
 	"unit.pages"
 	"unit.peer"
 	"unit.pipe"

@@ -6,7 +6,12 @@
 #include "broker/service/service.h"
 #include "device/remote/wire.h"
 
-enum { BROKER_MOST_QUEUES = 32, BROKER_SOCKET_ROOM = 108, BROKER_ERROR_ROOM = 600 };
+enum {
+	BROKER_MOST_QUEUES = 32,
+	BROKER_SOCKET_ROOM = 108,
+	BROKER_STATS_ROOM = 200,
+	BROKER_ERROR_ROOM = 600
+};
 
 struct broker_queue {
 	char name[GQ_WIRE_NAME];
@@ -27,6 +32,12 @@ struct broker_config {
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
 	struct router_config services;
+	char stats[BROKER_STATS_ROOM];   /* the file of the page of counts; "": beside the socket */
+	uint32_t stats_ms;               /* how often it is written */
+	char metrics[BROKER_STATS_ROOM]; /* where metrics are served; "": nowhere */
+	unsigned metrics_line;           /* of the file */
+	struct page *page;               /* where counts are written; NULL: nowhere */
+	int listener; /* a socket that listens already, of a service manager; 0: none */
 };
 
 struct broker;
@@ -42,10 +53,33 @@ void broker_queue_defaults(struct broker_queue *queue, const char *name);
 bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM]);
 
 /*
+ * Whether a running gpuqd may take over a configuration; if so `fresh` has its queues in the order
+ * of `now`, those that are new behind them.
+ * @return false: `error` says what would need a restart
+ */
+bool broker_config_merge(const struct broker_config *now, struct broker_config *fresh,
+			 char error[BROKER_ERROR_ROOM]);
+
+/*
  * Makes the queues, listens, and serves clients on threads of its own.
  * @return NULL: `error` says why
  */
 struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_ERROR_ROOM]);
+
+/* Have all counts written into the page, now. From any thread. */
+void broker_show(struct broker *b);
+
+/*
+ * Takes over what may change while it runs, of a configuration that broker_config_merge() has
+ * found good: quotas, drain_ms, windows, and queues that are new.
+ * @return false: `error` says why, and nothing has changed
+ */
+bool broker_reload(struct broker *b, const struct broker_config *cfg,
+		   char error[BROKER_ERROR_ROOM]);
+
+/* Begins to end it; broker_stop() does the rest, and waits only until broker_has_ended(). */
+void broker_begin_stop(struct broker *b);
+bool broker_has_ended(struct broker *b);
 
 /*
  * Ends it: no client comes in any more, what is in a queue is waited for until drain_ms is over,

@@ -152,6 +152,49 @@ static void append(struct client *c, struct record *r)
 	c->last = r;
 }
 
+/* A message is in class priority - 1. */
+static void count_claim(struct client *c, const struct record *r)
+{
+	c->accepted++;
+	c->counts->accepted[r->options.priority - 1]++;
+	c->counts->bytes_in += r->len;
+}
+
+static void count_end(struct client *c, const struct record *r, uint32_t outcome)
+{
+	struct page_queue *counts = c->counts;
+	const uint64_t ns = c->now_ns > r->claimed_ns ? c->now_ns - r->claimed_ns : 0;
+	enum page_outcome how = PAGE_FAILED;
+
+	if (outcome <= GQ_OUTCOME_MAX_LEN) {
+		how = PAGE_OK;
+		counts->bytes_out += outcome;
+	} else if (outcome == GQ_OUTCOME_EXPIRED) {
+		how = PAGE_EXPIRED;
+	} else if (outcome == GQ_OUTCOME_CANCELLED) {
+		how = PAGE_CANCELLED;
+	}
+	c->ended++;
+	counts->ended[r->options.priority - 1][how]++;
+	counts->seconds[histogram_bucket(ns)]++;
+	counts->seconds_ns += ns;
+	counts->seconds_max_ns = ns > counts->seconds_max_ns ? ns : counts->seconds_max_ns;
+}
+
+void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES])
+{
+	for (const struct record *r = c->first; r != NULL; r = r->next)
+		inside[r->options.priority - 1]++;
+}
+
+void client_lose(struct client *c)
+{
+	for (const struct record *r = c->first; r != NULL; r = r->next) {
+		c->ended++;
+		c->counts->ended[r->options.priority - 1][PAGE_LOST]++;
+	}
+}
+
 enum claimed client_claim(struct client *c, struct record **out)
 {
 	const uint32_t class = next_class(c);
@@ -176,7 +219,10 @@ enum claimed client_claim(struct client *c, struct record **out)
 	c->head[class]++;
 	r->asked = r->recalled = false;
 	r->state = RECORD_HELD;
-	r->claimed_ns = c->stamps != NULL ? gq__now_ns() : 0;
+	if (c->now_ns == 0) /* once a turn is enough, but for a trace */
+		c->now_ns = gq__now_ns();
+	r->claimed_ns = c->stamps != NULL ? gq__now_ns() : c->now_ns;
+	count_claim(c, r);
 	/* [claim.write] release: before it is handed on, the client can know that it was. */
 	gq_store_release_u64(&c->taken[slot], r->msg_id);
 	gq_store_release_u64(&c->page->claimed[class], c->head[class]);
@@ -239,6 +285,7 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	c->done_pos++;
 	gq_store_release_u64(&c->page->done_tail, c->done_pos); /* [tail.raise] */
 	c->rings = true;
+	count_end(c, r, outcome);
 	give_back(c, r);
 }
 

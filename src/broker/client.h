@@ -9,6 +9,7 @@
 #ifndef GPUQ_BROKER_CLIENT_H
 #define GPUQ_BROKER_CLIENT_H
 
+#include "broker/page/page.h"
 #include "device/protocol/claim.h"
 #include "device/remote/wire.h"
 
@@ -42,9 +43,13 @@ struct client {
 	void *session; /* the reactor's */
 	int socket;    /* for bells; the reactor closes it when the dispatcher has let go */
 	int bell;      /* the client writes it; never read here */
+	uint32_t pid, uid;
 
 	/* ---- the dispatcher's ---- */
 	struct client *next;
+	struct page_queue *counts; /* the dispatcher's */
+	uint64_t accepted, ended;  /* messages */
+	uint64_t now_ns; /* when its messages come or end in this turn; 0: take the time */
 	uint64_t head[GQ_CLASSES], done_pos;
 	struct gq_ageing ageing;
 	uint64_t *busy; /* a bit a slot: claimed and not completed */
@@ -72,6 +77,11 @@ enum claimed { CLAIMED_NOTHING, CLAIMED_ONE, CLAIMED_NONSENSE };
 
 /* Claim the next message into a free record. There is a free one. */
 enum claimed client_claim(struct client *c, struct record **out);
+
+/* Adds its messages that have not ended, one by one. */
+void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES]);
+/* Counts those messages as lost: it leaves. */
+void client_lose(struct client *c);
 
 /* Whether the client has asked for this message to be cancelled, now. */
 bool client_cancels(const struct client *c, const struct record *r);

@@ -35,6 +35,7 @@ void broker_config_defaults(struct broker_config *cfg)
 				       .uid_bytes = UINT64_C(1) << 30,
 				       .uid_slots = UINT64_C(1) << 20,
 				       .drain_ms = 25000,
+				       .stats_ms = 1000,
 				       .services = ROUTER_DEFAULTS };
 	if (!gq_remote_default_path(cfg->socket, sizeof(cfg->socket)))
 		cfg->socket[0] = '\0';
@@ -61,6 +62,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 	va_list args;
 
 	va_start(args, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
 	snprintf(r->error, BROKER_ERROR_ROOM, "%.150s:%u: %s", r->path, r->line, what);
@@ -69,7 +71,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, OCTAL, YES_NO, DEVICE, POWER, BALANCE };
+enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE };
 
 struct key {
 	const char *name;
@@ -89,7 +91,10 @@ static const struct key config_keys[] = {
 	{ "uid_connections", NUMBER, OF_CONFIG(uid_connections), 1, 4096 },
 	{ "uid_bytes", NUMBER, OF_CONFIG(uid_bytes), 4096, UINT64_C(1) << 46 },
 	{ "uid_slots", NUMBER, OF_CONFIG(uid_slots), 1, UINT64_C(1) << 32 },
-	{ "drain_ms", NUMBER, OF_CONFIG(drain_ms), 0, 3600000 },
+	{ "drain_ms", TIME, OF_CONFIG(drain_ms), 0, 3600000 },
+	{ "stats", TEXT, OF_CONFIG(stats), 1, BROKER_STATS_ROOM - 1 },
+	{ "stats_ms", TIME, OF_CONFIG(stats_ms), 10, 60000 },
+	{ "metrics", TEXT, OF_CONFIG(metrics), 1, BROKER_STATS_ROOM - 1 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
@@ -114,11 +119,12 @@ static const struct key services_keys[] = {
 	{ "socket_mode", OCTAL, OF_SERVICES(socket_mode), 0, 0777 },
 	{ "uid_connections", NUMBER, OF_SERVICES(uid_connections), 1, 4096 },
 	{ "window", NUMBER, OF_SERVICES(window), 1, 1024 },
-	{ "heartbeat_ms", NUMBER, OF_SERVICES(heartbeat_ms), 10, 3600000 },
-	{ "timeout_ms", NUMBER, OF_SERVICES(timeout_ms), 1, 86400000 },
+	{ "heartbeat_ms", TIME, OF_SERVICES(heartbeat_ms), 10, 3600000 },
+	{ "timeout_ms", TIME, OF_SERVICES(timeout_ms), 1, 86400000 },
 	{ "queued", NUMBER, OF_SERVICES(queued), 1, 4000 },
 	{ "attempts", NUMBER, OF_SERVICES(attempts), 1, 16 },
-	{ "breaker_open_ms", NUMBER, OF_SERVICES(breaker_open_ms), 10, 300000 },
+	{ "breaker_open_ms", TIME, OF_SERVICES(breaker_open_ms), 10, 300000 },
+	{ "drain_ms", TIME, OF_SERVICES(drain_ms), 0, 3600000 },
 	{ "balance", BALANCE, OF_SERVICES(balance), 0, 0 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
@@ -130,13 +136,26 @@ static void put_number(void *to, size_t room, uint64_t value)
 	memcpy(to, room == sizeof(small) ? (const void *)&small : (const void *)&value, room);
 }
 
-/* Decimal with KiB, MiB or GiB behind it, or octal. */
-static bool parse_number(const char *text, int base, uint64_t *value)
+struct unit {
+	const char *name;
+	uint64_t value;
+};
+
+static const struct unit amounts[] = {
+	{ "", 1 },
+	{ "KiB", UINT64_C(1) << 10 },
+	{ "MiB", UINT64_C(1) << 20 },
+	{ "GiB", UINT64_C(1) << 30 },
+	{ NULL, 0 },
+};
+static const struct unit times[] = {
+	{ "", 1 }, { "ms", 1 }, { "s", 1000 }, { "min", 60000 }, { NULL, 0 },
+};
+static const struct unit octals[] = { { "", 1 }, { NULL, 0 } };
+
+/* Digits, and a unit behind them. */
+static bool parse_number(const char *text, int base, const struct unit *unit, uint64_t *value)
 {
-	static const struct {
-		const char *unit;
-		unsigned shift;
-	} units[] = { { "", 0 }, { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
 	char *end;
 
 	if (!isdigit((unsigned char)text[0]))
@@ -145,12 +164,12 @@ static bool parse_number(const char *text, int base, uint64_t *value)
 	*value = strtoull(text, &end, base);
 	if (errno != 0)
 		return false;
-	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (strcmp(end, units[i].unit) != 0)
+	for (; unit->name != NULL; unit++) {
+		if (strcmp(end, unit->name) != 0)
 			continue;
-		if (*value > UINT64_MAX >> units[i].shift)
+		if (*value > UINT64_MAX / unit->value)
 			return false;
-		*value <<= units[i].shift;
+		*value *= unit->value;
 		return true;
 	}
 	return false;
@@ -158,15 +177,17 @@ static bool parse_number(const char *text, int base, uint64_t *value)
 
 static bool set_number(struct reader *r, const struct key *k, void *to, const char *text)
 {
+	const struct unit *units = k->kind == OCTAL ? octals : k->kind == TIME ? times : amounts;
 	uint64_t value;
 
-	if (!parse_number(text, k->kind == OCTAL ? 8 : 10, &value) || value < k->min ||
+	if (!parse_number(text, k->kind == OCTAL ? 8 : 10, units, &value) || value < k->min ||
 	    value > k->max || (k->kind == POWER && (value & (value - 1)) != 0)) {
 		if (k->kind == OCTAL)
 			return WRONG(r, "%s is '%.60s'; allowed: an octal number, 0 to 0777",
 				     k->name, text);
-		return WRONG(r, "%s is '%.60s'; allowed: %s%" PRIu64 " to %" PRIu64, k->name, text,
-			     k->kind == POWER ? "a power of two, " : "", k->min, k->max);
+		return WRONG(r, "%s is '%.60s'; allowed: %s%" PRIu64 " to %" PRIu64 "%s", k->name,
+			     text, k->kind == POWER ? "a power of two, " : "", k->min, k->max,
+			     k->kind == TIME ? " ms, or so many s or min" : "");
 	}
 	put_number(to, k->room, value);
 	return true;
@@ -354,6 +375,8 @@ static bool read_key(struct reader *r, char *text)
 		if ((r->seen & UINT32_C(1) << i) != 0)
 			return WRONG(r, "%s is there twice", name);
 		r->seen |= UINT32_C(1) << i;
+		if (strcmp(name, "metrics") == 0)
+			r->cfg->metrics_line = r->line;
 		return set(r, &keys[i], to + keys[i].offset, trim(value));
 	}
 	return WRONG(r, "there is no key '%.60s' in this section", name);

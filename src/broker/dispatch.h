@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-enum command_kind { COMMAND_ADD, COMMAND_REMOVE, COMMAND_END };
+enum command_kind { COMMAND_ADD, COMMAND_REMOVE, COMMAND_TELL, COMMAND_END };
 
 struct command {
 	struct command *next;
@@ -27,6 +27,9 @@ struct dispatcher {
 	struct client *alone; /* NULL: it serves all who come */
 	note_fn *note;
 	void *user;
+	struct page *page; /* where it writes its counts, and which section; NULL: into `shown` */
+	uint32_t section;
+	uint32_t asked; /* it has been told to, and has not yet */
 	GpuQueue *q;
 	pthread_t thread;
 	int epoll, wake; /* `wake`: an eventfd that other threads of ours write */
@@ -36,10 +39,12 @@ struct dispatcher {
 	struct record **sent; /* by slot of our queue; NULL: not a client's, or of one that left */
 	uint32_t inside;      /* messages in our queue */
 	bool failed, ending;
+	struct page_queue counts;
 
 	/* ---- the inbox ---- */
 	pthread_mutex_t lock;
 	struct command *inbox, **inbox_end;
+	struct page_queue shown;
 
 	/* ---- the waker: waits for completions while the thread sleeps ---- */
 	pthread_t waker;

@@ -2,6 +2,7 @@
 /* dispatcher.c - a dispatcher's thread: its queue, its inbox, its turns, its sleep. */
 #include "dispatch.h"
 
+#include "host/base/clock.h"
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 #include "host/wait/yield.h"
@@ -102,6 +103,7 @@ static void add(struct dispatcher *d, struct client *c)
 
 	struct client **end = &d->clients;
 
+	c->counts = &d->counts;
 	if (d->failed) {
 		d->note(d->user, c, NOTE_FAILED, "the device of this queue has failed");
 		return;
@@ -114,6 +116,7 @@ static void add(struct dispatcher *d, struct client *c)
 		end = &(*end)->next;
 	c->next = NULL;
 	*end = c;
+	d->counts.clients_ever++;
 	d->note(d->user, c, NOTE_READY, "");
 }
 
@@ -162,12 +165,56 @@ static void start_leaving(struct dispatcher *d, struct client *c, uint64_t until
 		return;
 	}
 	c->draining = true;
+	c->now_ns = gq__now_ns();
 	for (struct record *r = c->first, *next; r != NULL; r = next) {
 		next = r->next;
 		if (r->state == RECORD_HELD)
 			client_complete(c, r, GQ_OUTCOME_CANCELLED, NULL);
 	}
 	client_ring(c);
+}
+
+/* ---- what is told about it ------------------------------------------------------------------- */
+
+static void describe(struct dispatcher *d, struct page_queue *counts)
+{
+	snprintf(counts->name, sizeof(counts->name), "%s", d->cfg.name);
+	snprintf(counts->processor, sizeof(counts->processor), "%s", d->cfg.processor);
+	counts->per_client = d->cfg.per_client;
+	counts->failed = d->failed;
+	counts->capacity = d->capacity;
+	counts->window = d->window;
+	counts->slot_bytes = d->slot_bytes;
+	counts->result_bytes = d->result_bytes;
+	counts->turned_ns = gq__now_ns();
+}
+
+/* What has not ended is counted anew, message by message. So if the counts of what came, of what
+ * ended and of what is inside do not add up, somebody can see it. */
+static void write_counts(struct dispatcher *d)
+{
+	struct page_queue *counts = &d->counts;
+	uint32_t n = 0;
+
+	describe(d, counts);
+	counts->running = d->inside;
+	memset(counts->inside, 0, sizeof(counts->inside));
+	memset(counts->client, 0, sizeof(counts->client));
+	for (const struct client *c = d->clients; c != NULL; c = c->next, n++) {
+		client_count(c, counts->inside);
+		if (n < PAGE_CLIENTS)
+			counts->client[n] = (struct page_client){ c->pid, c->uid, c->accepted,
+								  c->ended, c->inside + c->held };
+	}
+	counts->clients = n;
+	gq_exchange_seq_cst_u32(&d->asked, 0);
+	if (d->page != NULL) {
+		page_write(d->page, PAGE_QUEUE, d->section, counts);
+		return;
+	}
+	pthread_mutex_lock(&d->lock);
+	d->shown = *counts;
+	pthread_mutex_unlock(&d->lock);
 }
 
 static void obey(struct dispatcher *d)
@@ -178,6 +225,8 @@ static void obey(struct dispatcher *d)
 			add(d, c->client);
 		else if (c->kind == COMMAND_REMOVE)
 			start_leaving(d, c->client, c->until_ns);
+		else if (c->kind == COMMAND_TELL)
+			write_counts(d);
 		else
 			d->ending = true;
 		free(c);
@@ -432,9 +481,27 @@ void dispatcher_remove(struct dispatcher *d, struct client *c, uint64_t until_ns
 	post(d, COMMAND_REMOVE, c, until_ns);
 }
 
-void dispatcher_end(struct dispatcher *d)
+void dispatcher_show(struct dispatcher *d, struct page *page, uint32_t section)
+{
+	if (gq_exchange_seq_cst_u32(&d->asked, 1) != 0)
+		return; /* it has not done so since the last time */
+	d->page = page; /* the command's lock shows it to the thread */
+	d->section = section;
+	post(d, COMMAND_TELL, NULL, 0);
+}
+
+void dispatcher_counts(struct dispatcher *d, struct page_queue *out)
+{
+	pthread_mutex_lock(&d->lock);
+	*out = d->shown;
+	pthread_mutex_unlock(&d->lock);
+}
+
+void dispatcher_end(struct dispatcher *d, struct page_queue *counts)
 {
 	post(d, COMMAND_END, NULL, 0);
 	pthread_join(d->thread, NULL);
+	if (counts != NULL)
+		*counts = d->counts;
 	free_dispatcher(d);
 }

@@ -32,8 +32,12 @@ struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct
 void dispatcher_add(struct dispatcher *d, struct client *c);
 /* Let go of a client; what is inside is cancelled or, until `until_ns`, waited for (0: not). */
 void dispatcher_remove(struct dispatcher *d, struct client *c, uint64_t until_ns);
-/* Ends a dispatcher without clients. */
-void dispatcher_end(struct dispatcher *d);
+/* Have it write its counts: into a section of a page, always the same; or, with NULL, where
+ * dispatcher_counts() finds them. */
+void dispatcher_show(struct dispatcher *d, struct page *page, uint32_t section);
+void dispatcher_counts(struct dispatcher *d, struct page_queue *out);
+/* Ends a dispatcher without clients. @param counts  its last ones, or NULL */
+void dispatcher_end(struct dispatcher *d, struct page_queue *counts);
 /* What its queue is; after NOTE_READY. */
 void dispatcher_describe(const struct dispatcher *d, struct gq_wire_started *out);
 

@@ -2,23 +2,23 @@
 /* main.c - the program gpuqd: its options, its signals, and what it tells a service manager. */
 #include "broker.h"
 
-#include "host/base/log.h"
+#include "keeper.h"
+#include "program/manager.h"
+#include "program/metrics.h"
 #include "program/program.h"
 #include "program/signals.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 const char program_name[] = "gpuqd";
 
 static const char help[] =
 	"Usage: gpuqd --config FILE [--check-config]\n"
 	"       gpuqd [--socket PATH] --processor NAME\n"
-	"       gpuqd --services PATH\n"
+	"       gpuqd --services PATH [--metrics ADDRESS]\n"
 	"\n"
 	"Owns queues on GPUs or CPU threads, and lets other processes use them: a program whose\n"
 	"GPUQ_DEVICE is unix:PATH, or unix:PATH#QUEUE, has its messages processed here. With\n"
@@ -30,17 +30,20 @@ static const char help[] =
 	"  -p, --processor NAME  one queue called default with this processor, in place of a file\n"
 	"  -s, --socket PATH     listen there, whatever the file says\n"
 	"      --services PATH   pass requests between callers and workers that connect there\n"
+	"      --metrics ADDRESS serve metrics and health over HTTP: HOST:PORT or unix:PATH\n"
+	"      --stats PATH      keep the page of counts there: gpuq status; off: nowhere\n"
 	"  -h, --help            show this text\n"
 	"  -V, --version         show the version\n"
 	"\n"
-	"SIGTERM and SIGINT end it: what is being processed is waited for, up to drain_ms.\n"
+	"SIGTERM and SIGINT end it: what has been accepted is waited for, up to drain_ms. SIGHUP\n"
+	"reads FILE anew: all of it is taken over, or nothing.\n"
 	"\n"
 	"Exit codes:\n"
 	"  0  ended as asked to; --check-config: the file is good\n"
 	"  1  it could not start\n"
 	"  2  wrong usage, or a file that is not good\n";
 
-enum { OPTION_CHECK = 256, OPTION_SERVICES };
+enum { OPTION_CHECK = 256, OPTION_SERVICES, OPTION_METRICS, OPTION_STATS };
 
 static const struct option options[] = {
 	{ "config", required_argument, NULL, 'c' },
@@ -48,13 +51,15 @@ static const struct option options[] = {
 	{ "processor", required_argument, NULL, 'p' },
 	{ "socket", required_argument, NULL, 's' },
 	{ "services", required_argument, NULL, OPTION_SERVICES },
+	{ "metrics", required_argument, NULL, OPTION_METRICS },
+	{ "stats", required_argument, NULL, OPTION_STATS },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
 };
 
 struct arguments {
-	const char *config, *processor, *socket, *services;
+	const char *config, *processor, *socket, *services, *metrics, *stats;
 	bool check;
 };
 
@@ -76,6 +81,12 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 			break;
 		case OPTION_SERVICES:
 			a->services = optarg;
+			break;
+		case OPTION_METRICS:
+			a->metrics = optarg;
+			break;
+		case OPTION_STATS:
+			a->stats = optarg;
 			break;
 		case OPTION_CHECK:
 			a->check = true;
@@ -101,61 +112,58 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 	return -1;
 }
 
-/* @return 0, or the exit code */
-static int configure(const struct arguments *a, struct broker_config *cfg)
+/* A text of the command line in place of the file's. @return false: it is too long, or empty */
+static bool override(const char *option, const char *text, char *to, size_t room,
+		     char error[BROKER_ERROR_ROOM])
 {
-	char error[BROKER_ERROR_ROOM];
-
-	if (a->config != NULL) {
-		if (!broker_config_read(a->config, cfg, error)) {
-			warn_line("%s", error);
-			return PROGRAM_USAGE;
-		}
-	} else {
-		broker_config_defaults(cfg);
+	if (text == NULL)
+		return true;
+	if (text[0] == '\0' || strlen(text) >= room) {
+		snprintf(error, BROKER_ERROR_ROOM, "%s has %zu bytes; allowed: 1 to %zu", option,
+			 strlen(text), room - 1);
+		return false;
 	}
+	memcpy(to, text, strlen(text) + 1);
+	return true;
+}
+
+static bool check_metrics(const struct arguments *a, const struct broker_config *cfg,
+			  char error[BROKER_ERROR_ROOM])
+{
+	const char *why = cfg->metrics[0] != '\0' ? metrics_check(cfg->metrics) : NULL;
+
+	if (why == NULL)
+		return true;
+	if (a->metrics != NULL)
+		snprintf(error, BROKER_ERROR_ROOM, "--metrics: '%.200s' %s", cfg->metrics, why);
+	else
+		snprintf(error, BROKER_ERROR_ROOM, "%.150s:%u: metrics: '%.200s' %s", a->config,
+			 cfg->metrics_line, cfg->metrics, why);
+	return false;
+}
+
+/* @return 0, or the exit code, and `error` */
+static int configure(const struct arguments *a, struct broker_config *cfg,
+		     char error[BROKER_ERROR_ROOM])
+{
+	if (a->config == NULL)
+		broker_config_defaults(cfg);
+	else if (!broker_config_read(a->config, cfg, error))
+		return PROGRAM_USAGE;
 	if (a->processor != NULL) {
 		broker_queue_defaults(&cfg->queue[0], "default");
 		cfg->queues = 1;
-		if (strlen(a->processor) >= sizeof(cfg->queue[0].processor))
-			return usage_error("", "--processor has more than 63 bytes");
-		memcpy(cfg->queue[0].processor, a->processor, strlen(a->processor) + 1);
 	}
-	if (a->services != NULL &&
-	    (a->services[0] == '\0' || strlen(a->services) >= sizeof(cfg->services.socket)))
-		return usage_error("", "--services has %zu bytes; allowed: 1 to 107",
-				   strlen(a->services));
-	if (a->services != NULL)
-		memcpy(cfg->services.socket, a->services, strlen(a->services) + 1);
-	if (a->socket == NULL)
-		return 0;
-	if (a->socket[0] == '\0' || strlen(a->socket) >= sizeof(cfg->socket))
-		return usage_error("", "--socket has %zu bytes; allowed: 1 to 107",
-				   strlen(a->socket));
-	memcpy(cfg->socket, a->socket, strlen(a->socket) + 1);
+	if (!override("--processor", a->processor, cfg->queue[0].processor,
+		      sizeof(cfg->queue[0].processor), error) ||
+	    !override("--services", a->services, cfg->services.socket, sizeof(cfg->services.socket),
+		      error) ||
+	    !override("--socket", a->socket, cfg->socket, sizeof(cfg->socket), error) ||
+	    !override("--stats", a->stats, cfg->stats, sizeof(cfg->stats), error) ||
+	    !override("--metrics", a->metrics, cfg->metrics, sizeof(cfg->metrics), error) ||
+	    !check_metrics(a, cfg, error))
+		return PROGRAM_USAGE;
 	return 0;
-}
-
-/* One datagram to the service manager, if there is one: sd_notify(3) has the words. */
-static void tell_manager(const char *state)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const char *path = getenv("NOTIFY_SOCKET");
-	const size_t n = path != NULL ? strlen(path) : 0;
-	int fd;
-
-	if (n == 0 || n >= sizeof(address.sun_path))
-		return;
-	memcpy(address.sun_path, path, n);
-	if (path[0] == '@')
-		address.sun_path[0] = '\0';
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0)
-		warn_line("the service manager could not be told: %s", strerror(errno));
-	close(fd);
 }
 
 /* A client takes some descriptors, and gpuqd uses no select(): all that it may have. */
@@ -205,31 +213,64 @@ static bool start(const struct broker_config *cfg, struct served *s)
 	return false;
 }
 
-static int serve(const struct broker_config *cfg)
+/* Sockets that the service manager has made take the place of our own. @return false: it has made
+ * some that the configuration does not name */
+static bool take_listeners(struct broker_config *cfg)
+{
+	uint32_t taken = 0, handed_over;
+
+	if (cfg->queues != 0)
+		cfg->listener = manager_listener(cfg->socket, SOCK_SEQPACKET);
+	if (cfg->services.socket[0] != '\0')
+		cfg->services.listener = manager_listener(cfg->services.socket, SOCK_SEQPACKET);
+	taken = (cfg->listener != 0) + (uint32_t)(cfg->services.listener != 0);
+	handed_over = manager_listeners();
+	if (taken == handed_over)
+		return true;
+	warn_line("%u sockets were handed over, of which %u are SEQPACKET sockets that listen at a "
+		  "path of the configuration; allowed: no others",
+		  handed_over, taken);
+	return false;
+}
+
+static bool configure_again(const void *user, struct broker_config *cfg,
+			    char error[BROKER_ERROR_ROOM])
+{
+	return configure(user, cfg, error) == 0;
+}
+
+static int serve(const struct arguments *a, struct broker_config *cfg)
 {
 	struct served served = { NULL, NULL };
-	struct pollfd signal;
+	char error[BROKER_ERROR_ROOM];
+	struct keeper *k;
 
 	raise_descriptors();
 	/* Its queues are its own, not those of another gpuqd, or of itself. */
 	unsetenv("GPUQ_DEVICE");
-	if (!signals_init()) {
+	if (!signals_init() || (a->config != NULL && !signals_hup_reloads())) {
 		warn_line("signals: %s", strerror(errno));
 		return 1;
 	}
-	if (!start(cfg, &served))
+	if (!take_listeners(cfg))
 		return 1;
+	k = keeper_start(cfg, a->config, configure_again, a, error);
+	if (k == NULL) {
+		warn_line("%s", error);
+		return 1;
+	}
+	if (!start(cfg, &served)) {
+		keeper_stop(k);
+		return 1;
+	}
 	if (served.broker != NULL)
 		printf("gpuqd: listening at %s\n", cfg->socket);
 	if (served.router != NULL)
 		printf("gpuqd: services at %s\n", cfg->services.socket);
 	fflush(stdout);
-	tell_manager("READY=1");
-	signal = (struct pollfd){ .fd = signals_fd(), .events = POLLIN };
-	while (signals_caught() == 0)
-		poll(&signal, 1, -1);
-	tell_manager("STOPPING=1");
+	keeper_run(k, served.broker, served.router);
 	stop(&served);
+	keeper_stop(k);
 	return 0;
 }
 
@@ -237,17 +278,20 @@ int main(int argc, char **argv)
 {
 	struct arguments a = { 0 };
 	static struct broker_config cfg;
+	char error[BROKER_ERROR_ROOM];
 	int code = read_arguments(argc, argv, &a);
 
 	if (code >= 0)
 		return code;
-	code = configure(&a, &cfg);
-	if (code != 0)
+	code = configure(&a, &cfg, error);
+	if (code != 0) {
+		warn_line("%s", error);
 		return code;
+	}
 	if (a.check) {
 		printf("%s: good: %u queue%s, socket %s\n", a.config, cfg.queues,
 		       cfg.queues == 1 ? "" : "s", cfg.socket);
 		return 0;
 	}
-	return serve(&cfg);
+	return serve(&a, &cfg);
 }

@@ -27,6 +27,8 @@ static bool lock_path(struct broker *b, char error[BROKER_ERROR_ROOM])
 	static const char folder[] = "/run/gpuq/";
 	char path[BROKER_SOCKET_ROOM + 8];
 
+	if (b->cfg.listener != 0)
+		return true; /* the service manager has the path */
 	/* The default's: /run is empty after every start of the machine. */
 	if (strncmp(b->cfg.socket, folder, strlen(folder)) == 0 &&
 	    strchr(b->cfg.socket + strlen(folder), '/') == NULL)
@@ -66,7 +68,7 @@ static void stop_listening(struct broker *b)
 {
 	if (b->listener < 0)
 		return;
-	if (b->listening)
+	if (b->listening && b->cfg.listener == 0) /* else it is the service manager's */
 		unlink(b->cfg.socket);
 	gq_sys_close(b->listener); /* who waits in the backlog is told */
 	b->listener = -1;
@@ -76,6 +78,11 @@ static bool listen_there(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
+	if (b->cfg.listener != 0) { /* who connected before we came waits in it */
+		b->listener = b->cfg.listener;
+		b->listening = true;
+		return true;
+	}
 	if (!remove_old(b, error))
 		return false;
 	memcpy(address.sun_path, b->cfg.socket, sizeof(address.sun_path));
@@ -132,8 +139,10 @@ static void end_slow_handshakes(struct broker *b)
 	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
 		next = s->next;
 		if ((s->state == SESSION_NEW || s->state == SESSION_OFFERED) &&
-		    now_ns > s->since_ns + HANDSHAKE_NS && !has_spoken(s))
+		    now_ns > s->since_ns + HANDSHAKE_NS && !has_spoken(s)) {
+			b->counts.silent++;
 			session_end(s, 0);
+		}
 	}
 }
 
@@ -186,6 +195,35 @@ static void handle(struct broker *b, const struct epoll_event *event)
 		session_hear(s);
 }
 
+/* What of a new configuration may change; see broker_config_merge(). */
+static void take_over(struct broker *b, struct fresh *f)
+{
+	b->cfg.uid_connections = f->cfg.uid_connections;
+	b->cfg.uid_bytes = f->cfg.uid_bytes;
+	b->cfg.uid_slots = f->cfg.uid_slots;
+	b->cfg.drain_ms = f->cfg.drain_ms;
+	for (uint32_t i = 0; i < b->cfg.queues; i++)
+		b->cfg.queue[i].window = f->cfg.queue[i].window; /* for clients that come */
+	for (uint32_t i = b->cfg.queues; i < f->cfg.queues; i++) {
+		b->cfg.queue[i] = f->cfg.queue[i];
+		b->dispatcher[i] = f->dispatcher[i];
+	}
+	b->cfg.queues = f->cfg.queues;
+	free(f);
+}
+
+static void take_fresh(struct broker *b)
+{
+	struct fresh *f;
+
+	pthread_mutex_lock(&b->lock);
+	f = b->fresh;
+	b->fresh = NULL;
+	pthread_mutex_unlock(&b->lock);
+	if (f != NULL)
+		take_over(b, f);
+}
+
 static void *react(void *arg)
 {
 	struct broker *b = arg;
@@ -203,9 +241,13 @@ static void *react(void *arg)
 			if (!b->stopped)
 				watch_listener(b, true);
 		}
+		take_fresh(b);
+		if (gq_load_seq_cst_u32(&b->told) != 0 && gq_exchange_seq_cst_u32(&b->told, 0) != 0)
+			show_counts(b);
 		if (!b->stopped && gq_load_seq_cst_u32(&b->stopping) != 0)
 			begin_to_stop(b);
 	}
+	gq_exchange_seq_cst_u32(&b->ended, 1);
 	return NULL;
 }
 
@@ -241,29 +283,39 @@ static bool start_pages(struct broker *b, char error[BROKER_ERROR_ROOM])
 	return rc == 0;
 }
 
-static bool make_queues(struct broker *b, char error[BROKER_ERROR_ROOM])
+/* The dispatchers of the queues from `first` on. */
+static bool make_queues(struct broker *b, const struct broker_config *cfg, uint32_t first,
+			struct dispatcher **to, char error[BROKER_ERROR_ROOM])
 {
 	char why[BROKER_ERROR_ROOM];
 
-	for (uint32_t i = 0; i < b->cfg.queues; i++) {
-		if (b->cfg.queue[i].per_client)
+	for (uint32_t i = first; i < cfg->queues; i++) {
+		if (cfg->queue[i].per_client)
 			continue;
-		b->dispatcher[i] =
-			dispatcher_start(&b->cfg.queue[i], NULL, NULL, NULL, broker_note, b, why);
-		if (b->dispatcher[i] == NULL) {
-			snprintf(error, BROKER_ERROR_ROOM, "queue '%s': %.500s",
-				 b->cfg.queue[i].name, why);
+		to[i] = dispatcher_start(&cfg->queue[i], NULL, NULL, NULL, broker_note, b, why);
+		if (to[i] == NULL) {
+			snprintf(error, BROKER_ERROR_ROOM, "queue '%s': %.500s", cfg->queue[i].name,
+				 why);
 			return false;
 		}
 	}
 	return true;
 }
 
+static void end_queues(struct dispatcher **which)
+{
+	for (uint32_t i = 0; i < BROKER_MOST_QUEUES; i++)
+		if (which[i] != NULL)
+			dispatcher_end(which[i], NULL);
+}
+
 static void free_broker(struct broker *b)
 {
-	for (uint32_t i = 0; i < b->cfg.queues; i++)
-		if (b->dispatcher[i] != NULL)
-			dispatcher_end(b->dispatcher[i]);
+	if (b->fresh != NULL)
+		take_over(b, b->fresh); /* the thread has ended before it could */
+	end_queues(b->dispatcher);
+	for (uint32_t i = 0; i < BROKER_MOST_QUEUES; i++)
+		free(b->gone[i]);
 	stop_listening(b);
 	pages_end(&b->pages);
 	if (b->epoll >= 0)
@@ -285,23 +337,77 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 		return NULL;
 	}
 	b->cfg = *cfg;
+	b->known = cfg->queues;
 	b->epoll = b->wake = b->listener = b->lock_fd = -1;
 	b->notes_end = &b->notes;
 	pthread_mutex_init(&b->lock, NULL);
 	/* Whoever can connect is served: the queues come first. */
-	if (lock_path(b, error) && make_queues(b, error) && start_pages(b, error) &&
+	if (lock_path(b, error) && start_pages(b, error) && make_queues(b, &b->cfg, 0, b->dispatcher, error) && start_pages(b, error) &&
 	    listen_there(b, error) && start_thread(b, error))
 		return b;
 	free_broker(b);
 	return NULL;
 }
 
-void broker_stop(struct broker *b)
+static void wake(struct broker *b)
 {
 	const uint64_t one = 1;
 
-	gq_exchange_seq_cst_u32(&b->stopping, 1);
 	(void)gq_sys_write(b->wake, &one, sizeof(one));
+}
+
+void broker_show(struct broker *b)
+{
+	gq_exchange_seq_cst_u32(&b->told, 1);
+	wake(b);
+}
+
+/* All that can fail comes first, so that a reload happens as a whole or not at all. */
+bool broker_reload(struct broker *b, const struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
+{
+	struct fresh *f = calloc(1, sizeof(*f));
+
+	if (f == NULL) {
+		snprintf(error, BROKER_ERROR_ROOM, "out of memory");
+		return false;
+	}
+	f->cfg = *cfg;
+	/* The number of queues changes by this thread's orders only, and those before are done. */
+	pthread_mutex_lock(&b->lock);
+	if (b->fresh != NULL) {
+		pthread_mutex_unlock(&b->lock);
+		snprintf(error, BROKER_ERROR_ROOM, "the reload before this one is not over");
+		free(f);
+		return false;
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (!make_queues(b, cfg, b->known, f->dispatcher, error)) {
+		end_queues(f->dispatcher);
+		free(f);
+		return false;
+	}
+	b->known = cfg->queues;
+	pthread_mutex_lock(&b->lock);
+	b->fresh = f;
+	pthread_mutex_unlock(&b->lock);
+	wake(b);
+	return true;
+}
+
+void broker_begin_stop(struct broker *b)
+{
+	gq_exchange_seq_cst_u32(&b->stopping, 1);
+	wake(b);
+}
+
+bool broker_has_ended(struct broker *b)
+{
+	return gq_load_seq_cst_u32(&b->ended) != 0;
+}
+
+void broker_stop(struct broker *b)
+{
+	broker_begin_stop(b);
 	pthread_join(b->thread, NULL);
 	free_broker(b);
 }

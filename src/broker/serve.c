@@ -9,6 +9,8 @@
  */
 #include "dispatch.h"
 
+#include "host/base/clock.h"
+
 enum { TURN = 64 }; /* messages of one client, or completions, that a turn takes at most */
 
 /* ---- completions ----------------------------------------------------------------------------- */
@@ -38,7 +40,7 @@ static bool is_recalled(const struct record *r, const Completion *done)
 	       (r->client->control & GQ_CONTROL_CANCEL) == 0 && !r->client->draining;
 }
 
-static void deliver(struct dispatcher *d, const Completion *done)
+static void deliver(struct dispatcher *d, const Completion *done, uint64_t now_ns)
 {
 	struct record **sent = &d->sent[done->msg_id & d->q->slot_mask], *r = *sent;
 
@@ -55,6 +57,7 @@ static void deliver(struct dispatcher *d, const Completion *done)
 		r->client->held++;
 		return;
 	}
+	r->client->now_ns = now_ns;
 	client_complete(r->client, r, outcome_of(d, done, r->client), done->result);
 }
 
@@ -62,14 +65,16 @@ bool serve_completions(struct dispatcher *d)
 {
 	Completion done[TURN];
 	uint64_t ids[TURN];
+	uint64_t now_ns;
 	size_t n = 0;
 	const QueueStatus status =
 		d->inside != 0 && !d->failed ? q_poll_results(d->q, done, TURN, &n) : Q_OK;
 
 	if (status == Q_ERR_CUDA)
 		d->failed = true;
+	now_ns = n != 0 ? gq__now_ns() : 0;
 	for (size_t i = 0; i < n; i++) {
-		deliver(d, &done[i]);
+		deliver(d, &done[i], now_ns);
 		ids[i] = done[i].msg_id;
 	}
 	if (n == 0)
@@ -155,6 +160,8 @@ static bool obey(struct dispatcher *d, struct client *c)
 	bool some;
 
 	c->cancels = cancels;
+	if (asked || gq_load_relaxed_u64(&c->page->control) != c->control)
+		c->now_ns = gq__now_ns();
 	if (asked)
 		obey_cancels(d, c);
 	some = obey_control(d, c);
@@ -214,6 +221,7 @@ static bool claim_some(struct dispatcher *d, struct client *c)
 {
 	uint32_t n = 0;
 
+	c->now_ns = 0;
 	while (n < TURN && c->free != NULL && has_room(d, c)) {
 		struct record *r;
 		const enum claimed claimed = client_claim(c, &r);
@@ -284,6 +292,7 @@ void serve_forget(struct dispatcher *d, struct client *c)
 		q_cancel(d->q, r->sent_id);
 		d->sent[r->sent_id & d->q->slot_mask] = NULL;
 	}
+	client_lose(c);
 	c->first = c->last = NULL;
 	c->inside = c->held = c->recalled = 0;
 }

@@ -36,6 +36,7 @@ static void refuse(struct session *s, QueueStatus status, const char *text)
 		if (*at < ' ' || *at > '~')
 			*at = '?';
 	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, w.text);
+	show_refused(s->b, status);
 	(void)say(s, &w, sizeof(w));
 }
 
@@ -100,8 +101,10 @@ static void forget(struct session *s)
 /* No other thread has it any more: its memory goes, and then it. */
 static void release(struct session *s)
 {
-	if (s->own_dispatcher && s->dispatcher != NULL)
-		dispatcher_end(s->dispatcher);
+	if (s->own_dispatcher && s->dispatcher != NULL) {
+		dispatcher_end(s->dispatcher, &s->b->one);
+		show_gone(s->b, s, &s->b->one);
+	}
 	s->own_dispatcher = false;
 	pages_unmake(&s->b->pages, s);
 }
@@ -184,6 +187,7 @@ static void begin(struct broker *b, int socket)
 	}
 	s->next = b->sessions;
 	b->sessions = s;
+	b->counts.connections_ever++;
 	if (!watch(s, socket) || (s->pidfd >= 0 && !watch(s, s->pidfd)))
 		forget(s);
 }
@@ -198,8 +202,10 @@ void session_accept(struct broker *b)
 		if (fd < 0) {
 			/* Out of descriptors: who waits in the backlog waits on, and this thread
 			 * must not spin. */
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+				b->counts.accept_failures++;
 				b->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
+			}
 			return;
 		}
 		begin(b, fd);
@@ -248,6 +254,8 @@ static bool on_made(struct session *s)
 	}
 	s->client.socket = s->socket;
 	s->client.bell = s->bell;
+	s->client.pid = (uint32_t)s->pid;
+	s->client.uid = s->uid;
 	if (!welcome(s))
 		return false;
 	close_if_open(&s->memfd); /* it is mapped */
@@ -361,6 +369,7 @@ void session_note(struct session *s, const struct note *n)
 		session_end(s, 0);
 		return;
 	case NOTE_BROKEN:
+		s->b->counts.broken++;
 		gq__log(Q_LOG_WARNING,
 			"gpuqd: client %d of user %u: its memory makes no sense, or its queue has "
 			"failed; the connection ends",

@@ -71,6 +71,12 @@ struct note {
 	char text[BROKER_ERROR_ROOM];
 };
 
+/* A new configuration, and the dispatchers of the queues that are new in it. */
+struct fresh {
+	struct broker_config cfg;
+	struct dispatcher *dispatcher[BROKER_MOST_QUEUES];
+};
+
 struct broker {
 	struct broker_config cfg;
 	struct dispatcher *dispatcher[BROKER_MOST_QUEUES]; /* NULL: per client */
@@ -80,9 +86,17 @@ struct broker {
 	pthread_t thread;
 	struct session *sessions;
 	uint32_t stopping; /* asks the thread to end */
-	bool stopped;      /* it has begun to */
+	uint32_t ended;    /* it has */
+	uint32_t told;     /* asks it to write the counts */
+	struct page_clients counts;
+	/* Of queues of one client each: of those that have ended. */
+	struct page_queue *gone[BROKER_MOST_QUEUES];
+	struct page_queue sum, one; /* room for show() */
+	bool stopped;               /* it has begun to */
 	uint64_t accept_again_ns;
-	pthread_mutex_t lock; /* of the notes */
+	pthread_mutex_t lock; /* of the notes, and of `fresh` */
+	struct fresh *fresh;  /* a new configuration that the thread has not taken over */
+	uint32_t known;       /* queues, as who reloads knows */
 	struct note *notes, **notes_end;
 	struct pages pages;
 };
@@ -98,6 +112,15 @@ void session_note(struct session *s, const struct note *note);
 
 /* A note_fn, `user` the broker: from a thread of gpuqd's to the reactor's. */
 void broker_note(void *user, struct client *c, enum note_kind kind, const char *text);
+
+/* ---- show.c ---- */
+
+/* Writes what there is to see of the connections and queues, and has the dispatchers do so. */
+void show_counts(struct broker *b);
+/* A queue of one client, or that client, is gone. */
+void show_gone(struct broker *b, const struct session *s, const struct page_queue *last);
+/* A connection has been refused. */
+void show_refused(struct broker *b, QueueStatus status);
 
 /* ---- admit.c ---- */
 

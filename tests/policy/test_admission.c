@@ -606,6 +606,46 @@ static void co_4_a_number_is_of_one_request_only(void **state)
 	drop(a);
 }
 
+/* One thread decides; so a race is an order, and all orders come. */
+static void co_3_of_cancel_end_and_expiry_the_first_counts(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	uint64_t random = 1;
+	struct gq_told told;
+
+	(void)state;
+	for (uint64_t i = 0; i < 1000000; i++) {
+		struct gq_request request = { .service = 1, .priority = 128, .timeout_ns = 5 * MS };
+		uint32_t ends = 0;
+		gq_request_id id;
+		bool runs;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		runs = (random >> 40 & 1) != 0;
+		assert_int_equal(gq__admission_submit(a, &request, i * 100 * MS, &id),
+				 GQ_ADMISSION_OK);
+		assert_true(!runs || gq__admission_next(a, &all, i * 100 * MS, &told));
+		for (uint32_t step = 0; step < 4; step++) {
+			const uint32_t what = random >> (41 + 2 * step) & 3;
+
+			if (what == 0)
+				ends += gq__admission_cancel(a, id, &told) == GQ_ADMISSION_OK;
+			else if (what == 1 && runs)
+				ends += gq__admission_finish(a, id, i * 100 * MS, &told) ==
+					GQ_ADMISSION_OK;
+			else if (what == 2)
+				ends += gq__admission_expire(a, i * 100 * MS + 5 * MS, &told);
+			assert_true(ends <= 1);
+		}
+		ends += gq__admission_cancel(a, id, &told) == GQ_ADMISSION_OK;
+		assert_int_equal(ends, 1);
+		if (runs)
+			(void)gq__admission_finish(a, id, i * 100 * MS, &told);
+		assert_int_equal(a->count + a->running, 0);
+	}
+	drop(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -624,6 +664,7 @@ int main(void)
 		cmocka_unit_test(credits_are_never_more_than_the_window),
 		cmocka_unit_test(co_1_every_accepted_request_is_told_once),
 		cmocka_unit_test(co_2_a_deadline_comes_though_the_device_hangs),
+		cmocka_unit_test(co_3_of_cancel_end_and_expiry_the_first_counts),
 		cmocka_unit_test(co_4_a_number_is_of_one_request_only),
 	};
 

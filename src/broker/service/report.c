@@ -5,6 +5,8 @@
  */
 #include "router.h"
 
+#include "host/base/clock.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,6 +80,70 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
 		at = add(text, room, at, "%s\t%" PRIu64 "\n", lines[i].name, lines[i].value);
 	return at;
+}
+
+/* ---- the page -------------------------------------------------------------------------------- */
+
+static void show_service(const struct router *r, uint32_t place, struct page_service *to)
+{
+	const struct gq_service *s = &r->registry.services[place];
+	const struct served *served = &r->served[place];
+	const struct group *g = served->groups != 0 ? r->groups[served->group[0]] : NULL;
+
+	snprintf(to->name, sizeof(to->name), "%s", s->name.text);
+	snprintf(to->op, sizeof(to->op), "%s", g != NULL ? g->name.text : "-");
+	snprintf(to->state, sizeof(to->state), "%s", states[s->state]);
+	snprintf(to->health, sizeof(to->health), "%s", healths[s->health]);
+	snprintf(to->breaker, sizeof(to->breaker), "%s",
+		 gq__breaker_state_text(served->breaker.state));
+	to->breaker_changes = served->breaker.transitions;
+	to->active = g != NULL ? g->balance.members[place].active : 0;
+	to->capacity = served->capacity;
+	to->done = served->done;
+	to->faults = served->faults;
+	to->heard_ns = s->beat_at_ns;
+}
+
+static void show_counts(const struct router *r, struct page_services *to)
+{
+	const struct counts *c = &r->counts;
+
+	to->connections_ever = c->connections;
+	to->accepted = c->accepted;
+	to->ended[PAGE_OK] = c->ok;
+	to->ended[PAGE_FAILED] = c->failed;
+	to->ended[PAGE_EXPIRED] = c->expired;
+	to->ended[PAGE_CANCELLED] = c->cancelled;
+	to->ended[PAGE_LOST] = c->lost;
+	to->inside = request_inside(r);
+	for (uint32_t k = 0; k < PAGE_CLASSES; k++)
+		to->waiting[k] = r->admission.in_class[k];
+	to->running = r->admission.running;
+	to->late = r->late;
+	to->level = r->admission.level;
+	to->refused = c->refused;
+	to->retried = c->retried;
+	to->answers_late = c->late;
+	to->orphans = c->orphans;
+	to->bad_frames = c->bad_frames;
+}
+
+void report_show(struct router *r)
+{
+	struct page_services *to = &r->shown;
+
+	to->connections = to->users = to->services = 0;
+	for (const struct peer *p = r->peers; p != NULL; p = p->next)
+		to->connections++;
+	for (const struct user *u = r->users; u != NULL; u = u->next)
+		to->users++;
+	memset(to->service, 0, sizeof(to->service));
+	for (uint32_t i = 0; i < GQ_SERVICES_MAX && to->services < PAGE_SERVICES; i++)
+		if (r->served[i].peer != NULL)
+			show_service(r, i, &to->service[to->services++]);
+	show_counts(r, to);
+	to->turned_ns = gq__now_ns();
+	page_write(r->cfg.page, PAGE_SERVICES_ALL, 0, to);
 }
 
 /* ---- watching -------------------------------------------------------------------------------- */

@@ -86,6 +86,16 @@ static void count_end(struct router *r, enum gq_wire_status status)
 	}
 }
 
+static void count_time(struct router *r, const struct request *q)
+{
+	struct page_services *s = &r->shown;
+	const uint64_t ns = gq__now_ns() - q->came_ns;
+
+	s->seconds[histogram_bucket(ns)]++;
+	s->seconds_ns += ns;
+	s->seconds_max_ns = ns > s->seconds_max_ns ? ns : s->seconds_max_ns;
+}
+
 static void leave_caller(struct request *q)
 {
 	for (struct request **at = &q->caller->asked; *at != NULL; at = &(*at)->asked_before) {
@@ -110,6 +120,7 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 				    (uint32_t)((a->retry_ns + 999999) / 1000000), seen };
 
 	count_end(r, a->status);
+	count_time(r, q);
 	if (q->counts_as_retry)
 		gq__retry_ended(&r->groups[q->group]->budget);
 	q->counts_as_retry = false;
@@ -312,6 +323,7 @@ static struct request *admit(struct router *r, struct peer *p, const struct gq_f
 		if (q->frame != NULL)
 			status = gq__admission_submit(&r->admission, &request, now_ns, &q->id);
 		if (status == GQ_ADMISSION_OK) {
+			q->came_ns = now_ns;
 			q->deadline_ns = now_ns + timeout_ns;
 			return q;
 		}
@@ -335,6 +347,8 @@ void request_submit(struct router *r, struct peer *p, const struct gq_frame *f)
 	if (a.text == NULL && (f->present & cannot) != 0)
 		a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED,
 				     .text = "no regions, fragments or keys of idempotency here" };
+	else if (a.text == NULL && r->draining)
+		a = (struct answer){ .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
 	else if (a.text == NULL && p->inside >= r->cfg.window)
 		a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
 				     .retry_ns = gq__admission_retry_ns(&r->admission),

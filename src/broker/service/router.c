@@ -62,6 +62,11 @@ static bool listen_there(struct router *r, char error[ROUTER_ERROR_ROOM])
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
+	if (r->cfg.listener != 0) { /* who connected before we came waits in it */
+		r->listener = r->cfg.listener;
+		r->listening = true;
+		return true;
+	}
 	if (!lock_path(r, error) || !remove_old(r, error))
 		return false;
 	memcpy(address.sun_path, r->cfg.socket, sizeof(address.sun_path));
@@ -172,20 +177,69 @@ static void say_goodbye(struct router *r)
 	(void)peer_bury(r);
 }
 
+/* What may change while it runs: for requests, connections and services that come. */
+static void take_fresh(struct router *r)
+{
+	struct router_config *fresh;
+
+	pthread_mutex_lock(&r->lock);
+	fresh = r->fresh;
+	r->fresh = NULL;
+	pthread_mutex_unlock(&r->lock);
+	if (fresh == NULL)
+		return;
+	r->cfg.uid_connections = fresh->uid_connections;
+	r->cfg.window = fresh->window;
+	r->cfg.timeout_ms = fresh->timeout_ms;
+	r->cfg.attempts = fresh->attempts;
+	r->cfg.breaker_open_ms = fresh->breaker_open_ms;
+	r->cfg.drain_ms = fresh->drain_ms;
+	r->retry.attempts = fresh->attempts;
+	free(fresh);
+}
+
+/* Who waits in the backlog waits for whoever listens next, if the socket is a service manager's; or
+ * is told by its end. */
+static void begin_to_drain(struct router *r)
+{
+	r->draining = true;
+	r->until_ns = gq__now_ns() + r->cfg.drain_ms * UINT64_C(1000000);
+	r->accept_again_ns = 0;
+	epoll_ctl(r->epoll, EPOLL_CTL_DEL, r->listener, NULL);
+	if (r->listening && r->cfg.listener == 0)
+		unlink(r->cfg.socket);
+	gq_sys_close(r->listener);
+	r->listener = -1;
+	r->listening = false;
+}
+
+static bool has_drained(struct router *r)
+{
+	if (!r->draining && gq_load_seq_cst_u32(&r->stopping) != 0)
+		begin_to_drain(r);
+	return r->draining && (request_inside(r) == 0 || gq__now_ns() >= r->until_ns);
+}
+
 static void *route(void *arg)
 {
 	struct router *r = arg;
 	uint64_t next_ns = UINT64_MAX;
 
-	while (gq_load_seq_cst_u32(&r->stopping) == 0) {
+	while (!has_drained(r)) {
 		struct epoll_event events[EVENTS];
 		const int n = epoll_wait(r->epoll, events, EVENTS, patience_ms(next_ns));
 
 		for (int i = 0; i < n; i++)
 			handle_event(r, &events[i]);
+		take_fresh(r);
 		next_ns = turn(r);
+		if (r->draining && r->until_ns < next_ns)
+			next_ns = r->until_ns;
+		if (gq_load_seq_cst_u32(&r->told) != 0 && gq_exchange_seq_cst_u32(&r->told, 0) != 0)
+			report_show(r);
 	}
 	say_goodbye(r);
+	gq_exchange_seq_cst_u32(&r->ended, 1);
 	return NULL;
 }
 
@@ -240,7 +294,7 @@ static void free_router(struct router *r)
 {
 	const int fds[] = { r->epoll, r->wake, r->listener, r->lock_fd };
 
-	if (r->listening)
+	if (r->listening && r->cfg.listener == 0) /* else it is the service manager's */
 		unlink(r->cfg.socket); /* the lock's file stays: another gpuqd may wait for it */
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
@@ -255,6 +309,8 @@ static void free_router(struct router *r)
 	gq__registry_free(&r->registry);
 	gq__admission_free(&r->admission);
 	free(r->requests);
+	free(r->fresh);
+	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
 
@@ -267,6 +323,7 @@ struct router *router_start(const struct router_config *cfg, char error[ROUTER_E
 		return NULL;
 	}
 	r->cfg = *cfg;
+	pthread_mutex_init(&r->lock, NULL);
 	r->epoll = r->wake = r->listener = r->lock_fd = -1;
 	if (gq__balance_named(cfg->balance) == GQ_BALANCE_ALGORITHMS)
 		snprintf(error, ROUTER_ERROR_ROOM, "balance is '%s', which is none", cfg->balance);
@@ -276,12 +333,48 @@ struct router *router_start(const struct router_config *cfg, char error[ROUTER_E
 	return NULL;
 }
 
-void router_stop(struct router *r)
+static void wake(struct router *r)
 {
 	const uint64_t one = 1;
 
-	gq_exchange_seq_cst_u32(&r->stopping, 1);
 	(void)gq_sys_write(r->wake, &one, sizeof(one));
+}
+
+void router_show(struct router *r)
+{
+	gq_exchange_seq_cst_u32(&r->told, 1);
+	wake(r);
+}
+
+void router_reload(struct router *r, const struct router_config *cfg)
+{
+	struct router_config *fresh = malloc(sizeof(*fresh)), *before;
+
+	if (fresh == NULL)
+		abort(); /* some bytes: nothing that this process does can go on */
+	*fresh = *cfg;
+	pthread_mutex_lock(&r->lock);
+	before = r->fresh;
+	r->fresh = fresh;
+	pthread_mutex_unlock(&r->lock);
+	free(before);
+	wake(r);
+}
+
+void router_begin_stop(struct router *r)
+{
+	gq_exchange_seq_cst_u32(&r->stopping, 1);
+	wake(r);
+}
+
+bool router_has_ended(struct router *r)
+{
+	return gq_load_seq_cst_u32(&r->ended) != 0;
+}
+
+void router_stop(struct router *r)
+{
+	router_begin_stop(r);
 	pthread_join(r->thread, NULL);
 	free_router(r);
 }

@@ -11,6 +11,8 @@
 
 #include "service.h"
 
+#include "broker/page/page.h"
+
 #include "broker/policy/admission.h"
 #include "broker/policy/balance.h"
 #include "broker/policy/breaker.h"
@@ -98,7 +100,7 @@ struct request {
 	bool idempotent, seen; /* seen: by the worker of this attempt */
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
-	uint64_t deadline_ns;
+	uint64_t came_ns, deadline_ns;
 	uint8_t *frame; /* as it came; NULL: LATE */
 	uint32_t frame_bytes;
 	/* the attempt */
@@ -144,7 +146,14 @@ struct router {
 	int epoll, listener, wake, lock_fd;
 	bool listening; /* the socket's path is ours */
 	pthread_t thread;
-	uint32_t stopping;
+	uint32_t stopping; /* asks the thread to end */
+	uint32_t ended;    /* it has */
+	uint32_t told;     /* asks it to write its counts */
+	bool draining;     /* until `until_ns` nothing new is accepted */
+	uint64_t until_ns;
+	pthread_mutex_t lock; /* of `fresh` */
+	struct router_config *fresh;
+	struct page_services shown; /* what is written into the page; its histogram is kept here */
 	uint64_t random, epoch, peers_ever, serials, accept_again_ns;
 	uint64_t secret[2];
 	struct gq_registry registry;
@@ -261,6 +270,8 @@ uint64_t request_inside(const struct router *r);
 size_t report_services(const struct router *r, const struct gq_capability *want, char *text,
 		       size_t room);
 size_t report_counts(const struct router *r, char *text, size_t room);
+/* Writes all counts into the page. */
+void report_show(struct router *r);
 /* Tell those who watch what has changed, as far as their sockets have room. */
 void report_changes(struct router *r);
 void report_watch(struct router *r, struct peer *p, const struct gq_frame *f);

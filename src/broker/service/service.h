@@ -19,16 +19,20 @@ struct router_config {
 	uint32_t queued;          /* requests that wait for a service, in all */
 	uint32_t attempts;        /* of one request, the first among them */
 	uint32_t breaker_open_ms; /* a service that failed five times in a row rests so long */
+	uint32_t drain_ms;        /* how long the end waits for requests that have been accepted */
 	char balance[ROUTER_NAME_ROOM];
+	struct page *page; /* where counts are written; NULL: nowhere */
+	int listener;      /* a socket that listens already; 0: none */
 };
 
 struct router;
+struct page;
 
 #define ROUTER_DEFAULTS                                                                            \
 	{                                                                                          \
 		.socket_mode = 0600, .uid_connections = 64, .window = 64, .heartbeat_ms = 5000,    \
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
-		.balance = "least_conn"                                                            \
+		.drain_ms = 25000, .balance = "least_conn"                                         \
 	}
 
 /* The ways to choose a service. */
@@ -41,7 +45,20 @@ struct router;
 /* Listens, and serves on a thread of its own. @return NULL: `error` says why */
 struct router *router_start(const struct router_config *cfg, char error[ROUTER_ERROR_ROOM]);
 
-/* Ends it: what has not ended yet is answered "shutting down". */
+/* Have its counts written into the page, now. From any thread. */
+void router_show(struct router *r);
+
+/* Takes over what may change while it runs: broker_config_merge() has found it good. */
+void router_reload(struct router *r, const struct router_config *cfg);
+
+/*
+ * Begins to end it: nothing is accepted any more. It has ended when all that was accepted has, or
+ * drain_ms later; what has not ended by then is answered "shutting down".
+ */
+void router_begin_stop(struct router *r);
+bool router_has_ended(struct router *r);
+
+/* Ends it, and waits for that. */
 void router_stop(struct router *r);
 
 #endif /* GPUQ_BROKER_SERVICE_SERVICE_H */

@@ -19,6 +19,7 @@
 #include <limits.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1297,6 +1298,131 @@ static void rg_6_whoever_is_killed_nothing_is_lost_count_of(void **state)
 	assert_true(count("ok") > 0);
 }
 
+/* ---- the end of gpuqd, and races ------------------------------------------------------------- */
+
+/* In another thread, as it waits for the request that this one is to answer. */
+static void *submit_late(void *arg)
+{
+	BrokerClient *c = arg;
+	const BrokerCall call = { .service = "end", .timeout_ms = LONG_MS };
+	static QueueStatus status;
+	uint64_t id;
+
+	do {
+		size_t n = 0;
+
+		status = q_broker_submit(c, &call, &id);
+		if (status == Q_OK)
+			status = q_broker_wait(c, id, NULL, &n, NULL, LONG_MS);
+	} while (status == Q_OK);
+	return &status;
+}
+
+/* What it has accepted ends well, waiting or running; what comes then is told so at once. */
+static void co_a_gpuqd_told_to_end_finishes_what_it_has_accepted(void **state)
+{
+	BrokerClient *w = worker("w", "op=end", 1), *c = client(), *late = client();
+	BrokerRequest q;
+	pthread_t thread;
+	void *status;
+	uint64_t id[3];
+	int how;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		id[i] = submit(c, "end", "x");
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	assert_int_equal(kill(daemon_pid, SIGTERM), 0);
+	/* Until it drains, that thread's requests are accepted; then one is refused. */
+	assert_int_equal(pthread_create(&thread, NULL, submit_late, late), 0);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, q.payload, q.bytes), Q_OK);
+	while (q_service_recv(w, &q, LONG_MS) == Q_OK)
+		assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, q.payload, q.bytes), Q_OK);
+	for (int i = 0; i < 3; i++)
+		expect_reply(c, id[i], "x");
+	assert_int_equal(pthread_join(thread, &status), 0);
+	assert_true(*(QueueStatus *)status == Q_ERR_SHUTDOWN ||
+		    *(QueueStatus *)status == Q_ERR_LOST);
+	assert_int_equal(waitpid(daemon_pid, &how, 0), daemon_pid);
+	assert_int_equal(how, 0);
+	q_broker_close(c);
+	q_broker_close(late);
+	q_broker_close(w);
+	start_daemon();
+}
+
+/* A worker that never answers holds the end up for drain_ms and no longer. */
+static void co_a_drain_ends_when_its_time_is_over(void **state)
+{
+	BrokerClient *w, *c;
+	BrokerReply r;
+	uint64_t id;
+
+	(void)state;
+	restart_daemon("drain_ms = 50\n");
+	w = worker("w", "op=never", 1);
+	c = client();
+	id = submit(c, "never", "x");
+	assert_int_equal(q_service_recv(w, &(BrokerRequest){ 0 }, LONG_MS), Q_OK);
+	assert_int_equal(end_daemon(SIGTERM), 0);
+	r = expect_end(c, id, Q_ERR_SHUTDOWN);
+	assert_int_equal(r.reason, Q_REASON_SHUTDOWN);
+	q_broker_close(c);
+	q_broker_close(w);
+	more_config = "breaker_open_ms = 200\n";
+	start_daemon();
+}
+
+static uint32_t races_over;
+
+static void *answer_all(void *arg)
+{
+	BrokerRequest q;
+
+	while (__atomic_load_n(&races_over, __ATOMIC_SEQ_CST) == 0)
+		if (q_service_recv(arg, &q, 10) == Q_OK)
+			(void)q_service_reply(arg, &q, Q_REASON_OK, NULL, 0);
+	return NULL;
+}
+
+/* The reply of the worker and the caller's order cross on their way. */
+static void co_3_a_cancel_and_a_reply_that_cross_end_a_request_once(void **state)
+{
+	const unsigned most = getenv("GPUQ_TEST_SHORT") != NULL ? 1000 : 5000;
+	BrokerClient *w = worker("w", "op=race", 8), *c = client();
+	const uint64_t accepted = count("accepted");
+	uint64_t ok = count("ok"), cancelled = count("cancelled");
+	pthread_t thread;
+
+	(void)state;
+	races_over = 0;
+	assert_int_equal(pthread_create(&thread, NULL, answer_all, w), 0);
+	for (unsigned i = 0; i < most; i++) {
+		const uint64_t id = submit(c, "race", "x");
+		QueueStatus told, status;
+		size_t n = 0;
+
+		for (unsigned spin = 0; spin < i % 64 * 100; spin++)
+			__asm__ volatile("" ::: "memory");
+		told = q_broker_cancel(c, id);
+		assert_true(told == Q_OK || told == Q_ERR_NOT_FOUND);
+		status = q_broker_wait(c, id, NULL, &n, NULL, LONG_MS);
+		assert_true(status == Q_OK || status == Q_ERR_CANCELLED);
+		ok += status == Q_OK;
+		cancelled += status == Q_ERR_CANCELLED;
+		assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, 0), Q_ERR_NOT_FOUND);
+	}
+	__atomic_store_n(&races_over, 1, __ATOMIC_SEQ_CST);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	assert_int_equal(count("accepted"), accepted + most);
+	assert_int_equal(count("ok"), ok); /* what callers were told is what was counted */
+	assert_int_equal(count("cancelled"), cancelled);
+	expect_conservation();
+}
+
 static int tear_down(void **state)
 {
 	static const char *const left[] = { "s", "s.lock", "c", "c.lock" };
@@ -1332,6 +1458,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(t_4_a_killed_daemon_ends_every_call),
 		cmocka_unit_test(co_2_a_deadline_fires_while_the_worker_is_busy),
 		cmocka_unit_test(co_what_has_expired_goes_to_no_worker),
+		cmocka_unit_test(co_3_a_cancel_and_a_reply_that_cross_end_a_request_once),
+		cmocka_unit_test(co_a_gpuqd_told_to_end_finishes_what_it_has_accepted),
+		cmocka_unit_test(co_a_drain_ends_when_its_time_is_over),
 		cmocka_unit_test(a_request_is_cancelled_whether_it_waits_or_runs),
 		cmocka_unit_test(r_who_is_refused_takes_nothing_over),
 		cmocka_unit_test(a_worker_that_answers_nothing_gets_no_more_than_one_does),

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keeper.c - what the main thread does while the others serve.
+ *
+ * Once in an interval it asks the threads to write their counts. A thread that does is one that
+ * turns. One that has not done so for HANGS_NS hangs: then gpuqd is not alive, and the service
+ * manager's watchdog hears nothing more. If this thread hangs itself, nobody says any more until
+ * when gpuqd is alive, and that time passes.
+ */
+#include "keeper.h"
+
+#include "broker/page/page.h"
+#include "exposition.h"
+#include "host/base/clock.h"
+#include "program/manager.h"
+#include "program/program.h"
+#include "program/signals.h"
+
+#include <inttypes.h>
+#include <poll.h>
+
+enum { MOST_MS = 1000, ANSWER_MS = 5, DRAIN_LOOK_MS = 10, FIRST_MS = 2000 };
+#define HANGS_NS UINT64_C(3000000000)
+
+/* A section of another thread: when it was last seen to have a version that is new. */
+struct watched {
+	uint64_t versions, moved_ns;
+};
+
+struct keeper {
+	struct broker_config *cfg;
+	configure_fn *configure;
+	const void *user;
+	struct page *page;
+	struct metrics_server *server;
+	struct broker *broker;
+	struct router *router;
+	struct page_daemon counts;
+	struct page_view view;
+	struct watched clients, services, queue[BROKER_MOST_QUEUES];
+	uint32_t watchdog_ms;
+	uint64_t next_ns; /* when the threads are asked again */
+	uint64_t tell_ns; /* when what they have answered is told; 0: it has been */
+	uint64_t fed_ns;
+};
+
+/* ---- starting and stopping ------------------------------------------------------------------- */
+
+/* Whoever may connect may read what there is to read. */
+static uint32_t mode_of(const struct broker_config *cfg)
+{
+	const uint32_t mode = cfg->queues != 0 ? cfg->socket_mode : cfg->services.socket_mode;
+
+	return 0600 | ((mode & 0060) != 0 ? 0040 : 0) | ((mode & 0006) != 0 ? 0004 : 0);
+}
+
+static bool make_page(struct keeper *k, char error[BROKER_ERROR_ROOM])
+{
+	const struct broker_config *cfg = k->cfg;
+	const char *sockets[2] = { cfg->queues != 0 ? cfg->socket : "", cfg->services.socket };
+	char paths[2][BROKER_STATS_ROOM];
+	const char *path[2] = { NULL, NULL };
+	uint32_t n = 0;
+
+	if (strcmp(cfg->stats, "off") != 0 && cfg->stats[0] != '\0') {
+		path[n++] = cfg->stats;
+	} else if (cfg->stats[0] == '\0') {
+		for (uint32_t i = 0; i < 2; i++)
+			if (sockets[i][0] != '\0' &&
+			    page_path_of(sockets[i], paths[n], sizeof(paths[n]))) {
+				path[n] = paths[n];
+				n++;
+			}
+	}
+	k->page = page_create(path[0], path[1], mode_of(cfg), error);
+	return k->page != NULL;
+}
+
+static void describe(struct keeper *k, const char *config_path)
+{
+	struct page_daemon *d = &k->counts;
+
+	snprintf(d->version, sizeof(d->version), "%s", q_version());
+	if (k->cfg->queues != 0)
+		snprintf(d->socket, sizeof(d->socket), "%s", k->cfg->socket);
+	snprintf(d->services, sizeof(d->services), "%s", k->cfg->services.socket);
+	snprintf(d->config, sizeof(d->config), "%s", config_path != NULL ? config_path : "");
+	d->pid = (uint64_t)getpid();
+	d->started_ns = gq__now_ns();
+}
+
+static void write_own(struct keeper *k, uint64_t now_ns)
+{
+	k->counts.queues = k->cfg->queues;
+	k->counts.interval_ns = k->cfg->stats_ms * UINT64_C(1000000);
+	k->counts.turned_ns = now_ns;
+	page_write(k->page, PAGE_DAEMON, 0, &k->counts);
+}
+
+struct keeper *keeper_start(struct broker_config *cfg, const char *config_path,
+			    configure_fn *configure, const void *user,
+			    char error[BROKER_ERROR_ROOM])
+{
+	struct keeper *k = calloc(1, sizeof(*k));
+
+	if (k == NULL) {
+		snprintf(error, BROKER_ERROR_ROOM, "out of memory");
+		return NULL;
+	}
+	k->cfg = cfg;
+	k->configure = configure;
+	k->user = user;
+	k->watchdog_ms = manager_watchdog_ms();
+	describe(k, config_path);
+	if (make_page(k, error)) {
+		write_own(k, gq__now_ns());
+		cfg->page = cfg->services.page = k->page;
+		snprintf(error, BROKER_ERROR_ROOM, "no metrics at %s", cfg->metrics);
+		if (cfg->metrics[0] == '\0' || (k->server = metrics_serve(cfg->metrics)) != NULL)
+			return k;
+	}
+	keeper_stop(k);
+	return NULL;
+}
+
+void keeper_stop(struct keeper *k)
+{
+	metrics_stop(k->server);
+	page_destroy(k->page);
+	free(k);
+}
+
+/* ---- who turns ------------------------------------------------------------------------------- */
+
+/* @return whether that thread turns */
+static bool look(const struct keeper *k, struct watched *w, enum page_section section,
+		 uint32_t index, uint64_t now_ns)
+{
+	const uint64_t versions = page_versions(k->page, section, index);
+
+	if (versions != w->versions || w->moved_ns == 0) {
+		w->versions = versions;
+		w->moved_ns = now_ns;
+	}
+	return now_ns - w->moved_ns < HANGS_NS + k->cfg->stats_ms * UINT64_C(1000000);
+}
+
+static bool all_turn(struct keeper *k, uint64_t now_ns)
+{
+	bool all = true;
+
+	if (k->router != NULL && !router_has_ended(k->router))
+		all = look(k, &k->services, PAGE_SERVICES_ALL, 0, now_ns) && all;
+	if (k->broker == NULL || broker_has_ended(k->broker))
+		return all;
+	all = look(k, &k->clients, PAGE_CLIENTS_OF_QUEUES, 0, now_ns) && all;
+	for (uint32_t i = 0; i < k->cfg->queues; i++)
+		all = look(k, &k->queue[i], PAGE_QUEUE, i, now_ns) && all;
+	return all;
+}
+
+static bool has_first(const struct keeper *k)
+{
+	if (k->router != NULL && page_versions(k->page, PAGE_SERVICES_ALL, 0) == 0)
+		return false;
+	if (k->broker == NULL)
+		return true;
+	if (page_versions(k->page, PAGE_CLIENTS_OF_QUEUES, 0) == 0)
+		return false;
+	for (uint32_t i = 0; i < k->cfg->queues; i++)
+		if (page_versions(k->page, PAGE_QUEUE, i) == 0)
+			return false;
+	return true;
+}
+
+/* ---- what is told ---------------------------------------------------------------------------- */
+
+/* Somebody could be served: by a queue whose device works, or by a service. */
+static bool is_ready(const struct keeper *k)
+{
+	const struct page_view *v = &k->view;
+
+	if (k->counts.state != PAGE_SERVES)
+		return false;
+	for (uint32_t i = 0; i < v->daemon.queues; i++)
+		if (v->queue[i].failed == 0)
+			return true;
+	for (uint64_t i = 0; i < v->services.services; i++)
+		if (exposition_is_up(&v->services.service[i]))
+			return true;
+	return false;
+}
+
+static void tell(struct keeper *k, uint64_t now_ns, bool alive)
+{
+	const uint64_t until_ns = now_ns + HANGS_NS + k->cfg->stats_ms * UINT64_C(1000000);
+	struct metrics_page page = { .used = 0 };
+
+	if (k->server == NULL)
+		return;
+	(void)page_view(k->page, &k->view); /* it has been written just now */
+	exposition_write(&k->view, now_ns, k->broker != NULL, k->router != NULL, &page);
+	metrics_publish(k->server, &page);
+	if (alive)
+		metrics_health(k->server, until_ns, is_ready(k));
+	else
+		metrics_health(k->server, 1, false);
+}
+
+static void feed_watchdog(struct keeper *k, uint64_t now_ns, bool alive)
+{
+	if (k->watchdog_ms == 0 || !alive ||
+	    now_ns - k->fed_ns < k->watchdog_ms * UINT64_C(1000000) / 4)
+		return;
+	k->fed_ns = now_ns;
+	manager_tell("WATCHDOG=1");
+}
+
+static void ask(const struct keeper *k)
+{
+	if (k->broker != NULL)
+		broker_show(k->broker);
+	if (k->router != NULL)
+		router_show(k->router);
+}
+
+static void turn(struct keeper *k, bool now)
+{
+	const uint64_t now_ns = gq__now_ns();
+	const bool alive = all_turn(k, now_ns);
+
+	feed_watchdog(k, now_ns, alive);
+	if (k->tell_ns != 0 && now_ns >= k->tell_ns) {
+		k->tell_ns = 0;
+		tell(k, now_ns, alive);
+	}
+	if (!now && now_ns < k->next_ns)
+		return;
+	k->next_ns = now_ns + k->cfg->stats_ms * UINT64_C(1000000);
+	k->tell_ns = now_ns + ANSWER_MS * UINT64_C(1000000);
+	write_own(k, now_ns);
+	ask(k);
+	if (now)
+		tell(k, now_ns, alive);
+}
+
+/* ---- reloading ------------------------------------------------------------------------------- */
+
+static bool reload(struct keeper *k, char error[BROKER_ERROR_ROOM])
+{
+	static struct broker_config fresh; /* large */
+
+	if (!k->configure(k->user, &fresh, error) || !broker_config_merge(k->cfg, &fresh, error) ||
+	    (k->broker != NULL && !broker_reload(k->broker, &fresh, error)))
+		return false;
+	if (k->router != NULL)
+		router_reload(k->router, &fresh.services);
+	*k->cfg = fresh;
+	return true;
+}
+
+static void reload_and_say(struct keeper *k)
+{
+	char error[BROKER_ERROR_ROOM] = "";
+	char state[100];
+
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, gq__now_ns() / 1000);
+	manager_tell(state);
+	if (reload(k, error)) {
+		k->counts.reloads++;
+		printf("gpuqd: the configuration has been reloaded\n");
+		fflush(stdout);
+	} else {
+		k->counts.reloads_failed++;
+		warn_line("the configuration stays as it was: %s", error);
+	}
+	snprintf(k->counts.reload_error, sizeof(k->counts.reload_error), "%s", error);
+	write_own(k, gq__now_ns());
+	manager_tell("READY=1");
+}
+
+/* ---- serving --------------------------------------------------------------------------------- */
+
+static void rest(const struct keeper *k, int most_ms)
+{
+	struct pollfd signal = { .fd = signals_fd(), .events = POLLIN };
+	const uint64_t now_ns = gq__now_ns();
+	const uint64_t next_ns = k->tell_ns != 0 ? k->tell_ns : k->next_ns;
+	uint64_t ms = next_ns > now_ns ? (next_ns - now_ns + 999999) / 1000000 : 0;
+
+	if (k->watchdog_ms != 0 && k->watchdog_ms / 4 < ms)
+		ms = k->watchdog_ms / 4;
+	if (ms > (uint64_t)most_ms)
+		ms = (uint64_t)most_ms;
+	/* A signal that has come is there for ever: it must not keep this thread from resting. */
+	poll(&signal, signals_caught() == 0 ? 1 : 0, (int)ms);
+}
+
+/* All sections have their first version before anybody is told that gpuqd is ready. */
+static void begin(struct keeper *k)
+{
+	const uint64_t until_ns = gq__now_ns() + FIRST_MS * UINT64_C(1000000);
+
+	ask(k);
+	while (!has_first(k) && gq__now_ns() < until_ns && signals_caught() == 0)
+		rest(k, 1);
+	k->counts.state = PAGE_SERVES;
+	turn(k, true);
+	manager_tell("READY=1");
+}
+
+static void drain(struct keeper *k)
+{
+	k->counts.state = PAGE_DRAINS;
+	manager_tell("STOPPING=1");
+	turn(k, true);
+	if (k->router != NULL)
+		router_begin_stop(k->router);
+	if (k->broker != NULL)
+		broker_begin_stop(k->broker);
+	while ((k->router != NULL && !router_has_ended(k->router)) ||
+	       (k->broker != NULL && !broker_has_ended(k->broker))) {
+		turn(k, false);
+		rest(k, DRAIN_LOOK_MS);
+	}
+}
+
+void keeper_run(struct keeper *k, struct broker *broker, struct router *router)
+{
+	k->broker = broker;
+	k->router = router;
+	begin(k);
+	while (signals_caught() == 0) {
+		if (signals_take_hup())
+			reload_and_say(k);
+		turn(k, false);
+		rest(k, MOST_MS);
+	}
+	drain(k);
+}

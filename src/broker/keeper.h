@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keeper.h - what the main thread of gpuqd does while the others serve: it has all counts written
+ * into the page, looks whether the other threads turn, serves metrics and health, keeps the service
+ * manager's watchdog quiet, and reloads the configuration.
+ */
+#ifndef GPUQ_BROKER_KEEPER_H
+#define GPUQ_BROKER_KEEPER_H
+
+#include "broker.h"
+
+struct keeper;
+
+/* Reads the configuration anew, as it was read at the start. @return false: `error` says why */
+typedef bool configure_fn(const void *user, struct broker_config *cfg,
+			  char error[BROKER_ERROR_ROOM]);
+
+/*
+ * Makes the page, whose address it puts into `cfg`, and listens for those who ask for metrics.
+ * @return NULL: `error` says why
+ */
+struct keeper *keeper_start(struct broker_config *cfg, const char *config_path,
+			    configure_fn *configure, const void *user,
+			    char error[BROKER_ERROR_ROOM]);
+
+/* Serves until a signal has come and what was accepted has ended. Both may be NULL. */
+void keeper_run(struct keeper *k, struct broker *broker, struct router *router);
+
+void keeper_stop(struct keeper *k);
+
+#endif /* GPUQ_BROKER_KEEPER_H */
