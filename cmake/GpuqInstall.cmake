@@ -29,6 +29,16 @@ endif()
 if(TARGET gpuqd)
 	install(TARGETS gpuqd RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT command)
 	install(FILES docs/man/man1/gpuqd.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" COMPONENT command)
+	# Their command is the installed one, so they are made when it is known where that will be.
+	foreach(unit gpuqd.service gpuqd.socket gpuqd-services.socket)
+		configure_file(src/broker/${unit}.in "${PROJECT_BINARY_DIR}/gpuq_generated/${unit}.in" COPYONLY)
+		install(CODE "
+			set(gpuq_bindir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+			configure_file(\"${PROJECT_BINARY_DIR}/gpuq_generated/${unit}.in\"
+				\"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/${unit}\" @ONLY)"
+			COMPONENT command)
+	endforeach()
+	install(FILES src/broker/gpuqd.sysusers RENAME gpuqd.conf DESTINATION lib/sysusers.d COMPONENT command)
 endif()
 if(TARGET gpuq_redis)
 	install(TARGETS gpuq_redis RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT redis)

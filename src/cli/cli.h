@@ -27,6 +27,9 @@ int cmd_processors(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_redis(int argc, char **argv);
 int cmd_services(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
 
 /* Their help texts, as `gpuq help` prints them. */
 extern const char bench_help[];
@@ -36,5 +39,8 @@ extern const char processors_help[];
 extern const char run_help[];
 extern const char redis_help[];
 extern const char services_help[];
+extern const char status_help[];
+extern const char top_help[];
+extern const char reload_help[];
 
 #endif /* GPUQ_CLI_H */

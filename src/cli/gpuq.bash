@@ -86,19 +86,30 @@ _gpuq_bench() {
 	esac
 }
 
+# _gpuq_look TYPED OPTIONS: an option, or the path of a socket.
+_gpuq_look() {
+	case $1 in
+	-*) _gpuq_words "$2" "$1" ;;
+	*) _gpuq_files "$1" ;;
+	esac
+}
+
 _gpuq() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_gpuq_words "run pipe info processors redis services bench help --help --version" "$typed"
+		_gpuq_words "run pipe info processors redis services bench status top reload help --help --version" "$typed"
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
 	pipe) _gpuq_pipe "$typed" "$before" ;;
-	help) _gpuq_words "run pipe info processors redis services bench" "$typed" ;;
+	help) _gpuq_words "run pipe info processors redis services bench status top reload" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
 	services) _gpuq_words "--endpoint --filter --watch --stats --help" "$typed" ;;
+	status) _gpuq_look "$typed" "--json --help" ;;
+	top) _gpuq_look "$typed" "--delay --count --clients --json --plain --help" ;;
+	reload) _gpuq_look "$typed" "--help" ;;
 	bench) _gpuq_bench "$typed" "$before" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac

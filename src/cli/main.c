@@ -22,6 +22,9 @@ static const struct command commands[] = {
 	{ "services", "list the services behind a gpuqd, or its counts", services_help,
 	  cmd_services },
 	{ "bench", "load a queue, and show how long messages take", bench_help, cmd_bench },
+	{ "status", "show how a gpuqd stands, also one that hangs", status_help, cmd_status },
+	{ "top", "show what a gpuqd does, second by second", top_help, cmd_top },
+	{ "reload", "have a gpuqd read its configuration anew", reload_help, cmd_reload },
 };
 
 static const struct command_set set = {

@@ -93,3 +93,8 @@ target_compile_definitions(test_calls PRIVATE GPUQ_SYMBOLS="${PROJECT_SOURCE_DIR
 set_tests_properties(unit.calls unit.calls.standin PROPERTIES TIMEOUT 300)
 # Traces processes instruction by instruction.
 set_tests_properties(unit.ring_stopped PROPERTIES TIMEOUT 600)
+
+# The page of counts is in the tests' helpers with gpuqd, and else in nothing that the tests link.
+if(NOT TARGET gpuq_broker_objects)
+	target_sources(test_page PRIVATE ${gpuq_page_sources})
+endif()
