@@ -16,7 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPEATS = 3, LONE = 3000, WARM = 300, MANY = 65536 };
+/* Through the stand-in driver, which only shows that this program works, a few. */
+enum { REPEATS = 3, LONE = 3000, WARM = 300, MANY = 65536, STANDIN_LONE = 30, STANDIN_MANY = 256 };
+enum { STANDIN_CASES = 4 };
 
 /* A case: the settings, and so many blocks. */
 struct setting {
@@ -153,7 +155,7 @@ static bool answered(const uint64_t *pong, uint64_t i)
 	for (uint32_t polls = 1; gq_load_acquire_u64(pong) != i; polls++) {
 		if (on_standin()) /* its kernels are threads */
 			sched_yield();
-		if (polls % 65536 == 0 && gq__now_ns() - begun > 2000000000)
+		if (polls % 65536 == 0 && gq__now_ns() - begun > UINT64_C(10000000000))
 			return false;
 	}
 	return true;
@@ -163,7 +165,8 @@ static bool answered(const uint64_t *pong, uint64_t i)
  * paused: its grid is not there. */
 static const char *time_flag(struct gq_cuda *c, uint64_t *words, uint64_t *ns, unsigned n)
 {
-	uint64_t *ping = words, *pong = words + GQ_LINE / sizeof(*words), last = n + WARM;
+	const unsigned warm = on_standin() ? 1 : WARM;
+	uint64_t *ping = words, *pong = words + GQ_LINE / sizeof(*words), last = n + warm;
 	void *arguments[] = { &ping, &pong, &last };
 	CUfunction kernel;
 
@@ -183,8 +186,10 @@ static const char *time_flag(struct gq_cuda *c, uint64_t *words, uint64_t *ns, u
 			unpin();
 			return "tune_flag does not answer";
 		}
-		if (i > WARM)
-			ns[i - WARM - 1] = gq__now_ns() - begun;
+		if (i > warm)
+			ns[i - warm - 1] = gq__now_ns() - begun;
+		if (i % 16 == 0)
+			alive("tune: the bare flag");
 	}
 	unpin();
 	return c->cu->cuStreamSynchronize(c->stream) == GQ_CU_SUCCESS ? NULL : "tune_flag failed";
@@ -193,7 +198,7 @@ static const char *time_flag(struct gq_cuda *c, uint64_t *words, uint64_t *ns, u
 static void measure_flag(unsigned repeat)
 {
 	static const struct setting s = { "", 0, 64 };
-	const unsigned n = on_standin() ? 100 : LONE;
+	const unsigned n = on_standin() ? STANDIN_LONE : LONE;
 	uint64_t *ns = malloc(n * sizeof(*ns));
 	GpuQueue *q = open_with(&s, 1, 64);
 	struct gq_cuda *c;
@@ -256,22 +261,22 @@ static bool one_trip(GpuQueue *q, const uint8_t *payload, uint32_t bytes, uint64
 
 static void measure_lone(const struct setting *s, unsigned repeat)
 {
-	const unsigned n = on_standin() ? 50 : LONE;
-	uint64_t *ns = calloc(n + WARM, sizeof(*ns));
+	const unsigned n = on_standin() ? STANDIN_LONE : LONE, warm = on_standin() ? 1 : WARM;
+	uint64_t *ns = calloc(n + warm, sizeof(*ns));
 	uint8_t *payload = calloc(1, s->bytes);
 	GpuQueue *q = open_with(s, 1, 64);
 	unsigned i = 0;
 
-	alive("tune: one at a time");
 	pin();
-	while (q != NULL && i < n + WARM && one_trip(q, payload, s->bytes, &ns[i]))
-		i++;
+	while (q != NULL && i < n + warm && one_trip(q, payload, s->bytes, &ns[i]))
+		if (i++ % 16 == 0)
+			alive("tune: one at a time");
 	unpin();
-	if (i == n + WARM) {
-		qsort(ns + WARM, n, sizeof(*ns), compare);
+	if (i == n + warm) {
+		qsort(ns + warm, n, sizeof(*ns), compare);
 		tell_case("tune_lone", s, q, repeat);
-		printf(",\"unit\":\"ns\",\"p50\":%" PRIu64 ",\"p99\":%" PRIu64, ns[WARM + n / 2],
-		       ns[WARM + n - 1 - n / 100]);
+		printf(",\"unit\":\"ns\",\"p50\":%" PRIu64 ",\"p99\":%" PRIu64, ns[warm + n / 2],
+		       ns[warm + n - 1 - n / 100]);
 		tell_tally(q);
 	} else if (q != NULL) {
 		verdict(false, "tune: one at a time", q_last_error());
@@ -315,7 +320,7 @@ static uint64_t drain_ns(GpuQueue *q, uint64_t n)
 static void measure_many(const char *name, const struct setting *s, uint32_t granularity,
 			 unsigned repeat)
 {
-	const uint32_t n = on_standin() ? 256 : MANY;
+	const uint32_t n = on_standin() ? STANDIN_MANY : MANY;
 	GpuQueue *q = open_with(s, granularity, n);
 	uint64_t ns = 0, sent;
 
@@ -338,9 +343,11 @@ static void measure_many(const char *name, const struct setting *s, uint32_t gra
 	tell_tally(q);
 }
 
-/* Whether there are so many multiprocessors. */
-static bool fits(const struct setting *s)
+/* Whether the i-th case is to be measured: whether there are so many multiprocessors. */
+static bool fits(const struct setting *s, unsigned i)
 {
+	if (on_standin() && i >= STANDIN_CASES)
+		return false;
 	return s->blocks == ALL || s->blocks <= sms;
 }
 
@@ -358,13 +365,13 @@ void tune(unsigned seconds)
 		if (sms == 0)
 			break;
 		for (unsigned i = 0; i < COUNT(lone) && has_time(); i++)
-			if (fits(&lone[i]))
+			if (fits(&lone[i], i))
 				measure_lone(&lone[i], r);
 		for (unsigned i = 0; i < COUNT(many) && has_time(); i++)
-			if (fits(&many[i]))
+			if (fits(&many[i], i))
 				measure_many("tune_warp", &many[i], 1, r);
 		for (unsigned i = 0; counted && i < COUNT(many_threads) && has_time(); i++)
-			if (fits(&many_threads[i]))
+			if (fits(&many_threads[i], i))
 				measure_many("tune_thread", &many_threads[i], 0, r);
 	}
 	if (!has_time())
