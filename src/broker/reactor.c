@@ -342,8 +342,8 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 	b->notes_end = &b->notes;
 	pthread_mutex_init(&b->lock, NULL);
 	/* Whoever can connect is served: the queues come first. */
-	if (lock_path(b, error) && start_pages(b, error) && make_queues(b, &b->cfg, 0, b->dispatcher, error) && start_pages(b, error) &&
-	    listen_there(b, error) && start_thread(b, error))
+	if (lock_path(b, error) && make_queues(b, &b->cfg, 0, b->dispatcher, error) &&
+	    start_pages(b, error) && listen_there(b, error) && start_thread(b, error))
 		return b;
 	free_broker(b);
 	return NULL;
