@@ -202,7 +202,7 @@ end_ticket:
 		atomic { TAG(ready[IDX(p)]) == TAG_OF(p) -> old = ready[IDX(p)] };
 		slot = VALUE(old);
 #else
-	:: ready_head != ready_tail || TAG(ready[IDX(ready_head)]) == TAG_OF(ready_head) ->
+	:: TAG(ready[IDX(ready_head)]) != TAG_OF(POS(ready_head - CAP)) ->
 		p = ready_head;
 		old = ready[IDX(p)];
 		if
@@ -228,7 +228,7 @@ end_ticket:
 #endif
 #ifdef BREAK_PLAIN_TOUCH
 		old = ready[IDX(p)];
-		d_step { assert(ready[IDX(p)] == old); ready[IDX(p)] = old; } /* undoes nothing */
+		ready[IDX(p)] = old;
 #endif
 		run_message();
 #ifdef BREAK_EARLY_FREE

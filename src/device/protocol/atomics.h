@@ -138,6 +138,10 @@ static __device__ __forceinline__ bool gq_cas_seq_cst_u32(uint32_t *, uint32_t, 
 {
 	return GQ_HOST_ONLY_(bool);
 }
+static __device__ __forceinline__ void gq_write_back_u64(uint64_t *)
+{
+	(void)GQ_HOST_ONLY_(bool);
+}
 
 #else /* host */
 
@@ -195,6 +199,19 @@ GQ_DEFINE_RMW_(gq_exchange_seq_cst_u64, uint64_t, __atomic_exchange_n, __ATOMIC_
 GQ_DEFINE_RMW_(gq_exchange_seq_cst_u32, uint32_t, __atomic_exchange_n, __ATOMIC_SEQ_CST)
 GQ_DEFINE_RMW_(gq_fetch_or_seq_cst_u32, uint32_t, __atomic_fetch_or, __ATOMIC_SEQ_CST)
 GQ_DEFINE_CAS_(gq_cas_seq_cst_u32, uint32_t, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
+
+/*
+ * Write a word of others back as it is, by one locked operation: afterwards its line is this core's
+ * alone. It changes nothing and orders nothing. The compiler must not know that the operand is 0:
+ * clang then makes a fence of it, which touches no line, or a load.
+ */
+GQ_FN void gq_write_back_u64(uint64_t *word)
+{
+	uint64_t nothing = 0;
+
+	__asm__("" : "+r"(nothing));
+	__atomic_fetch_or(word, nothing, __ATOMIC_RELAXED);
+}
 
 GQ_FN void gq_add_relaxed_device_u64(uint64_t *word, uint64_t value)
 {

@@ -83,13 +83,13 @@ GQ_FN bool gq_word_ring_is_at(const struct gq_word_ring *r, uint64_t word, uint6
 /*
  * Where putters and takers are threads of the host: the entry at `pos` has been taken. If it is the
  * last of its line, write it back as it is. A core that has only read a line leaves it shared, and
- * the next lap's putter has to ask for it: ten times as dear. By a locked operation, as the entry
+ * the next lap's putter has to ask for it. By a locked operation, as the entry
  * is not the taker's: it changes nothing, so it may come at any time, and however late.
  */
 GQ_FN void gq_word_ring_touch(const struct gq_word_ring *r, uint64_t pos)
 {
 	if (pos % GQ_WORDS_TOUCHED == GQ_WORDS_TOUCHED - 1)
-		gq_fetch_or_seq_cst_u64(gq_word_ring_entry(r, pos), 0);
+		gq_write_back_u64(gq_word_ring_entry(r, pos));
 }
 
 /* Signed distance of two free-running positions. */

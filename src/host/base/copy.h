@@ -43,8 +43,8 @@ enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
 
 /*
  * Write a byte of each line of a message that has been read back, as it is. A line that this core
- * has only read is shared, and the core that writes it next has to ask for it: ten times as dear as
- * a line that the last core has written. Only for the owner of these bytes.
+ * has only read is shared, and the core that writes it next has to ask for it, which is dearer than
+ * to get a line that the last core has written. Only for the owner of these bytes.
  */
 static inline __attribute__((always_inline)) void gq_touch(uint8_t *bytes, size_t n)
 {

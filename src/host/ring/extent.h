@@ -168,7 +168,7 @@ GQ_ALWAYS_INLINE void gq_extent_touch(const struct gq_word_ring *r, uint64_t pos
 		       released */
 		gq_store_release_u64(entry, gq_load_acquire_u64(entry));
 	else
-		gq_fetch_or_seq_cst_u64(entry, 0);
+		gq_write_back_u64(entry);
 }
 
 /* ---- putting --------------------------------------------------------------------------------- */
