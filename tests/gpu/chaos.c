@@ -310,7 +310,7 @@ static void *allocate_for_ever(void *arg)
 	return NULL;
 }
 
-/* While nothing is resident: both wait for every kernel. */
+/* While nothing is resident: allocations wait for every kernel, and a stream's first copy may. */
 static bool prepare_meddlers(struct meddler *m, int n, uint32_t *stop)
 {
 	const struct gq_cu *cu = driver.cu;
@@ -325,7 +325,9 @@ static bool prepare_meddlers(struct meddler *m, int n, uint32_t *stop)
 		     cu->cuMemAlloc(&m[i].device, COPY_BYTES) == 0 &&
 		     cu->cuMemHostAlloc(&host, (size_t)2 * COPY_BYTES,
 					GQ_CU_MEMHOSTALLOC_PORTABLE |
-						GQ_CU_MEMHOSTALLOC_DEVICEMAP) == 0;
+						GQ_CU_MEMHOSTALLOC_DEVICEMAP) == 0 &&
+		     cu->cuMemcpyHtoDAsync(m[i].device, host, COPY_BYTES, m[i].stream) == 0 &&
+		     cu->cuStreamSynchronize(m[i].stream) == 0;
 		m[i].host = host;
 	}
 	cu->cuCtxPopCurrent(&context);
