@@ -127,13 +127,16 @@ struct page;
  */
 
 /*
- * A page in a file at `path`, in place of what was there; NULL: in no file. It is locked as long as
- * this process lives, by which a reader knows.
- * @param also  a second name of it, or NULL
+ * A page in a file at `path`, in place of one that was left there; NULL: in no file. It is locked
+ * as long as this process lives, by which a reader knows, and another that would take its place.
+ * @param also  a second name of it, or NULL; on another file system it does not get that name
  * @param mode  permissions of the file
  * @return NULL: `error` says why
  */
 struct page *page_create(const char *path, const char *also, uint32_t mode, char error[PAGE_ERROR]);
+
+/* Whether it has got its second name. */
+bool page_has_both_names(const struct page *p);
 
 /* The next version of a section: `from` is its struct. By the section's one thread. `p` NULL: does
  * nothing. */
@@ -166,7 +169,11 @@ struct page_view {
 	bool has_clients, has_services;
 };
 
-/* @return false: gpuqd has written nothing yet */
+/*
+ * Whoever wrote it may lie: numbers that count sections are in their range, and texts end, have no
+ * control characters, and are UTF-8. Else there is '?'.
+ * @return false: gpuqd has written nothing yet
+ */
 bool page_view(const struct page *p, struct page_view *to);
 
 /* Of messages, or requests: how many have ended, in one way or another. */

@@ -8,6 +8,63 @@ const char *const page_outcome_names[PAGE_OUTCOMES] = { "ok", "error", "expired"
 							"lost" };
 const char *const page_state_names[PAGE_STATES] = { "starting", "serving", "draining" };
 
+/* @return how many bytes at `at` are one character of UTF-8 that can be shown; 0: none */
+static size_t shown(const unsigned char *at, size_t room)
+{
+	static const uint32_t least[5] = { 0, 0, 0xa0, 0x800, 0x10000 }; /* 0x80 to 0x9f: orders */
+	const size_t n = at[0] < 0x80   ? 1
+			 : at[0] < 0xc2 ? 0
+			 : at[0] < 0xe0 ? 2
+			 : at[0] < 0xf0 ? 3
+			 : at[0] < 0xf5 ? 4
+					: 0;
+	uint32_t code = at[0] & (0x7fU >> n);
+
+	if (n == 1)
+		return at[0] >= ' ' && at[0] != 0x7f ? 1 : 0;
+	if (n > room)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (at[i] & 0x3f);
+	}
+	return code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : n;
+}
+
+/* A text ends, and says nothing to a terminal but what it looks like. */
+static void clean(char *text, size_t room)
+{
+	text[room - 1] = '\0';
+	for (size_t i = 0, length = strlen(text); i < length;) {
+		const size_t n = shown((const unsigned char *)text + i, length - i);
+
+		if (n == 0)
+			text[i] = '?';
+		i += n != 0 ? n : 1;
+	}
+}
+
+#define CLEAN(text) clean(text, sizeof(text))
+
+static void clean_daemon(struct page_daemon *d)
+{
+	CLEAN(d->version);
+	CLEAN(d->socket);
+	CLEAN(d->services);
+	CLEAN(d->config);
+	CLEAN(d->reload_error);
+}
+
+static void clean_service(struct page_service *s)
+{
+	CLEAN(s->name);
+	CLEAN(s->op);
+	CLEAN(s->state);
+	CLEAN(s->health);
+	CLEAN(s->breaker);
+}
+
 bool page_view(const struct page *p, struct page_view *to)
 {
 	memset(to, 0, sizeof(*to));
@@ -21,8 +78,14 @@ bool page_view(const struct page *p, struct page_view *to)
 		to->daemon.state = PAGE_STARTS;
 	if (to->services.services > PAGE_SERVICES)
 		to->services.services = PAGE_SERVICES;
-	for (uint32_t i = 0; i < to->daemon.queues; i++)
+	clean_daemon(&to->daemon);
+	for (uint64_t i = 0; i < to->services.services; i++)
+		clean_service(&to->services.service[i]);
+	for (uint32_t i = 0; i < to->daemon.queues; i++) {
 		(void)page_read(p, PAGE_QUEUE, i, &to->queue[i]);
+		CLEAN(to->queue[i].name);
+		CLEAN(to->queue[i].processor);
+	}
 	return true;
 }
 

@@ -15,20 +15,24 @@
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-/* The file under a name of its own, so that whoever opens the page finds it whole and locked. */
-static int make_file(const char *name, uint32_t mode)
+enum { NAME = 300 };
+
+/* The file under a name that nobody has, so that whoever opens the page finds it whole and locked.
+ * @param made  room for the name
+ */
+static int make_file(const char *path, char made[NAME], uint32_t mode)
 {
 	int fd;
 
-	unlink(name);
-	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd >= 0 && fchmod(fd, mode) == 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+	snprintf(made, NAME, "%s.XXXXXX", path);
+	fd = mkostemp(made, O_CLOEXEC);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fchmod(fd, mode) == 0)
 		return fd;
 	if (fd >= 0) {
 		const int error = errno;
 
 		close(fd);
-		unlink(name);
+		unlink(made);
 		errno = error;
 	}
 	return -1;
@@ -59,32 +63,66 @@ static bool fill(struct page *p)
 	return true;
 }
 
-static bool is_free(const char *path)
+/* @return whether a file may be replaced: it is a page that nobody keeps, or has nothing in it */
+static bool is_left_behind(int fd)
 {
 	struct stat st;
+	uint64_t magic = 0;
 
-	if (lstat(path, &st) != 0 || S_ISREG(st.st_mode))
-		return true; /* rename() says what else is wrong */
 	errno = EEXIST;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+		return false;
+	if (st.st_size == 0)
+		return true;
+	if (pread(fd, &magic, sizeof(magic), 0) != (ssize_t)sizeof(magic) || magic != PAGE_MAGIC) {
+		errno = EEXIST;
+		return false;
+	}
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		return true;
+	errno = errno == EWOULDBLOCK ? EBUSY : errno;
 	return false;
+}
+
+/* Anything but a page that a gpuqd has left is somebody's. */
+static bool is_free(const char *path)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
+	bool is;
+	int error;
+
+	if (fd < 0)
+		return errno == ENOENT;
+	is = is_left_behind(fd);
+	error = errno;
+	close(fd);
+	errno = error;
+	return is;
+}
+
+/* On another file system a file cannot have a second name: then it has one. */
+static bool show_also(struct page *p, const char *made, const char *suffix, const char *also)
+{
+	char other[NAME];
+
+	if (!is_free(also))
+		return false;
+	snprintf(other, sizeof(other), "%s%s", also, suffix);
+	if (link(made, other) != 0)
+		return errno == EXDEV;
+	if (rename(other, also) != 0) {
+		unlink(other);
+		return false;
+	}
+	snprintf(p->path[1], sizeof(p->path[1]), "%s", also);
+	return true;
 }
 
 /* Under its names from now on, the second first: then the file's own name is gone. */
 static bool show(struct page *p, const char *made, const char *path, const char *also)
 {
-	char other[300];
-
-	if (also != NULL) {
-		snprintf(other, sizeof(other), "%s.new", also);
-		unlink(other);
-		if (!is_free(also) || link(made, other) != 0)
-			return false;
-		if (rename(other, also) != 0) {
-			unlink(other);
-			return false;
-		}
-		snprintf(p->path[1], sizeof(p->path[1]), "%s", also);
-	}
+	if (also != NULL && !show_also(p, made, made + strlen(path), also))
+		return false;
 	if (!is_free(path) || rename(made, path) != 0)
 		return false;
 	snprintf(p->path[0], sizeof(p->path[0]), "%s", path);
@@ -93,7 +131,8 @@ static bool show(struct page *p, const char *made, const char *path, const char 
 
 static bool make(struct page *p, const char *path, const char *also, uint32_t mode)
 {
-	char made[300];
+	char made[NAME];
+	int error;
 
 	if (path == NULL) {
 		p->fd = memfd_create("gpuqd-page", MFD_CLOEXEC);
@@ -104,16 +143,23 @@ static bool make(struct page *p, const char *path, const char *also, uint32_t mo
 		errno = ENAMETOOLONG;
 		return false;
 	}
-	snprintf(made, sizeof(made), "%s.new", path);
-	p->fd = make_file(made, mode);
+	p->fd = make_file(path, made, mode);
 	if (p->fd < 0)
 		return false;
 	if (fill(p) && show(p, made, path, also))
 		return true;
-	mode = (uint32_t)errno;
+	error = errno;
 	unlink(made);
-	errno = (int)mode;
+	errno = error;
 	return false;
+}
+
+static const char *why_not(int error)
+{
+	if (error == EEXIST)
+		return "there is something that is no page of counts; allowed: a path where there "
+		       "is nothing, or an old page";
+	return error == EBUSY ? "it is in use by another gpuqd" : strerror(error);
 }
 
 struct page *page_create(const char *path, const char *also, uint32_t mode, char error[PAGE_ERROR])
@@ -128,7 +174,7 @@ struct page *page_create(const char *path, const char *also, uint32_t mode, char
 	if (make(p, path, also, mode))
 		return p;
 	snprintf(error, PAGE_ERROR, "the page of counts, %.200s: %s",
-		 path != NULL ? path : "in memory", strerror(errno));
+		 path != NULL ? path : "in memory", why_not(errno));
 	page_destroy(p);
 	return NULL;
 }
@@ -141,6 +187,11 @@ static void remove_name(const struct page *p, const char *path)
 	if (path[0] != '\0' && fstat(p->fd, &ours) == 0 && lstat(path, &there) == 0 &&
 	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
 		unlink(path);
+}
+
+bool page_has_both_names(const struct page *p)
+{
+	return p->path[1][0] != '\0';
 }
 
 void page_destroy(struct page *p)

@@ -236,14 +236,136 @@ static void a_page_has_two_names_and_leaves_none(void **state)
 
 static void who_ends_leaves_the_page_of_who_came_after(void **state)
 {
-	struct page *old = make(NULL), *new = make(NULL), *p;
+	struct page *old = make(NULL), *new, *p;
 
 	(void)state;
+	assert_int_equal(unlink(path), 0);
+	new = make(NULL);
 	page_destroy(old);
 	p = open_it(path);
 	assert_true(page_is_kept(p));
 	page_close(p);
 	page_destroy(new);
+}
+
+static void write_file(const char *name, const char *text)
+{
+	FILE *f = fopen(name, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void expect_file(const char *name, const char *text)
+{
+	char there[64] = "";
+	FILE *f = fopen(name, "r");
+
+	assert_non_null(f);
+	assert_int_equal(fread(there, 1, sizeof(there) - 1, f), strlen(text));
+	assert_int_equal(fclose(f), 0);
+	assert_string_equal(there, text);
+}
+
+static void expect_not_made(const char *at, const char *also, const char *why)
+{
+	char error[PAGE_ERROR] = "";
+
+	assert_null(page_create(at, also, 0600, error));
+	if (strstr(error, why) == NULL)
+		fail_msg("'%s' does not say '%s'", error, why);
+}
+
+static void a_page_that_is_kept_is_not_replaced(void **state)
+{
+	struct page *first = make(NULL), *p;
+
+	(void)state;
+	expect_not_made(path, NULL, "in use by another gpuqd");
+	expect_not_made(other, path, "in use by another gpuqd");
+	p = open_it(path);
+	assert_true(page_is_kept(p));
+	page_close(p);
+	page_destroy(first);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+/* Not the one that is named, and none beside it. */
+static void a_file_that_is_no_page_is_not_replaced(void **state)
+{
+	char beside[80];
+
+	(void)state;
+	snprintf(beside, sizeof(beside), "%s.new", path);
+	write_file(path, "precious");
+	write_file(beside, "dear");
+	expect_not_made(path, NULL, "no page of counts");
+	expect_not_made(other, path, "no page of counts");
+	expect_file(path, "precious");
+	assert_int_equal(access(other, F_OK), -1);
+	write_file(path, ""); /* nothing is lost with this one */
+	page_destroy(make(NULL));
+	expect_file(beside, "dear");
+	assert_int_equal(unlink(beside), 0);
+}
+
+static void on_another_file_system_a_page_has_one_name(void **state)
+{
+	char far[] = "/dev/shm/gpuq-page-XXXXXX", name[64];
+	struct stat here, there;
+	struct page *p;
+
+	(void)state;
+	if (mkdtemp(far) == NULL)
+		skip();
+	assert_int_equal(stat(folder, &here), 0);
+	assert_int_equal(stat(far, &there), 0);
+	if (here.st_dev == there.st_dev) {
+		assert_int_equal(rmdir(far), 0);
+		skip();
+	}
+	snprintf(name, sizeof(name), "%s/p", far);
+	p = make(name);
+	assert_false(page_has_both_names(p));
+	page_close(open_it(path));
+	page_destroy(p);
+	assert_int_equal(rmdir(far), 0); /* nothing is in it */
+	p = make(other);
+	assert_true(page_has_both_names(p));
+	page_destroy(p);
+}
+
+static void texts_of_a_page_that_lies_end_and_order_nothing(void **state)
+{
+	struct page *p = make(NULL);
+	struct page_view *v = calloc(1, sizeof(*v));
+	struct page_daemon d = { .queues = 1 };
+	struct page_services s = { .services = 1 };
+	struct page_queue q;
+
+	(void)state;
+	assert_non_null(v);
+	snprintf(d.socket, sizeof(d.socket), "/r\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+	snprintf(d.reload_error, sizeof(d.reload_error),
+		 "a\x1b[2Jb\nc\x7f\x9b\xc2\x9b\xc0\xaf\xed\xa0\x80\xf8\x90\x80\x80z\xe2\x82");
+	memset(&q, 'x', sizeof(q)); /* no text of it ends */
+	memset(s.service[0].breaker, 'y', sizeof(s.service[0].breaker));
+	page_write(p, PAGE_DAEMON, 0, &d);
+	page_write(p, PAGE_SERVICES_ALL, 0, &s);
+	page_write(p, PAGE_QUEUE, 0, &q);
+	assert_true(page_view(p, v));
+	assert_string_equal(v->daemon.socket, d.socket); /* of UTF-8 */
+	assert_string_equal(v->daemon.reload_error, "a?[2Jb?c?????????"
+						    "?"
+						    "?"
+						    "?"
+						    "?z??");
+	assert_int_equal(strlen(v->queue[0].name), PAGE_NAME - 1);
+	assert_int_equal(strlen(v->queue[0].processor), PAGE_NAME - 1);
+	assert_int_equal(strlen(v->services.service[0].breaker), 15);
+	page_destroy(p);
+	free(v);
 }
 
 static void expect_refused(const char *name, const char *why)
@@ -294,6 +416,10 @@ int main(void)
 		cmocka_unit_test(ob_5_a_page_can_be_read_wherever_its_writer_has_stopped),
 		cmocka_unit_test(a_page_has_two_names_and_leaves_none),
 		cmocka_unit_test(who_ends_leaves_the_page_of_who_came_after),
+		cmocka_unit_test(a_page_that_is_kept_is_not_replaced),
+		cmocka_unit_test(a_file_that_is_no_page_is_not_replaced),
+		cmocka_unit_test(on_another_file_system_a_page_has_one_name),
+		cmocka_unit_test(texts_of_a_page_that_lies_end_and_order_nothing),
 		cmocka_unit_test(what_is_no_page_is_refused_by_name),
 	};
 
