@@ -38,6 +38,7 @@ struct broker_config {
 	unsigned metrics_line;           /* of the file */
 	struct page *page;               /* where counts are written; NULL: nowhere */
 	int listener; /* a socket that listens already, of a service manager; 0: none */
+	int lock;     /* of socket_lock(), if it is held already; 0: broker_start() takes it */
 };
 
 struct broker;
@@ -61,7 +62,8 @@ bool broker_config_merge(const struct broker_config *now, struct broker_config *
 			 char error[BROKER_ERROR_ROOM]);
 
 /*
- * Makes the queues, listens, and serves clients on threads of its own.
+ * Makes the queues, listens, and serves clients on threads of its own. `cfg->lock` is its own from
+ * now on.
  * @return NULL: `error` says why
  */
 struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_ERROR_ROOM]);

@@ -233,6 +233,21 @@ static bool take_listeners(struct broker_config *cfg)
 	return false;
 }
 
+/* Before anything else that another gpuqd at the same sockets has: its page of counts. */
+static bool take_locks(struct broker_config *cfg)
+{
+	char error[BROKER_ERROR_ROOM];
+
+	if (cfg->queues != 0 && cfg->listener == 0)
+		cfg->lock = socket_lock(cfg->socket, error);
+	if (cfg->lock >= 0 && cfg->services.socket[0] != '\0' && cfg->services.listener == 0)
+		cfg->services.lock = socket_lock(cfg->services.socket, error);
+	if (cfg->lock >= 0 && cfg->services.lock >= 0)
+		return true;
+	warn_line("%s", error);
+	return false;
+}
+
 static bool configure_again(const void *user, struct broker_config *cfg,
 			    char error[BROKER_ERROR_ROOM])
 {
@@ -252,7 +267,7 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 		warn_line("signals: %s", strerror(errno));
 		return 1;
 	}
-	if (!take_listeners(cfg))
+	if (!take_listeners(cfg) || !take_locks(cfg))
 		return 1;
 	k = keeper_start(cfg, a->config, configure_again, a, error);
 	if (k == NULL) {

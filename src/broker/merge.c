@@ -102,8 +102,10 @@ bool broker_config_merge(const struct broker_config *now, struct broker_config *
 	/* What no file says stays so. */
 	fresh->page = now->page;
 	fresh->listener = now->listener;
+	fresh->lock = now->lock;
 	fresh->services.page = now->services.page;
 	fresh->services.listener = now->services.listener;
+	fresh->services.lock = now->services.lock;
 	return (now->queues == 0 ||
 		(same_text(where, "socket", now->socket, fresh->socket, error) &&
 		 same_number(where, "socket_mode", now->socket_mode, fresh->socket_mode, error))) &&

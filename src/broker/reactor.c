@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,30 +19,12 @@ enum { HANDSHAKE_NS = 2000000000, BACKLOG = 512 };
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 
-/* The lock beside the socket tells a socket in use from one that a gpuqd left behind when it was
- * killed. The kernel drops the lock with the process. */
+/* A path that a service manager listens at is the manager's. */
 static bool lock_path(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
-	static const char folder[] = "/run/gpuq/";
-	char path[BROKER_SOCKET_ROOM + 8];
-
-	if (b->cfg.listener != 0)
-		return true; /* the service manager has the path */
-	/* The default's: /run is empty after every start of the machine. */
-	if (strncmp(b->cfg.socket, folder, strlen(folder)) == 0 &&
-	    strchr(b->cfg.socket + strlen(folder), '/') == NULL)
-		mkdir(folder, 0755);
-	snprintf(path, sizeof(path), "%s.lock", b->cfg.socket);
-	b->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (b->lock_fd < 0) {
-		snprintf(error, BROKER_ERROR_ROOM, "%s: %s", path, strerror(errno));
-		return false;
-	}
-	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-		snprintf(error, BROKER_ERROR_ROOM, "%s is in use by another gpuqd", b->cfg.socket);
-		return false;
-	}
-	return true;
+	if (b->cfg.listener == 0 && b->lock_fd < 0)
+		b->lock_fd = socket_lock(b->cfg.socket, error);
+	return b->cfg.listener != 0 || b->lock_fd >= 0;
 }
 
 /* What a gpuqd has left there. Anything but a socket is somebody's. */
@@ -70,7 +51,10 @@ static void stop_listening(struct broker *b)
 		return;
 	if (b->listening && b->cfg.listener == 0) /* else it is the service manager's */
 		unlink(b->cfg.socket);
-	gq_sys_close(b->listener); /* who waits in the backlog is told */
+	/* A service manager has the same socket: without this the reactor would go on hearing of
+	 * it, as long as anybody waits in its backlog. */
+	epoll_ctl(b->epoll, EPOLL_CTL_DEL, b->listener, NULL);
+	gq_sys_close(b->listener); /* who waits in the backlog of ours is told */
 	b->listener = -1;
 }
 
@@ -231,6 +215,7 @@ static void *react(void *arg)
 	while (!b->stopped || b->sessions != NULL) {
 		struct epoll_event events[64];
 		const int n = epoll_wait(b->epoll, events, 64, patience_ms(b));
+		bool told;
 
 		for (int i = 0; i < n; i++)
 			handle(b, &events[i]);
@@ -241,8 +226,11 @@ static void *react(void *arg)
 			if (!b->stopped)
 				watch_listener(b, true);
 		}
+		/* The order comes first: one that follows a reload shows what that has brought. */
+		told = gq_load_seq_cst_u32(&b->told) != 0 &&
+		       gq_exchange_seq_cst_u32(&b->told, 0) != 0;
 		take_fresh(b);
-		if (gq_load_seq_cst_u32(&b->told) != 0 && gq_exchange_seq_cst_u32(&b->told, 0) != 0)
+		if (told)
 			show_counts(b);
 		if (!b->stopped && gq_load_seq_cst_u32(&b->stopping) != 0)
 			begin_to_stop(b);
@@ -338,7 +326,8 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 	}
 	b->cfg = *cfg;
 	b->known = cfg->queues;
-	b->epoll = b->wake = b->listener = b->lock_fd = -1;
+	b->epoll = b->wake = b->listener = -1;
+	b->lock_fd = cfg->lock > 0 ? cfg->lock : -1;
 	b->notes_end = &b->notes;
 	pthread_mutex_init(&b->lock, NULL);
 	/* Whoever can connect is served: the queues come first. */

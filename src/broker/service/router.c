@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,22 +21,6 @@ enum { BACKLOG = 512, EVENTS = 64, LAST_WORDS_MS = 200 };
 #define FORGET_NS UINT64_C(300000000000)
 
 /* ---- the socket ------------------------------------------------------------------------------ */
-
-/* The lock beside the socket tells a socket in use from one that was left behind. */
-static bool lock_path(struct router *r, char error[ROUTER_ERROR_ROOM])
-{
-	char path[ROUTER_SOCKET_ROOM + 8];
-
-	snprintf(path, sizeof(path), "%s.lock", r->cfg.socket);
-	r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (r->lock_fd < 0)
-		snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", path, strerror(errno));
-	else if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0)
-		snprintf(error, ROUTER_ERROR_ROOM, "%s is in use by another gpuqd", r->cfg.socket);
-	else
-		return true;
-	return false;
-}
 
 /* What a gpuqd has left there. Anything but a socket is somebody's. */
 static bool remove_old(const struct router *r, char error[ROUTER_ERROR_ROOM])
@@ -67,7 +50,9 @@ static bool listen_there(struct router *r, char error[ROUTER_ERROR_ROOM])
 		r->listening = true;
 		return true;
 	}
-	if (!lock_path(r, error) || !remove_old(r, error))
+	if (r->lock_fd < 0)
+		r->lock_fd = socket_lock(r->cfg.socket, error);
+	if (r->lock_fd < 0 || !remove_old(r, error))
 		return false;
 	memcpy(address.sun_path, r->cfg.socket, sizeof(address.sun_path));
 	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -324,7 +309,8 @@ struct router *router_start(const struct router_config *cfg, char error[ROUTER_E
 	}
 	r->cfg = *cfg;
 	pthread_mutex_init(&r->lock, NULL);
-	r->epoll = r->wake = r->listener = r->lock_fd = -1;
+	r->epoll = r->wake = r->listener = -1;
+	r->lock_fd = cfg->lock > 0 ? cfg->lock : -1;
 	if (gq__balance_named(cfg->balance) == GQ_BALANCE_ALGORITHMS)
 		snprintf(error, ROUTER_ERROR_ROOM, "balance is '%s', which is none", cfg->balance);
 	else if (listen_there(r, error) && make_tables(r, error) && start_thread(r, error))

@@ -23,6 +23,7 @@ struct router_config {
 	char balance[ROUTER_NAME_ROOM];
 	struct page *page; /* where counts are written; NULL: nowhere */
 	int listener;      /* a socket that listens already; 0: none */
+	int lock;          /* of socket_lock(), if it is held already; 0: router_start() takes it */
 };
 
 struct router;
@@ -42,7 +43,15 @@ struct page;
 			"priority", NULL                                                           \
 	}
 
-/* Listens, and serves on a thread of its own. @return NULL: `error` says why */
+/*
+ * The lock beside a socket, of who listens there: it tells a socket in use from one that was left
+ * behind. The kernel drops it with the process. Makes /run/gpuq, for a socket in there.
+ * @return its descriptor; -1: `error` says why
+ */
+int socket_lock(const char *socket, char error[ROUTER_ERROR_ROOM]);
+
+/* Listens, and serves on a thread of its own; `cfg->lock` is its own from now on. @return NULL:
+ * `error` says why */
 struct router *router_start(const struct router_config *cfg, char error[ROUTER_ERROR_ROOM]);
 
 /* Have its counts written into the page, now. From any thread. */
