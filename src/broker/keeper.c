@@ -3,28 +3,31 @@
  * keeper.c - what the main thread does while the others serve.
  *
  * Once in an interval it asks the threads to write their counts. A thread that does is one that
- * turns. One that has not done so for HANGS_NS hangs: then gpuqd is not alive, and the service
- * manager's watchdog hears nothing more. If this thread hangs itself, nobody says any more until
- * when gpuqd is alive, and that time passes.
+ * turns. One that has been asked and has not done so for HANGS_NS hangs: then gpuqd is not alive,
+ * and the service manager's watchdog hears nothing more. If this thread hangs itself, nobody says
+ * any more until when gpuqd is alive, and that time passes.
  */
 #include "keeper.h"
 
 #include "broker/page/page.h"
 #include "exposition.h"
 #include "host/base/clock.h"
+#include "host/base/thread.h"
 #include "program/manager.h"
 #include "program/program.h"
 #include "program/signals.h"
 
 #include <inttypes.h>
 #include <poll.h>
+#include <sys/stat.h>
 
-enum { MOST_MS = 1000, ANSWER_MS = 5, DRAIN_LOOK_MS = 10, FIRST_MS = 2000 };
+enum { MOST_MS = 1000, ANSWER_MS = 5, LOOK_MS = 10, FIRST_MS = 2000, RELOAD_MS = 120000 };
 #define HANGS_NS UINT64_C(3000000000)
 
-/* A section of another thread: when it was last seen to have a version that is new. */
+/* A section of another thread. */
 struct watched {
-	uint64_t versions, moved_ns;
+	uint64_t versions; /* that have been seen */
+	uint64_t asked_ns; /* when it was first asked for another; 0: it has answered */
 };
 
 struct keeper {
@@ -46,10 +49,21 @@ struct keeper {
 
 /* ---- starting and stopping ------------------------------------------------------------------- */
 
+/* The mode of a socket that a service manager has made is the manager's choice. */
+static uint32_t mode_of_socket(const char *path, int listener, uint32_t ours)
+{
+	struct stat st;
+
+	return listener != 0 && stat(path, &st) == 0 ? st.st_mode & 0777 : ours;
+}
+
 /* Whoever may connect may read what there is to read. */
 static uint32_t mode_of(const struct broker_config *cfg)
 {
-	const uint32_t mode = cfg->queues != 0 ? cfg->socket_mode : cfg->services.socket_mode;
+	const struct router_config *s = &cfg->services;
+	const uint32_t mode = cfg->queues != 0
+				      ? mode_of_socket(cfg->socket, cfg->listener, cfg->socket_mode)
+				      : mode_of_socket(s->socket, s->listener, s->socket_mode);
 
 	return 0600 | ((mode & 0060) != 0 ? 0040 : 0) | ((mode & 0006) != 0 ? 0004 : 0);
 }
@@ -73,7 +87,13 @@ static bool make_page(struct keeper *k, char error[BROKER_ERROR_ROOM])
 			}
 	}
 	k->page = page_create(path[0], path[1], mode_of(cfg), error);
-	return k->page != NULL;
+	if (k->page == NULL)
+		return false;
+	if (path[1] != NULL && !page_has_both_names(k->page))
+		warn_line("the page of counts has no name %s, which is on another file system than "
+			  "%s",
+			  path[1], path[0]);
+	return true;
 }
 
 static void describe(struct keeper *k, const char *config_path)
@@ -93,6 +113,8 @@ static void write_own(struct keeper *k, uint64_t now_ns)
 {
 	k->counts.queues = k->cfg->queues;
 	k->counts.interval_ns = k->cfg->stats_ms * UINT64_C(1000000);
+	k->counts.queues_ended = k->broker != NULL && broker_has_ended(k->broker);
+	k->counts.services_ended = k->router != NULL && router_has_ended(k->router);
 	k->counts.turned_ns = now_ns;
 	page_write(k->page, PAGE_DAEMON, 0, &k->counts);
 }
@@ -138,11 +160,11 @@ static bool look(const struct keeper *k, struct watched *w, enum page_section se
 {
 	const uint64_t versions = page_versions(k->page, section, index);
 
-	if (versions != w->versions || w->moved_ns == 0) {
+	if (versions != w->versions) {
 		w->versions = versions;
-		w->moved_ns = now_ns;
+		w->asked_ns = 0;
 	}
-	return now_ns - w->moved_ns < HANGS_NS + k->cfg->stats_ms * UINT64_C(1000000);
+	return w->asked_ns == 0 || now_ns - w->asked_ns < HANGS_NS;
 }
 
 static bool all_turn(struct keeper *k, uint64_t now_ns)
@@ -216,12 +238,26 @@ static void feed_watchdog(struct keeper *k, uint64_t now_ns, bool alive)
 	manager_tell("WATCHDOG=1");
 }
 
-static void ask(const struct keeper *k)
+static void has_been_asked(struct watched *w, uint64_t now_ns)
 {
-	if (k->broker != NULL)
+	if (w->asked_ns == 0)
+		w->asked_ns = now_ns;
+}
+
+static void ask(struct keeper *k)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	if (k->broker != NULL) {
+		has_been_asked(&k->clients, now_ns);
+		for (uint32_t i = 0; i < k->cfg->queues; i++)
+			has_been_asked(&k->queue[i], now_ns);
 		broker_show(k->broker);
-	if (k->router != NULL)
+	}
+	if (k->router != NULL) {
+		has_been_asked(&k->services, now_ns);
 		router_show(k->router);
+	}
 }
 
 static void turn(struct keeper *k, bool now)
@@ -244,43 +280,6 @@ static void turn(struct keeper *k, bool now)
 		tell(k, now_ns, alive);
 }
 
-/* ---- reloading ------------------------------------------------------------------------------- */
-
-static bool reload(struct keeper *k, char error[BROKER_ERROR_ROOM])
-{
-	static struct broker_config fresh; /* large */
-
-	if (!k->configure(k->user, &fresh, error) || !broker_config_merge(k->cfg, &fresh, error) ||
-	    (k->broker != NULL && !broker_reload(k->broker, &fresh, error)))
-		return false;
-	if (k->router != NULL)
-		router_reload(k->router, &fresh.services);
-	*k->cfg = fresh;
-	return true;
-}
-
-static void reload_and_say(struct keeper *k)
-{
-	char error[BROKER_ERROR_ROOM] = "";
-	char state[100];
-
-	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, gq__now_ns() / 1000);
-	manager_tell(state);
-	if (reload(k, error)) {
-		k->counts.reloads++;
-		printf("gpuqd: the configuration has been reloaded\n");
-		fflush(stdout);
-	} else {
-		k->counts.reloads_failed++;
-		warn_line("the configuration stays as it was: %s", error);
-	}
-	snprintf(k->counts.reload_error, sizeof(k->counts.reload_error), "%s", error);
-	write_own(k, gq__now_ns());
-	manager_tell("READY=1");
-}
-
-/* ---- serving --------------------------------------------------------------------------------- */
-
 static void rest(const struct keeper *k, int most_ms)
 {
 	struct pollfd signal = { .fd = signals_fd(), .events = POLLIN };
@@ -296,14 +295,106 @@ static void rest(const struct keeper *k, int most_ms)
 	poll(&signal, signals_caught() == 0 ? 1 : 0, (int)ms);
 }
 
-/* All sections have their first version before anybody is told that gpuqd is ready. */
-static void begin(struct keeper *k)
+/* Also if a signal is there that is answered later. */
+static void nap(int ms)
+{
+	poll(NULL, 0, ms);
+}
+
+/* Until all sections have a first version, or somebody hangs. */
+static void await_first(struct keeper *k)
 {
 	const uint64_t until_ns = gq__now_ns() + FIRST_MS * UINT64_C(1000000);
 
 	ask(k);
-	while (!has_first(k) && gq__now_ns() < until_ns && signals_caught() == 0)
-		rest(k, 1);
+	while (!has_first(k) && gq__now_ns() < until_ns && signals_caught() == 0) {
+		feed_watchdog(k, gq__now_ns(), true);
+		nap(1);
+	}
+}
+
+/* ---- reloading ------------------------------------------------------------------------------- */
+
+/* What makes queues that are new: a processor's compiler takes its time, and the device's. */
+struct making {
+	struct broker *broker;
+	const struct broker_config *cfg;
+	char *error;
+	bool made;
+	uint32_t over; /* the last that the thread writes */
+};
+
+static void *make_queues(void *arg)
+{
+	struct making *m = arg;
+
+	m->made = broker_reload(m->broker, m->cfg, m->error);
+	gq_exchange_seq_cst_u32(&m->over, 1);
+	return NULL;
+}
+
+/* On a thread of its own, while this one goes on saying that gpuqd is alive; but not for ever. */
+static bool reload_broker(struct keeper *k, const struct broker_config *fresh,
+			  char error[BROKER_ERROR_ROOM])
+{
+	const uint64_t until_ns = gq__now_ns() + RELOAD_MS * UINT64_C(1000000);
+	struct making m = { .broker = k->broker, .cfg = fresh, .error = error };
+	pthread_t thread;
+	const int rc = gq__start_thread(&thread, make_queues, &m, "gpuqd-reload");
+
+	if (rc != 0) {
+		snprintf(error, BROKER_ERROR_ROOM, "the thread that makes queues: %s",
+			 strerror(rc));
+		return false;
+	}
+	while (gq_load_seq_cst_u32(&m.over) == 0 && gq__now_ns() < until_ns) {
+		turn(k, false);
+		nap(LOOK_MS);
+	}
+	pthread_join(thread, NULL);
+	return m.made;
+}
+
+static bool reload(struct keeper *k, char error[BROKER_ERROR_ROOM])
+{
+	static struct broker_config fresh; /* large */
+
+	if (!k->configure(k->user, &fresh, error) || !broker_config_merge(k->cfg, &fresh, error) ||
+	    (k->broker != NULL && !reload_broker(k, &fresh, error)))
+		return false;
+	if (k->router != NULL)
+		router_reload(k->router, &fresh.services);
+	*k->cfg = fresh;
+	return true;
+}
+
+static void reload_and_say(struct keeper *k)
+{
+	char error[BROKER_ERROR_ROOM] = "";
+	char state[100];
+
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, gq__now_ns() / 1000);
+	manager_tell(state);
+	if (reload(k, error)) {
+		await_first(k);
+		k->counts.reloads++;
+		printf("gpuqd: the configuration has been reloaded\n");
+		fflush(stdout);
+	} else {
+		k->counts.reloads_failed++;
+		warn_line("the configuration stays as it was: %s", error);
+	}
+	snprintf(k->counts.reload_error, sizeof(k->counts.reload_error), "%s", error);
+	turn(k, true);
+	manager_tell("READY=1");
+}
+
+/* ---- serving --------------------------------------------------------------------------------- */
+
+/* All sections have their first version before anybody is told that gpuqd is ready. */
+static void begin(struct keeper *k)
+{
+	await_first(k);
 	k->counts.state = PAGE_SERVES;
 	turn(k, true);
 	manager_tell("READY=1");
@@ -321,7 +412,7 @@ static void drain(struct keeper *k)
 	while ((k->router != NULL && !router_has_ended(k->router)) ||
 	       (k->broker != NULL && !broker_has_ended(k->broker))) {
 		turn(k, false);
-		rest(k, DRAIN_LOOK_MS);
+		rest(k, LOOK_MS);
 	}
 }
 

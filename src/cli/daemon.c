@@ -89,8 +89,8 @@ const char *daemon_state(const struct look *l)
 	return l->stale ? "stale" : page_state_names[l->v.daemon.state];
 }
 
-bool daemon_hangs(const struct look *l, uint64_t turned_ns)
+bool daemon_hangs(const struct look *l, uint64_t turned_ns, uint64_t ended)
 {
-	return l->v.daemon.turned_ns > turned_ns &&
+	return ended == 0 && l->v.daemon.turned_ns > turned_ns &&
 	       l->v.daemon.turned_ns - turned_ns > 3 * l->v.daemon.interval_ns + LATE_NS;
 }

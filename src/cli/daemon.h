@@ -35,8 +35,9 @@ int daemon_look(const char *path, struct look *out);
 /* "serving", "draining", "stale", "dead", ... */
 const char *daemon_state(const struct look *l);
 
-/* Whether a thread hangs that wrote a section then. */
-bool daemon_hangs(const struct look *l, uint64_t turned_ns);
+/* Whether a thread hangs that wrote a section then. @param ended  whether it has ended since, as
+ * gpuqd drains: page_daemon's queues_ended, services_ended */
+bool daemon_hangs(const struct look *l, uint64_t turned_ns, uint64_t ended);
 
 /* ---- status.c: what there is to see, as text and as a line of JSON ---- */
 

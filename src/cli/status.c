@@ -82,9 +82,9 @@ static void sum_classes(const struct page_queue *q, uint64_t ended[PAGE_OUTCOMES
 
 static void show_queue(const struct look *l, const struct page_queue *q)
 {
-	const char *state = q->failed != 0                  ? "failed"
-			    : daemon_hangs(l, q->turned_ns) ? "hangs"
-							    : "serves";
+	const char *state = q->failed != 0                                            ? "failed"
+			    : daemon_hangs(l, q->turned_ns, l->v.daemon.queues_ended) ? "hangs"
+										      : "serves";
 	uint64_t ended[PAGE_OUTCOMES];
 	char times[3][16];
 
@@ -110,7 +110,8 @@ static void show_queues(const struct look *l)
 	       " refused, %" PRIu64 " broken, %s shared%s\n",
 	       l->v.daemon.socket, c->connections, c->connections_ever, refused, c->broken,
 	       format_bytes(bytes, sizeof(bytes), (double)c->bytes),
-	       daemon_hangs(l, c->turned_ns) ? "; their thread HANGS" : "");
+	       daemon_hangs(l, c->turned_ns, l->v.daemon.queues_ended) ? "; their thread HANGS"
+								       : "");
 	printf("%-16s %-10s %-7s %7s %11s %9s %9s %9s %9s %9s %7s  %8s %8s %8s\n", "queue",
 	       "processor", "state", "clients", "accepted", "ok", "error", "expired", "cancelled",
 	       "lost", "inside", "p50", "p99", "max");
@@ -130,7 +131,8 @@ static void show_services(const struct look *l)
 	       l->v.daemon.services, s->connections, s->accepted, s->ended[PAGE_OK],
 	       s->ended[PAGE_FAILED], s->ended[PAGE_EXPIRED], s->ended[PAGE_CANCELLED],
 	       s->ended[PAGE_LOST], s->inside, s->refused, times[0], times[1], times[2],
-	       daemon_hangs(l, s->turned_ns) ? "; their thread HANGS" : "");
+	       daemon_hangs(l, s->turned_ns, l->v.daemon.services_ended) ? "; their thread HANGS"
+									 : "");
 	printf("%-20s %-20s %-10s %-10s %-11s %9s %10s %7s\n", "service", "op", "state", "health",
 	       "breaker", "active", "done", "faults");
 	for (uint64_t i = 0; i < s->services; i++) {
@@ -226,7 +228,7 @@ static void json_queue(const struct look *l, const struct page_queue *q)
 	json_text("processor", q->processor);
 	printf(",\"per_client\":%s,\"failed\":%s,\"hangs\":%s",
 	       q->per_client != 0 ? "true" : "false", q->failed != 0 ? "true" : "false",
-	       daemon_hangs(l, q->turned_ns) ? "true" : "false");
+	       daemon_hangs(l, q->turned_ns, l->v.daemon.queues_ended) ? "true" : "false");
 	json_number("capacity", q->capacity);
 	json_number("window", q->window);
 	json_number("clients", q->clients);
@@ -267,7 +269,8 @@ static void json_services(const struct look *l)
 
 	printf(",\"services\":{");
 	json_text("socket", l->v.daemon.services);
-	printf(",\"hangs\":%s", daemon_hangs(l, s->turned_ns) ? "true" : "false");
+	printf(",\"hangs\":%s",
+	       daemon_hangs(l, s->turned_ns, l->v.daemon.services_ended) ? "true" : "false");
 	json_number("connections", s->connections);
 	json_number("connections_ever", s->connections_ever);
 	json_number("accepted", s->accepted);
@@ -312,7 +315,9 @@ void status_json(const struct look *l)
 	printf(",\"clients\":{");
 	json_text("socket", d->socket);
 	printf(",\"hangs\":%s",
-	       l->v.has_clients && daemon_hangs(l, c->turned_ns) ? "true" : "false");
+	       l->v.has_clients && daemon_hangs(l, c->turned_ns, l->v.daemon.queues_ended)
+		       ? "true"
+		       : "false");
 	json_number("connections", c->connections);
 	json_number("connections_ever", c->connections_ever);
 	json_number("shared_bytes", c->bytes);
@@ -339,11 +344,14 @@ void status_json(const struct look *l)
 static bool is_well(const struct look *l)
 {
 	if (strcmp(daemon_state(l), page_state_names[PAGE_SERVES]) != 0 ||
-	    (l->v.has_clients && daemon_hangs(l, l->v.clients.turned_ns)) ||
-	    (l->v.has_services && daemon_hangs(l, l->v.services.turned_ns)))
+	    (l->v.has_clients &&
+	     daemon_hangs(l, l->v.clients.turned_ns, l->v.daemon.queues_ended)) ||
+	    (l->v.has_services &&
+	     daemon_hangs(l, l->v.services.turned_ns, l->v.daemon.services_ended)))
 		return false;
 	for (uint64_t i = 0; i < l->v.daemon.queues; i++)
-		if (l->v.queue[i].failed != 0 || daemon_hangs(l, l->v.queue[i].turned_ns))
+		if (l->v.queue[i].failed != 0 ||
+		    daemon_hangs(l, l->v.queue[i].turned_ns, l->v.daemon.queues_ended))
 			return false;
 	return true;
 }

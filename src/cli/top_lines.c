@@ -107,9 +107,9 @@ static void queue_line(const struct top_view *t, uint32_t i, char *line, size_t 
 	times(t, q->seconds, b->seconds, time);
 	snprintf(line, room, "%-20s %-8s %7" PRIu64 " %8s %8s %7" PRIu64 " %11s %11s %9s %9s",
 		 q->name,
-		 q->failed != 0                        ? "failed"
-		 : daemon_hangs(&t->now, q->turned_ns) ? "hangs"
-						       : "serves",
+		 q->failed != 0                                                      ? "failed"
+		 : daemon_hangs(&t->now, q->turned_ns, t->now.v.daemon.queues_ended) ? "hangs"
+										     : "serves",
 		 q->clients, format_count(rate, 16, rate_of(t, ended_of(q), ended_of(b))),
 		 format_count(bad, 16, rate_of(t, failed_of(q), failed_of(b))), page_sum(q->inside),
 		 format_bytes(in, 16, rate_of(t, q->bytes_in, b->bytes_in)),

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 1, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 2, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_SERVICES = 100,
 	PAGE_CLIENTS = 64, /* of one queue, by name; the counts are of all */
@@ -60,6 +60,7 @@ struct page_daemon {
 	char socket[PAGE_PATH], services[PAGE_PATH], config[PAGE_TEXT]; /* "": none */
 	uint64_t pid, state, queues; /* queues: sections in use */
 	uint64_t started_ns, turned_ns, interval_ns;
+	uint64_t queues_ended, services_ended; /* 0 or 1: their threads have, as it drains */
 	uint64_t reloads, reloads_failed;
 	char reload_error[PAGE_TEXT]; /* of the last one; "": it was good */
 };
