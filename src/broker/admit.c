@@ -123,6 +123,7 @@ QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 	s->bytes = gq_remote_lay_out(&s->hello).bytes;
 	s->charged = s->queue->per_client ? 2 * s->bytes : s->bytes; /* its queue is as large */
 	s->slots = s->hello.capacity;
+	s->window = s->queue->window;
 	if (status == Q_OK)
 		status = check_quota(s, text);
 	return status;

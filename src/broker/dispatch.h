@@ -21,7 +21,8 @@ struct command {
 
 struct dispatcher {
 	struct broker_queue cfg;
-	uint32_t capacity, slot_bytes, result_bytes, consumers, window;
+	uint32_t capacity, slot_bytes, result_bytes, consumers;
+	uint32_t window;  /* of clients that come; a reload changes it */
 	const void *data; /* for the queue that the thread makes */
 	size_t data_bytes;
 	struct client *alone; /* NULL: it serves all who come */

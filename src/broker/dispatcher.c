@@ -136,12 +136,12 @@ static void let_go(struct dispatcher *d, struct client *c)
 		d->note(d->user, c, NOTE_GONE, "");
 }
 
-/* Clients whose messages have ended, or have had the time to. */
+/* Clients whose messages have ended, have had the time to, or never will: the queue has failed. */
 static void let_go_of_drained(struct dispatcher *d)
 {
 	for (struct client *c = d->clients, *next; c != NULL; c = next) {
 		next = c->next;
-		if (c->leaving && (c->inside == 0 || gq__now_ns() >= c->until_ns))
+		if (c->leaving && (c->broken || c->inside == 0 || gq__now_ns() >= c->until_ns))
 			let_go(d, c);
 	}
 }
@@ -183,7 +183,7 @@ static void describe(struct dispatcher *d, struct page_queue *counts)
 	counts->per_client = d->cfg.per_client;
 	counts->failed = d->failed;
 	counts->capacity = d->capacity;
-	counts->window = d->window;
+	counts->window = gq_load_relaxed_u32(&d->window);
 	counts->slot_bytes = d->slot_bytes;
 	counts->result_bytes = d->result_bytes;
 	counts->turned_ns = gq__now_ns();
@@ -194,6 +194,8 @@ static void describe(struct dispatcher *d, struct page_queue *counts)
 static void write_counts(struct dispatcher *d)
 {
 	struct page_queue *counts = &d->counts;
+	struct page *page = d->page;
+	const uint32_t section = d->section;
 	uint32_t n = 0;
 
 	describe(d, counts);
@@ -207,9 +209,9 @@ static void write_counts(struct dispatcher *d)
 								  c->ended, c->inside + c->held };
 	}
 	counts->clients = n;
-	gq_exchange_seq_cst_u32(&d->asked, 0);
-	if (d->page != NULL) {
-		page_write(d->page, PAGE_QUEUE, d->section, counts);
+	gq_exchange_seq_cst_u32(&d->asked, 0); /* from here on d->page is dispatcher_show()'s */
+	if (page != NULL) {
+		page_write(page, PAGE_QUEUE, section, counts);
 		return;
 	}
 	pthread_mutex_lock(&d->lock);
@@ -479,6 +481,11 @@ void dispatcher_add(struct dispatcher *d, struct client *c)
 void dispatcher_remove(struct dispatcher *d, struct client *c, uint64_t until_ns)
 {
 	post(d, COMMAND_REMOVE, c, until_ns);
+}
+
+void dispatcher_set_window(struct dispatcher *d, uint32_t window)
+{
+	gq_exchange_seq_cst_u32(&d->window, window);
 }
 
 void dispatcher_show(struct dispatcher *d, struct page *page, uint32_t section)

@@ -32,6 +32,8 @@ struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct
 void dispatcher_add(struct dispatcher *d, struct client *c);
 /* Let go of a client; what is inside is cancelled or, until `until_ns`, waited for (0: not). */
 void dispatcher_remove(struct dispatcher *d, struct client *c, uint64_t until_ns);
+/* The window that its counts name from now on. From any thread. */
+void dispatcher_set_window(struct dispatcher *d, uint32_t window);
 /* Have it write its counts: into a section of a page, always the same; or, with NULL, where
  * dispatcher_counts() finds them. */
 void dispatcher_show(struct dispatcher *d, struct page *page, uint32_t section);

@@ -69,7 +69,7 @@ static bool map(struct session *s)
 	madvise(memory, s->bytes, MADV_DONTDUMP); /* other people's payloads */
 	s->memory = memory;
 	errno = ENOMEM;
-	return client_open(&s->client, &s->hello, s->memory, s->queue->window);
+	return client_open(&s->client, &s->hello, s->memory, s->window);
 }
 
 static bool make_some(struct session *s)

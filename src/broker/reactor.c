@@ -186,8 +186,11 @@ static void take_over(struct broker *b, struct fresh *f)
 	b->cfg.uid_bytes = f->cfg.uid_bytes;
 	b->cfg.uid_slots = f->cfg.uid_slots;
 	b->cfg.drain_ms = f->cfg.drain_ms;
-	for (uint32_t i = 0; i < b->cfg.queues; i++)
+	for (uint32_t i = 0; i < b->cfg.queues; i++) {
 		b->cfg.queue[i].window = f->cfg.queue[i].window; /* for clients that come */
+		if (b->dispatcher[i] != NULL)
+			dispatcher_set_window(b->dispatcher[i], f->cfg.queue[i].window);
+	}
 	for (uint32_t i = b->cfg.queues; i < f->cfg.queues; i++) {
 		b->cfg.queue[i] = f->cfg.queue[i];
 		b->dispatcher[i] = f->dispatcher[i];

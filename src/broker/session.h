@@ -41,6 +41,7 @@ struct session {
 	uint8_t *memory;
 	uint64_t bytes;          /* of the memory */
 	uint64_t charged, slots; /* that count against its user's quota */
+	uint32_t window;         /* of its queue when it came: a reload changes that of the queue */
 	struct client client;
 	/* ---- pages.c: while it is MAKING or CLOSING, its threads' ---- */
 	struct session *next_job;

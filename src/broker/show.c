@@ -101,8 +101,11 @@ void show_counts(struct broker *b)
 	c->connections = c->bytes = c->slots = 0;
 	for (const struct session *s = b->sessions; s != NULL; s = s->next) {
 		c->connections++;
-		c->bytes += s->memory != NULL ? s->bytes : 0;
-		c->slots += s->memory != NULL ? s->slots : 0;
+		if (s->state == SESSION_NEW)
+			continue; /* nothing has been granted; `memory` is not the reactor's alone
+				   */
+		c->bytes += s->bytes;
+		c->slots += s->slots;
 	}
 	for (uint32_t i = 0; i < b->cfg.queues; i++) {
 		if (b->dispatcher[i] != NULL)

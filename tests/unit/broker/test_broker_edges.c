@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_broker_edges.c - what seldom happens to a gpuqd, which is a part of this process here: its
- * queue fails, its socket has no room, it ends while others come, it has no descriptors left.
+ * queue fails, its socket has no room, it ends while others come, it has no descriptors left, its
+ * counts are written while all changes.
  */
 /* The tests have a send() of their own. */
 #define send send_on_socket
@@ -28,6 +29,7 @@
 
 static char folder[] = "/tmp/gpuq-edges-XXXXXX", endpoint[64];
 static struct broker_config cfg;
+static struct page *counts; /* where the next one shows them; NULL: nowhere */
 
 static struct broker *start_broker(const char *processor, uint32_t consumers)
 {
@@ -38,6 +40,7 @@ static struct broker *start_broker(const char *processor, uint32_t consumers)
 	broker_queue_defaults(&cfg.queue[0], "default");
 	cfg.queues = 1;
 	cfg.drain_ms = LONG_MS;
+	cfg.page = counts;
 	cfg.queue[0].device = Q_DEVICE_CPU;
 	cfg.queue[0].consumers = consumers;
 	cfg.queue[0].per_client = processor == NULL;
@@ -197,6 +200,148 @@ static void whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends(vo
 	q_shutdown(q);
 }
 
+/* A processor that holds its message until the test lets it go. */
+static uint32_t holding, let_go;
+
+static void hold(const MsgView *in, ResultView *out)
+{
+	(void)in;
+	(void)out;
+	gq_exchange_seq_cst_u32(&holding, 1);
+	while (gq_load_seq_cst_u32(&let_go) == 0)
+		nap_ms(1);
+}
+
+/* As a device that has failed; and one that has not, whose thread q_shutdown() can end. */
+static void set_failed(GpuQueue *q, bool failed)
+{
+	gq_exchange_seq_cst_u32(&q->failed, failed);
+	gq_store_seq_cst_u64(&q->generation, failed ? GQ_GENERATION_FAILED : q->made_in);
+}
+
+static void await_word(const uint32_t *word, uint32_t value)
+{
+	for (unsigned i = 0; gq_load_seq_cst_u32(word) != value; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+/* Its message would never end, and all the time that gpuqd has to end would be waited for. */
+static void a_device_that_fails_while_gpuqd_ends_holds_nothing_up(void **state)
+{
+	static const QProcessorImage holder = { .magic = Q_PROCESSOR_MAGIC,
+						.protocol_version = Q_PROTOCOL_VERSION,
+						.granularity = Q_PER_WARP,
+						.name = "hold",
+						.cpu = hold };
+	const QueueConfig c = {
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+	};
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const int greets = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct broker *b;
+	pthread_t stopper;
+	GpuQueue *q;
+	uint64_t id;
+	char byte;
+
+	(void)state;
+	q_register_processor(&holder);
+	b = start_broker("hold", 1);
+	b->cfg.drain_ms = 10 * LONG_MS;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	assert_int_equal(connect(greets, (const struct sockaddr *)&address, sizeof(address)), 0);
+	q = make_queue_from(&c);
+	id = send(q, "inside", 6);
+	await_word(&holding, 1);
+	assert_int_equal(pthread_create(&stopper, NULL, stop_it, b), 0);
+	/* The client that came last is told first: when the other's connection has ended, the
+	 * dispatcher has been told; when it has done what it is told next, it drains. */
+	assert_true(recv(greets, &byte, 1, 0) <= 0);
+	dispatcher_show(b->dispatcher[0], NULL, 0);
+	await_word(&b->dispatcher[0]->asked, 0);
+	set_failed(b->dispatcher[0]->q, true);
+	assert_status(q_wait(q, id, LONG_MS), Q_OK);
+	assert_status(take(q, id, NULL, &(size_t){ 0 }), Q_ERR_LOST);
+	set_failed(b->dispatcher[0]->q, false);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	pthread_join(stopper, NULL);
+	close(greets);
+	q_shutdown(q);
+}
+
+/* ---- its counts ------------------------------------------------------------------------------ */
+
+struct shower {
+	struct broker *b;
+	uint32_t over;
+};
+
+static void *show_always(void *arg)
+{
+	struct shower *s = arg;
+
+	while (gq_load_seq_cst_u32(&s->over) == 0) {
+		broker_show(s->b);
+		sched_yield();
+	}
+	return NULL;
+}
+
+static void reload_window(struct broker *b, uint32_t window)
+{
+	char error[BROKER_ERROR_ROOM];
+	struct broker_config fresh = cfg;
+
+	fresh.queue[0].window = window;
+	for (unsigned i = 0; !broker_reload(b, &fresh, error); i++) {
+		assert_string_equal(error, "the reload before this one is not over");
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static void counts_are_written_and_windows_change_while_clients_come_and_go(void **state)
+{
+	const QueueConfig c = {
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+	};
+	static struct page_queue shown; /* large */
+	static struct page_clients clients;
+	char error[PAGE_ERROR];
+	struct shower s = { 0 };
+	pthread_t shower;
+
+	(void)state;
+	counts = page_create(NULL, NULL, 0, error);
+	assert_non_null(counts);
+	s.b = start_broker("echo", 1);
+	assert_int_equal(pthread_create(&shower, NULL, show_always, &s), 0);
+	for (uint32_t window = 1; window <= 100; window++) {
+		GpuQueue *q = make_queue_from(&c);
+
+		reload_window(s.b, window);
+		expect_echo(q, send(q, "x", 1), "x", 1);
+		q_shutdown(q);
+	}
+	for (unsigned i = 0;; i++) {
+		assert_true(page_read(counts, PAGE_QUEUE, 0, &shown));
+		assert_true(page_read(counts, PAGE_CLIENTS_OF_QUEUES, 0, &clients));
+		if (shown.window == 100 && clients.connections == 0)
+			break;
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_int_equal(clients.connections_ever, 100);
+	assert_int_equal(clients.bytes + clients.slots, 0);
+	gq_exchange_seq_cst_u32(&s.over, 1);
+	pthread_join(shower, NULL);
+	broker_stop(s.b);
+	page_destroy(counts);
+	counts = NULL;
+}
+
 /* ---- a gpuqd of its own ---------------------------------------------------------------------- */
 
 /* The limit of descriptors by which a process can open so many more. */
@@ -284,6 +429,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_client_that_names_no_consumers_gets_no_more_than_one_that_does),
 		cmocka_unit_test(a_bell_that_could_not_be_sent_is_sent_later),
 		cmocka_unit_test(whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends),
+		cmocka_unit_test(a_device_that_fails_while_gpuqd_ends_holds_nothing_up),
+		cmocka_unit_test(counts_are_written_and_windows_change_while_clients_come_and_go),
 		cmocka_unit_test(a_client_whose_process_cannot_be_watched_is_refused),
 		cmocka_unit_test(without_a_path_both_sides_meet_in_run_gpuq),
 	};
