@@ -250,7 +250,8 @@ static struct MHD_Daemon *start(struct metrics_server *s, int fd)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, &on_request, s,
+	/* AUTO: epoll or poll. Without it it is select(), which knows no descriptor above 1023. */
+	daemon = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD, 0, NULL, NULL, &on_request, s,
 				  MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, 32U,
 				  MHD_OPTION_CONNECTION_TIMEOUT, 10U, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -82,14 +82,15 @@ bool signals_hup_reloads(void)
 
 bool signals_take_hup(void)
 {
-	char bytes[16];
+	char bytes[64];
 
 	if (hung_up == 0)
 		return false;
-	/* One that comes from here on writes another byte, or is answered by this one's reading. */
-	(void)!read(wake[0], bytes, sizeof(bytes));
 	hung_up = 0;
-	if (caught != 0) /* whose byte that may have been */
+	/* Each SIGHUP has written a byte. If one stayed, whoever polls would never rest again. */
+	while (read(wake[0], bytes, sizeof(bytes)) > 0)
+		;
+	if (caught != 0 || hung_up != 0) /* one that came meanwhile: its byte may be gone, too */
 		(void)!write(wake[1], "", 1);
 	return true;
 }
