@@ -62,7 +62,7 @@ int daemon_look(const char *path, struct look *out)
 {
 	char error[PAGE_ERROR];
 	struct page *p = page_open(path, error);
-	bool read;
+	bool read, owned;
 
 	if (!p) {
 		warn_line("%s: is there a gpuqd?", error);
@@ -70,7 +70,12 @@ int daemon_look(const char *path, struct look *out)
 	}
 	read = page_view(p, &out->v);
 	out->dead = !page_is_kept(p);
+	owned = page_owner(p, &out->owner);
 	page_close(p);
+	if (!owned) {
+		warn_line("%s: it cannot be known whose file it is", path);
+		return CLI_NO_QUEUE;
+	}
 	if (!read) {
 		warn_line("%s: gpuqd has not written anything yet", path);
 		return CLI_NO_QUEUE;

@@ -21,6 +21,7 @@ struct look {
 	struct page_view v;
 	uint64_t at_ns;  /* when */
 	uint64_t age_ns; /* since gpuqd has written last */
+	uint32_t owner;  /* the user whose file the page is */
 	bool dead;       /* the gpuqd that made the page is gone */
 	bool stale;      /* it is there, and has not written for too long */
 };

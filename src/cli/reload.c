@@ -7,10 +7,13 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 const char reload_help[] =
 	"Usage: gpuq reload [OPTION] [SOCKET]\n"
@@ -25,7 +28,8 @@ const char reload_help[] =
 	"  0  the configuration has been taken over\n"
 	"  1  it has not, and all is as it was\n"
 	"  2  wrong usage\n"
-	"  4  there is no gpuqd, it hangs, or it may not be signalled\n";
+	"  4  there is no gpuqd, it hangs, it may not be signalled, or another has taken\n"
+	"     its place meanwhile\n";
 
 #define PATIENCE_NS UINT64_C(10000000000)
 
@@ -34,8 +38,36 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
+/*
+ * A page is a file: whoever wrote it chose the process that it names. Somebody else's must not have
+ * us signal what its owner could not signal itself, nor a number that is no process (-1: all).
+ */
+static bool may_signal(const struct look *l, pid_t *pid)
+{
+	char path[40];
+	struct stat st;
+
+	if (l->v.daemon.pid < 2 || l->v.daemon.pid > INT_MAX) {
+		warn_line("the page names the process %" PRIu64 "; allowed: 2 to %d",
+			  l->v.daemon.pid, INT_MAX);
+		return false;
+	}
+	*pid = (pid_t)l->v.daemon.pid;
+	if (l->owner == 0 || l->owner == geteuid())
+		return true;
+	snprintf(path, sizeof(path), "/proc/%d", (int)*pid);
+	if (stat(path, &st) == 0 && st.st_uid == l->owner)
+		return true;
+	warn_line("the page is a file of user %" PRIu32 ", and process %d, which it names, is not "
+		  "of that user",
+		  l->owner, (int)*pid);
+	return false;
+}
+
 static int ask(const struct look *before)
 {
+	pid_t pid;
+
 	if (before->dead) {
 		warn_line("the gpuqd that was there has died");
 		return CLI_NO_QUEUE;
@@ -44,10 +76,17 @@ static int ask(const struct look *before)
 		warn_line("this gpuqd was started without a configuration file");
 		return CLI_MESSAGES_FAILED;
 	}
-	if (kill((pid_t)before->v.daemon.pid, SIGHUP) == 0)
+	if (!may_signal(before, &pid))
+		return CLI_NO_QUEUE;
+	if (kill(pid, SIGHUP) == 0)
 		return CLI_OK;
-	warn_line("process %" PRIu64 ": %s", before->v.daemon.pid, strerror(errno));
+	warn_line("process %d: %s", (int)pid, strerror(errno));
 	return CLI_NO_QUEUE;
+}
+
+static bool is_another(const struct page_daemon *now, const struct page_daemon *before)
+{
+	return now->pid != before->pid || now->started_ns != before->started_ns;
 }
 
 static int await(const char *path, const struct look *before)
@@ -61,6 +100,10 @@ static int await(const char *path, const struct look *before)
 
 		if (code != CLI_OK)
 			return code;
+		if (is_another(&l.v.daemon, &before->v.daemon)) {
+			warn_line("another gpuqd has taken the place of the one that was asked");
+			return CLI_NO_QUEUE;
+		}
 		if (l.v.daemon.reloads_failed != before->v.daemon.reloads_failed) {
 			warn_line("%s", l.v.daemon.reload_error);
 			return CLI_MESSAGES_FAILED;

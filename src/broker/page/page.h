@@ -183,6 +183,9 @@ uint64_t page_sum(const uint64_t of_class[PAGE_CLASSES]);
 extern const char *const page_outcome_names[PAGE_OUTCOMES];
 extern const char *const page_state_names[PAGE_STATES];
 
+/* The user whose file it is. @return false: it cannot be known */
+bool page_owner(const struct page *p, uint32_t *uid);
+
 /* Whether the gpuqd that made it still has it. */
 bool page_is_kept(const struct page *p);
 

@@ -96,6 +96,16 @@ bool page_read(const struct page *p, enum page_section section, uint32_t index, 
 	return false;
 }
 
+bool page_owner(const struct page *p, uint32_t *uid)
+{
+	struct stat st;
+
+	if (fstat(p->fd, &st) != 0)
+		return false;
+	*uid = st.st_uid;
+	return true;
+}
+
 bool page_is_kept(const struct page *p)
 {
 	/* Its maker has the lock until its end. */
