@@ -28,12 +28,13 @@ GQ_STATIC_ASSERT(GQ_MAX_FEED == 416, "GPUQ_TUNE and docs/reference/cuda.md say t
 static uint32_t feed_of(const struct gq_cuda *c, uint32_t batch)
 {
 	const uint64_t feed = 2 * (uint64_t)(c->units - 1) * batch;
+	const uint32_t most = GQ_MAX_FEED;
 
 	if (c->q->cfg.bounded_messages != 0)
 		return 0;
 	if (c->tune.feed != GQ_TUNE_UNSET)
 		return c->units > 1 ? c->tune.feed : 0;
-	return feed < GQ_MAX_FEED ? (uint32_t)feed : GQ_MAX_FEED;
+	return feed < most ? (uint32_t)feed : most;
 }
 
 bool gq__view_make(struct gq_cuda *c)
