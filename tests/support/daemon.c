@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *gpuqd(void)
+const char *daemon_program(void)
 {
 	static char path[PATH_MAX];
 	const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
@@ -59,7 +59,7 @@ void daemon_start(struct daemon *d)
 		dup2(out[1], STDOUT_FILENO);
 		close(out[0]);
 		close(out[1]);
-		execl(gpuqd(), "gpuqd", "--config", d->config, (char *)NULL);
+		execl(daemon_program(), "gpuqd", "--config", d->config, (char *)NULL);
 		_exit(127);
 	}
 	close(out[1]);

@@ -11,6 +11,9 @@ struct daemon {
 	char endpoint[48], broker[48]; /* "unix:" and the two sockets */
 };
 
+/* The path of the gpuqd that was built beside this test. */
+const char *daemon_program(void);
+
 /* Makes the folder and the configuration, and starts it. `keys` follow `socket` of [gpuqd];
  * `services` those of [services], NULL: no such section. */
 void daemon_set_up(struct daemon *d, const char *keys, const char *services);

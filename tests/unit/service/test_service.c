@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #undef send
 
+#include "daemon.h"
 #include "support.h"
 
 #include "broker/policy/frame.h"
@@ -16,7 +17,6 @@
 #include <gpuq/broker.h>
 
 #include <dirent.h>
-#include <limits.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -34,17 +34,6 @@ static char folder[] = "/tmp/gpuq-service-XXXXXX", socket_path[64], config_path[
 static pid_t daemon_pid;
 static unsigned idle_descriptors; /* of a gpuqd without connections */
 static const char *more_config = "breaker_open_ms = 200\n";
-
-static const char *gpuqd(void)
-{
-	static char path[PATH_MAX];
-	const ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
-
-	assert_true(n > 0);
-	path[n] = '\0';
-	snprintf(strrchr(path, '/'), 32, "/../../bin/gpuqd");
-	return path;
-}
 
 static unsigned descriptors(void)
 {
@@ -79,7 +68,7 @@ static void start_daemon(void)
 		dup2(out[1], STDOUT_FILENO);
 		close(out[0]);
 		close(out[1]);
-		execl(gpuqd(), "gpuqd", "--config", config_path, (char *)NULL);
+		execl(daemon_program(), "gpuqd", "--config", config_path, (char *)NULL);
 		_exit(127);
 	}
 	close(out[1]);
@@ -1213,7 +1202,7 @@ static void a_path_where_there_is_no_socket_is_left_alone(void **state)
 	(void)state;
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		execl(gpuqd(), "gpuqd", "--services", config_path, (char *)NULL);
+		execl(daemon_program(), "gpuqd", "--services", config_path, (char *)NULL);
 		_exit(127);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
