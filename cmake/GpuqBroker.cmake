@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # gpuqd: the daemon (src/broker). It has the library inside, for it works on a queue's shared memory
-# as a device does, with the library's own steps.
+# as a device does, with the library's own steps. It needs libsodium, for keys of its cache and for tokens.
 
 string(TOUPPER "${GPUQ_BROKER}" gpuq_broker_mode)
 if(NOT gpuq_broker_mode MATCHES "^(AUTO|ON|OFF|TRUE|FALSE|1|0|YES|NO)$")
@@ -9,7 +9,12 @@ if(NOT gpuq_broker_mode MATCHES "^(AUTO|ON|OFF|TRUE|FALSE|1|0|YES|NO)$")
 endif()
 
 set(gpuq_broker_sources "")
-if(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
+if(GPUQ_BROKER AND NOT gpuq_broker_mode STREQUAL "AUTO" AND NOT gpuq_sodium_found)
+	message(FATAL_ERROR "GPUQ_BROKER is ON, but there is no libsodium: install libsodium-dev, or set GPUQ_BROKER to "
+		"AUTO or OFF")
+elseif(gpuq_broker_mode STREQUAL "AUTO" AND NOT gpuq_sodium_found)
+	message(STATUS "No gpuqd: there is no libsodium (libsodium-dev)")
+elseif(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	file(GLOB gpuq_broker_sources CONFIGURE_DEPENDS src/broker/*.c src/broker/page/*.c)
 	# All but what the main thread does: the tests run a gpuqd inside of their own process.
 	set(gpuq_daemon_sources src/broker/main.c src/broker/keeper.c src/broker/exposition.c)

@@ -47,6 +47,7 @@ set(gpuq_test_variants
 	"unit.ring_stopped"
 	"unit.service"
 	"unit.service_client"
+	"unit.service_reuse"
 	"unit.subscription"
 	"unit.take              standin gpu remote"
 	"unit.trace             standin gpu remote"

@@ -81,8 +81,16 @@ typedef struct BrokerCall {
 	uint8_t priority;    /* 1 to 255: 255 critical, from 192 high, from 128 normal, below that
 				low; 0: 128 */
 	bool idempotent;     /* running it twice does no harm: so gpuqd may, when a worker dies */
-	uint8_t reserved8[2];
-	uint64_t reserved[4]; /* 0 */
+	bool cache;          /* the answer to the same request of before, or of one that runs now,
+				will do, if gpuqd's configuration allows that for this op; not with a
+				session */
+	uint8_t reserved8[1];
+	const void *key;  /* of idempotency: requests with the same 1 to 64 bytes, of one user, run
+			     once, and all get that run's answer, as long as gpuqd remembers it
+			     (key_ttl_ms, 300 s). With another payload, service or session the key
+			     is refused: Q_ERR_INVALID_ARG. NULL: none */
+	size_t key_bytes; /* of it; 0: none */
+	uint64_t reserved[2]; /* 0 */
 } BrokerCall;
 
 /* What became of a request. */
@@ -93,7 +101,9 @@ typedef struct BrokerReply {
 	uint32_t retry_after_ms; /* not before that, if it is tried again; 0: says nothing */
 	bool may_retry;          /* no worker has seen it: trying again does no harm */
 	bool may_have_run;       /* only if running twice does no harm */
-	uint8_t reserved8[2];
+	bool reused;             /* it has not run for this request: this is the answer of another
+				    one, the same or with the same key */
+	uint8_t reserved8[1];
 	size_t bytes;         /* of the reply */
 	char text[120];       /* in words, if it failed; "" otherwise */
 	uint64_t reserved[4]; /* 0 */
@@ -130,7 +140,11 @@ typedef struct BrokerRequest {
 	uint8_t reserved8[5];
 	uint32_t timeout_ms;  /* of its time so much is left, rounded up */
 	void *frame;          /* the library's */
-	uint64_t reserved[4]; /* 0 */
+	const void *key;      /* its key of idempotency, until q_service_reply() to it; NULL: none.
+				 For a worker that keeps what it has done longer than gpuqd, which
+				 forgets keys when it ends */
+	size_t key_bytes;     /* of it */
+	uint64_t reserved[2]; /* 0 */
 } BrokerRequest;
 
 /* A service, as q_broker_discover() and q_broker_watch() tell of it. */

@@ -48,6 +48,7 @@ struct reader {
 	unsigned line;
 	struct broker_config *cfg;
 	struct broker_queue *queue; /* NULL: another section, or none yet */
+	struct router_op *op;       /* the same */
 	bool in_section, in_services, had_gpuqd, had_services;
 	uint32_t seen; /* a bit a key of this section */
 	char *error;
@@ -71,7 +72,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE };
+enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE, CACHE };
 
 struct key {
 	const char *name;
@@ -126,6 +127,21 @@ static const struct key services_keys[] = {
 	{ "breaker_open_ms", TIME, OF_SERVICES(breaker_open_ms), 10, 300000 },
 	{ "drain_ms", TIME, OF_SERVICES(drain_ms), 0, 3600000 },
 	{ "balance", BALANCE, OF_SERVICES(balance), 0, 0 },
+	{ "cache_entries", NUMBER, OF_SERVICES(cache_entries), 1, 1000000 },
+	{ "cache_bytes", NUMBER, OF_SERVICES(cache_bytes), 65536, UINT64_C(1) << 40 },
+	{ "cache_ttl_ms", TIME, OF_SERVICES(cache_ttl_ms), 1, 86400000 },
+	{ "keys", NUMBER, OF_SERVICES(keys), 4, 1000000 },
+	{ "key_bytes", NUMBER, OF_SERVICES(key_bytes), 1048576, UINT64_C(1) << 40 },
+	{ "key_ttl_ms", TIME, OF_SERVICES(key_ttl_ms), 1, 86400000 },
+	{ NULL, TEXT, 0, 0, 0, 0 },
+};
+
+#define OF_OP(field)                                                                               \
+	offsetof(struct router_op, field), sizeof(((struct router_op *)0)->field)
+
+static const struct key op_keys[] = {
+	{ "cache", CACHE, OF_OP(cache), 0, 0 },
+	{ "cache_errors", YES_NO, OF_OP(cache_errors), 0, 0 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
@@ -218,6 +234,7 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 	static const char *const devices[] = { "auto", "cpu", "cuda", NULL };
 	static const char *const answers[] = { "no", "yes", NULL };
 	static const char *const balances[] = ROUTER_BALANCES;
+	static const char *const caches[] = { "no", "user", "public", NULL };
 	int place;
 
 	switch (k->kind) {
@@ -238,6 +255,12 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 				     text);
 		memcpy(to, text, strlen(text) + 1);
 		return true;
+	case CACHE:
+		place = place_in(caches, text);
+		if (place < 0)
+			return WRONG(r, "cache is '%.60s'; allowed: no, user, public", text);
+		put_number(to, k->room, (uint64_t)place);
+		return true;
 	case YES_NO:
 		place = place_in(answers, text);
 		if (place < 0)
@@ -251,14 +274,14 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-static bool is_name(const char *text)
+static bool is_name(const char *text, size_t room)
 {
 	size_t n = 0;
 
 	for (; text[n] != '\0'; n++)
 		if (!isalnum((unsigned char)text[n]) && strchr("._-", text[n]) == NULL)
 			return false;
-	return n != 0 && n < GQ_WIRE_NAME;
+	return n != 0 && n < room;
 }
 
 static bool was_given(const struct reader *r, const char *name)
@@ -296,7 +319,7 @@ static bool begin_queue(struct reader *r, const char *name)
 {
 	struct broker_config *cfg = r->cfg;
 
-	if (!is_name(name))
+	if (!is_name(name, GQ_WIRE_NAME))
 		return WRONG(r, "queue is called '%.80s'; allowed: 1 to 63 of A-Z a-z 0-9 . _ -",
 			     name);
 	for (uint32_t i = 0; i < cfg->queues; i++)
@@ -309,16 +332,35 @@ static bool begin_queue(struct reader *r, const char *name)
 	return true;
 }
 
+static bool begin_op(struct reader *r, const char *name)
+{
+	struct router_config *cfg = &r->cfg->services;
+
+	if (!is_name(name, ROUTER_OP_ROOM))
+		return WRONG(r, "op is called '%.80s'; allowed: 1 to 64 of A-Z a-z 0-9 . _ -",
+			     name);
+	for (uint32_t i = 0; i < cfg->ops; i++)
+		if (strcmp(cfg->op[i].name, name) == 0)
+			return WRONG(r, "op '%s' is there already", name);
+	if (cfg->ops == ROUTER_OPS)
+		return WRONG(r, "one op too many; allowed: 0 to %d", ROUTER_OPS);
+	r->op = &cfg->op[cfg->ops++];
+	*r->op = (struct router_op){ .cache = ROUTER_CACHE_NO };
+	memcpy(r->op->name, name, strlen(name) + 1);
+	return true;
+}
+
 static bool begin_section(struct reader *r, char *text)
 {
 	char *end = strchr(text, ']');
 
 	if (end == NULL || end[1] != '\0')
-		return WRONG(r, "a section is [gpuqd] or [queue NAME]");
+		return WRONG(r, "a section is [gpuqd], [queue NAME], [services] or [op NAME]");
 	*end = '\0';
 	if (!end_section(r))
 		return false;
 	r->queue = NULL;
+	r->op = NULL;
 	r->in_services = false;
 	r->in_section = true;
 	r->seen = 0;
@@ -336,7 +378,10 @@ static bool begin_section(struct reader *r, char *text)
 	}
 	if (strncmp(text + 1, "queue ", 6) == 0)
 		return begin_queue(r, text + 7);
-	return WRONG(r, "section is [%.60s]; allowed: [gpuqd], [queue NAME], [services]", text + 1);
+	if (strncmp(text + 1, "op ", 3) == 0)
+		return begin_op(r, text + 4);
+	return WRONG(r, "section is [%.60s]; allowed: [gpuqd], [queue NAME], [services], [op NAME]",
+		     text + 1);
 }
 
 static char *trim(char *text)
@@ -354,6 +399,7 @@ static char *trim(char *text)
 static bool read_key(struct reader *r, char *text)
 {
 	const struct key *keys = r->queue != NULL ? queue_keys
+				 : r->op != NULL  ? op_keys
 				 : r->in_services ? services_keys
 						  : config_keys;
 	char *value = strchr(text, '=');
@@ -367,6 +413,7 @@ static bool read_key(struct reader *r, char *text)
 	name = trim(text);
 	for (unsigned i = 0; keys[i].name != NULL; i++) {
 		uint8_t *to = r->queue != NULL ? (uint8_t *)r->queue
+			      : r->op != NULL  ? (uint8_t *)r->op
 			      : r->in_services ? (uint8_t *)&r->cfg->services
 					       : (uint8_t *)r->cfg;
 
@@ -438,6 +485,9 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 		return false;
 	if (r.had_services && cfg->services.socket[0] == '\0')
 		return WRONG(&r, "section [services] has no socket");
+	if (cfg->services.ops != 0 && !r.had_services)
+		return WRONG(&r, "there is a section [op %s], and none [services]",
+			     cfg->services.op[0].name);
 	if (cfg->queues == 0 && !r.had_services)
 		return WRONG(&r, "there is no section [queue NAME], and none [services]");
 	if (cfg->queues != 0 && cfg->socket[0] == '\0')

@@ -228,6 +228,23 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	    (double)s->answers_late);
 	one(p, "gpuq_orphan_responses_total", "counter", "Answers that nothing waits for.",
 	    (double)s->orphans);
+	one(p, "gpuq_cache_hits_total", "counter", "Requests that the cache answered.",
+	    (double)s->cache_hits);
+	one(p, "gpuq_cache_misses_total", "counter", "Requests that asked the cache, and ran.",
+	    (double)s->cache_misses);
+	one(p, "gpuq_cache_coalesced_total", "counter",
+	    "Requests that got the answer of the same one, which ran already.",
+	    (double)s->cache_joined);
+	one(p, "gpuq_cache_evictions_total", "counter",
+	    "Answers that others took the place of.", (double)s->cache_evicted);
+	one(p, "gpuq_cache_answers", "gauge", "Answers in the cache.", (double)s->cache_answers);
+	one(p, "gpuq_cache_bytes", "gauge", "Their bytes.", (double)s->cache_bytes);
+	one(p, "gpuq_idempotency_repeats_total", "counter",
+	    "Requests whose key of idempotency had had its run.", (double)s->key_repeats);
+	one(p, "gpuq_idempotency_conflicts_total", "counter",
+	    "Requests with a key that another request had.", (double)s->key_conflicts);
+	one(p, "gpuq_idempotency_keys", "gauge", "Keys that are remembered, or run.",
+	    (double)s->keys);
 	metrics_begin(p, "gpuq_frames_rejected_total", "counter", "Frames that were no good.");
 	metrics_value(p, "gpuq_frames_rejected_total", "transport", "seqpacket",
 		      (double)s->bad_frames);

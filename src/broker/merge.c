@@ -62,6 +62,11 @@ static bool same_services(const struct router_config *now, const struct router_c
 	       same_number(where, "socket_mode", now->socket_mode, then->socket_mode, error) &&
 	       same_number(where, "heartbeat_ms", now->heartbeat_ms, then->heartbeat_ms, error) &&
 	       same_number(where, "queued", now->queued, then->queued, error) &&
+	       same_number(where, "cache_entries", now->cache_entries, then->cache_entries,
+			   error) &&
+	       same_number(where, "cache_bytes", now->cache_bytes, then->cache_bytes, error) &&
+	       same_number(where, "keys", now->keys, then->keys, error) &&
+	       same_number(where, "key_bytes", now->key_bytes, then->key_bytes, error) &&
 	       same_text(where, "balance", now->balance, then->balance, error);
 }
 

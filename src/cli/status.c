@@ -282,6 +282,13 @@ static void json_services(const struct look *l)
 	json_number("running", s->running);
 	json_number("level", s->level);
 	json_number("bad_frames", s->bad_frames);
+	json_number("cache_hits", s->cache_hits);
+	json_number("cache_misses", s->cache_misses);
+	json_number("cache_joined", s->cache_joined);
+	json_number("cache_answers", s->cache_answers);
+	json_number("key_repeats", s->key_repeats);
+	json_number("key_conflicts", s->key_conflicts);
+	json_number("keys", s->keys);
 	json_times(s->seconds, s->seconds_ns, s->seconds_max_ns);
 	printf(",\"service\":[");
 	for (uint64_t i = 0; i < s->services; i++) {

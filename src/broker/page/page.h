@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 2, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 3, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_SERVICES = 100,
 	PAGE_CLIENTS = 64, /* of one queue, by name; the counts are of all */
@@ -115,6 +115,11 @@ struct page_services {
 	uint64_t waiting[PAGE_CLASSES]; /* 0: critical, 3: low */
 	uint64_t running, late, level;
 	uint64_t refused, retried, answers_late, orphans, bad_frames;
+	/* Requests that asked the cache, and answers that are in it. */
+	uint64_t cache_hits, cache_misses, cache_joined, cache_evicted, cache_answers, cache_bytes;
+	/* Keys of idempotency: requests that had their first one's answer, or asked for something
+	 * else; those that are remembered. */
+	uint64_t key_repeats, key_conflicts, keys, key_bytes;
 	uint64_t seconds_ns, seconds_max_ns;
 	uint64_t seconds[HISTOGRAM_BUCKETS];
 	struct page_service service[PAGE_SERVICES];

@@ -16,7 +16,9 @@ struct gq_cache_entry {
 	uint64_t bytes;
 	uint64_t until_ns;
 	uint32_t next; /* in its chain, among the free, or among the dropped */
-	bool used;     /* since the clock's hand was here */
+	uint32_t older;
+	uint32_t newer;
+	bool used; /* since the clock's hand was here */
 	bool live;
 };
 
@@ -25,6 +27,7 @@ struct gq_cache_flight {
 	uint32_t first; /* waiters */
 	uint32_t last;
 	uint32_t next; /* in its chain, or among the free */
+	uint64_t leader;
 	bool done;
 };
 
@@ -76,7 +79,7 @@ enum gq_cache_status gq__cache_init(struct gq_cache *c, const struct gq_cache_co
 		c->flights[i].next = i + 1 < s.running ? i + 1 : NONE;
 	for (uint32_t i = 0; i < s.waiting; i++)
 		c->waiters[i].next = i + 1 < s.waiting ? i + 1 : NONE;
-	c->dropped = NONE;
+	c->dropped = c->oldest = c->newest = NONE;
 	return GQ_CACHE_OK;
 }
 
@@ -184,11 +187,24 @@ static void drop_entry(struct gq_cache *c, struct gq_cache_entry *e)
 	while (*at != i)
 		at = &c->entries[*at].next;
 	*at = e->next;
+	*(e->older != NONE ? &c->entries[e->older].newer : &c->oldest) = e->newer;
+	*(e->newer != NONE ? &c->entries[e->newer].older : &c->newest) = e->older;
 	e->live = false;
 	e->next = c->dropped;
 	c->dropped = i;
 	c->count--;
 	c->bytes -= e->bytes;
+}
+
+void gq__cache_expire(struct gq_cache *c, uint64_t now_ns)
+{
+	while (c->oldest != NONE && c->entries[c->oldest].until_ns <= now_ns)
+		drop_entry(c, &c->entries[c->oldest]);
+}
+
+uint64_t gq__cache_due(const struct gq_cache *c)
+{
+	return c->oldest != NONE ? c->entries[c->oldest].until_ns : UINT64_MAX;
 }
 
 bool gq__cache_dropped(struct gq_cache *c, uint64_t *out_answer)
@@ -246,20 +262,35 @@ static bool pop_waiter(struct gq_cache *c, struct gq_cache_flight *f, uint64_t *
 	return true;
 }
 
-static enum gq_cache_status lead(struct gq_cache *c, const struct gq_cache_key *key)
+/* Room for what has been promised to all that run, and to one more. */
+static bool may_promise(const struct gq_cache *c)
 {
+	const struct gq_cache_config *s = &c->config;
+
+	return c->count + c->running < s->entries &&
+	       c->running < (s->bytes - c->bytes) / s->promise;
+}
+
+static enum gq_cache_status lead(struct gq_cache *c, const struct gq_cache_key *key,
+				 uint64_t requester)
+{
+	const bool promises = c->config.promise != 0;
 	const uint32_t i = c->free_flight;
 	uint32_t *chain = chain_of(c->flight_chains, c->flight_mask, key);
 
+	if (promises && (i == NONE || !may_promise(c)))
+		return GQ_CACHE_FULL;
 	c->misses++;
 	if (i == NONE)
 		return GQ_CACHE_ALONE;
+	c->running++;
 	c->free_flight = c->flights[i].next;
 	c->flights[i] = (struct gq_cache_flight){
 		.key = *key,
 		.first = NONE,
 		.last = NONE,
 		.next = *chain,
+		.leader = requester,
 	};
 	*chain = i;
 	return GQ_CACHE_LEAD;
@@ -285,14 +316,17 @@ enum gq_cache_status gq__cache_ask(struct gq_cache *c, const struct gq_cache_key
 	}
 	f = find_flight(c, key);
 	if (!f)
-		return lead(c, key);
+		return lead(c, key, requester);
 	if (!is_same_request(&f->key, key))
 		return GQ_CACHE_CONFLICT;
 	if (f->done || !join(c, f, requester)) {
+		if (c->config.promise != 0)
+			return GQ_CACHE_FULL;
 		c->misses++;
 		return GQ_CACHE_ALONE;
 	}
 	c->coalesced++;
+	*out_answer = f->leader;
 	return GQ_CACHE_JOINED;
 }
 
@@ -318,11 +352,12 @@ static bool keep_answer(struct gq_cache *c, const struct gq_cache_key *key, uint
 			uint64_t bytes, uint64_t now_ns)
 {
 	uint32_t *chain = chain_of(c->entry_chains, c->entry_mask, key);
+	const bool promises = c->config.promise != 0;
 	uint32_t i;
 
-	if (bytes > c->config.bytes / LARGEST_SHARE)
+	if (!promises && bytes > c->config.bytes / LARGEST_SHARE)
 		return false;
-	while (c->count > 0 &&
+	while (!promises && c->count > 0 &&
 	       (c->count >= c->config.entries || c->bytes > c->config.bytes - bytes))
 		evict_one(c);
 	i = c->free_entry;
@@ -336,9 +371,13 @@ static bool keep_answer(struct gq_cache *c, const struct gq_cache_key *key, uint
 		.until_ns = c->config.ttl_ns < UINT64_MAX - now_ns ? now_ns + c->config.ttl_ns
 								   : UINT64_MAX,
 		.next = *chain,
+		.older = c->newest,
+		.newer = NONE,
 		.live = true,
 	};
 	*chain = i;
+	*(c->newest != NONE ? &c->entries[c->newest].newer : &c->oldest) = i;
+	c->newest = i;
 	c->count++;
 	c->bytes += bytes;
 	return true;
@@ -354,6 +393,7 @@ enum gq_cache_status gq__cache_done(struct gq_cache *c, const struct gq_cache_ke
 	if (!f || f->done)
 		return GQ_CACHE_NOT_FOUND;
 	f->done = true;
+	c->running--;
 	*out_kept = keep && keep_answer(c, key, answer, bytes, now_ns);
 	if (f->first == NONE)
 		end_flight(c, f);
@@ -378,8 +418,11 @@ bool gq__cache_failed(struct gq_cache *c, const struct gq_cache_key *key, uint64
 
 	if (!f || f->done)
 		return false;
-	if (pop_waiter(c, f, out_leader))
+	if (pop_waiter(c, f, out_leader)) {
+		f->leader = *out_leader;
 		return true;
+	}
+	c->running--;
 	end_flight(c, f);
 	return false;
 }

@@ -22,8 +22,9 @@ enum gq_cache_status {
 	GQ_CACHE_LEAD,   /* run it; gq__cache_done() or gq__cache_failed() follows */
 	GQ_CACHE_JOINED, /* the same is running: gq__cache_next_waiter() will name this request */
 	GQ_CACHE_ALONE,  /* run it, and tell nothing: the table of running ones, or of waiting ones,
-			    is full */
+			    is full. Not of a table that promises */
 	GQ_CACHE_CONFLICT, /* the same key of idempotency with another request: invalid */
+	GQ_CACHE_FULL,     /* of a table that promises: it has no room for the promise */
 	GQ_CACHE_OK,
 	GQ_CACHE_NOT_FOUND, /* nothing runs under this key */
 	GQ_CACHE_CONFIG,    /* init: a limit is out of its range */
@@ -37,6 +38,10 @@ struct gq_cache_config {
 	uint64_t ttl_ns;  /* 300 s */
 	uint32_t running; /* different requests that run: 1024; at most 2^20 */
 	uint32_t waiting; /* requests that wait for one of them: 4096; at most 2^20 */
+	/* Not 0: a table that promises. Nothing in it is evicted before its time, nothing runs
+	 * beside it, and for each that runs there is an entry and so many bytes: the most that an
+	 * answer may have. Who finds no room is told FULL. */
+	uint64_t promise;
 	uint8_t secret[GQ_CACHE_SECRET]; /* random, new with each start */
 };
 
@@ -79,6 +84,9 @@ struct gq_cache {
 	uint32_t free_waiter;
 	uint32_t dropped; /* entries whose answers are to be given back */
 	uint32_t hand;    /* of the clock */
+	uint32_t oldest;  /* entries by age */
+	uint32_t newest;
+	uint32_t running; /* that are not done */
 	uint64_t count;
 	uint64_t bytes;
 	uint64_t hits;
@@ -102,8 +110,8 @@ void gq__cache_idempotency(const struct gq_cache *c, uint32_t uid, const void *k
 /**
  * A request with this key. Constant time on average.
  * @param requester   the caller's number of the request
- * @param out_answer  written on HIT
- * @return HIT, LEAD, JOINED, ALONE, CONFLICT
+ * @param out_answer  written on HIT; on JOINED the number of the request that runs
+ * @return HIT, LEAD, JOINED, ALONE, CONFLICT, FULL
  */
 enum gq_cache_status gq__cache_ask(struct gq_cache *c, const struct gq_cache_key *key,
 				   uint64_t requester, uint64_t now_ns, uint64_t *out_answer);
@@ -132,8 +140,14 @@ bool gq__cache_failed(struct gq_cache *c, const struct gq_cache_key *key, uint64
 enum gq_cache_status gq__cache_leave(struct gq_cache *c, const struct gq_cache_key *key,
 				     uint64_t requester);
 
+/** Drops all whose time is over. Constant time for each of them. */
+void gq__cache_expire(struct gq_cache *c, uint64_t now_ns);
+
+/** When the time of the oldest is over; UINT64_MAX: there is none. */
+uint64_t gq__cache_due(const struct gq_cache *c);
+
 /** An answer that is not kept any more, for the caller to free; false: none. Call it until then,
- * after each call of ask, done, forget and flush. */
+ * after each call of ask, done, expire, forget and flush. */
 bool gq__cache_dropped(struct gq_cache *c, uint64_t *out_answer);
 
 /** This answer is not true any more; all are not. */

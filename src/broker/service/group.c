@@ -38,9 +38,20 @@ uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid)
 		return GROUPS;
 	r->groups[i]->name = *name;
 	r->groups[i]->uid = uid;
+	group_configure(r, i);
 	gq__retry_budget_init(&r->groups[i]->budget);
 	(void)gq__balance_init(&r->groups[i]->balance, &cfg); /* it was checked at the start */
 	return i;
+}
+
+void group_configure(struct router *r, uint32_t group)
+{
+	struct group *g = r->groups[group];
+
+	g->op = (struct router_op){ .cache = ROUTER_CACHE_NO };
+	for (uint32_t i = 0; i < r->cfg.ops; i++)
+		if (strcmp(r->cfg.op[i].name, g->name.text) == 0)
+			g->op = r->cfg.op[i];
 }
 
 void group_put(struct router *r, uint32_t group)
@@ -60,6 +71,12 @@ void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priori
 	struct group *g = r->groups[group];
 	const uint32_t capacity = r->served[place].capacity;
 
+	const struct gq_service *s = gq__registry_at(&r->registry, place, 0);
+
+	for (uint32_t i = 0; s != NULL && i < s->can.op_count; i++)
+		if (strcmp(s->can.ops[i].name.text, g->name.text) == 0 &&
+		    s->can.ops[i].version > g->version)
+			g->version = s->can.ops[i].version;
 	g->members++;
 	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
 }

@@ -25,7 +25,7 @@ static void discover(struct router *r, struct peer *p, const struct gq_frame *f)
 
 static void stats(struct router *r, struct peer *p, const struct gq_frame *f)
 {
-	char text[1024];
+	char text[4096];
 
 	report_counts(r, text, sizeof(text));
 	answer_report(r, p, GQ_MESSAGE_STATS, f->correlation, text, 0);

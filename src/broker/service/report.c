@@ -72,7 +72,13 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "retried", c->retried },         { "late", c->late },
 		{ "orphans", c->orphans },         { "bad_frames", c->bad_frames },
 		{ "connections", c->connections }, { "services", r->registry.count },
-		{ "waiting", r->admission.count },
+		{ "waiting", r->admission.count }, { "cache_hits", r->cache.hits },
+		{ "cache_misses", r->cache.misses },
+		{ "cache_joined", r->cache.coalesced },
+		{ "cache_answers", r->cache.count },
+		{ "key_repeats", r->keys.hits + r->keys.coalesced },
+		{ "key_conflicts", c->key_conflicts },
+		{ "keys", r->keys.count + r->keys.running },
 	};
 	size_t at = 0;
 
@@ -126,6 +132,16 @@ static void show_counts(const struct router *r, struct page_services *to)
 	to->answers_late = c->late;
 	to->orphans = c->orphans;
 	to->bad_frames = c->bad_frames;
+	to->cache_hits = r->cache.hits;
+	to->cache_misses = r->cache.misses;
+	to->cache_joined = r->cache.coalesced;
+	to->cache_evicted = r->cache.evicted;
+	to->cache_answers = r->cache.count;
+	to->cache_bytes = r->cache.bytes;
+	to->key_repeats = r->keys.hits + r->keys.coalesced;
+	to->key_conflicts = c->key_conflicts;
+	to->keys = r->keys.count + r->keys.running;
+	to->key_bytes = r->keys.bytes;
 }
 
 void report_show(struct router *r)

@@ -6,6 +6,9 @@
  *               ^        |
  *               |        +-- its worker fails it --> RESTS --> WAITS, or its end
  *               +-- expired or cancelled: told at once; if a worker has it, LATE until that answers
+ *
+ * One whose answer another one brings JOINS that one's end, or becomes one that WAITS if it brings
+ * none (reuse.c).
  */
 #include "router.h"
 
@@ -20,6 +23,7 @@ static void move_to(struct router *r, struct request *q, enum request_state stat
 {
 	r->late += (state == REQUEST_LATE) - (uint32_t)(q->state == REQUEST_LATE);
 	r->resting += (state == REQUEST_RESTS) - (uint32_t)(q->state == REQUEST_RESTS);
+	r->joining += (state == REQUEST_JOINS) - (uint32_t)(q->state == REQUEST_JOINS);
 	q->user->waiting += (state == REQUEST_WAITS) - (uint32_t)(q->state == REQUEST_WAITS);
 	q->state = state;
 }
@@ -47,6 +51,13 @@ static struct request *take_entry(struct router *r)
 	return q;
 }
 
+static void put_frame(struct request *q)
+{
+	if (q->frame != NULL && --q->frame->refs == 0)
+		free(q->frame);
+	q->frame = NULL;
+}
+
 static void free_entry(struct router *r, struct request *q)
 {
 	const uint32_t group = q->group;
@@ -55,11 +66,12 @@ static void free_entry(struct router *r, struct request *q)
 	q->user->requests--;
 	user_put(r, q->user);
 	q->user = NULL;
-	free(q->frame);
-	q->frame = NULL;
+	put_frame(q);
 	q->worker = NULL;
 	q->next_free = r->free_request;
 	r->free_request = (uint32_t)(q - r->requests);
+	if (group == GROUPS)
+		return;
 	r->groups[group]->waiting--;
 	group_put(r, group);
 }
@@ -121,13 +133,15 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 
 	count_end(r, a->status);
 	count_time(r, q);
-	if (q->counts_as_retry)
+	if (q->counts_as_retry) /* so it has a group */
 		gq__retry_ended(&r->groups[q->group]->budget);
 	q->counts_as_retry = false;
 	if (q->caller == NULL)
 		return;
 	if (r->admission.level >= GQ_LEVEL_SOFT)
 		f.flags |= GQ_FLAG_PRESSURE;
+	if (a->reused)
+		f.flags |= GQ_FLAG_CACHE;
 	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
 	if (from != NULL && gq_frame_has(from, GQ_TLV_PAYLOAD))
 		gq__frame_set(&f, GQ_TLV_PAYLOAD, false, from->tlv[GQ_TLV_PAYLOAD].data,
@@ -149,7 +163,22 @@ static void end_request(struct router *r, struct request *q, const struct answer
 
 	tell_caller(r, q, a, from);
 	(void)gq__admission_finish(&r->admission, q->id, gq__now_ns(), &told);
+	reuse_end(r, q, a, from);
 	free_entry(r, q);
+}
+
+void request_end_joined(struct router *r, struct request *q, const struct answer *a,
+			const struct gq_frame *from)
+{
+	tell_caller(r, q, a, from);
+	free_entry(r, q);
+}
+
+/* It has waited for another one's answer, and does not any more. */
+static void leave_joined(struct router *r, struct request *q, enum gq_wire_status status)
+{
+	reuse_leave(r, q);
+	request_end_joined(r, q, &(struct answer){ .status = status }, NULL);
 }
 
 /* An expiry is the service's fault only if that has had time: else whoever asks for an answer
@@ -167,12 +196,13 @@ static enum gq_breaker_outcome blame(const struct router *r, const struct reques
 static void end_early(struct router *r, const struct gq_told *told, enum gq_wire_status status)
 {
 	struct request *q = &r->requests[told->request.cookie];
+	const struct answer a = { .status = status, .seen = q->seen };
 	const uint64_t now_ns = gq__now_ns();
 	struct gq_told again;
 
 	if (q->place != NOBODY)
 		group_verdict(r, q, blame(r, q, status, now_ns), now_ns);
-	tell_caller(r, q, &(struct answer){ .status = status, .seen = q->seen }, NULL);
+	tell_caller(r, q, &a, NULL);
 	if (q->worker != NULL) {
 		const struct gq_frame f = { .type = GQ_MESSAGE_CANCEL,
 					    .flags = GQ_FLAG_CHECKSUM,
@@ -184,15 +214,18 @@ static void end_early(struct router *r, const struct gq_told *told, enum gq_wire
 		/* It has ended for all but its worker: only its entry stays, and is that user's. */
 		move_to(r, q, REQUEST_LATE);
 		charge(r, q, q->worker->user);
-		free(q->frame);
-		q->frame = NULL;
 		if (told->was_running)
 			(void)gq__admission_finish(&r->admission, q->id, now_ns, &again);
+		if (reuse_goes_on(r, q)) /* others may wait for what the worker says, or ask */
+			return;
+		reuse_end(r, q, &a, NULL);
+		put_frame(q);
 		(void)peer_send(r, q->worker, &f, 0);
 		return;
 	}
 	if (told->was_running) /* it rested between two attempts */
 		(void)gq__admission_finish(&r->admission, q->id, gq__now_ns(), &again);
+	reuse_end(r, q, &a, NULL);
 	free_entry(r, q);
 }
 
@@ -214,6 +247,7 @@ static void attempt_failed(struct router *r, struct request *q, const struct ans
 
 	if (q->state == REQUEST_LATE) {
 		r->counts.late++;
+		reuse_end(r, q, a, from);
 		free_entry(r, q);
 		return;
 	}
@@ -294,83 +328,173 @@ static uint64_t timeout_of(const struct router *r, const struct gq_frame *f)
 	return (us < most_us ? us : most_us) * 1000;
 }
 
-/* @return NULL, and `a` */
-static struct request *admit(struct router *r, struct peer *p, const struct gq_frame *f,
-			     uint32_t group, struct answer *a)
+/* An entry for it, charged to its user. @return NULL, and `a` */
+static struct request *enter(struct router *r, struct peer *p, const struct gq_frame *f,
+			     struct answer *a)
 {
 	const uint32_t waiting_most = r->cfg.queued - r->cfg.queued / 4;
 	const bool has_share = p->user->requests < USER_REQUESTS && p->user->waiting < waiting_most;
 	struct request *q = has_share ? take_entry(r) : NULL;
-	const uint64_t now_ns = gq__now_ns(), timeout_ns = timeout_of(r, f);
+
+	if (q == NULL) {
+		*a = answer_of(r, GQ_ADMISSION_FULL);
+		if (!has_share)
+			a->text = "this user has its share of what may wait or run";
+		return NULL;
+	}
+	q->group = group_find(r, f->tlv[GQ_TLV_NAME].data, f->tlv[GQ_TLV_NAME].bytes);
+	if (q->group != GROUPS)
+		r->groups[q->group]->waiting++;
+	q->caller = p;
+	q->correlation = f->correlation;
+	q->idempotent = (f->flags & GQ_FLAG_IDEMPOTENT) != 0;
+	q->priority = gq_frame_has(f, GQ_TLV_PRIORITY) ? gq__frame_u8(f, GQ_TLV_PRIORITY) : 128;
+	q->came_ns = gq__now_ns();
+	q->deadline_ns = q->came_ns + timeout_of(r, f);
+	charge(r, q, p->user);
+	return q;
+}
+
+/* It will run: so it waits for a service. */
+static enum gq_admission_status wait_in_line(struct router *r, struct request *q)
+{
+	const uint64_t now_ns = gq__now_ns();
 	const struct gq_request request = {
-		.service = group,
-		.uid = p->uid,
-		.priority =
-			gq_frame_has(f, GQ_TLV_PRIORITY) ? gq__frame_u8(f, GQ_TLV_PRIORITY) : 128,
-		.cost = 1 + f->length / 4096,
-		.bytes = f->length,
-		.timeout_ns = timeout_ns,
-		.cookie = q != NULL ? (uint64_t)(q - r->requests) : 0,
+		.service = q->group,
+		.uid = q->caller->uid,
+		.priority = q->priority,
+		.cost = 1 + q->frame->bytes / 4096,
+		.bytes = q->frame->bytes,
+		.timeout_ns = q->deadline_ns > now_ns ? q->deadline_ns - now_ns : 1,
+		.cookie = (uint64_t)(q - r->requests),
 	};
+	const enum gq_admission_status status =
+		gq__admission_submit(&r->admission, &request, now_ns, &q->id);
+
+	if (status == GQ_ADMISSION_OK)
+		move_to(r, q, REQUEST_WAITS);
+	return status;
+}
+
+static bool keep_frame(const struct router *r, struct request *q, const struct gq_frame *f)
+{
+	q->frame = malloc(sizeof(*q->frame) + f->length);
+	if (q->frame == NULL)
+		return false;
+	q->frame->refs = 1;
+	q->frame->bytes = f->length;
+	memcpy(q->frame->data, r->in, f->length); /* what `f` is a view of */
+	return true;
+}
+
+/* @return false, and `a`: why it may not run */
+static bool admit(struct router *r, struct request *q, const struct gq_frame *f, struct answer *a)
+{
 	enum gq_admission_status status = GQ_ADMISSION_FULL;
 
-	if (q != NULL) {
-		q->group = group;
-		charge(r, q, p->user);
-		move_to(r, q, REQUEST_WAITS);
-		r->groups[group]->waiting++;
-		q->frame = malloc(f->length);
-		if (q->frame != NULL)
-			status = gq__admission_submit(&r->admission, &request, now_ns, &q->id);
-		if (status == GQ_ADMISSION_OK) {
-			q->came_ns = now_ns;
-			q->deadline_ns = now_ns + timeout_ns;
-			return q;
-		}
-		free_entry(r, q);
+	if (q->group == GROUPS || r->groups[q->group]->members == 0) {
+		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND,
+				      .text = "no service of this name, or for this op" };
+		return false;
 	}
-	*a = answer_of(r, status);
-	if (!has_share)
-		a->text = "this user has its share of what may wait or run";
-	return NULL;
+	if (keep_frame(r, q, f))
+		status = wait_in_line(r, q);
+	if (status != GQ_ADMISSION_OK)
+		*a = answer_of(r, status);
+	return status == GQ_ADMISSION_OK;
+}
+
+static void join_in(struct router *r, struct request *q)
+{
+	move_to(r, q, REQUEST_JOINS);
+	if (q->deadline_ns < r->joined_due_ns)
+		r->joined_due_ns = q->deadline_ns;
+}
+
+bool request_promote(struct router *r, struct request *q)
+{
+	enum gq_admission_status status;
+	struct answer a;
+
+	status = wait_in_line(r, q);
+	if (status == GQ_ADMISSION_OK)
+		return true;
+	a = answer_of(r, status);
+	request_end_joined(r, q, &a, NULL);
+	return false;
+}
+
+/* From now on it is to end once. */
+static void accept(struct router *r, struct request *q)
+{
+	r->counts.accepted++;
+	q->caller->inside++;
+	q->asked_before = q->caller->asked;
+	q->caller->asked = q;
+}
+
+/* Runs it, or lets it wait for who runs it, or answers it. @return false, and `a`: it is refused */
+static bool take_in(struct router *r, struct request *q, const struct gq_frame *f, struct answer *a)
+{
+	struct gq_frame from;
+
+	switch (reuse_ask(r, q, f, a, &from)) {
+	case GQ_CACHE_HIT:
+		accept(r, q);
+		request_end_joined(r, q, a, &from);
+		return true;
+	case GQ_CACHE_JOINED:
+		accept(r, q);
+		join_in(r, q);
+		return true;
+	case GQ_CACHE_LEAD:
+	case GQ_CACHE_ALONE:
+		if (admit(r, q, f, a)) {
+			accept(r, q);
+			return true;
+		}
+		reuse_end(r, q, a, NULL); /* nobody can have joined yet */
+		return false;
+	default:
+		return false;
+	}
+}
+
+/* Why it is refused whatever it asks for. @return false: it is not */
+static bool object(const struct router *r, const struct peer *p, const struct gq_frame *f,
+		   struct answer *a)
+{
+	const uint64_t cannot = UINT64_C(1) << GQ_TLV_REGION | UINT64_C(1) << GQ_TLV_FRAGMENT |
+				UINT64_C(1) << GQ_TLV_TARGET;
+
+	*a = (struct answer){ .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
+	if (a->text != NULL)
+		return true;
+	if ((f->present & cannot) != 0)
+		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED,
+				      .text = "no regions or fragments here" };
+	else if (r->draining)
+		*a = (struct answer){ .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
+	else if (p->inside >= r->cfg.window)
+		*a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
+				      .retry_ns = gq__admission_retry_ns(&r->admission),
+				      .text = "the connection has used up its window" };
+	return a->text != NULL;
 }
 
 void request_submit(struct router *r, struct peer *p, const struct gq_frame *f)
 {
-	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
-	const uint64_t cannot = UINT64_C(1) << GQ_TLV_REGION | UINT64_C(1) << GQ_TLV_FRAGMENT |
-				UINT64_C(1) << GQ_TLV_IDEMPOTENCY | UINT64_C(1) << GQ_TLV_TARGET;
-	struct answer a = { .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
-	const uint32_t group = group_find(r, name->data, name->bytes);
-	struct request *q = NULL;
+	struct request *q;
+	struct answer a;
 
-	if (a.text == NULL && (f->present & cannot) != 0)
-		a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED,
-				     .text = "no regions, fragments or keys of idempotency here" };
-	else if (a.text == NULL && r->draining)
-		a = (struct answer){ .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
-	else if (a.text == NULL && p->inside >= r->cfg.window)
-		a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
-				     .retry_ns = gq__admission_retry_ns(&r->admission),
-				     .text = "the connection has used up its window" };
-	else if (a.text == NULL && (group == GROUPS || r->groups[group]->members == 0))
-		a = (struct answer){ .status = GQ_WIRE_NOT_FOUND,
-				     .text = "no service of this name, or for this op" };
-	else if (a.text == NULL)
-		q = admit(r, p, f, group, &a);
-	if (q == NULL) {
+	if (object(r, p, f, &a) || (q = enter(r, p, f, &a)) == NULL) {
 		refuse(r, p, f, &a);
 		return;
 	}
-	r->counts.accepted++;
-	q->caller = p;
-	q->correlation = f->correlation;
-	q->idempotent = (f->flags & GQ_FLAG_IDEMPOTENT) != 0;
-	q->frame_bytes = f->length;
-	memcpy(q->frame, r->in, f->length); /* what `f` is a view of */
-	p->inside++;
-	q->asked_before = p->asked;
-	p->asked = q;
+	if (take_in(r, q, f, &a))
+		return;
+	free_entry(r, q);
+	refuse(r, p, f, &a);
 }
 
 /* ---- handing out ----------------------------------------------------------------------------- */
@@ -403,7 +527,7 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		end_request(r, q, &(struct answer){ .status = GQ_WIRE_TIMEOUT }, NULL);
 		return;
 	}
-	(void)gq__frame_decode(q->frame, q->frame_bytes, &rules, &f); /* it was good */
+	(void)gq__frame_decode(q->frame->data, q->frame->bytes, &rules, &f); /* it was good */
 	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns);
 	if (a.status == GQ_WIRE_SUCCESS) {
 		send_to_worker(r, q, &f, now_ns);
@@ -494,11 +618,13 @@ void request_answered(struct router *r, struct peer *p, const struct gq_frame *f
 
 void request_cancel(struct router *r, struct peer *p, uint64_t correlation)
 {
-	const struct request *q = find(p, correlation);
+	struct request *q = find(p, correlation);
 	struct gq_told told;
 
+	if (q != NULL && q->state == REQUEST_JOINS)
+		leave_joined(r, q, GQ_WIRE_CANCELLED);
 	/* One that has ended already: its answer is on its way, and says so. */
-	if (q != NULL && gq__admission_cancel(&r->admission, q->id, &told) == GQ_ADMISSION_OK)
+	else if (q != NULL && gq__admission_cancel(&r->admission, q->id, &told) == GQ_ADMISSION_OK)
 		end_early(r, &told, GQ_WIRE_CANCELLED);
 }
 
@@ -565,6 +691,10 @@ void request_peer_gone(struct router *r, struct peer *p)
 			lose(r, q); /* its service had left before */
 		if (q->state == REQUEST_FREE || q->caller != p)
 			continue;
+		if (q->state == REQUEST_JOINS) {
+			leave_joined(r, q, GQ_WIRE_CANCELLED);
+			continue;
+		}
 		leave_caller(q);
 		if (gq__admission_cancel(&r->admission, q->id, &told) == GQ_ADMISSION_OK)
 			end_early(r, &told, GQ_WIRE_CANCELLED);
@@ -573,8 +703,28 @@ void request_peer_gone(struct router *r, struct peer *p)
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
+/* Those that join lie in no table by time: they are looked at when one of them may be due. */
+static uint64_t expire_joined(struct router *r, uint64_t now_ns)
+{
+	if (r->joined_due_ns > now_ns)
+		return r->joined_due_ns;
+	r->joined_due_ns = UINT64_MAX;
+	for (uint32_t i = 0; r->joining != 0 && i < r->used; i++) {
+		struct request *q = &r->requests[i];
+
+		if (q->state != REQUEST_JOINS)
+			continue;
+		if (q->deadline_ns <= now_ns)
+			leave_joined(r, q, GQ_WIRE_TIMEOUT);
+		else if (q->deadline_ns < r->joined_due_ns)
+			r->joined_due_ns = q->deadline_ns;
+	}
+	return r->joined_due_ns;
+}
+
 uint64_t request_tick(struct router *r, uint64_t now_ns)
 {
+	const uint64_t joined_ns = expire_joined(r, now_ns);
 	uint64_t next_ns;
 	struct gq_told told;
 
@@ -583,6 +733,7 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 	for (; gq__admission_expire(&r->admission, now_ns, &told); some = true)
 		end_early(r, &told, GQ_WIRE_TIMEOUT);
 	next_ns = gq__admission_deadline(&r->admission);
+	next_ns = joined_ns < next_ns ? joined_ns : next_ns;
 	if (some) /* a breaker may have opened: what waits for that service ends, or goes elsewhere
 		   */
 		next_ns = now_ns;
@@ -606,6 +757,7 @@ void request_end_all(struct router *r)
 {
 	const struct answer a = { .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
 
+	r->ending = true;
 	for (uint32_t i = 0; i < r->used; i++) {
 		struct request *q = &r->requests[i];
 
@@ -614,7 +766,7 @@ void request_end_all(struct router *r)
 		q->worker = NULL;
 		if (q->place != NOBODY)
 			group_done(r, q, GQ_OUTCOME_NOTHING, gq__now_ns());
-		end_request(r, q, &(struct answer){ a.status, q->seen, 0, a.text }, NULL);
+		end_request(r, q, &(struct answer){ .status = a.status, .seen = q->seen, .text = a.text }, NULL);
 	}
 }
 

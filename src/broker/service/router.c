@@ -109,7 +109,7 @@ static void handle_event(struct router *r, const struct epoll_event *event)
 static uint64_t turn(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
-	uint64_t due[4], next_ns = UINT64_MAX;
+	uint64_t due[5], next_ns = UINT64_MAX;
 
 	if (r->accept_again_ns != 0 && now_ns >= r->accept_again_ns) {
 		r->accept_again_ns = 0;
@@ -123,7 +123,8 @@ static uint64_t turn(struct router *r)
 	} while (peer_bury(r));
 	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
 	due[3] = r->accept_again_ns != 0 ? r->accept_again_ns : UINT64_MAX;
-	for (int i = 0; i < 4; i++)
+	due[4] = reuse_tick(r, now_ns);
+	for (int i = 0; i < 5; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;
 	return next_ns;
 }
@@ -179,7 +180,15 @@ static void take_fresh(struct router *r)
 	r->cfg.attempts = fresh->attempts;
 	r->cfg.breaker_open_ms = fresh->breaker_open_ms;
 	r->cfg.drain_ms = fresh->drain_ms;
+	r->cfg.cache_ttl_ms = fresh->cache_ttl_ms;
+	r->cfg.key_ttl_ms = fresh->key_ttl_ms;
+	r->cfg.ops = fresh->ops;
+	memcpy(r->cfg.op, fresh->op, sizeof(r->cfg.op));
 	r->retry.attempts = fresh->attempts;
+	for (uint32_t i = 0; i < GROUPS; i++)
+		if (r->groups[i] != NULL)
+			group_configure(r, i);
+	reuse_configure(r);
 	free(fresh);
 }
 
@@ -252,7 +261,7 @@ static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 		return false;
 	}
 	r->random = r->epoch ^ r->secret[0];
-	return true;
+	return reuse_start(r, error);
 }
 
 static bool start_thread(struct router *r, char error[ROUTER_ERROR_ROOM])
@@ -284,8 +293,7 @@ static void free_router(struct router *r)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
-	for (uint32_t i = 0; r->requests != NULL && i < r->used; i++)
-		free(r->requests[i].frame);
+	reuse_free(r);
 	for (uint32_t i = 0; i < GROUPS; i++) {
 		if (r->groups[i] != NULL && r->groups[i]->has_sticky)
 			gq__sticky_free(&r->groups[i]->sticky);

@@ -16,6 +16,7 @@
 #include "broker/policy/admission.h"
 #include "broker/policy/balance.h"
 #include "broker/policy/breaker.h"
+#include "broker/policy/cache.h"
 #include "broker/policy/frame.h"
 #include "broker/policy/registry.h"
 #include "broker/policy/retry.h"
@@ -47,6 +48,8 @@ struct user {
 	uid_t uid;
 	uint32_t peers, requests;
 	uint32_t waiting; /* requests in state WAITS */
+	uint32_t keys;    /* of idempotency: that run, and that are remembered */
+	uint64_t key_bytes;
 };
 
 /* A frame that a full socket has not taken yet. */
@@ -85,7 +88,24 @@ enum request_state {
 	REQUEST_WAITS, /* for a service with room */
 	REQUEST_RUNS,  /* a worker has it */
 	REQUEST_RESTS, /* between two attempts */
+	REQUEST_JOINS, /* waits for the answer of another one */
 	REQUEST_LATE,  /* has ended for its caller; a worker still has it */
+};
+
+/* The bytes of a request, which those that wait for its answer share. */
+struct submitted {
+	uint32_t refs, bytes;
+	uint8_t data[];
+};
+
+/* An answer that others get, too. `data`: payload, then text; NULL: there was no memory for it. */
+struct kept {
+	struct user *user; /* whose key it is; NULL: it is in the cache */
+	uint64_t charged;  /* bytes to that user */
+	uint32_t status, retry_ms;
+	bool seen;
+	uint32_t payload_bytes, text_bytes;
+	uint8_t *data;
 };
 
 struct request {
@@ -97,12 +117,17 @@ struct request {
 	struct request *asked_before; /* of the same caller */
 	uint64_t correlation;         /* the caller's */
 	uint32_t group;
+	uint8_t priority;
 	bool idempotent, seen; /* seen: by the worker of this attempt */
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
 	uint64_t came_ns, deadline_ns;
-	uint8_t *frame; /* as it came; NULL: LATE */
-	uint32_t frame_bytes;
+	struct submitted *frame; /* as it came; NULL: LATE, and nobody waits for its answer */
+	/* what else its answer is for */
+	struct gq_cache *table; /* of cache, or of keys; NULL: nothing */
+	struct gq_cache_key key;
+	bool leads;        /* it runs for all that join */
+	struct kept *kept; /* where its answer will be; it leads */
 	/* the attempt */
 	struct peer *worker; /* NULL: none has it */
 	uint32_t place;      /* NOBODY: the service has left since */
@@ -130,6 +155,8 @@ struct group {
 	uid_t uid;        /* whose service was the first */
 	uint32_t members; /* 0, and nothing waits: the entry is free */
 	uint32_t waiting; /* requests accepted and not forgotten */
+	uint32_t version; /* the highest of the op that a member has had */
+	struct router_op op;
 	struct gq_balance balance;
 	struct gq_retry_budget budget;
 	bool has_sticky;
@@ -139,6 +166,7 @@ struct group {
 struct counts {
 	uint64_t accepted, ok, failed, expired, cancelled, lost; /* requests */
 	uint64_t refused, retried, late, orphans, bad_frames, connections;
+	uint64_t key_conflicts;
 };
 
 struct router {
@@ -165,7 +193,11 @@ struct router {
 	struct group *groups[GROUPS];
 	struct request *requests;
 	uint32_t free_request, used; /* used: entries that have ever been */
-	uint32_t late, resting;      /* entries in these states */
+	uint32_t late, resting, joining; /* entries in these states */
+	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
+	struct gq_cache cache, keys;
+	uint32_t cache_epoch; /* answers of an older one are not used any more */
+	bool ending; /* all requests are being ended */
 	struct counts counts;
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
 };
@@ -201,6 +233,7 @@ struct answer {
 	bool seen;
 	uint64_t retry_ns;
 	const char *text; /* NULL: none */
+	bool reused;      /* it did not run for this request */
 };
 
 void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
@@ -235,6 +268,8 @@ uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid);
 void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority);
 void group_leave(struct router *r, uint32_t group, uint32_t place);
 void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
+/* What the configuration says of its op. */
+void group_configure(struct router *r, uint32_t group);
 /* Whether a request of it would go somewhere, or end, at once. */
 bool group_moves(const struct router *r, uint32_t group);
 /* Chooses a service, and takes its permit. */
@@ -259,10 +294,41 @@ void request_peer_gone(struct router *r, struct peer *p);
 void request_service_left(struct router *r, uint32_t place, bool fenced);
 /* Hands out what can go. */
 void request_pump(struct router *r);
+/* One that joins is to run itself. @return false: there is no room for it, and it has ended */
+bool request_promote(struct router *r, struct request *q);
+/* One that joins has its answer. */
+void request_end_joined(struct router *r, struct request *q, const struct answer *a,
+			const struct gq_frame *from);
 uint64_t request_tick(struct router *r, uint64_t now_ns);
 void request_end_all(struct router *r);
 /* Accepted and not ended, counted one by one. */
 uint64_t request_inside(const struct router *r);
+
+/* ---- reuse.c ---- */
+
+bool reuse_start(struct router *r, char error[ROUTER_ERROR_ROOM]);
+void reuse_free(struct router *r);
+/* What is new in the configuration; nothing of the cache is used any more. */
+void reuse_configure(struct router *r);
+
+/*
+ * Whether a request need not run. Its group may be GROUPS.
+ * @param a     HIT: the answer, of which `from` has the bytes, until the next call of any of these.
+ *              CONFLICT, FULL: why it is refused
+ * @return LEAD: it runs for others, too, until reuse_end(). ALONE: it runs, as always. JOINED: it
+ *         waits for another's end, and has that one's frame. HIT, CONFLICT, FULL
+ */
+enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct gq_frame *f,
+			       struct answer *a, struct gq_frame *from);
+/* A request that leads has ended: its answer is kept and told, or another one runs. Others: nothing
+ */
+void reuse_end(struct router *r, struct request *q, const struct answer *a,
+	       const struct gq_frame *from);
+/* One that joins does not wait any more. */
+void reuse_leave(struct router *r, struct request *q);
+/* Whether its answer is of use though its caller has gone. */
+bool reuse_goes_on(const struct router *r, const struct request *q);
+uint64_t reuse_tick(struct router *r, uint64_t now_ns);
 
 /* ---- report.c ---- */
 

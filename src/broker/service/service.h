@@ -7,7 +7,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ROUTER_SOCKET_ROOM = 108, ROUTER_NAME_ROOM = 32, ROUTER_ERROR_ROOM = 600 };
+enum {
+	ROUTER_SOCKET_ROOM = 108,
+	ROUTER_NAME_ROOM = 32,
+	ROUTER_ERROR_ROOM = 600,
+	ROUTER_OP_ROOM = 65,
+	ROUTER_OPS = 32,
+};
+
+/* Whose requests an answer of the cache is for. */
+enum router_cache { ROUTER_CACHE_NO, ROUTER_CACHE_USER, ROUTER_CACHE_PUBLIC };
+
+/* What the configuration says of one op. */
+struct router_op {
+	char name[ROUTER_OP_ROOM];
+	uint32_t cache;    /* enum router_cache */
+	bool cache_errors; /* an answer "I could not" is kept, too */
+};
 
 struct router_config {
 	char socket[ROUTER_SOCKET_ROOM]; /* "": no services */
@@ -21,6 +37,14 @@ struct router_config {
 	uint32_t breaker_open_ms; /* a service that failed five times in a row rests so long */
 	uint32_t drain_ms;        /* how long the end waits for requests that have been accepted */
 	char balance[ROUTER_NAME_ROOM];
+	uint32_t cache_entries; /* answers in the cache, */
+	uint64_t cache_bytes;   /* their bytes, */
+	uint32_t cache_ttl_ms;  /* and how long each is there */
+	uint32_t keys;          /* of idempotency, of all users, */
+	uint64_t key_bytes;     /* the bytes of their answers, */
+	uint32_t key_ttl_ms;    /* and how long each is remembered */
+	uint32_t ops;           /* entries in `op` */
+	struct router_op op[ROUTER_OPS];
 	struct page *page; /* where counts are written; NULL: nowhere */
 	int listener;      /* a socket that listens already; 0: none */
 	int lock;          /* of socket_lock(), if it is held already; 0: router_start() takes it */
@@ -33,7 +57,9 @@ struct page;
 	{                                                                                          \
 		.socket_mode = 0600, .uid_connections = 64, .window = 64, .heartbeat_ms = 5000,    \
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
-		.drain_ms = 25000, .balance = "least_conn"                                         \
+		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
+		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \
+		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000                              \
 	}
 
 /* The ways to choose a service. */

@@ -57,6 +57,10 @@ static QueueStatus check(const BrokerCall *call)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "session_bytes is %zu; allowed: 0 to 64, with a session unless 0",
 				 call->session_bytes);
+	if (call->key_bytes > 64 || (call->key == NULL) != (call->key_bytes == 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "key_bytes is %zu; allowed: 1 to 64 with a key, 0 without",
+				 call->key_bytes);
 	return Q_OK;
 }
 
@@ -83,6 +87,10 @@ static QueueStatus submit(BrokerClient *c, const BrokerCall *call, uint64_t *out
 		gq__frame_set(&f, GQ_TLV_PRIORITY, false, &call->priority, 1);
 	if (call->idempotent)
 		f.flags |= GQ_FLAG_IDEMPOTENT;
+	if (call->cache)
+		f.flags |= GQ_FLAG_CACHE;
+	if (call->key_bytes != 0)
+		gq__frame_set(&f, GQ_TLV_IDEMPOTENCY, false, call->key, call->key_bytes);
 	f.correlation = ++c->last;
 	status = gq__broker_send(c, &f);
 	if (status != Q_OK)
@@ -112,7 +120,8 @@ static void describe(const struct gq_frame *f, BrokerReply *out)
 			      .reason = gq__frame_u32(f, GQ_TLV_STATUS, 0),
 			      .retry_after_ms = gq__frame_u32(f, GQ_TLV_STATUS, 2),
 			      .may_retry = kind == GQ_RETRY_SAFE,
-			      .may_have_run = kind == GQ_RETRY_IDEMPOTENT };
+			      .may_have_run = kind == GQ_RETRY_IDEMPOTENT,
+			      .reused = (f->flags & GQ_FLAG_CACHE) != 0 };
 	out->status = gq__broker_status(out->reason);
 	if (gq_frame_has(f, GQ_TLV_PAYLOAD))
 		out->bytes = f->tlv[GQ_TLV_PAYLOAD].bytes;

@@ -165,6 +165,10 @@ static void hand_out(struct heard *h, BrokerRequest *out)
 		out->payload = f->tlv[GQ_TLV_PAYLOAD].data;
 		out->bytes = f->tlv[GQ_TLV_PAYLOAD].bytes;
 	}
+	if (gq_frame_has(f, GQ_TLV_IDEMPOTENCY)) {
+		out->key = f->tlv[GQ_TLV_IDEMPOTENCY].data;
+		out->key_bytes = f->tlv[GQ_TLV_IDEMPOTENCY].bytes;
+	}
 }
 
 QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
@@ -201,6 +205,8 @@ static void drop(BrokerRequest *request)
 	free(request->frame);
 	request->frame = NULL;
 	request->payload = NULL;
+	request->key = NULL;
+	request->key_bytes = 0;
 }
 
 QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t reason,

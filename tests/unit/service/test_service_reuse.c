@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_service_reuse.c - requests to services that need not run: the cache, identical requests that
+ * run at the same time, and keys of idempotency. gpuqd is a process of its own; callers and workers
+ * are connections of this one thread, so a test decides what has happened when.
+ */
+#include "daemon.h"
+#include "support.h"
+
+#include <gpuq/broker.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct daemon d;
+
+#define OPS                                                                                        \
+	"[op pure]\ncache = user\n[op open]\ncache = public\n"                                     \
+	"[op strict]\ncache = user\ncache_errors = yes\n"
+
+static void begin(const char *words)
+{
+	char keys[1024];
+
+	snprintf(keys, sizeof(keys), "heartbeat_ms = 1000\nwindow = 1024\nattempts = 1\n%s%s", words,
+		 OPS);
+	daemon_set_up(&d, "", keys);
+}
+
+static BrokerClient *client(void)
+{
+	const BrokerConfig cfg = { .endpoint = d.broker, .timeout_ms = LONG_MS };
+	BrokerClient *c = q_broker_connect(&cfg);
+
+	if (c == NULL)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+static BrokerClient *worker(const char *name, const char *can)
+{
+	const BrokerService s = {
+		.name = name, .capability = can, .capacity = 64, .heartbeat_ms = 20
+	};
+	BrokerClient *c = client();
+
+	if (q_service_register(c, &s) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+static uint64_t count(const char *name)
+{
+	BrokerClient *c = client();
+	char text[4096], word[64];
+	size_t n = sizeof(text);
+	const char *at;
+
+	assert_int_equal(q_broker_stats(c, text, &n), Q_OK);
+	q_broker_close(c);
+	snprintf(word, sizeof(word), "%s\t", name);
+	at = text;
+	while (at != NULL && strncmp(at, word, strlen(word)) != 0) {
+		at = strchr(at, '\n');
+		at += at != NULL;
+	}
+	assert_non_null(at);
+	return strtoull(at + strlen(word), NULL, 10);
+}
+
+static void await_count(const char *name, uint64_t value)
+{
+	for (unsigned i = 0; count(name) != value; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static void end(void)
+{
+	await_count("inside", 0);
+	assert_int_equal(count("accepted"), count("ok") + count("failed") + count("expired") +
+						    count("cancelled") + count("lost"));
+	daemon_tear_down(&d);
+}
+
+static BrokerCall call_of(const char *service, const char *text)
+{
+	return (BrokerCall){ .service = service,
+			     .payload = text,
+			     .bytes = strlen(text),
+			     .timeout_ms = LONG_MS,
+			     .cache = true };
+}
+
+static BrokerCall keyed(const char *service, const char *text, const char *key)
+{
+	BrokerCall call = call_of(service, text);
+
+	call.cache = false;
+	call.key = key;
+	call.key_bytes = strlen(key);
+	return call;
+}
+
+static uint64_t submit(BrokerClient *c, const BrokerCall *call)
+{
+	uint64_t id = 0;
+
+	if (q_broker_submit(c, call, &id) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return id;
+}
+
+/* How it ends; its reply is `text`, NULL: none is looked at. */
+static BrokerReply expect(BrokerClient *c, uint64_t id, QueueStatus status, const char *text)
+{
+	BrokerReply r = { 0 };
+	char reply[64];
+	size_t n = sizeof(reply);
+
+	if (q_broker_wait(c, id, reply, &n, &r, LONG_MS) != status)
+		fail_msg("it ended %d: %s", (int)r.status, q_last_error());
+	if (text != NULL) {
+		assert_int_equal(n, strlen(text));
+		assert_memory_equal(reply, text, n);
+	}
+	return r;
+}
+
+static BrokerRequest take_one(BrokerClient *w)
+{
+	BrokerRequest q;
+
+	if (q_service_recv(w, &q, LONG_MS) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return q;
+}
+
+static void reply(BrokerClient *w, BrokerRequest *q, uint32_t reason, const char *text)
+{
+	assert_int_equal(q_service_reply(w, q, reason, text, strlen(text)), Q_OK);
+}
+
+/* It runs, and is answered. @return whether it was another's answer */
+static bool runs(BrokerClient *c, BrokerClient *w, const BrokerCall *call, const char *text)
+{
+	const uint64_t id = submit(c, call);
+	BrokerRequest q = take_one(w);
+
+	reply(w, &q, Q_REASON_OK, text);
+	return expect(c, id, Q_OK, text).reused;
+}
+
+/* gpuqd has handled all that `c` has sent. */
+static void settle(BrokerClient *c)
+{
+	char text[4096];
+	size_t n = sizeof(text);
+
+	assert_int_equal(q_broker_stats(c, text, &n), Q_OK);
+}
+
+static void has_nothing(BrokerClient *c, BrokerClient *w)
+{
+	BrokerRequest q;
+
+	settle(c);
+	assert_int_equal(q_service_recv(w, &q, 0), Q_ERR_TIMEOUT);
+}
+
+/* ---- the cache ------------------------------------------------------------------------------- */
+
+static void ca_1_an_identical_request_is_answered_and_does_not_run(void **state)
+{
+	const BrokerCall call = call_of("pure", "x"), longer = call_of("pure", "xy"),
+			 other_op = call_of("plain", "x");
+	BrokerCall without = call_of("pure", "x"), session = call_of("pure", "x");
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=pure op=plain");
+	assert_false(runs(c, w, &call, "first"));
+	for (int i = 0; i < 5; i++)
+		assert_true(expect(c, submit(c, &call), Q_OK, "first").reused);
+	has_nothing(c, w);
+	assert_int_equal(count("cache_hits"), 5);
+	assert_int_equal(count("ok"), 6);
+	/* What asks for something else, does not want it, or may not have it, runs. */
+	without.cache = false;
+	session.session = "s";
+	session.session_bytes = 1;
+	assert_false(runs(c, w, &longer, "second"));
+	assert_false(runs(c, w, &without, "third"));
+	assert_false(runs(c, w, &session, "fourth"));
+	assert_false(runs(c, w, &other_op, "fifth"));
+	assert_false(runs(c, w, &other_op, "sixth"));
+	assert_true(expect(c, submit(c, &call), Q_OK, "first").reused);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void ca_1_another_version_of_the_op_and_a_reload_run_it_again(void **state)
+{
+	const BrokerCall call = call_of("pure", "x");
+	BrokerClient *c, *w, *newer;
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=pure:1");
+	runs(c, w, &call, "old");
+	newer = worker("n", "op=pure:2");
+	q_broker_close(w);
+	await_count("services", 1);
+	assert_false(runs(c, newer, &call, "new"));
+	assert_true(expect(c, submit(c, &call), Q_OK, "new").reused);
+	assert_int_equal(kill(d.pid, SIGHUP), 0);
+	await_count("cache_answers", 0);
+	assert_false(runs(c, newer, &call, "newer"));
+	q_broker_close(c);
+	q_broker_close(newer);
+	end();
+}
+
+static void ca_2_a_thousand_identical_requests_are_one_run(void **state)
+{
+	const BrokerCall call = call_of("pure", "x");
+	static uint64_t ids[1000];
+	BrokerClient *c, *w;
+	unsigned reused = 0;
+	BrokerRequest q;
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=pure");
+	for (int i = 0; i < 1000; i++)
+		ids[i] = submit(c, &call);
+	q = take_one(w);
+	has_nothing(c, w);
+	reply(w, &q, Q_REASON_OK, "one");
+	for (int i = 0; i < 1000; i++)
+		reused += expect(c, ids[i], Q_OK, "one").reused;
+	assert_int_equal(reused, 999);
+	assert_int_equal(count("cache_joined"), 999);
+	assert_int_equal(count("ok"), 1000);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void ca_2_a_leader_that_fails_or_leaves_hands_over(void **state)
+{
+	const BrokerCall call = call_of("pure", "x");
+	BrokerCall soon = call_of("pure", "x");
+	BrokerClient *c, *w, *leaver;
+	BrokerRequest q, again;
+	uint64_t id[4];
+
+	(void)state;
+	begin("");
+	c = client();
+	leaver = client();
+	w = worker("w", "op=pure");
+	soon.timeout_ms = 30;
+	(void)submit(leaver, &call); /* its caller dies */
+	settle(leaver);
+	id[0] = submit(c, &soon); /* then this one's time is over */
+	id[1] = submit(c, &call); /* this one is cancelled */
+	id[2] = submit(c, &call); /* this one's worker fails */
+	id[3] = submit(c, &call); /* and this one gets it */
+	q = take_one(w);
+	q_broker_close(leaver);
+	again = take_one(w);
+	expect(c, id[0], Q_ERR_EXPIRED, NULL);
+	reply(w, &q, Q_REASON_OK, "late"); /* nobody's */
+	reply(w, &again, Q_REASON_OK, "late, too");
+	q = take_one(w);
+	assert_int_equal(q_broker_cancel(c, id[1]), Q_OK);
+	expect(c, id[1], Q_ERR_CANCELLED, NULL);
+	again = take_one(w);
+	reply(w, &again, Q_REASON_ERROR, "no");
+	assert_false(expect(c, id[2], Q_ERR_FAILED, "no").reused);
+	again = take_one(w);
+	reply(w, &again, Q_REASON_OK, "yes");
+	assert_false(expect(c, id[3], Q_OK, "yes").reused); /* it ran itself, in the end */
+	reply(w, &q, Q_REASON_OK, "late");
+	has_nothing(c, w);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Those that join are cancelled, expire, and die, by themselves. */
+static void ca_2_who_joins_may_leave(void **state)
+{
+	const BrokerCall call = call_of("pure", "x");
+	BrokerCall soon = call_of("pure", "x");
+	BrokerClient *c, *w, *leaver;
+	uint64_t first, cancelled, expired, last;
+	BrokerRequest q;
+
+	(void)state;
+	begin("");
+	c = client();
+	leaver = client();
+	w = worker("w", "op=pure");
+	soon.timeout_ms = 20;
+	first = submit(c, &call);
+	settle(c);
+	(void)submit(leaver, &call);
+	settle(leaver);
+	cancelled = submit(c, &call);
+	expired = submit(c, &soon);
+	last = submit(c, &call);
+	q = take_one(w);
+	q_broker_close(leaver);
+	assert_int_equal(q_broker_cancel(c, cancelled), Q_OK);
+	assert_false(expect(c, cancelled, Q_ERR_CANCELLED, NULL).may_have_run);
+	expect(c, expired, Q_ERR_EXPIRED, NULL);
+	await_count("inside", 2);
+	reply(w, &q, Q_REASON_OK, "it");
+	assert_false(expect(c, first, Q_OK, "it").reused);
+	assert_true(expect(c, last, Q_OK, "it").reused);
+	has_nothing(c, w);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void ca_3_answers_have_a_time_and_room(void **state)
+{
+	BrokerCall call = call_of("pure", "x");
+	static char large[5000];
+	size_t n = sizeof(large);
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	char text[8];
+	uint64_t id;
+
+	(void)state;
+	begin("cache_ttl_ms = 100\ncache_entries = 3\ncache_bytes = 64KiB\n");
+	c = client();
+	w = worker("w", "op=pure");
+	runs(c, w, &call, "old");
+	await_count("cache_answers", 0); /* by itself */
+	assert_false(runs(c, w, &call, "new"));
+	for (int i = 0; i < 9; i++) {
+		snprintf(text, sizeof(text), "%d", i);
+		call = call_of("pure", text);
+		runs(c, w, &call, text);
+		assert_true(count("cache_answers") <= 3);
+	}
+	call = call_of("pure", "large"); /* more than a sixteenth of all room */
+	id = submit(c, &call);
+	q = take_one(w);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, large, sizeof(large)), Q_OK);
+	assert_int_equal(q_broker_wait(c, id, large, &n, NULL, LONG_MS), Q_OK);
+	assert_false(runs(c, w, &call, "again"));
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* A child of another user asks. @return 0: another's answer; 1: its own; 2: something went wrong */
+static int ask_as_another(const char *service)
+{
+	const BrokerConfig cfg = { .endpoint = d.broker };
+	const BrokerCall call = call_of(service, "x");
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		char text[64];
+		size_t n = sizeof(text);
+		BrokerReply r;
+		BrokerClient *c;
+
+		if (setgid(65534) != 0 || setuid(65534) != 0)
+			_exit(3);
+		c = q_broker_connect(&cfg);
+		if (c == NULL || q_broker_call(c, &call, text, &n, &r) != Q_OK)
+			_exit(2);
+		_exit(!r.reused);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void ca_4_another_user_s_request_runs_unless_the_op_is_public(void **state)
+{
+	const BrokerCall own = call_of("pure", "x"), all = call_of("open", "x");
+	BrokerClient *c, *w;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("socket_mode = 0666\n");
+	assert_int_equal(chmod(d.folder, 0755), 0);
+	c = client();
+	w = worker("w", "op=pure op=open");
+	runs(c, w, &own, "mine");
+	runs(c, w, &all, "ours");
+	pid = fork(); /* who serves while this process waits */
+	if (pid == 0) {
+		BrokerClient *other = worker("o", "op=pure op=open");
+		BrokerRequest q;
+
+		while (q_service_recv(other, &q, LONG_MS) == Q_OK)
+			q_service_reply(other, &q, Q_REASON_OK, "theirs", 6);
+		_exit(0);
+	}
+	await_count("services", 2);
+	assert_int_equal(q_service_unregister(w), Q_OK); /* the child has its socket, too */
+	assert_int_equal(ask_as_another("open"), 0);
+	assert_int_equal(ask_as_another("pure"), 1);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	q_broker_close(w);
+	q_broker_close(c);
+	end();
+}
+
+static void ca_answers_that_say_no_are_kept_only_where_that_is_said(void **state)
+{
+	const BrokerCall plain = call_of("pure", "x"), strict = call_of("strict", "x");
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=pure op=strict");
+	for (int i = 0; i < 2; i++) {
+		id = submit(c, &plain);
+		q = take_one(w);
+		reply(w, &q, Q_REASON_ERROR, "no");
+		assert_false(expect(c, id, Q_ERR_FAILED, "no").reused);
+	}
+	id = submit(c, &strict);
+	q = take_one(w);
+	reply(w, &q, Q_REASON_ERROR, "never");
+	expect(c, id, Q_ERR_FAILED, "never");
+	assert_true(expect(c, submit(c, &strict), Q_ERR_FAILED, "never").reused);
+	has_nothing(c, w);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* ---- keys of idempotency --------------------------------------------------------------------- */
+
+static void rt_5_a_key_runs_once_and_all_get_its_answer(void **state)
+{
+	const BrokerCall call = keyed("pay", "10", "k"), other = keyed("pay", "20", "k"),
+			 elsewhere = keyed("refund", "10", "k"), next = keyed("pay", "10", "l");
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	uint64_t id[2];
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=pay op=refund");
+	id[0] = submit(c, &call);
+	id[1] = submit(c, &call);
+	q = take_one(w);
+	assert_int_equal(q.key_bytes, 1);
+	assert_memory_equal(q.key, "k", 1);
+	has_nothing(c, w);
+	expect(c, submit(c, &other), Q_ERR_INVALID_ARG, NULL);
+	expect(c, submit(c, &elsewhere), Q_ERR_INVALID_ARG, NULL);
+	reply(w, &q, Q_REASON_ERROR, "no money"); /* an answer, as good as any */
+	assert_false(expect(c, id[0], Q_ERR_FAILED, "no money").reused);
+	assert_true(expect(c, id[1], Q_ERR_FAILED, "no money").reused);
+	assert_true(expect(c, submit(c, &call), Q_ERR_FAILED, "no money").reused);
+	expect(c, submit(c, &other), Q_ERR_INVALID_ARG, NULL);
+	assert_false(runs(c, w, &next, "paid"));
+	q_broker_close(w);
+	await_count("services", 0);
+	assert_true(expect(c, submit(c, &next), Q_OK, "paid").reused); /* though nobody does it */
+	assert_int_equal(count("key_conflicts"), 3);
+	assert_int_equal(count("key_repeats"), 3);
+	q_broker_close(c);
+	end();
+}
+
+static void rt_5_a_key_s_run_goes_on_though_its_caller_has_left(void **state)
+{
+	BrokerCall soon = keyed("pay", "10", "k");
+	const BrokerCall call = keyed("pay", "10", "k"), left = keyed("pay", "1", "m");
+	BrokerClient *c, *w, *leaver;
+	BrokerRequest q, r;
+	uint64_t id;
+
+	(void)state;
+	begin("");
+	c = client();
+	leaver = client();
+	w = worker("w", "op=pay");
+	soon.timeout_ms = 20;
+	id = submit(c, &soon);
+	q = take_one(w);
+	(void)submit(leaver, &left);
+	r = take_one(w);
+	q_broker_close(leaver);
+	expect(c, id, Q_ERR_EXPIRED, NULL);
+	id = submit(c, &call); /* joins what the worker still has */
+	has_nothing(c, w);
+	reply(w, &q, Q_REASON_OK, "paid");
+	assert_true(expect(c, id, Q_OK, "paid").reused);
+	reply(w, &r, Q_REASON_OK, "paid 1"); /* nobody waits, but somebody may ask */
+	await_count("late", 2);
+	assert_true(expect(c, submit(c, &left), Q_OK, "paid 1").reused);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void rt_5_a_key_that_may_have_run_does_not_run_again(void **state)
+{
+	const BrokerCall call = keyed("pay", "10", "k"), unseen = keyed("pay", "10", "u");
+	BrokerClient *c, *w, *v;
+	BrokerRequest q;
+	uint64_t id[2];
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=pay");
+	id[0] = submit(c, &call);
+	id[1] = submit(c, &call);
+	q = take_one(w);
+	assert_int_equal(q.bytes, 2);
+	q_broker_close(w); /* it dies, and nobody knows what it has done */
+	expect(c, id[0], Q_ERR_LOST, NULL);
+	expect(c, id[1], Q_ERR_LOST, NULL);
+	expect(c, submit(c, &unseen), Q_ERR_NOT_FOUND, NULL); /* which says that it has not run */
+	v = worker("v", "op=pay");
+	assert_true(expect(c, submit(c, &call), Q_ERR_LOST, NULL).reused);
+	has_nothing(c, v);
+	/* One that has not run runs: here for whoever waited for it. */
+	id[0] = submit(c, &unseen);
+	id[1] = submit(c, &unseen);
+	q = take_one(v);
+	reply(v, &q, Q_REASON_OVERLOADED, "");
+	expect(c, id[0], Q_ERR_FULL, NULL);
+	q = take_one(v);
+	reply(v, &q, Q_REASON_OK, "paid");
+	expect(c, id[1], Q_OK, "paid");
+	q_broker_close(c);
+	q_broker_close(v);
+	end();
+}
+
+static void rt_5_keys_have_room_for_others_and_a_time(void **state)
+{
+	BrokerClient *c, *w;
+	BrokerCall call;
+	char key[8];
+
+	(void)state;
+	begin("keys = 8\nkey_ttl_ms = 200\n");
+	c = client();
+	w = worker("w", "op=pay");
+	for (int i = 0; i < 6; i++) { /* of one user three quarters */
+		snprintf(key, sizeof(key), "%d", i);
+		call = keyed("pay", "1", key);
+		runs(c, w, &call, key);
+	}
+	call = keyed("pay", "1", "one more");
+	if (count("keys") == 6) { /* else the first ones' time is over already */
+		const BrokerReply r = expect(c, submit(c, &call), Q_ERR_FULL, NULL);
+
+		assert_true(r.may_retry && r.retry_after_ms > 0);
+	}
+	await_count("keys", 0); /* by itself */
+	runs(c, w, &call, "there is room");
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void wrong_keys_are_refused(void **state)
+{
+	char key[65] = { 0 };
+	BrokerCall call = keyed("pay", "1", "k");
+	BrokerClient *c;
+	uint64_t id;
+
+	(void)state;
+	begin("");
+	c = client();
+	call.key_bytes = 0;
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_ERR_INVALID_ARG);
+	call.key = NULL;
+	call.key_bytes = 1;
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_ERR_INVALID_ARG);
+	call.key = key;
+	call.key_bytes = 65;
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_ERR_INVALID_ARG);
+	assert_non_null(strstr(q_last_error(), "key_bytes is 65; allowed: 1 to 64"));
+	call.key_bytes = 64;
+	expect(c, submit(c, &call), Q_ERR_NOT_FOUND, NULL);
+	q_broker_close(c);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ca_1_an_identical_request_is_answered_and_does_not_run),
+		cmocka_unit_test(ca_1_another_version_of_the_op_and_a_reload_run_it_again),
+		cmocka_unit_test(ca_2_a_thousand_identical_requests_are_one_run),
+		cmocka_unit_test(ca_2_a_leader_that_fails_or_leaves_hands_over),
+		cmocka_unit_test(ca_2_who_joins_may_leave),
+		cmocka_unit_test(ca_3_answers_have_a_time_and_room),
+		cmocka_unit_test(ca_4_another_user_s_request_runs_unless_the_op_is_public),
+		cmocka_unit_test(ca_answers_that_say_no_are_kept_only_where_that_is_said),
+		cmocka_unit_test(rt_5_a_key_runs_once_and_all_get_its_answer),
+		cmocka_unit_test(rt_5_a_key_s_run_goes_on_though_its_caller_has_left),
+		cmocka_unit_test(rt_5_a_key_that_may_have_run_does_not_run_again),
+		cmocka_unit_test(rt_5_keys_have_room_for_others_and_a_time),
+		cmocka_unit_test(wrong_keys_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
