@@ -452,6 +452,157 @@ static void credits_are_never_more_than_the_window(void **state)
 	assert_int_equal(c.bytes, UINT64_C(4) << 20);
 }
 
+/* Three times of what can be served is offered for a minute: who is let in is served in time, and
+ * the others are told at once when to come again. */
+static void q_7_three_times_the_load_costs_neither_goodput_nor_patience(void **state)
+{
+	enum { STEPS = 600000 }; /* of 100 us: what one request takes */
+	/* So few that the class's share of the service serves 99 of 100 within its target: turns
+	 * are by service and user, so who stands behind many of one flow waits long. */
+	const struct gq_admission_config config = {
+		.service_most = 1,
+		.class_most = 1,
+		.classes = { { .most = 50 }, { .most = 80 }, { .most = 80 }, { .most = 80 } },
+	};
+	struct gq_admission *a = make(&config);
+	uint32_t *waits = calloc(STEPS, sizeof(*waits)); /* of NORMAL, by their steps */
+	uint64_t random = SEED, offered = 0, refused = 0, served = 0, normal = 0, within = 0;
+
+	(void)state;
+	assert_non_null(waits);
+	for (uint64_t i = 0; i < STEPS; i++) {
+		const uint64_t now = (i + 1) * 100 * US;
+		struct gq_told told;
+
+		for (int k = 0; k < 3; k++) {
+			const uint32_t class = (uint32_t)gq_random_below(&random, 20);
+			const enum gq_admission_status status =
+				put(a, (uint32_t)gq_random_below(&random, 10),
+				    class == 0 ? GQ_CLASS_CRITICAL
+					       : (enum gq_class)(1 + class % 3),
+				    (uint32_t)gq_random_below(&random, 5), now, NULL);
+			const uint64_t retry = gq__admission_retry_ns(a);
+
+			offered++;
+			refused += status != GQ_ADMISSION_OK;
+			if (status != GQ_ADMISSION_OK)
+				assert_in_range(retry, MS, 5 * S);
+		}
+		if (!serve(a, now, &told))
+			continue;
+		served++;
+		if (told.class != GQ_CLASS_NORMAL)
+			continue;
+		normal++;
+		waits[(now - told.arrived_ns) / (100 * US)]++;
+	}
+	assert_int_equal(offered, 3 * (uint64_t)STEPS);
+	assert_true(served >= STEPS / 10 * 9);
+	assert_true(refused >= STEPS && refused <= 2 * (uint64_t)STEPS + 2000);
+	/* Twice what it takes unloaded, and the class's target of 200 ms. */
+	for (uint32_t step = 0; step <= 2 + 2000; step++)
+		within += waits[step];
+	assert_true(normal > STEPS / 10 && within >= normal / 100 * 99);
+	assert_int_equal(a->accepted, offered - refused);
+	while (serve(a, (STEPS + 1) * 100 * US, &(struct gq_told){ 0 }))
+		;
+	free(waits);
+	drop(a);
+}
+
+/* Accepted is told, waiting and running, after each of many steps. */
+static void q_8_accepted_is_told_waiting_or_running_at_every_step(void **state)
+{
+	enum { MOST = 64 };
+	struct gq_admission *a = make(NULL);
+	gq_request_id running[MOST], id = 0;
+	uint64_t random = SEED, now = 1, accepted = 0, told_of = 0;
+	uint32_t runs = 0;
+
+	(void)state;
+	for (int i = 0; i < 100000; i++) {
+		const struct gq_request request = {
+			.service = (uint32_t)gq_random_below(&random, 4),
+			.priority = (uint8_t)gq_random(&random),
+			.timeout_ns = gq_random_below(&random, 2) * 3 * MS,
+		};
+		struct gq_told told;
+
+		now += gq_random_below(&random, 20 * US);
+		switch (gq_random_below(&random, 5)) {
+		case 0:
+		case 1:
+			accepted += gq__admission_submit(a, &request, now, &id) == GQ_ADMISSION_OK;
+			break;
+		case 2:
+			if (runs < MOST && gq__admission_next(a, &all, now, &told))
+				running[runs++] = told.id;
+			break;
+		case 3:
+			/* LATE: it has been told of */
+			told_of += runs != 0 && gq__admission_finish(a, running[--runs], now,
+								     &told) == GQ_ADMISSION_OK;
+			break;
+		default:
+			told_of += gq__admission_cancel(a, id, &told) == GQ_ADMISSION_OK;
+		}
+		while (gq__admission_expire(a, now, &told))
+			told_of++;
+		assert_int_equal(a->accepted, accepted);
+		assert_int_equal(a->told, told_of);
+		/* Of those that run some have been told of. */
+		assert_in_range(a->accepted, a->told + a->count, a->told + a->count + runs);
+	}
+	while (runs != 0)
+		(void)gq__admission_finish(a, running[--runs], now, &(struct gq_told){ 0 });
+	assert_int_equal(a->accepted, a->told + a->count);
+	drop(a);
+}
+
+/* What one user's request waits for the next free place, of a service of 32 that takes 10 ms. */
+static uint64_t latency_of_b(bool flooded)
+{
+	enum { PLACES = 32, MILLISECONDS = 20000 };
+	struct gq_admission *a = make(NULL);
+	uint64_t free_at[PLACES] = { 0 }, sum = 0, n = 0;
+	uint64_t random = SEED;
+	struct gq_told told, end;
+
+	for (int i = 0; i < PLACES; i++) /* not all at the same moment */
+		free_at[i] = (uint64_t)i * 10 * MS / PLACES;
+	for (uint64_t now = 0; now < MILLISECONDS * MS; now += MS / 32) {
+		if (now % (17 * MS) == 0)
+			assert_int_equal(put(a, 1, GQ_CLASS_NORMAL, 2, now, NULL), GQ_ADMISSION_OK);
+		while (flooded && a->count < 1000)
+			put(a, 1, GQ_CLASS_NORMAL, 1, now, NULL);
+		for (int i = 0; i < PLACES; i++) {
+			if (free_at[i] > now || !gq__admission_next(a, &all, now, &told))
+				continue;
+			assert_int_equal(gq__admission_finish(a, told.id, now, &end),
+					 GQ_ADMISSION_OK);
+			free_at[i] = now + 9 * MS + gq_random_below(&random, 2 * MS);
+			if (told.request.uid != 2)
+				continue;
+			sum += free_at[i] - told.arrived_ns;
+			n++;
+		}
+	}
+	while (serve(a, MILLISECONDS * MS, &told))
+		;
+	drop(a);
+	assert_true(n > 1000);
+	return sum / n;
+}
+
+static void se_4_a_user_that_floods_costs_another_no_tenth(void **state)
+{
+	const uint64_t alone = latency_of_b(false), beside = latency_of_b(true);
+
+	(void)state;
+	assert_in_range(alone, 9 * MS, 11 * MS);
+	assert_true(beside > alone && beside <= alone + alone / 10);
+}
+
 /* What became of each request, by its cookie. */
 enum { REQUESTS = 200000, HELD = 300 };
 
@@ -659,6 +810,9 @@ int main(void)
 		cmocka_unit_test(q_5_batches_close_as_the_table_says),
 		cmocka_unit_test(q_6_levels_rise_and_fall_with_hysteresis),
 		cmocka_unit_test(q_6_each_limit_has_its_error),
+		cmocka_unit_test(q_7_three_times_the_load_costs_neither_goodput_nor_patience),
+		cmocka_unit_test(q_8_accepted_is_told_waiting_or_running_at_every_step),
+		cmocka_unit_test(se_4_a_user_that_floods_costs_another_no_tenth),
 		cmocka_unit_test(a_time_out_may_only_be_shortened),
 		cmocka_unit_test(refusals_say_when_to_come_again),
 		cmocka_unit_test(credits_are_never_more_than_the_window),

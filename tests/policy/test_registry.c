@@ -50,7 +50,7 @@ static enum gq_service_health health(const struct gq_registry *r, struct id id)
 	return gq__registry_at(r, id.index, id.generation)->health;
 }
 
-static void a_peer_that_is_gone_takes_its_services_along(void **state)
+static void r_1_a_peer_that_is_gone_takes_its_services_along(void **state)
 {
 	struct gq_registry *r = new_registry(3);
 	struct id a;
@@ -485,7 +485,7 @@ static void a_text_that_is_wrong_is_told_where_and_why(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_peer_that_is_gone_takes_its_services_along),
+		cmocka_unit_test(r_1_a_peer_that_is_gone_takes_its_services_along),
 		cmocka_unit_test(r_2_a_stopped_worker_is_unhealthy_after_three_beats),
 		cmocka_unit_test(r_2_beats_that_nobody_missed_in_time_are_missed),
 		cmocka_unit_test(r_2_checks_have_thresholds_in_a_row),
