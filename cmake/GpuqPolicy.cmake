@@ -24,3 +24,8 @@ if(gpuq_sodium_found)
 	endif()
 	target_link_libraries(gpuq_policy PUBLIC "${GPUQ_SODIUM_LIBRARY}")
 endif()
+# The command makes tokens.
+if(TARGET gpuq_cli AND gpuq_sodium_found)
+	target_link_libraries(gpuq_cli PRIVATE gpuq_policy)
+	target_compile_definitions(gpuq_cli PRIVATE GPUQ_HAVE_SODIUM)
+endif()

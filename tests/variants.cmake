@@ -48,6 +48,7 @@ set(gpuq_test_variants
 	"unit.service"
 	"unit.service_client"
 	"unit.service_reuse"
+	"unit.service_token"
 	"unit.subscription"
 	"unit.take              standin gpu remote"
 	"unit.trace             standin gpu remote"

@@ -48,9 +48,9 @@ typedef enum BrokerReason {
 	Q_REASON_NOT_FOUND = 5,    /* Q_ERR_NOT_FOUND: nobody does this */
 	Q_REASON_INTERNAL = 6,     /* Q_ERR_FAILED: a fault of the service's own */
 	Q_REASON_CANCELLED = 7,    /* Q_ERR_CANCELLED */
-	Q_REASON_RATE = 8,         /* Q_ERR_LIMIT */
-	Q_REASON_UNKNOWN_PEER = 9, /* Q_ERR_POLICY */
-	Q_REASON_DENIED = 10,      /* Q_ERR_POLICY */
+	Q_REASON_RATE = 8,         /* Q_ERR_LIMIT: its token's rate; try after retry_after_ms */
+	Q_REASON_UNKNOWN_PEER = 9, /* Q_ERR_POLICY: its token is not good any more */
+	Q_REASON_DENIED = 10,      /* Q_ERR_POLICY: its token does not allow that */
 	Q_REASON_LOST = 11,        /* Q_ERR_LOST: its worker died, and may have run it */
 	Q_REASON_SHUTDOWN = 12,    /* Q_ERR_SHUTDOWN: gpuqd, or the service, ends */
 	Q_REASON_CHECKSUM = 13,    /* Q_ERR_FAILED */
@@ -65,7 +65,11 @@ typedef struct BrokerConfig {
 	const char *name;     /* of this client, for people; NULL: none */
 	uint32_t timeout_ms;  /* for connecting, for gpuqd to take what is sent, and for its answers
 				 to anything but requests: 5000 */
-	uint32_t reserved[5]; /* 0 */
+	uint32_t reserved32;  /* 0 */
+	const char *token;    /* what this client may do, as `gpuq token` prints it: 2 to 8192
+				 hexadecimal digits; NULL: $GPUQ_TOKEN, or none. For a gpuqd whose
+				 configuration has keys for tokens; others do not look at it */
+	uint32_t reserved[2]; /* 0 */
 } BrokerConfig;
 
 /* A request as its caller sends it. In every field but `service` zero means the default. */
@@ -167,7 +171,8 @@ typedef struct BrokerServiceInfo {
 /**
  * Connects to gpuqd.
  * @param cfg  copied; NULL: all defaults
- * @return NULL with q_last_error(): no such socket, no gpuqd, another version, too many connections
+ * @return NULL with q_last_error(): no such socket, no gpuqd, another version, too many connections,
+ *         a token that is needed, or is not good
  */
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 
@@ -224,7 +229,7 @@ Q_API QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id);
 
 /**
  * Registers this connection as a worker: from now on it gets requests. One service a connection.
- * @return Q_OK; Q_ERR_POLICY: another has this name; Q_ERR_FULL: there are too many, or too many of
+ * @return Q_OK; Q_ERR_POLICY: another has this name, or the token does not allow it; Q_ERR_FULL: there are too many, or too many of
  *         this user, or the connection's requests would be more than 256; Q_ERR_TIMEOUT
  */
 Q_API QueueStatus q_service_register(BrokerClient *c, const BrokerService *service);

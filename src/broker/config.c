@@ -132,6 +132,7 @@ static const struct key services_keys[] = {
 	{ "cache_ttl_ms", TIME, OF_SERVICES(cache_ttl_ms), 1, 86400000 },
 	{ "keys", NUMBER, OF_SERVICES(keys), 4, 1000000 },
 	{ "key_bytes", NUMBER, OF_SERVICES(key_bytes), 1048576, UINT64_C(1) << 40 },
+	{ "tokens", TEXT, OF_SERVICES(tokens), 1, ROUTER_PATH_ROOM - 1 },
 	{ "key_ttl_ms", TIME, OF_SERVICES(key_ttl_ms), 1, 86400000 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
@@ -485,6 +486,9 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 		return false;
 	if (r.had_services && cfg->services.socket[0] == '\0')
 		return WRONG(&r, "section [services] has no socket");
+	if (cfg->services.tokens[0] != '\0' &&
+	    !router_tokens_read(cfg->services.tokens, &cfg->services.token, error))
+		return false;
 	if (cfg->services.ops != 0 && !r.had_services)
 		return WRONG(&r, "there is a section [op %s], and none [services]",
 			     cfg->services.op[0].name);

@@ -239,6 +239,10 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	    "Answers that others took the place of.", (double)s->cache_evicted);
 	one(p, "gpuq_cache_answers", "gauge", "Answers in the cache.", (double)s->cache_answers);
 	one(p, "gpuq_cache_bytes", "gauge", "Their bytes.", (double)s->cache_bytes);
+	one(p, "gpuq_denied_total", "counter",
+	    "What a token did not allow: connections, requests, registrations.", (double)s->denied);
+	one(p, "gpuq_rate_limited_total", "counter", "Requests above the rate of a token.",
+	    (double)s->rate_limited);
 	one(p, "gpuq_idempotency_repeats_total", "counter",
 	    "Requests whose key of idempotency had had its run.", (double)s->key_repeats);
 	one(p, "gpuq_idempotency_conflicts_total", "counter",

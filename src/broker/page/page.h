@@ -117,6 +117,7 @@ struct page_services {
 	uint64_t refused, retried, answers_late, orphans, bad_frames;
 	/* Requests that asked the cache, and answers that are in it. */
 	uint64_t cache_hits, cache_misses, cache_joined, cache_evicted, cache_answers, cache_bytes;
+	uint64_t denied, rate_limited; /* by tokens: connections, requests, registrations */
 	/* Keys of idempotency: requests that had their first one's answer, or asked for something
 	 * else; those that are remembered. */
 	uint64_t key_repeats, key_conflicts, keys, key_bytes;

@@ -18,7 +18,6 @@ enum {
 	PART_LENGTH = 2,
 	PART_FIXED =
 		52, /* u32 rights, uid; u8 has uid, class, all ops, ops; u64 each of five numbers */
-	LEEWAY_S = 60,
 };
 
 static const uint8_t magic[4] = { 'G', 'Q', 'T', '1' };
@@ -203,7 +202,7 @@ static uint64_t smaller_limit(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-static bool has_op(const struct gq_claims *c, const char *op)
+bool gq__claims_name(const struct gq_claims *c, const char *op)
 {
 	bool found = c->all_ops;
 
@@ -231,7 +230,7 @@ void gq__claims_narrow(struct gq_claims *claims, const struct gq_claims *by)
 		memcpy(claims->ops, by->ops, sizeof(claims->ops));
 	} else {
 		for (uint32_t i = 0; i < claims->op_count; i++) {
-			if (has_op(by, claims->ops[i].text))
+			if (gq__claims_name(by, claims->ops[i].text))
 				claims->ops[kept++] = claims->ops[i];
 		}
 		claims->op_count = kept;
@@ -256,7 +255,7 @@ static const uint8_t *key_of(const struct gq_token_check *check, uint8_t number)
 static enum gq_token_status check_claims(const struct gq_claims *c, bool other_user,
 					 const struct gq_token_check *check)
 {
-	const uint64_t leeway = check->leeway_s != 0 ? check->leeway_s : LEEWAY_S;
+	const uint64_t leeway = check->leeway_s != 0 ? check->leeway_s : GQ_TOKEN_LEEWAY_S;
 
 	if (other_user)
 		return GQ_TOKEN_IS_SUBJECT;
@@ -315,12 +314,34 @@ enum gq_token_status gq__token_verify(const void *token, size_t bytes,
 	return status;
 }
 
+enum gq_token_status gq__token_part(const void *token, size_t bytes, uint32_t index,
+				    struct gq_token_head *head, struct gq_claims *out)
+{
+	const uint8_t *at = token;
+	struct form form;
+	const enum gq_token_status status = read_form(at, bytes, &form);
+
+	if (status != GQ_TOKEN_IS_OK)
+		return status;
+	if (index >= form.parts)
+		return GQ_TOKEN_IS_PARTS;
+	if (head != NULL) {
+		head->key = at[AT_KEY];
+		head->parts = form.parts;
+		memcpy(head->id, at + AT_ID, GQ_TOKEN_ID);
+	}
+	return get_part(form.at[index] + PART_LENGTH,
+			(size_t)(form.at[index + 1] - form.at[index]) - PART_LENGTH, out)
+		       ? GQ_TOKEN_IS_OK
+		       : GQ_TOKEN_IS_FORM;
+}
+
 bool gq__claims_allow(const struct gq_claims *claims, const char *op, enum gq_class class)
 {
 	const uint32_t rights =
 		GQ_RIGHT_SUBMIT | (class == GQ_CLASS_CRITICAL ? (uint32_t)GQ_RIGHT_CRITICAL : 0);
 
-	return gq_claims_give(claims, rights) && class >= claims->best_class && has_op(claims, op);
+	return gq_claims_give(claims, rights) && class >= claims->best_class && gq__claims_name(claims, op);
 }
 
 const char *gq__token_status_text(enum gq_token_status status)

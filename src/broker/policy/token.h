@@ -23,6 +23,7 @@ enum {
 	GQ_TOKEN_MOST = 4096,
 	GQ_TOKEN_PARTS = 8,
 	GQ_TOKEN_OPS = 8,
+	GQ_TOKEN_LEEWAY_S = 60, /* by which clocks may differ */
 };
 
 enum gq_right {
@@ -81,7 +82,7 @@ struct gq_token_check {
 	uint32_t denied_count;
 	uint32_t uid;      /* of the peer, from the kernel */
 	uint64_t now_s;    /* wall clock */
-	uint64_t leeway_s; /* by which clocks may differ: 60, if 0 */
+	uint64_t leeway_s; /* by which clocks may differ: GQ_TOKEN_LEEWAY_S, if 0 */
 };
 
 /** A new token. OK, ROOM, CLAIMS. */
@@ -104,8 +105,27 @@ enum gq_token_status gq__token_narrow(const void *token, size_t bytes,
 enum gq_token_status gq__token_verify(const void *token, size_t bytes,
 				      const struct gq_token_check *check, struct gq_claims *out);
 
+/** Who has signed a token, and how many parts it has, whatever its signature. */
+struct gq_token_head {
+	uint8_t key;
+	uint32_t parts;
+	uint8_t id[GQ_TOKEN_ID];
+};
+
+/**
+ * One part of a token, whatever its signature: to be shown, or after gq__token_verify().
+ * @param index  0: as it was issued; then what each narrowing appended
+ * @param head   may be NULL
+ * @return OK, FORM, VERSION; PARTS: there is no such part
+ */
+enum gq_token_status gq__token_part(const void *token, size_t bytes, uint32_t index,
+				    struct gq_token_head *head, struct gq_claims *out);
+
 /** What both allow. */
 void gq__claims_narrow(struct gq_claims *claims, const struct gq_claims *by);
+
+/** Whether this op, or queue, is among theirs. */
+bool gq__claims_name(const struct gq_claims *claims, const char *op);
 
 /** Whether they give all of these rights. */
 static inline bool gq_claims_give(const struct gq_claims *claims, uint32_t rights)

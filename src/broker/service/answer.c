@@ -74,6 +74,7 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 				.flags = GQ_FLAG_CHECKSUM | GQ_FLAG_REPLY,
 				.correlation = f->correlation };
 	uint32_t chosen, versions[2];
+	struct answer refused;
 
 	if (!gq__wire_negotiate(low, high, &chosen)) {
 		const struct answer a = { .status = GQ_WIRE_UNSUPPORTED,
@@ -81,6 +82,11 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 		const uint32_t mismatch[2] = { GQ_WIRE_VERSION, high };
 
 		nack(r, p, f->correlation, &a, mismatch);
+		peer_last_words(r, p);
+		return;
+	}
+	if (!token_greet(r, p, f, &refused)) {
+		nack(r, p, f->correlation, &refused, NULL);
 		peer_last_words(r, p);
 		return;
 	}

@@ -240,6 +240,7 @@ void peer_hear(struct router *r, struct peer *p)
 static void bury(struct router *r, struct peer *p)
 {
 	request_peer_gone(r, p);
+	token_peer_gone(r, p);
 	for (struct outgoing *o = p->out, *next; o != NULL; o = next) {
 		next = o->next;
 		free(o);

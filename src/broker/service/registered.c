@@ -190,11 +190,16 @@ void registered_register(struct router *r, struct peer *p, const struct gq_frame
 	struct wanted wanted = { 0 };
 	enum gq_registry_status status;
 	const char *objection;
+	struct answer denied;
 	uint64_t generation;
 	uint32_t place;
 
 	if (!read_registration(r, p, f, &reg))
 		return;
+	if (!token_may_register(r, p, &reg, &denied)) {
+		answer_nack(r, p, f->correlation, &denied);
+		return;
+	}
 	objection = user_objection(r, p, gq__registry_find(&r->registry, reg.name, reg.name_bytes),
 				   what.capacity);
 	if (objection == NULL && !reserve_groups(r, p, &reg, &wanted))

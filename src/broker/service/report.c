@@ -78,6 +78,8 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "cache_answers", r->cache.count },
 		{ "key_repeats", r->keys.hits + r->keys.coalesced },
 		{ "key_conflicts", c->key_conflicts },
+		{ "denied", c->denied },
+		{ "rate_limited", c->rate_limited },
 		{ "keys", r->keys.count + r->keys.running },
 	};
 	size_t at = 0;
@@ -138,6 +140,8 @@ static void show_counts(const struct router *r, struct page_services *to)
 	to->cache_evicted = r->cache.evicted;
 	to->cache_answers = r->cache.count;
 	to->cache_bytes = r->cache.bytes;
+	to->denied = c->denied;
+	to->rate_limited = c->rate_limited;
 	to->key_repeats = r->keys.hits + r->keys.coalesced;
 	to->key_conflicts = c->key_conflicts;
 	to->keys = r->keys.count + r->keys.running;

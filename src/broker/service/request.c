@@ -328,6 +328,11 @@ static uint64_t timeout_of(const struct router *r, const struct gq_frame *f)
 	return (us < most_us ? us : most_us) * 1000;
 }
 
+static uint8_t priority_of(const struct gq_frame *f)
+{
+	return gq_frame_has(f, GQ_TLV_PRIORITY) ? gq__frame_u8(f, GQ_TLV_PRIORITY) : 128;
+}
+
 /* An entry for it, charged to its user. @return NULL, and `a` */
 static struct request *enter(struct router *r, struct peer *p, const struct gq_frame *f,
 			     struct answer *a)
@@ -348,7 +353,7 @@ static struct request *enter(struct router *r, struct peer *p, const struct gq_f
 	q->caller = p;
 	q->correlation = f->correlation;
 	q->idempotent = (f->flags & GQ_FLAG_IDEMPOTENT) != 0;
-	q->priority = gq_frame_has(f, GQ_TLV_PRIORITY) ? gq__frame_u8(f, GQ_TLV_PRIORITY) : 128;
+	q->priority = priority_of(f);
 	q->came_ns = gq__now_ns();
 	q->deadline_ns = q->came_ns + timeout_of(r, f);
 	charge(r, q, p->user);
@@ -461,8 +466,7 @@ static bool take_in(struct router *r, struct request *q, const struct gq_frame *
 }
 
 /* Why it is refused whatever it asks for. @return false: it is not */
-static bool object(const struct router *r, const struct peer *p, const struct gq_frame *f,
-		   struct answer *a)
+static bool object(struct router *r, struct peer *p, const struct gq_frame *f, struct answer *a)
 {
 	const uint64_t cannot = UINT64_C(1) << GQ_TLV_REGION | UINT64_C(1) << GQ_TLV_FRAGMENT |
 				UINT64_C(1) << GQ_TLV_TARGET;
@@ -479,7 +483,7 @@ static bool object(const struct router *r, const struct peer *p, const struct gq
 		*a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
 				      .retry_ns = gq__admission_retry_ns(&r->admission),
 				      .text = "the connection has used up its window" };
-	return a->text != NULL;
+	return a->text != NULL || !token_may_submit(r, p, f, priority_of(f), a);
 }
 
 void request_submit(struct router *r, struct peer *p, const struct gq_frame *f)

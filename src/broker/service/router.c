@@ -7,6 +7,7 @@
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,9 @@ static void take_fresh(struct router *r)
 		if (r->groups[i] != NULL)
 			group_configure(r, i);
 	reuse_configure(r);
+	r->cfg.token = fresh->token;
+	token_configure(r);
+	sodium_memzero(fresh, sizeof(*fresh));
 	free(fresh);
 }
 
@@ -294,6 +298,7 @@ static void free_router(struct router *r)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
 	reuse_free(r);
+	token_free(r);
 	for (uint32_t i = 0; i < GROUPS; i++) {
 		if (r->groups[i] != NULL && r->groups[i]->has_sticky)
 			gq__sticky_free(&r->groups[i]->sticky);

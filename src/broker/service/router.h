@@ -18,10 +18,12 @@
 #include "broker/policy/breaker.h"
 #include "broker/policy/cache.h"
 #include "broker/policy/frame.h"
+#include "broker/policy/limiter.h"
 #include "broker/policy/registry.h"
 #include "broker/policy/retry.h"
 #include "broker/policy/sticky.h"
 #include "broker/policy/strikes.h"
+#include "broker/policy/token.h"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -52,6 +54,25 @@ struct user {
 	uint64_t key_bytes;
 };
 
+/* All connections whose tokens come from the same one: what that one's rates are counted for,
+ * however often it has been narrowed. There until its rates have forgotten it. */
+struct bearer {
+	struct bearer *next;
+	uint8_t id[GQ_TOKEN_ID];
+	uint32_t peers;
+	struct gq_limiter requests, bytes; /* a second */
+};
+
+/* A connection's token. */
+struct pass {
+	struct bearer *bearer;
+	struct gq_claims may;
+	enum gq_token_status status;       /* OK, or why it is not good any more */
+	struct gq_limiter requests, bytes; /* of this connection */
+	uint32_t length;
+	uint8_t token[];
+};
+
 /* A frame that a full socket has not taken yet. */
 struct outgoing {
 	struct outgoing *next;
@@ -80,6 +101,7 @@ struct peer {
 	uint32_t inside;       /* its requests that have not ended */
 	struct request *asked; /* they, the latest first */
 	bool watches;
+	struct pass *pass;     /* NULL: none was needed */
 	uint64_t watch, known; /* the watch's correlation; the revision that it has been told */
 };
 
@@ -167,6 +189,7 @@ struct counts {
 	uint64_t accepted, ok, failed, expired, cancelled, lost; /* requests */
 	uint64_t refused, retried, late, orphans, bad_frames, connections;
 	uint64_t key_conflicts;
+	uint64_t denied, rate_limited; /* by tokens */
 };
 
 struct router {
@@ -189,6 +212,7 @@ struct router {
 	struct gq_retry_config retry;
 	struct peer *peers;
 	struct user *users;
+	struct bearer *bearers;
 	struct served served[GQ_PLACES];
 	struct group *groups[GROUPS];
 	struct request *requests;
@@ -303,6 +327,22 @@ uint64_t request_tick(struct router *r, uint64_t now_ns);
 void request_end_all(struct router *r);
 /* Accepted and not ended, counted one by one. */
 uint64_t request_inside(const struct router *r);
+
+/* ---- token.c ---- */
+
+/* A connection begins. @return false, and `a`: it may not */
+bool token_greet(struct router *r, struct peer *p, const struct gq_frame *f, struct answer *a);
+/* Whether the connection may ask for this op, now; what it costs is taken from its rates.
+ * @return false, and `a` */
+bool token_may_submit(struct router *r, struct peer *p, const struct gq_frame *f, uint8_t priority,
+		      struct answer *a);
+/* Whether it may register what it can do. @return false, and `a` */
+bool token_may_register(struct router *r, struct peer *p, const struct gq_registration *reg,
+			struct answer *a);
+void token_peer_gone(struct router *r, struct peer *p);
+/* Keys, or what is denied, have changed: all tokens are checked again. */
+void token_configure(struct router *r);
+void token_free(struct router *r);
 
 /* ---- reuse.c ---- */
 

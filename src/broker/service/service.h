@@ -13,6 +13,19 @@ enum {
 	ROUTER_ERROR_ROOM = 600,
 	ROUTER_OP_ROOM = 65,
 	ROUTER_OPS = 32,
+	ROUTER_PATH_ROOM = 200,
+	ROUTER_KEYS = 2,     /* of tokens: two while they are changed */
+	ROUTER_DENIED = 256, /* tokens */
+};
+
+/* What tokens are checked with. Without a key nobody needs one. */
+struct router_tokens {
+	uint32_t keys, denied;
+	struct {
+		uint8_t number;
+		uint8_t key[32];
+	} key[ROUTER_KEYS];
+	uint8_t deny[ROUTER_DENIED][16];
 };
 
 /* Whose requests an answer of the cache is for. */
@@ -43,7 +56,9 @@ struct router_config {
 	uint32_t keys;          /* of idempotency, of all users, */
 	uint64_t key_bytes;     /* the bytes of their answers, */
 	uint32_t key_ttl_ms;    /* and how long each is remembered */
-	uint32_t ops;           /* entries in `op` */
+	char tokens[ROUTER_PATH_ROOM]; /* the file of the keys of tokens; "": nobody needs one */
+	struct router_tokens token;    /* what is in it */
+	uint32_t ops;                  /* entries in `op` */
 	struct router_op op[ROUTER_OPS];
 	struct page *page; /* where counts are written; NULL: nowhere */
 	int listener;      /* a socket that listens already; 0: none */
@@ -75,6 +90,13 @@ struct page;
  * @return its descriptor; -1: `error` says why
  */
 int socket_lock(const char *socket, char error[ROUTER_ERROR_ROOM]);
+
+/*
+ * Reads the keys of tokens, and the tokens that are not taken any more, from a file that only its
+ * owner may read: lines "key NUMBER HEX", "deny HEX".
+ * @return false: `error` says what is wrong, with the line
+ */
+bool router_tokens_read(const char *path, struct router_tokens *to, char error[ROUTER_ERROR_ROOM]);
 
 /* Listens, and serves on a thread of its own; `cfg->lock` is its own from now on. @return NULL:
  * `error` says why */

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024 };
+enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024, TOKEN_DIGITS = 8192 };
 
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
 {
@@ -325,7 +325,37 @@ static bool open_socket(BrokerClient *c, const char *endpoint)
 	return false;
 }
 
-static bool greet(BrokerClient *c, const char *name)
+static int digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* @return its bytes, in c->in, which nothing has come into yet; 0: it is none */
+static size_t read_token(BrokerClient *c, const char *text)
+{
+	const size_t n = strlen(text);
+
+	for (size_t i = 0; n != 0 && n <= TOKEN_DIGITS && n % 2 == 0; i += 2) {
+		const int high = i < n ? digit(text[i]) : 0, low = i < n ? digit(text[i + 1]) : 0;
+
+		if (i == n)
+			return n / 2;
+		if (high < 0 || low < 0)
+			break;
+		c->in[i / 2] = (uint8_t)(high << 4 | low);
+	}
+	gq__failf(Q_ERR_INVALID_ARG,
+		  "token has %zu characters; allowed: an even number of hexadecimal digits, 2 to "
+		  "%d, here or in GPUQ_TOKEN",
+		  n, TOKEN_DIGITS);
+	return 0;
+}
+
+static bool greet(BrokerClient *c, const char *name, const char *token)
 {
 	const uint32_t versions[2] = { GQ_WIRE_VERSION, GQ_WIRE_VERSION };
 	struct gq_frame f = { .type = GQ_MESSAGE_HELLO };
@@ -335,6 +365,13 @@ static bool greet(BrokerClient *c, const char *name)
 	gq__frame_set(&f, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
 	if (name != NULL && !gq__broker_name(&f, GQ_TLV_CLIENT, "name", name))
 		return false;
+	if (token != NULL) {
+		const size_t n = read_token(c, token);
+
+		if (n == 0)
+			return false;
+		gq__frame_set(&f, GQ_TLV_TOKEN, false, c->in, n);
+	}
 	c->rules = (struct gq_frame_rules){ .receiver = GQ_FRAME_AT_PEER,
 					    .state = GQ_FRAME_BEFORE_HELLO };
 	if (gq__broker_ask(c, &f, &h) != Q_OK) {
@@ -357,7 +394,7 @@ BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 {
 	GQ_NO_CANCEL();
 	const BrokerConfig none = { 0 };
-	const char *endpoint;
+	const char *endpoint, *token;
 	BrokerClient *c;
 
 	cfg = cfg != NULL ? cfg : &none;
@@ -375,7 +412,8 @@ BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 	c->others.end = &c->others.first;
 	c->dropped.end = &c->dropped.first;
 	endpoint = cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER");
-	if (open_socket(c, endpoint) && greet(c, cfg->name))
+	token = cfg->token != NULL ? cfg->token : getenv("GPUQ_TOKEN");
+	if (open_socket(c, endpoint) && greet(c, cfg->name, token))
 		return c;
 	q_broker_close(c);
 	return NULL;
