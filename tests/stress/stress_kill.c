@@ -295,7 +295,7 @@ static void say_what_became(void)
 		all.ended[END_CANCELLED], all.ended[END_LOST], all.inside);
 }
 
-static void whoever_is_killed_all_that_was_accepted_ends_once_and_nothing_stays(void **state)
+static void se_7_whoever_is_killed_all_that_was_accepted_ends_once_and_nothing_stays(void **state)
 {
 	const uint64_t until_ns = gq__now_ns() + seconds * UINT64_C(1000000000);
 
@@ -355,7 +355,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
-			whoever_is_killed_all_that_was_accepted_ends_once_and_nothing_stays),
+			se_7_whoever_is_killed_all_that_was_accepted_ends_once_and_nothing_stays),
 	};
 	const char *seed = getenv("GPUQ_STRESS_SEED");
 

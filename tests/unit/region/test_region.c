@@ -328,7 +328,7 @@ static void a_descriptor_resolves_to_the_bytes_in_place(void **state)
 	assert_int_equal(info_of(f->table, d.region).references, 0);
 }
 
-static void a_descriptor_must_end_within_the_region(void **state)
+static void rg_3_a_descriptor_must_end_within_the_region(void **state)
 {
 	static const struct {
 		uint64_t offset;
@@ -609,7 +609,7 @@ static void info_says_what_a_region_is(void **state)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static void a_region_retired_while_described_lives_until_the_last_release(void **state)
+static void rg_4_a_region_retired_while_described_lives_until_the_last_release(void **state)
 {
 	struct fixture *f = *state;
 	RegionHandle region = add(f, Q_REGION_IMMUTABLE);
@@ -736,7 +736,7 @@ static void more_references_than_can_be_counted_are_refused(void **state)
 
 /* ---- memory that others can write ----------------------------------------------------------- */
 
-static void shared_memory_that_can_be_written_is_not_immutable(void **state)
+static void rg_1_shared_memory_that_can_be_written_is_not_immutable(void **state)
 {
 	struct fixture *f = *state;
 	void *anonymous =
@@ -876,7 +876,7 @@ static void the_programs_own_data_is_private_memory(void **state)
 
 /* ---- memfds of the table's own -------------------------------------------------------------- */
 
-static void an_immutable_memfd_is_sealed_by_the_kernel(void **state)
+static void rg_1_an_immutable_memfd_is_sealed_by_the_kernel(void **state)
 {
 	struct fixture *f = *state;
 	int fd = make_memfd(10000);
@@ -921,7 +921,7 @@ static void an_append_only_memfd_keeps_its_size(void **state)
 	close(fd);
 }
 
-static void a_memfd_that_cannot_be_sealed_is_refused_with_the_reason(void **state)
+static void rg_1_a_memfd_that_cannot_be_sealed_is_refused_with_the_reason(void **state)
 {
 	struct fixture *f = *state;
 	int fd = make_memfd(4096), closed = make_memfd(1), pipes[2];
@@ -1217,7 +1217,7 @@ static void a_region_freed_by_a_lie_does_not_fault_who_reads_it(void **state)
 }
 
 /* Whatever the state says, however often its entry is used again, whoever reads does not fault. */
-static void no_lie_about_a_state_makes_a_reader_fault(void **state)
+static void rg_7_no_lie_about_a_state_makes_a_reader_fault(void **state)
 {
 	static _Alignas(128) uint8_t memory[128 + 2 * 64];
 	struct gq_region_entry *entry = (void *)(memory + 128);
@@ -1449,7 +1449,7 @@ int main(void)
 		TEST(tables_survive_every_failing_resource),
 		TEST(a_descriptor_is_24_bytes_of_fixed_layout),
 		TEST(a_descriptor_resolves_to_the_bytes_in_place),
-		TEST(a_descriptor_must_end_within_the_region),
+		TEST(rg_3_a_descriptor_must_end_within_the_region),
 		TEST(what_is_wrong_is_checked_in_a_fixed_order),
 		TEST(resolve_checks_as_acceptance_does),
 		TEST(a_zeroed_handle_is_never_valid),
@@ -1459,21 +1459,21 @@ int main(void)
 		TEST(append_fills_to_the_last_byte_and_refuses_the_next),
 		TEST(wrong_appends_are_refused_by_name),
 		TEST(info_says_what_a_region_is),
-		TEST(a_region_retired_while_described_lives_until_the_last_release),
+		TEST(rg_4_a_region_retired_while_described_lives_until_the_last_release),
 		TEST(a_region_nobody_describes_is_freed_at_once),
 		TEST(references_never_go_below_zero),
 		TEST(a_drop_leaves_the_last_error_alone),
 		TEST(a_handle_is_stale_after_its_entry_is_used_again),
 		TEST(generation_zero_is_skipped_when_generations_wrap),
 		TEST(more_references_than_can_be_counted_are_refused),
-		TEST(shared_memory_that_can_be_written_is_not_immutable),
+		TEST(rg_1_shared_memory_that_can_be_written_is_not_immutable),
 		TEST(a_sealed_memfd_mapped_shared_is_immutable),
 		TEST(a_range_that_is_shared_only_at_its_end_is_found_out),
 		TEST(a_private_mapping_of_any_file_is_not_immutable),
 		TEST(the_programs_own_data_is_private_memory),
-		TEST(an_immutable_memfd_is_sealed_by_the_kernel),
+		TEST(rg_1_an_immutable_memfd_is_sealed_by_the_kernel),
 		TEST(an_append_only_memfd_keeps_its_size),
-		TEST(a_memfd_that_cannot_be_sealed_is_refused_with_the_reason),
+		TEST(rg_1_a_memfd_that_cannot_be_sealed_is_refused_with_the_reason),
 		TEST(a_full_table_seals_nothing),
 		TEST(the_bytes_of_a_freed_memfd_are_given_back_at_once),
 		TEST(forked_processes_share_references),
@@ -1482,7 +1482,7 @@ int main(void)
 		TEST(an_attached_table_maps_regions_for_itself),
 		TEST(a_cursor_or_size_that_lies_leads_nowhere),
 		TEST(a_region_freed_by_a_lie_does_not_fault_who_reads_it),
-		TEST(no_lie_about_a_state_makes_a_reader_fault),
+		TEST(rg_7_no_lie_about_a_state_makes_a_reader_fault),
 		TEST(addresses_are_used_again_when_very_many_are_spare),
 		TEST(a_state_that_never_stands_still_ends_every_call),
 		TEST(random_bytes_over_a_table_crash_nobody),
