@@ -46,6 +46,7 @@ set(gpuq_test_variants
 	"unit.ring_poll"
 	"unit.ring_stopped"
 	"unit.service"
+	"unit.service_batch"
 	"unit.service_client"
 	"unit.service_reuse"
 	"unit.service_token"

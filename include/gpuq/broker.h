@@ -34,6 +34,7 @@ extern "C" {
  */
 
 #define Q_BROKER_MAX_BYTES  61440u /* of a request, or of a reply: 60 KiB */
+#define Q_BROKER_MAX_BATCH  1000u  /* items of a batch */
 #define Q_BROKER_NAME_BYTES 65u    /* of a name, with the NUL */
 
 typedef struct BrokerClient BrokerClient;
@@ -88,7 +89,8 @@ typedef struct BrokerCall {
 	bool cache;          /* the answer to the same request of before, or of one that runs now,
 				will do, if gpuqd's configuration allows that for this op; not with a
 				session */
-	uint8_t reserved8[1];
+	bool all_or_nothing; /* of q_broker_submit_batch(): if there is no room for one of its items
+				none runs */
 	const void *key;  /* of idempotency: requests with the same 1 to 64 bytes, of one user, run
 			     once, and all get that run's answer, as long as gpuqd remembers it
 			     (key_ttl_ms, 300 s). With another payload, service or session the key
@@ -96,6 +98,12 @@ typedef struct BrokerCall {
 	size_t key_bytes; /* of it; 0: none */
 	uint64_t reserved[2]; /* 0 */
 } BrokerCall;
+
+/* A request of a batch. */
+typedef struct BrokerItem {
+	const void *payload;
+	size_t bytes;
+} BrokerItem;
 
 /* What became of a request. */
 typedef struct BrokerReply {
@@ -171,8 +179,8 @@ typedef struct BrokerServiceInfo {
 /**
  * Connects to gpuqd.
  * @param cfg  copied; NULL: all defaults
- * @return NULL with q_last_error(): no such socket, no gpuqd, another version, too many connections,
- *         a token that is needed, or is not good
+ * @return NULL with q_last_error(): no such socket, no gpuqd, another version, too many
+ * connections, a token that is needed, or is not good
  */
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 
@@ -211,6 +219,20 @@ Q_API QueueStatus q_broker_call(BrokerClient *c, const BrokerCall *call, void *r
 Q_API QueueStatus q_broker_submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id);
 
 /**
+ * Sends many requests at once: each is a request of its own, goes to whichever worker has room, and
+ * ends by itself, whatever becomes of the others. Their ids follow one another: item i is out_id +
+ * i, for q_broker_wait() and q_broker_cancel(). All that is said in `call` is said of each;
+ * call->payload and call->key are NULL, as each item has its own payload, and none has a key.
+ * @param count  1 to Q_BROKER_MAX_BATCH; their bytes, and 16 for each, at most Q_BROKER_MAX_BYTES
+ * @return Q_OK: q_broker_wait() tells of each item, also of those for which there was no room
+ *         (Q_ERR_FULL) and, with call->all_or_nothing, of the others then; of those none has run,
+ * but what the cache has answered is done. Q_ERR_LIMIT: with these more would have no answer yet
+ * than gpuqd allows; none was sent
+ */
+Q_API QueueStatus q_broker_submit_batch(BrokerClient *c, const BrokerCall *call,
+					const BrokerItem *items, size_t count, uint64_t *out_id);
+
+/**
  * Waits for the end of a request, and takes its reply.
  * @param id  of q_broker_submit(); 0: whichever ends first
  * @param timeout_ms  0: do not wait; UINT32_MAX: for ever
@@ -229,8 +251,9 @@ Q_API QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id);
 
 /**
  * Registers this connection as a worker: from now on it gets requests. One service a connection.
- * @return Q_OK; Q_ERR_POLICY: another has this name, or the token does not allow it; Q_ERR_FULL: there are too many, or too many of
- *         this user, or the connection's requests would be more than 256; Q_ERR_TIMEOUT
+ * @return Q_OK; Q_ERR_POLICY: another has this name, or the token does not allow it; Q_ERR_FULL:
+ * there are too many, or too many of this user, or the connection's requests would be more than
+ * 256; Q_ERR_TIMEOUT
  */
 Q_API QueueStatus q_service_register(BrokerClient *c, const BrokerService *service);
 

@@ -137,8 +137,7 @@ static const struct key services_keys[] = {
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
-#define OF_OP(field)                                                                               \
-	offsetof(struct router_op, field), sizeof(((struct router_op *)0)->field)
+#define OF_OP(field) offsetof(struct router_op, field), sizeof(((struct router_op *)0)->field)
 
 static const struct key op_keys[] = {
 	{ "cache", CACHE, OF_OP(cache), 0, 0 },

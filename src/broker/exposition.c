@@ -235,8 +235,8 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	one(p, "gpuq_cache_coalesced_total", "counter",
 	    "Requests that got the answer of the same one, which ran already.",
 	    (double)s->cache_joined);
-	one(p, "gpuq_cache_evictions_total", "counter",
-	    "Answers that others took the place of.", (double)s->cache_evicted);
+	one(p, "gpuq_cache_evictions_total", "counter", "Answers that others took the place of.",
+	    (double)s->cache_evicted);
 	one(p, "gpuq_cache_answers", "gauge", "Answers in the cache.", (double)s->cache_answers);
 	one(p, "gpuq_cache_bytes", "gauge", "Their bytes.", (double)s->cache_bytes);
 	one(p, "gpuq_denied_total", "counter",

@@ -23,7 +23,8 @@ const char token_help[] =
 	"TOKEN is as printed, or - for a line of the standard input, or $GPUQ_TOKEN if left out.\n"
 	"\n"
 	"Claims:\n"
-	"  -r, --rights LIST    of submit, register, critical (priority 255), separated by commas;\n"
+	"  -r, --rights LIST    of submit, register, critical (priority 255), separated by "
+	"commas;\n"
 	"                       issue: default submit; narrow: default all that TOKEN has\n"
 	"  -o, --op NAME        may come 8 times; default: all ops\n"
 	"  -c, --class CLASS    no better than critical, high, normal or low; default critical\n"
@@ -263,8 +264,8 @@ static size_t read_token(const char *text, uint8_t out[GQ_TOKEN_MOST])
 	}
 	if (text == NULL)
 		warn_line("there is no TOKEN, and no GPUQ_TOKEN in the environment");
-	else if (text[0] == '\0' || sodium_hex2bin(out, GQ_TOKEN_MOST, text, strlen(text), NULL, &n,
-						   NULL) != 0)
+	else if (text[0] == '\0' ||
+		 sodium_hex2bin(out, GQ_TOKEN_MOST, text, strlen(text), NULL, &n, NULL) != 0)
 		warn_line("TOKEN is not of 2 to %d hexadecimal digits", 2 * GQ_TOKEN_MOST);
 	else
 		return n;
@@ -412,9 +413,9 @@ int cmd_token(int argc, char **argv)
 		return usage_error("token", "'%s' is one argument too many", argv[optind]);
 	if (strcmp(what, "issue") == 0) {
 		w.claims.rights = w.has_rights ? w.claims.rights : GQ_RIGHT_SUBMIT;
-		return argument == NULL ? issue(&w)
-					: usage_error("token", "'%s' is one argument too many",
-						      argument);
+		return argument == NULL
+			       ? issue(&w)
+			       : usage_error("token", "'%s' is one argument too many", argument);
 	}
 	if (w.keys != NULL || (w.some && strcmp(what, "narrow") != 0))
 		return usage_error("token", "%s takes no such option",

@@ -478,8 +478,7 @@ static void q_7_three_times_the_load_costs_neither_goodput_nor_patience(void **s
 			const uint32_t class = (uint32_t)gq_random_below(&random, 20);
 			const enum gq_admission_status status =
 				put(a, (uint32_t)gq_random_below(&random, 10),
-				    class == 0 ? GQ_CLASS_CRITICAL
-					       : (enum gq_class)(1 + class % 3),
+				    class == 0 ? GQ_CLASS_CRITICAL : (enum gq_class)(1 + class % 3),
 				    (uint32_t)gq_random_below(&random, 5), now, NULL);
 			const uint64_t retry = gq__admission_retry_ns(a);
 

@@ -86,10 +86,11 @@ endforeach()
 if(TARGET gpuqd)
 	add_dependencies(test_broker gpuqd)
 	add_dependencies(test_service gpuqd)
+	add_dependencies(test_service_batch gpuqd)
 	add_dependencies(test_service_reuse gpuqd)
 	add_dependencies(test_service_token gpuqd)
 else()
-	set_tests_properties(unit.broker unit.service unit.service_reuse unit.service_token
+	set_tests_properties(unit.broker unit.service unit.service_batch unit.service_reuse unit.service_token
 		PROPERTIES DISABLED TRUE)
 endif()
 target_compile_definitions(test_calls PRIVATE GPUQ_SYMBOLS="${PROJECT_SOURCE_DIR}/src/libgpuq.map")

@@ -341,7 +341,8 @@ bool gq__claims_allow(const struct gq_claims *claims, const char *op, enum gq_cl
 	const uint32_t rights =
 		GQ_RIGHT_SUBMIT | (class == GQ_CLASS_CRITICAL ? (uint32_t)GQ_RIGHT_CRITICAL : 0);
 
-	return gq_claims_give(claims, rights) && class >= claims->best_class && gq__claims_name(claims, op);
+	return gq_claims_give(claims, rights) && class >= claims->best_class &&
+	       gq__claims_name(claims, op);
 }
 
 const char *gq__token_status_text(enum gq_token_status status)

@@ -68,7 +68,7 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 {
 	const uint32_t low = gq__frame_u32(f, GQ_TLV_VERSIONS, 0);
 	const uint32_t high = gq__frame_u32(f, GQ_TLV_VERSIONS, 1);
-	const uint64_t limits[3] = { GQ_WIRE_FRAME_MAX, GQ_WIRE_FRAME_MAX, 1 };
+	const uint64_t limits[3] = { GQ_WIRE_FRAME_MAX, GQ_WIRE_FRAME_MAX, GQ_WIRE_BATCH_MAX };
 	const uint64_t credits[2] = { r->cfg.window, (uint64_t)r->cfg.window * GQ_WIRE_FRAME_MAX };
 	struct gq_frame out = { .type = GQ_MESSAGE_HELLO,
 				.flags = GQ_FLAG_CHECKSUM | GQ_FLAG_REPLY,

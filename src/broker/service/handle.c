@@ -55,6 +55,9 @@ void handle_frame(struct router *r, struct peer *p, const struct gq_frame *f)
 	case GQ_MESSAGE_REQUEST:
 		request_submit(r, p, f);
 		return;
+	case GQ_MESSAGE_BATCH_REQUEST:
+		batch_submit(r, p, f);
+		return;
 	case GQ_MESSAGE_RESPONSE:
 		request_answered(r, p, f);
 		return;

@@ -253,6 +253,7 @@ static void bury(struct router *r, struct peer *p)
 	gq_sys_close(p->socket);
 	p->user->peers--;
 	user_put(r, p->user);
+	free(p->answers);
 	free(p);
 }
 

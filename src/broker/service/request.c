@@ -142,6 +142,12 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 		f.flags |= GQ_FLAG_PRESSURE;
 	if (a->reused)
 		f.flags |= GQ_FLAG_CACHE;
+	if (q->batched && a->status == GQ_WIRE_SUCCESS && from != NULL &&
+	    batch_answer(r, q->caller, q->correlation, f.flags, gq__now_ns() - q->came_ns,
+			 &from->tlv[GQ_TLV_PAYLOAD])) {
+		leave_caller(q);
+		return;
+	}
 	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
 	if (from != NULL && gq_frame_has(from, GQ_TLV_PAYLOAD))
 		gq__frame_set(&f, GQ_TLV_PAYLOAD, false, from->tlv[GQ_TLV_PAYLOAD].data,
@@ -270,12 +276,11 @@ static void attempt_failed(struct router *r, struct request *q, const struct ans
 
 /* ---- coming in ------------------------------------------------------------------------------- */
 
-static void refuse(struct router *r, struct peer *p, const struct gq_frame *f,
-		   const struct answer *a)
+void request_refuse(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a)
 {
 	const struct gq_frame out = { .type = GQ_MESSAGE_RESPONSE,
 				      .flags = GQ_FLAG_CHECKSUM,
-				      .correlation = f->correlation };
+				      .correlation = correlation };
 	const uint32_t words[4] = { a->status, gq__retry_kind(a->status, false),
 				    (uint32_t)((a->retry_ns + 999999) / 1000000), 0 };
 	struct gq_frame w = out;
@@ -381,19 +386,20 @@ static enum gq_admission_status wait_in_line(struct router *r, struct request *q
 	return status;
 }
 
-static bool keep_frame(const struct router *r, struct request *q, const struct gq_frame *f)
+static bool keep_frame(struct request *q, const uint8_t *data, uint32_t bytes)
 {
-	q->frame = malloc(sizeof(*q->frame) + f->length);
+	q->frame = malloc(sizeof(*q->frame) + bytes);
 	if (q->frame == NULL)
 		return false;
 	q->frame->refs = 1;
-	q->frame->bytes = f->length;
-	memcpy(q->frame->data, r->in, f->length); /* what `f` is a view of */
+	q->frame->bytes = bytes;
+	memcpy(q->frame->data, data, bytes);
 	return true;
 }
 
 /* @return false, and `a`: why it may not run */
-static bool admit(struct router *r, struct request *q, const struct gq_frame *f, struct answer *a)
+static bool admit(struct router *r, struct request *q, const uint8_t *data, uint32_t bytes,
+		  struct answer *a)
 {
 	enum gq_admission_status status = GQ_ADMISSION_FULL;
 
@@ -402,7 +408,7 @@ static bool admit(struct router *r, struct request *q, const struct gq_frame *f,
 				      .text = "no service of this name, or for this op" };
 		return false;
 	}
-	if (keep_frame(r, q, f))
+	if (keep_frame(q, data, bytes))
 		status = wait_in_line(r, q);
 	if (status != GQ_ADMISSION_OK)
 		*a = answer_of(r, status);
@@ -439,7 +445,8 @@ static void accept(struct router *r, struct request *q)
 }
 
 /* Runs it, or lets it wait for who runs it, or answers it. @return false, and `a`: it is refused */
-static bool take_in(struct router *r, struct request *q, const struct gq_frame *f, struct answer *a)
+static bool take_in(struct router *r, struct request *q, const struct gq_frame *f,
+		    const uint8_t *data, struct answer *a)
 {
 	struct gq_frame from;
 
@@ -454,7 +461,7 @@ static bool take_in(struct router *r, struct request *q, const struct gq_frame *
 		return true;
 	case GQ_CACHE_LEAD:
 	case GQ_CACHE_ALONE:
-		if (admit(r, q, f, a)) {
+		if (admit(r, q, data, f->length, a)) {
 			accept(r, q);
 			return true;
 		}
@@ -486,19 +493,41 @@ static bool object(struct router *r, struct peer *p, const struct gq_frame *f, s
 	return a->text != NULL || !token_may_submit(r, p, f, priority_of(f), a);
 }
 
-void request_submit(struct router *r, struct peer *p, const struct gq_frame *f)
+bool request_take(struct router *r, struct peer *p, const struct gq_frame *f, const uint8_t *data,
+		  bool batched, struct answer *a)
 {
 	struct request *q;
+
+	if (object(r, p, f, a) || (q = enter(r, p, f, a)) == NULL)
+		return false;
+	q->batched = batched;
+	if (take_in(r, q, f, data, a))
+		return true;
+	free_entry(r, q);
+	return false;
+}
+
+void request_submit(struct router *r, struct peer *p, const struct gq_frame *f)
+{
 	struct answer a;
 
-	if (object(r, p, f, &a) || (q = enter(r, p, f, &a)) == NULL) {
-		refuse(r, p, f, &a);
-		return;
+	if (!request_take(r, p, f, r->in, false, &a))
+		request_refuse(r, p, f->correlation, &a);
+}
+
+void request_withdraw(struct router *r, struct peer *p, uint64_t correlation,
+		      const struct answer *a)
+{
+	struct request *q = find(p, correlation);
+	struct gq_told told;
+
+	if (q != NULL && q->state == REQUEST_JOINS) {
+		reuse_leave(r, q);
+		request_end_joined(r, q, a, NULL);
+	} else if (q != NULL &&
+		   gq__admission_cancel(&r->admission, q->id, &told) == GQ_ADMISSION_OK) {
+		end_request(r, q, a, NULL);
 	}
-	if (take_in(r, q, f, &a))
-		return;
-	free_entry(r, q);
-	refuse(r, p, f, &a);
 }
 
 /* ---- handing out ----------------------------------------------------------------------------- */
@@ -770,7 +799,9 @@ void request_end_all(struct router *r)
 		q->worker = NULL;
 		if (q->place != NOBODY)
 			group_done(r, q, GQ_OUTCOME_NOTHING, gq__now_ns());
-		end_request(r, q, &(struct answer){ .status = a.status, .seen = q->seen, .text = a.text }, NULL);
+		end_request(r, q,
+			    &(struct answer){ .status = a.status, .seen = q->seen, .text = a.text },
+			    NULL);
 	}
 }
 

@@ -51,7 +51,8 @@ static void drop_dropped(struct router *r, struct gq_cache *table)
 	uint64_t answer;
 
 	while (gq__cache_dropped(table, &answer))
-		drop(r, (struct kept *)(uintptr_t)answer); /* one of ours: reuse_end() put it there */
+		drop(r,
+		     (struct kept *)(uintptr_t)answer); /* one of ours: reuse_end() put it there */
 }
 
 static struct gq_view view_of(const struct gq_frame *from, enum gq_tlv_type type)
@@ -359,11 +360,14 @@ void reuse_end(struct router *r, struct request *q, const struct answer *a,
 	} else if (!is_final(r, q, a)) {
 		hand_over(r, q);
 	} else {
-		/* It may have run; that its caller does not wait any more is not the others' end. */
+		/* It may have run; that its caller does not wait any more is not the others' end.
+		 */
 		if (a->status == GQ_WIRE_TIMEOUT || a->status == GQ_WIRE_CANCELLED)
-			last = (struct answer){ .status = GQ_WIRE_LOST,
-						.seen = true,
-						.text = "it may have run; its answer is not known" };
+			last = (struct answer){
+				.status = GQ_WIRE_LOST,
+				.seen = true,
+				.text = "it may have run; its answer is not known"
+			};
 		tell_all(r, q, &last, from);
 	}
 	q->table = NULL;
@@ -380,7 +384,8 @@ uint64_t reuse_tick(struct router *r, uint64_t now_ns)
 	uint64_t next_ns = UINT64_MAX;
 
 	for (int i = 0; i < 2; i++) {
-		const uint64_t due_ns = (gq__cache_expire(tables[i], now_ns), gq__cache_due(tables[i]));
+		const uint64_t due_ns =
+			(gq__cache_expire(tables[i], now_ns), gq__cache_due(tables[i]));
 
 		drop_dropped(r, tables[i]);
 		next_ns = due_ns < next_ns ? due_ns : next_ns;

@@ -121,6 +121,7 @@ static uint64_t turn(struct router *r)
 	do {
 		request_pump(r);
 		report_changes(r);
+		batch_flush(r);
 	} while (peer_bury(r));
 	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
 	due[3] = r->accept_again_ns != 0 ? r->accept_again_ns : UINT64_MAX;

@@ -101,8 +101,9 @@ struct peer {
 	uint32_t inside;       /* its requests that have not ended */
 	struct request *asked; /* they, the latest first */
 	bool watches;
-	struct pass *pass;     /* NULL: none was needed */
-	uint64_t watch, known; /* the watch's correlation; the revision that it has been told */
+	struct pass *pass;       /* NULL: none was needed */
+	struct answers *answers; /* of this turn, of items of its batches; NULL: none */
+	uint64_t watch, known;   /* the watch's correlation; the revision that it has been told */
 };
 
 enum request_state {
@@ -140,6 +141,7 @@ struct request {
 	uint64_t correlation;         /* the caller's */
 	uint32_t group;
 	uint8_t priority;
+	bool batched;          /* its answer may travel with others */
 	bool idempotent, seen; /* seen: by the worker of this attempt */
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
@@ -216,14 +218,14 @@ struct router {
 	struct served served[GQ_PLACES];
 	struct group *groups[GROUPS];
 	struct request *requests;
-	uint32_t free_request, used; /* used: entries that have ever been */
+	uint32_t free_request, used;     /* used: entries that have ever been */
 	uint32_t late, resting, joining; /* entries in these states */
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
 	struct gq_cache cache, keys;
 	uint32_t cache_epoch; /* answers of an older one are not used any more */
-	bool ending; /* all requests are being ended */
+	bool ending;          /* all requests are being ended */
 	struct counts counts;
-	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
+	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX], item[GQ_WIRE_FRAME_MAX];
 };
 
 /* ---- user.c ---- */
@@ -309,6 +311,13 @@ void group_done(struct router *r, struct request *q, enum gq_breaker_outcome out
 /* ---- request.c ---- */
 
 void request_submit(struct router *r, struct peer *p, const struct gq_frame *f);
+/* The same, of a frame that lies at `data`, without the answer. @return false, and `a`: refused */
+bool request_take(struct router *r, struct peer *p, const struct gq_frame *f, const uint8_t *data,
+		  bool batched, struct answer *a);
+void request_refuse(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
+/* One that nobody has begun with ends so, if there is one. */
+void request_withdraw(struct router *r, struct peer *p, uint64_t correlation,
+		      const struct answer *a);
 void request_answered(struct router *r, struct peer *p, const struct gq_frame *f);
 void request_cancel(struct router *r, struct peer *p, uint64_t correlation);
 /* A caller, or a worker, is gone. */
@@ -327,6 +336,15 @@ uint64_t request_tick(struct router *r, uint64_t now_ns);
 void request_end_all(struct router *r);
 /* Accepted and not ended, counted one by one. */
 uint64_t request_inside(const struct router *r);
+
+/* ---- batch.c ---- */
+
+void batch_submit(struct router *r, struct peer *p, const struct gq_frame *f);
+/* An item is done: it is answered at the end of this turn. @return false: not in that way */
+bool batch_answer(struct router *r, struct peer *p, uint64_t correlation, uint32_t flags,
+		  uint64_t took_ns, const struct gq_view *payload);
+/* Sends what there is. */
+void batch_flush(struct router *r);
 
 /* ---- token.c ---- */
 

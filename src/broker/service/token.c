@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * token.c - capability tokens at work: whoever connects shows one, if the configuration has keys for
- * them; what it allows is looked at with every request and registration.
+ * token.c - capability tokens at work: whoever connects shows one, if the configuration has keys
+ * for them; what it allows is looked at with every request and registration.
  *
  * A holder may narrow its token as often as it likes, without us. So rates are counted twice: each
  * connection by its own token, and all connections together by what was issued.
@@ -130,7 +130,8 @@ bool router_tokens_read(const char *path, struct router_tokens *to, char error[R
 	FILE *f;
 
 	*to = (struct router_tokens){ 0 };
-	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (f = fdopen(fd, "r")) == NULL) {
+	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    (f = fdopen(fd, "r")) == NULL) {
 		good = wrong(&l, "%s", fd < 0 ? strerror(errno) : "is no file");
 		if (fd >= 0)
 			close(fd);

@@ -64,40 +64,51 @@ static QueueStatus check(const BrokerCall *call)
 	return Q_OK;
 }
 
+/* A frame with what is said in the call, and what is in `f` already, for so many requests. */
+static QueueStatus send_call(BrokerClient *c, const BrokerCall *call, struct gq_frame *f,
+			     uint32_t count, uint64_t *out_id)
+{
+	const uint64_t timeout_us = call->timeout_ms * UINT64_C(1000);
+	QueueStatus status;
+
+	if (count > c->window - c->inside)
+		return gq__failf(Q_ERR_LIMIT,
+				 "%u requests have no answer yet; allowed: %u, with "
+				 "these %u",
+				 c->inside, c->window, count);
+	if (!gq__broker_name(f, GQ_TLV_NAME, "service", call->service))
+		return Q_ERR_INVALID_ARG;
+	f->flags |= GQ_FLAG_CHECKSUM;
+	if (call->session_bytes != 0)
+		gq__frame_set(f, GQ_TLV_SESSION, false, call->session, call->session_bytes);
+	if (timeout_us != 0)
+		gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	if (call->priority != 0)
+		gq__frame_set(f, GQ_TLV_PRIORITY, false, &call->priority, 1);
+	if (call->idempotent)
+		f->flags |= GQ_FLAG_IDEMPOTENT;
+	if (call->cache)
+		f->flags |= GQ_FLAG_CACHE;
+	f->correlation = c->last + 1;
+	c->last += count; /* also if it is not sent: heartbeats take numbers, too */
+	status = gq__broker_send(c, f);
+	if (status != Q_OK)
+		return status;
+	for (uint32_t i = 0; i < count; i++)
+		c->open[c->inside++] = f->correlation + i;
+	*out_id = f->correlation;
+	return Q_OK;
+}
+
 static QueueStatus submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id)
 {
-	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST, .flags = GQ_FLAG_CHECKSUM };
-	uint64_t timeout_us;
-	QueueStatus status = check(call);
+	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST };
 
-	if (status != Q_OK)
-		return status;
-	if (c->inside == c->window)
-		return gq__failf(Q_ERR_LIMIT, "%u requests have no answer yet; allowed: %u",
-				 c->inside, c->window);
-	if (!gq__broker_name(&f, GQ_TLV_NAME, "service", call->service))
-		return Q_ERR_INVALID_ARG;
-	timeout_us = call->timeout_ms * UINT64_C(1000);
+	GQ_RETURN_IF_REFUSED(check(call));
 	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, call->payload, call->bytes);
-	if (call->session_bytes != 0)
-		gq__frame_set(&f, GQ_TLV_SESSION, false, call->session, call->session_bytes);
-	if (timeout_us != 0)
-		gq__frame_set(&f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
-	if (call->priority != 0)
-		gq__frame_set(&f, GQ_TLV_PRIORITY, false, &call->priority, 1);
-	if (call->idempotent)
-		f.flags |= GQ_FLAG_IDEMPOTENT;
-	if (call->cache)
-		f.flags |= GQ_FLAG_CACHE;
 	if (call->key_bytes != 0)
 		gq__frame_set(&f, GQ_TLV_IDEMPOTENCY, false, call->key, call->key_bytes);
-	f.correlation = ++c->last;
-	status = gq__broker_send(c, &f);
-	if (status != Q_OK)
-		return status;
-	c->open[c->inside++] = f.correlation;
-	*out_id = f.correlation;
-	return Q_OK;
+	return send_call(c, call, &f, 1, out_id);
 }
 
 QueueStatus q_broker_submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id)
@@ -107,6 +118,64 @@ QueueStatus q_broker_submit(BrokerClient *c, const BrokerCall *call, uint64_t *o
 	if (out_id == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_id is NULL");
 	return submit(c, call, out_id);
+}
+
+/* What the items are in the frame. @return false: refused */
+static QueueStatus gather(const BrokerItem *items, uint32_t count, struct gq_item *table,
+			  uint8_t *payload, uint32_t *bytes)
+{
+	*bytes = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		const size_t n = items[i].bytes;
+
+		if (n > Q_BROKER_MAX_BYTES - count * sizeof(*table) - *bytes ||
+		    (items[i].payload == NULL && n != 0))
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "item %u has %zu bytes; allowed: %u in all with 16 for "
+					 "each item, and a payload unless 0",
+					 i, n, Q_BROKER_MAX_BYTES);
+		table[i] = (struct gq_item){ .offset = *bytes, .bytes = (uint32_t)n };
+		if (n != 0)
+			memcpy(payload + *bytes, items[i].payload, n);
+		*bytes += (uint32_t)n;
+	}
+	return Q_OK;
+}
+
+QueueStatus q_broker_submit_batch(BrokerClient *c, const BrokerCall *call, const BrokerItem *items,
+				  size_t count, uint64_t *out_id)
+{
+	GQ_NO_CANCEL();
+	struct gq_frame f = { .type = GQ_MESSAGE_BATCH_REQUEST };
+	struct {
+		struct gq_item table[Q_BROKER_MAX_BATCH];
+		uint8_t payload[Q_BROKER_MAX_BYTES];
+	} * all;
+	uint32_t bytes;
+	QueueStatus status;
+
+	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(check(call));
+	if (items == NULL || out_id == NULL || count == 0 || count > Q_BROKER_MAX_BATCH)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "items or out_id is NULL, or count is %zu; allowed: 1 to %u",
+				 count, Q_BROKER_MAX_BATCH);
+	if (call->payload != NULL || call->key != NULL)
+		return gq__fail(Q_ERR_INVALID_ARG,
+				"the call has a payload or a key; allowed: NULL for a batch");
+	all = malloc(sizeof(*all));
+	if (all == NULL)
+		return gq__fail(Q_ERR_NO_MEMORY, "out of memory");
+	status = gather(items, (uint32_t)count, all->table, all->payload, &bytes);
+	if (status == Q_OK) {
+		if (call->all_or_nothing)
+			f.flags |= GQ_FLAG_ALL_OR_NOTHING;
+		gq__frame_set(&f, GQ_TLV_ITEMS, false, all->table, count * sizeof(all->table[0]));
+		gq__frame_set(&f, GQ_TLV_PAYLOAD, false, all->payload, bytes);
+		status = send_call(c, call, &f, (uint32_t)count, out_id);
+	}
+	free(all);
+	return status;
 }
 
 /* ---- in -------------------------------------------------------------------------------------- */

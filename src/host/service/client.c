@@ -102,6 +102,39 @@ static void drop_all(struct heard_list *list)
 		free(h);
 }
 
+/* One of many answers, as one that came by itself. */
+static struct heard *part_of(const struct gq_frame *f, uint32_t i)
+{
+	const struct gq_item item = gq__frame_item(f, i);
+	const uint32_t words[4] = { item.status, GQ_RETRY_NEVER, 0, 1 };
+	struct heard *h = malloc(sizeof(*h) + sizeof(words) + item.bytes);
+
+	if (h == NULL)
+		return NULL;
+	h->frame = (struct gq_frame){ .type = GQ_MESSAGE_RESPONSE,
+				      .flags = f->flags,
+				      .correlation = f->correlation + i };
+	memcpy(h->bytes, words, sizeof(words));
+	memcpy(h->bytes + sizeof(words), f->tlv[GQ_TLV_PAYLOAD].data + item.offset, item.bytes);
+	gq__frame_set(&h->frame, GQ_TLV_STATUS, false, h->bytes, sizeof(words));
+	gq__frame_set(&h->frame, GQ_TLV_PAYLOAD, false, h->bytes + sizeof(words), item.bytes);
+	return h;
+}
+
+static bool take_apart(BrokerClient *c, const struct gq_frame *f)
+{
+	for (uint32_t i = 0; i < gq__frame_items(f); i++) {
+		struct heard *part = part_of(f, i);
+
+		if (part == NULL) {
+			gq__broker_lose(c, "out of memory");
+			return false;
+		}
+		put(&c->answers, part);
+	}
+	return true;
+}
+
 /* @return false: lost, or out of memory */
 static bool sort(BrokerClient *c, size_t n)
 {
@@ -121,6 +154,12 @@ static bool sort(BrokerClient *c, size_t n)
 	case GQ_MESSAGE_RESPONSE:
 		put(&c->answers, h);
 		return true;
+	case GQ_MESSAGE_BATCH_RESPONSE: {
+		const bool taken = take_apart(c, &h->frame);
+
+		free(h);
+		return taken;
+	}
 	case GQ_MESSAGE_REQUEST:
 		put(&c->requests, h);
 		return true;

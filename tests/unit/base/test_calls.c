@@ -345,6 +345,8 @@ static void services(struct world *w)
 	const BrokerConfig cfg = { .endpoint = services_begin() };
 	const BrokerService service = { .name = "worker", .capability = "op=work" };
 	const BrokerCall call = { .service = "work", .payload = "x", .bytes = 1 };
+	const BrokerCall many = { .service = "work" };
+	const BrokerItem item = { "x", 1 };
 	const BrokerLoad load = { .capacity = 4 };
 	BrokerClient *worker, *caller, *watcher;
 	BrokerServiceInfo info;
@@ -364,6 +366,9 @@ static void services(struct world *w)
 	must(q_service_register(worker, &service) == Q_OK);
 	must(q_service_heartbeat(worker, &load) == Q_OK);
 	must(q_broker_submit(caller, &call, &id) == Q_OK);
+	must(serve_one(worker) == NULL);
+	must(q_broker_wait(caller, id, buf, &n, NULL, LONG_MS) == Q_OK && n == 1);
+	must(q_broker_submit_batch(caller, &many, &item, 1, &id) == Q_OK);
 	must(serve_one(worker) == NULL);
 	must(q_broker_wait(caller, id, buf, &n, NULL, LONG_MS) == Q_OK && n == 1);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
@@ -544,7 +549,8 @@ static const struct {
 	  " q_pipe_reader_fd q_pipe_pool_create q_pipe_pool_destroy q_pipe_pool_writer"
 	  " q_pipe_pool_reader q_pipe_pool_close " },
 	{ services, "services",
-	  " q_broker_connect q_broker_close q_broker_fd q_broker_call q_broker_submit q_broker_wait"
+	  " q_broker_connect q_broker_close q_broker_fd q_broker_call q_broker_submit"
+	  " q_broker_submit_batch q_broker_wait"
 	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_service_register"
 	  " q_service_unregister q_service_heartbeat q_service_recv q_service_reply " },
 	{ notifications, "notifications",

@@ -1382,7 +1382,7 @@ static void co_3_a_cancel_and_a_reply_that_cross_end_a_request_once(void **state
 {
 	/* By hand: GPUQ_TEST_CROSSINGS=1000000. */
 	const char *many = getenv("GPUQ_TEST_CROSSINGS");
-	const unsigned most = many != NULL			  ? (unsigned)strtoul(many, NULL, 10)
+	const unsigned most = many != NULL ? (unsigned)strtoul(many, NULL, 10)
 			      : getenv("GPUQ_TEST_SHORT") != NULL ? 1000
 								  : 5000;
 	BrokerClient *w = worker("w", "op=race", 8), *c = client();

@@ -27,8 +27,8 @@ static void begin(const char *words)
 {
 	char keys[1024];
 
-	snprintf(keys, sizeof(keys), "heartbeat_ms = 1000\nwindow = 1024\nattempts = 1\n%s%s", words,
-		 OPS);
+	snprintf(keys, sizeof(keys), "heartbeat_ms = 1000\nwindow = 1024\nattempts = 1\n%s%s",
+		 words, OPS);
 	daemon_set_up(&d, "", keys);
 }
 

@@ -35,7 +35,8 @@ static void put_key(FILE *f, const struct gq_token_key *k)
 {
 	char hex[2 * GQ_TOKEN_KEY + 1];
 
-	fprintf(f, "key %u %s\n", k->number, sodium_bin2hex(hex, sizeof(hex), k->key, GQ_TOKEN_KEY));
+	fprintf(f, "key %u %s\n", k->number,
+		sodium_bin2hex(hex, sizeof(hex), k->key, GQ_TOKEN_KEY));
 }
 
 /* `deny`: a token, as text, that is not taken any more; NULL: none */
