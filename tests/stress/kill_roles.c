@@ -247,6 +247,7 @@ struct asked {
 	uint64_t id;
 	uint32_t number;
 	bool once;
+	bool twin; /* another request is the same: what it says of itself says nothing of the run */
 };
 
 static uint32_t place_of(uint32_t number)
@@ -254,31 +255,78 @@ static uint32_t place_of(uint32_t number)
 	return number % BOARD_REQUESTS;
 }
 
-static bool ask(struct self *s, BrokerClient *c, struct asked *asked)
+/* A request that nobody has asked for before. @param once  whether it must not run twice */
+static uint32_t make_payload(struct self *s, struct payload *p, uint32_t most, bool once)
 {
 	const uint32_t number = __atomic_fetch_add(&s->board->next, 1, __ATOMIC_SEQ_CST);
-	struct payload p = { .number = number,
-			     .bytes = (uint32_t)(roll(s) % (roll(s) % 16 == 0 ? 4096 : 64)) };
+
+	p->number = number;
+	p->bytes = (uint32_t)(roll(s) % most);
+	memset(p->rest, (int)(number & 0xff), p->bytes);
+	/* A place is used again after four million requests, long after their ends. */
+	__atomic_store_n(&s->board->ran[place_of(number)], 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&s->board->unseen[place_of(number)], 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&s->board->once[place_of(number)], once, __ATOMIC_SEQ_CST);
+	return number;
+}
+
+/* One request, or the same one twice: with a key, which lets it run once, or for the cache. */
+static bool ask(struct self *s, BrokerClient *c, struct asked asked[OPEN], uint32_t *open)
+{
+	const bool idempotent = roll(s) % 2 == 0, keyed = roll(s) % 4 == 0,
+		   cached = !keyed && idempotent && roll(s) % 4 == 0;
+	const unsigned times = (keyed || cached) && *open + 2 <= OPEN ? 2 : 1;
+	struct payload p;
+	const uint32_t number =
+		make_payload(s, &p, roll(s) % 16 == 0 ? 4096 : 64, !idempotent);
 	const BrokerCall call = { .service = OP,
 				  .payload = &p,
 				  .bytes = 8 + p.bytes,
 				  .session = &s->a->index,
-				  .session_bytes = roll(s) % 4 == 0 ? sizeof(s->a->index) : 0,
+				  .session_bytes =
+					  !cached && roll(s) % 4 == 0 ? sizeof(s->a->index) : 0,
 				  .timeout_ms = 1 + (uint32_t)(roll(s) % 300),
 				  .priority = (uint8_t)(1 + roll(s) % 255),
-				  .idempotent = roll(s) % 2 == 0 };
+				  .idempotent = idempotent,
+				  .cache = cached,
+				  .key = keyed ? &p.number : NULL,
+				  .key_bytes = keyed ? sizeof(p.number) : 0 };
 
-	memset(p.rest, (int)(number & 0xff), p.bytes);
-	/* A place is used again after four million requests, long after their ends. */
-	__atomic_store_n(&s->board->ran[place_of(number)], 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&s->board->unseen[place_of(number)], 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&s->board->once[place_of(number)], !call.idempotent, __ATOMIC_SEQ_CST);
-	*asked = (struct asked){ .number = number, .once = !call.idempotent };
-	if (q_broker_submit(c, &call, &asked->id) != Q_OK)
+	for (unsigned i = 0; i < times; i++) {
+		struct asked *mine = &asked[*open];
+
+		*mine = (struct asked){ .number = number, .once = !idempotent, .twin = times == 2 };
+		if (q_broker_submit(c, &call, &mine->id) != Q_OK)
+			return false;
+		++*open;
+		s->count->accepted++;
+		if (roll(s) % 16 == 0)
+			(void)q_broker_cancel(c, mine->id);
+	}
+	return true;
+}
+
+static bool ask_batch(struct self *s, BrokerClient *c, struct asked asked[OPEN], uint32_t *open)
+{
+	enum { ITEMS = 4 };
+	const BrokerCall call = { .service = OP,
+				  .timeout_ms = 1 + (uint32_t)(roll(s) % 300),
+				  .all_or_nothing = roll(s) % 2 == 0 };
+	struct payload p[ITEMS];
+	BrokerItem items[ITEMS];
+	uint64_t id;
+
+	for (uint32_t i = 0; i < ITEMS; i++) {
+		asked[*open + i] = (struct asked){ .number = make_payload(s, &p[i], 64, true),
+						   .once = true };
+		items[i] = (BrokerItem){ &p[i], 8 + p[i].bytes };
+	}
+	if (q_broker_submit_batch(c, &call, items, ITEMS, &id) != Q_OK)
 		return false;
-	s->count->accepted++;
-	if (roll(s) % 16 == 0)
-		(void)q_broker_cancel(c, asked->id);
+	for (uint32_t i = 0; i < ITEMS; i++)
+		asked[*open + i].id = id + i;
+	*open += ITEMS;
+	s->count->accepted += ITEMS;
 	return true;
 }
 
@@ -295,7 +343,7 @@ static int check_reply(struct self *s, const struct asked *asked, const BrokerRe
 		return wrong(s, "request %u is done, and nobody ran it", asked->number);
 	if (asked->once && times > 1)
 		return wrong(s, "request %u must run once, and ran %u times", asked->number, times);
-	if (!r->may_retry)
+	if (!r->may_retry || asked->twin)
 		return 0;
 	__atomic_store_n(&s->board->unseen[place_of(asked->number)], 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(ran, __ATOMIC_SEQ_CST) != 0)
@@ -339,9 +387,9 @@ static int call_until_lost(struct self *s, BrokerClient *c)
 		const uint32_t before = open;
 
 		if (open < OPEN && !stopping(s) && roll(s) % 3 != 0) {
-			if (!ask(s, c, &asked[open]))
+			if (!(open + 4 <= OPEN && roll(s) % 8 == 0 ? ask_batch(s, c, asked, &open)
+								   : ask(s, c, asked, &open)))
 				break; /* it has gone: what is open is lost, below */
-			open++;
 			continue;
 		}
 		code = take_reply(s, c, asked, &open, 100);
