@@ -19,6 +19,9 @@ struct broker_queue {
 	uint32_t device;              /* Q_DEVICE_AUTO, _CPU or _CUDA */
 	uint32_t ordinal, capacity, slot_bytes, result_bytes, consumers;
 	uint32_t window; /* messages of one client that may be in the queue at once */
+	/* The dispatcher runs messages itself that take no longer than this on average, on the CPU
+	 * device with one consumer; 0: none. */
+	uint32_t inline_us;
 	/* Each client has a queue of its own, of the sizes that it asks for. */
 	bool per_client;
 };

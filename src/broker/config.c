@@ -23,7 +23,7 @@ enum { MOST_BYTES = 1 << 16, MOST_LINE = 1024 };
 void broker_queue_defaults(struct broker_queue *q, const char *name)
 {
 	*q = (struct broker_queue){
-		.capacity = 1024, .slot_bytes = 4096, .result_bytes = 4096, .window = 256
+		.capacity = 1024, .slot_bytes = 4096, .result_bytes = 4096, .window = 256, .inline_us = 20
 	};
 	snprintf(q->name, sizeof(q->name), "%s", name);
 }
@@ -108,6 +108,7 @@ static const struct key queue_keys[] = {
 	{ "result_bytes", NUMBER, OF_QUEUE(result_bytes), 1, Q_MAX_SLOT_BYTES },
 	{ "consumers", NUMBER, OF_QUEUE(consumers), 0, Q_MAX_CONSUMERS },
 	{ "window", NUMBER, OF_QUEUE(window), 1, Q_MAX_CAPACITY },
+	{ "inline_us", NUMBER, OF_QUEUE(inline_us), 0, 1000 },
 	{ "per_client", YES_NO, OF_QUEUE(per_client), 0, 0 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dispatch.h - a dispatcher's state, which its files share: dispatcher.c, serve.c, waker.c. */
+/* dispatch.h - a dispatcher's state, which its files share: dispatcher.c, serve.c, pair.c. */
 #ifndef GPUQ_BROKER_DISPATCH_H
 #define GPUQ_BROKER_DISPATCH_H
 
 #include "dispatcher.h"
+#include "pair.h"
 
-#include "host/queue/queue.h"
+#include "broker/policy/brevity.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -32,41 +33,44 @@ struct dispatcher {
 	uint32_t section;
 	uint32_t asked; /* it has been told to, and has not yet */
 	GpuQueue *q;
-	pthread_t thread;
+	pthread_t thread[2];
+	uint32_t last;  /* which one led at the end */
+	bool abandoned; /* the other is in a processor, and left to itself */
+	sem_t over;     /* nobody touches it any more, but dispatcher_end() */
 	int epoll, wake; /* `wake`: an eventfd that other threads of ours write */
 
-	/* ---- the thread's ---- */
+	/* ---- the leader's ---- */
+	struct pair *pair;
 	struct client *clients;
 	struct record **sent; /* by slot of our queue; NULL: not a client's, or of one that left */
 	uint32_t inside;      /* messages in our queue */
+	struct gq_brevity brevity;
+	struct record *running; /* the leader runs it, or has last */
+	bool is_away;           /* a message is with the other thread, which did not come back */
+	struct record *away;    /* it; NULL: its client has left */
 	bool failed, ending;
 	struct page_queue counts;
 
 	/* ---- the inbox ---- */
 	pthread_mutex_t lock;
 	struct command *inbox, **inbox_end;
+	uint64_t mail; /* something is in it */
 	struct page_queue shown;
-
-	/* ---- the waker: waits for completions while the thread sleeps ---- */
-	pthread_t waker;
-	sem_t arm;
-	uint32_t armed, quit;
 };
 
-/* ---- serve.c: one turn. @return whether there was something to do ---- */
+/* ---- serve.c: one turn ---- */
 
-bool serve_completions(struct dispatcher *d);
-bool serve_client(struct dispatcher *d, struct client *c);
+enum served {
+	SERVED_NOTHING, /* there was nothing to do */
+	SERVED_SOME,
+	SERVED_TOO_LONG, /* this thread does not lead any more: nothing is its own now */
+};
+
+enum served serve_completions(struct dispatcher *d);
+enum served serve_client(struct dispatcher *d, struct client *c);
 /* Whether a turn would find something to do for this client: the second look before sleeping. */
 bool serve_would(const struct dispatcher *d, const struct client *c);
 /* Forget a client's messages; what our queue still has of them is nobody's. */
 void serve_forget(struct dispatcher *d, struct client *c);
-
-/* ---- waker.c ---- */
-
-bool waker_start(struct dispatcher *d);
-/* Have `wake` written once something can be polled. */
-void waker_arm(struct dispatcher *d);
-void waker_end(struct dispatcher *d);
 
 #endif /* GPUQ_BROKER_DISPATCH_H */

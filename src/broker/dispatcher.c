@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dispatcher.c - a dispatcher's thread: its queue, its inbox, its turns, its sleep. */
+/* dispatcher.c - a dispatcher: its queue, its inbox, its turns, its sleep, its two threads. */
 #include "dispatch.h"
 
 #include "host/base/clock.h"
@@ -12,6 +12,32 @@
 #include <sys/eventfd.h>
 
 /* ---- the queue ------------------------------------------------------------------------------- */
+
+/* The second thread: it begins by standing by. */
+static void *stand_by(void *arg);
+
+/* Where there are more consumers, they run messages beside each other; and a trace of the queue
+ * (GPUQ_TRACE) is to show what goes through it. */
+static bool runs_messages(const struct dispatcher *d)
+{
+	return d->cfg.inline_us != 0 && d->q->device->kind == Q_DEVICE_CPU &&
+	       d->q->cfg.consumers == 1 && d->q->trace == NULL;
+}
+
+static bool start_second(struct dispatcher *d)
+{
+	d->pair = pair_make(d, d->q, runs_messages(d));
+	if (d->pair == NULL)
+		return false;
+	gq__brevity_init(&d->brevity, d->pair->runs ? d->cfg.inline_us * UINT64_C(1000) : 0);
+	gq_fetch_add_seq_cst_u64(&d->pair->refs, 1); /* the thread's */
+	if (gq__start_thread(&d->thread[1], stand_by, &d->pair->member[1], "gpuqd-second") == 0)
+		return true;
+	pair_drop(d->pair);
+	pair_drop(d->pair);
+	d->pair = NULL;
+	return false;
+}
 
 static bool make_queue(struct dispatcher *d)
 {
@@ -31,7 +57,7 @@ static bool make_queue(struct dispatcher *d)
 		return false;
 	/* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers */
 	d->sent = calloc(d->q->slot_mask + 1, sizeof(struct record *));
-	if (d->sent != NULL && waker_start(d))
+	if (d->sent != NULL && start_second(d))
 		return true;
 	free(d->sent);
 	d->sent = NULL;
@@ -43,7 +69,7 @@ static bool make_queue(struct dispatcher *d)
 
 static void end_queue(struct dispatcher *d)
 {
-	waker_end(d);
+	d->abandoned = !pair_end(d->pair);
 	q_shutdown(d->q);
 	free(d->sent);
 	d->q = NULL;
@@ -77,6 +103,7 @@ static void post(struct dispatcher *d, enum command_kind kind, struct client *c,
 	pthread_mutex_lock(&d->lock);
 	*d->inbox_end = command;
 	d->inbox_end = &command->next;
+	gq_store_relaxed_u64(&d->mail, 1); /* the lock shows the command */
 	pthread_mutex_unlock(&d->lock);
 	(void)gq_sys_write(d->wake, &one, sizeof(one));
 }
@@ -85,7 +112,10 @@ static struct command *read_inbox(struct dispatcher *d)
 {
 	struct command *all;
 
+	if (gq_load_relaxed_u64(&d->mail) == 0)
+		return NULL;
 	pthread_mutex_lock(&d->lock);
+	gq_store_relaxed_u64(&d->mail, 0);
 	all = d->inbox;
 	d->inbox = NULL;
 	d->inbox_end = &d->inbox;
@@ -199,7 +229,7 @@ static void write_counts(struct dispatcher *d)
 	uint32_t n = 0;
 
 	describe(d, counts);
-	counts->running = d->inside;
+	counts->running = d->inside + d->is_away;
 	memset(counts->inside, 0, sizeof(counts->inside));
 	memset(counts->client, 0, sizeof(counts->client));
 	for (const struct client *c = d->clients; c != NULL; c = c->next, n++) {
@@ -281,7 +311,7 @@ static void sleep_until_rung(struct dispatcher *d)
 	say_asleep(d, 1);
 	if (!is_there_work(d)) {
 		if (d->inside != 0)
-			waker_arm(d);
+			pair_arm(d->pair);
 		epoll_wait(d->epoll, events, 16, patience_ms(d));
 		(void)gq_sys_read(d->wake, &count, sizeof(count));
 	}
@@ -295,26 +325,30 @@ static void sleep_until_rung(struct dispatcher *d)
  * the queue. So while the queue is full, what becomes free goes round: a client that waits gets its
  * share after all others have had one, wherever it is in the list.
  */
-static bool serve_clients(struct dispatcher *d)
+static enum served serve_clients(struct dispatcher *d)
 {
+	enum served all = SERVED_NOTHING;
 	struct client *last = NULL, *end;
-	bool some = false;
 
 	for (struct client *c = d->clients; c != NULL; c = c->next) {
 		const uint32_t before = d->inside;
+		const enum served one = serve_client(d, c);
 
-		some = serve_client(d, c) || some;
+		if (one == SERVED_TOO_LONG)
+			return one;
+		if (one == SERVED_SOME)
+			all = one;
 		if (d->inside != before)
 			last = c;
 	}
 	if (last == NULL || last->next == NULL)
-		return some;
+		return all;
 	for (end = last->next; end->next != NULL; end = end->next)
 		;
 	end->next = d->clients;
 	d->clients = last->next;
 	last->next = NULL;
-	return some;
+	return all;
 }
 
 /* A turn that finds nothing takes as long as some relaxes: so many turns are what other threads
@@ -322,22 +356,26 @@ static bool serve_clients(struct dispatcher *d)
  * consumer of the queue, or a client, from running. */
 enum { RELAX_TURNS = 16 };
 
-static void turn(struct dispatcher *d)
+/* @return false: another thread leads now */
+static bool turn(struct dispatcher *d)
 {
 	uint64_t since_ns = 0;
 	uint32_t idle = 0;
 
 	for (;;) {
-		bool some;
+		enum served clients, completions;
 
 		obey(d);
 		if (d->ending)
-			return; /* what has woken it for that has been read: nothing else would */
-		some = serve_completions(d);
-		some = serve_clients(d) || some;
+			return true; /* what has woken it for that has been read: nothing else would
+				      */
+		completions = serve_completions(d);
+		clients = serve_clients(d);
+		if (clients == SERVED_TOO_LONG)
+			return false;
 		if (d->failed)
 			give_up(d);
-		if (some) {
+		if (clients == SERVED_SOME || completions == SERVED_SOME) {
 			idle = 0;
 			continue;
 		}
@@ -351,6 +389,50 @@ static void turn(struct dispatcher *d)
 		sleep_until_rung(d);
 		idle = 0;
 	}
+}
+
+/* The message that the former leader has not come back from is the other thread's now. */
+static void take_over(struct dispatcher *d)
+{
+	d->is_away = true;
+	d->away = d->running;
+	gq__brevity_failed(&d->brevity);
+	gq_store_relaxed_u64(&d->q->producer, 0); /* whoever enqueues next: this thread */
+}
+
+/* All is said: nothing of this dispatcher's is touched after that. */
+static void finish(struct dispatcher *d)
+{
+	if (d->alone != NULL)
+		d->note(d->user, d->alone, NOTE_GONE, "");
+	sem_post(&d->over);
+}
+
+/* A thread of the pair leads and stands by, until the end, which is the leader's to make. */
+static void take_part(struct dispatcher *d, struct pair *p, uint32_t me, bool leads)
+{
+	for (;; leads = false) {
+		if (!leads) {
+			if (!pair_stand_by(p, me))
+				break;
+			take_over(d);
+		}
+		if (!turn(d))
+			continue;
+		d->last = me;
+		end_queue(d);
+		finish(d);
+		break;
+	}
+	pair_drop(p);
+}
+
+static void *stand_by(void *arg)
+{
+	struct member *m = arg;
+
+	take_part(m->d, m->pair, 1, false);
+	return NULL;
 }
 
 static void *run(void *arg)
@@ -367,15 +449,13 @@ static void *run(void *arg)
 			(void)gq_sys_read(d->wake, &count, sizeof(count));
 			obey(d);
 		}
-		d->note(d->user, d->alone, NOTE_GONE, "");
+		finish(d);
 		return NULL;
 	}
 	if (d->alone != NULL)
 		add(d, d->alone);
-	turn(d);
-	end_queue(d);
-	if (d->alone != NULL)
-		d->note(d->user, d->alone, NOTE_GONE, "");
+	gq_fetch_add_seq_cst_u64(&d->pair->refs, 1);
+	take_part(d, d->pair, 0, true);
 	return NULL;
 }
 
@@ -399,6 +479,9 @@ static void free_dispatcher(struct dispatcher *d)
 		next = c->next;
 		free(c);
 	}
+	if (d->pair != NULL)
+		pair_drop(d->pair);
+	sem_destroy(&d->over);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
 }
@@ -451,6 +534,7 @@ struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct
 	d->epoll = d->wake = -1;
 	d->inbox_end = &d->inbox;
 	pthread_mutex_init(&d->lock, NULL);
+	sem_init(&d->over, 0, 0);
 	size(d, h);
 	started = open_descriptors(d);
 	why = strerror(errno);
@@ -459,12 +543,14 @@ struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct
 		why = q_last_error();
 	}
 	if (started) {
-		const int rc = gq__start_thread(&d->thread, run, d, "gpuqd-dispatch");
+		const int rc = gq__start_thread(&d->thread[0], run, d, "gpuqd-dispatch");
 
 		why = strerror(rc);
 		started = rc == 0;
-		if (!started && d->q != NULL)
+		if (!started && d->q != NULL) {
 			end_queue(d);
+			pthread_join(d->thread[1], NULL);
+		}
 	}
 	if (started)
 		return d;
@@ -507,7 +593,16 @@ void dispatcher_counts(struct dispatcher *d, struct page_queue *out)
 void dispatcher_end(struct dispatcher *d, struct page_queue *counts)
 {
 	post(d, COMMAND_END, NULL, 0);
-	pthread_join(d->thread, NULL);
+	while (sem_wait(&d->over) != 0)
+		;
+	for (uint32_t i = 0; i < 2; i++) {
+		if (i == 1 && d->pair == NULL)
+			continue; /* there was no queue */
+		if (i != d->last && d->abandoned)
+			pthread_detach(d->thread[i]);
+		else
+			pthread_join(d->thread[i], NULL);
+	}
 	if (counts != NULL)
 		*counts = d->counts;
 	free_dispatcher(d);

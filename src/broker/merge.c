@@ -50,6 +50,7 @@ static bool same_queue(const struct broker_queue *now, const struct broker_queue
 	       same_number(where, "slot_bytes", now->slot_bytes, then->slot_bytes, error) &&
 	       same_number(where, "result_bytes", now->result_bytes, then->result_bytes, error) &&
 	       same_number(where, "consumers", now->consumers, then->consumers, error) &&
+	       same_number(where, "inline_us", now->inline_us, then->inline_us, error) &&
 	       same_number(where, "per_client", now->per_client, then->per_client, error);
 }
 

@@ -6,14 +6,28 @@
  * A message that is in our queue can be recalled: it is cancelled there. If it comes back
  * CANCELLED and its client did not ask for that, it has not run, and is held until it can be put
  * there again. So a client's pause means what it says, though its messages are in another queue.
+ *
+ * A short message of a CPU queue is not put there: it is run here and now, if nothing is in the
+ * queue that it would overtake (pair.h).
  */
 #include "dispatch.h"
 
 #include "host/base/clock.h"
+#include "host/base/copy.h"
 
 enum { TURN = 64 }; /* messages of one client, or completions, that a turn takes at most */
 
+#define RUN_NS UINT64_C(100000) /* for so long one client's are run before the others' turn */
+
 /* ---- completions ----------------------------------------------------------------------------- */
+
+/* A result may be longer than the client has room for. */
+static uint32_t outcome_for(const struct client *c, uint32_t outcome)
+{
+	return outcome <= GQ_OUTCOME_MAX_LEN && outcome > c->result_bytes
+		       ? (uint32_t)GQ_OUTCOME_FAILED
+		       : outcome;
+}
 
 static uint32_t outcome_of(struct dispatcher *d, const Completion *done, const struct client *c)
 {
@@ -21,8 +35,7 @@ static uint32_t outcome_of(struct dispatcher *d, const Completion *done, const s
 
 	switch (done->status) {
 	case Q_OK:
-		return done->result_len <= c->result_bytes ? done->result_len
-							   : (uint32_t)GQ_OUTCOME_FAILED;
+		return outcome_for(c, (uint32_t)done->result_len);
 	case Q_ERR_EXPIRED:
 		return GQ_OUTCOME_EXPIRED;
 	case Q_ERR_CANCELLED:
@@ -61,28 +74,51 @@ static void deliver(struct dispatcher *d, const Completion *done, uint64_t now_n
 	client_complete(r->client, r, outcome_of(d, done, r->client), done->result);
 }
 
-bool serve_completions(struct dispatcher *d)
+/* The message that another thread did not come back from in time, if it has by now. */
+static bool deliver_late(struct dispatcher *d)
+{
+	struct record *r = d->away;
+	const uint8_t *result;
+	uint32_t outcome;
+
+	if (!pair_came_back(d->pair, &outcome, &result))
+		return false;
+	d->is_away = false;
+	d->away = NULL;
+	if (r == NULL)
+		return true; /* its client has left */
+	r->client->now_ns = gq__now_ns();
+	client_complete(r->client, r, outcome_for(r->client, outcome), result);
+	client_ring(r->client);
+	return true;
+}
+
+enum served serve_completions(struct dispatcher *d)
 {
 	Completion done[TURN];
 	uint64_t ids[TURN];
 	uint64_t now_ns;
 	size_t n = 0;
-	const QueueStatus status =
-		d->inside != 0 && !d->failed ? q_poll_results(d->q, done, TURN, &n) : Q_OK;
+	QueueStatus status = Q_OK;
 
+	if (d->is_away && deliver_late(d))
+		return SERVED_SOME;
+	if (d->inside == 0 || d->failed)
+		return SERVED_NOTHING;
+	status = q_poll_results(d->q, done, TURN, &n);
 	if (status == Q_ERR_CUDA)
 		d->failed = true;
-	now_ns = n != 0 ? gq__now_ns() : 0;
+	if (n == 0)
+		return SERVED_NOTHING;
+	now_ns = gq__now_ns();
 	for (size_t i = 0; i < n; i++) {
 		deliver(d, &done[i], now_ns);
 		ids[i] = done[i].msg_id;
 	}
-	if (n == 0)
-		return false;
 	q_release_batch(d->q, ids, n);
 	for (struct client *c = d->clients; c != NULL; c = c->next)
 		client_ring(c);
-	return true;
+	return SERVED_SOME;
 }
 
 /* ---- a client's orders ----------------------------------------------------------------------- */
@@ -92,8 +128,8 @@ bool serve_completions(struct dispatcher *d)
 static void recall(struct dispatcher *d, struct client *c)
 {
 	for (struct record *r = c->first; r != NULL; r = r->next) {
-		if (r->state != RECORD_INSIDE)
-			continue;
+		if (r->state != RECORD_INSIDE || r == d->away)
+			continue; /* what is being processed is waited for */
 		q_cancel(d->q, r->sent_id);
 		c->recalled += !r->recalled;
 		r->recalled = true;
@@ -107,6 +143,8 @@ static void obey_cancels(struct dispatcher *d, struct client *c)
 		if (!client_cancels(c, r))
 			continue;
 		r->asked = true;
+		if (r == d->away)
+			continue; /* it is being processed */
 		if (r->state == RECORD_INSIDE)
 			q_cancel(d->q, r->sent_id);
 		else
@@ -172,6 +210,13 @@ static bool obey(struct dispatcher *d, struct client *c)
 
 /* ---- a client's messages --------------------------------------------------------------------- */
 
+static void enter(struct client *c, struct record *r)
+{
+	r->state = RECORD_INSIDE;
+	c->held--;
+	c->inside++;
+}
+
 /* A held message goes into our queue. @return false: it cannot be, for the queue has failed */
 static bool send_on(struct dispatcher *d, struct client *c, struct record *r)
 {
@@ -185,29 +230,78 @@ static bool send_on(struct dispatcher *d, struct client *c, struct record *r)
 	}
 	d->sent[r->sent_id & d->q->slot_mask] = r;
 	r->recalled = false;
-	r->state = RECORD_INSIDE;
-	c->held--;
-	c->inside++;
+	enter(c, r);
 	d->inside++;
+	gq__brevity_handed_on(&d->brevity);
 	return true;
+}
+
+/*
+ * Whether there is something that the next message must not overtake: a message that the other
+ * thread has, which is the queue's one consumer meanwhile; or, if the next one is to be run here,
+ * messages in the queue.
+ */
+static bool must_wait(const struct dispatcher *d)
+{
+	return d->is_away || (gq_brevity_may_run(&d->brevity) && d->inside != 0);
 }
 
 static bool has_room(const struct dispatcher *d, const struct client *c)
 {
-	return c->inside < c->window && d->inside < d->capacity;
+	return c->inside < c->window && d->inside < d->capacity && !must_wait(d);
 }
 
-static bool send_held(struct dispatcher *d, struct client *c)
+/* A held message is run. @return false: it takes too long, and this thread leads no more */
+static bool run_here(struct dispatcher *d, struct client *c, struct record *r)
 {
-	bool some = false;
+	const uint64_t began_ns = c->now_ns;
+	uint32_t outcome;
+
+	if (r->options.deadline_ns != 0 && began_ns >= r->options.deadline_ns) {
+		client_complete(c, r, GQ_OUTCOME_EXPIRED, NULL);
+		return true;
+	}
+	/* The one time that its payload is read. */
+	gq_copy(pair_payload(d->pair), client_payload(c, r), r->len);
+	enter(c, r);
+	d->running = r;
+	if (!pair_run(d->pair, r, &outcome))
+		return false;
+	c->now_ns = gq__now_ns();
+	gq__brevity_ran(&d->brevity, c->now_ns - began_ns);
+	client_complete(c, r, outcome_for(c, outcome), pair_result(d->pair));
+	return true;
+}
+
+enum sent { SENT, SENT_NOT, SENT_TOO_LONG };
+
+/* A held message goes to where it is processed. NOT: it cannot, for the queue has failed. */
+static enum sent process(struct dispatcher *d, struct client *c, struct record *r)
+{
+	if (gq_brevity_may_run(&d->brevity))
+		return run_here(d, c, r) ? SENT : SENT_TOO_LONG;
+	return send_on(d, c, r) ? SENT : SENT_NOT;
+}
+
+static enum served send_held(struct dispatcher *d, struct client *c)
+{
+	enum served some = SERVED_NOTHING;
 
 	for (struct record *r = c->first, *next; r != NULL && c->held != 0; r = next) {
 		next = r->next;
 		if (r->state != RECORD_HELD)
 			continue;
-		if (!has_room(d, c) || !send_on(d, c, r))
+		if (!has_room(d, c))
 			break;
-		some = true;
+		c->now_ns = gq__now_ns();
+		switch (process(d, c, r)) {
+		case SENT_NOT:
+			return some;
+		case SENT_TOO_LONG:
+			return SERVED_TOO_LONG;
+		case SENT:
+			some = SERVED_SOME;
+		}
 	}
 	return some;
 }
@@ -217,12 +311,13 @@ static bool is_to_cancel(const struct client *c, const struct record *r)
 	return (c->control & GQ_CONTROL_CANCEL) != 0 || client_cancels(c, r);
 }
 
-static bool claim_some(struct dispatcher *d, struct client *c)
+static enum served claim_some(struct dispatcher *d, struct client *c)
 {
+	uint64_t until_ns = 0;
 	uint32_t n = 0;
 
 	c->now_ns = 0;
-	while (n < TURN && c->free != NULL && has_room(d, c)) {
+	while (n < TURN && c->free != NULL && has_room(d, c) && (n == 0 || c->now_ns < until_ns)) {
 		struct record *r;
 		const enum claimed claimed = client_claim(c, &r);
 
@@ -232,13 +327,22 @@ static bool claim_some(struct dispatcher *d, struct client *c)
 		}
 		if (claimed != CLAIMED_ONE)
 			break;
-		n++;
-		if (is_to_cancel(c, r))
+		if (n++ == 0)
+			until_ns = c->now_ns + RUN_NS;
+		if (is_to_cancel(c, r)) {
 			client_complete(c, r, GQ_OUTCOME_CANCELLED, NULL);
-		else if (!send_on(d, c, r))
+			continue;
+		}
+		switch (process(d, c, r)) {
+		case SENT_NOT:
+			return SERVED_SOME;
+		case SENT_TOO_LONG:
+			return SERVED_TOO_LONG;
+		case SENT:
 			break;
+		}
 	}
-	return n != 0;
+	return n != 0 ? SERVED_SOME : SERVED_NOTHING;
 }
 
 static bool is_standing(const struct client *c)
@@ -254,21 +358,34 @@ static bool is_recalling(const struct client *c)
 	return c->recalled != 0 && (c->control & GQ_CONTROL_CANCEL) == 0;
 }
 
-bool serve_client(struct dispatcher *d, struct client *c)
+/* What a client has held, then what it has sent. */
+static enum served serve_messages(struct dispatcher *d, struct client *c)
 {
+	enum served held = SERVED_NOTHING, claimed;
+
+	if (is_standing(c) || is_recalling(c) || d->failed)
+		return SERVED_NOTHING;
+	if (c->held != 0)
+		held = send_held(d, c);
+	if (held == SERVED_TOO_LONG || c->held != 0)
+		return held;
+	claimed = claim_some(d, c);
+	return claimed != SERVED_NOTHING ? claimed : held;
+}
+
+enum served serve_client(struct dispatcher *d, struct client *c)
+{
+	enum served served;
 	bool some;
 
 	if (c->broken)
-		return false;
+		return SERVED_NOTHING;
 	some = obey(d, c);
-	if (!is_standing(c) && !is_recalling(c) && !d->failed) {
-		if (c->held != 0)
-			some = send_held(d, c) || some;
-		if (c->held == 0)
-			some = claim_some(d, c) || some;
-	}
+	served = serve_messages(d, c);
+	if (served == SERVED_TOO_LONG)
+		return served;
 	client_ring(c);
-	return some;
+	return some ? SERVED_SOME : served;
 }
 
 bool serve_would(const struct dispatcher *d, const struct client *c)
@@ -289,6 +406,10 @@ void serve_forget(struct dispatcher *d, struct client *c)
 	for (struct record *r = c->first; r != NULL; r = r->next) {
 		if (r->state != RECORD_INSIDE)
 			continue;
+		if (r == d->away) {
+			d->away = NULL;
+			continue;
+		}
 		q_cancel(d->q, r->sent_id);
 		d->sent[r->sent_id & d->q->slot_mask] = NULL;
 	}

@@ -43,6 +43,7 @@ static struct broker *start_broker(const char *processor, uint32_t consumers)
 	cfg.page = counts;
 	cfg.queue[0].device = Q_DEVICE_CPU;
 	cfg.queue[0].consumers = consumers;
+	cfg.queue[0].inline_us = 0; /* all goes through the queue */
 	cfg.queue[0].per_client = processor == NULL;
 	if (processor != NULL)
 		snprintf(cfg.queue[0].processor, sizeof(cfg.queue[0].processor), "%s", processor);

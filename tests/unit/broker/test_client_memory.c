@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_pages.c - clients with very much memory, and small ones beside them: by the order of events.
+ * test_client_memory.c - clients with very much memory, and small ones beside them: by the order of events.
  *
  * gpuqd hears both on one thread, the large one first. If it did there what the large one asks for,
  * the small one could not be served before that has ended. So it is enough to see the small one
@@ -173,5 +173,5 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests_name("pages", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("client_memory", tests, set_up, tear_down);
 }

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pair.c - the two threads of a dispatcher: who leads, who stands by, and what it does there. */
+#include "dispatch.h"
+
+#include "host/base/clock.h"
+#include "host/base/log.h"
+#include "host/base/sys.h"
+
+#include <gpuq/processor.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <time.h>
+
+#define MS UINT64_C(1000000)
+
+enum {
+	ARMED_MS = 20,     /* how long it waits for a completion before it looks at the leader */
+	DOZE_TICKS = 200,  /* a leader that runs nothing for so long is not watched any more */
+	LOOK_MS = 500,     /* how long a processor that hangs can hold up the end */
+};
+
+/* ---- making and giving back ------------------------------------------------------------------ */
+
+static bool make_buffers(struct pair *p)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct member *m = &p->member[i];
+
+		m->payload = gq__alloc(p->q->cfg.slot_bytes, "a message");
+		m->result = gq__alloc(p->q->cfg.result_bytes, "a result");
+		if (m->payload == NULL || m->result == NULL)
+			return false;
+	}
+	return true;
+}
+
+static void free_buffers(struct pair *p)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		gq__free(p->member[i].payload, p->q->cfg.slot_bytes);
+		gq__free(p->member[i].result, p->q->cfg.result_bytes);
+		p->member[i].payload = p->member[i].result = NULL;
+	}
+}
+
+struct pair *pair_make(struct dispatcher *d, GpuQueue *q, bool runs)
+{
+	struct pair *p = gq__alloc(sizeof(*p), "a dispatcher's threads");
+
+	if (p == NULL)
+		return NULL;
+	p->d = d;
+	p->q = q;
+	p->refs = 1;
+	p->member[0].pair = p->member[1].pair = p;
+	p->member[0].d = p->member[1].d = d;
+	p->runs = runs && make_buffers(p);
+	if (!p->runs)
+		free_buffers(p);
+	sem_init(&p->call, 0, 0);
+	sem_init(&p->left, 0, 0);
+	pthread_mutex_init(&p->lock, NULL);
+	gq_fetch_add_seq_cst_u64(&q->refs, 1);
+	return p;
+}
+
+void pair_drop(struct pair *p)
+{
+	GpuQueue *q = p->q;
+
+	if (gq_fetch_add_seq_cst_u64(&p->refs, 0 - UINT64_C(1)) != 1) /* [ref.drop], [ref.last] */
+		return;
+	free_buffers(p);
+	pthread_mutex_destroy(&p->lock);
+	sem_destroy(&p->left);
+	sem_destroy(&p->call);
+	gq__free(p, sizeof(*p));
+	gq__drop_ref(q);
+}
+
+/* ---- standing by ----------------------------------------------------------------------------- */
+
+/* What the other has seen of the leader. */
+struct watch {
+	uint64_t seen, since_ns;
+	uint32_t ticks; /* in a row in which the leader has run nothing */
+};
+
+/* @return whether this thread leads now */
+static bool take_lead(struct pair *p, struct watch *w, uint32_t me)
+{
+	const uint64_t turn = gq_load_relaxed_u64(&p->turn), now_ns = gq__now_ns();
+
+	if (turn != w->seen) {
+		*w = (struct watch){ turn, now_ns, 0 };
+		return false;
+	}
+	w->ticks++;
+	if ((turn & 1) == 0 || now_ns < w->since_ns + PAIR_TICK_MS * MS)
+		return false;
+	GQ_WINDOW();
+	/* [lead.take] acquire: all that the leader has written */
+	if (!gq_cas_seq_cst_u64(&p->turn, turn, turn + 1))
+		return false;
+	p->leader = me;
+	return true;
+}
+
+/* Until there is a call, or for one tick. */
+static void tick(struct pair *p)
+{
+	const uint64_t until_ns = gq__now_ns() + PAIR_TICK_MS * MS;
+	const struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000u),
+					.tv_nsec = (long)(until_ns % 1000000000u) };
+
+	(void)sem_clockwait(&p->call, CLOCK_MONOTONIC, &until);
+}
+
+/* Until there is a call. The leader calls when it runs a message while this thread dozes. */
+static void doze(struct pair *p, struct watch *w)
+{
+	gq_exchange_seq_cst_u32(&p->dozing, 1);
+	if (gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
+		while (sem_wait(&p->call) != 0)
+			;
+	gq_exchange_seq_cst_u32(&p->dozing, 0);
+	w->ticks = 0;
+}
+
+/* @return whether something can be polled, or never will */
+static bool wait_for_completion(struct pair *p)
+{
+	return q_wait_any(p->q, p->runs ? ARMED_MS : LOOK_MS) != Q_ERR_TIMEOUT;
+}
+
+static void wake_leader(struct pair *p)
+{
+	const uint64_t one = 1;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->d != NULL)
+		(void)gq_sys_write(p->d->wake, &one, sizeof(one));
+	pthread_mutex_unlock(&p->lock);
+}
+
+bool pair_stand_by(struct pair *p, uint32_t me)
+{
+	struct watch w = { gq_load_relaxed_u64(&p->turn), gq__now_ns(), 0 };
+
+	for (;;) {
+		if (gq_load_seq_cst_u32(&p->quit) != 0) {
+			sem_post(&p->left);
+			return false;
+		}
+		if (gq_load_seq_cst_u32(&p->armed) != 0) {
+			if (wait_for_completion(p)) {
+				gq_exchange_seq_cst_u32(&p->armed, 0);
+				wake_leader(p);
+			}
+		} else if (p->runs && w.ticks < DOZE_TICKS) {
+			tick(p);
+		} else {
+			doze(p, &w);
+		}
+		if (p->runs && take_lead(p, &w, me))
+			return true;
+	}
+}
+
+/* ---- the leader ------------------------------------------------------------------------------ */
+
+static void call(struct pair *p)
+{
+	sem_post(&p->call);
+}
+
+void pair_arm(struct pair *p)
+{
+	if (gq_exchange_seq_cst_u32(&p->armed, 1) == 0)
+		call(p);
+}
+
+/* The other leads. What this thread has to say it leaves to that one. */
+static void come_back(struct pair *p, uint32_t outcome)
+{
+	p->late = outcome;
+	gq_store_release_u64(&p->is_late, 1); /* [late.write] release: outcome, result */
+	wake_leader(p);
+}
+
+bool pair_run(struct pair *p, const struct record *r, uint32_t *outcome)
+{
+	const struct member *mine = &p->member[p->leader];
+	const uint64_t turn = gq_load_relaxed_u64(&p->turn) + 1;
+	uint32_t out_len = 0, status = 0, ended;
+	const MsgView in = { .payload = mine->payload,
+			     .len = r->len,
+			     /* no id of the queue's has this bit */
+			     .msg_id = UINT64_C(1) << 63 | p->run_ids++,
+			     .opcode = r->options.opcode,
+			     .tag = r->options.tag,
+			     .user = p->q->ch.user,
+			     .user_bytes = p->q->ch.user_bytes };
+	ResultView out = { .out = mine->result,
+			   .cap = p->q->ch.result_bytes,
+			   .out_len = &out_len,
+			   .status = &status };
+
+	/* [lead.pass] release: all that this thread has written. Sequentially consistent, as the
+	 * next line looks whether the other dozes ([wake.look]). */
+	gq_store_seq_cst_u64(&p->turn, turn);
+	if (__builtin_expect(gq_load_seq_cst_u32(&p->dozing) != 0, 0) &&
+	    gq_exchange_seq_cst_u32(&p->dozing, 0) != 0)
+		call(p);
+	p->q->processor.image.cpu(&in, &out);
+	ended = gq_outcome_of(status, out_len, p->q->ch.result_bytes);
+	GQ_WINDOW();
+	if (!gq_cas_seq_cst_u64(&p->turn, turn, turn + 1)) {
+		come_back(p, ended);
+		return false;
+	}
+	*outcome = ended;
+	return true;
+}
+
+bool pair_came_back(struct pair *p, uint32_t *outcome, const uint8_t **result)
+{
+	if (gq_load_acquire_u64(&p->is_late) == 0) /* [late.read] acquire: outcome, result */
+		return false;
+	gq_store_relaxed_u64(&p->is_late, 0); /* set again only after a lead has been taken again */
+	*outcome = p->late;
+	*result = p->member[1 - p->leader].result;
+	return true;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+bool pair_end(struct pair *p)
+{
+	const uint64_t until_ns = gq__deadline_ns(p->q->cfg.shutdown_timeout_ms);
+	const struct timespec until = { .tv_sec = (time_t)(until_ns / 1000000000u),
+					.tv_nsec = (long)(until_ns % 1000000000u) };
+	int rc;
+
+	gq_exchange_seq_cst_u32(&p->quit, 1);
+	call(p);
+	do
+		rc = sem_clockwait(&p->left, CLOCK_MONOTONIC, &until);
+	while (rc != 0 && errno == EINTR);
+	pthread_mutex_lock(&p->lock);
+	p->d = NULL;
+	pthread_mutex_unlock(&p->lock);
+	if (rc != 0)
+		gq__log(Q_LOG_ERROR,
+			"gpuqd: a message is still being processed after %" PRIu32
+			" ms; its thread is left to itself",
+			p->q->cfg.shutdown_timeout_ms);
+	return rc == 0;
+}

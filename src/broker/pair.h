@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pair.h - the two threads of a dispatcher: one leads, the other stands by.
+ *
+ * The leader serves the clients. A short message of a queue with one consumer on the CPU it runs
+ * itself (pair_run()): a message that is handed to a consumer's thread and back costs two switches
+ * of threads where CPUs are fewer than threads, which is more than the message. The thread that
+ * stands by
+ *
+ *  - waits for completions of the queue in the leader's place, while that sleeps;
+ *  - takes the lead if the leader does not come back from the processor. The thread that comes back
+ *    too late leaves its message's outcome to the new leader, and stands by.
+ *
+ * So whatever a processor does, clients come and go, cancel, and are told. What the leader works on
+ * (struct dispatcher, but for its inbox) is passed on with the lead, by one word:
+ *
+ *     turn   even: somebody leads. The leader makes it odd when it enters the processor
+ *            [lead.pass], and even again by a compare-and-swap when it comes back. The other makes
+ *            it even by the same compare-and-swap [lead.take], once it has seen the same odd number
+ *            for PAIR_TICK_MS. One of the two succeeds, and leads.
+ *     late   the outcome of a message whose thread came back too late: that thread writes it, and
+ *            its result, and then `is_late` [late.write]; the leader reads them [late.read], and
+ *            runs nothing before it has.
+ *
+ * A processor that never returns has the thread, its buffers and a reference to the queue for ever,
+ * as a consumer of the queue would. So these are not the dispatcher's but the pair's.
+ */
+#ifndef GPUQ_BROKER_PAIR_H
+#define GPUQ_BROKER_PAIR_H
+
+#include "client.h"
+
+#include "host/queue/queue.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+struct dispatcher;
+
+enum { PAIR_TICK_MS = 5 };
+
+/* One of the two threads. */
+struct member {
+	struct pair *pair;
+	struct dispatcher *d; /* for a thread that leads */
+	uint8_t *payload, *result; /* of the message that it runs */
+};
+
+struct pair {
+	GpuQueue *q;
+	uint64_t refs;    /* threads that may still touch it, and the dispatcher: [ref.drop] */
+	uint32_t leader;  /* which member; written by who has just become it */
+	uint32_t dozing;  /* the other sleeps until `call` is posted */
+	uint32_t armed;   /* the other waits for completions, or is to */
+	uint32_t quit;
+	uint32_t late;    /* see above */
+	uint64_t is_late;
+	bool runs;        /* the leader may run messages: there are buffers */
+	uint64_t run_ids; /* the leader's: messages that were run */
+	sem_t call, left; /* `left`: the other has ended */
+	struct member member[2];
+	pthread_mutex_t lock; /* of the next one */
+	struct dispatcher *d; /* NULL: it has ended, or is about to */
+	GQ_ALIGNED(GQ_LINE) uint64_t turn;
+};
+
+/*
+ * @param runs  whether messages may be run
+ * @return NULL: out of memory. Without memory for messages nothing is run.
+ */
+struct pair *pair_make(struct dispatcher *d, GpuQueue *q, bool runs);
+/* A thread, or the dispatcher, needs it no more. */
+void pair_drop(struct pair *p);
+
+/*
+ * Stand by, until this thread is to lead.
+ * @return false: it is to end, and not to touch the dispatcher any more
+ */
+bool pair_stand_by(struct pair *p, uint32_t me);
+
+/* ---- the leader's ---- */
+
+/* Have the dispatcher woken once something can be polled. */
+void pair_arm(struct pair *p);
+
+/*
+ * Run a message whose payload is in pair_payload().
+ * @param outcome  what the message ends with; its result is in pair_result()
+ * @return false: it has taken too long, and this thread does not lead any more
+ */
+bool pair_run(struct pair *p, const struct record *r, uint32_t *outcome);
+
+static inline uint8_t *pair_payload(const struct pair *p)
+{
+	return p->member[p->leader].payload;
+}
+
+static inline const uint8_t *pair_result(const struct pair *p)
+{
+	return p->member[p->leader].result;
+}
+
+/* Whether the thread that did not come back in time has come back; then what came of its message.
+ */
+bool pair_came_back(struct pair *p, uint32_t *outcome, const uint8_t **result);
+
+/*
+ * End it: wait until the other has left.
+ * @return false: it is in a processor, and is left to itself
+ */
+bool pair_end(struct pair *p);
+
+#endif /* GPUQ_BROKER_PAIR_H */

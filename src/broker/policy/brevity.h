@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * brevity.h - whether a processor is quick enough for a dispatcher to run it itself. Pure.
+ *
+ * A message that the dispatcher runs is not handed to another thread and back, which costs more
+ * than a short message does. But while it runs nothing else is done for anybody. So the dispatcher
+ * runs messages itself as long as they take no longer than a limit, on the average of the last
+ * dozen or so. After one that has taken too long it hands so many on: 64 at first, twice as many
+ * each time it happens again, half as many after that many short ones in a row. So a processor that
+ * is slow costs a vanishing share of its messages a trial, and one that is short, but for some
+ * message now and then, is short again soon.
+ */
+#ifndef GPUQ_BROKER_POLICY_BREVITY_H
+#define GPUQ_BROKER_POLICY_BREVITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { GQ_BREVITY_REST = 64, GQ_BREVITY_REST_MOST = 1 << 20 };
+
+struct gq_brevity {
+	uint64_t limit_ns; /* 0: never */
+	uint64_t mean;     /* sixteen times the mean of the last runs, in ns */
+	uint32_t rest;     /* messages to hand on before the next trial */
+	uint32_t penalty;  /* what `rest` will be next time */
+	uint32_t short_runs;
+};
+
+/** @param limit_ns  how long a run may take on average, up to 1 s; 0: nothing is ever run */
+void gq__brevity_init(struct gq_brevity *b, uint64_t limit_ns);
+
+/** Whether the next message may be run. */
+static inline bool gq_brevity_may_run(const struct gq_brevity *b)
+{
+	return b->limit_ns != 0 && b->rest == 0;
+}
+
+/** One has been run, in `ns`. One that takes very long, as the scheduler may have taken the CPU
+ * away, counts as eight times the limit. */
+void gq__brevity_ran(struct gq_brevity *b, uint64_t ns);
+/** One takes so long that it was not waited for. */
+void gq__brevity_failed(struct gq_brevity *b);
+/** One has been handed on. */
+void gq__brevity_handed_on(struct gq_brevity *b);
+
+#endif /* GPUQ_BROKER_POLICY_BREVITY_H */

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_brevity.c - whether a dispatcher runs messages itself. */
+#include "policy_test.h"
+
+#include "broker/policy/brevity.h"
+
+static void run(struct gq_brevity *b, uint64_t ns, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		assert_true(gq_brevity_may_run(b));
+		gq__brevity_ran(b, ns);
+	}
+}
+
+static unsigned hand_on_all(struct gq_brevity *b)
+{
+	unsigned n = 0;
+
+	for (; !gq_brevity_may_run(b); n++)
+		gq__brevity_handed_on(b);
+	return n;
+}
+
+static void what_stays_below_the_limit_is_always_run(void **state)
+{
+	struct gq_brevity b;
+
+	(void)state;
+	gq__brevity_init(&b, 20 * US);
+	run(&b, 19 * US, 100000);
+	run(&b, 0, 100000);
+	gq__brevity_init(&b, S);
+	run(&b, S - 16, 1000);
+	gq__brevity_init(&b, 0);
+	assert_false(gq_brevity_may_run(&b));
+	gq__brevity_handed_on(&b);
+	assert_false(gq_brevity_may_run(&b));
+}
+
+static void what_is_long_is_handed_on_after_some_trials(void **state)
+{
+	struct gq_brevity b;
+	unsigned n = 0;
+
+	(void)state;
+	gq__brevity_init(&b, 20 * US);
+	for (; gq_brevity_may_run(&b); n++)
+		gq__brevity_ran(&b, 40 * US);
+	assert_in_range(n, 8, 32);
+	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST);
+}
+
+/* The scheduler took the CPU away for some milliseconds: that says nothing of the processor. */
+static void one_that_was_interrupted_changes_nothing(void **state)
+{
+	struct gq_brevity b;
+
+	(void)state;
+	gq__brevity_init(&b, 20 * US);
+	for (int i = 0; i < 1000; i++) {
+		run(&b, US, 63);
+		run(&b, 8 * MS, 1);
+	}
+	assert_true(gq_brevity_may_run(&b));
+}
+
+static void each_failure_costs_twice_as_many_and_short_ones_pay_it_back(void **state)
+{
+	struct gq_brevity b;
+	unsigned rest = GQ_BREVITY_REST;
+
+	(void)state;
+	gq__brevity_init(&b, 20 * US);
+	for (; rest < GQ_BREVITY_REST_MOST; rest *= 2) {
+		gq__brevity_failed(&b);
+		assert_int_equal(hand_on_all(&b), rest);
+	}
+	for (int i = 0; i < 3; i++) { /* and no more than that */
+		gq__brevity_failed(&b);
+		assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST_MOST);
+	}
+	run(&b, US, GQ_BREVITY_REST_MOST);
+	gq__brevity_failed(&b);
+	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST_MOST / 2);
+	run(&b, US, 2 * GQ_BREVITY_REST_MOST);
+	gq__brevity_failed(&b);
+	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_stays_below_the_limit_is_always_run),
+		cmocka_unit_test(what_is_long_is_handed_on_after_some_trials),
+		cmocka_unit_test(one_that_was_interrupted_changes_nothing),
+		cmocka_unit_test(each_failure_costs_twice_as_many_and_short_ones_pay_it_back),
+	};
+
+	return cmocka_run_group_tests_name("brevity", tests, NULL, NULL);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_broker_inline.c - messages that a dispatcher runs itself, and what becomes of it when they do
+ * not end: the other thread of the pair takes its place.
+ */
+#include "support.h"
+
+#include "broker/dispatch.h"
+#include "broker/session.h"
+
+#include "host/base/clock.h"
+#include "host/base/memory.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/gpuq-inline-XXXXXX", endpoint[64];
+
+/* Holds a message that begins with 'h' until the test lets it go; copies all. */
+static uint32_t holding, let_go;
+
+static void hold(const MsgView *in, ResultView *out)
+{
+	const uint32_t len = in->len < out->cap ? in->len : out->cap;
+
+	if (in->len != 0 && in->payload[0] == 'h') {
+		gq_exchange_seq_cst_u32(&holding, 1);
+		while (gq_load_seq_cst_u32(&let_go) == 0)
+			nap_ms(1);
+		gq_exchange_seq_cst_u32(&holding, 0);
+	}
+	memcpy(out->out, in->payload, len);
+	*out->out_len = in->len;
+}
+
+static const QProcessorImage holder = { .magic = Q_PROCESSOR_MAGIC,
+					.protocol_version = Q_PROTOCOL_VERSION,
+					.granularity = Q_PER_WARP,
+					.name = "hold_h",
+					.cpu = hold };
+
+static struct broker *start_broker(uint32_t inline_us, bool per_client)
+{
+	char error[BROKER_ERROR_ROOM];
+	struct broker_config cfg;
+	struct broker *b;
+
+	broker_config_defaults(&cfg);
+	broker_queue_defaults(&cfg.queue[0], "default");
+	cfg.queues = 1;
+	cfg.drain_ms = 0;
+	cfg.queue[0].device = Q_DEVICE_CPU;
+	cfg.queue[0].consumers = 1;
+	cfg.queue[0].inline_us = inline_us;
+	cfg.queue[0].per_client = per_client;
+	snprintf(cfg.queue[0].processor, sizeof(cfg.queue[0].processor), "hold_h");
+	snprintf(cfg.socket, sizeof(cfg.socket), "%s/s", folder);
+	b = broker_start(&cfg, error);
+	if (b == NULL)
+		fail_msg("%s", error);
+	return b;
+}
+
+static GpuQueue *connect_one(uint32_t result_bytes)
+{
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.result_bytes = result_bytes,
+				.shutdown_timeout_ms = 1,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = endpoint };
+
+	return make_queue_from(&c);
+}
+
+static void await_word(const uint32_t *word, uint32_t value)
+{
+	for (unsigned i = 0; gq_load_seq_cst_u32(word) != value; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static void send_and_expect(GpuQueue *q, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		expect_echo(q, send(q, &i, sizeof(i)), &i, sizeof(i));
+}
+
+/* Messages that have gone through gpuqd's own queue. */
+static uint64_t queued(const struct broker *b)
+{
+	return stats_of(b->dispatcher[0]->q).enq_count;
+}
+
+/* Whether the dispatcher does what it is told. */
+static void expect_turning(const struct broker *b)
+{
+	dispatcher_show(b->dispatcher[0], NULL, 0);
+	await_word(&b->dispatcher[0]->asked, 0);
+}
+
+/* ---- the tests ------------------------------------------------------------------------------- */
+
+static void short_messages_are_run_by_the_dispatcher_and_others_in_its_queue(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	send_and_expect(q, 100);
+	assert_true(queued(b) < 100); /* on a busy machine some may look long */
+	q_shutdown(q);
+	broker_stop(b);
+	b = start_broker(0, false);
+	q = connect_one(64);
+	send_and_expect(q, 100);
+	assert_int_equal(queued(b), 100);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static void what_is_run_ends_as_it_does_in_a_queue(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(8);
+	EnqueueOptions late = { .deadline_ns = 1 };
+	size_t len = 0;
+
+	(void)state;
+	/* More than this client has room for, though not more than gpuqd. */
+	assert_status(take(q, send(q, "nine char", 9), NULL, &len), Q_ERR_FAILED);
+	assert_status(take(q, send_with(q, &late, "x", 1), NULL, &len), Q_ERR_EXPIRED);
+	expect_echo(q, send(q, "12345678", 8), "12345678", 8);
+	expect_echo(q, send(q, "", 0), "", 0);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static void a_message_that_does_not_end_keeps_nothing_but_messages(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64), *other;
+	uint64_t held, waits, cancelled;
+
+	(void)state;
+	let_go = 0;
+	send_and_expect(q, 10);
+	held = send(q, "hold", 4);
+	await_word(&holding, 1);
+	expect_turning(b); /* another thread leads */
+	other = connect_one(64);
+	waits = send(other, "waits", 5);
+	cancelled = send(other, "never", 5);
+	assert_status(q_cancel(other, cancelled), Q_OK);
+	assert_status(q_cancel(q, held), Q_OK); /* too late */
+	assert_status(q_wait(other, waits, 20), Q_ERR_TIMEOUT); /* the queue has one consumer */
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(q, held, "hold", 4);
+	expect_echo(other, waits, "waits", 5);
+	assert_status(take(other, cancelled, NULL, &(size_t){ 0 }), Q_ERR_CANCELLED);
+	/* And on, with the threads in each other's place; a hundred have to go through the queue
+	 * before one is run again. */
+	send_and_expect(other, 300);
+	send_and_expect(q, 300);
+	q_shutdown(other);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+/* Either thread can be kept, again and again. */
+static void whichever_thread_is_kept_the_other_goes_on(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		uint64_t id;
+
+		gq_exchange_seq_cst_u32(&let_go, 0);
+		id = send(q, "hold", 4);
+		await_word(&holding, 1);
+		expect_turning(b);
+		gq_exchange_seq_cst_u32(&let_go, 1);
+		expect_echo(q, id, "hold", 4);
+		send_and_expect(q, GQ_BREVITY_REST << i); /* then messages are run again */
+	}
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static void a_client_may_leave_while_its_message_does_not_end(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64), *other = connect_one(64);
+	uint64_t id;
+
+	(void)state;
+	let_go = 0;
+	send(q, "hold", 4);
+	await_word(&holding, 1);
+	q_shutdown(q);
+	id = send(other, "waits", 5);
+	assert_status(q_wait(other, id, 20), Q_ERR_TIMEOUT);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(other, id, "waits", 5);
+	q_shutdown(other);
+	broker_stop(b);
+}
+
+static void expect_end_while_one_is_kept(bool per_client)
+{
+	const size_t before = gq__alloc_live_bytes();
+	const unsigned threads = threads_now();
+	struct broker *b = start_broker(1000, per_client);
+	GpuQueue *q = connect_one(64);
+	struct dispatcher *d = per_client ? b->sessions->dispatcher : b->dispatcher[0];
+
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	send(q, "hold", 4);
+	await_word(&holding, 1);
+	d->q->cfg.shutdown_timeout_ms = 20;
+	broker_stop(b);
+	q_shutdown(q);
+	assert_int_equal(threads_now(), threads + 1);
+	assert_true(gq__alloc_live_bytes() > before); /* what it works on is still there */
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	for (unsigned i = 0; threads_now() != threads || gq__alloc_live_bytes() != before; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static void it_ends_while_a_message_does_not(void **state)
+{
+	(void)state;
+	q_set_log(NULL, NULL);
+	expect_end_while_one_is_kept(false);
+	expect_end_while_one_is_kept(true);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(endpoint, sizeof(endpoint), "unix:%s/s", folder);
+	q_register_processor(&holder);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	char lock[64];
+
+	(void)state;
+	snprintf(lock, sizeof(lock), "%s/s.lock", folder);
+	unlink(lock);
+	return rmdir(folder);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(short_messages_are_run_by_the_dispatcher_and_others_in_its_queue),
+		cmocka_unit_test(what_is_run_ends_as_it_does_in_a_queue),
+		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
+		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
+		cmocka_unit_test(a_client_may_leave_while_its_message_does_not_end),
+		cmocka_unit_test(it_ends_while_a_message_does_not),
+	};
+
+	return cmocka_run_group_tests_name("broker_inline", tests, set_up, tear_down);
+}
