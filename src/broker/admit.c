@@ -2,6 +2,8 @@
 /* admit.c - which client may have which queue, and how much of it. */
 #include "session.h"
 
+#include "host/base/clock.h"
+
 #include <inttypes.h>
 
 #define REFUSE(status, ...) (snprintf(text, GQ_WIRE_TEXT, __VA_ARGS__), (status))
@@ -15,6 +17,20 @@ bool admit_connection(const struct broker *b, uid_t uid)
 	for (const struct session *s = b->sessions; s != NULL; s = s->next)
 		n += s->uid == uid;
 	return n < b->cfg.uid_connections;
+}
+
+bool admit_arrival(struct broker *b, uid_t uid, char text[GQ_WIRE_TEXT])
+{
+	uint64_t retry_ns;
+
+	if (gq__arrivals_pass(&b->arrivals, uid, gq__now_ns(), &retry_ns))
+		return true;
+	snprintf(text, GQ_WIRE_TEXT,
+		 "user %u connects too often; allowed: %" PRIu32 " times a second "
+		 "(uid_connect_rate), after %" PRIu32
+		 " at once (uid_connect_burst); the next in %" PRIu64 " ms",
+		 uid, b->cfg.uid_connect_rate, b->cfg.uid_connect_burst, retry_ns / 1000000 + 1);
+	return false;
 }
 
 static QueueStatus check_quota(struct session *s, char text[GQ_WIRE_TEXT])

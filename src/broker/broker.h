@@ -30,6 +30,8 @@ struct broker_config {
 	char socket[BROKER_SOCKET_ROOM];
 	uint32_t socket_mode;
 	uint32_t uid_connections;
+	uint32_t uid_connect_rate;  /* new connections of one user a second; 0: no limit */
+	uint32_t uid_connect_burst; /* at once */
 	uint64_t uid_bytes, uid_slots;
 	uint32_t drain_ms;
 	uint32_t queues;

@@ -22,9 +22,11 @@ enum { MOST_BYTES = 1 << 16, MOST_LINE = 1024 };
 
 void broker_queue_defaults(struct broker_queue *q, const char *name)
 {
-	*q = (struct broker_queue){
-		.capacity = 1024, .slot_bytes = 4096, .result_bytes = 4096, .window = 256, .inline_us = 20
-	};
+	*q = (struct broker_queue){ .capacity = 1024,
+				    .slot_bytes = 4096,
+				    .result_bytes = 4096,
+				    .window = 256,
+				    .inline_us = 20 };
 	snprintf(q->name, sizeof(q->name), "%s", name);
 }
 
@@ -32,6 +34,8 @@ void broker_config_defaults(struct broker_config *cfg)
 {
 	*cfg = (struct broker_config){ .socket_mode = 0600,
 				       .uid_connections = 64,
+				       .uid_connect_rate = 100,
+				       .uid_connect_burst = 256,
 				       .uid_bytes = UINT64_C(1) << 30,
 				       .uid_slots = UINT64_C(1) << 20,
 				       .drain_ms = 25000,
@@ -90,6 +94,8 @@ static const struct key config_keys[] = {
 	{ "socket", TEXT, OF_CONFIG(socket), 1, 107 },
 	{ "socket_mode", OCTAL, OF_CONFIG(socket_mode), 0, 0777 },
 	{ "uid_connections", NUMBER, OF_CONFIG(uid_connections), 1, 4096 },
+	{ "uid_connect_rate", NUMBER, OF_CONFIG(uid_connect_rate), 0, 1000000 },
+	{ "uid_connect_burst", NUMBER, OF_CONFIG(uid_connect_burst), 1, 1000000 },
 	{ "uid_bytes", NUMBER, OF_CONFIG(uid_bytes), 4096, UINT64_C(1) << 46 },
 	{ "uid_slots", NUMBER, OF_CONFIG(uid_slots), 1, UINT64_C(1) << 32 },
 	{ "drain_ms", TIME, OF_CONFIG(drain_ms), 0, 3600000 },

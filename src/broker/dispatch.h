@@ -34,9 +34,9 @@ struct dispatcher {
 	uint32_t asked; /* it has been told to, and has not yet */
 	GpuQueue *q;
 	pthread_t thread[2];
-	uint32_t last;  /* which one led at the end */
-	bool abandoned; /* the other is in a processor, and left to itself */
-	sem_t over;     /* nobody touches it any more, but dispatcher_end() */
+	uint32_t last;   /* which one led at the end */
+	bool abandoned;  /* the other is in a processor, and left to itself */
+	sem_t over;      /* nobody touches it any more, but dispatcher_end() */
 	int epoll, wake; /* `wake`: an eventfd that other threads of ours write */
 
 	/* ---- the leader's ---- */

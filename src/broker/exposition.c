@@ -9,8 +9,8 @@
 
 static const char *const queue_classes[PAGE_CLASSES] = { "low", "normal", "high", "urgent" };
 static const char *const request_classes[PAGE_CLASSES] = { "critical", "high", "normal", "low" };
-static const char *const refusals[PAGE_REFUSALS] = { "limit", "not_found", "unsupported", "policy",
-						     "invalid" };
+static const char *const refusals[PAGE_REFUSALS] = { "limit",  "not_found", "unsupported",
+						     "policy", "invalid",   "rate" };
 
 static void one(struct metrics_page *p, const char *name, const char *type, const char *help,
 		double value)

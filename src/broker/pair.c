@@ -15,9 +15,9 @@
 #define MS UINT64_C(1000000)
 
 enum {
-	ARMED_MS = 20,     /* how long it waits for a completion before it looks at the leader */
-	DOZE_TICKS = 200,  /* a leader that runs nothing for so long is not watched any more */
-	LOOK_MS = 500,     /* how long a processor that hangs can hold up the end */
+	ARMED_MS = 20,    /* how long it waits for a completion before it looks at the leader */
+	DOZE_TICKS = 200, /* a leader that runs nothing for so long is not watched any more */
+	LOOK_MS = 500,    /* how long a processor that hangs can hold up the end */
 };
 
 /* ---- making and giving back ------------------------------------------------------------------ */

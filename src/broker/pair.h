@@ -42,18 +42,18 @@ enum { PAIR_TICK_MS = 5 };
 /* One of the two threads. */
 struct member {
 	struct pair *pair;
-	struct dispatcher *d; /* for a thread that leads */
+	struct dispatcher *d;      /* for a thread that leads */
 	uint8_t *payload, *result; /* of the message that it runs */
 };
 
 struct pair {
 	GpuQueue *q;
-	uint64_t refs;    /* threads that may still touch it, and the dispatcher: [ref.drop] */
-	uint32_t leader;  /* which member; written by who has just become it */
-	uint32_t dozing;  /* the other sleeps until `call` is posted */
-	uint32_t armed;   /* the other waits for completions, or is to */
+	uint64_t refs;   /* threads that may still touch it, and the dispatcher: [ref.drop] */
+	uint32_t leader; /* which member; written by who has just become it */
+	uint32_t dozing; /* the other sleeps until `call` is posted */
+	uint32_t armed;  /* the other waits for completions, or is to */
 	uint32_t quit;
-	uint32_t late;    /* see above */
+	uint32_t late; /* see above */
 	uint64_t is_late;
 	bool runs;        /* the leader may run messages: there are buffers */
 	uint64_t run_ids; /* the leader's: messages that were run */

@@ -151,8 +151,13 @@ static void begin_to_stop(struct broker *b)
 
 static int patience_ms(struct broker *b)
 {
-	if (b->accept_again_ns != 0)
-		return 50;
+	if (b->accept_again_ns != 0) {
+		const uint64_t now_ns = gq__now_ns();
+
+		return b->accept_again_ns > now_ns
+			       ? (int)((b->accept_again_ns - now_ns) / 1000000) + 1
+			       : 0;
+	}
 	for (const struct session *s = b->sessions; s != NULL; s = s->next)
 		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED)
 			return 500;
@@ -183,6 +188,10 @@ static void handle(struct broker *b, const struct epoll_event *event)
 static void take_over(struct broker *b, struct fresh *f)
 {
 	b->cfg.uid_connections = f->cfg.uid_connections;
+	b->cfg.uid_connect_rate = f->cfg.uid_connect_rate;
+	b->cfg.uid_connect_burst = f->cfg.uid_connect_burst;
+	gq__arrivals_set(&b->arrivals, b->cfg.uid_connect_rate, b->cfg.uid_connect_burst,
+			 gq__now_ns());
 	b->cfg.uid_bytes = f->cfg.uid_bytes;
 	b->cfg.uid_slots = f->cfg.uid_slots;
 	b->cfg.drain_ms = f->cfg.drain_ms;
@@ -328,6 +337,7 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 		return NULL;
 	}
 	b->cfg = *cfg;
+	gq__arrivals_init(&b->arrivals, cfg->uid_connect_rate, cfg->uid_connect_burst);
 	b->known = cfg->queues;
 	b->epoll = b->wake = b->listener = -1;
 	b->lock_fd = cfg->lock > 0 ? cfg->lock : -1;

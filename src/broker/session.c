@@ -16,6 +16,8 @@
 #define SO_PEERPIDFD 77
 #endif
 
+enum { TELL_NS = 1000000000 };
+
 /* ---- messages to the client ------------------------------------------------------------------ */
 
 /* Never waits: nothing of the handshake fills a socket. @return whether it went */
@@ -145,6 +147,28 @@ static bool open_pidfd(int socket, pid_t pid, int *fd)
 	return *fd >= 0 || errno == ENOSYS;
 }
 
+/*
+ * One that comes too often is told so and forgotten, in some microseconds, and without a line of
+ * the log each. @return whether it is one
+ */
+static bool comes_too_often(struct broker *b, int socket, const struct ucred *peer)
+{
+	struct gq_wire_refused w = { .head = gq_wire_head_of(GQ_WIRE_REFUSED, sizeof(w)),
+				     .status = Q_ERR_LIMIT };
+	const uint64_t now_ns = gq__now_ns();
+
+	if (admit_arrival(b, peer->uid, w.text))
+		return false;
+	b->counts.refused[PAGE_REFUSED_RATE]++;
+	(void)sendto(socket, &w, sizeof(w), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	if (now_ns < b->refusals_told_ns + TELL_NS && b->refusals_told_ns != 0)
+		return true;
+	b->refusals_told_ns = now_ns;
+	gq__log(Q_LOG_WARNING, "gpuqd: client %d refused: %s; others like it are only counted",
+		(int)peer->pid, w.text);
+	return true;
+}
+
 /* @return NULL, or why this connection cannot be served */
 static const char *refuse_peer(struct session *s, char text[GQ_WIRE_TEXT])
 {
@@ -157,18 +181,25 @@ static const char *refuse_peer(struct session *s, char text[GQ_WIRE_TEXT])
 	return text;
 }
 
-static void begin(struct broker *b, int socket)
+/* @return false: its user has connected too often */
+static bool begin(struct broker *b, int socket)
 {
-	struct session *s = calloc(1, sizeof(*s));
 	struct ucred peer = { 0 };
 	socklen_t length = sizeof(peer);
 	char text[GQ_WIRE_TEXT];
+	struct session *s = NULL;
 	const char *why;
 
-	if (s == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0) {
+		if (comes_too_often(b, socket, &peer)) {
+			gq_sys_close(socket);
+			return false;
+		}
+		s = calloc(1, sizeof(*s));
+	}
+	if (s == NULL) {
 		gq_sys_close(socket);
-		free(s);
-		return;
+		return true;
 	}
 	s->b = b;
 	s->socket = socket;
@@ -183,19 +214,33 @@ static void begin(struct broker *b, int socket)
 		close_if_open(&s->pidfd);
 		close_if_open(&s->socket);
 		free(s);
-		return;
+		return true;
 	}
 	s->next = b->sessions;
 	b->sessions = s;
 	b->counts.connections_ever++;
 	if (!watch(s, socket) || (s->pidfd >= 0 && !watch(s, s->pidfd)))
 		forget(s);
+	return true;
 }
 
-enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000 };
+/*
+ * A user who floods would keep this thread at accepting. So after some that came too often it
+ * accepts nobody for some milliseconds. Then the backlog is full, and the kernel has whoever floods
+ * wait in connect(). Others who connect wait behind them, for as long as it takes to refuse a
+ * backlog: less than a tenth of a second.
+ */
+enum {
+	ACCEPTED_A_TURN = 64,
+	REFUSED_A_TURN = 32,
+	NO_DESCRIPTORS_NS = 100000000,
+	FLOOD_NS = 3000000
+};
 
 void session_accept(struct broker *b)
 {
+	uint32_t refused = 0;
+
 	for (int i = 0; i < ACCEPTED_A_TURN; i++) {
 		const int fd = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -208,7 +253,11 @@ void session_accept(struct broker *b)
 			}
 			return;
 		}
-		begin(b, fd);
+		refused += !begin(b, fd);
+		if (refused == REFUSED_A_TURN) {
+			b->accept_again_ns = gq__now_ns() + FLOOD_NS;
+			return;
+		}
 	}
 }
 

@@ -5,6 +5,8 @@
 
 #include "dispatcher.h"
 
+#include "broker/policy/arrivals.h"
+
 #include <pthread.h>
 #include <sys/types.h>
 
@@ -89,6 +91,8 @@ struct broker {
 	uint32_t stopping; /* asks the thread to end */
 	uint32_t ended;    /* it has */
 	uint32_t told;     /* asks it to write the counts */
+	struct gq_arrivals arrivals;
+	uint64_t refusals_told_ns; /* when the log was last told that users connect too often */
 	struct page_clients counts;
 	/* Of queues of one client each: of those that have ended. */
 	struct page_queue *gone[BROKER_MOST_QUEUES];
@@ -132,6 +136,8 @@ void show_refused(struct broker *b, QueueStatus status);
 QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT]);
 /* Whether a user may have one more connection. */
 bool admit_connection(const struct broker *b, uid_t uid);
+/* Whether a user has not connected too often lately; else `text` says when it may again. */
+bool admit_arrival(struct broker *b, uid_t uid, char text[GQ_WIRE_TEXT]);
 
 /* ---- pages.c: clients' memory, made and given back beside the reactor's thread ---- */
 

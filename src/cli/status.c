@@ -301,8 +301,8 @@ static void json_services(const struct look *l)
 
 void status_json(const struct look *l)
 {
-	static const char *const refusals[] = { "limit", "not_found", "unsupported", "policy",
-						"invalid" };
+	static const char *const refusals[] = { "limit",  "not_found", "unsupported",
+						"policy", "invalid",   "rate" };
 	const struct page_daemon *d = &l->v.daemon;
 	const struct page_clients *c = &l->v.clients;
 

@@ -30,6 +30,9 @@ gpuq_embed_test_image(gpuq_stress_support gpu_ledger_warp stress/ledger.cu 1)
 gpuq_embed_test_image(gpuq_stress_support gpu_ledger_block stress/ledger.cu 2)
 gpuq_embed_test_image(gpuq_stress_support gpu_ledger_warps stress/ledger_warps.cu 1)
 file(GLOB stress_sources CONFIGURE_DEPENDS stress/stress_*.c)
+if(NOT TARGET gpuq_broker_objects)
+	list(FILTER stress_sources EXCLUDE REGEX "/stress_kill\\.c$")
+endif()
 foreach(source ${stress_sources})
 	cmake_path(GET source STEM LAST_ONLY target)
 	target_link_libraries(${target} PRIVATE gpuq_stress_support)
@@ -39,7 +42,9 @@ foreach(source ${stress_sources})
 endforeach()
 
 # The processes that it starts and kills.
-target_sources(stress_kill PRIVATE stress/kill_roles.c)
+if(TARGET stress_kill)
+	target_sources(stress_kill PRIVATE stress/kill_roles.c)
+endif()
 
 # Where order and hanging messages do not matter: the other images too.
 foreach(test exactly_once capacity cancel)

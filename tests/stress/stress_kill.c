@@ -332,7 +332,7 @@ static int set_up(void **state)
 	board = at;
 	daemon_set_up(&d,
 		      "uid_connections = 512\nuid_slots = 1048576\nuid_bytes = 1GiB\n"
-		      "drain_ms = 1000\n"
+		      "drain_ms = 1000\nuid_connect_rate = 0\n"
 		      "[queue default]\nprocessor = echo\ndevice = cpu\nconsumers = 1\n"
 		      "slot_bytes = 256\nresult_bytes = 256\n"
 		      "[queue own]\nper_client = yes\ndevice = cpu\nconsumers = 1\n",

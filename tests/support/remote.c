@@ -51,6 +51,7 @@ void remote_begin(void)
 	cfg.uid_bytes = UINT64_C(1) << 40;
 	cfg.uid_slots = UINT64_C(1) << 32;
 	cfg.uid_connections = 4096;
+	cfg.uid_connect_rate = 0;
 	cfg.drain_ms = 0;
 	owner = getpid();
 	if (mkdtemp(folder) == NULL) {

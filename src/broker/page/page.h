@@ -48,6 +48,7 @@ enum page_refusal {
 	PAGE_REFUSED_UNSUPPORTED, /* another processor, another version, ... */
 	PAGE_REFUSED_POLICY,
 	PAGE_REFUSED_INVALID, /* nonsense */
+	PAGE_REFUSED_RATE,    /* its user connects too often */
 	PAGE_REFUSALS
 };
 

@@ -11,11 +11,12 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-enum { NAME = 300 };
+enum { NAME = 300, LOCK_TRIES = 400 }; /* two seconds */
 
 /* The file under a name that nobody has, so that whoever opens the page finds it whole and locked.
  * @param made  room for the name
@@ -100,18 +101,71 @@ static bool is_free(const char *path)
 	return is;
 }
 
+/*
+ * The right to put a page at a name: a lock, for as long as it takes to look what is there and to
+ * replace it. Else two gpuqds of which neither has the lock of a socket, for a service manager has
+ * handed them theirs, would both find an old page, and the second replace the first one's new page.
+ * The file goes with the lock; whoever has got the lock of a file that has gone takes the next one.
+ * @return -1 with errno
+ */
+static int lock_name(const char *path, char lock[NAME])
+{
+	const struct timespec nap = { .tv_nsec = 5000000 };
+
+	snprintf(lock, NAME, "%s.lock", path);
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		const int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		struct stat ours, there;
+
+		if (fd < 0)
+			return -1;
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &ours) == 0 &&
+		    lstat(lock, &there) == 0 && ours.st_ino == there.st_ino &&
+		    ours.st_dev == there.st_dev)
+			return fd;
+		close(fd);
+		nanosleep(&nap, NULL);
+	}
+	errno = EBUSY;
+	return -1;
+}
+
+static void unlock_name(int fd, const char *lock)
+{
+	const int error = errno;
+
+	unlink(lock);
+	close(fd);
+	errno = error;
+}
+
+/* From the name that nobody has to this one, if what is there may be replaced. */
+static bool put(const char *made, const char *path)
+{
+	char lock[NAME];
+	const int fd = lock_name(path, lock);
+	bool done;
+
+	if (fd < 0)
+		return false;
+	done = is_free(path) && rename(made, path) == 0;
+	unlock_name(fd, lock);
+	return done;
+}
+
 /* On another file system a file cannot have a second name: then it has one. */
 static bool show_also(struct page *p, const char *made, const char *suffix, const char *also)
 {
 	char other[NAME];
 
-	if (!is_free(also))
-		return false;
 	snprintf(other, sizeof(other), "%s%s", also, suffix);
 	if (link(made, other) != 0)
 		return errno == EXDEV;
-	if (rename(other, also) != 0) {
+	if (!put(other, also)) {
+		const int error = errno;
+
 		unlink(other);
+		errno = error;
 		return false;
 	}
 	snprintf(p->path[1], sizeof(p->path[1]), "%s", also);
@@ -123,7 +177,7 @@ static bool show(struct page *p, const char *made, const char *path, const char 
 {
 	if (also != NULL && !show_also(p, made, made + strlen(path), also))
 		return false;
-	if (!is_free(path) || rename(made, path) != 0)
+	if (!put(made, path))
 		return false;
 	snprintf(p->path[0], sizeof(p->path[0]), "%s", path);
 	return true;

@@ -54,7 +54,8 @@ static void write_config(void)
 
 	assert_non_null(f);
 	fprintf(f,
-		"[gpuqd]\nsocket = %s\nuid_connections = 40\nuid_slots = 4096\nuid_bytes = "
+		"[gpuqd]\nsocket = %s\nuid_connect_rate = 0\nuid_connections = 40\nuid_slots = "
+		"4096\nuid_bytes = "
 		"2560KiB\n"
 		"drain_ms = 20000\n"
 		"[queue default]\nprocessor = echo\ndevice = cpu\nconsumers = 1\nslot_bytes = 256\n"

@@ -29,7 +29,8 @@
 
 static char folder[] = "/tmp/gpuq-edges-XXXXXX", endpoint[64];
 static struct broker_config cfg;
-static struct page *counts; /* where the next one shows them; NULL: nowhere */
+static uint32_t connect_rate; /* of the next one: `uid_connect_rate` */
+static struct page *counts;   /* where the next one shows them; NULL: nowhere */
 
 static struct broker *start_broker(const char *processor, uint32_t consumers)
 {
@@ -41,6 +42,8 @@ static struct broker *start_broker(const char *processor, uint32_t consumers)
 	cfg.queues = 1;
 	cfg.drain_ms = LONG_MS;
 	cfg.page = counts;
+	cfg.uid_connect_rate = connect_rate;
+	cfg.uid_connect_burst = 3;
 	cfg.queue[0].device = Q_DEVICE_CPU;
 	cfg.queue[0].consumers = consumers;
 	cfg.queue[0].inline_us = 0; /* all goes through the queue */
@@ -343,6 +346,60 @@ static void counts_are_written_and_windows_change_while_clients_come_and_go(void
 	counts = NULL;
 }
 
+/* ---- users that connect too often ------------------------------------------------------------ */
+
+static void reload_rate(struct broker *b, uint32_t rate)
+{
+	char error[BROKER_ERROR_ROOM];
+	struct broker_config fresh = cfg;
+
+	fresh.uid_connect_rate = rate;
+	assert_true(broker_reload(b, &fresh, error));
+	for (unsigned i = 0; b->cfg.uid_connect_rate != rate; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static void a_user_that_connects_too_often_is_told_when_it_may_again(void **state)
+{
+	const QueueConfig c = {
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+	};
+	static struct page_clients clients;
+	char error[PAGE_ERROR];
+	struct broker *b;
+	GpuQueue *q[3], *more;
+
+	(void)state;
+	counts = page_create(NULL, NULL, 0, error);
+	assert_non_null(counts);
+	connect_rate = 1;
+	q_set_log(NULL, NULL);
+	b = start_broker("echo", 1);
+	for (int i = 0; i < 3; i++)
+		q[i] = make_queue_from(&c);
+	/* A second may pass on a busy machine: then one more gets in. */
+	while ((more = q_init(&c)) != NULL)
+		q_shutdown(more);
+	assert_non_null(strstr(q_last_error(), "connects too often; allowed: 1 times a second "
+					       "(uid_connect_rate), after 3 at once"));
+	expect_echo(q[1], send(q[1], "x", 1), "x", 1); /* who is in stays in */
+	reload_rate(b, 0);
+	more = make_queue_from(&c);
+	q_shutdown(more);
+	broker_show(b);
+	while (!page_read(counts, PAGE_CLIENTS_OF_QUEUES, 0, &clients) ||
+	       clients.refused[PAGE_REFUSED_RATE] == 0)
+		nap_ms(1);
+	for (int i = 0; i < 3; i++)
+		q_shutdown(q[i]);
+	broker_stop(b);
+	page_destroy(counts);
+	counts = NULL;
+	connect_rate = 0;
+}
+
 /* ---- a gpuqd of its own ---------------------------------------------------------------------- */
 
 /* The limit of descriptors by which a process can open so many more. */
@@ -432,6 +489,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends),
 		cmocka_unit_test(a_device_that_fails_while_gpuqd_ends_holds_nothing_up),
 		cmocka_unit_test(counts_are_written_and_windows_change_while_clients_come_and_go),
+		cmocka_unit_test(a_user_that_connects_too_often_is_told_when_it_may_again),
 		cmocka_unit_test(a_client_whose_process_cannot_be_watched_is_refused),
 		cmocka_unit_test(without_a_path_both_sides_meet_in_run_gpuq),
 	};

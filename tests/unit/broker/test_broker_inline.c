@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_broker_inline.c - messages that a dispatcher runs itself, and what becomes of it when they do
- * not end: the other thread of the pair takes its place.
+ * test_broker_inline.c - messages that a dispatcher runs itself, and what becomes of it when they
+ * do not end: the other thread of the pair takes its place.
  */
 #include "support.h"
 
@@ -156,7 +156,7 @@ static void a_message_that_does_not_end_keeps_nothing_but_messages(void **state)
 	waits = send(other, "waits", 5);
 	cancelled = send(other, "never", 5);
 	assert_status(q_cancel(other, cancelled), Q_OK);
-	assert_status(q_cancel(q, held), Q_OK); /* too late */
+	assert_status(q_cancel(q, held), Q_OK);                 /* too late */
 	assert_status(q_wait(other, waits, 20), Q_ERR_TIMEOUT); /* the queue has one consumer */
 	gq_exchange_seq_cst_u32(&let_go, 1);
 	expect_echo(q, held, "hold", 4);

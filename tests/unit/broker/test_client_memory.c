@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_client_memory.c - clients with very much memory, and small ones beside them: by the order of events.
+ * test_client_memory.c - clients with very much memory, and small ones beside them: by the order of
+ * events.
  *
  * gpuqd hears both on one thread, the large one first. If it did there what the large one asks for,
  * the small one could not be served before that has ended. So it is enough to see the small one

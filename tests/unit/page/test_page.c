@@ -291,6 +291,50 @@ static void a_page_that_is_kept_is_not_replaced(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
+/* Of several gpuqds that start at once beside what one has left, one has the page, and it is there.
+ */
+static pthread_barrier_t together;
+
+static void *make_at_once(void *arg)
+{
+	char error[PAGE_ERROR];
+	struct page **p = arg;
+
+	pthread_barrier_wait(&together);
+	*p = page_create(path, NULL, 0640, error);
+	return NULL;
+}
+
+static void of_several_that_start_at_once_one_has_the_page(void **state)
+{
+	enum { SEVERAL = 4 };
+
+	(void)state;
+	assert_int_equal(pthread_barrier_init(&together, NULL, SEVERAL), 0);
+	for (int round = 0; round < 100; round++) {
+		struct page *p[SEVERAL], *there;
+		pthread_t thread[SEVERAL];
+		unsigned made = 0;
+
+		if (round % 2 == 0)
+			write_file(path, ""); /* of one that was killed while it made its page */
+		for (int i = 0; i < SEVERAL; i++)
+			assert_int_equal(pthread_create(&thread[i], NULL, make_at_once, &p[i]), 0);
+		for (int i = 0; i < SEVERAL; i++) {
+			pthread_join(thread[i], NULL);
+			made += p[i] != NULL;
+		}
+		assert_int_equal(made, 1);
+		there = open_it(path);
+		assert_true(page_is_kept(there));
+		page_close(there);
+		for (int i = 0; i < SEVERAL; i++)
+			page_destroy(p[i]);
+		assert_int_equal(access(path, F_OK), -1);
+	}
+	pthread_barrier_destroy(&together);
+}
+
 /* Not the one that is named, and none beside it. */
 static void a_file_that_is_no_page_is_not_replaced(void **state)
 {
@@ -417,6 +461,7 @@ int main(void)
 		cmocka_unit_test(a_page_has_two_names_and_leaves_none),
 		cmocka_unit_test(who_ends_leaves_the_page_of_who_came_after),
 		cmocka_unit_test(a_page_that_is_kept_is_not_replaced),
+		cmocka_unit_test(of_several_that_start_at_once_one_has_the_page),
 		cmocka_unit_test(a_file_that_is_no_page_is_not_replaced),
 		cmocka_unit_test(on_another_file_system_a_page_has_one_name),
 		cmocka_unit_test(texts_of_a_page_that_lies_end_and_order_nothing),
