@@ -4,14 +4,43 @@
  *
  *     hostile_client KIND SOCKET SERVICES
  *
- * KIND is rings, memory, flood, deaf or services (tests/support/hostile.h); or busy, which knows no
- * gpuqd and only computes: what any program beside the others costs them.
+ * KIND is rings, memory, flood, deaf or services (tests/support/hostile.h); or a number of percent:
+ * a process that knows no gpuqd, and computes for that much of the time, which is what any program
+ * beside the others costs them.
  */
 #include "hostile.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { CYCLE_NS = 20000000 };
+
+static uint64_t ns_on(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* As much CPU time as that, whenever the scheduler gives it. */
+static _Noreturn void compute(uint64_t percent)
+{
+	const uint64_t began_ns = ns_on(CLOCK_MONOTONIC);
+	const struct timespec nap = { .tv_nsec = CYCLE_NS / 4 };
+
+	for (;;) {
+		const uint64_t passed_ns = ns_on(CLOCK_MONOTONIC) - began_ns;
+
+		while (ns_on(CLOCK_PROCESS_CPUTIME_ID) * 100 < passed_ns * percent + CYCLE_NS)
+			;
+		if (percent < 100)
+			nanosleep(&nap, NULL);
+	}
+}
 
 int main(int argc, char **argv)
 {
@@ -24,11 +53,8 @@ int main(int argc, char **argv)
 	}
 	h.socket = argv[2];
 	h.services = argv[3];
-	while (strcmp(argv[1], "busy") == 0) {
-		h.random ^= h.random << 13;
-		h.random ^= h.random >> 7;
-		__asm__ volatile("" ::"r"(h.random));
-	}
+	if (isdigit((unsigned char)argv[1][0]))
+		compute((uint64_t)atoi(argv[1]));
 	while (kind < HOSTILE_KINDS && strcmp(argv[1], hostile_name[kind]) != 0)
 		kind++;
 	if (kind == HOSTILE_KINDS) {
