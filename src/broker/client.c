@@ -242,6 +242,8 @@ const void *client_payload(const struct client *c, const struct record *r)
 	return (const uint8_t *)slot_at(c, r->slot) + GQ_PAYLOAD_OFFSET;
 }
 
+enum { FULL_NS = 1000000 };
+
 /* ---- completing ------------------------------------------------------------------------------ */
 
 static void give_back(struct client *c, struct record *r)
@@ -289,11 +291,26 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	give_back(c, r);
 }
 
+/*
+ * Whether its socket was full just now: then whoever sleeps there has bells enough. One that never
+ * reads would cost a system call each turn. What is written meanwhile is rung for later: `rings`
+ * stays, so the dispatcher does not sleep for long.
+ */
+static bool is_full(struct client *c)
+{
+	if (__builtin_expect(c->full_until_ns == 0, 1))
+		return false;
+	if (gq__now_ns() < c->full_until_ns)
+		return true;
+	c->full_until_ns = 0;
+	return false;
+}
+
 void client_ring(struct client *c)
 {
 	const struct gq_wire_bell bell = { gq_wire_head_of(GQ_WIRE_BELL, sizeof(bell)) };
 
-	if (!c->rings)
+	if (!c->rings || is_full(c))
 		return;
 	c->rings = false;
 	if (gq_load_seq_cst_u64(&c->page->asleep) == 0 || /* [wake.look] */
@@ -301,8 +318,12 @@ void client_ring(struct client *c)
 		return;
 	/* Never waits, whatever the client has made of its end. A full socket is full of bells. */
 	if (sendto(c->socket, &bell, sizeof(bell), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0 ||
-	    errno == EAGAIN || errno == EPIPE || errno == ECONNRESET)
+	    errno == EPIPE || errno == ECONNRESET)
 		return;
+	if (errno == EAGAIN) {
+		c->full_until_ns = gq__now_ns() + FULL_NS;
+		return;
+	}
 	/* The kernel has no memory for it now: its sleeper still needs it. */
 	gq_exchange_seq_cst_u64(&c->page->asleep, 1);
 	c->rings = true;

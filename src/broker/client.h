@@ -57,11 +57,12 @@ struct client {
 	uint32_t inside, held;
 	uint32_t recalled;                       /* of those inside */
 	uint64_t control, acknowledged, cancels; /* as last seen, answered */
-	bool rings;    /* something has been written that a sleeper may wait for */
-	bool left;     /* has said so */
-	bool broken;   /* has broken the protocol: not served any more */
-	bool leaving;  /* the connection has ended, or is to end */
-	bool draining; /* what is inside is waited for, until `until_ns` */
+	uint64_t full_until_ns; /* its socket was full: no bell before that; 0: it was not */
+	bool rings;             /* something has been written that a sleeper may wait for */
+	bool left;              /* has said so */
+	bool broken;            /* has broken the protocol: not served any more */
+	bool leaving;           /* the connection has ended, or is to end */
+	bool draining;          /* what is inside is waited for, until `until_ns` */
 	uint64_t until_ns;
 };
 

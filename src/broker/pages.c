@@ -57,11 +57,22 @@ static bool allocate_some(struct session *s)
 	return rc == 0;
 }
 
+/* From Linux 5.1 on: nobody maps it for writing any more, and holes cannot be punched. */
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+bool pages_seal(int memfd)
+{
+	return fcntl(memfd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 ||
+	       (errno == EINVAL && fcntl(memfd, F_ADD_SEALS, F_SEAL_SEAL) == 0);
+}
+
 static bool map(struct session *s)
 {
 	void *memory;
 
-	if (fcntl(s->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+	if (fcntl(s->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
 		return false;
 	memory = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
 	if (memory == MAP_FAILED)

@@ -307,7 +307,6 @@ static bool on_made(struct session *s)
 	s->client.uid = s->uid;
 	if (!welcome(s))
 		return false;
-	close_if_open(&s->memfd); /* it is mapped */
 	s->since_ns = gq__now_ns();
 	return true;
 }
@@ -335,6 +334,9 @@ static bool on_start(struct session *s)
 	struct broker *b = s->b;
 	char error[BROKER_ERROR_ROOM];
 
+	if (!pages_seal(s->memfd))
+		return false;
+	close_if_open(&s->memfd); /* it is mapped */
 	if (!s->queue->per_client) {
 		s->dispatcher = b->dispatcher[s->queue - b->cfg.queue];
 		s->state = SESSION_STARTING;

@@ -147,6 +147,9 @@ int pages_start(struct pages *p);
 void pages_end(struct pages *p);
 /* Make the memory and the bell of a session that has been admitted: NOTE_MADE. */
 void pages_make(struct pages *p, struct session *s);
+/* Both sides have mapped a client's memory: it stays as it is from now on. @return false: the
+ * client has sealed it */
+bool pages_seal(int memfd);
 /* Give back what pages_make() has made: NOTE_UNMADE. */
 void pages_unmake(struct pages *p, struct session *s);
 

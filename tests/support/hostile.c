@@ -186,7 +186,10 @@ static const char *cut_memory(struct hostile *h, const struct raw *r)
 	if (fcntl(r->memfd, F_ADD_SEALS, F_SEAL_WRITE) == 0)
 		return "the memory could be sealed";
 	for (int i = 0; i < 200 && !is_closed(r->socket); i++) {
-		(void)fallocate(r->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes);
+		if (fallocate(r->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes) ==
+			    0 ||
+		    madvise(r->memory, r->layout.bytes, MADV_REMOVE) == 0)
+			return "holes could be punched";
 		publish_nonsense(r, roll(h));
 		ring_bell(r);
 	}

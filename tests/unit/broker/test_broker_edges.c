@@ -164,6 +164,42 @@ static void a_bell_that_could_not_be_sent_is_sent_later(void **state)
 	close(pair[1]);
 }
 
+/* One that never reads its bells costs no system call each turn, and one that reads late loses
+ * none.
+ */
+static void a_socket_that_is_full_is_rung_again_once_it_may_have_room(void **state)
+{
+	struct gq_remote_page page = { 0 };
+	struct client c = { .page = &page };
+	union gq_wire w;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	c.socket = pair[0];
+	for (unsigned i = 0; c.full_until_ns == 0; i++) {
+		assert_true(i < 100000);
+		page.asleep = 1;
+		c.rings = true;
+		client_ring(&c);
+	}
+	assert_false(c.rings); /* it has bells enough */
+	c.full_until_ns = UINT64_MAX;
+	page.asleep = 1;
+	c.rings = true;
+	client_ring(&c);
+	assert_true(c.rings); /* owed */
+	assert_int_equal(page.asleep, 1);
+	while (recv(pair[1], &w, sizeof(w), MSG_DONTWAIT) > 0)
+		;
+	c.full_until_ns = 1; /* long ago */
+	client_ring(&c);
+	assert_false(c.rings);
+	assert_int_equal(recv(pair[1], &w, sizeof(w), MSG_DONTWAIT), sizeof(w.head));
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* ---- its end --------------------------------------------------------------------------------- */
 
 static void *stop_it(void *b)
@@ -486,6 +522,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_queue_that_fails_ends_its_clients_and_takes_no_new_ones),
 		cmocka_unit_test(a_client_that_names_no_consumers_gets_no_more_than_one_that_does),
 		cmocka_unit_test(a_bell_that_could_not_be_sent_is_sent_later),
+		cmocka_unit_test(a_socket_that_is_full_is_rung_again_once_it_may_have_room),
 		cmocka_unit_test(whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends),
 		cmocka_unit_test(a_device_that_fails_while_gpuqd_ends_holds_nothing_up),
 		cmocka_unit_test(counts_are_written_and_windows_change_while_clients_come_and_go),

@@ -178,7 +178,7 @@ static void whichever_thread_is_kept_the_other_goes_on(void **state)
 	GpuQueue *q = connect_one(64);
 
 	(void)state;
-	for (int i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		uint64_t id;
 
 		gq_exchange_seq_cst_u32(&let_go, 0);
@@ -187,7 +187,8 @@ static void whichever_thread_is_kept_the_other_goes_on(void **state)
 		expect_turning(b);
 		gq_exchange_seq_cst_u32(&let_go, 1);
 		expect_echo(q, id, "hold", 4);
-		send_and_expect(q, GQ_BREVITY_REST << i); /* then messages are run again */
+		send_and_expect(q,
+				(unsigned)GQ_BREVITY_REST << i); /* then messages are run again */
 	}
 	q_shutdown(q);
 	broker_stop(b);
