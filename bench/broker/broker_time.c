@@ -2,18 +2,20 @@
 /*
  * broker_time.c - a message there and back between processes, and beside it within one.
  *
- *     broker_time [--gpuqd unix:PATH] [--redis PATH] [--smoke]
+ *     broker_time [--gpuqd unix:PATH] [--redis PATH] [--pin] [--smoke]
  *
  * Each way echoes 64 bytes: a queue of this process (a consumer thread), a queue of a gpuqd that
  * runs already (its dispatcher and its consumer), a Unix SEQPACKET socket to a process that sends
  * back what it gets, and ECHO of a redis-server at a Unix socket. One message at a time: the
  * median of a round trip. 32 at a time (one call, or one write, where there is such a thing): how
  * many a second. Rounds go through all ways in turns, so that what the machine does meanwhile meets
- * all. The queues are waited for by q_wait_any(), the sockets by a blocking read.
+ * all. With --pin this thread is on CPU 0, and what answers on CPU 1 (gpuqd and redis-server are
+ * whoever starts them to pin). The queues are waited for by q_wait_any(), the sockets by a blocking read.
  */
 #define _GNU_SOURCE
 #include <gpuq/gpuq.h>
 
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,6 +30,7 @@
 
 enum { BYTES = 64, BATCH = 32, ROUNDS = 7 };
 
+static bool pinned;
 static unsigned trips = 20000, batches = 5000;
 
 struct way {
@@ -52,6 +55,17 @@ static void die(const char *what)
 {
 	fprintf(stderr, "broker_time: %s\n", what);
 	exit(1);
+}
+
+/* This thread, and those that it starts from now on. */
+static void pin_to(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (pinned && sched_setaffinity(0, sizeof(set), &set) != 0)
+		die("sched_setaffinity");
 }
 
 /* ---- queues ---------------------------------------------------------------------------------- */
@@ -173,6 +187,7 @@ static void open_socket(struct way *w)
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(pair[0]);
+		pin_to(1);
 		echo_for_ever(pair[1]);
 	}
 	close(pair[1]);
@@ -288,14 +303,19 @@ int main(int argc, char **argv)
 			gpuqd = argv[++i];
 		else if (strcmp(argv[i], "--redis") == 0 && i + 1 < argc)
 			redis = argv[++i];
+		else if (strcmp(argv[i], "--pin") == 0)
+			pinned = true;
 		else if (strcmp(argv[i], "--smoke") == 0)
 			trips = batches = 20, rounds = 1;
 		else
-			die("usage: broker_time [--gpuqd unix:PATH] [--redis PATH] [--smoke]");
+			die("usage: broker_time [--gpuqd unix:PATH] [--redis PATH] [--pin] "
+			    "[--smoke]");
 	}
 	for (int i = 0; i < BATCH; i++)
 		memset(payload[i], 'a' + i % 26, BYTES);
+	pin_to(1); /* the consumer */
 	open_queue(&ways[n++], NULL);
+	pin_to(0);
 	if (gpuqd != NULL)
 		open_queue(&ways[n++], gpuqd);
 	open_socket(&ways[n++]);
