@@ -17,8 +17,9 @@ elseif(gpuq_broker_mode STREQUAL "AUTO" AND NOT gpuq_sodium_found)
 elseif(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	file(GLOB gpuq_broker_sources CONFIGURE_DEPENDS src/broker/*.c src/broker/page/*.c)
 	# All but what the main thread does: the tests run a gpuqd inside of their own process.
-	set(gpuq_daemon_sources src/broker/main.c src/broker/keeper.c src/broker/exposition.c)
-	list(FILTER gpuq_broker_sources EXCLUDE REGEX "/src/broker/(main|keeper|exposition)\\.c$")
+	set(gpuq_daemon_sources src/broker/main.c src/broker/keeper.c src/broker/exposition.c
+		src/broker/child.c)
+	list(FILTER gpuq_broker_sources EXCLUDE REGEX "/src/broker/(main|keeper|exposition|child)\\.c$")
 	add_library(gpuq_broker_objects OBJECT ${gpuq_broker_sources})
 	target_include_directories(gpuq_broker_objects PRIVATE include src src/broker)
 	target_link_libraries(gpuq_broker_objects PRIVATE gpuq_flags Threads::Threads)

@@ -3,6 +3,7 @@
 #ifndef GPUQ_BROKER_BROKER_H
 #define GPUQ_BROKER_BROKER_H
 
+#include "broker/page/page.h"
 #include "broker/service/service.h"
 #include "device/remote/wire.h"
 
@@ -22,6 +23,7 @@ struct broker_queue {
 	/* The dispatcher runs messages itself that take no longer than this on average, on the CPU
 	 * device with one consumer; 0: none. */
 	uint32_t inline_us;
+	char process[GQ_WIRE_NAME]; /* those of one name are in one process; "": gpuqd itself */
 	/* Each client has a queue of its own, of the sizes that it asks for. */
 	bool per_client;
 };
@@ -34,6 +36,7 @@ struct broker_config {
 	uint32_t uid_connect_burst; /* at once */
 	uint64_t uid_bytes, uid_slots;
 	uint32_t drain_ms;
+	uint32_t hang_ms; /* after which a process that shows nothing is killed; 0: never */
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
 	struct router_config services;
@@ -42,9 +45,22 @@ struct broker_config {
 	char metrics[BROKER_STATS_ROOM]; /* where metrics are served; "": nowhere */
 	unsigned metrics_line;           /* of the file */
 	struct page *page;               /* where counts are written; NULL: nowhere */
+	/* In a process for some of the queues (child.c): its name, its socket to gpuqd, and where
+	 * the counts of its queues are. Else "", 0, NULL. */
+	char process[GQ_WIRE_NAME];
+	int link;
+	struct page_queue *ledger;
+	/* Says a line to whoever runs gpuqd; NULL: to the log alone. From the reactor's thread. */
+	void (*tell)(const char *line);
 	int listener; /* a socket that listens already, of a service manager; 0: none */
 	int lock;     /* of socket_lock(), if it is held already; 0: broker_start() takes it */
 };
+
+/* Whether a queue is this process's own. */
+static inline bool broker_has(const struct broker_config *cfg, uint32_t queue)
+{
+	return strcmp(cfg->queue[queue].process, cfg->process) == 0;
+}
 
 struct broker;
 
@@ -84,6 +100,15 @@ void broker_show(struct broker *b);
 bool broker_reload(struct broker *b, const struct broker_config *cfg,
 		   char error[BROKER_ERROR_ROOM]);
 
+/* In a process for queues: serve a client that gpuqd has let in. From any thread. */
+void broker_adopt(struct broker *b, int socket, uint64_t number, const struct gq_wire_hello *hello);
+
+/* A reload in two steps, in such a process: all that can fail, and taking it over. */
+struct fresh *broker_prepare(struct broker *b, const struct broker_config *cfg,
+			     char error[BROKER_ERROR_ROOM]);
+void broker_commit(struct broker *b, struct fresh *f);
+void broker_abort(struct broker *b, struct fresh *f);
+
 /* Begins to end it; broker_stop() does the rest, and waits only until broker_has_ended(). */
 void broker_begin_stop(struct broker *b);
 bool broker_has_ended(struct broker *b);
@@ -93,5 +118,11 @@ bool broker_has_ended(struct broker *b);
  * and what is not ends at the clients as not run.
  */
 void broker_stop(struct broker *b);
+
+/*
+ * A process for some of the queues (child.c), which gpuqd has started with a socket to it at
+ * LINK_FD. @return its exit code
+ */
+int child_main(void);
 
 #endif /* GPUQ_BROKER_BROKER_H */

@@ -39,6 +39,7 @@ void broker_config_defaults(struct broker_config *cfg)
 				       .uid_bytes = UINT64_C(1) << 30,
 				       .uid_slots = UINT64_C(1) << 20,
 				       .drain_ms = 25000,
+				       .hang_ms = 10000,
 				       .stats_ms = 1000,
 				       .services = ROUTER_DEFAULTS };
 	if (!gq_remote_default_path(cfg->socket, sizeof(cfg->socket)))
@@ -76,7 +77,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE, CACHE };
+enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE, CACHE, PROCESS };
 
 struct key {
 	const char *name;
@@ -99,6 +100,7 @@ static const struct key config_keys[] = {
 	{ "uid_bytes", NUMBER, OF_CONFIG(uid_bytes), 4096, UINT64_C(1) << 46 },
 	{ "uid_slots", NUMBER, OF_CONFIG(uid_slots), 1, UINT64_C(1) << 32 },
 	{ "drain_ms", TIME, OF_CONFIG(drain_ms), 0, 3600000 },
+	{ "hang_ms", TIME, OF_CONFIG(hang_ms), 0, 3600000 },
 	{ "stats", TEXT, OF_CONFIG(stats), 1, BROKER_STATS_ROOM - 1 },
 	{ "stats_ms", TIME, OF_CONFIG(stats_ms), 10, 60000 },
 	{ "metrics", TEXT, OF_CONFIG(metrics), 1, BROKER_STATS_ROOM - 1 },
@@ -116,6 +118,7 @@ static const struct key queue_keys[] = {
 	{ "window", NUMBER, OF_QUEUE(window), 1, Q_MAX_CAPACITY },
 	{ "inline_us", NUMBER, OF_QUEUE(inline_us), 0, 1000 },
 	{ "per_client", YES_NO, OF_QUEUE(per_client), 0, 0 },
+	{ "process", PROCESS, OF_QUEUE(process), 1, GQ_WIRE_NAME - 1 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
@@ -236,6 +239,17 @@ static int place_in(const char *const names[], const char *text)
 	return -1;
 }
 
+/* A word for queues, for their processes, and for ops. `room`: with the end. */
+static bool is_name(const char *text, size_t room)
+{
+	size_t n = 0;
+
+	for (; text[n] != '\0'; n++)
+		if (!isalnum((unsigned char)text[n]) && strchr("._-", text[n]) == NULL)
+			return false;
+	return n != 0 && n < room;
+}
+
 static bool set(struct reader *r, const struct key *k, void *to, const char *text)
 {
 	static const char *const devices[] = { "auto", "cpu", "cuda", NULL };
@@ -274,22 +288,20 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 			return WRONG(r, "%s is '%.60s'; allowed: yes, no", k->name, text);
 		*(bool *)to = place == 1;
 		return true;
+	case PROCESS:
+		if (!is_name(text, GQ_WIRE_NAME))
+			return WRONG(r,
+				     "process is '%.80s'; allowed: none, or 1 to 63 of A-Z a-z "
+				     "0-9 . _ -",
+				     text);
+		snprintf(to, k->room, "%s", strcmp(text, "none") == 0 ? "" : text);
+		return true;
 	default:
 		return set_number(r, k, to, text);
 	}
 }
 
 /* ---- lines ----------------------------------------------------------------------------------- */
-
-static bool is_name(const char *text, size_t room)
-{
-	size_t n = 0;
-
-	for (; text[n] != '\0'; n++)
-		if (!isalnum((unsigned char)text[n]) && strchr("._-", text[n]) == NULL)
-			return false;
-	return n != 0 && n < room;
-}
 
 static bool was_given(const struct reader *r, const char *name)
 {
@@ -306,6 +318,9 @@ static bool end_section(struct reader *r)
 
 	if (q == NULL)
 		return true;
+	/* What a GPU's driver does to its process it does to one that has nothing else. */
+	if (q->device == Q_DEVICE_CUDA && !was_given(r, "process"))
+		snprintf(q->process, sizeof(q->process), "gpu%" PRIu32, q->ordinal);
 	if (q->processor[0] == '\0' && !q->per_client)
 		return WRONG(r,
 			     "queue '%s' ends without a processor; allowed: only with per_client "

@@ -48,8 +48,9 @@ struct dispatcher {
 	struct record *running; /* the leader runs it, or has last */
 	bool is_away;           /* a message is with the other thread, which did not come back */
 	struct record *away;    /* it; NULL: its client has left */
-	bool failed, ending;
-	struct page_queue counts;
+	bool failed, failure_told, ending;
+	struct page_queue *counts; /* `own`, or where they outlive this process */
+	struct page_queue own;
 
 	/* ---- the inbox ---- */
 	pthread_mutex_t lock;

@@ -133,7 +133,7 @@ static void add(struct dispatcher *d, struct client *c)
 
 	struct client **end = &d->clients;
 
-	c->counts = &d->counts;
+	c->counts = d->counts;
 	if (d->failed) {
 		d->note(d->user, c, NOTE_FAILED, "the device of this queue has failed");
 		return;
@@ -146,7 +146,7 @@ static void add(struct dispatcher *d, struct client *c)
 		end = &(*end)->next;
 	c->next = NULL;
 	*end = c;
-	d->counts.clients_ever++;
+	d->counts->clients_ever++;
 	d->note(d->user, c, NOTE_READY, "");
 }
 
@@ -210,6 +210,7 @@ static void describe(struct dispatcher *d, struct page_queue *counts)
 {
 	snprintf(counts->name, sizeof(counts->name), "%s", d->cfg.name);
 	snprintf(counts->processor, sizeof(counts->processor), "%s", d->cfg.processor);
+	snprintf(counts->process, sizeof(counts->process), "%s", d->cfg.process);
 	counts->per_client = d->cfg.per_client;
 	counts->failed = d->failed;
 	counts->capacity = d->capacity;
@@ -223,7 +224,7 @@ static void describe(struct dispatcher *d, struct page_queue *counts)
  * ended and of what is inside do not add up, somebody can see it. */
 static void write_counts(struct dispatcher *d)
 {
-	struct page_queue *counts = &d->counts;
+	struct page_queue *counts = d->counts;
 	struct page *page = d->page;
 	const uint32_t section = d->section;
 	uint32_t n = 0;
@@ -271,6 +272,9 @@ static void obey(struct dispatcher *d)
 static void give_up(struct dispatcher *d)
 {
 	d->inside = 0;
+	if (!d->failure_told)
+		d->note(d->user, NULL, NOTE_DEVICE, d->cfg.name);
+	d->failure_told = true;
 	for (struct client *c = d->clients; c != NULL; c = c->next) {
 		if (c->broken)
 			continue;
@@ -514,8 +518,9 @@ static void size(struct dispatcher *d, const struct gq_wire_hello *h)
 }
 
 struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct gq_wire_hello *h,
-				    struct client *alone, const void *data, note_fn *note,
-				    void *user, char error[BROKER_ERROR_ROOM])
+				    struct client *alone, const void *data,
+				    struct page_queue *counts, note_fn *note, void *user,
+				    char error[BROKER_ERROR_ROOM])
 {
 	struct dispatcher *d = calloc(1, sizeof(*d));
 	const char *why = "out of memory";
@@ -529,6 +534,7 @@ struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct
 	d->alone = alone;
 	d->data = data;
 	d->data_bytes = h != NULL ? h->data_bytes : 0;
+	d->counts = counts != NULL ? counts : &d->own;
 	d->note = note;
 	d->user = user;
 	d->epoll = d->wake = -1;
@@ -604,6 +610,6 @@ void dispatcher_end(struct dispatcher *d, struct page_queue *counts)
 			pthread_join(d->thread[i], NULL);
 	}
 	if (counts != NULL)
-		*counts = d->counts;
+		*counts = *d->counts;
 	free_dispatcher(d);
 }

@@ -16,6 +16,7 @@ enum note_kind {
 	NOTE_FAILED, /* its queue could not be made: `text` */
 	NOTE_BROKEN, /* it has broken the protocol, or the queue has failed: end the connection */
 	NOTE_GONE,   /* the dispatcher has let go of it */
+	NOTE_DEVICE, /* of no client: the queue's device has failed; `text` is the queue's name */
 };
 
 /* Called by the dispatcher's thread; must not block for long. */
@@ -24,10 +25,12 @@ typedef void note_fn(void *user, struct client *c, enum note_kind kind, const ch
 /*
  * Makes the queue and starts the thread. With `alone` the queue is made by the thread, for this one
  * client, and the thread ends with it: it was added already.
+ * @param counts  where it counts, on from what stands there; NULL: in memory of its own
  */
 struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct gq_wire_hello *h,
-				    struct client *alone, const void *data, note_fn *note,
-				    void *user, char error[BROKER_ERROR_ROOM]);
+				    struct client *alone, const void *data,
+				    struct page_queue *counts, note_fn *note, void *user,
+				    char error[BROKER_ERROR_ROOM]);
 /* From any thread. */
 void dispatcher_add(struct dispatcher *d, struct client *c);
 /* Let go of a client; what is inside is cancelled or, until `until_ns`, waited for (0: not). */

@@ -77,6 +77,24 @@ static void write_daemon(const struct page_view *v, uint64_t now_ns, struct metr
 
 /* ---- connections to queues ------------------------------------------------------------------- */
 
+static void write_processes(const struct page_clients *c, struct metrics_page *p)
+{
+	metrics_begin(p, "gpuq_process_up", "gauge", "1: the process for queues serves.");
+	for (uint64_t i = 0; i < c->processes; i++)
+		metrics_value(p, "gpuq_process_up", "process", c->process[i].name,
+			      c->process[i].state == PAGE_PROCESS_SERVES);
+	metrics_begin(p, "gpuq_process_starts_total", "counter",
+		      "Times that a process for queues has been started.");
+	for (uint64_t i = 0; i < c->processes; i++)
+		metrics_value(p, "gpuq_process_starts_total", "process", c->process[i].name,
+			      (double)c->process[i].starts);
+	metrics_begin(p, "gpuq_process_ends_total", "counter",
+		      "Times that a process for queues has ended by itself, or was killed.");
+	for (uint64_t i = 0; i < c->processes; i++)
+		metrics_value(p, "gpuq_process_ends_total", "process", c->process[i].name,
+			      (double)c->process[i].ends);
+}
+
 static void write_clients(const struct page_clients *c, struct metrics_page *p)
 {
 	one(p, "gpuq_connections", "gauge", "Connections to queues.", (double)c->connections);
@@ -93,6 +111,7 @@ static void write_clients(const struct page_clients *c, struct metrics_page *p)
 	metrics_value(p, "gpuq_connections_ended_total", "reason", "silent", (double)c->silent);
 	one(p, "gpuq_accept_failures_total", "counter",
 	    "Times that gpuqd had no descriptor for a connection.", (double)c->accept_failures);
+	write_processes(c, p);
 	one(p, "gpuq_shared_bytes", "gauge", "Memory shared with clients.", (double)c->bytes);
 	one(p, "gpuq_client_slots", "gauge", "Slots in memory shared with clients.",
 	    (double)c->slots);

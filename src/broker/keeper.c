@@ -176,8 +176,10 @@ static bool all_turn(struct keeper *k, uint64_t now_ns)
 	if (k->broker == NULL || broker_has_ended(k->broker))
 		return all;
 	all = look(k, &k->clients, PAGE_CLIENTS_OF_QUEUES, 0, now_ns) && all;
+	/* What hangs in a process of its own is killed, and started again: supervise.c. */
 	for (uint32_t i = 0; i < k->cfg->queues; i++)
-		all = look(k, &k->queue[i], PAGE_QUEUE, i, now_ns) && all;
+		if (broker_has(k->cfg, i))
+			all = look(k, &k->queue[i], PAGE_QUEUE, i, now_ns) && all;
 	return all;
 }
 

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -254,6 +255,11 @@ static bool configure_again(const void *user, struct broker_config *cfg,
 	return configure(user, cfg, error) == 0;
 }
 
+static void tell(const char *line)
+{
+	warn_line("%s", line);
+}
+
 static int serve(const struct arguments *a, struct broker_config *cfg)
 {
 	struct served served = { NULL, NULL };
@@ -263,10 +269,12 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 	raise_descriptors();
 	/* Its queues are its own, not those of another gpuqd, or of itself. */
 	unsetenv("GPUQ_DEVICE");
+	signal(SIGCHLD, SIG_DFL); /* else the kernel would keep the ends of its processes from it */
 	if (!signals_init() || (a->config != NULL && !signals_hup_reloads())) {
 		warn_line("signals: %s", strerror(errno));
 		return 1;
 	}
+	cfg->tell = tell;
 	if (!take_listeners(cfg) || !take_locks(cfg))
 		return 1;
 	k = keeper_start(cfg, a->config, configure_again, a, error);
@@ -294,8 +302,11 @@ int main(int argc, char **argv)
 	struct arguments a = { 0 };
 	static struct broker_config cfg;
 	char error[BROKER_ERROR_ROOM];
-	int code = read_arguments(argc, argv, &a);
+	int code;
 
+	if (argc == 2 && strcmp(argv[1], "--process") == 0) /* supervise.c starts us so */
+		return child_main();
+	code = read_arguments(argc, argv, &a);
 	if (code >= 0)
 		return code;
 	code = configure(&a, &cfg, error);

@@ -51,6 +51,7 @@ static bool same_queue(const struct broker_queue *now, const struct broker_queue
 	       same_number(where, "result_bytes", now->result_bytes, then->result_bytes, error) &&
 	       same_number(where, "consumers", now->consumers, then->consumers, error) &&
 	       same_number(where, "inline_us", now->inline_us, then->inline_us, error) &&
+	       same_text(where, "process", now->process, then->process, error) &&
 	       same_number(where, "per_client", now->per_client, then->per_client, error);
 }
 
@@ -108,6 +109,8 @@ bool broker_config_merge(const struct broker_config *now, struct broker_config *
 	/* What no file says stays so. */
 	fresh->page = now->page;
 	fresh->listener = now->listener;
+	fresh->link = now->link;
+	fresh->tell = now->tell;
 	fresh->lock = now->lock;
 	fresh->services.page = now->services.page;
 	fresh->services.listener = now->services.listener;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reactor.c - starting and stopping gpuqd, its socket, and the thread that has all connections. */
 #include "session.h"
+#include "supervise.h"
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
@@ -16,15 +17,18 @@
 #include <sys/un.h>
 
 enum { HANDSHAKE_NS = 2000000000, BACKLOG = 512 };
+#define PROCESS_NS UINT64_C(4000000000) /* a client waits for an answer for 5 s */
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 
 /* A path that a service manager listens at is the manager's. */
 static bool lock_path(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
-	if (b->cfg.listener == 0 && b->lock_fd < 0)
+	const bool ours = b->cfg.listener == 0 && b->cfg.link == 0;
+
+	if (ours && b->lock_fd < 0)
 		b->lock_fd = socket_lock(b->cfg.socket, error);
-	return b->cfg.listener != 0 || b->lock_fd >= 0;
+	return !ours || b->lock_fd >= 0;
 }
 
 /* What a gpuqd has left there. Anything but a socket is somebody's. */
@@ -62,6 +66,8 @@ static bool listen_there(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
+	if (b->cfg.link != 0)
+		return true;        /* gpuqd gives us our clients */
 	if (b->cfg.listener != 0) { /* who connected before we came waits in it */
 		b->listener = b->cfg.listener;
 		b->listening = true;
@@ -91,6 +97,17 @@ static struct session *session_of(const struct broker *b, const void *pointer)
 	return NULL; /* forgotten by an event before this one */
 }
 
+/* In a process for queues: what a device that has failed leaves behind in a process is of no use,
+ * also to its other queues. gpuqd starts another one. */
+static void end_with_device(const struct broker *b, const char *queue)
+{
+	char text[BROKER_ERROR_ROOM];
+
+	snprintf(text, sizeof(text), "the device of queue '%.100s' has failed", queue);
+	(void)link_say(b->cfg.link, LINK_FAILED, text, 0);
+	_exit(1);
+}
+
 static void read_notes(struct broker *b)
 {
 	struct note *all;
@@ -102,8 +119,33 @@ static void read_notes(struct broker *b)
 	pthread_mutex_unlock(&b->lock);
 	for (struct note *n = all, *next; n != NULL; n = next) {
 		next = n->next;
-		session_note(n->client->session, n);
+		if (n->client != NULL)
+			session_note(n->client->session, n);
+		else if (b->cfg.link != 0)
+			end_with_device(b, n->text);
 		free(n);
+	}
+}
+
+/* Clients that gpuqd has given to this process. One that comes when all ends is told by that. */
+static void adopt(struct broker *b)
+{
+	struct adopted *all;
+
+	if (b->cfg.link == 0)
+		return;
+	pthread_mutex_lock(&b->lock);
+	all = b->adopted;
+	b->adopted = NULL;
+	b->adopted_end = &b->adopted;
+	pthread_mutex_unlock(&b->lock);
+	for (struct adopted *a = all, *next; a != NULL; a = next) {
+		next = a->next;
+		if (b->stopped)
+			gq_sys_close(a->socket);
+		else
+			session_adopt(b, a);
+		free(a);
 	}
 }
 
@@ -130,6 +172,23 @@ static void end_slow_handshakes(struct broker *b)
 	}
 }
 
+/* Whose process is not there in time is told. */
+static void end_waiting(struct broker *b)
+{
+	const uint64_t now_ns = b->processes != 0 ? gq__now_ns() : 0;
+
+	for (struct session *s = b->processes != 0 ? b->sessions : NULL, *next; s != NULL;
+	     s = next) {
+		char text[GQ_WIRE_TEXT];
+
+		next = s->next;
+		if (s->state != SESSION_WAITING || now_ns <= s->since_ns + PROCESS_NS)
+			continue;
+		supervise_explain(s->process, text);
+		session_refuse(s, Q_ERR_NOT_READY, text);
+	}
+}
+
 static void watch_listener(struct broker *b, bool on)
 {
 	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = &b->listener };
@@ -143,6 +202,7 @@ static void begin_to_stop(struct broker *b)
 
 	b->stopped = true;
 	stop_listening(b);
+	supervise_stop(b);
 	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
 		next = s->next;
 		session_end(s, until_ns);
@@ -151,21 +211,26 @@ static void begin_to_stop(struct broker *b)
 
 static int patience_ms(struct broker *b)
 {
+	const int of_processes = supervise_turn(b);
+	int ms = -1;
+
 	if (b->accept_again_ns != 0) {
 		const uint64_t now_ns = gq__now_ns();
 
-		return b->accept_again_ns > now_ns
-			       ? (int)((b->accept_again_ns - now_ns) / 1000000) + 1
-			       : 0;
+		ms = b->accept_again_ns > now_ns
+			     ? (int)((b->accept_again_ns - now_ns) / 1000000) + 1
+			     : 0;
 	}
-	for (const struct session *s = b->sessions; s != NULL; s = s->next)
-		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED)
-			return 500;
-	return -1;
+	for (const struct session *s = b->sessions; s != NULL && ms < 0; s = s->next)
+		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED ||
+		    s->state == SESSION_WAITING)
+			ms = 500;
+	return ms < 0 || (of_processes >= 0 && of_processes < ms) ? of_processes : ms;
 }
 
 static void handle(struct broker *b, const struct epoll_event *event)
 {
+	struct process *p;
 	struct session *s;
 	uint64_t count;
 
@@ -177,6 +242,11 @@ static void handle(struct broker *b, const struct epoll_event *event)
 	}
 	if (event->data.ptr == &b->wake) {
 		(void)gq_sys_read(b->wake, &count, sizeof(count));
+		return;
+	}
+	p = supervise_whose(b, event->data.ptr);
+	if (p != NULL) {
+		supervise_hear(b, p);
 		return;
 	}
 	s = session_of(b, event->data.ptr);
@@ -195,6 +265,7 @@ static void take_over(struct broker *b, struct fresh *f)
 	b->cfg.uid_bytes = f->cfg.uid_bytes;
 	b->cfg.uid_slots = f->cfg.uid_slots;
 	b->cfg.drain_ms = f->cfg.drain_ms;
+	b->cfg.hang_ms = f->cfg.hang_ms;
 	for (uint32_t i = 0; i < b->cfg.queues; i++) {
 		b->cfg.queue[i].window = f->cfg.queue[i].window; /* for clients that come */
 		if (b->dispatcher[i] != NULL)
@@ -205,6 +276,9 @@ static void take_over(struct broker *b, struct fresh *f)
 		b->dispatcher[i] = f->dispatcher[i];
 	}
 	b->cfg.queues = f->cfg.queues;
+	supervise_commit(b);
+	if (!supervise_take(b, f->process, f->processes))
+		abort(); /* some bytes in the kernel: as in broker_note() */
 	free(f);
 }
 
@@ -224,7 +298,7 @@ static void *react(void *arg)
 {
 	struct broker *b = arg;
 
-	while (!b->stopped || b->sessions != NULL) {
+	while (!b->stopped || b->sessions != NULL || !supervise_has_ended(b)) {
 		struct epoll_event events[64];
 		const int n = epoll_wait(b->epoll, events, 64, patience_ms(b));
 		bool told;
@@ -232,7 +306,10 @@ static void *react(void *arg)
 		for (int i = 0; i < n; i++)
 			handle(b, &events[i]);
 		read_notes(b);
+		adopt(b);
 		end_slow_handshakes(b);
+		end_waiting(b);
+		supervise_begin_prepare(b);
 		if (b->accept_again_ns != 0 && gq__now_ns() >= b->accept_again_ns) {
 			b->accept_again_ns = 0;
 			if (!b->stopped)
@@ -253,6 +330,16 @@ static void *react(void *arg)
 
 /* ---- starting and stopping ------------------------------------------------------------------- */
 
+static bool watch_processes(struct broker *b)
+{
+	struct process *p[BROKER_MOST_QUEUES];
+	const uint32_t n = b->processes;
+
+	memcpy(p, b->process, sizeof(p));
+	b->processes = 0;
+	return supervise_take(b, p, n);
+}
+
 static bool start_thread(struct broker *b, char error[BROKER_ERROR_ROOM])
 {
 	struct epoll_event on_listener = { .events = EPOLLIN, .data.ptr = &b->listener };
@@ -262,8 +349,9 @@ static bool start_thread(struct broker *b, char error[BROKER_ERROR_ROOM])
 	b->epoll = epoll_create1(EPOLL_CLOEXEC);
 	b->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (b->epoll < 0 || b->wake < 0 ||
-	    epoll_ctl(b->epoll, EPOLL_CTL_ADD, b->listener, &on_listener) != 0 ||
-	    epoll_ctl(b->epoll, EPOLL_CTL_ADD, b->wake, &on_wake) != 0)
+	    (b->listener >= 0 &&
+	     epoll_ctl(b->epoll, EPOLL_CTL_ADD, b->listener, &on_listener) != 0) ||
+	    epoll_ctl(b->epoll, EPOLL_CTL_ADD, b->wake, &on_wake) != 0 || !watch_processes(b))
 		rc = errno;
 	else
 		rc = gq__start_thread(&b->thread, react, b, "gpuqd-reactor");
@@ -290,9 +378,12 @@ static bool make_queues(struct broker *b, const struct broker_config *cfg, uint3
 	char why[BROKER_ERROR_ROOM];
 
 	for (uint32_t i = first; i < cfg->queues; i++) {
-		if (cfg->queue[i].per_client)
+		if (cfg->queue[i].per_client || !broker_has(cfg, i))
 			continue;
-		to[i] = dispatcher_start(&cfg->queue[i], NULL, NULL, NULL, broker_note, b, why);
+		to[i] = dispatcher_start(&cfg->queue[i], NULL, NULL, NULL,
+					 b->ledger != NULL && b->cfg.link != 0 ? &b->ledger[i]
+									       : NULL,
+					 broker_note, b, why);
 		if (to[i] == NULL) {
 			snprintf(error, BROKER_ERROR_ROOM, "queue '%s': %.500s", cfg->queue[i].name,
 				 why);
@@ -314,6 +405,7 @@ static void free_broker(struct broker *b)
 	if (b->fresh != NULL)
 		take_over(b, b->fresh); /* the thread has ended before it could */
 	end_queues(b->dispatcher);
+	supervise_free(b);
 	for (uint32_t i = 0; i < BROKER_MOST_QUEUES; i++)
 		free(b->gone[i]);
 	stop_listening(b);
@@ -324,8 +416,42 @@ static void free_broker(struct broker *b)
 		gq_sys_close(b->wake);
 	if (b->lock_fd >= 0)
 		gq_sys_close(b->lock_fd); /* the file stays: another gpuqd may wait for it */
+	pthread_cond_destroy(&b->prepared);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
+}
+
+/* In a process for queues: those of one client each count on from what the process before has
+ * shown. */
+static bool take_up_counts(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	for (uint32_t i = 0; i < b->cfg.queues; i++) {
+		if (!b->cfg.queue[i].per_client || !broker_has(&b->cfg, i))
+			continue;
+		b->gone[i] = malloc(sizeof(*b->gone[i]));
+		if (b->gone[i] == NULL) {
+			snprintf(error, BROKER_ERROR_ROOM, "out of memory");
+			return false;
+		}
+		*b->gone[i] = b->ledger[i];
+	}
+	return true;
+}
+
+/* The reactor's thread takes them over when it starts. */
+static bool make_processes(struct broker *b, char error[BROKER_ERROR_ROOM])
+{
+	struct process *p[BROKER_MOST_QUEUES];
+	uint32_t n;
+
+	if (b->cfg.link != 0)
+		return take_up_counts(b, error);
+	if (!supervise_start(b, &b->cfg, 0, p, &n, error))
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		b->process[i] = p[i];
+	b->processes = n;
+	return true;
 }
 
 struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
@@ -342,10 +468,15 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 	b->epoll = b->wake = b->listener = -1;
 	b->lock_fd = cfg->lock > 0 ? cfg->lock : -1;
 	b->notes_end = &b->notes;
+	b->adopted_end = &b->adopted;
+	b->ledger_fd = -1;
+	b->ledger = cfg->ledger;
 	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->prepared, NULL);
 	/* Whoever can connect is served: the queues come first. */
 	if (lock_path(b, error) && make_queues(b, &b->cfg, 0, b->dispatcher, error) &&
-	    start_pages(b, error) && listen_there(b, error) && start_thread(b, error))
+	    make_processes(b, error) && start_pages(b, error) && listen_there(b, error) &&
+	    start_thread(b, error))
 		return b;
 	free_broker(b);
 	return NULL;
@@ -364,36 +495,75 @@ void broker_show(struct broker *b)
 	wake(b);
 }
 
-/* All that can fail comes first, so that a reload happens as a whole or not at all. */
-bool broker_reload(struct broker *b, const struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
+struct fresh *broker_prepare(struct broker *b, const struct broker_config *cfg,
+			     char error[BROKER_ERROR_ROOM])
 {
 	struct fresh *f = calloc(1, sizeof(*f));
+	bool over;
 
 	if (f == NULL) {
 		snprintf(error, BROKER_ERROR_ROOM, "out of memory");
-		return false;
+		return NULL;
 	}
 	f->cfg = *cfg;
 	/* The number of queues changes by this thread's orders only, and those before are done. */
 	pthread_mutex_lock(&b->lock);
-	if (b->fresh != NULL) {
-		pthread_mutex_unlock(&b->lock);
-		snprintf(error, BROKER_ERROR_ROOM, "the reload before this one is not over");
-		free(f);
-		return false;
-	}
+	over = b->fresh == NULL;
 	pthread_mutex_unlock(&b->lock);
-	if (!make_queues(b, cfg, b->known, f->dispatcher, error)) {
-		end_queues(f->dispatcher);
-		free(f);
-		return false;
-	}
-	b->known = cfg->queues;
+	if (!over)
+		snprintf(error, BROKER_ERROR_ROOM, "the reload before this one is not over");
+	if (over && make_queues(b, cfg, b->known, f->dispatcher, error) &&
+	    (cfg->link != 0 || supervise_start(b, cfg, b->known, f->process, &f->processes, error)))
+		return f;
+	end_queues(f->dispatcher);
+	free(f);
+	return NULL;
+}
+
+void broker_commit(struct broker *b, struct fresh *f)
+{
+	b->known = f->cfg.queues;
 	pthread_mutex_lock(&b->lock);
 	b->fresh = f;
 	pthread_mutex_unlock(&b->lock);
 	wake(b);
-	return true;
+}
+
+void broker_abort(struct broker *b, struct fresh *f)
+{
+	(void)b;
+	end_queues(f->dispatcher);
+	supervise_drop(f->process, f->processes);
+	free(f);
+}
+
+/* All that can fail comes first, so that a reload happens as a whole or not at all. */
+bool broker_reload(struct broker *b, const struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
+{
+	struct fresh *f = broker_prepare(b, cfg, error);
+
+	if (f == NULL)
+		return false;
+	if (supervise_prepare(b, cfg, error)) {
+		broker_commit(b, f);
+		return true;
+	}
+	broker_abort(b, f);
+	return false;
+}
+
+void broker_adopt(struct broker *b, int socket, uint64_t number, const struct gq_wire_hello *hello)
+{
+	struct adopted *a = calloc(1, sizeof(*a));
+
+	if (a == NULL)
+		abort(); /* as in broker_note() */
+	*a = (struct adopted){ .socket = socket, .number = number, .hello = *hello };
+	pthread_mutex_lock(&b->lock);
+	*b->adopted_end = a;
+	b->adopted_end = &a->next;
+	pthread_mutex_unlock(&b->lock);
+	wake(b);
 }
 
 void broker_begin_stop(struct broker *b)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* session.c - a connection: accept, the handshake, serving, the end. On the reactor's thread. */
 #include "session.h"
+#include "supervise.h"
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
@@ -38,7 +39,7 @@ static void refuse(struct session *s, QueueStatus status, const char *text)
 		if (*at < ' ' || *at > '~')
 			*at = '?';
 	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, w.text);
-	show_refused(s->b, status);
+	s->detail = LINK_GONE_REFUSED + (uint32_t)show_refused(s->b, status);
 	(void)say(s, &w, sizeof(w));
 }
 
@@ -84,11 +85,21 @@ static void close_if_open(int *fd)
 	*fd = -1;
 }
 
+/* gpuqd, to which the client counts. This waits if gpuqd does not listen: then nobody comes. */
+static void tell_gone(const struct broker *b, uint64_t number, uint32_t detail)
+{
+	const struct link_message m = { .kind = LINK_GONE, .detail = detail, .number = number };
+
+	(void)link_send(b->cfg.link, &m, NULL, 0, 0);
+}
+
 /* The rest of what this connection had. The socket comes last: to the client its end says that the
  * memory is left alone from now on, and that nothing counts against its user's quota any more. */
 static void forget(struct session *s)
 {
 	unwatch(s);
+	if (s->b->cfg.link != 0)
+		tell_gone(s->b, s->number, s->detail);
 	for (struct session **at = &s->b->sessions; *at != NULL; at = &(*at)->next) {
 		if (*at == s) {
 			*at = s->next;
@@ -115,9 +126,9 @@ void session_end(struct session *s, uint64_t until_ns)
 {
 	const enum session_state state = s->state;
 
-	if (state == SESSION_CLOSING)
-		return;
-	if (state == SESSION_NEW) {
+	if (state == SESSION_CLOSING || state == SESSION_GUEST)
+		return; /* a guest's process ends it */
+	if (state == SESSION_NEW || state == SESSION_WAITING) {
 		forget(s);
 		return;
 	}
@@ -181,31 +192,29 @@ static const char *refuse_peer(struct session *s, char text[GQ_WIRE_TEXT])
 	return text;
 }
 
-/* @return false: its user has connected too often */
-static bool begin(struct broker *b, int socket)
+static bool is_known(int socket, struct ucred *peer)
 {
-	struct ucred peer = { 0 };
-	socklen_t length = sizeof(peer);
+	socklen_t length = sizeof(*peer);
+
+	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, peer, &length) == 0;
+}
+
+/* @return NULL: it is gone */
+static struct session *begin(struct broker *b, int socket, const struct ucred *peer)
+{
+	struct session *s = calloc(1, sizeof(*s));
 	char text[GQ_WIRE_TEXT];
-	struct session *s = NULL;
 	const char *why;
 
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0) {
-		if (comes_too_often(b, socket, &peer)) {
-			gq_sys_close(socket);
-			return false;
-		}
-		s = calloc(1, sizeof(*s));
-	}
 	if (s == NULL) {
 		gq_sys_close(socket);
-		return true;
+		return NULL;
 	}
 	s->b = b;
 	s->socket = socket;
 	s->bell = s->memfd = s->pidfd = -1;
-	s->uid = peer.uid;
-	s->pid = peer.pid;
+	s->uid = peer->uid;
+	s->pid = peer->pid;
 	s->client.session = s;
 	s->since_ns = gq__now_ns();
 	why = refuse_peer(s, text);
@@ -214,14 +223,15 @@ static bool begin(struct broker *b, int socket)
 		close_if_open(&s->pidfd);
 		close_if_open(&s->socket);
 		free(s);
-		return true;
+		return NULL;
 	}
 	s->next = b->sessions;
 	b->sessions = s;
 	b->counts.connections_ever++;
-	if (!watch(s, socket) || (s->pidfd >= 0 && !watch(s, s->pidfd)))
-		forget(s);
-	return true;
+	if (watch(s, socket) && (s->pidfd < 0 || watch(s, s->pidfd)))
+		return s;
+	forget(s);
+	return NULL;
 }
 
 /*
@@ -242,6 +252,7 @@ void session_accept(struct broker *b)
 	uint32_t refused = 0;
 
 	for (int i = 0; i < ACCEPTED_A_TURN; i++) {
+		struct ucred peer;
 		const int fd = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0) {
@@ -253,8 +264,16 @@ void session_accept(struct broker *b)
 			}
 			return;
 		}
-		refused += !begin(b, fd);
-		if (refused == REFUSED_A_TURN) {
+		if (!is_known(fd, &peer)) {
+			gq_sys_close(fd);
+			continue;
+		}
+		if (!comes_too_often(b, fd, &peer)) {
+			(void)begin(b, fd, &peer);
+			continue;
+		}
+		gq_sys_close(fd);
+		if (++refused == REFUSED_A_TURN) {
 			b->accept_again_ns = gq__now_ns() + FLOOD_NS;
 			return;
 		}
@@ -263,10 +282,84 @@ void session_accept(struct broker *b)
 
 /* ---- the handshake --------------------------------------------------------------------------- */
 
+/* Its process gets it. @return false: end the connection */
+static bool pass(struct session *s)
+{
+	char text[GQ_WIRE_TEXT];
+
+	s->number = ++s->b->numbers;
+	if (!supervise_give(s->process, s)) {
+		supervise_explain(s->process, text);
+		refuse(s, Q_ERR_NOT_READY, text);
+		return false;
+	}
+	unwatch(s);
+	s->state = SESSION_GUEST;
+	close_if_open(&s->pidfd);
+	close_if_open(&s->socket);
+	return true;
+}
+
+void session_pass(struct session *s)
+{
+	if (!pass(s))
+		session_end(s, 0);
+}
+
+void session_refuse(struct session *s, QueueStatus status, const char *text)
+{
+	refuse(s, status, text);
+	session_end(s, 0);
+}
+
+void session_forget(struct session *s)
+{
+	forget(s);
+}
+
+/* What it asks for is known. @return false: end the connection */
+static bool greet(struct session *s)
+{
+	char text[GQ_WIRE_TEXT];
+	const QueueStatus status = admit(s, text);
+
+	if (status != Q_OK) {
+		refuse(s, status, text);
+		return false;
+	}
+	if (strcmp(s->queue->process, s->b->cfg.process) != 0) {
+		s->state = SESSION_WAITING;
+		s->since_ns = gq__now_ns();
+		s->process = supervise_find(s->b, s->queue);
+		return !supervise_serves(s->process) || pass(s);
+	}
+	s->state = SESSION_MAKING;
+	pages_make(&s->b->pages, s);
+	return true;
+}
+
+void session_adopt(struct broker *b, const struct adopted *a)
+{
+	struct session *s = NULL;
+	struct ucred peer;
+
+	if (is_known(a->socket, &peer))
+		s = begin(b, a->socket, &peer);
+	else
+		gq_sys_close(a->socket);
+	if (s == NULL) {
+		tell_gone(b, a->number, LINK_GONE_PLAIN);
+		return;
+	}
+	s->number = a->number;
+	s->hello = a->hello;
+	if (!greet(s))
+		session_end(s, 0);
+}
+
 static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
 {
 	char text[GQ_WIRE_TEXT];
-	QueueStatus status;
 
 	if (w->head.version != GQ_WIRE_VERSION) {
 		snprintf(text, sizeof(text),
@@ -279,14 +372,8 @@ static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
 	if (n != (ssize_t)sizeof(w->hello) || w->head.type != GQ_WIRE_HELLO)
 		return false;
 	s->hello = w->hello;
-	status = admit(s, text);
-	if (status != Q_OK) {
-		refuse(s, status, text);
-		return false;
-	}
-	s->state = SESSION_MAKING;
-	pages_make(&s->b->pages, s);
-	return true;
+	supervise_hear_all(s->b); /* whoever has left a process counts no more */
+	return greet(s);
 }
 
 /* Its memory has been made, or could not be. @return false: end the connection */
@@ -344,8 +431,9 @@ static bool on_start(struct session *s)
 		return true;
 	}
 	s->own_dispatcher = true;
-	s->dispatcher = dispatcher_start(s->queue, &s->hello, &s->client,
-					 s->memory + s->client.layout.data, broker_note, b, error);
+	s->dispatcher =
+		dispatcher_start(s->queue, &s->hello, &s->client, s->memory + s->client.layout.data,
+				 NULL, broker_note, b, error);
 	if (s->dispatcher == NULL) {
 		refuse(s, Q_ERR_LIMIT, error);
 		return false;
@@ -421,6 +509,7 @@ void session_note(struct session *s, const struct note *n)
 		return;
 	case NOTE_BROKEN:
 		s->b->counts.broken++;
+		s->detail = LINK_GONE_BROKEN;
 		gq__log(Q_LOG_WARNING,
 			"gpuqd: client %d of user %u: its memory makes no sense, or its queue has "
 			"failed; the connection ends",
@@ -433,5 +522,7 @@ void session_note(struct session *s, const struct note *n)
 	case NOTE_UNMADE:
 		forget(s);
 		return;
+	case NOTE_DEVICE:
+		return; /* not of a client's */
 	}
 }

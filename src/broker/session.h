@@ -4,6 +4,7 @@
 #define GPUQ_BROKER_SESSION_H
 
 #include "dispatcher.h"
+#include "link.h"
 
 #include "broker/policy/arrivals.h"
 
@@ -12,6 +13,8 @@
 
 /*
  *   NEW       accepted; waits for HELLO
+ *   WAITING   for the process that has its queue
+ *   GUEST     that process has it; here it is a number, and counts against its user's quota
  *   MAKING    its memory is being made
  *   OFFERED   has its memory; waits for START
  *   STARTING  the dispatcher has been asked to serve it
@@ -21,6 +24,8 @@
  */
 enum session_state {
 	SESSION_NEW,
+	SESSION_WAITING,
+	SESSION_GUEST,
 	SESSION_MAKING,
 	SESSION_OFFERED,
 	SESSION_STARTING,
@@ -38,6 +43,9 @@ struct session {
 	uint64_t since_ns; /* the client has had to speak since then */
 	struct gq_wire_hello hello;
 	const struct broker_queue *queue;
+	uint64_t number;         /* of the client, between gpuqd and its processes; 0: none */
+	struct process *process; /* that it waits for, or whose guest it is */
+	uint32_t detail;         /* what gpuqd is told when it is gone: link.h */
 	struct dispatcher *dispatcher;
 	bool own_dispatcher;
 	uint8_t *memory;
@@ -78,11 +86,22 @@ struct note {
 struct fresh {
 	struct broker_config cfg;
 	struct dispatcher *dispatcher[BROKER_MOST_QUEUES];
+	struct process *process[BROKER_MOST_QUEUES]; /* those that are new */
+	uint32_t processes;
+};
+
+/* A client that a process for queues has been given. */
+struct adopted {
+	struct adopted *next;
+	int socket;
+	uint64_t number;
+	struct gq_wire_hello hello;
 };
 
 struct broker {
 	struct broker_config cfg;
-	struct dispatcher *dispatcher[BROKER_MOST_QUEUES]; /* NULL: per client */
+	/* NULL: per client, or another process has it */
+	struct dispatcher *dispatcher[BROKER_MOST_QUEUES];
 	int epoll, listener, wake;
 	bool listening; /* the socket at its path is ours */
 	int lock_fd;    /* held while the socket's path is ours */
@@ -104,6 +123,21 @@ struct broker {
 	uint32_t known;       /* queues, as who reloads knows */
 	struct note *notes, **notes_end;
 	struct pages pages;
+
+	/* ---- in gpuqd itself: its processes (supervise.c) ---- */
+	struct process *process[BROKER_MOST_QUEUES];
+	uint32_t processes;
+	int ledger_fd;             /* -1: it has never had any */
+	struct page_queue *ledger; /* counts of the queues of all processes */
+	uint64_t numbers;          /* of clients that have been given to them */
+	bool preparing;            /* they have been asked to, and some have not answered */
+	uint32_t prepare;          /* enum prepare: between who reloads and the thread */
+	const struct broker_config *prepare_cfg;
+	char prepare_error[BROKER_ERROR_ROOM];
+	pthread_cond_t prepared;
+
+	/* ---- in such a process ---- */
+	struct adopted *adopted, **adopted_end; /* under `lock` */
 };
 
 /* ---- session.c: all on the reactor's thread ---- */
@@ -114,6 +148,14 @@ void session_hear(struct session *s);
 /* End the connection: at once, or when the dispatcher has let go. */
 void session_end(struct session *s, uint64_t until_ns);
 void session_note(struct session *s, const struct note *note);
+/* What a client that waits is told, as no process can have it: it is gone then. */
+void session_refuse(struct session *s, QueueStatus status, const char *text);
+/* It is gone from here. */
+void session_forget(struct session *s);
+/* The process that it waits for serves: it gets it, or the client is refused. */
+void session_pass(struct session *s);
+/* A client that gpuqd has given to this process. */
+void session_adopt(struct broker *b, const struct adopted *a);
 
 /* A note_fn, `user` the broker: from a thread of gpuqd's to the reactor's. */
 void broker_note(void *user, struct client *c, enum note_kind kind, const char *text);
@@ -124,8 +166,10 @@ void broker_note(void *user, struct client *c, enum note_kind kind, const char *
 void show_counts(struct broker *b);
 /* A queue of one client, or that client, is gone. */
 void show_gone(struct broker *b, const struct session *s, const struct page_queue *last);
-/* A connection has been refused. */
-void show_refused(struct broker *b, QueueStatus status);
+/* A connection has been refused. @return how that counts */
+enum page_refusal show_refused(struct broker *b, QueueStatus status);
+/* A process says how a client of its has gone. */
+void show_ended(struct broker *b, uint32_t detail);
 
 /* ---- admit.c ---- */
 

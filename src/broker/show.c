@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* show.c - what there is to see of connections and queues: counts for the page. */
 #include "session.h"
+#include "supervise.h"
 
 #include "host/base/clock.h"
 
-void show_refused(struct broker *b, QueueStatus status)
+enum page_refusal show_refused(struct broker *b, QueueStatus status)
 {
 	enum page_refusal why = PAGE_REFUSED_UNSUPPORTED;
 
@@ -26,6 +27,15 @@ void show_refused(struct broker *b, QueueStatus status)
 		break;
 	}
 	b->counts.refused[why]++;
+	return why;
+}
+
+void show_ended(struct broker *b, uint32_t detail)
+{
+	if (detail == LINK_GONE_BROKEN)
+		b->counts.broken++;
+	else if (detail >= LINK_GONE_REFUSED && detail < LINK_GONE_REFUSED + PAGE_REFUSALS)
+		b->counts.refused[detail - LINK_GONE_REFUSED]++;
 }
 
 /* ---- queues of one client each --------------------------------------------------------------- */
@@ -68,6 +78,8 @@ static void show_own(struct broker *b, uint32_t index)
 	*sum = b->gone[index] != NULL ? *b->gone[index] : (struct page_queue){ .clients = 0 };
 	snprintf(sum->name, sizeof(sum->name), "%s", cfg->name);
 	snprintf(sum->processor, sizeof(sum->processor), "%s", cfg->processor);
+	snprintf(sum->process, sizeof(sum->process), "%s", cfg->process);
+	sum->failed = 0;
 	sum->per_client = 1;
 	sum->capacity = cfg->capacity;
 	sum->window = cfg->window;
@@ -108,11 +120,16 @@ void show_counts(struct broker *b)
 		c->slots += s->slots;
 	}
 	for (uint32_t i = 0; i < b->cfg.queues; i++) {
+		if (!broker_has(&b->cfg, i))
+			continue;
 		if (b->dispatcher[i] != NULL)
 			dispatcher_show(b->dispatcher[i], b->cfg.page, i);
 		else
 			show_own(b, i);
 	}
+	if (b->cfg.link != 0)
+		return; /* gpuqd itself knows of all connections */
+	supervise_show(b);
 	c->turned_ns = gq__now_ns();
 	page_write(b->cfg.page, PAGE_CLIENTS_OF_QUEUES, 0, c);
 }

@@ -98,6 +98,23 @@ static void show_queue(const struct look *l, const struct page_queue *q)
 	printf(" %7" PRIu64 "  %8s %8s %8s\n", page_sum(q->inside), times[0], times[1], times[2]);
 }
 
+static void show_processes(const struct look *l)
+{
+	const struct page_clients *c = &l->v.clients;
+
+	printf("\n%-16s %-8s %8s %8s %7s %7s  %s\n", "process", "state", "pid", "since", "starts",
+	       "ends", "the last end");
+	for (uint64_t i = 0; i < c->processes; i++) {
+		const struct page_process *p = &c->process[i];
+		char since[16];
+
+		format_clock(since, sizeof(since), (c->turned_ns - p->since_ns) / 1000000000);
+		printf("%-16s %-8s %8" PRIu64 " %8s %7" PRIu64 " %7" PRIu64 "  %s\n", p->name,
+		       page_process_state_names[p->state], p->pid, since, p->starts, p->ends,
+		       p->why);
+	}
+}
+
 static void show_queues(const struct look *l)
 {
 	const struct page_clients *c = &l->v.clients;
@@ -117,6 +134,8 @@ static void show_queues(const struct look *l)
 	       "lost", "inside", "p50", "p99", "max");
 	for (uint64_t i = 0; i < l->v.daemon.queues; i++)
 		show_queue(l, &l->v.queue[i]);
+	if (c->processes != 0)
+		show_processes(l);
 }
 
 static void show_services(const struct look *l)
@@ -226,6 +245,8 @@ static void json_queue(const struct look *l, const struct page_queue *q)
 	json_text("name", q->name);
 	putchar(',');
 	json_text("processor", q->processor);
+	putchar(',');
+	json_text("process", q->process);
 	printf(",\"per_client\":%s,\"failed\":%s,\"hangs\":%s",
 	       q->per_client != 0 ? "true" : "false", q->failed != 0 ? "true" : "false",
 	       daemon_hangs(l, q->turned_ns, l->v.daemon.queues_ended) ? "true" : "false");
@@ -242,6 +263,25 @@ static void json_queue(const struct look *l, const struct page_queue *q)
 	json_times(q->seconds, q->seconds_ns, q->seconds_max_ns);
 	json_clients(q);
 	putchar('}');
+}
+
+static void json_processes(const struct page_clients *c, uint64_t now_ns)
+{
+	for (uint64_t i = 0; i < c->processes; i++) {
+		const struct page_process *p = &c->process[i];
+
+		printf("%s{", i != 0 ? "," : "");
+		json_text("name", p->name);
+		putchar(',');
+		json_text("state", page_process_state_names[p->state]);
+		json_number("pid", p->pid);
+		json_number("since_ns", now_ns - p->since_ns);
+		json_number("starts", p->starts);
+		json_number("ends", p->ends);
+		putchar(',');
+		json_text("last_end", p->why);
+		putchar('}');
+	}
 }
 
 static void json_service(const struct page_service *s)
@@ -340,6 +380,8 @@ void status_json(const struct look *l)
 			putchar(',');
 		json_queue(l, &l->v.queue[i]);
 	}
+	printf("],\"processes\":[");
+	json_processes(c, c->turned_ns);
 	putchar(']');
 	if (d->services[0] != '\0')
 		json_services(l);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+static int *volatile wild; /* what a bug's pointer is */
+
 static int begins_with(const MsgView *in, const char *word)
 {
 	const size_t length = strlen(word);
@@ -58,7 +60,7 @@ static void begin(const MsgView *in, size_t skip)
 /*
  * "fail..." fails; "long..." makes a result that does not fit; "sleep N ..." takes N ms; "touch F"
  * creates the file F; "begin F N" does both; "data" answers with the processor data up to its first
- * NUL. Everything else comes back as it is.
+ * NUL; "crash" writes where it must not. Everything else comes back as it is.
  */
 void process_message(const MsgView *in, ResultView *out)
 {
@@ -71,6 +73,8 @@ void process_message(const MsgView *in, ResultView *out)
 		begin(in, strlen("begin "));
 	if (begins_with(in, "touch "))
 		touch(in, strlen("touch "));
+	if (begins_with(in, "crash"))
+		*wild = 1;
 	if (begins_with(in, "fail")) {
 		*out->status = 1;
 		return;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stress_kill.c - kill anything: clients of queues, callers and workers of services, and gpuqd, at
- * random, under load and beside liars. Each process knows what became of what it sent, by content
- * (kill_roles.c). After each round gpuqd must hold what it held before the first client: no
- * descriptor, mapping or thread more.
+ * stress_kill.c - kill anything: clients of queues, callers and workers of services, gpuqd, and its
+ * process for a queue, at random, under load and beside liars. Each process knows what became of
+ * what it sent, by content (kill_roles.c). After each round gpuqd must hold what it held before the
+ * first client: no descriptor, mapping or thread more.
  *
  *   stress_kill            twenty seconds; five with GPUQ_TEST_SHORT
  *   stress_kill SECONDS    as long as that
@@ -46,7 +46,7 @@ static uint64_t dice, seconds = 20;
 
 /* Over all, for people. */
 static struct {
-	uint64_t kills[ROLES], daemon_kills, daemon_ends, stops, rounds;
+	uint64_t kills[ROLES], process_kills, daemon_kills, daemon_ends, stops, rounds;
 	uint64_t accepted, ended[ENDS], inside; /* inside: at the death of who asked */
 } all;
 
@@ -265,13 +265,29 @@ static void let_all_end(void)
 	gq_exchange_seq_cst_u32(&board->stop, 0);
 }
 
+/* The one that has the queue of ROLE_CLIENT. If it has just ended there is none. */
+static void kill_the_process(void)
+{
+	pid_t pid;
+
+	if (daemon_processes(&d, &pid, 1) == 0 || kill(pid, SIGKILL) != 0)
+		return;
+	all.process_kills++;
+}
+
 static void hit_for_a_round(void)
 {
 	const uint64_t until_ns = gq__now_ns() + ROUND_MS * UINT64_C(1000000);
+	/* Once a round: one that ends often waits longer each time. */
+	uint64_t kill_ns = until_ns - roll() % (ROUND_MS * UINT64_C(1000000));
 
 	while (gq__now_ns() < until_ns) {
 		nap_ms(1 + (unsigned)(roll() % 60));
 		hit_somebody();
+		if (gq__now_ns() >= kill_ns) {
+			kill_the_process();
+			kill_ns = UINT64_MAX;
+		}
 		if (roll() % 8 == 0)
 			expect_conservation();
 	}
@@ -282,12 +298,12 @@ static void say_what_became(void)
 {
 	print_message("%" PRIu64 " rounds; killed: %" PRIu64 " clients, %" PRIu64
 		      " with a queue of their own, %" PRIu64 " callers, %" PRIu64
-		      " workers, %" PRIu64 " liars, gpuqd %" PRIu64
-		      " times; gpuqd told to end %" PRIu64 " times; stopped for a while: %" PRIu64
-		      "\n",
+		      " workers, %" PRIu64 " liars, a process of gpuqd's %" PRIu64
+		      " times, gpuqd %" PRIu64 " times; gpuqd told to end %" PRIu64
+		      " times; stopped for a while: %" PRIu64 "\n",
 		      all.rounds, all.kills[ROLE_CLIENT], all.kills[ROLE_OWN],
 		      all.kills[ROLE_CALLER], all.kills[ROLE_WORKER], all.kills[ROLE_HOSTILE],
-		      all.daemon_kills, all.daemon_ends, all.stops);
+		      all.process_kills, all.daemon_kills, all.daemon_ends, all.stops);
 	print_message(
 		"accepted %" PRIu64 " = ok %" PRIu64 " + failed %" PRIu64 " + expired %" PRIu64
 		" + cancelled %" PRIu64 " + lost %" PRIu64 " + inside when killed %" PRIu64 "\n",
@@ -317,6 +333,7 @@ static void se_7_whoever_is_killed_all_that_was_accepted_ends_once_and_nothing_s
 	let_all_end();
 	say_what_became();
 	assert_true(all.ended[END_OK] > 0);
+	assert_true(all.process_kills > 0);
 }
 
 static int set_up(void **state)
@@ -333,7 +350,8 @@ static int set_up(void **state)
 	daemon_set_up(&d,
 		      "uid_connections = 512\nuid_slots = 1048576\nuid_bytes = 1GiB\n"
 		      "drain_ms = 1000\nuid_connect_rate = 0\n"
-		      "[queue default]\nprocessor = echo\ndevice = cpu\nconsumers = 1\n"
+		      "[queue default]\nprocess = one\nprocessor = echo\ndevice = cpu\n"
+		      "consumers = 1\n"
 		      "slot_bytes = 256\nresult_bytes = 256\n"
 		      "[queue own]\nper_client = yes\ndevice = cpu\nconsumers = 1\n",
 		      "heartbeat_ms = 1000\nbreaker_open_ms = 50\nuid_connections = 512\n"

@@ -99,41 +99,82 @@ void daemon_tear_down(struct daemon *d)
 	assert_int_equal(rmdir(d->folder), 0);
 }
 
-static unsigned entries(const struct daemon *d, const char *what)
+/* Of one that has ended meanwhile: 0. */
+static unsigned entries(pid_t pid, const char *what)
 {
 	char path[64];
 	unsigned n = 0;
 	DIR *at;
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)d->pid, what);
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
 	at = opendir(path);
-	assert_non_null(at);
+	if (at == NULL)
+		return 0;
 	while (readdir(at) != NULL)
 		n++;
 	closedir(at);
-	return n - 2; /* . and .. */
+	return n > 2 ? n - 2 : 0; /* . and .. */
 }
 
-static unsigned mappings(const struct daemon *d)
+static unsigned mappings(pid_t pid)
 {
 	char path[64], line[512];
 	unsigned n = 0;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)d->pid);
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	f = fopen(path, "r");
-	assert_non_null(f);
+	if (f == NULL)
+		return 0;
 	while (fgets(line, sizeof(line), f) != NULL)
 		n += strstr(line, "gpuqd-client") != NULL;
 	fclose(f);
 	return n;
 }
 
+unsigned daemon_processes(const struct daemon *d, pid_t *to, unsigned most)
+{
+	char path[64];
+	unsigned n = 0;
+	const struct dirent *task;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)d->pid);
+	tasks = opendir(path);
+	assert_non_null(tasks);
+	while ((task = readdir(tasks)) != NULL) {
+		FILE *f;
+		int pid;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/children", (int)d->pid,
+			 task->d_name);
+		f = task->d_name[0] != '.' ? fopen(path, "r") : NULL;
+		while (f != NULL && n < most && fscanf(f, "%d", &pid) == 1)
+			to[n++] = pid;
+		if (f != NULL)
+			fclose(f);
+	}
+	closedir(tasks);
+	return n;
+}
+
+static void add_held(struct daemon_held *to, pid_t pid)
+{
+	to->descriptors += entries(pid, "fd");
+	to->mappings += mappings(pid);
+	to->threads += entries(pid, "task");
+}
+
 struct daemon_held daemon_held(const struct daemon *d)
 {
-	return (struct daemon_held){ .descriptors = entries(d, "fd"),
-				     .mappings = mappings(d),
-				     .threads = entries(d, "task") };
+	struct daemon_held held = { 0 };
+	pid_t process[16];
+	const unsigned n = daemon_processes(d, process, 16);
+
+	add_held(&held, d->pid);
+	for (unsigned i = 0; i < n; i++)
+		add_held(&held, process[i]);
+	return held;
 }
 
 void daemon_await_held(const struct daemon *d, const struct daemon_held *what)

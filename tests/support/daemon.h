@@ -26,7 +26,10 @@ void daemon_stop(struct daemon *d);
 /* Ends it by SIGTERM, which must succeed, and removes the folder. */
 void daemon_tear_down(struct daemon *d);
 
-/* What a gpuqd holds that clients have caused. */
+/* Its processes for queues. @return how many */
+unsigned daemon_processes(const struct daemon *d, pid_t *to, unsigned most);
+
+/* What a gpuqd holds that clients have caused, its processes for queues included. */
 struct daemon_held {
 	unsigned descriptors, mappings, threads;
 };

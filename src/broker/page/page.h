@@ -20,6 +20,7 @@
 enum {
 	PAGE_VERSION = 3, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
+	PAGE_PROCESSES = 32,
 	PAGE_SERVICES = 100,
 	PAGE_CLIENTS = 64, /* of one queue, by name; the counts are of all */
 	PAGE_CLASSES = 4,
@@ -66,6 +67,22 @@ struct page_daemon {
 	char reload_error[PAGE_TEXT]; /* of the last one; "": it was good */
 };
 
+enum page_process_state {
+	PAGE_PROCESS_STARTS,
+	PAGE_PROCESS_SERVES,
+	PAGE_PROCESS_DOWN, /* it has ended, and is started again after a while */
+	PAGE_PROCESS_STATES
+};
+
+/* A process of gpuqd's that has some of the queues. */
+struct page_process {
+	char name[PAGE_NAME];
+	char why[PAGE_TEXT];   /* it ended the last time; "": it never has */
+	uint64_t pid, state;   /* pid 0: there is none now */
+	uint64_t since_ns;     /* it has been in this state */
+	uint64_t starts, ends; /* ends: but those that gpuqd asked for */
+};
+
 /* By the thread that has all connections to queues. */
 struct page_clients {
 	uint64_t turned_ns;
@@ -76,6 +93,8 @@ struct page_clients {
 	uint64_t broken; /* ended because the client broke the protocol, or its queue failed */
 	uint64_t silent; /* ended because the client did not say what it wanted */
 	uint64_t accept_failures;
+	uint64_t processes;
+	struct page_process process[PAGE_PROCESSES];
 };
 
 struct page_client {
@@ -83,9 +102,13 @@ struct page_client {
 	uint64_t accepted, ended, inside; /* messages; inside: accepted and not ended */
 };
 
-/* By the queue's dispatcher; of one with a queue for each client, by the thread above. */
+/*
+ * By the queue's dispatcher; of one with a queue for each client, by the thread above of its
+ * process. While its process is down, by that thread of gpuqd itself.
+ */
 struct page_queue {
 	char name[PAGE_NAME], processor[PAGE_NAME];
+	char process[PAGE_NAME]; /* "": gpuqd itself */
 	uint64_t turned_ns;
 	uint64_t per_client, failed; /* 0 or 1 */
 	uint64_t capacity, window, slot_bytes, result_bytes;
@@ -153,6 +176,13 @@ void page_write(struct page *p, enum page_section section, uint32_t index, const
 /* How many versions of a section there have been. From any thread. */
 uint64_t page_versions(const struct page *p, enum page_section section, uint32_t index);
 
+/* A descriptor by which another process can page_adopt() it: it knows nothing of the lock.
+ * @return -1, with errno */
+int page_share(const struct page *p);
+
+/* A page of another process, to write sections of it. `fd` is closed. @return NULL: with errno */
+struct page *page_adopt(int fd);
+
 /* Removes the file. */
 void page_destroy(struct page *p);
 
@@ -189,6 +219,7 @@ uint64_t page_ended(const uint64_t ended[PAGE_OUTCOMES]);
 uint64_t page_sum(const uint64_t of_class[PAGE_CLASSES]);
 extern const char *const page_outcome_names[PAGE_OUTCOMES];
 extern const char *const page_state_names[PAGE_STATES];
+extern const char *const page_process_state_names[PAGE_PROCESS_STATES];
 
 /* The user whose file it is. @return false: it cannot be known */
 bool page_owner(const struct page *p, uint32_t *uid);

@@ -7,6 +7,7 @@
 const char *const page_outcome_names[PAGE_OUTCOMES] = { "ok", "error", "expired", "cancelled",
 							"lost" };
 const char *const page_state_names[PAGE_STATES] = { "starting", "serving", "draining" };
+const char *const page_process_state_names[PAGE_PROCESS_STATES] = { "starting", "serving", "down" };
 
 /* @return how many bytes at `at` are one character of UTF-8 that can be shown; 0: none */
 static size_t shown(const unsigned char *at, size_t room)
@@ -56,6 +57,14 @@ static void clean_daemon(struct page_daemon *d)
 	CLEAN(d->reload_error);
 }
 
+static void clean_process(struct page_process *p)
+{
+	CLEAN(p->name);
+	CLEAN(p->why);
+	if (p->state >= PAGE_PROCESS_STATES)
+		p->state = PAGE_PROCESS_DOWN;
+}
+
 static void clean_service(struct page_service *s)
 {
 	CLEAN(s->name);
@@ -78,13 +87,18 @@ bool page_view(const struct page *p, struct page_view *to)
 		to->daemon.state = PAGE_STARTS;
 	if (to->services.services > PAGE_SERVICES)
 		to->services.services = PAGE_SERVICES;
+	if (to->clients.processes > PAGE_PROCESSES)
+		to->clients.processes = PAGE_PROCESSES;
 	clean_daemon(&to->daemon);
+	for (uint64_t i = 0; i < to->clients.processes; i++)
+		clean_process(&to->clients.process[i]);
 	for (uint64_t i = 0; i < to->services.services; i++)
 		clean_service(&to->services.service[i]);
 	for (uint32_t i = 0; i < to->daemon.queues; i++) {
 		(void)page_read(p, PAGE_QUEUE, i, &to->queue[i]);
 		CLEAN(to->queue[i].name);
 		CLEAN(to->queue[i].processor);
+		CLEAN(to->queue[i].process);
 	}
 	return true;
 }

@@ -243,6 +243,36 @@ static void remove_name(const struct page *p, const char *path)
 		unlink(path);
 }
 
+/* A lock belongs to what was opened, and a mapping holds that: it would stay locked as long as the
+ * other process lives. */
+int page_share(const struct page *p)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+struct page *page_adopt(int fd)
+{
+	struct page *p = calloc(1, sizeof(*p));
+	struct stat st;
+
+	if (p == NULL || fstat(fd, &st) != 0 || st.st_size != (off_t)page_bytes()) {
+		close(fd);
+		free(p);
+		return NULL;
+	}
+	p->bytes = page_bytes();
+	p->at = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	p->fd = -1;
+	if (p->at != MAP_FAILED)
+		return p;
+	free(p);
+	return NULL;
+}
+
 bool page_has_both_names(const struct page *p)
 {
 	return p->path[1][0] != '\0';

@@ -2,7 +2,7 @@
 /*
  * test_broker_edges.c - what seldom happens to a gpuqd, which is a part of this process here: its
  * queue fails, its socket has no room, it ends while others come, it has no descriptors left, its
- * counts are written while all changes.
+ * counts are written while all changes; a process for queues loses its device.
  */
 /* The tests have a send() of their own. */
 #define send send_on_socket
@@ -109,6 +109,71 @@ static void a_queue_that_fails_ends_its_clients_and_takes_no_new_ones(void **sta
 	q_shutdown(q);
 	q_shutdown(idle);
 	broker_stop(b);
+}
+
+/* What a process for queues is, but for its main thread: a client comes, and then the device fails.
+ */
+static void be_a_process(int listener, int link)
+{
+	union gq_wire w;
+	struct broker *b;
+	char error[BROKER_ERROR_ROOM];
+	const int client = accept(listener, NULL, NULL);
+
+	cfg.link = link;
+	b = broker_start(&cfg, error);
+	if (b == NULL || recv(client, &w, sizeof(w), 0) != (ssize_t)sizeof(w.hello))
+		_exit(2);
+	broker_adopt(b, client, 7, &w.hello);
+	if (recv(link, &w, sizeof(w), 0) != 1) /* the client is served */
+		_exit(3);
+	(void)q_stop(b->dispatcher[0]->q, LONG_MS);
+	for (;;)
+		pause(); /* it is the process that ends, and not the test */
+}
+
+static void a_process_whose_device_has_failed_says_so_and_ends(void **state)
+{
+	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
+	const QueueConfig c = {
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+	};
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fds[LINK_DESCRIPTORS], pair[2], listener, status;
+	struct link_message m;
+	char result[64];
+	GpuQueue *q;
+	uint64_t id;
+	pid_t pid;
+
+	(void)state;
+	broker_stop(b);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", cfg.socket);
+	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(listener, (const struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	pid = fork_child();
+	if (pid == 0)
+		be_a_process(listener, pair[1]);
+	close(pair[1]);
+	q = make_queue_from(&c);
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	assert_int_equal(write(pair[0], "", 1), 1);
+	do { /* until the queue of its process has been stopped */
+		id = send(q, "y", 1);
+		assert_status(q_wait(q, id, LONG_MS), Q_OK);
+	} while (take(q, id, result, &(size_t){ sizeof(result) }) == Q_OK);
+	assert_true(link_receive(pair[0], &m, fds, 0));
+	assert_int_equal(m.kind, LINK_FAILED);
+	assert_string_equal(m.text, "the device of queue 'default' has failed");
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+	q_shutdown(q);
+	close(pair[0]);
+	close(listener);
+	unlink(cfg.socket);
+	memset(&cfg, 0, sizeof(cfg));
 }
 
 static uint32_t consumers_of(uint32_t asked)
@@ -520,6 +585,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_queue_that_fails_ends_its_clients_and_takes_no_new_ones),
+		cmocka_unit_test(a_process_whose_device_has_failed_says_so_and_ends),
 		cmocka_unit_test(a_client_that_names_no_consumers_gets_no_more_than_one_that_does),
 		cmocka_unit_test(a_bell_that_could_not_be_sent_is_sent_later),
 		cmocka_unit_test(a_socket_that_is_full_is_rung_again_once_it_may_have_room),

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * child.c - the main thread of a process that has some of gpuqd's queues: it does what gpuqd says.
+ *
+ * It is a gpuqd without a socket of its own: its clients come from gpuqd, which has let them in. It
+ * ends when gpuqd says so, or is gone: then the kernel ends their link, and whoever starts gpuqd
+ * anew finds nothing of this process in its way.
+ */
+#include "broker.h"
+
+#include "host/base/sys.h"
+#include "host/base/thread.h"
+#include "link.h"
+#include "program/program.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+enum { ENDED_MS = 20 }; /* how often it looks whether all has ended */
+
+struct child {
+	struct broker_config cfg;
+	struct broker *broker;
+	bool ending;
+	/* ---- a reload: made on a thread of its own, as a device takes its time ---- */
+	pthread_t maker;
+	bool making; /* it has been started, and not joined */
+	struct broker_config fresh_cfg;
+	struct fresh *fresh;
+};
+
+/* ---- reloading ------------------------------------------------------------------------------- */
+
+static void *make(void *arg)
+{
+	struct child *c = arg;
+	char error[BROKER_ERROR_ROOM] = "";
+
+	c->fresh = broker_prepare(c->broker, &c->fresh_cfg, error);
+	(void)link_say(LINK_FD, c->fresh != NULL ? LINK_PREPARED : LINK_UNPREPARED, error, 0);
+	return NULL;
+}
+
+static void own(const struct child *c, struct broker_config *cfg)
+{
+	cfg->page = c->cfg.page;
+	cfg->ledger = c->cfg.ledger;
+	cfg->link = LINK_FD;
+	memcpy(cfg->process, c->cfg.process, sizeof(cfg->process));
+}
+
+/* @return NULL, or why not */
+static const char *prepare(struct child *c, int fd)
+{
+	int rc;
+
+	if (fd < 0 || c->making)
+		return "gpuqd reloads in a way that it never does";
+	if (!link_unpack(fd, &c->fresh_cfg))
+		return strerror(errno);
+	own(c, &c->fresh_cfg);
+	rc = gq__start_thread(&c->maker, make, c, "gpuqd-reload");
+	c->making = rc == 0;
+	return rc != 0 ? strerror(rc) : NULL;
+}
+
+/* @return whether there was something to commit, or to abort */
+static bool end_making(struct child *c)
+{
+	if (!c->making)
+		return false;
+	pthread_join(c->maker, NULL);
+	c->making = false;
+	return c->fresh != NULL;
+}
+
+/* ---- gpuqd's orders -------------------------------------------------------------------------- */
+
+static void obey(struct child *c, const struct link_message *m, int fds[LINK_DESCRIPTORS])
+{
+	const char *why;
+
+	switch (m->kind) {
+	case LINK_CLIENT:
+		if (fds[0] >= 0)
+			broker_adopt(c->broker, fds[0], m->number, &m->hello);
+		fds[0] = -1;
+		return;
+	case LINK_SHOW:
+		broker_show(c->broker);
+		return;
+	case LINK_PREPARE:
+		why = prepare(c, fds[0]);
+		fds[0] = -1;
+		if (why != NULL)
+			(void)link_say(LINK_FD, LINK_UNPREPARED, why, 0);
+		return;
+	case LINK_COMMIT:
+		if (!end_making(c))
+			_exit(1); /* it was another process that had prepared */
+		broker_commit(c->broker, c->fresh);
+		return;
+	case LINK_ABORT:
+		if (end_making(c))
+			broker_abort(c->broker, c->fresh);
+		return;
+	case LINK_STOP:
+		c->ending = true;
+		broker_begin_stop(c->broker);
+		return;
+	default:
+		return;
+	}
+}
+
+/* @return whether all that it had has ended */
+static bool hear(struct child *c)
+{
+	struct pollfd link = { .fd = LINK_FD, .events = POLLIN };
+	int fds[LINK_DESCRIPTORS];
+	struct link_message m;
+
+	if (c->ending && broker_has_ended(c->broker))
+		return true;
+	if (poll(&link, 1, c->ending ? ENDED_MS : -1) <= 0)
+		return false;
+	if (!link_receive(LINK_FD, &m, fds, 0)) {
+		if (errno == 0 || errno == ECONNRESET)
+			_exit(0); /* gpuqd is gone; the clients learn it by our end */
+		return false;
+	}
+	obey(c, &m, fds);
+	for (int i = 0; i < LINK_DESCRIPTORS; i++)
+		if (fds[i] >= 0)
+			gq_sys_close(fds[i]);
+	return false;
+}
+
+/* ---- the beginning --------------------------------------------------------------------------- */
+
+/* What gpuqd has put into the socket before this process was there. @return NULL, or why not */
+static const char *configure(struct child *c)
+{
+	int fds[LINK_DESCRIPTORS];
+	struct link_message m;
+
+	errno = EPROTO;
+	if (!link_receive(LINK_FD, &m, fds, MSG_DONTWAIT) || m.kind != LINK_CONFIGURE || fds[2] < 0)
+		return strerror(errno);
+	if (!link_unpack(fds[0], &c->cfg))
+		return strerror(errno);
+	c->cfg.page = page_adopt(fds[1]);
+	if (c->cfg.page == NULL)
+		return "the page of counts cannot be mapped";
+	c->cfg.ledger = link_map_ledger(fds[2]);
+	gq_sys_close(fds[2]);
+	if (c->cfg.ledger == NULL)
+		return strerror(errno);
+	c->cfg.link = LINK_FD;
+	snprintf(c->cfg.process, sizeof(c->cfg.process), "%.63s", m.text);
+	return NULL;
+}
+
+static bool is_link(void)
+{
+	socklen_t length = sizeof(int);
+	int type = 0;
+
+	return getsockopt(LINK_FD, SOL_SOCKET, SO_TYPE, &type, &length) == 0 &&
+	       type == SOCK_SEQPACKET && fcntl(LINK_FD, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+int child_main(void)
+{
+	static struct child c; /* large */
+	char error[BROKER_ERROR_ROOM], name[16];
+	const char *why;
+
+	if (!is_link()) {
+		warn_line("--process is how gpuqd starts processes for queues; it is of no other "
+			  "use");
+		return PROGRAM_USAGE;
+	}
+	/* A terminal, or a service manager, tells all processes of gpuqd: it is gpuqd that tells
+	 * this one. */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	why = configure(&c);
+	if (why != NULL) {
+		(void)link_say(LINK_FD, LINK_FAILED, why, 0);
+		return 1;
+	}
+	snprintf(name, sizeof(name), "gpuqd:%.9s", c.cfg.process);
+	(void)prctl(PR_SET_NAME, name);
+	c.broker = broker_start(&c.cfg, error);
+	if (c.broker == NULL) {
+		(void)link_say(LINK_FD, LINK_FAILED, error, 0);
+		return 1;
+	}
+	(void)link_say(LINK_FD, LINK_READY, NULL, 0);
+	while (!hear(&c))
+		;
+	if (end_making(&c))
+		broker_abort(c.broker, c.fresh);
+	broker_stop(c.broker);
+	page_close(c.cfg.page);
+	return 0;
+}
