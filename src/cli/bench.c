@@ -40,7 +40,10 @@ const char bench_help[] =
 	"                          in a row have rates and medians within 10 percent of their "
 	"mean\n"
 	"\n"
-	"  -f, --format WORD       table (default), csv or json; times in ns\n"
+	"  -f, --format WORD       table (default), csv or json, times in ns; or gnuplot: a "
+	"script\n"
+	"                          that plots latency by throughput, as SVG: ... | gnuplot > "
+	"x.svg\n"
 	"  -h, --help              show this text\n"
 	"\n"
 	"Exit codes:\n"
@@ -149,7 +152,7 @@ static int parse_word(int option, const char *text, struct options *o)
 {
 	static const char *const arrivals[] = { "poisson", "constant" };
 	static const char *const devices[] = { "auto", "cpu", "cuda" };
-	static const char *const formats[] = { "table", "csv", "json" };
+	static const char *const formats[] = { "table", "csv", "json", "gnuplot" };
 	uint32_t which = 0;
 	int code;
 
@@ -157,7 +160,7 @@ static int parse_word(int option, const char *text, struct options *o)
 		code = word("--arrivals", text, arrivals, 2, "poisson or constant", &which);
 		o->plan.arrivals = (enum bench_arrivals)which;
 	} else if (option == 'f') {
-		code = word("--format", text, formats, 3, "table, csv or json", &which);
+		code = word("--format", text, formats, 4, "table, csv, json or gnuplot", &which);
 		o->format = (enum bench_format)which;
 	} else {
 		static const uint32_t kinds[] = { Q_DEVICE_AUTO, Q_DEVICE_CPU, Q_DEVICE_CUDA };

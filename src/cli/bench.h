@@ -48,7 +48,7 @@ struct bench_row {
 bool bench_run(GpuQueue *q, struct bench_plan *plan, const struct bench_load *load,
 	       struct bench_row *row);
 
-enum bench_format { BENCH_TABLE, BENCH_CSV, BENCH_JSON };
+enum bench_format { BENCH_TABLE, BENCH_CSV, BENCH_JSON, BENCH_GNUPLOT };
 
 void bench_report_begin(enum bench_format format, GpuQueue *q, const struct bench_plan *plan);
 void bench_report_row(enum bench_format format, const struct bench_plan *plan,

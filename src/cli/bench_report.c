@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench_report.c - what `gpuq bench` prints: a table for people, CSV, JSON. */
+/* bench_report.c - what `gpuq bench` prints: a table for people, CSV, JSON, a plot. */
 #define _GNU_SOURCE
 #include "bench.h"
 
@@ -15,7 +15,7 @@ static const struct {
 };
 enum { QUANTILES = sizeof(quantiles) / sizeof(quantiles[0]) };
 
-static bool first_row;
+static bool first_row, has_loop[2]; /* closed, open */
 
 static const char *arrivals_of(const struct bench_plan *plan)
 {
@@ -35,6 +35,59 @@ static void print_string(const char *text)
 	putchar('"');
 }
 
+/* ---- a plot: the figures, and then how they are drawn -----------------------------------------
+ */
+
+/* Between single quotes there is no sign for anything but itself. */
+static void print_title(const char *text)
+{
+	for (; *text != '\0'; text++)
+		putchar((unsigned char)*text < ' ' || *text == '\'' ? '?' : *text);
+}
+
+static void print_plot_row(const struct bench_row *row)
+{
+	has_loop[row->load.concurrency != 0 ? 0 : 1] = true;
+	/* 1 and messages outstanding, or 2 and messages offered a second */
+	if (row->load.concurrency != 0)
+		printf("1 %" PRIu32, row->load.concurrency);
+	else
+		printf("2 %.17g", row->load.rate);
+	printf(" %.6g", row->per_second);
+	for (int i = 0; i < QUANTILES; i++)
+		printf(" %.6g", (double)histogram_quantile(&row->latency, quantiles[i].numerator,
+							   quantiles[i].denominator) /
+					1e3);
+	printf(" %.6g\n", (double)row->latency.max / 1e3);
+}
+
+static void print_plot(void)
+{
+	static const char *const loop[] = { "closed", "open" };
+	bool first = true;
+
+	printf("EOD\n"
+	       "set terminal svg size 900,540 dynamic background rgb 'white'\n"
+	       "set logscale xy\n"
+	       "set xlabel 'messages ended a second'\n"
+	       "set ylabel 'latency, us'\n"
+	       "set key left top\n"
+	       "set grid\n"
+	       "plot ");
+	for (int k = 0; k < 2; k++) {
+		for (int i = 0; has_loop[k] && i < QUANTILES; i++) {
+			printf("%s$load using ($1 == %d ? $3 : NaN):%d with linespoints dashtype "
+			       "%d title '%s loop, %s'",
+			       first ? "" : ", \\\n  ", k + 1, 4 + i, k + 1, loop[k],
+			       quantiles[i].name);
+			first = false;
+		}
+	}
+	printf("\n");
+}
+
+/* ---- all of them ---------------------------------------------------------------------------- */
+
 void bench_report_begin(enum bench_format format, GpuQueue *q, const struct bench_plan *plan)
 {
 	QueueInfo info = { 0 };
@@ -53,6 +106,17 @@ void bench_report_begin(enum bench_format format, GpuQueue *q, const struct benc
 	case BENCH_CSV:
 		printf("concurrency,offered_per_s,arrivals,bytes,batch,per_s,p50_ns,p90_ns,p99_ns,"
 		       "p999_ns,max_ns,messages,failed,windows,stable,kept_up\n");
+		break;
+	case BENCH_GNUPLOT:
+		printf("set title '");
+		print_title(info.processor);
+		printf(" on ");
+		print_title(info.device_name);
+		printf(", %" PRIu32 " bytes a message, %" PRIu32
+		       " a call; open loops: %s arrivals' noenhanced\n"
+		       "# loop, outstanding or offered/s, ended/s, p50, p90, p99, p99.9, most: us\n"
+		       "$load << EOD\n",
+		       plan->bytes, plan->batch, arrivals_of(plan));
 		break;
 	case BENCH_JSON:
 		printf("{\"processor\":");
@@ -124,6 +188,8 @@ void bench_report_row(enum bench_format format, const struct bench_plan *plan,
 		print_table_row(row);
 	else if (format == BENCH_CSV)
 		print_csv_row(plan, row);
+	else if (format == BENCH_GNUPLOT)
+		print_plot_row(row);
 	else
 		print_json_row(row);
 	first_row = false;
@@ -133,4 +199,6 @@ void bench_report_end(enum bench_format format)
 {
 	if (format == BENCH_JSON)
 		printf("]}\n");
+	else if (format == BENCH_GNUPLOT)
+		print_plot();
 }

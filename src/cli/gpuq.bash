@@ -78,7 +78,7 @@ _gpuq_bench() {
 	-p | --processor) _gpuq_words "crc32c echo sha256 vecdot" "$typed" ;;
 	-a | --arrivals) _gpuq_words "poisson constant" "$typed" ;;
 	-d | --device) _gpuq_words "auto cpu cuda" "$typed" ;;
-	-f | --format) _gpuq_words "table csv json" "$typed" ;;
+	-f | --format) _gpuq_words "table csv json gnuplot" "$typed" ;;
 	-C | --concurrency | -r | --rate | -b | --bytes | -B | --batch | -e | --endpoint | --slots | -c | --consumers | \
 		-w | --window | -n | --windows) COMPREPLY=() ;;
 	*) _gpuq_words "--concurrency --rate --arrivals --bytes --batch --processor --device --endpoint --slots
