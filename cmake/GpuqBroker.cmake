@@ -16,6 +16,22 @@ elseif(gpuq_broker_mode STREQUAL "AUTO" AND NOT gpuq_sodium_found)
 	message(STATUS "No gpuqd: there is no libsodium (libsodium-dev)")
 elseif(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	file(GLOB gpuq_broker_sources CONFIGURE_DEPENDS src/broker/*.c src/broker/page/*.c)
+	# Probes for tracers need a header, which has nothing but macros.
+	string(TOUPPER "${GPUQ_USDT}" gpuq_usdt_mode)
+	if(NOT gpuq_usdt_mode MATCHES "^(AUTO|ON|OFF|TRUE|FALSE|1|0|YES|NO)$")
+		message(FATAL_ERROR "GPUQ_USDT is \"${GPUQ_USDT}\"; it must be AUTO, ON or OFF")
+	endif()
+	set(GPUQ_HAVE_SDT OFF)
+	if(gpuq_usdt_mode STREQUAL "AUTO" OR GPUQ_USDT)
+		find_path(GPUQ_SDT_INCLUDE_DIR sys/sdt.h DOC "Folder that holds sys/sdt.h, if any")
+		mark_as_advanced(GPUQ_SDT_INCLUDE_DIR)
+		if(GPUQ_SDT_INCLUDE_DIR)
+			set(GPUQ_HAVE_SDT ON)
+		elseif(NOT gpuq_usdt_mode STREQUAL "AUTO")
+			message(FATAL_ERROR "GPUQ_USDT is ON, but there is no sys/sdt.h: install "
+				"systemtap-sdt-dev, or set GPUQ_USDT to AUTO or OFF")
+		endif()
+	endif()
 	# All but what the main thread does: the tests run a gpuqd inside of their own process.
 	set(gpuq_daemon_sources src/broker/main.c src/broker/keeper.c src/broker/exposition.c
 		src/broker/child.c)
@@ -24,6 +40,7 @@ elseif(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	target_include_directories(gpuq_broker_objects PRIVATE include src src/broker)
 	target_link_libraries(gpuq_broker_objects PRIVATE gpuq_flags Threads::Threads)
 	target_compile_definitions(gpuq_broker_objects PRIVATE
+		$<$<BOOL:${GPUQ_HAVE_SDT}>:GPUQ_HAVE_SDT>
 		$<$<BOOL:${GPUQ_CHAOS}>:GPUQ_CHAOS>
 		$<$<BOOL:${GPUQ_BAR1}>:GPUQ_BAR1>)
 	# What routes requests to services of other processes.

@@ -2,6 +2,8 @@
 /* client.c - the steps of a consumer in a client's memory: claim, look, complete, ring. */
 #include "client.h"
 
+#include "probe.h"
+
 #include "host/base/clock.h"
 
 #include <errno.h>
@@ -226,6 +228,7 @@ enum claimed client_claim(struct client *c, struct record **out)
 	/* [claim.write] release: before it is handed on, the client can know that it was. */
 	gq_store_release_u64(&c->taken[slot], r->msg_id);
 	gq_store_release_u64(&c->page->claimed[class], c->head[class]);
+	PROBE3(claim, c->pid, r->msg_id, r->len);
 	append(c, r);
 	c->held++;
 	*out = r;
@@ -287,6 +290,7 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	c->done_pos++;
 	gq_store_release_u64(&c->page->done_tail, c->done_pos); /* [tail.raise] */
 	c->rings = true;
+	PROBE4(complete, c->pid, r->msg_id, outcome, c->now_ns - r->claimed_ns);
 	count_end(c, r, outcome);
 	give_back(c, r);
 }

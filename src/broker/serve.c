@@ -11,6 +11,7 @@
  * queue that it would overtake (pair.h).
  */
 #include "dispatch.h"
+#include "probe.h"
 
 #include "host/base/clock.h"
 #include "host/base/copy.h"
@@ -229,6 +230,7 @@ static bool send_on(struct dispatcher *d, struct client *c, struct record *r)
 		return false;
 	}
 	d->sent[r->sent_id & d->q->slot_mask] = r;
+	PROBE3(send, c->pid, r->msg_id, r->sent_id);
 	r->recalled = false;
 	enter(c, r);
 	d->inside++;

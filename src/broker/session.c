@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* session.c - a connection: accept, the handshake, serving, the end. On the reactor's thread. */
 #include "session.h"
+#include "probe.h"
 #include "supervise.h"
 
 #include "host/base/clock.h"
@@ -39,6 +40,7 @@ static void refuse(struct session *s, QueueStatus status, const char *text)
 		if (*at < ' ' || *at > '~')
 			*at = '?';
 	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, w.text);
+	PROBE3(refuse, s->pid, s->uid, (int)status);
 	s->detail = LINK_GONE_REFUSED + (uint32_t)show_refused(s->b, status);
 	(void)say(s, &w, sizeof(w));
 }
@@ -98,6 +100,7 @@ static void tell_gone(const struct broker *b, uint64_t number, uint32_t detail)
 static void forget(struct session *s)
 {
 	unwatch(s);
+	PROBE2(client_end, s->pid, s->uid);
 	if (s->b->cfg.link != 0)
 		tell_gone(s->b, s->number, s->detail);
 	for (struct session **at = &s->b->sessions; *at != NULL; at = &(*at)->next) {
@@ -499,6 +502,7 @@ void session_note(struct session *s, const struct note *n)
 		if (s->state != SESSION_STARTING)
 			return;
 		s->state = SESSION_RUNNING;
+		PROBE3(client_begin, s->pid, s->uid, s->bytes);
 		dispatcher_describe(s->dispatcher, &started);
 		if (!say(s, &started, sizeof(started)))
 			session_end(s, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervise.c - gpuqd's processes for queues, as gpuqd sees them; see supervise.h. */
 #include "supervise.h"
+#include "probe.h"
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
@@ -137,6 +138,7 @@ static bool start(struct process *p, const struct broker_config *cfg, int ledger
 	p->state = PAGE_PROCESS_STARTS;
 	p->since_ns = gq__now_ns();
 	p->starts++;
+	PROBE2(process_begin, p->pid, p->starts);
 	p->dying = p->stopping = false;
 	p->asked_ns = 0;
 	return true;
@@ -412,6 +414,7 @@ static void bury(struct broker *b, struct process *p, int status)
 	close_if_open(&p->socket);
 	p->state = PAGE_PROCESS_DOWN;
 	p->since_ns = now_ns;
+	PROBE2(process_end, (int)p->ends, status);
 	explain_end(p, status);
 	memcpy(p->last, p->why, sizeof(p->last));
 	p->why[0] = '\0';
