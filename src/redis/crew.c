@@ -19,7 +19,8 @@
 /* The longest command: a script's words, and four for each of 256 entries. */
 #define WORDS_MOST 1400u
 
-/* Results go to Redis in groups of GROUP_MOST, or when the first of them has waited for so long. */
+/* What is not published at once goes to Redis in groups of GROUP_MOST, or when the first of them has
+ * waited for so long. */
 #define GROUP_US 5000u
 
 /* ---- making it ------------------------------------------------------------------------------- */
@@ -68,7 +69,7 @@ static bool make_worker(struct crew *c, uint32_t number, uint64_t random)
 	w->finished = calloc(c->room, sizeof(w->finished[0]));
 	w->batch = (struct batch){ .most = batch, .delay_us = c->options->batch_delay_us };
 	w->group = (struct batch){ .most = GROUP_MOST, .delay_us = GROUP_US };
-	return w->held && w->staged && w->finished && book_init(&w->book, c->room) &&
+	return w->held && w->staged && w->finished && publish_init(w) && book_init(&w->book, c->room) &&
 	       words_init(&w->words, WORDS_MOST) &&
 	       (c->options->mode == MODE_STREAM || list_init(w));
 }
@@ -133,6 +134,7 @@ static void free_worker(struct worker *w)
 	free(w->held);
 	free(w->staged);
 	free(w->finished);
+	publish_free(w);
 	book_free(&w->book);
 	words_free(&w->words);
 	link_close(&w->command);

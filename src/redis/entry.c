@@ -5,8 +5,6 @@
 #include <gpuq/gpuq.h>
 
 #include <hiredis/hiredis.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 /* The digits at the beginning; how many there are, 0 if the number is above `most`. */
@@ -41,9 +39,27 @@ bool stream_id_parse(const char *text, size_t len, struct stream_id *out)
 	return true;
 }
 
+size_t decimal_format(uint64_t value, char *to)
+{
+	char digit[DECIMAL_TEXT];
+	size_t from = sizeof(digit);
+
+	do {
+		digit[--from] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value > 0);
+	memcpy(to, digit + from, sizeof(digit) - from);
+	return sizeof(digit) - from;
+}
+
 size_t stream_id_format(struct stream_id id, char *to)
 {
-	return (size_t)snprintf(to, STREAM_ID_TEXT, "%" PRIu64 "-%" PRIu64, id.ms, id.seq);
+	size_t len = decimal_format(id.ms, to);
+
+	to[len++] = '-';
+	len += decimal_format(id.seq, to + len);
+	to[len] = '\0';
+	return len;
 }
 
 static bool is_named(const redisReply *field, const char *name)

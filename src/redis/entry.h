@@ -20,6 +20,11 @@ struct stream_id {
 /** Reads "MS-SEQ". Returns false for anything else. */
 bool stream_id_parse(const char *text, size_t len, struct stream_id *out);
 
+#define DECIMAL_TEXT 20 /* digits of the greatest number */
+
+/** Its digits, without a terminator. Returns how many they are. */
+size_t decimal_format(uint64_t value, char *to);
+
 /** Writes "MS-SEQ" and a zero; `to` has room for STREAM_ID_TEXT bytes. Returns the length. */
 size_t stream_id_format(struct stream_id id, char *to);
 

@@ -12,6 +12,7 @@
 
 #define LINK_CONNECT_MS 5000
 #define LINK_REPLY_MS   5000 /* a server that answers nothing for so long is frozen */
+#define LINK_OWED       1024 /* commands of link_later() without a reply, at most */
 
 struct link {
 	redisContext *context; /* NULL: not connected */
@@ -20,6 +21,10 @@ struct link {
 	struct address to;     /* where it goes */
 	struct link *asked;    /* to another server of the cluster, which an ASK has named */
 	bool follows;          /* an ASK; not on a connection that one has led to */
+	uint32_t owed;         /* replies to link_later() that link_take() has not returned */
+	uint32_t early;        /* of these, how many have been read already; a ring: */
+	uint32_t early_first;
+	redisReply **early_at; /* LINK_OWED of them; NULL: none so far */
 };
 
 /** Connect, log in, choose the database. False: l->error says why not. */
@@ -36,7 +41,8 @@ struct words {
 	size_t room;
 	char (*numbers)[44];
 	size_t numbers_used;
-	size_t payload_bytes; /* of all words */
+	char *line;           /* the command as the protocol has it */
+	size_t line_room;
 };
 
 /** False: no memory. `room` words at most; more are a fault of the caller's. */
@@ -50,7 +56,7 @@ struct stream_id;
 void words_add_id(struct words *w, const struct stream_id *id);
 
 /** Put a command into the line to be sent. False: the link is closed now. */
-bool link_append(struct link *l, const struct words *w);
+bool link_append(struct link *l, struct words *w);
 
 /**
  * Send what is in the line and wait for the next reply, also an error reply.
@@ -60,10 +66,31 @@ bool link_append(struct link *l, const struct words *w);
 redisReply *link_reply(struct link *l);
 
 /**
+ * link_append() of a command whose reply is taken later, by link_take(), while others may be asked
+ * and answered. Nothing is sent yet. False: the link is closed now.
+ */
+bool link_later(struct link *l, struct words *w);
+
+/** Send what is in the line. False: the link is closed now. */
+bool link_push(struct link *l);
+
+/** Read what the socket has, which must be something. False: the link is closed now. */
+bool link_receive(struct link *l);
+
+/**
+ * The next reply to link_later(), in the order of the commands; NULL: it is not here yet, or the
+ * link is closed. Waits for nothing: link_receive() or link_await() brings more.
+ */
+redisReply *link_take(struct link *l);
+
+/** Wait for one more reply that is owed, as link_reply() does. False: the link is closed now. */
+bool link_await(struct link *l);
+
+/**
  * Both: one command, one reply. A reply ASK, of a cluster that is moving the key's slot, is not
  * returned: the command goes once more, to the server that it names.
  */
-redisReply *link_call(struct link *l, const struct words *w);
+redisReply *link_call(struct link *l, struct words *w);
 
 /** One command of few words; the last one is NULL. */
 redisReply *link_say(struct link *l, ...) __attribute__((sentinel));

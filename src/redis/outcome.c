@@ -13,6 +13,23 @@
 #define GROUP_BYTES ((size_t)8 << 20) /* of results in it, from which no more are added */
 #define DEAD_MOST   10000u            /* dead letters that are kept, roughly */
 
+enum fate { FATE_PUBLISH, FATE_RETRY, FATE_BURY, FATE_HAND_BACK };
+
+static enum fate fate_of(const struct worker *w, const struct lease *l)
+{
+	if (l->status == Q_OK)
+		return FATE_PUBLISH;
+	if (l->status == Q_ERR_CANCELLED)
+		return FATE_HAND_BACK;
+	return l->deliveries >= w->options->max_deliveries ? FATE_BURY : FATE_RETRY;
+}
+
+/* Finished, and not for publish.c to send: they are dealt with here, in groups. */
+static uint32_t waiting(const struct worker *w)
+{
+	return w->list ? w->finished_count : w->finished_count - w->publishable;
+}
+
 /* ---- collecting ------------------------------------------------------------------------------ */
 
 static void finish(const struct crew *crew, const Completion *c, uint64_t now)
@@ -32,7 +49,10 @@ static void finish(const struct crew *crew, const Completion *c, uint64_t now)
 		w->memory->group_runs = 0;
 	book_set(&w->book, lease, LEASE_DONE, now);
 	w->finished[w->finished_count++] = lease;
-	batch_add(&w->group, 1, clock_ns() / 1000u);
+	if (fate_of(w, l) == FATE_PUBLISH)
+		w->publishable++;
+	if (waiting(w) > 0)
+		batch_add(&w->group, 1, clock_ns() / 1000u);
 }
 
 void outcome_collect(struct worker *w)
@@ -62,17 +82,6 @@ static void let_go(struct worker *w, uint32_t lease)
 
 /* ---- groups of leases ------------------------------------------------------------------------ */
 
-enum fate { FATE_PUBLISH, FATE_RETRY, FATE_BURY, FATE_HAND_BACK };
-
-static enum fate fate_of(const struct worker *w, const struct lease *l)
-{
-	if (l->status == Q_OK)
-		return FATE_PUBLISH;
-	if (l->status == Q_ERR_CANCELLED)
-		return FATE_HAND_BACK;
-	return l->deliveries >= w->options->max_deliveries ? FATE_BURY : FATE_RETRY;
-}
-
 static void choose(const struct worker *w, enum fate fate, struct group *g)
 {
 	uint64_t bytes = 0;
@@ -90,6 +99,14 @@ static void choose(const struct worker *w, enum fate fate, struct group *g)
 	}
 }
 
+static void part_with(struct worker *w, uint32_t lease, uint8_t fate)
+{
+	if (fate_of(w, &w->book.leases[lease]) == FATE_PUBLISH)
+		w->publishable--;
+	if (fate != SETTLED_REST)
+		let_go(w, lease);
+}
+
 void outcome_close(struct worker *w, const struct group *g, const uint8_t *settled)
 {
 	uint32_t kept = 0;
@@ -102,23 +119,44 @@ void outcome_close(struct worker *w, const struct group *g, const uint8_t *settl
 
 		if (fate == SETTLED_NOT)
 			w->finished[kept++] = lease;
-		else if (fate != SETTLED_REST)
-			let_go(w, lease);
+		else
+			part_with(w, lease, fate);
 	}
 	w->finished_count = kept;
 }
 
-/* ---- publishing ------------------------------------------------------------------------------ */
+void outcome_choose(const struct worker *w, struct group *g)
+{
+	choose(w, FATE_PUBLISH, g);
+}
+
+void outcome_lift(struct worker *w, const struct group *g)
+{
+	uint32_t kept = 0;
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < w->finished_count; i++) {
+		if (at < g->count && g->leases[at] == w->finished[i])
+			at++;
+		else
+			w->finished[kept++] = w->finished[i];
+	}
+	w->finished_count = kept;
+	w->publishable -= g->count;
+}
+
+void outcome_put_back(struct worker *w, const struct group *g)
+{
+	memmove(&w->finished[g->count], &w->finished[0],
+		w->finished_count * sizeof(w->finished[0]));
+	memcpy(&w->finished[0], g->leases, g->count * sizeof(w->finished[0]));
+	w->finished_count += g->count;
+	w->publishable += g->count;
+}
+
+/* ---- what a script has answered -------------------------------------------------------------- */
 
 const char *const results_kind_names[4] = { "stream", "hash", "list", "none" };
-
-static void add_result(struct worker *w, const struct lease *l)
-{
-	words_add_id(&w->words, &l->id);
-	words_add(&w->words, "ok");
-	words_add_bytes(&w->words, l->result, l->result_bytes);
-	words_add_number(&w->words, l->deliveries);
-}
 
 bool outcome_answer(struct worker *w, redisReply *reply, const char *what, uint32_t count,
 		    uint8_t *settled, bool *out_failed)
@@ -171,166 +209,6 @@ bool outcome_end(struct worker *w, const struct group *g, const uint8_t *settled
 	}
 	freeReplyObject(reply);
 	return true;
-}
-
-static bool publish_by_script(struct worker *w, const struct group *g)
-{
-	const struct worker_options *o = w->options;
-	uint8_t settled[GROUP_MOST];
-	redisReply *reply;
-	bool failed;
-
-	if (!script_begin(&script_publish, &w->command, &w->words, 2)) {
-		worker_refused(w, "the results' script", NULL);
-		return false;
-	}
-	words_add(&w->words, o->place.stream);
-	words_add(&w->words, o->results.key);
-	words_add(&w->words, o->group);
-	words_add(&w->words, w->memory->consumer);
-	words_add(&w->words, results_kind_names[o->results.kind]);
-	words_add_number(&w->words, o->result_ttl_s);
-	words_add(&w->words, o->ack == ACK_FENCED ? "1" : "0");
-	for (uint32_t i = 0; i < g->count; i++)
-		add_result(w, &w->book.leases[g->leases[i]]);
-	reply = script_call(&script_publish, &w->command, &w->words);
-	if (!outcome_answer(w, reply, "results", g->count, settled, &failed))
-		return false;
-	return outcome_end(w, g, settled, failed, reply);
-}
-
-/* ---- plain: results first, acknowledgements when they are there ------------------------------ */
-
-static void result_words(struct worker *w, const struct lease *l, char *key, size_t key_bytes)
-{
-	const struct results_place *r = &w->options->results;
-	char id[STREAM_ID_TEXT];
-
-	stream_id_format(l->id, id);
-	words_clear(&w->words);
-	if (r->kind == RESULTS_STREAM) {
-		words_add(&w->words, "XADD");
-		words_add(&w->words, r->key);
-		words_add(&w->words, "*");
-	} else {
-		snprintf(key, key_bytes, "%s%s", r->key, id);
-		words_add(&w->words, "HSET");
-		words_add(&w->words, key);
-	}
-	words_add(&w->words, "id");
-	words_add_id(&w->words, &l->id);
-	words_add(&w->words, "status");
-	words_add(&w->words, "ok");
-	words_add(&w->words, "result");
-	words_add_bytes(&w->words, l->result, l->result_bytes);
-	words_add(&w->words, "consumer");
-	words_add(&w->words, w->memory->consumer);
-	words_add(&w->words, "deliveries");
-	words_add_number(&w->words, l->deliveries);
-}
-
-/* What is neither 0 nor 1 is not settled. */
-enum { UNSETTLED = 2, ASKED = 3 };
-
-/* Once more, by itself: link_call() goes where an ASK leads to. */
-static redisReply *write_alone(struct worker *w, const struct lease *l)
-{
-	char key[512];
-
-	result_words(w, l, key, sizeof(key));
-	return link_call(&w->command, &w->words);
-}
-
-/* One reply for each; those that are errors leave their entry unsettled. */
-static bool take_replies(struct worker *w, const struct group *g, uint8_t *settled)
-{
-	redisReply *bad = NULL;
-
-	/* all that were sent together, then those alone that another server of a cluster wants */
-	for (uint32_t i = 0; i < 2 * g->count; i++) {
-		const uint32_t at = i % g->count;
-		redisReply *reply;
-
-		if (i >= g->count && (settled[at] != ASKED || bad))
-			continue;
-		reply = i < g->count ? link_reply(&w->command)
-				     : write_alone(w, &w->book.leases[g->leases[at]]);
-		if (!reply) {
-			if (bad)
-				freeReplyObject(bad);
-			worker_refused(w, "results", NULL);
-			return false;
-		}
-		settled[at] = reply->type == REDIS_REPLY_ERROR ? UNSETTLED : 1;
-		if (settled[at] == UNSETTLED && strncmp(reply->str, "ASK ", 4) == 0)
-			settled[at] = ASKED;
-		if (settled[at] == UNSETTLED && !bad)
-			bad = reply;
-		else
-			freeReplyObject(reply);
-	}
-	if (bad)
-		worker_refused(w, "results", bad);
-	return true;
-}
-
-static bool write_results(struct worker *w, const struct group *g, uint8_t *settled)
-{
-	char key[512];
-
-	memset(settled, 1, g->count);
-	if (w->options->results.kind == RESULTS_NONE)
-		return true;
-	for (uint32_t i = 0; i < g->count; i++) {
-		result_words(w, &w->book.leases[g->leases[i]], key, sizeof(key));
-		if (!link_append(&w->command, &w->words)) {
-			worker_refused(w, "results", NULL);
-			return false;
-		}
-	}
-	return take_replies(w, g, settled);
-}
-
-static bool publish_plainly(struct worker *w, const struct group *g)
-{
-	uint8_t settled[GROUP_MOST];
-	redisReply *reply;
-	uint32_t acked = 0;
-
-	if (!write_results(w, g, settled) || !worker_connected(w))
-		return false;
-	words_clear(&w->words);
-	words_add(&w->words, "XACK");
-	words_add(&w->words, w->options->place.stream);
-	words_add(&w->words, w->options->group);
-	for (uint32_t i = 0; i < g->count; i++) {
-		if (settled[i] != 1)
-			continue;
-		words_add_id(&w->words, &w->book.leases[g->leases[i]].id);
-		acked++;
-	}
-	if (acked == 0)
-		return false;
-	reply = link_call(&w->command, &w->words);
-	if (!reply || reply->type != REDIS_REPLY_INTEGER) {
-		worker_refused(w, "XACK", reply);
-		return false;
-	}
-	freeReplyObject(reply);
-	outcome_published(w, g, settled);
-	outcome_close(w, g, settled);
-	return acked == g->count;
-}
-
-static bool publish(struct worker *w, const struct group *g)
-{
-	const struct worker_options *o = w->options;
-
-	if (w->list)
-		return list_publish(w, g);
-	if (o->ack == ACK_PLAIN && o->results.kind != RESULTS_LIST && o->result_ttl_s == 0)
-		return publish_plainly(w, g);
-	return publish_by_script(w, g);
 }
 
 /* ---- what failed ----------------------------------------------------------------------------- */
@@ -444,35 +322,40 @@ static bool bury_failed(struct worker *w, const struct group *g)
  */
 bool outcome_due(const struct worker *w)
 {
-	return w->finished_count > 0 && (w->book.count[LEASE_RUNNING] == 0 ||
-					 batch_due(&w->group, UINT32_MAX, clock_ns() / 1000u));
+	return waiting(w) > 0 && (w->book.count[LEASE_RUNNING] == 0 ||
+				  batch_due(&w->group, UINT32_MAX, clock_ns() / 1000u));
+}
+
+static bool settle_some(struct worker *w)
+{
+	struct group g;
+
+	if (w->list) {
+		choose(w, FATE_PUBLISH, &g);
+		if (g.count > 0 && !list_publish(w, &g))
+			return false;
+	}
+	choose(w, FATE_RETRY, &g);
+	if (g.count > 0 && !leave_pending(w, &g, false))
+		return false;
+	choose(w, FATE_HAND_BACK, &g);
+	if (g.count > 0 && !leave_pending(w, &g, true))
+		return false;
+	choose(w, FATE_BURY, &g);
+	return g.count == 0 || bury_failed(w, &g);
 }
 
 void outcome_settle(struct worker *w)
 {
-	struct group g;
-
+	if (!w->list)
+		publish_send(w);
 	if (!outcome_due(w))
 		return;
-	while (w->finished_count > 0 && worker_may_ask(w)) {
-		bool ok = true;
-
-		choose(w, FATE_PUBLISH, &g);
-		if (g.count > 0)
-			ok = publish(w, &g);
-		if (!ok)
-			return;
-		choose(w, FATE_RETRY, &g);
-		if (g.count > 0 && !leave_pending(w, &g, false))
-			return;
-		choose(w, FATE_HAND_BACK, &g);
-		if (g.count > 0 && !leave_pending(w, &g, true))
-			return;
-		choose(w, FATE_BURY, &g);
-		if (g.count > 0 && !bury_failed(w, &g))
+	while (waiting(w) > 0 && worker_may_ask(w)) {
+		if (!settle_some(w))
 			return;
 		worker_answered(w);
 	}
-	if (w->finished_count == 0)
+	if (waiting(w) == 0)
 		batch_reset(&w->group);
 }

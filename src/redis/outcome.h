@@ -46,4 +46,10 @@ void outcome_close(struct worker *w, const struct group *g, const uint8_t *settl
 bool outcome_end(struct worker *w, const struct group *g, const uint8_t *settled, bool failed,
 		 redisReply *reply);
 
+/** Finished messages whose results are to be published, as many as a group has room for. */
+void outcome_choose(const struct worker *w, struct group *g);
+/** These are no longer among the finished ones; and they are again, as the first. */
+void outcome_lift(struct worker *w, const struct group *g);
+void outcome_put_back(struct worker *w, const struct group *g);
+
 #endif /* GPUQ_REDIS_OUTCOME_H */

@@ -249,8 +249,10 @@ void poison_restart(struct worker *w, const char *why)
 	if (w->over)
 		return;
 	warn_line("the queue failed: %s", why);
-	for (uint32_t i = 0; i < w->crew->count; i++)
-		outcome_settle(&w->crew->workers[i]); /* results that are there already */
+	for (uint32_t i = 0; i < w->crew->count; i++) { /* results that are there already */
+		outcome_settle(&w->crew->workers[i]);
+		publish_flush(&w->crew->workers[i]);
+	}
 	w->crew->memory->reason = 0;
 	suspects_restart(w->crew->memory);
 	warn_line("the worker cannot be started anew");

@@ -14,6 +14,7 @@ static void disconnect(struct worker *w)
 	link_close(&w->reader);
 	w->reading = false;
 	w->asked = 0;
+	publish_lost(w);
 }
 
 static uint32_t next_wait(struct worker *w)

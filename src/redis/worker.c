@@ -187,6 +187,7 @@ static void finish_one(struct worker *w)
 	if (w->draining && !worker_connected(w) && crew_active(w))
 		worker_connect_again(w);
 	intake_stop(w);
+	publish_finish(w);
 	if (w->command.context)
 		leases_hand_back(w);
 }
@@ -225,8 +226,10 @@ static int wait_ms(const struct worker *w)
 		ms = least(ms, w->resume_at_ms, now);
 	else if (outcome_due(w))
 		return 0;
-	else if (w->finished_count > 0)
+	else if (w->group.count > 0)
 		ms = least(ms, now + GROUP_MS, now);
+	if (publish_under_way(w))
+		ms = least(ms, publish_deadline_ms(w), now);
 	if (batch_us != UINT64_MAX)
 		ms = least(ms, now + (batch_us + 999) / 1000, now);
 	if (w->reading)
@@ -252,7 +255,7 @@ static void see_reader(struct worker *w, bool readable)
 
 static void wait_for_something(struct crew *c)
 {
-	struct pollfd fds[2 + SHARDS_MOST];
+	struct pollfd fds[2 + 2 * SHARDS_MOST];
 	bool running = false;
 	int ms = 500;
 
@@ -262,17 +265,23 @@ static void wait_for_something(struct crew *c)
 
 		ms = one < ms ? one : ms;
 		running |= w->book.count[LEASE_RUNNING] > 0;
-		fds[2 + i] = (struct pollfd){ .fd = w->reading ? w->reader.context->fd : -1,
-					      .events = POLLIN };
+		fds[2 + 2 * i] = (struct pollfd){ .fd = w->reading ? w->reader.context->fd : -1,
+						  .events = POLLIN };
+		fds[3 + 2 * i] = (struct pollfd){ .fd = publish_under_way(w) && w->command.context
+								? w->command.context->fd
+								: -1,
+						  .events = POLLIN };
 	}
 	fds[0] = (struct pollfd){ .fd = c->draining ? -1 : signals_fd(), .events = POLLIN };
 	fds[1] = (struct pollfd){ .fd = running ? c->workers[0].queue_fd : -1, .events = POLLIN };
-	if (poll(fds, 2 + c->count, ms) < 0 && errno != EINTR)
+	if (poll(fds, 2 + 2 * c->count, ms) < 0 && errno != EINTR)
 		warn_line("poll: %s", strerror(errno));
 	if (fds[1].revents != 0)
 		outcome_collect(&c->workers[0]);
 	for (uint32_t i = 0; i < c->count; i++)
-		see_reader(&c->workers[i], fds[2 + i].revents != 0);
+		publish_take(&c->workers[i], fds[3 + 2 * i].revents != 0);
+	for (uint32_t i = 0; i < c->count; i++)
+		see_reader(&c->workers[i], fds[2 + 2 * i].revents != 0);
 }
 
 /* It neither reads this shard nor holds anything of it: it leaves the group, and the server. */
@@ -295,6 +304,7 @@ static void turn(struct worker *w)
 	if (!worker_connected(w) && !w->over)
 		worker_connect_again(w);
 	worker_watch(w);
+	publish_take(w, false);
 	outcome_settle(w);
 	leases_renew(w);
 	if (!w->draining) {

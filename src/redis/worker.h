@@ -83,12 +83,14 @@ struct worker {
 	struct book book;
 	struct list *list;  /* NULL: messages are entries of a stream */
 	struct batch batch; /* of entries on their way into the queue */
-	struct batch group; /* of finished messages on their way to Redis */
+	struct batch group; /* of finished messages that outcome.c deals with */
+	struct publishing *publishing; /* groups on their way to Redis: publish.c */
 	redisReply **held;  /* replies that staged entries point into */
 	uint32_t held_count;
 	uint32_t *staged;   /* leases, in the order of the stream */
 	uint32_t *finished; /* leases that are DONE, in the order of completion */
 	uint32_t finished_count;
+	uint32_t publishable; /* of these, those that have a result */
 	struct worker_totals totals;
 	struct watch_view view; /* what Redis said last, for metrics and the terminal */
 
@@ -174,6 +176,25 @@ void outcome_settle(struct worker *w);
 /** Write dead letters of entries that are pending for this worker. False: not done. */
 bool outcome_bury(struct worker *w, const struct stream_id *ids, const uint32_t *deliveries,
 		  uint32_t count, const char *reason, const char *error);
+
+/* ---- publish.c: results of a stream's entries, without waiting for Redis ---- */
+
+/** False: no memory. */
+bool publish_init(struct worker *w);
+void publish_free(struct worker *w);
+/** Send what has finished, as far as it is worth a group and not too much is under way. */
+void publish_send(struct worker *w);
+/** Take the answers that have come; `readable`: the socket has something. */
+void publish_take(struct worker *w, bool readable);
+bool publish_under_way(const struct worker *w);
+/** When publish_take() is to be called at the latest, now_ms(); while something is under way. */
+uint64_t publish_deadline_ms(const struct worker *w);
+/** Wait for all answers. */
+void publish_finish(struct worker *w);
+/** Send all that has finished, and wait for the answers. */
+void publish_flush(struct worker *w);
+/** The connection is gone: what was under way has finished, and is not in Redis. */
+void publish_lost(struct worker *w);
 
 /* ---- leases.c: entries of others, of an earlier life, and how to keep one's own ---- */
 
