@@ -104,17 +104,11 @@ static void ask_ahead(struct worker *w, uint32_t coming)
 
 void intake_send(struct worker *w, bool ok, uint64_t block_ms)
 {
-	if (ok) {
-		int done = 0;
-
-		while (!done && redisBufferWrite(w->reader.context, &done) == REDIS_OK)
-			;
-		w->reading = done != 0;
-	}
-	if (!w->reading) {
+	if (!ok || !link_push(&w->reader)) {
 		intake_lost(w, "it could not be sent");
 		return;
 	}
+	w->reading = true;
 	if (w->totals.taken == 0 && (w->totals.first_ns == 0 || w->saw_nothing))
 		w->totals.first_ns = clock_ns();
 	w->called_back = false;
@@ -166,7 +160,7 @@ bool intake_stage(struct worker *w, const struct entry *e, uint32_t deliveries)
 	if (lease == BOOK_NONE)
 		return false;
 	w->staged[w->batch.count] = lease;
-	batch_add(&w->batch, 1, now_us());
+	batch_add(&w->batch, 1, w->batch.count == 0 ? now_us() : 0);
 	w->totals.taken++;
 	w->memory->taken++;
 	if (deliveries > 1)

@@ -25,6 +25,9 @@ struct link {
 	uint32_t early;        /* of these, how many have been read already; a ring: */
 	uint32_t early_first;
 	redisReply **early_at; /* LINK_OWED of them; NULL: none so far */
+	char *out;             /* commands that have not been sent */
+	size_t out_bytes;
+	size_t out_room;
 };
 
 /** Connect, log in, choose the database. False: l->error says why not. */
@@ -41,8 +44,6 @@ struct words {
 	size_t room;
 	char (*numbers)[44];
 	size_t numbers_used;
-	char *line;           /* the command as the protocol has it */
-	size_t line_room;
 };
 
 /** False: no memory. `room` words at most; more are a fault of the caller's. */
@@ -56,7 +57,7 @@ struct stream_id;
 void words_add_id(struct words *w, const struct stream_id *id);
 
 /** Put a command into the line to be sent. False: the link is closed now. */
-bool link_append(struct link *l, struct words *w);
+bool link_append(struct link *l, const struct words *w);
 
 /**
  * Send what is in the line and wait for the next reply, also an error reply.
@@ -69,7 +70,7 @@ redisReply *link_reply(struct link *l);
  * link_append() of a command whose reply is taken later, by link_take(), while others may be asked
  * and answered. Nothing is sent yet. False: the link is closed now.
  */
-bool link_later(struct link *l, struct words *w);
+bool link_later(struct link *l, const struct words *w);
 
 /** Send what is in the line. False: the link is closed now. */
 bool link_push(struct link *l);
@@ -90,7 +91,7 @@ bool link_await(struct link *l);
  * Both: one command, one reply. A reply ASK, of a cluster that is moving the key's slot, is not
  * returned: the command goes once more, to the server that it names.
  */
-redisReply *link_call(struct link *l, struct words *w);
+redisReply *link_call(struct link *l, const struct words *w);
 
 /** One command of few words; the last one is NULL. */
 redisReply *link_say(struct link *l, ...) __attribute__((sentinel));
