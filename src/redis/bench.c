@@ -30,17 +30,19 @@ const char bench_help[] =
 	"      --batch N         entries of a batch (256)\n"
 	"      --runs N          runs of each side, in turns (5)\n"
 	"      --latency N       messages of a run at half load (10000); 0: none\n"
+	"      --case NAME       only this case; may be given several times\n"
 	"      --json            one line of JSON for each figure\n"
 	"      --smoke           a few messages, to see that it runs\n"
 	"      --url URL, --password-file FILE   as of gpuq-redis worker\n"
 	"  -h, --help            show this text\n"
 	"\n"
 	"Cases: ack (no results, --ack plain), plain, atomic and fenced with results in a stream.\n"
+	"A line of CPU time says what a message costs this process and Redis, start included.\n"
 	"The loop's own forms of atomic and fenced are MULTI and the worker's script.\n"
 	"\n"
 	"Exit codes: 0 measured; 2 wrong usage; 4, 5 the worker failed; 6 Redis, or S is there.\n";
 
-enum { OPT_MESSAGES = 256, OPT_BYTES, OPT_BATCH, OPT_RUNS, OPT_LATENCY, OPT_JSON, OPT_SMOKE };
+enum { OPT_MESSAGES = 256, OPT_BYTES, OPT_BATCH, OPT_RUNS, OPT_LATENCY, OPT_CASE, OPT_JSON, OPT_SMOKE };
 
 static const struct option long_options[] = {
 	COMMON_OPTIONS,
@@ -50,6 +52,7 @@ static const struct option long_options[] = {
 	{ "batch", required_argument, NULL, OPT_BATCH },
 	{ "runs", required_argument, NULL, OPT_RUNS },
 	{ "latency", required_argument, NULL, OPT_LATENCY },
+	{ "case", required_argument, NULL, OPT_CASE },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "smoke", no_argument, NULL, OPT_SMOKE },
 	{ "help", no_argument, NULL, 'h' },
@@ -60,9 +63,36 @@ static const char *const side_names[BENCH_SIDES] = { "floor", "gpuq" };
 
 /* ---- one run --------------------------------------------------------------------------------- */
 
-/* Messages per second. */
-static int measure(struct bench *b, enum bench_side side, enum bench_case c, double *out)
+/* What one run has shown: messages per second, and CPU time of a message in ns. */
+struct figures {
+	double rate;
+	double own;
+	double redis;
+};
+
+/* CPU time that Redis has used so far, ns. */
+static int redis_time(struct bench *b, double *out)
 {
+	static const char *const names[] = { "used_cpu_sys:", "used_cpu_user:" };
+	redisReply *reply = link_say(&b->link, "INFO", "cpu", NULL);
+
+	if (!reply || reply->type != REDIS_REPLY_STRING)
+		return refused(&b->link, "INFO", reply);
+	*out = 0;
+	for (size_t i = 0; i < 2; i++) {
+		const char *at = strstr(reply->str, names[i]);
+
+		*out += at ? strtod(at + strlen(names[i]), NULL) * 1e9 : 0;
+	}
+	freeReplyObject(reply);
+	return EXIT_DONE;
+}
+
+static int measure(struct bench *b, enum bench_side side, enum bench_case c, struct figures *out)
+{
+	double before = 0;
+	double after = 0;
+	uint64_t own = 0;
 	struct bench_time *time = mmap(NULL, sizeof(*time), PROT_READ | PROT_WRITE,
 				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int code = time == MAP_FAILED ? EXIT_REDIS : bench_clear(b);
@@ -70,17 +100,26 @@ static int measure(struct bench *b, enum bench_side side, enum bench_case c, dou
 
 	if (code == EXIT_DONE)
 		code = bench_fill(b, &b->link, b->messages);
+	if (code == EXIT_DONE)
+		code = redis_time(b, &before);
 	if (code != EXIT_DONE)
 		return code;
 	child = bench_start(b, side, c, b->messages, time);
-	code = child < 0 ? EXIT_QUEUE_FAILED : bench_wait(child);
+	code = child < 0 ? EXIT_QUEUE_FAILED : bench_wait(child, &own);
+	if (code == EXIT_DONE)
+		code = redis_time(b, &after);
 	if (code == EXIT_DONE && (time->done < b->messages || time->last_ns <= time->first_ns)) {
 		warn_line("%s: %" PRIu64 " of %" PRIu64 " messages were done", side_names[side],
 			  time->done, b->messages);
 		code = EXIT_QUEUE_FAILED;
 	}
-	if (code == EXIT_DONE)
-		*out = (double)time->done * 1e9 / (double)(time->last_ns - time->first_ns);
+	if (code == EXIT_DONE) {
+		const double done = (double)time->done;
+
+		out->rate = done * 1e9 / (double)(time->last_ns - time->first_ns);
+		out->own = (double)own / done;
+		out->redis = (after - before) / done;
+	}
 	munmap(time, sizeof(*time));
 	return code;
 }
@@ -146,42 +185,89 @@ static int run_latency(struct bench *b, enum bench_case c, double rate)
 	return code;
 }
 
+/* The values of all runs of one side, by what they are. */
+struct runs {
+	double rate[RUNS_MOST];
+	double own[RUNS_MOST];
+	double redis[RUNS_MOST];
+};
+
+static void tell_json(const struct bench *b, enum bench_case c, const struct runs *sides)
+{
+	for (int side = 0; side < BENCH_SIDES; side++) {
+		const enum bench_side s = (enum bench_side)side;
+
+		print_json(b, s, c, "throughput", "msg/s", sides[side].rate, b->runs);
+		print_json(b, s, c, "CPU time", "ns", sides[side].own, b->runs);
+		print_json(b, s, c, "CPU time of Redis", "ns", sides[side].redis, b->runs);
+	}
+}
+
+static void tell(const struct bench *b, enum bench_case c, const struct runs *sides)
+{
+	const struct runs *raw = &sides[BENCH_RAW];
+	const struct runs *worker = &sides[BENCH_WORKER];
+	double shares[RUNS_MOST];
+
+	for (uint64_t run = 0; run < b->runs; run++)
+		shares[run] = worker->rate[run] / raw->rate[run];
+	printf("%-7s worker %8.0f/s, loop %8.0f/s, share %.2f (of single runs:", bench_case_names[c],
+	       median(worker->rate, b->runs), median(raw->rate, b->runs), median(shares, b->runs));
+	for (uint64_t run = 0; run < b->runs; run++)
+		printf(" %.2f", shares[run]);
+	printf(")\n        CPU time: worker %.1f us and Redis %.1f us, loop %.1f us and Redis %.1f us\n",
+	       median(worker->own, b->runs) / 1e3, median(worker->redis, b->runs) / 1e3,
+	       median(raw->own, b->runs) / 1e3, median(raw->redis, b->runs) / 1e3);
+	fflush(stdout);
+}
+
 static int run_case(struct bench *b, enum bench_case c)
 {
-	double values[BENCH_SIDES][RUNS_MOST];
-	double shares[RUNS_MOST];
-	double ours;
+	struct runs sides[BENCH_SIDES];
 
 	for (uint64_t run = 0; run < b->runs; run++) {
 		for (int side = 0; side < BENCH_SIDES; side++) {
-			const int code = measure(b, (enum bench_side)side, c, &values[side][run]);
+			struct figures f;
+			const int code = measure(b, (enum bench_side)side, c, &f);
 
 			if (code != EXIT_DONE)
 				return code;
+			sides[side].rate[run] = f.rate;
+			sides[side].own[run] = f.own;
+			sides[side].redis[run] = f.redis;
 		}
-		shares[run] = values[BENCH_WORKER][run] / values[BENCH_RAW][run];
 	}
-	ours = median(values[BENCH_WORKER], b->runs);
-	if (b->json) {
-		for (int side = 0; side < BENCH_SIDES; side++)
-			print_json(b, (enum bench_side)side, c, "throughput", "msg/s", values[side],
-				   b->runs);
-	} else {
-		printf("%-7s worker %8.0f/s, loop %8.0f/s, share %.2f (of single runs:",
-		       bench_case_names[c], ours, median(values[BENCH_RAW], b->runs),
-		       median(shares, b->runs));
-		for (uint64_t run = 0; run < b->runs; run++)
-			printf(" %.2f", shares[run]);
-		puts(")");
-		fflush(stdout);
-	}
+	if (b->json)
+		tell_json(b, c, sides);
+	else
+		tell(b, c, sides);
 	/* without results nobody can see when a message was done */
 	if (c == BENCH_ACK_ONLY || b->latency_messages == 0)
 		return EXIT_DONE;
-	return run_latency(b, c, ours / 2);
+	return run_latency(b, c, median(sides[BENCH_WORKER].rate, b->runs) / 2);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
+
+static int take_case(const char *text, struct bench *b)
+{
+	for (int c = 0; c < BENCH_CASES; c++) {
+		if (strcmp(text, bench_case_names[c]) == 0) {
+			b->only[c] = true;
+			return EXIT_DONE;
+		}
+	}
+	return usage_error(ME, "--case is '%s', must be ack, plain, atomic or fenced", text);
+}
+
+static bool wanted(const struct bench *b, int which)
+{
+	bool any = false;
+
+	for (int c = 0; c < BENCH_CASES; c++)
+		any |= b->only[c];
+	return !any || b->only[which];
+}
 
 static int take_option(int option, char *text, struct bench *b)
 {
@@ -202,6 +288,8 @@ static int take_option(int option, char *text, struct bench *b)
 		return parse_range(ME, "--runs", text, 1, RUNS_MOST, &b->runs);
 	case OPT_LATENCY:
 		return parse_range(ME, "--latency", text, 0, 1000000000, &b->latency_messages);
+	case OPT_CASE:
+		return take_case(text, b);
 	case OPT_JSON:
 		b->json = true;
 		return EXIT_DONE;
@@ -240,8 +328,10 @@ static int run_all(struct bench *b)
 
 	if (code != EXIT_DONE)
 		return code;
-	for (int c = 0; c < BENCH_CASES && code == EXIT_DONE; c++)
-		code = run_case(b, (enum bench_case)c);
+	for (int c = 0; c < BENCH_CASES && code == EXIT_DONE; c++) {
+		if (wanted(b, c))
+			code = run_case(b, (enum bench_case)c);
+	}
 	reply = link_say(&b->link, "DEL", b->place.stream, b->results, NULL);
 	if (reply)
 		freeReplyObject(reply);

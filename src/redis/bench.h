@@ -26,6 +26,7 @@ struct bench {
 	uint64_t batch;
 	uint64_t runs;
 	uint64_t latency_messages;
+	bool only[BENCH_CASES]; /* cases to measure; none: all */
 	bool json;
 	bool help;
 };
@@ -52,8 +53,8 @@ int bench_raw(const struct bench *b, enum bench_case c, uint64_t messages, struc
 /** Start one side in a process of its own, to take `messages`; -1: it cannot be started. */
 pid_t bench_start(const struct bench *b, enum bench_side side, enum bench_case c, uint64_t messages,
 		  struct bench_time *out);
-/** Wait for it. EXIT_DONE, or it has failed. */
-int bench_wait(pid_t child);
+/** Wait for it. EXIT_DONE, or it has failed. *out_cpu_ns, unless it is NULL: its CPU time. */
+int bench_wait(pid_t child, uint64_t *out_cpu_ns);
 /** Stream and results are new and empty. */
 int bench_clear(struct bench *b);
 /**

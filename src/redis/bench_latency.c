@@ -125,10 +125,10 @@ int bench_latency(struct bench *b, enum bench_side side, enum bench_case c, doub
 		_exit(produce(b, rate));
 	if (sender > 0) {
 		code = watch(b, out);
-		if (bench_wait(sender) != EXIT_DONE)
+		if (bench_wait(sender, NULL) != EXIT_DONE)
 			code = EXIT_REDIS;
 	}
 	if (code != EXIT_DONE)
 		kill(taker, SIGKILL);
-	return bench_wait(taker) == EXIT_DONE ? code : EXIT_QUEUE_FAILED;
+	return bench_wait(taker, NULL) == EXIT_DONE ? code : EXIT_QUEUE_FAILED;
 }

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -129,14 +131,22 @@ pid_t bench_start(const struct bench *b, enum bench_side side, enum bench_case c
 	_exit(side == BENCH_RAW ? bench_raw(b, c, messages, out) : worker(b, c, messages, out));
 }
 
-int bench_wait(pid_t child)
+static uint64_t nanoseconds(struct timeval t)
 {
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_usec * 1000u;
+}
+
+int bench_wait(pid_t child, uint64_t *out_cpu_ns)
+{
+	struct rusage usage;
 	int status = 0;
 
-	while (waitpid(child, &status, 0) < 0) {
+	while (wait4(child, &status, 0, &usage) < 0) {
 		if (errno != EINTR)
 			return EXIT_QUEUE_FAILED;
 	}
+	if (out_cpu_ns)
+		*out_cpu_ns = nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
 	warn_line("a part of the benchmark died of signal %d", WTERMSIG(status));

@@ -59,7 +59,7 @@ _gpuq_redis_options() {
 	send) echo "$common --mode --field --split --maxlen --rate --shard-by --quiet" ;;
 	results) echo "$common --results --follow --format" ;;
 	dlq) echo "$common --dlq --mode --field --all" ;;
-	bench) echo "--stream --url --password-file --help --processor --messages --bytes --batch --runs --latency --json --smoke" ;;
+	bench) echo "--stream --url --password-file --help --processor --messages --bytes --batch --runs --latency --case --json --smoke" ;;
 	status) echo "$common --group --dlq --json" ;;
 	doctor) echo "$common --group --dlq" ;;
 	esac
