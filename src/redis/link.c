@@ -353,7 +353,7 @@ bool link_await(struct link *l)
 {
 	redisReply *reply;
 
-	if (!l->context || l->early == l->owed)
+	if (!l->context || l->early == l->owed) /* all are here */
 		return l->context != NULL;
 	reply = next_reply(l);
 	if (reply)
