@@ -277,8 +277,7 @@ static bool ask(struct self *s, BrokerClient *c, struct asked asked[OPEN], uint3
 		   cached = !keyed && idempotent && roll(s) % 4 == 0;
 	const unsigned times = (keyed || cached) && *open + 2 <= OPEN ? 2 : 1;
 	struct payload p;
-	const uint32_t number =
-		make_payload(s, &p, roll(s) % 16 == 0 ? 4096 : 64, !idempotent);
+	const uint32_t number = make_payload(s, &p, roll(s) % 16 == 0 ? 4096 : 64, !idempotent);
 	const BrokerCall call = { .service = OP,
 				  .payload = &p,
 				  .bytes = 8 + p.bytes,
@@ -317,8 +316,8 @@ static bool ask_batch(struct self *s, BrokerClient *c, struct asked asked[OPEN],
 	uint64_t id;
 
 	for (uint32_t i = 0; i < ITEMS; i++) {
-		asked[*open + i] = (struct asked){ .number = make_payload(s, &p[i], 64, true),
-						   .once = true };
+		asked[*open + i] =
+			(struct asked){ .number = make_payload(s, &p[i], 64, true), .once = true };
 		items[i] = (BrokerItem){ &p[i], 8 + p[i].bytes };
 	}
 	if (q_broker_submit_batch(c, &call, items, ITEMS, &id) != Q_OK)

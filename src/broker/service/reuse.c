@@ -46,13 +46,23 @@ static void drop(struct router *r, struct kept *k)
 	free(k);
 }
 
+/* The policy knows answers by numbers: ours are these. */
+static struct kept *kept_of(uint64_t number)
+{
+	const union {
+		uint64_t number;
+		struct kept *kept;
+	} answer = { number };
+
+	return answer.kept;
+}
+
 static void drop_dropped(struct router *r, struct gq_cache *table)
 {
 	uint64_t answer;
 
 	while (gq__cache_dropped(table, &answer))
-		drop(r,
-		     (struct kept *)(uintptr_t)answer); /* one of ours: reuse_end() put it there */
+		drop(r, kept_of(answer));
 }
 
 static struct gq_view view_of(const struct gq_frame *from, enum gq_tlv_type type)
@@ -196,8 +206,10 @@ static void key_of(struct router *r, struct request *q, const struct gq_frame *f
 				      &q->key);
 		return;
 	}
-	request.is_public = g->op.cache == ROUTER_CACHE_PUBLIC;
-	request.op_version = g->version;
+	if (g != NULL) { /* as table_of() has seen to */
+		request.is_public = g->op.cache == ROUTER_CACHE_PUBLIC;
+		request.op_version = g->version;
+	}
 	gq__cache_key(&r->cache, &request, &q->key);
 }
 
@@ -267,7 +279,7 @@ enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct
 	if (status == GQ_CACHE_LEAD) {
 		status = lead(r, q, a);
 	} else if (status == GQ_CACHE_HIT) {
-		read_kept((const struct kept *)(uintptr_t)out, a, from);
+		read_kept(kept_of(out), a, from);
 	} else if (status == GQ_CACHE_JOINED) {
 		q->frame = r->requests[out].frame;
 		q->frame->refs++;
