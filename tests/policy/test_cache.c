@@ -327,6 +327,61 @@ static void rt_5_a_key_of_idempotency_runs_once(void **state)
 	drop(c);
 }
 
+/* Room is there before anything runs, and nothing goes before its time. */
+static void rt_5_a_table_that_promises_refuses_and_evicts_nothing(void **state)
+{
+	const struct gq_cache_config config = {
+		.entries = 4, .bytes = 350, .promise = 100, .running = 8, .waiting = 2, .ttl_ns = S
+	};
+	struct gq_cache *c = malloc(sizeof(*c));
+	struct gq_cache_key keys[6];
+	uint64_t out = 0;
+	char payload[16];
+	bool kept;
+
+	(void)state;
+	assert_non_null(c);
+	assert_int_equal(gq__cache_init(c, &config), GQ_CACHE_OK);
+	for (int i = 0; i < 6; i++) {
+		snprintf(payload, sizeof(payload), "%d", i);
+		keys[i] = key_of(c, 1, payload);
+	}
+	assert_int_equal(gq__cache_due(c), UINT64_MAX);
+	for (int i = 0; i < 3; i++) /* a fourth answer might have 100 bytes, and there are 50 */
+		assert_int_equal(gq__cache_ask(c, &keys[i], 7, 0, &out), GQ_CACHE_LEAD);
+	assert_int_equal(gq__cache_ask(c, &keys[3], 7, 0, &out), GQ_CACHE_FULL);
+	for (uint64_t i = 8; i < 10; i++) {
+		assert_int_equal(gq__cache_ask(c, &keys[0], i, 0, &out), GQ_CACHE_JOINED);
+		assert_int_equal(out, 7); /* who runs */
+	}
+	assert_int_equal(gq__cache_ask(c, &keys[0], 10, 0, &out), GQ_CACHE_FULL);
+	assert_true(gq__cache_failed(c, &keys[0], &out));
+	assert_int_equal(gq__cache_ask(c, &keys[0], 11, 0, &out), GQ_CACHE_JOINED);
+	assert_int_equal(out, 8);
+	for (int i = 0; i < 3; i++) { /* each is more than a sixteenth of all */
+		assert_int_equal(gq__cache_done(c, &keys[i], 41, 22, true, (uint64_t)i, &kept),
+				 GQ_CACHE_OK);
+		assert_true(kept);
+	}
+	while (gq__cache_next_waiter(c, &keys[0], &out))
+		;
+	assert_int_equal(gq__cache_ask(c, &keys[3], 7, 3, &out), GQ_CACHE_LEAD); /* 284 are left */
+	assert_int_equal(gq__cache_ask(c, &keys[4], 7, 3, &out), GQ_CACHE_FULL); /* 4 entries */
+	assert_false(gq__cache_failed(c, &keys[3], &out));
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(gq__cache_ask(c, &keys[i], 7, S - 1, &out), GQ_CACHE_HIT);
+	assert_int_equal(c->evicted, 0);
+	assert_int_equal(gq__cache_due(c), S);
+	gq__cache_expire(c, S - 1);
+	assert_false(gq__cache_dropped(c, &out));
+	gq__cache_expire(c, S + 1); /* two of them, the oldest first */
+	assert_int_equal(c->count, 1);
+	assert_int_equal(gq__cache_due(c), S + 2);
+	assert_int_equal(gq__cache_ask(c, &keys[2], 7, S + 1, &out), GQ_CACHE_HIT);
+	assert_int_equal(gq__cache_ask(c, &keys[0], 7, S + 1, &out), GQ_CACHE_LEAD);
+	drop(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +395,7 @@ int main(void)
 		cmocka_unit_test(ca_4_another_users_request_misses),
 		cmocka_unit_test(ca_5_a_collision_of_64_bits_gives_no_wrong_answer),
 		cmocka_unit_test(rt_5_a_key_of_idempotency_runs_once),
+		cmocka_unit_test(rt_5_a_table_that_promises_refuses_and_evicts_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
