@@ -40,6 +40,7 @@ static void refuse(struct session *s, QueueStatus status, const char *text)
 		if (*at < ' ' || *at > '~')
 			*at = '?';
 	gq__log(Q_LOG_INFO, "gpuqd: client %d of user %u refused: %s", (int)s->pid, s->uid, w.text);
+	show_error(s->b, "refused: %s", w.text);
 	PROBE3(refuse, s->pid, s->uid, (int)status);
 	s->detail = LINK_GONE_REFUSED + (uint32_t)show_refused(s->b, status);
 	(void)say(s, &w, sizeof(w));
@@ -263,6 +264,7 @@ void session_accept(struct broker *b)
 			 * must not spin. */
 			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 				b->counts.accept_failures++;
+				show_error(b, "a client cannot be let in: %s", strerror(errno));
 				b->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
 			}
 			return;
@@ -513,6 +515,7 @@ void session_note(struct session *s, const struct note *n)
 		return;
 	case NOTE_BROKEN:
 		s->b->counts.broken++;
+		show_error(s->b, "a client's memory makes no sense, or its queue has failed");
 		s->detail = LINK_GONE_BROKEN;
 		gq__log(Q_LOG_WARNING,
 			"gpuqd: client %d of user %u: its memory makes no sense, or its queue has "

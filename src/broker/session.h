@@ -168,6 +168,8 @@ void show_counts(struct broker *b);
 void show_gone(struct broker *b, const struct session *s, const struct page_queue *last);
 /* A connection has been refused. @return how that counts */
 enum page_refusal show_refused(struct broker *b, QueueStatus status);
+/* Something went wrong, in words that are the same each time. */
+void show_error(struct broker *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A process says how a client of its has gone. */
 void show_ended(struct broker *b, uint32_t detail);
 

@@ -5,6 +5,8 @@
 
 #include "host/base/clock.h"
 
+#include <stdarg.h>
+
 enum page_refusal show_refused(struct broker *b, QueueStatus status)
 {
 	enum page_refusal why = PAGE_REFUSED_UNSUPPORTED;
@@ -30,11 +32,24 @@ enum page_refusal show_refused(struct broker *b, QueueStatus status)
 	return why;
 }
 
+void show_error(struct broker *b, const char *format, ...)
+{
+	char text[BROKER_ERROR_ROOM];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	page_error(&b->counts, text, gq__now_ns());
+}
+
 void show_ended(struct broker *b, uint32_t detail)
 {
-	if (detail == LINK_GONE_BROKEN)
+	if (detail == LINK_GONE_BROKEN) {
 		b->counts.broken++;
-	else if (detail >= LINK_GONE_REFUSED && detail < LINK_GONE_REFUSED + PAGE_REFUSALS)
+		show_error(b, "a client's memory makes no sense, or its queue has failed");
+	}
+	if (detail >= LINK_GONE_REFUSED && detail < LINK_GONE_REFUSED + PAGE_REFUSALS)
 		b->counts.refused[detail - LINK_GONE_REFUSED]++;
 }
 

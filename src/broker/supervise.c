@@ -428,6 +428,7 @@ static void bury(struct broker *b, struct process *p, int status)
 	if (p->stopping || b->stopped)
 		return;
 	p->ends++;
+	show_error(b, "process '%s' has ended: %s", p->name, p->last);
 	p->delay_ms = was_good ? FIRST_DELAY_MS : p->delay_ms;
 	p->next_ns = now_ns + ms_to_ns(p->delay_ms);
 	tell(b, "process '%s' has ended: %s; it is started again in %" PRIu32 " ms", p->name,
@@ -439,6 +440,7 @@ static void start_again(struct broker *b, struct process *p)
 {
 	if (start(p, &b->cfg, b->ledger_fd) && watch(b, p))
 		return;
+	show_error(b, "process '%s' cannot be started: %s", p->name, strerror(errno));
 	tell(b, "process '%s' cannot be started: %s", p->name, strerror(errno));
 	if (p->pid != 0) {
 		kill_it(p, NULL);

@@ -30,6 +30,7 @@ int cmd_services(int argc, char **argv);
 int cmd_token(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+int cmd_errors(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 
 /* Their help texts, as `gpuq help` prints them. */
@@ -43,6 +44,7 @@ extern const char services_help[];
 extern const char token_help[];
 extern const char status_help[];
 extern const char top_help[];
+extern const char errors_help[];
 extern const char reload_help[];
 
 #endif /* GPUQ_CLI_H */

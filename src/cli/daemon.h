@@ -45,6 +45,8 @@ bool daemon_hangs(const struct look *l, uint64_t turned_ns, uint64_t ended);
 void status_head(const struct look *l, char *line, size_t room);
 void status_text(const struct look *l);
 void status_json(const struct look *l);
+/* "name":"text" */
+void status_json_text(const char *name, const char *text);
 
 /* ---- top_lines.c ---- */
 

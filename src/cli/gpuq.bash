@@ -98,18 +98,19 @@ _gpuq() {
 	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		_gpuq_words "run pipe info processors redis services token bench status top reload help --help --version" "$typed"
+		_gpuq_words "run pipe info processors redis services token bench status top errors reload help --help --version" "$typed"
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
 	pipe) _gpuq_pipe "$typed" "$before" ;;
-	help) _gpuq_words "run pipe info processors redis services token bench status top reload" "$typed" ;;
+	help) _gpuq_words "run pipe info processors redis services token bench status top errors reload" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
 	services) _gpuq_words "--endpoint --filter --watch --stats --help" "$typed" ;;
 	token) _gpuq_words "key issue narrow show --keys --rights --op --class --uid --rate --bytes --expires --help" "$typed" ;;
 	status) _gpuq_look "$typed" "--json --help" ;;
 	top) _gpuq_look "$typed" "--delay --count --clients --json --plain --help" ;;
+	errors) _gpuq_look "$typed" "--json --help" ;;
 	reload) _gpuq_look "$typed" "--help" ;;
 	bench) _gpuq_bench "$typed" "$before" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;

@@ -25,6 +25,7 @@ static const struct command commands[] = {
 	{ "bench", "load a queue, and show how long messages take", bench_help, cmd_bench },
 	{ "status", "show how a gpuqd stands, also one that hangs", status_help, cmd_status },
 	{ "top", "show what a gpuqd does, second by second", top_help, cmd_top },
+	{ "errors", "show what has gone wrong in a gpuqd", errors_help, cmd_errors },
 	{ "reload", "have a gpuqd read its configuration anew", reload_help, cmd_reload },
 };
 

@@ -183,7 +183,7 @@ void status_text(const struct look *l)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void json_text(const char *name, const char *text)
+void status_json_text(const char *name, const char *text)
 {
 	printf("\"%s\":\"", name);
 	for (; *text != '\0'; text++) {
@@ -242,11 +242,11 @@ static void json_queue(const struct look *l, const struct page_queue *q)
 
 	sum_classes(q, ended);
 	putchar('{');
-	json_text("name", q->name);
+	status_json_text("name", q->name);
 	putchar(',');
-	json_text("processor", q->processor);
+	status_json_text("processor", q->processor);
 	putchar(',');
-	json_text("process", q->process);
+	status_json_text("process", q->process);
 	printf(",\"per_client\":%s,\"failed\":%s,\"hangs\":%s",
 	       q->per_client != 0 ? "true" : "false", q->failed != 0 ? "true" : "false",
 	       daemon_hangs(l, q->turned_ns, l->v.daemon.queues_ended) ? "true" : "false");
@@ -271,15 +271,15 @@ static void json_processes(const struct page_clients *c, uint64_t now_ns)
 		const struct page_process *p = &c->process[i];
 
 		printf("%s{", i != 0 ? "," : "");
-		json_text("name", p->name);
+		status_json_text("name", p->name);
 		putchar(',');
-		json_text("state", page_process_state_names[p->state]);
+		status_json_text("state", page_process_state_names[p->state]);
 		json_number("pid", p->pid);
 		json_number("since_ns", now_ns - p->since_ns);
 		json_number("starts", p->starts);
 		json_number("ends", p->ends);
 		putchar(',');
-		json_text("last_end", p->why);
+		status_json_text("last_end", p->why);
 		putchar('}');
 	}
 }
@@ -287,15 +287,15 @@ static void json_processes(const struct page_clients *c, uint64_t now_ns)
 static void json_service(const struct page_service *s)
 {
 	putchar('{');
-	json_text("name", s->name);
+	status_json_text("name", s->name);
 	putchar(',');
-	json_text("op", s->op);
+	status_json_text("op", s->op);
 	putchar(',');
-	json_text("state", s->state);
+	status_json_text("state", s->state);
 	putchar(',');
-	json_text("health", s->health);
+	status_json_text("health", s->health);
 	putchar(',');
-	json_text("breaker", s->breaker);
+	status_json_text("breaker", s->breaker);
 	json_number("active", s->active);
 	json_number("capacity", s->capacity);
 	json_number("done", s->done);
@@ -308,7 +308,7 @@ static void json_services(const struct look *l)
 	const struct page_services *s = &l->v.services;
 
 	printf(",\"services\":{");
-	json_text("socket", l->v.daemon.services);
+	status_json_text("socket", l->v.daemon.services);
 	printf(",\"hangs\":%s",
 	       daemon_hangs(l, s->turned_ns, l->v.daemon.services_ended) ? "true" : "false");
 	json_number("connections", s->connections);
@@ -347,20 +347,20 @@ void status_json(const struct look *l)
 	const struct page_clients *c = &l->v.clients;
 
 	putchar('{');
-	json_text("version", d->version);
+	status_json_text("version", d->version);
 	json_number("pid", d->pid);
 	putchar(',');
-	json_text("state", daemon_state(l));
+	status_json_text("state", daemon_state(l));
 	json_number("age_ns", l->age_ns);
 	json_number("up_ns", d->turned_ns - d->started_ns);
 	putchar(',');
-	json_text("config", d->config);
+	status_json_text("config", d->config);
 	json_number("reloads", d->reloads);
 	json_number("reloads_failed", d->reloads_failed);
 	putchar(',');
-	json_text("reload_error", d->reload_error);
+	status_json_text("reload_error", d->reload_error);
 	printf(",\"clients\":{");
-	json_text("socket", d->socket);
+	status_json_text("socket", d->socket);
 	printf(",\"hangs\":%s",
 	       l->v.has_clients && daemon_hangs(l, c->turned_ns, l->v.daemon.queues_ended)
 		       ? "true"

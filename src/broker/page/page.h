@@ -21,6 +21,8 @@ enum {
 	PAGE_VERSION = 3, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
+	PAGE_ERRORS = 16, /* different ones that are kept */
+	PAGE_ERROR_TEXT = 200,
 	PAGE_SERVICES = 100,
 	PAGE_CLIENTS = 64, /* of one queue, by name; the counts are of all */
 	PAGE_CLASSES = 4,
@@ -83,6 +85,13 @@ struct page_process {
 	uint64_t starts, ends; /* ends: but those that gpuqd asked for */
 };
 
+/* Something went wrong, perhaps many times: a line that is the same each time. */
+struct page_error {
+	char text[PAGE_ERROR_TEXT];
+	uint64_t times; /* 0: none */
+	uint64_t first_ns, last_ns;
+};
+
 /* By the thread that has all connections to queues. */
 struct page_clients {
 	uint64_t turned_ns;
@@ -95,7 +104,13 @@ struct page_clients {
 	uint64_t accept_failures;
 	uint64_t processes;
 	struct page_process process[PAGE_PROCESSES];
+	uint64_t errors; /* ever */
+	struct page_error error[PAGE_ERRORS];
 };
+
+/* One more of that text; if there are too many different ones it takes the place of the one that
+ * was seen longest ago. */
+void page_error(struct page_clients *c, const char *text, uint64_t now_ns);
 
 struct page_client {
 	uint64_t pid, uid;

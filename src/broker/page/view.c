@@ -2,6 +2,7 @@
 /* view.c - all of a page at once, and words for what is in it. */
 #include "page.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *const page_outcome_names[PAGE_OUTCOMES] = { "ok", "error", "expired", "cancelled",
@@ -65,6 +66,27 @@ static void clean_process(struct page_process *p)
 		p->state = PAGE_PROCESS_DOWN;
 }
 
+void page_error(struct page_clients *c, const char *text, uint64_t now_ns)
+{
+	struct page_error *place = &c->error[0];
+	char cut[PAGE_ERROR_TEXT];
+
+	snprintf(cut, sizeof(cut), "%s", text);
+	c->errors++;
+	for (struct page_error *e = c->error; e < c->error + PAGE_ERRORS; e++) {
+		if (e->times != 0 && strcmp(e->text, cut) == 0) {
+			e->times++;
+			e->last_ns = now_ns;
+			return;
+		}
+		if (e->last_ns < place->last_ns) /* a free one has 0 */
+			place = e;
+	}
+	memcpy(place->text, cut, sizeof(place->text));
+	place->times = 1;
+	place->first_ns = place->last_ns = now_ns;
+}
+
 static void clean_service(struct page_service *s)
 {
 	CLEAN(s->name);
@@ -92,6 +114,8 @@ bool page_view(const struct page *p, struct page_view *to)
 	clean_daemon(&to->daemon);
 	for (uint64_t i = 0; i < to->clients.processes; i++)
 		clean_process(&to->clients.process[i]);
+	for (uint32_t i = 0; i < PAGE_ERRORS; i++)
+		CLEAN(to->clients.error[i].text);
 	for (uint64_t i = 0; i < to->services.services; i++)
 		clean_service(&to->services.service[i]);
 	for (uint32_t i = 0; i < to->daemon.queues; i++) {
