@@ -18,7 +18,7 @@ bool link_send(int socket, const struct link_message *m, const int *fds, uint32_
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(LINK_DESCRIPTORS * sizeof(int))] = { 0 };
 	const bool texts = m->kind != LINK_CLIENT;
-	struct iovec io = { .iov_base = (void *)(uintptr_t)m,
+	struct iovec io = { .iov_base = (void *)m, /* it is only read */
 			    .iov_len = texts ? offsetof(struct link_message, text) +
 						       strlen(m->text) + 1
 					     : sizeof(*m) };
