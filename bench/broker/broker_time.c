@@ -10,7 +10,8 @@
  * median of a round trip. 32 at a time (one call, or one write, where there is such a thing): how
  * many a second. Rounds go through all ways in turns, so that what the machine does meanwhile meets
  * all. With --pin this thread is on CPU 0, and what answers on CPU 1 (gpuqd and redis-server are
- * whoever starts them to pin). The queues are waited for by q_wait_any(), the sockets by a blocking read.
+ * whoever starts them to pin). The queues are waited for by q_wait_any(), the sockets by a blocking
+ * read.
  */
 #define _GNU_SOURCE
 #include <gpuq/gpuq.h>
@@ -58,7 +59,7 @@ static void die(const char *what)
 }
 
 /* This thread, and those that it starts from now on. */
-static void pin_to(int cpu)
+static void pin_to(size_t cpu)
 {
 	cpu_set_t set;
 

@@ -238,24 +238,29 @@ static struct session *begin(struct broker *b, int socket, const struct ucred *p
 	return NULL;
 }
 
+enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000, REFUSALS = 16, FLOOD_NS = 3000000 };
+
 /*
- * A user who floods would keep this thread at accepting. So after some that came too often it
- * accepts nobody for some milliseconds. Then the backlog is full, and the kernel has whoever floods
- * wait in connect(). Others who connect wait behind them, for as long as it takes to refuse a
- * backlog: less than a tenth of a second.
+ * A user who floods would keep this thread at refusing. So after 16 refusals in 3 ms it accepts
+ * nobody for as long again. A flood of connections fills the backlog, and then the kernel has
+ * whoever floods wait in connect(); one that waits for its refusal before it tries again waits for
+ * that. Others who connect wait behind them: for a backlog of refusals, a tenth of a second or two.
  */
-enum {
-	ACCEPTED_A_TURN = 64,
-	REFUSED_A_TURN = 32,
-	NO_DESCRIPTORS_NS = 100000000,
-	FLOOD_NS = 3000000
-};
+static void note_refusal(struct broker *b)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	if (now_ns > b->refusals_since_ns + FLOOD_NS) {
+		b->refusals_since_ns = now_ns;
+		b->refusals = 0;
+	}
+	if (++b->refusals == REFUSALS)
+		b->accept_again_ns = now_ns + FLOOD_NS;
+}
 
 void session_accept(struct broker *b)
 {
-	uint32_t refused = 0;
-
-	for (int i = 0; i < ACCEPTED_A_TURN; i++) {
+	for (int i = 0; i < ACCEPTED_A_TURN && b->accept_again_ns == 0; i++) {
 		struct ucred peer;
 		const int fd = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -278,10 +283,7 @@ void session_accept(struct broker *b)
 			continue;
 		}
 		gq_sys_close(fd);
-		if (++refused == REFUSED_A_TURN) {
-			b->accept_again_ns = gq__now_ns() + FLOOD_NS;
-			return;
-		}
+		note_refusal(b);
 	}
 }
 

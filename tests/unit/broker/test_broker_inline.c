@@ -147,7 +147,7 @@ static void a_message_that_does_not_end_keeps_nothing_but_messages(void **state)
 	uint64_t held, waits, cancelled;
 
 	(void)state;
-	let_go = 0;
+	gq_exchange_seq_cst_u32(&let_go, 0);
 	send_and_expect(q, 10);
 	held = send(q, "hold", 4);
 	await_word(&holding, 1);
@@ -201,7 +201,7 @@ static void a_client_may_leave_while_its_message_does_not_end(void **state)
 	uint64_t id;
 
 	(void)state;
-	let_go = 0;
+	gq_exchange_seq_cst_u32(&let_go, 0);
 	send(q, "hold", 4);
 	await_word(&holding, 1);
 	q_shutdown(q);
