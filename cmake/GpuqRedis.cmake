@@ -24,9 +24,9 @@ if(gpuq_redis_mode STREQUAL "AUTO" OR GPUQ_REDIS)
 endif()
 
 if(gpuq_redis_found)
-	file(GLOB gpuq_redis_sources CONFIGURE_DEPENDS src/redis/*.c)
+	file(GLOB gpuq_redis_sources CONFIGURE_DEPENDS src/redis/*.c src/redis/*/*.c)
 	add_executable(gpuq_redis ${gpuq_redis_sources} ${gpuq_program_sources})
-	target_include_directories(gpuq_redis PRIVATE src/redis src)
+	target_include_directories(gpuq_redis PRIVATE src)
 	# System headers, for their warnings are not ours; those of /usr/include are such already.
 	if(NOT GPUQ_HIREDIS_INCLUDE_DIR IN_LIST CMAKE_C_IMPLICIT_INCLUDE_DIRECTORIES)
 		target_include_directories(gpuq_redis SYSTEM PRIVATE "${GPUQ_HIREDIS_INCLUDE_DIR}")

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - the program gpuq-redis: its subcommands. */
 #include "program/command.h"
-#include "redis.h"
-#include "suspects.h"
+#include "redis/server/redis.h"
+#include "redis/worker/suspects.h"
 
 #include <gpuq/gpuq.h>
 

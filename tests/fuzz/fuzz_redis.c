@@ -4,10 +4,10 @@
  * every reply through what gpuq-redis reads entries and refusals with. Nothing may touch memory
  * that is not the reply's.
  */
-#include "redis/address.h"
-#include "redis/entry.h"
-#include "redis/refusal.h"
-#include "redis/slots.h"
+#include "redis/policy/address.h"
+#include "redis/policy/entry.h"
+#include "redis/policy/refusal.h"
+#include "redis/policy/slots.h"
 
 #include <hiredis/hiredis.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_address.c - addresses of Redis servers, accepted and refused. */
-#include "address.h"
+#include "redis/policy/address.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

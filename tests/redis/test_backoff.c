@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_backoff.c - waits grow, stay within their bounds, and differ. */
-#include "backoff.h"
+#include "redis/policy/backoff.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

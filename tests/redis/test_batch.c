@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_batch.c - when a batch goes on, on a clock of the test's own. */
-#include "batch.h"
+#include "redis/policy/batch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_book.c - the lease book, on a clock of the test's own. */
-#include "book.h"
+#include "redis/policy/book.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_entry.c - ids and entries, out of replies as Redis sends them. */
-#include "entry.h"
+#include "redis/policy/entry.h"
 
 #include <gpuq/gpuq.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_link.c - answers that are taken later, among those that are waited for; the server is this test. */
+/* test_link.c - answers that are taken later, among those that are waited for; the server is this
+ * test. */
 #define _GNU_SOURCE
-#include "link.h"
+#include "redis/server/link.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,11 +29,13 @@ static int begin(void **state)
 	struct pair *p = calloc(1, sizeof(*p));
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	struct address a = { .port = 0 };
+	char path[64];
 
 	strcpy(p->folder, "/tmp/test_link.XXXXXX");
 	assert_non_null(mkdtemp(p->folder));
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s/s", p->folder);
-	snprintf(a.path, sizeof(a.path), "%s", at.sun_path);
+	snprintf(path, sizeof(path), "%s/s", p->folder);
+	strcpy(at.sun_path, path);
+	strcpy(a.path, path);
 	p->listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(p->listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(p->listener, 1), 0);
@@ -84,8 +87,9 @@ static void taken(struct pair *p, const char *text)
 static void a_command_is_an_array_of_its_words(void **state)
 {
 	struct pair *p = *state;
-	static const char want[] = "*4\r\n$3\r\nSET\r\n$3\r\na\0b\r\n$0\r\n\r\n$20\r\n18446744073709551615\r\n"
-				   "*1\r\n$1\r\nx\r\n";
+	static const char want[] =
+		"*4\r\n$3\r\nSET\r\n$3\r\na\0b\r\n$0\r\n\r\n$20\r\n18446744073709551615\r\n"
+		"*1\r\n$1\r\nx\r\n";
 	char got[256];
 
 	words_clear(&p->words);
@@ -191,8 +195,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_command_is_an_array_of_its_words, begin, end),
-		cmocka_unit_test_setup_teardown(what_is_owed_comes_in_its_order_around_other_answers,
-						begin, end),
+		cmocka_unit_test_setup_teardown(
+			what_is_owed_comes_in_its_order_around_other_answers, begin, end),
 		cmocka_unit_test_setup_teardown(a_part_of_an_answer_is_none, begin, end),
 		cmocka_unit_test_setup_teardown(many_are_owed, begin, end),
 		cmocka_unit_test_setup_teardown(a_lost_link_owes_nothing, begin, end),

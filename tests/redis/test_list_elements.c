@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_list_elements.c - messages of a list, told apart by their bytes. */
-#include "list.h"
+#include "redis/policy/list_elements.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_refusal.c - what each error reply of Redis asks for; the words are Redis's own. */
-#include "refusal.h"
+#include "redis/policy/refusal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

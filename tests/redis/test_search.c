@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_search.c - every culprit is found, in few deaths, and nobody else is accused. */
-#include "search.h"
+#include "redis/policy/search.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

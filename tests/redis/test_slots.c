@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_slots.c - keys and slots, CLUSTER SLOTS, MOVED and ASK, also such as make no sense. */
-#include "slots.h"
+#include "redis/policy/slots.h"
 
 #include <hiredis/hiredis.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_watch_line.c - the line that a worker shows on a terminal. */
-#include "watch.h"
+#include "redis/policy/watch_line.h"
 
 #include <math.h>
 #include <setjmp.h>
