@@ -177,7 +177,9 @@ static int take_page(struct worker *w, const struct pending *page, int count, ui
 			break;
 		list[chosen++] = page[i];
 	}
-	if (chosen > 0 && !claim(w, list, chosen, min_idle_ms))
+	if (chosen == 0)
+		return i; /* a batch that waits for others goes on waiting */
+	if (!claim(w, list, chosen, min_idle_ms))
 		return 0;
 	intake_enqueue(w);
 	return i;
