@@ -29,13 +29,13 @@ static int begin(void **state)
 	struct pair *p = calloc(1, sizeof(*p));
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	struct address a = { .port = 0 };
-	char path[64];
+	char path[64] = "";
 
-	strcpy(p->folder, "/tmp/test_link.XXXXXX");
+	snprintf(p->folder, sizeof(p->folder), "/tmp/test_link.XXXXXX");
 	assert_non_null(mkdtemp(p->folder));
 	snprintf(path, sizeof(path), "%s/s", p->folder);
-	strcpy(at.sun_path, path);
-	strcpy(a.path, path);
+	memcpy(at.sun_path, path, sizeof(path));
+	memcpy(a.path, path, sizeof(path));
 	p->listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(p->listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(p->listener, 1), 0);

@@ -92,8 +92,9 @@ static struct sent *pop(struct publishing *p)
 {
 	struct sent *s = p->order[0];
 
-	memmove(&p->order[0], &p->order[1], (UNDER_WAY - 1) * sizeof(p->order[0]));
 	p->count--;
+	for (uint32_t i = 0; i < p->count; i++)
+		p->order[i] = p->order[i + 1];
 	return s;
 }
 
