@@ -64,7 +64,8 @@ struct dispatcher {
 enum served {
 	SERVED_NOTHING, /* there was nothing to do */
 	SERVED_SOME,
-	SERVED_TOO_LONG, /* this thread does not lead any more: nothing is its own now */
+	SERVED_TOO_LONG, /* this thread does not lead any more: nothing of the dispatcher's is its
+			    own */
 };
 
 enum served serve_completions(struct dispatcher *d);

@@ -317,6 +317,7 @@ static void sleep_until_rung(struct dispatcher *d)
 		if (d->inside != 0)
 			pair_arm(d->pair);
 		epoll_wait(d->epoll, events, 16, patience_ms(d));
+		pair_disarm(d->pair);
 		(void)gq_sys_read(d->wake, &count, sizeof(count));
 	}
 	say_asleep(d, 0);
@@ -401,7 +402,7 @@ static void take_over(struct dispatcher *d)
 	d->is_away = true;
 	d->away = d->running;
 	gq__brevity_failed(&d->brevity);
-	gq_store_relaxed_u64(&d->q->producer, 0); /* whoever enqueues next: this thread */
+	gq_store_relaxed_u64(&d->q->producer, 0); /* the one producer is this thread now */
 }
 
 /* All is said: nothing of this dispatcher's is touched after that. */

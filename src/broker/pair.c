@@ -117,7 +117,10 @@ static void tick(struct pair *p)
 	(void)sem_clockwait(&p->call, CLOCK_MONOTONIC, &until);
 }
 
-/* Until there is a call. The leader calls when it runs a message while this thread dozes. */
+/*
+ * Until there is a call. The leader calls when it runs a message while this thread dozes; so this
+ * thread never dozes while the leader is in a processor, as that has looked already.
+ */
 static void doze(struct pair *p, struct watch *w)
 {
 	gq_exchange_seq_cst_u32(&p->dozing, 1);
@@ -144,11 +147,19 @@ static void wake_leader(struct pair *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* What has called before the next looks has nothing more to say: who calls has written before. */
+static void forget_calls(struct pair *p)
+{
+	while (sem_trywait(&p->call) == 0)
+		;
+}
+
 bool pair_stand_by(struct pair *p, uint32_t me)
 {
 	struct watch w = { gq_load_relaxed_u64(&p->turn), gq__now_ns(), 0 };
 
 	for (;;) {
+		forget_calls(p);
 		if (gq_load_seq_cst_u32(&p->quit) != 0) {
 			sem_post(&p->left);
 			return false;
@@ -158,7 +169,7 @@ bool pair_stand_by(struct pair *p, uint32_t me)
 				gq_exchange_seq_cst_u32(&p->armed, 0);
 				wake_leader(p);
 			}
-		} else if (p->runs && w.ticks < DOZE_TICKS) {
+		} else if (p->runs && ((w.seen & 1) != 0 || w.ticks < DOZE_TICKS)) {
 			tick(p);
 		} else {
 			doze(p, &w);
@@ -179,6 +190,11 @@ void pair_arm(struct pair *p)
 {
 	if (gq_exchange_seq_cst_u32(&p->armed, 1) == 0)
 		call(p);
+}
+
+void pair_disarm(struct pair *p)
+{
+	gq_exchange_seq_cst_u32(&p->armed, 0);
 }
 
 /* The other leads. What this thread has to say it leaves to that one. */

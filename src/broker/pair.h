@@ -16,8 +16,9 @@
  *
  *     turn   even: somebody leads. The leader makes it odd when it enters the processor
  *            [lead.pass], and even again by a compare-and-swap when it comes back. The other makes
- *            it even by the same compare-and-swap [lead.take], once it has seen the same odd number
- *            for PAIR_TICK_MS. One of the two succeeds, and leads.
+ *            it even by the same compare-and-swap [lead.take], at the first look that finds the
+ *            same odd number for PAIR_TICK_MS. It looks each PAIR_TICK_MS, but in up to 20 ms more
+ *            if it still waits for completions. One of the two succeeds, and leads.
  *     late   the outcome of a message whose thread came back too late: that thread writes it, and
  *            its result, and then `is_late` [late.write]; the leader reads them [late.read], and
  *            runs nothing before it has.
@@ -42,7 +43,7 @@ enum { PAIR_TICK_MS = 5 };
 /* One of the two threads. */
 struct member {
 	struct pair *pair;
-	struct dispatcher *d;      /* for a thread that leads */
+	struct dispatcher *d;      /* for a thread that begins */
 	uint8_t *payload, *result; /* of the message that it runs */
 };
 
@@ -51,7 +52,7 @@ struct pair {
 	uint64_t refs;   /* threads that may still touch it, and the dispatcher: [ref.drop] */
 	uint32_t leader; /* which member; written by who has just become it */
 	uint32_t dozing; /* the other sleeps until `call` is posted */
-	uint32_t armed;  /* the other waits for completions, or is to */
+	uint32_t armed;  /* the leader sleeps: the other waits for completions, or is to */
 	uint32_t quit;
 	uint32_t late; /* see above */
 	uint64_t is_late;
@@ -80,8 +81,10 @@ bool pair_stand_by(struct pair *p, uint32_t me);
 
 /* ---- the leader's ---- */
 
-/* Have the dispatcher woken once something can be polled. */
+/* Have the dispatcher woken once something can be polled. Called on the way to sleep. */
 void pair_arm(struct pair *p);
+/* It is awake: the other need not wait for that any more, but look at it. */
+void pair_disarm(struct pair *p);
 
 /*
  * Run a message whose payload is in pair_payload().

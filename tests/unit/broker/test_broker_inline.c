@@ -171,7 +171,15 @@ static void a_message_that_does_not_end_keeps_nothing_but_messages(void **state)
 	broker_stop(b);
 }
 
-/* Either thread can be kept, again and again. */
+/* So many calls at once make the looks of the one who stands by as many, in less time than it waits
+ * before it takes the lead. */
+static void call_often(const struct broker *b)
+{
+	for (unsigned i = 0; i < 500; i++)
+		sem_post(&b->dispatcher[0]->pair->call);
+}
+
+/* Either thread can be kept, again and again, whatever the other is called for meanwhile. */
 static void whichever_thread_is_kept_the_other_goes_on(void **state)
 {
 	struct broker *b = start_broker(1000, false);
@@ -184,12 +192,69 @@ static void whichever_thread_is_kept_the_other_goes_on(void **state)
 		gq_exchange_seq_cst_u32(&let_go, 0);
 		id = send(q, "hold", 4);
 		await_word(&holding, 1);
+		call_often(b);
 		expect_turning(b);
 		gq_exchange_seq_cst_u32(&let_go, 1);
 		expect_echo(q, id, "hold", 4);
 		send_and_expect(q,
 				(unsigned)GQ_BREVITY_REST << i); /* then messages are run again */
 	}
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static int calls_left(const struct broker *b)
+{
+	int n = -1;
+
+	assert_int_equal(sem_getvalue(&b->dispatcher[0]->pair->call, &n), 0);
+	return n;
+}
+
+/* A leader that sleeps while the queue has work calls each time; the other waits in the queue. */
+static void no_call_is_left_over(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+	uint64_t id[3];
+
+	(void)state;
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	id[0] = send(q, "hold", 4);
+	await_word(&holding, 1);
+	expect_turning(b);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(q, id[0], "hold", 4);
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	id[0] = send(q, "hold", 4); /* goes through the queue now */
+	await_word(&holding, 1);
+	for (unsigned i = 1; i < 3; i++) {
+		await_word(&b->dispatcher[0]->pair->armed, 1);
+		id[i] = send(q, "x", 1);
+	}
+	for (unsigned i = 0; calls_left(b) != 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(q, id[0], "hold", 4);
+	expect_echo(q, id[1], "x", 1);
+	expect_echo(q, id[2], "x", 1);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+/* A client's bell, not the thread that waits in the queue, may wake the leader. */
+static void who_stands_by_rests_when_the_leader_does(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	pair_arm(b->dispatcher[0]->pair);
+	send_and_expect(q, 1);
+	await_word(&b->dispatcher[0]->pair->dozing, 1);
+	send_and_expect(q, 1);
 	q_shutdown(q);
 	broker_stop(b);
 }
@@ -270,6 +335,8 @@ int main(void)
 		cmocka_unit_test(what_is_run_ends_as_it_does_in_a_queue),
 		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
 		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
+		cmocka_unit_test(no_call_is_left_over),
+		cmocka_unit_test(who_stands_by_rests_when_the_leader_does),
 		cmocka_unit_test(a_client_may_leave_while_its_message_does_not_end),
 		cmocka_unit_test(it_ends_while_a_message_does_not),
 	};
