@@ -76,17 +76,22 @@ static bool class_waits(const struct client *c, uint32_t class)
 	return gq_word_ring_is_at(r, gq_load_seq_cst_u64(gq_word_ring_entry(r, pos)), pos);
 }
 
+uint32_t client_highest(const struct client *c)
+{
+	for (uint32_t k = GQ_CLASSES; k-- > 0;)
+		if (class_waits(c, k))
+			return k;
+	return GQ_CLASSES;
+}
+
 bool client_waits(const struct client *c)
 {
-	for (uint32_t k = 0; k < GQ_CLASSES; k++)
-		if (class_waits(c, k))
-			return true;
-	return false;
+	return client_highest(c) != GQ_CLASSES;
 }
 
 /* Strict order of the classes, but for those that have waited for GQ_PASS_LIMIT claims: as
- * gq_claim(). GQ_CLASSES: nothing waits. */
-static uint32_t next_class(struct client *c)
+ * gq_claim(). GQ_CLASSES: nothing waits, or nothing that is not below `lowest`. */
+static uint32_t next_class(struct client *c, uint32_t lowest)
 {
 	for (uint32_t k = 0; k < GQ_CLASSES - 1; k++) {
 		if (c->ageing.passed[k] < GQ_PASS_LIMIT)
@@ -95,7 +100,7 @@ static uint32_t next_class(struct client *c)
 		if (class_waits(c, k))
 			return k;
 	}
-	for (uint32_t k = GQ_CLASSES; k-- > 0;) {
+	for (uint32_t k = GQ_CLASSES; k-- > lowest;) {
 		if (!class_waits(c, k))
 			continue;
 		c->ageing.passed[k] = 0;
@@ -197,9 +202,9 @@ void client_lose(struct client *c)
 	}
 }
 
-enum claimed client_claim(struct client *c, struct record **out)
+enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out)
 {
-	const uint32_t class = next_class(c);
+	const uint32_t class = next_class(c, lowest);
 	struct record *r = c->free;
 	const struct gq_word_ring *ring;
 	uint64_t word, slot;

@@ -73,11 +73,16 @@ void client_close(struct client *c);
 
 /* Whether there is a message to claim; sequentially consistent, as a second look. */
 bool client_waits(const struct client *c);
+/* The highest class that has one; GQ_CLASSES: none. */
+uint32_t client_highest(const struct client *c);
 
 enum claimed { CLAIMED_NOTHING, CLAIMED_ONE, CLAIMED_NONSENSE };
 
-/* Claim the next message into a free record. There is a free one. */
-enum claimed client_claim(struct client *c, struct record **out);
+/*
+ * Claim the next message into a free record. There is a free one.
+ * @param lowest  of lower classes only what the ageing guard lets pass
+ */
+enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out);
 
 /* Adds its messages that have not ended, one by one. */
 void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES]);

@@ -45,6 +45,8 @@ struct dispatcher {
 	struct record **sent; /* by slot of our queue; NULL: not a client's, or of one that left */
 	uint32_t inside;      /* messages in our queue */
 	struct gq_brevity brevity;
+	uint32_t ended;         /* since a trial has been due, less two for each one sent on */
+	uint32_t passed;        /* messages run since the order of classes last stood back */
 	struct record *running; /* the leader runs it, or has last */
 	bool is_away;           /* a message is with the other thread, which did not come back */
 	struct record *away;    /* it; NULL: its client has left */
@@ -68,8 +70,16 @@ enum served {
 			    own */
 };
 
+/* What a turn takes of each client: where messages are run, not handed to the queue, the order of
+ * the classes is the dispatcher's to keep. */
+struct share {
+	uint32_t lowest;   /* class */
+	uint32_t messages; /* at most */
+};
+
 enum served serve_completions(struct dispatcher *d);
-enum served serve_client(struct dispatcher *d, struct client *c);
+struct share serve_share(struct dispatcher *d);
+enum served serve_client(struct dispatcher *d, struct client *c, struct share share);
 /* Whether a turn would find something to do for this client: the second look before sleeping. */
 bool serve_would(const struct dispatcher *d, const struct client *c);
 /* Forget a client's messages; what our queue still has of them is nobody's. */

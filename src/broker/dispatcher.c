@@ -332,12 +332,13 @@ static void sleep_until_rung(struct dispatcher *d)
  */
 static enum served serve_clients(struct dispatcher *d)
 {
+	const struct share share = serve_share(d);
 	enum served all = SERVED_NOTHING;
 	struct client *last = NULL, *end;
 
 	for (struct client *c = d->clients; c != NULL; c = c->next) {
 		const uint32_t before = d->inside;
-		const enum served one = serve_client(d, c);
+		const enum served one = serve_client(d, c, share);
 
 		if (one == SERVED_TOO_LONG)
 			return one;
@@ -416,6 +417,7 @@ static void finish(struct dispatcher *d)
 /* A thread of the pair leads and stands by, until the end, which is the leader's to make. */
 static void take_part(struct dispatcher *d, struct pair *p, uint32_t me, bool leads)
 {
+	GQ_NO_CANCEL(); /* the processor is the application's code */
 	for (;; leads = false) {
 		if (!leads) {
 			if (!pair_stand_by(p, me))

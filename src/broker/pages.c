@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8u
@@ -62,10 +63,19 @@ static bool allocate_some(struct session *s)
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-bool pages_seal(int memfd)
+/* What it has punched before that is missing now. Pages that are swapped out count. */
+static bool is_whole(int memfd, uint64_t bytes)
 {
-	return fcntl(memfd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 ||
-	       (errno == EINVAL && fcntl(memfd, F_ADD_SEALS, F_SEAL_SEAL) == 0);
+	struct stat st;
+
+	return fstat(memfd, &st) == 0 && (uint64_t)st.st_blocks * 512 >= bytes;
+}
+
+bool pages_seal(int memfd, uint64_t bytes)
+{
+	return (fcntl(memfd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 ||
+		(errno == EINVAL && fcntl(memfd, F_ADD_SEALS, F_SEAL_SEAL) == 0)) &&
+	       is_whole(memfd, bytes);
 }
 
 static bool map(struct session *s)

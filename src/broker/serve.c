@@ -8,7 +8,8 @@
  * there again. So a client's pause means what it says, though its messages are in another queue.
  *
  * A short message of a CPU queue is not put there: it is run here and now, if nothing is in the
- * queue that it would overtake (pair.h).
+ * queue that it would overtake (pair.h). Then nobody but this file keeps the order of the classes
+ * among clients.
  */
 #include "dispatch.h"
 #include "probe.h"
@@ -60,6 +61,7 @@ static void deliver(struct dispatcher *d, const Completion *done, uint64_t now_n
 
 	*sent = NULL;
 	d->inside--;
+	d->ended = gq_brevity_may_run(&d->brevity) ? d->ended + 1 : 0;
 	if (r == NULL)
 		return; /* its client has left */
 	if (r->recalled)
@@ -234,18 +236,26 @@ static bool send_on(struct dispatcher *d, struct client *c, struct record *r)
 	r->recalled = false;
 	enter(c, r);
 	d->inside++;
+	if (gq_brevity_may_run(&d->brevity))
+		d->ended -= d->ended < 2 ? d->ended : 2;
 	gq__brevity_handed_on(&d->brevity);
 	return true;
 }
 
+/* Whether the next message is run here: it overtakes nothing, for nothing is in the queue. */
+static bool runs_here(const struct dispatcher *d)
+{
+	return gq_brevity_may_run(&d->brevity) && d->inside == 0;
+}
+
 /*
- * Whether there is something that the next message must not overtake: a message that the other
- * thread has, which is the queue's one consumer meanwhile; or, if the next one is to be run here,
- * messages in the queue.
+ * While the other thread has a message, it is the queue's one consumer: nothing goes in. And if
+ * messages are to be run again once the queue is empty, one goes in for each two that come out: so
+ * it does become empty, whoever floods, and nobody waits until it is.
  */
 static bool must_wait(const struct dispatcher *d)
 {
-	return d->is_away || (gq_brevity_may_run(&d->brevity) && d->inside != 0);
+	return d->is_away || (gq_brevity_may_run(&d->brevity) && d->inside != 0 && d->ended < 2);
 }
 
 static bool has_room(const struct dispatcher *d, const struct client *c)
@@ -280,23 +290,52 @@ enum sent { SENT, SENT_NOT, SENT_TOO_LONG };
 /* A held message goes to where it is processed. NOT: it cannot, for the queue has failed. */
 static enum sent process(struct dispatcher *d, struct client *c, struct record *r)
 {
-	if (gq_brevity_may_run(&d->brevity))
+	if (runs_here(d))
 		return run_here(d, c, r) ? SENT : SENT_TOO_LONG;
 	return send_on(d, c, r) ? SENT : SENT_NOT;
 }
 
-static enum served send_held(struct dispatcher *d, struct client *c)
+static bool is_to_cancel(const struct client *c, const struct record *r)
+{
+	return (c->control & GQ_CONTROL_CANCEL) != 0 || client_cancels(c, r);
+}
+
+/* What is left of a client's turn. */
+struct left {
+	uint32_t messages;
+	uint64_t until_ns; /* 0: it has not begun */
+};
+
+static bool is_over(const struct client *c, const struct left *left)
+{
+	return left->messages == 0 || (left->until_ns != 0 && c->now_ns >= left->until_ns);
+}
+
+/* A held message is processed, or ends here. */
+static enum sent process_or_cancel(struct dispatcher *d, struct client *c, struct record *r,
+				   struct left *left)
+{
+	left->messages--;
+	if (left->until_ns == 0)
+		left->until_ns = c->now_ns + RUN_NS;
+	if (!is_to_cancel(c, r))
+		return process(d, c, r);
+	client_complete(c, r, GQ_OUTCOME_CANCELLED, NULL);
+	return SENT;
+}
+
+static enum served send_held(struct dispatcher *d, struct client *c, struct left *left)
 {
 	enum served some = SERVED_NOTHING;
 
+	c->now_ns = gq__now_ns();
 	for (struct record *r = c->first, *next; r != NULL && c->held != 0; r = next) {
 		next = r->next;
 		if (r->state != RECORD_HELD)
 			continue;
-		if (!has_room(d, c))
+		if (!has_room(d, c) || is_over(c, left))
 			break;
-		c->now_ns = gq__now_ns();
-		switch (process(d, c, r)) {
+		switch (process_or_cancel(d, c, r, left)) {
 		case SENT_NOT:
 			return some;
 		case SENT_TOO_LONG:
@@ -308,20 +347,20 @@ static enum served send_held(struct dispatcher *d, struct client *c)
 	return some;
 }
 
-static bool is_to_cancel(const struct client *c, const struct record *r)
+/* What is cancelled all the same needs no room. */
+static bool may_claim(const struct dispatcher *d, const struct client *c)
 {
-	return (c->control & GQ_CONTROL_CANCEL) != 0 || client_cancels(c, r);
+	return c->free != NULL && (has_room(d, c) || (c->control & GQ_CONTROL_CANCEL) != 0);
 }
 
-static enum served claim_some(struct dispatcher *d, struct client *c)
+static enum served claim_some(struct dispatcher *d, struct client *c, uint32_t lowest,
+			      struct left *left)
 {
-	uint64_t until_ns = 0;
-	uint32_t n = 0;
+	enum served some = SERVED_NOTHING;
 
-	c->now_ns = 0;
-	while (n < TURN && c->free != NULL && has_room(d, c) && (n == 0 || c->now_ns < until_ns)) {
+	while (may_claim(d, c) && !is_over(c, left)) {
 		struct record *r;
-		const enum claimed claimed = client_claim(c, &r);
+		const enum claimed claimed = client_claim(c, lowest, &r);
 
 		if (claimed == CLAIMED_NONSENSE) {
 			c->broken = true;
@@ -329,22 +368,17 @@ static enum served claim_some(struct dispatcher *d, struct client *c)
 		}
 		if (claimed != CLAIMED_ONE)
 			break;
-		if (n++ == 0)
-			until_ns = c->now_ns + RUN_NS;
-		if (is_to_cancel(c, r)) {
-			client_complete(c, r, GQ_OUTCOME_CANCELLED, NULL);
-			continue;
-		}
-		switch (process(d, c, r)) {
+		some = SERVED_SOME;
+		switch (process_or_cancel(d, c, r, left)) {
 		case SENT_NOT:
-			return SERVED_SOME;
+			return some;
 		case SENT_TOO_LONG:
 			return SERVED_TOO_LONG;
 		case SENT:
 			break;
 		}
 	}
-	return n != 0 ? SERVED_SOME : SERVED_NOTHING;
+	return some;
 }
 
 static bool is_standing(const struct client *c)
@@ -360,22 +394,64 @@ static bool is_recalling(const struct client *c)
 	return c->recalled != 0 && (c->control & GQ_CONTROL_CANCEL) == 0;
 }
 
-/* What a client has held, then what it has sent. */
-static enum served serve_messages(struct dispatcher *d, struct client *c)
+/* The class of what a client has next; GQ_CLASSES: it has nothing that can be served. */
+static uint32_t class_of_next(const struct dispatcher *d, const struct client *c)
 {
+	if (is_standing(c) || is_recalling(c) || d->failed)
+		return GQ_CLASSES;
+	if (c->held == 0)
+		return client_highest(c);
+	for (const struct record *r = c->first; r != NULL; r = r->next)
+		if (r->state == RECORD_HELD)
+			return r->options.priority - 1;
+	return GQ_CLASSES;
+}
+
+/*
+ * The highest class that waits anywhere is served, and of lower ones nothing, as in a queue. After
+ * as many messages as a queue lets pass, each client has one, of whatever class.
+ */
+struct share serve_share(struct dispatcher *d)
+{
+	uint32_t highest = 0;
+
+	if (!runs_here(d) || d->clients == NULL || d->clients->next == NULL)
+		return (struct share){ 0, TURN };
+	if (d->passed >= GQ_PASS_LIMIT) {
+		d->passed = 0;
+		return (struct share){ 0, 1 };
+	}
+	for (const struct client *c = d->clients; c != NULL; c = c->next) {
+		const uint32_t class = class_of_next(d, c);
+
+		if (class != GQ_CLASSES && class > highest)
+			highest = class;
+	}
+	/* A turn counts, too: a client may show a message, and take it back. */
+	d->passed += highest != 0;
+	return (struct share){ highest, TURN };
+}
+
+/* What a client has held, then what it has sent. */
+static enum served serve_messages(struct dispatcher *d, struct client *c, struct share share)
+{
+	struct left left = { .messages = share.messages };
 	enum served held = SERVED_NOTHING, claimed;
 
 	if (is_standing(c) || is_recalling(c) || d->failed)
 		return SERVED_NOTHING;
-	if (c->held != 0)
-		held = send_held(d, c);
-	if (held == SERVED_TOO_LONG || c->held != 0)
-		return held;
-	claimed = claim_some(d, c);
-	return claimed != SERVED_NOTHING ? claimed : held;
+	if (c->held != 0 && class_of_next(d, c) >= share.lowest)
+		held = send_held(d, c, &left);
+	if (held != SERVED_TOO_LONG && c->held == 0) {
+		c->now_ns = left.until_ns == 0 ? 0 : c->now_ns;
+		claimed = claim_some(d, c, share.lowest, &left);
+		held = claimed != SERVED_NOTHING ? claimed : held;
+	}
+	d->passed += share.lowest != 0 ? share.messages - left.messages : 0;
+	return held;
 }
 
-enum served serve_client(struct dispatcher *d, struct client *c)
+enum served serve_client(struct dispatcher *d, struct client *c, struct share share)
 {
 	enum served served;
 	bool some;
@@ -383,7 +459,7 @@ enum served serve_client(struct dispatcher *d, struct client *c)
 	if (c->broken)
 		return SERVED_NOTHING;
 	some = obey(d, c);
-	served = serve_messages(d, c);
+	served = serve_messages(d, c, share);
 	if (served == SERVED_TOO_LONG)
 		return served;
 	client_ring(c);
@@ -399,8 +475,8 @@ bool serve_would(const struct dispatcher *d, const struct client *c)
 		return true;
 	if (gq_load_seq_cst_u64(&c->page->control) != c->control)
 		return true;
-	return !is_standing(c) && !is_recalling(c) && !d->failed && has_room(d, c) &&
-	       (c->held != 0 || client_waits(c));
+	return !is_standing(c) && !is_recalling(c) && !d->failed &&
+	       (c->held != 0 ? has_room(d, c) : may_claim(d, c) && client_waits(c));
 }
 
 void serve_forget(struct dispatcher *d, struct client *c)

@@ -428,7 +428,7 @@ static bool on_start(struct session *s)
 	struct broker *b = s->b;
 	char error[BROKER_ERROR_ROOM];
 
-	if (!pages_seal(s->memfd))
+	if (!pages_seal(s->memfd, s->bytes))
 		return false;
 	close_if_open(&s->memfd); /* it is mapped */
 	if (!s->queue->per_client) {

@@ -197,8 +197,8 @@ void pages_end(struct pages *p);
 /* Make the memory and the bell of a session that has been admitted: NOTE_MADE. */
 void pages_make(struct pages *p, struct session *s);
 /* Both sides have mapped a client's memory: it stays as it is from now on. @return false: the
- * client has sealed it */
-bool pages_seal(int memfd);
+ * client has sealed it, or punched holes into it */
+bool pages_seal(int memfd, uint64_t bytes);
 /* Give back what pages_make() has made: NOTE_UNMADE. */
 void pages_unmake(struct pages *p, struct session *s);
 

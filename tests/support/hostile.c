@@ -85,10 +85,9 @@ static void raw_close(struct raw *r)
 		close(r->socket);
 }
 
-/* @return false: gpuqd is not there, or has no room */
-static bool raw_open(const struct hostile *h, struct raw *r)
+/* Up to the memory. @return false: gpuqd is not there, or has no room */
+static bool raw_connect(const struct hostile *h, struct raw *r)
 {
-	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
 	int fds[2] = { -1, -1 };
 	void *memory = MAP_FAILED;
 	union gq_wire w;
@@ -112,10 +111,24 @@ static bool raw_open(const struct hostile *h, struct raw *r)
 	if (memory != MAP_FAILED) {
 		r->memory = memory;
 		r->page = memory;
-		say(r->socket, &start, sizeof(start));
-		if (hear(r->socket, &w, fds) > 0 && w.head.type == GQ_WIRE_STARTED)
-			return true;
+		return true;
 	}
+	raw_close(r);
+	return false;
+}
+
+/* @return false: gpuqd is not there, or has no room */
+static bool raw_open(const struct hostile *h, struct raw *r)
+{
+	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
+	int fds[2] = { -1, -1 };
+	union gq_wire w;
+
+	if (!raw_connect(h, r))
+		return false;
+	say(r->socket, &start, sizeof(start));
+	if (hear(r->socket, &w, fds) > 0 && w.head.type == GQ_WIRE_STARTED)
+		return true;
 	raw_close(r);
 	return false;
 }
@@ -134,6 +147,27 @@ static struct gq_word_ring class_ring(const struct raw *r, uint32_t class)
 
 	return gq_word_ring_of(words + (1 + class) * CAPACITY, NULL, NULL, order,
 			       gq_id_shift(order) + GQ_USE_BITS, order);
+}
+
+/* Whoever punches holes before it says START is not served. @return what must not have been
+ * possible */
+static const char *start_with_holes(const struct hostile *h)
+{
+	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
+	int fds[2] = { -1, -1 };
+	const char *wrong = NULL;
+	union gq_wire w;
+	struct raw r;
+
+	if (!raw_connect(h, &r))
+		return NULL;
+	if (fallocate(r.memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0) {
+		say(r.socket, &start, sizeof(start));
+		if (hear(r.socket, &w, fds) > 0 && w.head.type == GQ_WIRE_STARTED)
+			wrong = "memory with holes was served";
+	}
+	raw_close(&r);
+	return wrong;
 }
 
 /* An entry that could be the next of a class, of a slot that may be there. */
@@ -288,8 +322,10 @@ const char *hostile_round(struct hostile *h, enum hostile_kind kind)
 			send_frames(h);
 		return NULL;
 	}
-	if (!raw_open(h, &r))
-		return NULL;
+	if (kind == HOSTILE_MEMORY)
+		wrong = start_with_holes(h);
+	if (wrong != NULL || !raw_open(h, &r))
+		return wrong;
 	if (kind == HOSTILE_RINGS)
 		write_rings(h, &r);
 	else if (kind == HOSTILE_MEMORY)

@@ -19,8 +19,38 @@
 
 static char folder[] = "/tmp/gpuq-inline-XXXXXX", endpoint[64];
 
-/* Holds a message that begins with 'h' until the test lets it go; copies all. */
+/* Holds a message that begins with 'h' until the test lets it go; one that begins with 'm' takes a
+ * moment; at one that begins with 't' another client sends a message, of tag 2. Copies all. */
 static uint32_t holding, let_go;
+static GpuQueue *triggers;
+
+/* The tags of messages as they run, after record_runs(). */
+static uint32_t recorded;
+static uint64_t tag_run[4096];
+
+static void record_runs(void)
+{
+	gq_exchange_seq_cst_u32(&recorded, 0);
+}
+
+static uint32_t runs_of(uint64_t tag, uint32_t until)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < until; i++)
+		n += tag_run[i] == tag;
+	return n;
+}
+
+/* How many had run when the last of these did. */
+static uint32_t runs_until_last_of(uint64_t tag)
+{
+	uint32_t n = gq_load_seq_cst_u32(&recorded);
+
+	while (n != 0 && tag_run[n - 1] != tag)
+		n--;
+	return n;
+}
 
 static void hold(const MsgView *in, ResultView *out)
 {
@@ -32,6 +62,15 @@ static void hold(const MsgView *in, ResultView *out)
 			nap_ms(1);
 		gq_exchange_seq_cst_u32(&holding, 0);
 	}
+	if (in->len != 0 && in->payload[0] == 'm')
+		usleep(300);
+	if (in->len != 0 && in->payload[0] == 't' && triggers != NULL) {
+		const EnqueueOptions options = { .tag = 2 };
+
+		send_with(triggers, &options, "x", 1);
+	}
+	tag_run[gq_load_seq_cst_u32(&recorded) % 4096] = in->tag;
+	gq_exchange_seq_cst_u32(&recorded, gq_load_seq_cst_u32(&recorded) + 1);
 	memcpy(out->out, in->payload, len);
 	*out->out_len = in->len;
 }
@@ -66,7 +105,7 @@ static struct broker *start_broker(uint32_t inline_us, bool per_client)
 
 static GpuQueue *connect_one(uint32_t result_bytes)
 {
-	const QueueConfig c = { .capacity = 16,
+	const QueueConfig c = { .capacity = 1024,
 				.slot_bytes = 64,
 				.result_bytes = result_bytes,
 				.shutdown_timeout_ms = 1,
@@ -101,6 +140,40 @@ static void expect_turning(const struct broker *b)
 {
 	dispatcher_show(b->dispatcher[0], NULL, 0);
 	await_word(&b->dispatcher[0]->asked, 0);
+}
+
+/* After it the other thread leads, and messages go through the queue. */
+static void fail_a_run(const struct broker *b, GpuQueue *q)
+{
+	uint64_t id;
+
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	id = send(q, "hold", 4);
+	await_word(&holding, 1);
+	expect_turning(b);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(q, id, "hold", 4);
+}
+
+/* Then the queue's consumer is held, `n` messages more wait for it, and then a trial is due. */
+static uint64_t fill_queue(const struct broker *b, GpuQueue *q, const char *what, uint32_t n)
+{
+	const EnqueueOptions low = { .priority = Q_PRIORITY_LOW, .tag = 1 };
+	const uint64_t before = queued(b);
+	uint64_t id;
+
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	id = send(q, "hold", 4);
+	await_word(&holding, 1);
+	if (n != 0)
+		send_with(q, &low, what, 1);
+	for (uint32_t i = 1; i < n; i++)
+		send_with(q, &low, "m", 1);
+	for (unsigned i = 0; queued(b) != before + 1 + n; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	return id;
 }
 
 /* ---- the tests ------------------------------------------------------------------------------- */
@@ -171,12 +244,23 @@ static void a_message_that_does_not_end_keeps_nothing_but_messages(void **state)
 	broker_stop(b);
 }
 
-/* So many calls at once make the looks of the one who stands by as many, in less time than it waits
- * before it takes the lead. */
-static void call_often(const struct broker *b)
+static int calls_left(const struct broker *b)
 {
-	for (unsigned i = 0; i < 500; i++)
-		sem_post(&b->dispatcher[0]->pair->call);
+	int n = -1;
+
+	assert_int_equal(sem_getvalue(&b->dispatcher[0]->pair->call, &n), 0);
+	return n;
+}
+
+/* Calls make the looks of the one who stands by many, in less time than it waits before it takes
+ * the lead. It must not sleep for that. */
+static void call_until_the_lead_is_taken(const struct broker *b)
+{
+	struct pair *p = b->dispatcher[0]->pair;
+
+	while (gq_load_seq_cst_u64(&p->turn) % 2 != 0 && gq_load_seq_cst_u32(&p->dozing) == 0)
+		if (calls_left(b) == 0)
+			sem_post(&p->call);
 }
 
 /* Either thread can be kept, again and again, whatever the other is called for meanwhile. */
@@ -192,7 +276,7 @@ static void whichever_thread_is_kept_the_other_goes_on(void **state)
 		gq_exchange_seq_cst_u32(&let_go, 0);
 		id = send(q, "hold", 4);
 		await_word(&holding, 1);
-		call_often(b);
+		call_until_the_lead_is_taken(b);
 		expect_turning(b);
 		gq_exchange_seq_cst_u32(&let_go, 1);
 		expect_echo(q, id, "hold", 4);
@@ -203,43 +287,109 @@ static void whichever_thread_is_kept_the_other_goes_on(void **state)
 	broker_stop(b);
 }
 
-static int calls_left(const struct broker *b)
-{
-	int n = -1;
-
-	assert_int_equal(sem_getvalue(&b->dispatcher[0]->pair->call, &n), 0);
-	return n;
-}
-
-/* A leader that sleeps while the queue has work calls each time; the other waits in the queue. */
+/* A leader that sleeps while the queue has work calls; the other may be waiting in the queue. */
 static void no_call_is_left_over(void **state)
 {
 	struct broker *b = start_broker(1000, false);
+	struct pair *p = b->dispatcher[0]->pair;
 	GpuQueue *q = connect_one(64);
-	uint64_t id[3];
+	uint64_t id;
 
 	(void)state;
-	gq_exchange_seq_cst_u32(&let_go, 0);
-	id[0] = send(q, "hold", 4);
-	await_word(&holding, 1);
-	expect_turning(b);
-	gq_exchange_seq_cst_u32(&let_go, 1);
-	expect_echo(q, id[0], "hold", 4);
-	gq_exchange_seq_cst_u32(&let_go, 0);
-	id[0] = send(q, "hold", 4); /* goes through the queue now */
-	await_word(&holding, 1);
-	for (unsigned i = 1; i < 3; i++) {
-		await_word(&b->dispatcher[0]->pair->armed, 1);
-		id[i] = send(q, "x", 1);
-	}
+	fail_a_run(b, q);
+	id = fill_queue(b, q, "", 0);
+	await_word(&p->armed, 1);
+	for (unsigned i = 0; i < 3; i++)
+		sem_post(&p->call);
 	for (unsigned i = 0; calls_left(b) != 0; i++) {
 		assert_true(i < LONG_MS);
 		nap_ms(1);
 	}
 	gq_exchange_seq_cst_u32(&let_go, 1);
-	expect_echo(q, id[0], "hold", 4);
-	expect_echo(q, id[1], "x", 1);
-	expect_echo(q, id[2], "x", 1);
+	expect_echo(q, id, "hold", 4);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static void nobody_waits_until_the_queue_is_empty(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64), *other = connect_one(64);
+	const EnqueueOptions urgent = { .priority = Q_PRIORITY_URGENT, .tag = 2 };
+	uint64_t id;
+
+	(void)state;
+	fail_a_run(b, q);
+	fill_queue(b, q, "m", GQ_BREVITY_REST - 1);
+	record_runs();
+	id = send_with(other, &urgent, "u", 1);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(other, id, "u", 1);
+	assert_in_range(runs_of(1, runs_until_last_of(2)), 0, GQ_BREVITY_REST / 2);
+	q_shutdown(other);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static void classes_are_in_order_among_clients(void **state)
+{
+	enum { N = 600 };
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64), *low = connect_one(64), *high = connect_one(64);
+	const EnqueueOptions of_low = { .priority = Q_PRIORITY_LOW, .tag = 1 };
+	const EnqueueOptions of_high = { .priority = Q_PRIORITY_URGENT, .tag = 2 };
+	uint64_t last = 0, last_low = 0;
+
+	(void)state;
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	send(q, "hold", 4);
+	await_word(&holding, 1);
+	for (unsigned i = 0; i < N; i++) {
+		last_low = send_with(low, &of_low, "l", 1);
+		last = send_with(high, &of_high, "u", 1);
+	}
+	record_runs();
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	assert_status(q_wait(high, last, LONG_MS), Q_OK);
+	/* What goes through the queue before messages are run again, and what ages. */
+	assert_in_range(runs_of(1, runs_until_last_of(2)), 1, N / 4);
+	assert_status(q_wait(low, last_low, LONG_MS), Q_OK);
+	q_shutdown(low);
+	q_shutdown(high);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+static void *let_go_later(void *unused)
+{
+	(void)unused;
+	nap_ms(20);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	return NULL;
+}
+
+/* What a pause has brought back from the queue is run in turns with other clients' messages. */
+static void what_was_held_takes_turns(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64), *other = connect_one(64);
+	const uint32_t n = 2 * GQ_BREVITY_REST - 1;
+	pthread_t thread;
+
+	(void)state;
+	fail_a_run(b, q);
+	send_and_expect(q, GQ_BREVITY_REST);
+	fail_a_run(b, q);
+	fill_queue(b, q, "t", n);
+	assert_int_equal(pthread_create(&thread, NULL, let_go_later, NULL), 0);
+	assert_status(q_pause(q, LONG_MS), Q_OK);
+	pthread_join(thread, NULL);
+	record_runs();
+	triggers = other;
+	assert_status(q_resume(q), Q_OK);
+	await_word(&recorded, n + 1);
+	assert_in_range(runs_of(1, runs_until_last_of(2)), 1, GQ_BREVITY_REST);
+	q_shutdown(other);
 	q_shutdown(q);
 	broker_stop(b);
 }
@@ -336,6 +486,9 @@ int main(void)
 		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
 		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
 		cmocka_unit_test(no_call_is_left_over),
+		cmocka_unit_test(nobody_waits_until_the_queue_is_empty),
+		cmocka_unit_test(classes_are_in_order_among_clients),
+		cmocka_unit_test(what_was_held_takes_turns),
 		cmocka_unit_test(who_stands_by_rests_when_the_leader_does),
 		cmocka_unit_test(a_client_may_leave_while_its_message_does_not_end),
 		cmocka_unit_test(it_ends_while_a_message_does_not),
