@@ -137,7 +137,10 @@ QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 	if (status == Q_OK)
 		status = check_size(s, text);
 	s->bytes = gq_remote_lay_out(&s->hello).bytes;
-	s->charged = s->queue->per_client ? 2 * s->bytes : s->bytes; /* its queue is as large */
+	s->charged = s->bytes;
+	if (s->queue->per_client) /* its queue is as large, and two threads have a message each */
+		s->charged +=
+			s->bytes + 2 * ((uint64_t)s->hello.slot_bytes + s->hello.result_bytes);
 	s->slots = s->hello.capacity;
 	s->window = s->queue->window;
 	if (status == Q_OK)

@@ -17,7 +17,7 @@
 enum {
 	ARMED_MS = 20,    /* how long it waits for a completion before it looks at the leader */
 	DOZE_TICKS = 200, /* a leader that runs nothing for so long is not watched any more */
-	LOOK_MS = 500,    /* how long a processor that hangs can hold up the end */
+	LOOK_MS = 500,    /* the same where nothing is run: it looks at nothing but the end */
 };
 
 /* ---- making and giving back ------------------------------------------------------------------ */
@@ -269,8 +269,8 @@ bool pair_end(struct pair *p)
 	pthread_mutex_unlock(&p->lock);
 	if (rc != 0)
 		gq__log(Q_LOG_ERROR,
-			"gpuqd: a message is still being processed after %" PRIu32
-			" ms; its thread is left to itself",
+			"gpuqd: a thread of a queue has not ended after %" PRIu32
+			" ms, maybe as its processor has not; it is left to itself",
 			p->q->cfg.shutdown_timeout_ms);
 	return rc == 0;
 }

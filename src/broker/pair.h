@@ -109,7 +109,7 @@ bool pair_came_back(struct pair *p, uint32_t *outcome, const uint8_t **result);
 
 /*
  * End it: wait until the other has left.
- * @return false: it is in a processor, and is left to itself
+ * @return false: it has not in time, as its processor has not, and is left to itself
  */
 bool pair_end(struct pair *p);
 

@@ -5,10 +5,10 @@
  * A message that the dispatcher runs is not handed to another thread and back, which costs more
  * than a short message does. But while it runs nothing else is done for anybody. So the dispatcher
  * runs messages itself as long as they take no longer than a limit, on the average of the last
- * dozen or so. After one that has taken too long it hands so many on: 64 at first, twice as many
- * each time it happens again, half as many after that many short ones in a row. So a processor that
- * is slow costs a vanishing share of its messages a trial, and one that is short, but for some
- * message now and then, is short again soon.
+ * dozen or so. If they take longer, or one has not been waited for, it hands some on before the
+ * next trial: 64 at first, twice as many each time it happens again. As many runs in a row as the
+ * next failure would cost, without one, make it half as many. So a processor that is slow costs
+ * some 25 messages a trial at most, ever more seldom.
  */
 #ifndef GPUQ_BROKER_POLICY_BREVITY_H
 #define GPUQ_BROKER_POLICY_BREVITY_H

@@ -394,6 +394,30 @@ static void what_was_held_takes_turns(void **state)
 	broker_stop(b);
 }
 
+/* While a message does not end, a stop whose time is over ends those that it has not run. */
+static void what_is_cancelled_needs_no_room(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64), *other = connect_one(64);
+	uint64_t held, waits;
+
+	(void)state;
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	held = send(q, "hold", 4);
+	await_word(&holding, 1);
+	expect_turning(b);
+	waits = send(other, "waits", 5);
+	assert_status(q_stop(other, 20), Q_ERR_TIMEOUT);
+	assert_status(q_wait(other, waits, LONG_MS), Q_OK);
+	assert_int_equal(gq_load_seq_cst_u32(&holding), 1);
+	assert_status(take(other, waits, NULL, &(size_t){ 0 }), Q_ERR_CANCELLED);
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(q, held, "hold", 4);
+	q_shutdown(other);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
 /* A client's bell, not the thread that waits in the queue, may wake the leader. */
 static void who_stands_by_rests_when_the_leader_does(void **state)
 {
@@ -425,6 +449,17 @@ static void a_client_may_leave_while_its_message_does_not_end(void **state)
 	gq_exchange_seq_cst_u32(&let_go, 1);
 	expect_echo(other, id, "waits", 5);
 	q_shutdown(other);
+	broker_stop(b);
+}
+
+static void a_queue_of_one_s_own_is_charged_with_its_threads_buffers(void **state)
+{
+	struct broker *b = start_broker(1000, true);
+	GpuQueue *q = connect_one(48);
+
+	(void)state;
+	assert_int_equal(b->sessions->charged, 2 * b->sessions->bytes + 2 * (64 + 48));
+	q_shutdown(q);
 	broker_stop(b);
 }
 
@@ -489,7 +524,9 @@ int main(void)
 		cmocka_unit_test(nobody_waits_until_the_queue_is_empty),
 		cmocka_unit_test(classes_are_in_order_among_clients),
 		cmocka_unit_test(what_was_held_takes_turns),
+		cmocka_unit_test(what_is_cancelled_needs_no_room),
 		cmocka_unit_test(who_stands_by_rests_when_the_leader_does),
+		cmocka_unit_test(a_queue_of_one_s_own_is_charged_with_its_threads_buffers),
 		cmocka_unit_test(a_client_may_leave_while_its_message_does_not_end),
 		cmocka_unit_test(it_ends_while_a_message_does_not),
 	};

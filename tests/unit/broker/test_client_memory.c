@@ -13,6 +13,7 @@
 #undef send
 
 #include "daemon.h"
+#include "hostile.h"
 #include "support.h"
 
 #include "device/remote/wire.h"
@@ -161,6 +162,23 @@ static void a_gpuqd_told_to_end_while_it_makes_memory_ends(void **state)
 	daemon_start(&d);
 }
 
+/* Before it is served, or while it is. */
+static void memory_with_holes_is_not_served(void **state)
+{
+	struct hostile h = {
+		.socket = d.socket, .services = d.socket, .queue = "default", .op = "x", .random = 1
+	};
+	const char *wrong = hostile_round(&h, HOSTILE_MEMORY);
+	GpuQueue *q;
+
+	(void)state;
+	if (wrong != NULL)
+		fail_msg("%s", wrong);
+	q = small_queue();
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	q_shutdown(q);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +186,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(
 			a_small_client_is_served_before_a_large_one_s_memory_is_given_back),
 		cmocka_unit_test(whoever_leaves_while_its_memory_is_made_leaves_nothing),
+		cmocka_unit_test(memory_with_holes_is_not_served),
 		cmocka_unit_test(a_gpuqd_told_to_end_while_it_makes_memory_ends),
 	};
 
