@@ -89,10 +89,10 @@ static void tell_queue(GpuQueue *q)
 						: "running",
 	       r->resident, r->pong, r->pong_ns, r->measured_ns, r->stalls);
 	for (uint32_t i = 0; i < c->places && shown < 8; i++)
-		if (c->journal[i].msg_id != 0) {
-			printf("  journal: place %" PRIu32 ": msg_id %" PRIu64 " since %" PRIu64
-			       " on the GPU's clock\n",
-			       i, c->journal[i].msg_id, c->journal[i].since_ns);
+		if (c->journal[i].noted != 0) {
+			printf("  journal: place %" PRIu32 ": lower bits of an id %" PRIu64
+			       " since %" PRIu64 " on the GPU's clock\n",
+			       i, c->journal[i].noted & ~GQ_NOTED, c->journal[i].since_ns);
 			shown++;
 		}
 	for (uint32_t i = 0; i < q->cfg.capacity && i < 4; i++) {

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstring>
 
+static unsigned long clock_now;
+
 #define GQ_STANDIN
 #define GQ_BLOCK_THREADS        128
 #define gq_standin_shared()     nullptr
@@ -14,7 +16,7 @@
 #define gq_standin_blocks()     1u
 #define gq_standin_thread()     0u
 #define gq_standin_threads()    32u
-#define gq_standin_clock_ns()   UINT64_C(1)
+#define gq_standin_clock_ns()   clock_now
 #define gq_standin_nap(ns)      ((void)(ns))
 #define gq_standin_took_whole() ((void)0)
 #define gq_standin_took_hint()  ((void)0)
@@ -39,6 +41,8 @@ static struct gq_look look;
 static struct gq_ageing ageing;
 static uint64_t entries[GQ_CLASSES + 1][1 << ORDER], heads[GQ_CLASSES + 1], tails[GQ_CLASSES + 1];
 static uint32_t slot[GQ_OWN];
+static struct gq_journal journal[GQ_OWN];
+static struct gq_shared shared;
 static int bad;
 
 #define CHECK(name, what)                                                                          \
@@ -59,6 +63,7 @@ static void begin(uint32_t feed, uint64_t start)
 	memset(entries, 0, sizeof(entries));
 	u = {};
 	g = {};
+	clock_now = 1;
 	g.batch = 32;
 	g.feed = feed;
 	g.start_pos = start;
@@ -163,6 +168,143 @@ static void who_claims_for_nobody_else_takes_all_that_it_claims(uint64_t start)
 	CHECK(__func__, gq_passed(&g) == 40);
 }
 
+/* ---- feeding ---- */
+
+/* Entries up to the end of the last wanted one's line cost no read more. */
+static void no_more_is_read_for_others_than_can_be_claimed()
+{
+	CHECK(__func__, gq_meal_of(0, 6) == 16);
+	CHECK(__func__, gq_meal_of(5, 6) == 11);
+	CHECK(__func__, gq_meal_of(5, 12) == 27);
+	CHECK(__func__, gq_meal_of(0, 416) == GQ_FED);
+	CHECK(__func__, gq_meal_of(7, 416) == GQ_FED - 1); /* an even entry comes before it */
+
+	begin(6, 0);
+	g.feeders = 1;
+	publish(1, 0, 40);
+	counters.waits = 1u << 1;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 1));
+	CHECK(__func__, counters.run[1][0] == gq_run_of(0, 6, 0));
+	CHECK(__func__, counters.waits == 1u << 1); /* there is more */
+	CHECK(__func__, counters.feeding[1] == 0);
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 1));
+	CHECK(__func__, counters.run[1][1] == gq_run_of(6, 3, 0)); /* one and a half of `feed` */
+	CHECK(__func__, counters.waits == 1u << 1);
+	gq_look_at_runs(&g, &look); /* as much as may be is left: the unit only says what waits */
+	counters.waits = 0;
+	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 1));
+	CHECK(__func__, counters.run[1][2] == gq_run_first(0, 2));
+}
+
+/* The last of what waits is claimed: nobody is told that there is more. */
+static void the_end_of_what_waits_is_told()
+{
+	begin(40, 3);
+	g.feeders = 1;
+	publish(2, 3, 5);
+	counters.waits = 1u << 2;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 2));
+	CHECK(__func__, counters.run[2][0] == gq_run_of(3, 5, 0));
+	CHECK(__func__, counters.waits == 0);
+}
+
+static void units_that_begin_to_feed_at_once_read_one_behind_the_other(uint64_t start)
+{
+	uint32_t first = 0, second = 0, third = 0;
+	uint64_t a, b, c;
+
+	begin(200, start);
+	g.feeders = 3;
+	a = gq_place_to_feed(&g, 1, start, false, 200, &first);
+	b = gq_place_to_feed(&g, 1, start, true, 200, &second);
+	c = gq_place_to_feed(&g, 1, start, true, 200, &third);
+	CHECK(__func__, a == start && first >= GQ_FED - 1);
+	CHECK(__func__, b == a + first && second == GQ_FED);
+	CHECK(__func__, c == b + second && third == GQ_FED);
+	/* Where others read may be long claimed, or nobody reads any more. */
+	CHECK(__func__, gq_place_to_feed(&g, 1, start + 1000, true, 200, &third) == start + 1000);
+	gq_forget_fed(&g, 1, start);
+	CHECK(__func__, gq_place_to_feed(&g, 1, start, true, 200, &third) == start);
+}
+
+/* ---- what units that nap are told ---- */
+
+static bool is_called(uint64_t flags, uint64_t told_ns, uint64_t depart, uint64_t gone)
+{
+	counters.control = gq_told_control(flags, told_ns);
+	counters.depart = depart;
+	counters.gone = gone;
+	gq_look_at_runs(&g, &look);
+	return gq_is_called(&look, 7);
+}
+
+static void a_unit_that_naps_looks_when_it_is_told_to_or_nobody_tells()
+{
+	begin(4, 0);
+	clock_now = 1000000;
+	CHECK(__func__, !is_called(0, clock_now - 1000, 6, 6));
+	CHECK(__func__, !is_called(0, clock_now - GQ_SILENCE_NS, 6, 6));
+	CHECK(__func__, is_called(0, clock_now - GQ_SILENCE_NS - 1, 6, 6));
+	CHECK(__func__, is_called(GQ_CONTROL_PAUSE, clock_now, 6, 6));
+	CHECK(__func__, is_called(GQ_CONTROL_LEAVE, clock_now, 6, 6));
+	CHECK(__func__, is_called(0, clock_now, 7, 6));
+	CHECK(__func__, is_called(0, clock_now, 6, 7));
+	CHECK(__func__, is_called(0, 0, 6, 6)); /* the grid has just begun */
+}
+
+/* Who has no guess leaves one message to the scouts that have, once; two are a backlog. */
+static void a_unit_without_a_guess_leaves_a_lone_message_once()
+{
+	begin(4, 0);
+	g.ch.ahead_bytes = 128;
+	publish(1, 0, 1);
+	gq_look_at_runs(&g, &look);
+	gq_take_look(&g, &u, &look);
+	CHECK(__func__, look.guess == 0 && gq_may_leave_it(&g, &u, &look));
+	u.has_left = true;
+	CHECK(__func__, !gq_may_leave_it(&g, &u, &look));
+	u.has_left = false;
+	g.feed = 0; /* there is no other unit */
+	CHECK(__func__, !gq_may_leave_it(&g, &u, &look));
+	g.feed = 4;
+	look.guess = 1;
+	CHECK(__func__, !gq_may_leave_it(&g, &u, &look));
+	publish(1, 1, 1);
+	gq_take_look(&g, &u, &look);
+	look.guess = 0;
+	CHECK(__func__, !gq_may_leave_it(&g, &u, &look));
+}
+
+/* ---- the journal ---- */
+
+static void a_unit_notes_what_it_has_and_nothing_of_its_last_batch()
+{
+	begin(4, 0);
+	memset(journal, 0, sizeof(journal));
+	g.journal = journal;
+	g.batch = 16;
+	u.number = 1;
+	for (uint32_t l = 0; l < GQ_OWN; l++)
+		slot[l] = (l + 1) << ORDER | l;
+	gq_note_messages(&g, &u, slot, 5);
+	for (uint32_t l = 0; l < 5; l++) {
+		CHECK(__func__, journal[16 + l].noted == (GQ_NOTED | (l + 1) << ORDER | l));
+		CHECK(__func__, journal[16 + l].since_ns == clock_now);
+		CHECK(__func__, slot[l] == l);
+	}
+	CHECK(__func__, journal[15].noted == 0 && journal[21].noted == 0);
+	slot[0] = 9 << ORDER;
+	gq_note_messages(&g, &u, slot, 1);
+	CHECK(__func__, journal[16].noted == (GQ_NOTED | 9 << ORDER));
+	for (uint32_t l = 1; l < 5; l++)
+		CHECK(__func__, journal[16 + l].noted == 0);
+	gq_clear_journal(&g, &u);
+	CHECK(__func__, journal[16].noted == 0);
+}
+
 int main()
 {
 	(void)&gpuq_grid; /* the loop itself is not run here */
@@ -173,5 +315,12 @@ int main()
 	who_claims_for_nobody_else_takes_all_that_it_claims(5);
 	who_claims_for_nobody_else_takes_all_that_it_claims(UINT64_C(0) - 7);
 	who_claims_for_nobody_else_takes_all_that_it_claims((UINT64_C(1) << 33) - 3);
+	no_more_is_read_for_others_than_can_be_claimed();
+	the_end_of_what_waits_is_told();
+	units_that_begin_to_feed_at_once_read_one_behind_the_other(0);
+	units_that_begin_to_feed_at_once_read_one_behind_the_other(5);
+	a_unit_that_naps_looks_when_it_is_told_to_or_nobody_tells();
+	a_unit_without_a_guess_leaves_a_lone_message_once();
+	a_unit_notes_what_it_has_and_nothing_of_its_last_batch();
 	return bad != 0;
 }

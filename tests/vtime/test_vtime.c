@@ -25,7 +25,7 @@ struct bar {
 	double reads, writes, failed; /* at most */
 	double wholes;                /* at least: messages that came with the look */
 	double millions;              /* a second, at least */
-	uint64_t p50_ns;              /* at most; 0: a backlog, of which it says nothing */
+	uint64_t p50_ns, p99_ns;      /* at most; 0: a backlog, of which it says nothing */
 };
 
 static const struct vt_image vt_flag = { 1, 32, 0, NULL };
@@ -54,16 +54,16 @@ static const struct row {
 		.bytes = 64, .messages = messages_, .send_ns = 30, .publish_ns = 15,               \
 		.take_ns = 40, .begin_ns = 100000, .limit_ns = 20000000, .lone = true              \
 	}
-	{ "warp.4", BACKLOG(warp, 4, 1000), { 2.8, 3.0, 0.18, 0, 1.21, 0 } },
-	{ "warp.16", BACKLOG(warp, 16, 2000), { 1.8, 3.0, 0.05, 0, 5.9, 0 } },
-	{ "warp.64", BACKLOG(warp, 64, 4000), { 1.3, 3.0, 0.24, 0, 20.5, 0 } },
-	{ "warp.132", BACKLOG(warp, 132, 4000), { 1.3, 3.0, 1.3, 0, 20.3, 0 } },
-	{ "warp.528", BACKLOG(warp, 528, 4000), { 1.4, 3.0, 6.9, 0, 20.7, 0 } },
-	{ "alone.16", ALONE(16, 300), { 0, 0, 1, 0, 1, 0 } },
-	{ "alone.528", ALONE(528, 300), { 0, 0, 1, 0, 1, 0 } },
-	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.4, 1.4, 0.02, 0, 10.9, 0 } },
+	{ "warp.4", BACKLOG(warp, 4, 1000), { 1.9, 3.0, 0.06, 0, 1.35, 0, 0 } },
+	{ "warp.16", BACKLOG(warp, 16, 2000), { 1.3, 3.0, 0.05, 0, 6.0, 0, 0 } },
+	{ "warp.64", BACKLOG(warp, 64, 4000), { 1.2, 3.0, 0.24, 0, 20.6, 0, 0 } },
+	{ "warp.132", BACKLOG(warp, 132, 4000), { 1.2, 3.0, 1.3, 0, 33.5, 0, 0 } },
+	{ "warp.528", BACKLOG(warp, 528, 4000), { 1.3, 3.0, 6.9, 0, 33.8, 0, 0 } },
+	{ "alone.16", ALONE(16, 300), { 0, 0, 1, 0, 1, 0, 0 } },
+	{ "alone.528", ALONE(528, 300), { 0, 0, 1, 0, 1, 0, 0 } },
+	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.3, 1.4, 0.02, 0, 11.0, 0, 0 } },
 	/* Its failed claims are from 2.0 to 3.1, as the order of charges falls out. */
-	{ "thread.528", BACKLOG(thread, 528, 4000), { 2.6, 1.4, 3.1, 0, 20.3, 0 } },
+	{ "thread.528", BACKLOG(thread, 528, 4000), { 1.8, 1.4, 3.1, 0, 20.3, 0, 0 } },
 	{ "flag",
 	  { .image = &vt_flag,
 	    .costs = { .round_trip = 1200, .tags = 330, .step = 20 },
@@ -74,11 +74,11 @@ static const struct row {
 	    .bytes = 8,
 	    .messages = 200,
 	    .limit_ns = 20000000 },
-	  { 10, 1, 0, 0, 0.1, 1900 } },
-	{ "warp.lone", LONE(warp, 132, 200), { 402, 4.0, 19.9, 0.83, 0.19, 2220 } },
+	  { 10, 1, 0, 0, 0.1, 1900, 2500 } },
+	{ "warp.lone", LONE(warp, 132, 500), { 299, 4.0, 16, 0.99, 0.2, 2190, 2800 } },
 	/* Around a processor that does not say Q_RESULT_ONLY: the fence waits for the journal. */
-	{ "fenced.lone", LONE(fenced, 132, 200), { 496, 4.0, 19.7, 0.93, 0.15, 3430 } },
-	{ "fenced.64", BACKLOG(fenced, 64, 4000), { 1.4, 3.0, 0.14, 0, 16.5, 0 } },
+	{ "fenced.lone", LONE(fenced, 132, 200), { 380, 4.0, 16, 0.98, 0.16, 3270, 3850 } },
+	{ "fenced.64", BACKLOG(fenced, 64, 4000), { 1.2, 3.0, 0.24, 0, 20.5, 0, 0 } },
 	/* An idle grid that would park if one message did not run. */
 	{ "warp.hang",
 	  { .image = &vt_warp,
@@ -97,7 +97,7 @@ static const struct row {
 	    .gap_ns = 300000,
 	    .hang_ns = 12000000,
 	    .park_ns = 200000 },
-	  { 27000, 4.0, 18, 0.96, 0, 2270 } },
+	  { 19000, 4.0, 11, 0.96, 0, 2270, 0 } },
 };
 
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
@@ -150,7 +150,10 @@ static int run(const struct row *row)
 			     bar->millions, true) +
 		       worse(row->name, "failed claims a message, of a collapse", failed,
 			     bar->failed, false);
-	return worse(row->name, "reads a message", reads, bar->reads, true) +
+	return (bar->p99_ns == 0 ? 0
+				 : worse(row->name, "p99, ns", (double)r.p99_ns,
+					 (double)bar->p99_ns, true)) +
+	       worse(row->name, "reads a message", reads, bar->reads, true) +
 	       worse(row->name, "writes a message", writes, bar->writes, true) +
 	       worse(row->name, "failed claims a message", failed, bar->failed, true) +
 	       worse(row->name, "whole read-aheads a message", wholes, bar->wholes, false) +

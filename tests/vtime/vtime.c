@@ -437,7 +437,7 @@ static void make_grid(const struct vt_scenario *s)
 	grid.park_ns = s->park_ns != 0 ? s->park_ns : UINT64_MAX;
 	grid.slot_bytes = (s->bytes + 15) / 16 * 16;
 	grid.scouts = s->scouts;
-	grid.feeders = 1;
+	grid.feeders = grid.batch == 1 && units >= 128 ? 2 : 1; /* as view.c has it */
 	grid.nap_ns = 1000;
 	if (s->alone)
 		return;

@@ -4,6 +4,7 @@
  * driver: messages that take long, times in which the grid stood still, results that do not arrive;
  * and what becomes of these when the device fails; that the clocks stay aligned.
  */
+#include "device/cuda/host/journal.h"
 #include "device/cuda/host/ping.h"
 #include "device/cuda/host/watch.h"
 #include "standin.h"
@@ -147,13 +148,47 @@ static uint64_t occupy_the_second_unit(GpuQueue *q)
 		close_gate();
 		id = send_op(q, OP_GATE, 0, "g", 1);
 		await_gate_waiters(1);
-		if (gq_load_relaxed_u64(&c->journal[0].msg_id) == 0)
+		if (gq_load_relaxed_u64(&c->journal[0].noted) == 0)
 			return id;
 		open_gate();
 		expect_echo(q, id, "g", 1);
 	}
 	fail_msg("the second unit never takes a message");
 	return 0;
+}
+
+/* A unit leaves its last note behind; the slot may have another message by then. */
+static void a_note_of_the_slots_message_before_is_of_none(void **state)
+{
+	QueueConfig cfg = config(8, 64);
+	char ids[160], one[24], both[64];
+	struct gq_journal *j;
+	GpuQueue *q;
+	uint64_t busy;
+
+	(void)state;
+	cfg.consumers = 2;
+	cfg.idle_park_ms = UINT32_MAX;
+	q = make_queue_from(&cfg);
+	busy = occupy_the_second_unit(q);
+	snprintf(one, sizeof(one), "%llu", (unsigned long long)busy);
+	snprintf(both, sizeof(both), "%s, %s", one, one);
+	/* The idle unit's place: it writes there when it takes a message. */
+	j = &((struct gq_cuda *)q->device_state)->journal[0];
+	j->since_ns = 1;
+	for (unsigned i = 0; i < 3; i++) {
+		const uint64_t ids_of[] = { busy - q->slot_mask - 1, busy + q->slot_mask + 1,
+					    busy };
+
+		gq_store_relaxed_u64(&j->noted, GQ_NOTED | (uint32_t)ids_of[i]);
+		assert_int_equal(gq__journal_list(q->device_state, UINT64_MAX, ids, sizeof(ids)),
+				 i < 2 ? 1 : 2);
+		assert_string_equal(ids, i < 2 ? one : both);
+	}
+	gq_store_relaxed_u64(&j->noted, 0);
+	open_gate();
+	expect_echo(q, busy, "g", 1);
+	q_shutdown(q);
 }
 
 static void *pause_until_resumed(void *arg)
@@ -371,6 +406,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_that_hang_are_counted_and_each_is_reported_once),
+		cmocka_unit_test(a_note_of_the_slots_message_before_is_of_none),
 		cmocka_unit_test(a_pause_that_is_withdrawn_is_no_stall),
 		cmocka_unit_test(a_result_that_others_have_written_to_is_reported),
 		cmocka_unit_test(what_is_whole_behind_what_is_not_outlives_the_device),

@@ -190,15 +190,15 @@ GQ_DEV bool gq_must_depart(uint64_t depart, uint64_t launch)
 
 /*
  * Few units, the scouts, look across PCIe without a pause: if all did, they would fill the link
- * with reads. The others nap and look now and then, and one of them becomes a scout when a
- * scout goes to work. Only speed depends on this.
+ * with reads. The others nap, and one of them becomes a scout when a scout goes to work. What the
+ * scouts read of the orders they tell in device memory; a unit that naps looks across PCIe if there
+ * is something to obey, or if nobody has told for long. Only speed depends on this.
  */
 GQ_DEV void gq_stop_scouting(const struct gq_grid *g, struct gq_unit *u)
 {
 	if (u->scout && u->number != 0 && GQ_IS_LANE_0)
 		gq_add_relaxed_device_u64(&g->counters->scouts, 0 - UINT64_C(1));
 	u->scout = false;
-	u->naps = 0;
 }
 
 GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u, uint32_t limit)
@@ -217,9 +217,21 @@ GQ_DEV void gq_start_scouting(const struct gq_grid *g, struct gq_unit *u, uint32
 	u->scout = gq_from_lane_0(in) != 0;
 }
 
-enum { GQ_NAPS_A_LOOK = 32 };
+enum { GQ_SILENCE_NS = 32000 };
 
-/* Whether it is time to look. */
+/* Whether a unit that naps has to look across PCIe itself, by what others have told. */
+GQ_DEV bool gq_is_called(const struct gq_look *look, uint64_t launch)
+{
+	const uint64_t told = gq_from(look->told, GQ_TOLD_CONTROL);
+
+	return (told & (GQ_CONTROL_PAUSE | GQ_CONTROL_LEAVE)) != 0 ||
+	       gq_must_depart(gq_from(look->told, GQ_TOLD_DEPART), launch) ||
+	       gq_from(look->told, GQ_TOLD_GONE) == launch ||
+	       /* Lanes may read different times: lane 0's counts. */
+	       gq_from_lane_0(gq_told_age_ns(told, gq_clock_ns()) > GQ_SILENCE_NS) != 0;
+}
+
+/* Whether it is time to look. A unit that is no scout has napped. */
 GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns)
 {
 	if (!u->scout)
@@ -227,19 +239,20 @@ GQ_DEV bool gq_idle(const struct gq_grid *g, struct gq_unit *u, uint64_t idle_ns
 	if (!u->scout) {
 		gq_count(u, naps, 1);
 		gq_nap(g->nap_ns);
-		if (++u->naps < GQ_NAPS_A_LOOK)
-			return false;
-		u->naps = 0;
-		return true;
+		return false;
 	}
-	if (idle_ns >= 2000)
+	/* Each unit naps a little longer than its neighbour: if all took as long, those whose looks
+	 * have once begun at the same time would look together from then on. */
+	const uint32_t ns = (idle_ns >= 100000  ? g->nap_ns
+			     : idle_ns >= 10000 ? 256
+			     : idle_ns >= 2000  ? 32
+						: 0) +
+			    u->number * 29 % 128;
+
+	if (ns != 0) {
 		gq_count(u, naps, 1);
-	if (idle_ns >= 100000)
-		gq_nap(g->nap_ns);
-	else if (idle_ns >= 10000)
-		gq_nap(256);
-	else if (idle_ns >= 2000)
-		gq_nap(32);
+		gq_nap(ns);
+	}
 	return true;
 }
 
@@ -449,12 +462,18 @@ GQ_DEV uint32_t gq_have_nothing(const struct gq_grid *g, struct gq_unit *u, stru
 
 /* ---- a turn ---------------------------------------------------------------------------------- */
 
-/* The unit goes to work: it keeps what it needs of the look that made it claim. */
+/*
+ * The unit goes to work: it notes what it has, and keeps what it needs of the look that made it
+ * claim.
+ * @param slot  of lane l: what the entry of the l-th message says; then its slot
+ */
 GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, struct gq_rare *rare,
-			  const struct gq_look *look)
+			  const struct gq_look *look, uint32_t (&slot)[GQ_OWN], uint32_t n)
 {
+	gq_note_messages(g, u, slot, n);
 	gq_stop_scouting(g, u);
 	u->found_nothing = 0;
+	u->has_left = false;
 	u->idle_since_ns = 0;
 	if (GQ_IS_LANE_0)
 		rare->looked_ns = 0;
@@ -494,8 +513,8 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 		const uint64_t now = gq_clock_ns();
 
 		gq_count_idle(u, &look, now);
-		while (!gq_idle(g, u, now - u->idle_since_ns))
-			;
+		if (!gq_idle(g, u, now - u->idle_since_ns))
+			u->hints = 0; /* it is no scout any more */
 		return GQ_NOTHING;
 	}
 	GQ_UNROLL
@@ -516,7 +535,7 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 	gq_witness(entry, word);
 	if (GQ_IS_LANE_0)
 		gq_took_hint();
-	gq_begin_work(g, u, &s->rare[unit_in_block], &look);
+	gq_begin_work(g, u, &s->rare[unit_in_block], &look, slot, *n);
 	gq_stage_whole(g, s, u, unit_in_block, &look, &words, gq_from(slot, 0));
 	return GQ_CLAIMED_WHOLE;
 }
@@ -555,10 +574,12 @@ GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_
 			uint32_t unit_in_block, struct gq_look *look, uint32_t c)
 {
 	uint64_t *feeding = &g->counters->feeding[c];
-	const uint64_t cursor = gq_of_class(look->cursor, c),
-		       fed = gq_from(look->told, GQ_TOLD_FED + c);
+	const uint64_t cursor = gq_of_class(look->cursor, c);
 	uint64_t others = g->feeders, pos = 0;
+	uint32_t most = gq_may_be_left(g), read = 0;
 
+	most = look->left_in_all < most ? most - look->left_in_all : 1;
+	most = most < g->feed ? most : g->feed;
 	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= g->feeders)
 		return false;
 	if (GQ_IS_LANE_0) {
@@ -566,11 +587,12 @@ GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_
 		if (others >= g->feeders)
 			gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
 		else
-			pos = gq_place_to_feed(g, c, cursor, fed, others != 0);
+			pos = gq_place_to_feed(g, c, cursor, others != 0, most, &read);
 	}
 	if (gq_from_lane_0(others >= g->feeders) != 0)
 		return false;
-	gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), &s->ageing[unit_in_block]);
+	gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), gq_from_lane_0(read), most,
+		&s->ageing[unit_in_block]);
 	if (GQ_IS_LANE_0)
 		gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
 	return true;
@@ -631,8 +653,20 @@ GQ_DEV uint32_t gq_turn_near(const struct gq_grid *g, struct gq_shared *s, struc
 		return GQ_NOTHING;
 	if (GQ_IS_LANE_0)
 		gq_took_near();
-	gq_begin_work(g, u, &s->rare[unit_in_block], look);
+	gq_begin_work(g, u, &s->rare[unit_in_block], look, slot, *n);
 	return GQ_CLAIMED;
+}
+
+/*
+ * Whether the unit leaves a lone message to the scouts that look next: it had no guess, as it has
+ * not looked for long, and would have to read the slot in a round trip of its own. Once, as it
+ * knows the pool from then on.
+ */
+GQ_DEV bool gq_may_leave_it(const struct gq_grid *g, const struct gq_unit *u,
+			    const struct gq_look *look)
+{
+	return look->guess == 0 && g->ch.ahead_bytes != 0 && g->feed != 0 && !u->has_left &&
+	       (look->published & GQ_FRONTS) != 0 && (look->published & (look->published - 1)) == 0;
 }
 
 /* A turn that looks across PCIe: claim, stand still, or find that the unit has to go. */
@@ -646,12 +680,15 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 	bool over = false;
 
 	const uint64_t since_ns = gq_clock_ns();
+	const bool has_looked = u->ordered_ns != 0;
 
 	gq_take_look(g, u, look);
 	gq_count(u, looks, 1);
 	gq_count(u, found, (look->published & GQ_FRONTS) != 0);
 	u->held = 0;
-	gq_have_orders(g, u, since_ns, look->left_in_all != 0);
+	/* A lone message is not kept waiting for what others are told. */
+	gq_have_orders(g, u, since_ns,
+		       look->left_in_all != 0 || (look->published & GQ_FRONTS) == 0);
 	if (GQ_IS_LANE_0)
 		over = gq_is_over(g, rare, look->passed - look->left_in_all, launch->until);
 	if (gq_must_depart(gq_order(u, GQ_DEPART), launch->number) ||
@@ -677,13 +714,17 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 		gq_nap(32);
 		return GQ_NOTHING;
 	}
+	if (has_looked && gq_may_leave_it(g, u, look)) {
+		u->has_left = true;
+		return GQ_NOTHING;
+	}
 	if ((look->published & GQ_FRONTS) != 0) {
 		*n = gq_grid_claim(g, u, look, &s->ageing[unit_in_block], slot, &use);
 		if (*n == 0) {
 			u->found_nothing = 0; /* it, or the unit that was faster, has claimed */
 			return GQ_NOTHING;
 		}
-		gq_begin_work(g, u, &s->rare[unit_in_block], look);
+		gq_begin_work(g, u, &s->rare[unit_in_block], look, slot, *n);
 		gq_count(u, singles, *n == 1);
 		if (*n != 1 || !gq_is_whole(g, look, use, &words))
 			return GQ_CLAIMED;
@@ -732,7 +773,7 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 			return verdict;
 	}
 	u->found_nothing++;
-	if (!look_now)
+	if (!look_now && !gq_is_called(&look, launch->number))
 		return GQ_NOTHING;
 	return gq_turn_far(g, s, u, unit_in_block, launch, &look, slot, n);
 }

@@ -62,12 +62,15 @@ struct gq_report {
 };
 GQ_STATIC_ASSERT(sizeof(struct gq_report) == GQ_LINE, "a line of the GPU's");
 
-/* The message that one place of the grid is processing, or has just completed: the host reads it
- * when the grid is dead or a message hangs. */
+/* The message that one place of the grid has taken, or has just completed: the host reads it when
+ * the grid is dead or a message hangs. */
 struct gq_journal {
 	GQ_ALIGNED(16) uint64_t since_ns; /* device's clock */
-	uint64_t msg_id;                  /* 0: none */
+	/* GQ_NOTED and as many lower bits of the message's id, slot first, as a class entry has and
+	 * 32 bits hold; 0: none */
+	uint64_t noted;
 };
+#define GQ_NOTED (UINT64_C(1) << 63)
 
 /* ---- in device memory ------------------------------------------------------------------------ */
 

@@ -56,7 +56,6 @@ struct gq_unit {
 	uint64_t ordered_ns;    /* when it last read the orders */
 	uint64_t told;          /* a control word that it may be a little late to go by */
 	uint32_t number;        /* in the grid */
-	uint32_t naps;          /* since the last look of a unit that is no scout */
 	uint32_t held,
 		held_run;       /* so many messages, of the run in this word, it reads entries of */
 	uint32_t noted;         /* places of which the journal has something */
@@ -65,6 +64,7 @@ struct gq_unit {
 	bool scout;
 	bool measured; /* the host measures the unit, which does not nap then */
 	bool has_fed;  /* it has looked in place of taking what was there */
+	bool has_left; /* it has left a message to others that would have it sooner */
 	GQ_TALLY_OF_UNIT
 };
 
@@ -83,14 +83,13 @@ enum {
 };
 #define GQ_FRONTS 0x01010101u /* the votes on the entries at the four cursors */
 
-/* The lanes of gq_look.told: counters of that name; of `feeding`, `fed` a lane a class. */
+/* The lanes of gq_look.told: counters of that name; of `feeding` a lane a class. */
 enum {
 	GQ_TOLD_GONE,
 	GQ_TOLD_LEAD,
 	GQ_TOLD_WAITS,
 	GQ_TOLD_FEEDING,
-	GQ_TOLD_FED = GQ_TOLD_FEEDING + GQ_CLASSES,
-	GQ_TOLD_CONTROL = GQ_TOLD_FED + GQ_CLASSES,
+	GQ_TOLD_CONTROL = GQ_TOLD_FEEDING + GQ_CLASSES,
 	GQ_TOLD_DEPART,
 };
 
@@ -239,8 +238,7 @@ GQ_DEV void gq_look_at_runs(const struct gq_grid *g, struct gq_look *look)
 			l == GQ_TOLD_GONE      ? &k->gone
 			: l == GQ_TOLD_LEAD    ? &k->pool_lead
 			: l == GQ_TOLD_WAITS   ? &k->waits
-			: l < GQ_TOLD_FED      ? &k->feeding[l - GQ_TOLD_FEEDING]
-			: l < GQ_TOLD_CONTROL  ? &k->fed[l - GQ_TOLD_FED]
+			: l < GQ_TOLD_CONTROL  ? &k->feeding[l - GQ_TOLD_FEEDING]
 			: l == GQ_TOLD_CONTROL ? &k->control
 					       : &k->depart);
 	}
@@ -469,6 +467,13 @@ GQ_DEV void gq_count_passed(struct gq_ageing *ageing, uint32_t claimed, uint32_t
 		ageing->passed[d] = (waits >> d & 1) != 0 ? ageing->passed[d] + n : 0;
 }
 
+/* What an entry says of its message: as many lower bits of its id, slot first, as a word of 32 bits
+ * has room for. */
+GQ_DEV uint32_t gq_said_by(const struct gq_grid *g, uint64_t entry)
+{
+	return (uint32_t)(entry & g->ch.ready[0].value_mask);
+}
+
 /* ---- claim ----------------------------------------------------------------------------------- */
 
 /*
@@ -558,15 +563,31 @@ GQ_STATIC_ASSERT(GQ_FED == 2 * (32 - GQ_FEED_PAIRS) && GQ_FED <= GQ_DEEP, "a pai
 struct gq_meal {
 	gq_wide seen[GQ_OWN];
 	uint64_t pos;    /* the first entry wanted; the first read is at an even position */
-	uint32_t n;      /* so many are published from there on, one after another */
+	uint32_t read;   /* so many entries were read from there on ... */
+	uint32_t n;      /* ... and so many of them are published, one after another */
 	uint32_t fronts; /* classes of which the entry at the cursor is: bits */
 };
 
-/* Read entries of class `c` from position `pos` on; and the orders. */
+enum { GQ_LINE_ENTRIES = GQ_LINE / 8 };
+
+/* So many entries are read from position `pos` on if `max` are wanted: all that share a line with
+ * them, as far as the lanes reach. */
+GQ_DEV uint32_t gq_meal_of(uint64_t pos, uint32_t max)
+{
+	const uint32_t first = (uint32_t)pos % GQ_LINE_ENTRIES, skip = first % 2,
+		       wide = (first + max + GQ_LINE_ENTRIES - 1) & ~(GQ_LINE_ENTRIES - 1u);
+
+	return wide - first < GQ_FED - skip ? wide - first : GQ_FED - skip;
+}
+
+/* Read `read` entries of class `c` from position `pos` on; and the orders. */
 GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look,
-			 uint32_t c, uint64_t pos, struct gq_meal *meal)
+			 uint32_t c, uint64_t pos, uint32_t read, struct gq_meal *meal)
 {
 	const uint64_t first = pos & ~UINT64_C(1), since_ns = gq_clock_ns();
+	const uint32_t skip = (uint32_t)(pos - first);
+	/* Lanes from this one on read once more what the last one before it does. */
+	const uint32_t end = GQ_FEED_PAIRS + (skip + read) / 2;
 	bool even[GQ_OWN], odd[GQ_OWN], front[GQ_OWN];
 	uint32_t evens, odds;
 
@@ -575,7 +596,7 @@ GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struc
 		const bool wanted = l >= GQ_FEED_PAIRS;
 		const struct gq_word_ring *r = &g->ch.ready[wanted ? c : l % GQ_CLASSES];
 		const uint64_t cursor = gq_from_other(look->cursor, l, l % GQ_CLASSES * GQ_RUNS),
-			       at = wanted ? first + 2 * (l - GQ_FEED_PAIRS)
+			       at = wanted ? first + 2 * ((l < end ? l : end - 1) - GQ_FEED_PAIRS)
 					   : cursor & ~UINT64_C(1);
 		const gq_wide *orders = (const gq_wide *)(const void *)g->orders;
 		gq_wide v;
@@ -586,9 +607,9 @@ GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struc
 		if (wanted || l < GQ_FEED_ORDERS)
 			v = gq_as_pair(r, v);
 		meal->seen[GQ_AT(l)] = v;
-		even[GQ_AT(l)] =
-			wanted && (gq_pos_diff(at, pos) < 0 || gq_word_ring_is_at(r, v.a, at));
-		odd[GQ_AT(l)] = wanted && gq_word_ring_is_at(r, v.b, at + 1);
+		even[GQ_AT(l)] = wanted && l < end &&
+				 (gq_pos_diff(at, pos) < 0 || gq_word_ring_is_at(r, v.a, at));
+		odd[GQ_AT(l)] = wanted && l < end && gq_word_ring_is_at(r, v.b, at + 1);
 		front[GQ_AT(l)] = l < GQ_FEED_ORDERS &&
 				  gq_word_ring_is_at(r, cursor % 2 == 0 ? v.a : v.b, cursor);
 	}
@@ -607,7 +628,8 @@ GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struc
 	odds = 2 * gq_first_zero(gq_vote(odd) >> GQ_FEED_PAIRS) + 1;
 	meal->fronts = gq_vote(front);
 	meal->pos = pos;
-	meal->n = (evens < odds ? evens : odds) - (uint32_t)(pos - first);
+	meal->read = read;
+	meal->n = (evens < odds ? evens : odds) - skip;
 	gq_sync_warp(); /* what all lanes have acquired, before lane 0 releases it */
 }
 
@@ -646,19 +668,36 @@ enum { GQ_MEALS = 6 }; /* tries to claim what was read, as others claim before i
 /*
  * Where to read for others: at the cursor, or, if others read there now, beyond what they read. One
  * lane. That others do may no longer be true; whoever reads in vain says so (gq_forget_fed()), and
- * the next one begins at the cursor. `fed`: what the word was.
+ * the next one begins at the cursor. One that begins beyond others draws its place by an addition,
+ * as several may begin at once.
+ * @param max   so many are wanted
+ * @param read  set: so many are to be read
  */
-GQ_DEV uint64_t gq_place_to_feed(const struct gq_grid *g, uint32_t c, uint64_t cursor, uint64_t fed,
-				 bool others)
+GQ_DEV uint64_t gq_place_to_feed(const struct gq_grid *g, uint32_t c, uint64_t cursor, bool others,
+				 uint32_t max, uint32_t *read)
 {
-	const int64_t beyond = gq_pos_diff(fed, cursor);
-	const uint64_t pos = others && beyond > 0 && beyond <= (int64_t)g->feeders * (int64_t)GQ_FED
-				     ? fed
-				     : cursor;
+	uint64_t *fed = &g->counters->fed[c];
 
-	/* If another has begun meanwhile, both read the same, or one of them in vain. */
-	gq_store_relaxed_device_u64(&g->counters->fed[c], pos + GQ_FED);
-	return pos;
+	if (others) {
+		/* Where others end is even, and so is this: the lanes have room for all of it. */
+		const uint32_t n = gq_meal_of(0, max);
+		const uint64_t pos = gq_fetch_add_relaxed_device_u64(fed, n);
+		const int64_t beyond = gq_pos_diff(pos, cursor);
+
+		if (pos % 2 == 0 && beyond > 0 && beyond <= (int64_t)g->feeders * (int64_t)GQ_FED) {
+			*read = n;
+			return pos;
+		}
+	}
+	*read = gq_meal_of(cursor, max);
+	gq_store_relaxed_device_u64(fed, cursor + *read);
+	return cursor;
+}
+
+/* So much may be left of what is claimed for others when one claims. */
+GQ_DEV uint32_t gq_may_be_left(const struct gq_grid *g)
+{
+	return g->feed + g->feed / 2;
 }
 
 GQ_DEV void gq_forget_fed(const struct gq_grid *g, uint32_t c, uint64_t cursor)
@@ -672,15 +711,17 @@ GQ_DEV void gq_forget_fed(const struct gq_grid *g, uint32_t c, uint64_t cursor)
  * before it read, and claims when they have. One that is slow, or has found a gap, has read in
  * vain.
  * @param begin  where, of class `c`
+ * @param read   so many entries
+ * @param most   no more of them are claimed
  */
 GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look, uint32_t c,
-		    uint64_t begin, const struct gq_ageing *ageing)
+		    uint64_t begin, uint32_t read, uint32_t most, const struct gq_ageing *ageing)
 {
 	const bool at_front = begin == gq_of_class(look->cursor, c);
 	struct gq_meal meal;
 	uint32_t max = 0, next = 0;
 
-	gq_read_meal(g, u, look, c, begin, &meal);
+	gq_read_meal(g, u, look, c, begin, read, &meal);
 	gq_count(u, feeds, 1);
 	if (GQ_IS_LANE_0) { /* the counts are its own */
 		const uint32_t waits = meal.fronts | 1u << c;
@@ -695,7 +736,7 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 			at_front ? meal.fronts
 				 : (look->told[GQ_AT(l)] & 1u << c) | (meal.fronts & ~(1u << c));
 	max = gq_from_lane_0(max);
-	max = max < g->feed ? max : g->feed;
+	max = max < most ? max : most;
 	/* If a class that comes first has been seen, or a pause, that is next. */
 	if (gq_from_lane_0(next) != c || (gq_order(u, GQ_CONTROL) & GQ_CONTROL_PAUSE) != 0)
 		max = 0;
@@ -713,19 +754,19 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 		if (gap < 0)
 			continue;
 		/* Others have claimed meanwhile: no more than one and a half of it may be left. */
-		if (look->left_in_all >= g->feed + g->feed / 2)
+		if (look->left_in_all >= gq_may_be_left(g))
 			break;
 		n = meal.n - (uint32_t)gap;
 		n = n < max ? n : max;
-		if (n > g->feed + g->feed / 2 - look->left_in_all)
-			n = g->feed + g->feed / 2 - look->left_in_all;
+		if (n > gq_may_be_left(g) - look->left_in_all)
+			n = gq_may_be_left(g) - look->left_in_all;
 		gq_count(u, claims, 1);
 		if (!gq_serve_meal(g, look, c, &meal, pos, n)) {
 			gq_count(u, failed, 1);
 			continue;
 		}
 		gq_count(u, fed, n);
-		if (gap + (int64_t)n < (int64_t)GQ_FED - 1) { /* not all, or there was an end */
+		if (gap + (int64_t)n < (int64_t)meal.read) { /* not all, or there was an end */
 			gq_forget_fed(g, c, pos + n);
 			gq_tell_waits(g, look, 1u << c,
 				      gap + (int64_t)n < (int64_t)meal.n ? 1u << c : 0);
@@ -741,7 +782,7 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
  */
 GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
 			      const struct gq_look *look, uint32_t c, uint32_t max,
-			      uint32_t (&slot)[GQ_OWN])
+			      uint32_t (&said)[GQ_OWN])
 {
 	const uint32_t lane = gq_of_class(look->next, c);
 	const uint64_t used_up = gq_from(look->run, lane);
@@ -749,7 +790,8 @@ GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
 	uint32_t n;
 	bool ours = false;
 
-	gq_read_meal(g, u, look, c, gq_of_class(look->cursor, c), &meal);
+	gq_read_meal(g, u, look, c, gq_of_class(look->cursor, c),
+		     gq_meal_of(gq_of_class(look->cursor, c), max), &meal);
 	n = meal.n < max ? meal.n : max;
 	if (n != 0 && GQ_IS_LANE_0)
 		ours = gq_hold_run(g, lane, used_up, 0) &&
@@ -764,7 +806,7 @@ GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
 		const uint64_t even = gq_from_other_a(meal.seen, l, from),
 			       odd = gq_from_other_b(meal.seen, l, from);
 
-		slot[GQ_AT(l)] = (uint32_t)((i % 2 == 0 ? even : odd) & g->ch.slot_mask);
+		said[GQ_AT(l)] = gq_said_by(g, i % 2 == 0 ? even : odd);
 	}
 	/* Another lane reads what this one acquired, and a shuffle orders no memory. */
 	gq_sync_warp();
@@ -775,13 +817,13 @@ GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
  * Claim what the look has seen: consecutive messages of one class, up to `batch` of which the unit
  * takes itself, if none that are claimed already come before them. A look that claims nothing says
  * what waits, too: units that believe an older look would look again, and for ever.
- * @param slot  of lane l: the slot of the l-th
+ * @param said  of lane l: what the l-th one's entry says, gq_said_by()
  * @param use   what the first one's entry says: lower bits of its id
  * @return how many it has taken
  */
 GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 			      const struct gq_look *look, struct gq_ageing *ageing,
-			      uint32_t (&slot)[GQ_OWN], uint64_t *use)
+			      uint32_t (&said)[GQ_OWN], uint64_t *use)
 {
 	uint64_t pos, used_up, word[GQ_OWN];
 	const uint32_t live = look->live;
@@ -804,7 +846,7 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 	if (own + g->feed < max)
 		max = own + g->feed;
 	if (g->feed == 0 && seen >= GQ_FRONT - 1 && own > seen) {
-		n = gq_claim_deep(g, u, look, c, own, slot);
+		n = gq_claim_deep(g, u, look, c, own, said);
 		if (GQ_IS_LANE_0 && n != 0)
 			gq_count_passed(ageing, c, waits | live, n);
 		*use = 0;
@@ -843,7 +885,7 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 	}
 	gq_tell_waits(g, look, ~0u, n == seen && seen < GQ_FRONT - 1 ? waits & ~(1u << c) : waits);
 	GQ_EACH_LANE(l)
-	slot[GQ_AT(l)] = (uint32_t)(word[GQ_AT(l)] & g->ch.slot_mask);
+	said[GQ_AT(l)] = gq_said_by(g, word[GQ_AT(l)]);
 	*use = gq_word_ring_value(&g->ch.ready[c], gq_from(word, 0));
 	/* Another lane reads what this one acquired, and a shuffle orders no memory. */
 	gq_sync_warp();
@@ -854,11 +896,11 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 
 /*
  * Take of class `c` what is claimed already: up to `batch` messages of its oldest run.
- * @param slot  of lane l: the slot of the l-th
+ * @param said  of lane l: what the l-th one's entry says, gq_said_by()
  * @return how many; 0: others were faster.
  */
 GQ_DEV uint32_t gq_take(const struct gq_grid *g, struct gq_unit *u, const struct gq_look *look,
-			struct gq_ageing *ageing, uint32_t c, uint32_t (&slot)[GQ_OWN])
+			struct gq_ageing *ageing, uint32_t c, uint32_t (&said)[GQ_OWN])
 {
 	const uint32_t lane = gq_of_class(look->oldest, c);
 	const uint64_t *near = g->counters->near[lane / GQ_RUNS][lane % GQ_RUNS];
@@ -890,9 +932,7 @@ GQ_DEV uint32_t gq_take(const struct gq_grid *g, struct gq_unit *u, const struct
 	gq_sync_warp(); /* what lane 0 has acquired */
 	GQ_WINDOW();
 	GQ_EACH_LANE(l)
-	slot[GQ_AT(l)] =
-		l < n ? (uint32_t)(gq_load_relaxed_device_u64(&near[first + l]) & g->ch.slot_mask)
-		      : 0;
+	said[GQ_AT(l)] = l < n ? gq_said_by(g, gq_load_relaxed_device_u64(&near[first + l])) : 0;
 	u->held = n;
 	u->held_run = lane;
 	gq_sync_warp(); /* read, which lane 0 releases */

@@ -71,19 +71,48 @@ GQ_DEV void gq_move(uint8_t *to, const uint8_t *from, uint32_t len, uint32_t ran
 
 /*
  * The journal has one write a message: it is cleared when the unit has nothing more to do, not when
- * the message has completed. In between the host sees that it has.
+ * the message has completed. In between the host sees that it has. What is written is known before
+ * the message is fetched, so that it crosses PCIe meanwhile: behind a message whose processor may
+ * have written elsewhere comes a fence, which waits for it.
  */
-GQ_DEV void gq_note_message(const struct gq_grid *g, uint32_t place, uint64_t id, uint64_t since_ns)
+GQ_DEV void gq_note(const struct gq_grid *g, uint32_t place, uint64_t noted, uint64_t since_ns)
 {
 	if (g->journal != nullptr)
-		gq_post_wide((gq_wide *)(void *)&g->journal[place], { since_ns, id });
+		gq_post_wide((gq_wide *)(void *)&g->journal[place], { since_ns, noted });
+}
+
+/*
+ * The unit has claimed or taken `n` messages: note them.
+ * @param slot  of lane l: what the entry of the l-th says; then its slot
+ */
+GQ_DEV void gq_note_messages(const struct gq_grid *g, struct gq_unit *u, uint32_t (&slot)[GQ_OWN],
+			     uint32_t n)
+{
+	const uint32_t mask = (uint32_t)g->ch.slot_mask, first = u->number * g->batch;
+	const uint64_t now = gq_clock_ns();
+
+#if Q_GRANULARITY != 0
+	if (GQ_IS_LANE_0)
+		gq_note(g, first, GQ_NOTED | slot[0], now);
+	slot[0] &= mask;
+#else
+	GQ_EACH_LANE(l)
+	{
+		if (l < n)
+			gq_note(g, first + l, GQ_NOTED | slot[GQ_AT(l)], now);
+		else if (l < u->noted) /* the last batch was larger */
+			gq_note(g, first + l, 0, 0);
+		slot[GQ_AT(l)] &= mask;
+	}
+#endif
+	u->noted = n;
 }
 
 GQ_DEV void gq_clear_journal(const struct gq_grid *g, struct gq_unit *u)
 {
 	GQ_EACH_LANE(l)
 	if (l < u->noted)
-		gq_note_message(g, u->number * g->batch + l, 0, 0);
+		gq_note(g, u->number * g->batch + l, 0, 0);
 	u->noted = 0;
 }
 
@@ -142,17 +171,6 @@ GQ_DEV bool gq_is_whole(const struct gq_grid *g, const struct gq_look *look, uin
 
 /* ---- messages claimed ------------------------------------------------------------------------ */
 
-enum { GQ_FRESH_NS = 5000 }; /* a control word so old is read again with a message */
-
-/* The control word that decides on a message that is being fetched. [control.read]: a message that
- * is claimed later than GQ_FRESH_NS after a stop has given up must not start. */
-GQ_DEV uint64_t gq_fresh_control(const struct gq_grid *g, const struct gq_unit *u)
-{
-	return gq_told_age_ns(u->told, gq_clock_ns()) < GQ_FRESH_NS
-		       ? u->told
-		       : gq_load_relaxed_u64(&g->orders->control);
-}
-
 /* Wait until the copy engine has brought the message, which takes microseconds. @return false: the
  * device has failed. */
 GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
@@ -168,22 +186,21 @@ GQ_DEV bool gq_await_arrival(const struct gq_grid *g, uint64_t arrival)
 }
 
 /*
- * Decide on a message, by its header, and write down that the unit has it. One lane.
+ * Decide on a message, by its header. One lane.
  * @param at       its place in the block
  * @param payload  where it is read, if it is staged; else that is changed
  */
 GQ_DEV void gq_open_message(const struct gq_grid *g, struct gq_shared *s, uint32_t at,
-			    uint32_t place, uint32_t slot, const struct gq_words *w,
-			    uint64_t control, uint64_t ahead_ns, const uint8_t **payload)
+			    uint32_t slot, const struct gq_words *w, uint64_t control,
+			    uint64_t ahead_ns, const uint8_t **payload)
 {
 	const uint32_t flags = (uint32_t)w->flags_class;
-	const uint64_t now = gq_clock_ns();
 	uint32_t outcome;
 
-	gq_note_message(g, place, w->id, now);
 	s->out_len[at] = 0;
 	s->status[at] = 0;
-	outcome = gq_decide_on(w->id, w->cancel, w->deadline_ns, control, now + ahead_ns);
+	outcome = gq_decide_on(w->id, w->cancel, w->deadline_ns, control,
+			       w->deadline_ns != 0 ? gq_clock_ns() + ahead_ns : 0);
 	if ((flags & GQ_SLOT_DESCRIBED) != 0) {
 		*payload = (const uint8_t *)(uintptr_t)w->last;
 	} else if ((flags & GQ_SLOT_COPIED) != 0) {
@@ -207,8 +224,7 @@ GQ_DEV void gq_open_one(const struct gq_grid *g, struct gq_shared *s, const stru
 
 	if (GQ_IS_LANE_0) {
 		gq_let_go(g, u);
-		gq_open_message(g, s, unit_in_block * 32, place, slot, w, control, ahead_ns,
-				&payload);
+		gq_open_message(g, s, unit_in_block * 32, slot, w, control, ahead_ns, &payload);
 		s->header[unit_in_block] = { payload, w->id, w->tag, (uint32_t)w->len_opcode,
 					     (uint32_t)(w->len_opcode >> 32) };
 		gq_learn_pool_lead(g, u, w->id);
@@ -268,11 +284,9 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 	}
 	if (Q_GRANULARITY == 1 || GQ_WARP_IN_BLOCK == 0) {
 		struct gq_words w;
-		/* Before the pieces are waited for: one round trip for both. */
-		const uint64_t control = gq_fresh_control(g, u);
 
 		gq_words_of(piece, &w);
-		gq_open_one(g, s, u, unit_in_block, &w, slot, control);
+		gq_open_one(g, s, u, unit_in_block, &w, slot, u->told);
 	}
 	GQ_EACH_LANE(l)
 	{
@@ -386,7 +400,7 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 					(const gq_wide *)(const void *)gq_slot_at(&g->ch, of), p);
 		}
 	}
-	const uint64_t control = gq_fresh_control(g, u), ahead_ns = gq_order(u, GQ_AHEAD_NS);
+	const uint64_t control = u->told, ahead_ns = gq_order(u, GQ_AHEAD_NS);
 
 	GQ_EACH_LANE(l)
 	{
@@ -413,19 +427,16 @@ GQ_DEV void gq_fetch(const struct gq_grid *g, struct gq_shared *s, const struct 
 			(const gq_wide *)(const void *)(gq_stage(g, first + l) + g->stage_result);
 
 		mine->len = len[GQ_AT(l)] = 0;
-		if (l >= n) {
-			if (l < u->noted) /* the last batch was larger */
-				gq_note_message(g, first + l, 0, 0);
+		if (l >= n)
 			continue;
-		}
 		const struct gq_words w = {
 			h[0].a, h[0].b, h[1].a, h[1].b, h[2].a, h[2].b, h[3].b
 		};
 
 		*mine = { gq_stage(g, first + l),         w.id, w.tag, (uint32_t)w.len_opcode,
 			  (uint32_t)(w.len_opcode >> 32), 0 };
-		gq_open_message(g, s, unit_in_block * 32 + l, first + l, slot[GQ_AT(l)], &w,
-				control, ahead_ns, &mine->payload);
+		gq_open_message(g, s, unit_in_block * 32 + l, slot[GQ_AT(l)], &w, control, ahead_ns,
+				&mine->payload);
 		if (mine->payload == gq_stage(g, first + l))
 			len[GQ_AT(l)] = mine->len;
 		if (l == 0)
@@ -656,7 +667,6 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_uni
 
 	if (!whole)
 		gq_fetch(g, s, u, unit_in_block, slot);
-	u->noted = 1;
 	gq_sync_unit();
 	if (!whole)
 		gq_fetch_rest(g, s, u, unit_in_block, slot);
@@ -685,8 +695,6 @@ GQ_DEV void gq_serve(const struct gq_grid *g, struct gq_shared *s, struct gq_uni
 		gq_find_staged(s, unit_in_block, n, m);
 	else
 		gq_fetch(g, s, u, unit_in_block, slot, n, m);
-	/* A message that came whole has overwritten one place; the last batch may have had more. */
-	u->noted = whole && u->noted > n ? u->noted : n;
 	gq_sync_warp();
 	gq_count(u, messages, n);
 	gq_end_phase(u, fetch_cycles);

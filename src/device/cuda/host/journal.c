@@ -5,33 +5,37 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Whether a message has not been reaped. A unit leaves its last one in the journal until it takes
- * the next, or finds nothing. */
-static bool is_under_way(const GpuQueue *q, uint64_t id)
+/*
+ * The message that a note is of, if it has not been reaped; else 0. A unit leaves its last one in
+ * the journal until it takes the next, or finds nothing. The note has lower bits of the id; the
+ * slot has the rest, if it is still that message's.
+ */
+static uint64_t message_of(const GpuQueue *q, uint64_t noted)
 {
-	const uint64_t slot = id & q->slot_mask;
-	uint64_t state;
+	const uint64_t slot = noted & q->slot_mask, bits = q->ch.ready[0].value_mask & UINT32_MAX;
+	uint64_t state, id;
 
-	if (slot >= q->cfg.capacity)
-		return false;
+	if ((noted & GQ_NOTED) == 0 || slot >= q->cfg.capacity)
+		return 0;
 	state = gq_load_acquire_u64(&q->host_slots[slot].state); /* [state.read] */
-	return gq_state_is_of(q, state, id) && gq_phase_of(state) == GQ_QUEUED;
+	id = (state & ~q->slot_mask) | slot;
+	return gq_phase_of(state) == GQ_QUEUED && ((id ^ noted) & bits) == 0 ? id : 0;
 }
 
 /*
  * The message that a place is processing, 0: none; and since when, on the host's clock. The grid
- * writes both by one store. The id is read again: if it has changed, the time may belong to another
- * message. PTX promises each word of the store by itself, so in the moment of the store the time
- * may be that of the message before; a message is then called late once too early.
+ * writes both by one store. The note is read again: if it has changed, the time may belong to
+ * another message. PTX promises each word of the store by itself, so in the moment of the store the
+ * time may be that of the message before; a message is then called late once too early.
  */
 static uint64_t read_place(const struct gq_cuda *c, uint32_t place, uint64_t *since_ns)
 {
 	const struct gq_journal *j = &c->journal[place];
-	const uint64_t id = gq_load_relaxed_u64(&j->msg_id);
+	const uint64_t noted = gq_load_relaxed_u64(&j->noted);
 
 	*since_ns =
 		gq_load_relaxed_u64(&j->since_ns) + gq_load_relaxed_u64(&c->link->orders.ahead_ns);
-	return id != 0 && id == gq_load_relaxed_u64(&j->msg_id) && is_under_way(c->q, id) ? id : 0;
+	return noted == gq_load_relaxed_u64(&j->noted) ? message_of(c->q, noted) : 0;
 }
 
 size_t gq__journal_list(const struct gq_cuda *c, uint64_t before_ns, char *text, size_t room)

@@ -37,6 +37,16 @@ static uint32_t feed_of(const struct gq_cuda *c, uint32_t batch)
 	return feed < most ? (uint32_t)feed : most;
 }
 
+/* How many units read for the others at once. One brings 20 million messages a second in virtual
+ * time, as many as 64 units serve, or few warps of Q_PER_THREAD; there a second one serves none
+ * meanwhile, or reads in vain. */
+static uint32_t feeders_of(const struct gq_cuda *c, uint32_t batch)
+{
+	if (c->tune.feeders != GQ_TUNE_UNSET)
+		return c->tune.feeders;
+	return batch == 1 && c->units >= 128 ? 2 : 1;
+}
+
 bool gq__view_make(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
@@ -47,7 +57,6 @@ bool gq__view_make(struct gq_cuda *c)
 				.slot_bytes = (uint32_t)gq_round_up(q->cfg.slot_bytes, 16),
 				.batch = c->info.granularity == 0 ? c->tune.batch : 1,
 				.scouts = c->tune.scouts,
-				.feeders = c->tune.feeders,
 				.nap_ns = c->tune.nap };
 	struct gq_counters counters = { .done_tail = q->start_pos, .pool_lead = q->start_pos };
 
@@ -65,6 +74,7 @@ bool gq__view_make(struct gq_cuda *c)
 	while (grid.batch > 1 && (uint64_t)c->units * grid.batch > GQ_RUN_MAX_ASKED)
 		grid.batch /= 2;
 	grid.feed = feed_of(c, grid.batch);
+	grid.feeders = feeders_of(c, grid.batch);
 	c->places = c->units * grid.batch;
 	c->link_bytes = sizeof(struct gq_link) +
 			gq_round_up(c->units * sizeof(uint64_t), sizeof(struct gq_journal)) +
