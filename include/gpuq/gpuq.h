@@ -417,6 +417,30 @@ Q_API QueueStatus q_pause(GpuQueue *q, uint32_t timeout_ms);
 Q_API QueueStatus q_resume(GpuQueue *q);
 
 /**
+ * Call `load(user)` while no grid of this process is on the queue's GPU.
+ *
+ * For kernels and libraries of the application's own that run beside the queue: unless
+ * CUDA_MODULE_LOADING is EAGER the driver loads them when they are first used, and that may wait
+ * for every kernel of the context, so for ever beside a resident grid. `load` uses them once: it
+ * asks for their attributes (cudaFuncGetAttributes()), launches each and waits for it, makes the
+ * library's handle, allocates. The queue's primary context is current meanwhile.
+ *
+ * All queues on that GPU start no message from before the call of `load` to its return, and accept
+ * messages up to their capacity. A queue that is paused stays paused. On the CPU device, and on the
+ * remote one, there is no grid in this process, and `load` is called at once.
+ *
+ * `load` must not call libgpuq, nor wait for a thread that does, as other calls wait for it to
+ * return; nor must it throw or leave by longjmp(). The thread cannot be cancelled meanwhile.
+ *
+ * @param load  called once if the call returns Q_OK, else not at all
+ * @return Q_OK; Q_ERR_INVALID_ARG: load is NULL; Q_ERR_TIMEOUT: a queue on the GPU is inside a
+ *         message for more than two seconds; Q_ERR_CUDA.
+ * Threads: any; `load` runs in the calling one.
+ * Blocking: for what is being processed on that GPU, two seconds at most; and for `load`.
+ */
+Q_API QueueStatus q_preload(GpuQueue *q, void (*load)(void *user), void *user);
+
+/**
  * Wait until every message accepted before this call has finished. Reservations not yet committed
  * are ignored; results need not have been taken.
  * @return Q_OK; Q_ERR_TIMEOUT (always, with work waiting, while the queue is paused).

@@ -65,6 +65,9 @@ struct gq_device {
 	/* A pause is complete; a pause is over. Called without the control lock. */
 	void (*paused)(GpuQueue *q);
 	void (*resumed)(GpuQueue *q);
+	/* Calls `load` while no consumer keeps the application from using the device for the first
+	 * time: see q_preload(). NULL: none ever does. */
+	QueueStatus (*preload)(GpuQueue *q, void (*load)(void *user), void *user);
 	/* Called now and then by threads that wait for the device or look in vain: see
 	 * host/queue/tend.h. */
 	void (*tend)(GpuQueue *q);

@@ -599,6 +599,87 @@ static void two_queues(void)
 	close_one(q);
 }
 
+/* A kernel of the application's, in a module that is loaded beside the queue. */
+struct application {
+	const void *image;
+	CUmodule module;
+	CUfunction kernel;
+	CUstream stream;
+	int result;
+};
+
+static int launch_and_wait(struct application *a, uint64_t ns)
+{
+	const uint64_t until = gq__now_ns() + ns;
+	CUdeviceptr nowhere = 0;
+	void *arguments[] = { &nowhere };
+	int result = cu->cuLaunchKernel(a->kernel, 1, 1, 1, 1, 1, 1, 0, a->stream, arguments, NULL);
+
+	while (result == 0 && (result = cu->cuStreamQuery(a->stream)) == GQ_CU_NOT_READY &&
+	       gq__now_ns() < until)
+		result = 0;
+	return result;
+}
+
+static void load_application(void *user)
+{
+	struct application *a = user;
+
+	a->result = cu->cuModuleLoadDataEx(&a->module, a->image, 0, NULL, NULL);
+	if (a->result == 0)
+		a->result = cu->cuModuleGetFunction(&a->kernel, a->module, "gpuq_canary");
+	if (a->result == 0)
+		a->result = cu->cuStreamCreate(&a->stream, GQ_CU_STREAM_NON_BLOCKING);
+	if (a->result == 0)
+		a->result = launch_and_wait(a, UINT64_C(5000000000));
+}
+
+static void unload_application(void *user)
+{
+	struct application *a = user;
+
+	if (a->stream != NULL)
+		cu->cuStreamDestroy(a->stream);
+	if (a->module != NULL)
+		cu->cuModuleUnload(a->module);
+}
+
+static void preloaded(void)
+{
+	static const char what[] =
+		"smoke: a kernel that q_preload() has loaded starts beside the grid";
+	QueueConfig cfg = smoke_config(1);
+	struct application a = { NULL };
+	const char *why;
+	CUcontext ours;
+	GpuQueue *q;
+
+	cfg.idle_park_ms = UINT32_MAX;
+	q = open_for(what, &cfg);
+	if (q == NULL)
+		return;
+	a.image = q->processor.device[1];
+	why = one_message(q, 64, 1);
+	if (why == NULL && q_preload(q, load_application, &a) != Q_OK)
+		why = q_last_error();
+	if (why == NULL && a.result == 0) {
+		why = one_message(q, 64, 2);
+		if (why == NULL && (a.result = cu->cuCtxPushCurrent(context)) == 0) {
+			a.result = launch_and_wait(&a, UINT64_C(1000000000));
+			cu->cuCtxPopCurrent(&ours);
+		}
+	}
+	if (why == NULL && a.result != 0)
+		why = a.result == GQ_CU_NOT_READY ? "the kernel waits for the grid"
+						  : error_of("loading or launching it", a.result);
+	if (why == NULL)
+		why = one_message(q, 64, 3);
+	end_step(what, why);
+	if (q_preload(q, unload_application, &a) != Q_OK)
+		printf("  not unloaded: %s\n", q_last_error());
+	close_one(q);
+}
+
 /* More streams than the device has connections: do some wait behind the resident grid? */
 static void many_streams(void)
 {
@@ -693,6 +774,7 @@ int smoke(void)
 	traced();
 	described();
 	two_queues();
+	preloaded();
 	many_streams();
 	printf("smoke: %u messages came back\n", came_back);
 	on_hang = NULL;

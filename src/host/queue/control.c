@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* control.c - stop, pause, resume, drain. */
+#include "host/base/sys.h"
 #include "host/queue/await.h"
 #include "host/queue/handle.h"
 #include "host/queue/reap.h"
@@ -101,6 +102,18 @@ static void resume(GpuQueue *q)
 	q->paused = false;
 	if ((q->control & GQ_CONTROL_PAUSE) != 0)
 		set_control(q, control_flags(q) & ~(uint64_t)GQ_CONTROL_PAUSE);
+}
+
+QueueStatus q_preload(GpuQueue *q, void (*load)(void *user), void *user)
+{
+	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	if (load == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "load is NULL; allowed: a function");
+	if (q->device->preload != NULL)
+		return q->device->preload(q, load, user);
+	GQ_NO_CANCEL();
+	load(user);
+	return Q_OK;
 }
 
 QueueStatus q_resume(GpuQueue *q)

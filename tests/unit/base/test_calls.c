@@ -45,8 +45,14 @@ struct world {
 
 /* All of these calls succeed. */
 
+static void load_nothing(void *user)
+{
+	*(bool *)user = true;
+}
+
 static void a_queues_life(struct world *w)
 {
+	bool loaded = false;
 	QueueConfig cfg = config(4, 64);
 	TraceSummary summary;
 	QueueStats stats;
@@ -64,6 +70,7 @@ static void a_queues_life(struct world *w)
 	must(q_drain(q, LONG_MS) == Q_OK);
 	must(q_pause(q, LONG_MS) == Q_OK);
 	must(q_resume(q) == Q_OK);
+	must(q_preload(q, load_nothing, &loaded) == Q_OK && loaded);
 	must(q_info(q, &info) == Q_OK);
 	must(q_stats(q, &stats) == Q_OK);
 	must(q_trace_summary(q, &summary) == Q_OK);
@@ -518,7 +525,8 @@ static const struct {
 	const char *name, *calls;
 } groups[] = {
 	{ a_queues_life, "a queue's life",
-	  " q_init q_shutdown q_stop q_pause q_resume q_drain q_info q_stats q_trace_write"
+	  " q_init q_shutdown q_stop q_pause q_resume q_preload q_drain q_info q_stats "
+	  "q_trace_write"
 	  " q_trace_summary q_completion_fd " },
 	{ enqueueing, "enqueueing",
 	  " q_enqueue q_enqueue_ex q_enqueue_async q_wait_enqueue q_enqueue_batch"

@@ -183,6 +183,70 @@ static void the_settings_reach_the_grid(void **state)
 	q_shutdown(q);
 }
 
+/* ---- what the application loads -------------------------------------------------------------- */
+
+struct loading {
+	const struct gq_cuda *c;
+	unsigned loads;
+	int results; /* of the calls, or-ed */
+};
+
+/* All of this ends the process if a grid is there, or if no context is current. */
+static void load_all(void *user)
+{
+	struct loading *l = user;
+	const struct gq_cu *cu = l->c->cu;
+	CUdeviceptr memory = 0;
+	CUmodule module;
+
+	l->loads++;
+	l->results |= cu->cuModuleLoadDataEx(&module, l->c->q->processor.device[1], 0, NULL, NULL);
+	l->results |= cu->cuMemAlloc(&memory, 64);
+	l->results |= cu->cuMemFree(memory);
+	l->results |= cu->cuModuleUnload(module);
+	assert_int_equal(standin->resident(), 0);
+}
+
+static void the_application_loads_while_no_grid_is_there(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	GpuQueue *q = make_queue_from(&cfg), *other = make_queue_from(&cfg);
+	struct loading l = { .c = q->device_state };
+	const uint32_t launches = standin->launches();
+	uint64_t id;
+
+	(void)state;
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	expect_echo(other, send(other, "y", 1), "y", 1);
+	assert_status(q_preload(q, load_all, &l), Q_OK);
+	assert_int_equal(l.loads, 1);
+	assert_int_equal(l.results, 0);
+	assert_int_equal(standin->depth(), 0);
+	assert_int_equal(standin->launches(), launches + 2); /* both are back */
+	expect_echo(q, send(q, "x", 1), "x", 1);
+	expect_echo(other, send(other, "y", 1), "y", 1);
+
+	close_gate();
+	id = send_op(other, OP_GATE, 0, "h", 1);
+	await_gate_waiters(1);
+	assert_status(q_preload(q, load_all, &l), Q_ERR_TIMEOUT);
+	assert_non_null(strstr(q_last_error(), "and loading would wait for it"));
+	assert_int_equal(l.loads, 1);
+	open_gate();
+	expect_echo(other, id, "h", 1);
+	expect_echo(q, send(q, "x", 1), "x", 1);
+
+	standin->break_context(700);
+	assert_status(q_preload(q, load_all, &l), Q_ERR_CUDA);
+	assert_int_equal(l.loads, 1);
+	q_shutdown(q);
+	q_shutdown(other);
+	while (standin->resident() != 0)
+		nap_ms(1);
+	standin->break_context(0);
+	assert_int_equal(standin->live(), 0);
+}
+
 /* ---- counting -------------------------------------------------------------------------------- */
 
 static void the_grid_counts_what_it_does(void **state)
@@ -218,6 +282,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_kernel_that_fills_a_multiprocessor_is_tried),
 		cmocka_unit_test(what_is_wrong_with_the_settings_is_said),
 		cmocka_unit_test(the_settings_reach_the_grid),
+		cmocka_unit_test(the_application_loads_while_no_grid_is_there),
 		cmocka_unit_test(the_grid_counts_what_it_does),
 	};
 

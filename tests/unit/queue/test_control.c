@@ -188,6 +188,37 @@ static void a_stop_that_times_out_cancels_what_was_not_started(void **state)
 	q_shutdown(q);
 }
 
+static void count_loads(void *user)
+{
+	++*(unsigned *)user;
+}
+
+static void what_is_preloaded_runs_once_and_the_queue_goes_on(void **state)
+{
+	GpuQueue *q = make_queue(8, 64);
+	unsigned loads = 0;
+	uint64_t waiting;
+
+	(void)state;
+	expect_echo(q, send(q, "1", 1), "1", 1);
+	assert_status(q_preload(q, count_loads, &loads), Q_OK);
+	assert_int_equal(loads, 1);
+	expect_echo(q, send(q, "2", 1), "2", 1);
+	assert_status(q_pause(q, LONG_MS), Q_OK); /* which stands */
+	assert_status(q_preload(q, count_loads, &loads), Q_OK);
+	assert_int_equal(loads, 2);
+	waiting = send(q, "3", 1);
+	assert_status(q_wait(q, waiting, 20), Q_ERR_TIMEOUT);
+	assert_status(q_resume(q), Q_OK);
+	expect_echo(q, waiting, "3", 1);
+	assert_status(q_preload(q, NULL, &loads), Q_ERR_INVALID_ARG);
+	assert_string_equal(q_last_error(), "load is NULL; allowed: a function");
+	assert_status(q_stop(q, LONG_MS), Q_OK);
+	assert_status(q_preload(q, count_loads, &loads), Q_OK);
+	assert_int_equal(loads, 3);
+	q_shutdown(q);
+}
+
 static void a_pause_that_times_out_keeps_the_order(void **state)
 {
 	GpuQueue *q = make_queue(8, 16);
@@ -495,6 +526,7 @@ int main(void)
 		cmocka_unit_test(stop_finishes_what_was_accepted_and_results_stay_readable),
 		cmocka_unit_test(stop_implies_resume),
 		cmocka_unit_test(a_stop_that_times_out_cancels_what_was_not_started),
+		cmocka_unit_test(what_is_preloaded_runs_once_and_the_queue_goes_on),
 		cmocka_unit_test(a_pause_that_times_out_keeps_the_order),
 		cmocka_unit_test(several_stops_at_once_all_succeed),
 		cmocka_unit_test(waiters_that_can_never_succeed_wake_with_shutdown),

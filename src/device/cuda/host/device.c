@@ -192,6 +192,26 @@ static void resumed(GpuQueue *q)
 	pthread_mutex_unlock(&c->lock);
 }
 
+static QueueStatus preload(GpuQueue *q, void (*load)(void *user), void *user)
+{
+	GQ_NO_CANCEL();
+	struct gq_cuda *c = gq_cuda_of(q);
+	QueueStatus status = gq__quiet_try(c, GQ_QUIET_GPU, "loading");
+
+	if (status == Q_OK) {
+		const int result = c->cu->cuCtxPushCurrent(c->context);
+
+		if (result == GQ_CU_SUCCESS) {
+			load(user);
+			gq_context_leave(c);
+		} else {
+			status = gq__cuda_error(c->cu, "cuCtxPushCurrent", result);
+		}
+	}
+	gq__quiet_end(c, GQ_QUIET_GPU);
+	return status;
+}
+
 static bool left(GpuQueue *q)
 {
 	struct gq_cuda *c = gq_cuda_of(q);
@@ -344,6 +364,7 @@ const struct gq_device gq__cuda_device = {
 	.published = published,
 	.paused = paused,
 	.resumed = resumed,
+	.preload = preload,
 	.tend = tend,
 	.clock_error_ns = gq__ping_clock_error_ns,
 };
