@@ -2,7 +2,7 @@
 /*
  * cuda_ahead.pml - a message that comes with the look: a unit reads the slot in which it expects the
  * next message before it has seen that one's entry. See look.cuh (gq_guess, gq_look_ahead,
- * gq_take_look, gq_grid_claim), message.cuh (gq_is_whole, gq_stage_whole, gq_learn_uses) and the seals
+ * gq_take_look, gq_grid_claim), message.cuh (gq_is_whole, gq_stage_whole, gq_learn_pool_lead) and the seals
  * of protocol.h.
  *
  * PRODUCERS producers take slots of a pool of CAP, give ABORTS of them back unused, and publish
@@ -325,7 +325,7 @@ end_idle:
 #endif
 		assert(!ran[POS_OF(id)]);
 		ran[POS_OF(id)] = true;
-		/* gq_learn_uses() */
+		/* gq_learn_pool_lead() */
 		if
 		:: POS_OF(h) - at != my_uses -> uses = POS_OF(h) - at
 		:: else

@@ -8,13 +8,17 @@
  * unit reads the words one by one, then up to MOST entries, from the cursor on or from beyond, as
  * others may claim first; then the words again. It holds the copies of the word that is next, copies
  * what it has read from the cursor on that it knows now, and swaps the word; or it adds to the oldest word with something left, and reads
- * the copy of what it got. Each unit may try to close the class, TRIES times. HANG: one unit stays
- * inside the first message that it gets.
+ * the copy of what it got: BATCH messages at once. OWN: a unit that claims takes the first one
+ * itself, if nothing is left in a run. Each unit may try to close the class, TRIES times: it counts
+ * what has completed, says LOOKING, and looks at the entries once more. HANG: one unit stays inside
+ * the first message that it gets. PAUSES: so many times all units are asked to stand still; what
+ * they are told of that may be old until they look themselves.
  *
  * Holds: each message is taken once, as the entry says that was published; nothing is claimed while
  * the class is closed for good; it closes for good only with all that was claimed completed; and
  * when nothing can move any more every message has been taken, unless the class has closed (then
- * nothing that was claimed is left).
+ * nothing that was claimed is left, and the publisher of what was not has seen it). While all units
+ * have acknowledged a pause none is inside a message.
  *
  *   BREAK_NO_HOLD     copies are overwritten though a unit has still to read its own
  *   BREAK_FREE_EARLY  a unit says that it has read before it has
@@ -22,6 +26,13 @@
  *   BREAK_COPY_LATE   the word is swapped before the entries are copied
  *   BREAK_GAP         a unit claims what it has read, wherever the cursor is now
  *   BREAK_NO_COUNT    the class closes for good with a unit inside a message
+ *   BREAK_OWN_COPY    a unit copies the entry of its own message too, which it does not hold
+ *   BREAK_OWN_LEFT    a unit takes the first of what it claims, and leaves it in the run
+ *   BREAK_BATCH       a unit takes a batch, also of a run that has fewer left
+ *   BREAK_NO_LOOK     the class closes for good without a second look
+ *   BREAK_LOOK_FIRST  the second look comes before LOOKING
+ *   BREAK_GO_ON       a unit that has acknowledged a pause takes what is claimed
+ *   BREAK_ACK_INSIDE  a unit acknowledges a pause before its message has completed
  */
 #ifndef UNITS
 #define UNITS 2
@@ -38,17 +49,36 @@
 #ifndef TRIES
 #define TRIES 1
 #endif
+#ifndef BATCH
+#define BATCH 1
+#endif
+#ifndef OWN
+#define OWN 0
+#endif
+#ifndef PAUSES
+#define PAUSES 0
+#endif
 
-#define LEFT(k) (count[k] > taken[k])
+#define LEFT(k) (count[k] - taken[k])
+#define HAS_LEFT(k) (count[k] > taken[k])
 
 byte published;       /* positions */
 bool ran[MESSAGES];
 byte done;
 /* Run words: count, base, taken, closed are one. */
 byte base[2], count[2], taken[2];
-bool closed[2], shut_for_good;
+bool closed[2], looking, shut_for_good, woken;
 byte held[2], near[2 * MOST];
 bool hung;
+#if PAUSES > 0
+byte control; /* a pause is odd */
+byte ack[UNITS], inside;
+#define INSIDE(n) inside = inside + n
+#define OUTSIDE(n) inside = inside - n
+#else
+#define INSIDE(n) skip
+#define OUTSIDE(n) skip
+#endif
 
 proctype producer()
 {
@@ -57,16 +87,50 @@ proctype producer()
 	:: else ->
 end_room:
 		(published - done < CAP);
-		published++
+		published++;
+		!looking; /* [wake.look] */
+		if
+		:: shut_for_good -> woken = true
+		:: else
+		fi
 	od
 }
 
-proctype unit()
+#if PAUSES > 0
+#if UNITS != 2
+#error two units acknowledge
+#endif
+proctype pauser()
 {
-	byte b[2], n[2], t[2], k, m, i, pos, end, begin, got, tries, oldest;
+	byte i;
+
+	do
+	:: i == PAUSES -> break
+	:: else ->
+		control++;
+end_wait:
+		(ack[0] == control && ack[1] == control);
+		assert(inside == 0);
+		skip;
+		assert(inside == 0); /* and it stays so */
+		control++;
+		i++
+	od
+}
+#endif
+
+proctype unit(byte me)
+{
+	byte b[2], n[2], t[2], k, m, i, j, pos, end, begin, got, tries, oldest, own;
 	bool c[2], ok, hangs;
 
 turn:
+#if PAUSES > 0
+	if /* what others have told may be old: then the unit goes on */
+	:: skip
+	:: control % 2 == 1 -> goto paused
+	fi;
+#endif
 	skip;
 	/* gq_look_at_runs(): two loads */
 	d_step { b[0] = base[0]; n[0] = count[0]; t[0] = taken[0]; c[0] = closed[0] };
@@ -95,12 +159,30 @@ end_idle:
 	:: oldest == 2 && tries < TRIES && !(c[0] || c[1]) -> tries++; goto close
 	:: n[k] <= t[k] && !(c[0] || c[1]) && published > end - 1 -> goto claim
 	:: shut_for_good -> goto out
+#if PAUSES > 0
+	:: control % 2 == 1 && ack[me] != control -> goto paused
+#endif
 	/* again when it may be otherwise */
 	:: (published > end - 1 || base[0] != b[0] || base[1] != b[1] || taken[0] != t[0] ||
 	    taken[1] != t[1] || closed[0] != c[0] || closed[1] != c[1]) -> goto again
 	fi;
-claim:
+#if PAUSES > 0
+paused:
 	skip;
+	d_step { got = control; ack[me] = got }; /* one look: the word that it acknowledges */
+	if
+	:: got % 2 == 0 -> goto again
+	:: else
+	fi;
+#ifdef BREAK_GO_ON
+	goto again;
+#endif
+end_stand:
+	control != got;
+	goto again;
+#endif
+claim:
+	own = 0;
 #ifdef FEEDERS
 	/* gq_read_meal(). Positions in the words are one more than the message's number. */
 	if
@@ -138,13 +220,14 @@ claim:
 	/* What the look has shown. */
 	m = published - (end - 1);
 	m = (m > MOST -> MOST : m);
+	own = (OWN && oldest == 2 -> 1 : 0);
 #endif
 	/* gq_hold_run() */
 #ifndef BREAK_NO_HOLD
 	d_step {
-		ok = (held[k] == 0);
+		ok = (m == own || held[k] == 0);
 		if
-		:: ok -> held[k] = m
+		:: ok && m != own -> held[k] = m - own
 		:: else
 		fi;
 		i = 0
@@ -155,7 +238,11 @@ claim:
 	fi;
 #endif
 #ifndef BREAK_COPY_LATE
+#ifdef BREAK_OWN_COPY
 	i = 0;
+#else
+	i = own;
+#endif
 	do
 	:: i < m -> near[k * MOST + i] = end + i; i++
 	:: else -> break
@@ -165,13 +252,25 @@ claim:
 	d_step { /* gq_claim_run() */
 		ok = (base[k] == b[k] && count[k] == n[k] && taken[k] == t[k] && !closed[k]);
 		if
-		:: ok -> assert(!shut_for_good); base[k] = end; count[k] = m; taken[k] = 0
+		:: ok ->
+			assert(!shut_for_good);
+			base[k] = end;
+			count[k] = m;
+#ifdef BREAK_OWN_LEFT
+			taken[k] = 0;
+#else
+			taken[k] = own;
+#endif
+			if
+			:: own != 0 -> INSIDE(1)
+			:: else
+			fi
 		:: else
 		fi;
 		i = 0
 	};
 #ifdef BREAK_COPY_LATE
-	i = 0;
+	i = own;
 	do
 	:: ok && i < m -> near[k * MOST + i] = end + i; i++
 	:: else -> break
@@ -180,11 +279,21 @@ claim:
 #endif
 #ifndef BREAK_NO_HOLD
 	if
-	:: !ok -> held[k] = held[k] - m
+	:: !ok -> held[k] = held[k] - (m - own)
 	:: else
 	fi;
 #endif
-	goto again;
+	if
+	:: ok && own != 0 ->
+		d_step { /* the entry that the look has brought */
+			pos = end - 1;
+			assert(!ran[pos] && pos < published);
+			ran[pos] = true;
+			got = 1
+		};
+		goto inside_it
+	:: else -> goto again
+	fi;
 take:
 	skip;
 	d_step {
@@ -194,28 +303,44 @@ take:
 		i = t[k];
 		got = 1;
 #else
-		got = LEFT(k);
+		got = (taken[k] < count[k] -> LEFT(k) : 0);
+#ifdef BREAK_BATCH
+		got = (got > 0 -> BATCH : 0);
+#else
+		got = (got > BATCH -> BATCH : got);
+#endif
 		pos = base[k] + taken[k];
 		i = taken[k];
 #endif
-		taken[k]++
+		taken[k] = taken[k] + BATCH;
+		if
+		:: got != 0 -> INSIDE(got)
+		:: else
+		fi
 	};
 	if
 	:: !got -> goto again
 	:: else
 	fi;
 #ifdef BREAK_FREE_EARLY
-	held[k]--;
+	held[k] = held[k] - got;
 #endif
-	d_step { /* reads the copy */
-		assert(near[k * MOST + i] == pos);
-		pos--;
-		assert(!ran[pos] && pos < published);
-		ran[pos] = true
-	};
+	j = 0;
+	do
+	:: j < got ->
+		d_step { /* reads the copy */
+			assert(i + j < MOST && near[k * MOST + i + j] == pos + j);
+			assert(!ran[pos + j - 1] && pos + j - 1 < published);
+			ran[pos + j - 1] = true;
+			j++
+		}
+	:: else -> break
+	od;
 #if !defined(BREAK_FREE_EARLY) && !defined(BREAK_NO_HOLD)
-	held[k]--; /* gq_let_go() */
+	held[k] = held[k] - got; /* gq_let_go() */
 #endif
+inside_it:
+	skip;
 #ifdef HANG
 	d_step {
 		hangs = !hung;
@@ -226,7 +351,11 @@ take:
 	:: else
 	fi;
 #endif
-	done++;
+#ifdef BREAK_ACK_INSIDE
+	ack[me] = control;
+	skip;
+#endif
+	d_step { done = done + got; OUTSIDE(got) };
 	goto again;
 close:
 	skip;
@@ -250,22 +379,34 @@ close:
 	:: else
 	fi;
 #ifdef BREAK_NO_COUNT
-	ok = (published == end - 1);
+	ok = true;
 #else
-	ok = (done == end - 1 && published == end - 1);
+	ok = (done == end - 1);
 #endif
+#ifdef BREAK_LOOK_FIRST
+	ok = ok && published == end - 1;
+#endif
+	if
+	:: ok ->
+		looking = true; /* [sleep.look] */
+#if !defined(BREAK_NO_LOOK) && !defined(BREAK_LOOK_FIRST)
+		ok = (published == end - 1)
+#endif
+	:: else
+	fi;
 	if
 	:: ok ->
 		d_step {
 			shut_for_good = true;
-			assert(done == end - 1 && !LEFT(0) && !LEFT(1))
+			looking = false;
+			assert(done == end - 1 && !HAS_LEFT(0) && !HAS_LEFT(1))
 		};
 		goto out
-	:: else -> closed[k] = false
+	:: else -> looking = false; closed[k] = false
 	fi;
 again:
 	skip;
-	d_step { ok = false; m = 0; i = 0; pos = 0; got = 0 };
+	d_step { ok = false; m = 0; i = 0; j = 0; pos = 0; got = 0; own = 0 };
 	goto turn;
 out:
 	skip
@@ -280,13 +421,17 @@ init
 		base[0] = 0;
 		base[1] = 1;
 		for (i : 1 .. UNITS) {
-			run unit()
+			run unit(i - 1)
 		}
+#if PAUSES > 0
+		run pauser();
+#endif
 		run producer()
 	}
 	timeout ->
 	assert(shut_for_good || done + hung >= MESSAGES);
-	assert(shut_for_good == false || (!LEFT(0) && !LEFT(1)));
+	assert(shut_for_good == false || (!HAS_LEFT(0) && !HAS_LEFT(1)));
+	assert(!shut_for_good || woken || done == published);
 #ifndef BREAK_NO_HOLD
 	assert(held[0] == 0 && held[1] == 0)
 #endif
