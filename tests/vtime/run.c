@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.c - a run in virtual time, and what came of it. */
+#include "machine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct vt_machine vt_m;
+
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static struct vt_result sum_up(const struct vt_scenario *s)
+{
+	struct vt_result r = { .counts = vt_m.counts, .done = vt_m.reaped };
+	const uint64_t from = vt_m.reaped / 4;
+	uint64_t *trip = calloc(s->messages, sizeof(*trip)), last = 0, first = UINT64_MAX;
+
+	for (uint64_t i = 0; i < vt_m.reaped; i++) {
+		trip[i] = vt_m.done_ns[i] - vt_m.sent_ns[i];
+		last = vt_m.done_ns[i] > last ? vt_m.done_ns[i] : last;
+	}
+	/* What has completed after the first quarter. */
+	qsort(trip, vt_m.reaped, sizeof(*trip), by_value);
+	r.p50_ns = trip[vt_m.reaped / 2];
+	r.p99_ns = trip[vt_m.reaped - 1 - vt_m.reaped / 100];
+	memcpy(trip, vt_m.done_ns, vt_m.reaped * sizeof(*trip));
+	qsort(trip, vt_m.reaped, sizeof(*trip), by_value);
+	first = trip[from];
+	r.millions = (double)(vt_m.reaped - from) * 1000 / (double)(last - first);
+	free(trip);
+	return r;
+}
+
+struct vt_result vt_run(const struct vt_scenario *s)
+{
+	const uint32_t warps = s->image->block_threads / 32, blocks = s->units / warps;
+	void **shared = calloc(blocks, sizeof(*shared));
+	struct vt_result r;
+
+	memset(&vt_m, 0, sizeof(vt_m));
+	vt_m.s = s;
+	vt_begin_costs();
+	vt_begin_host();
+	vt_begin_fibers(s->units + 2);
+	vt_add_fiber(s->flag ? vt_ask : vt_produce, (struct vt_self){ 0 });
+	vt_add_fiber(vt_consume, (struct vt_self){ 0 });
+	for (uint32_t b = 0; b < blocks; b++) {
+		shared[b] = calloc(1, s->image->shared_bytes);
+		for (uint32_t w = 0; w < warps; w++)
+			vt_add_fiber(s->flag ? vt_answer : vt_unit,
+				     (struct vt_self){ b, blocks, w * 32, warps * 32, shared[b] });
+	}
+	vt_run_fibers();
+	r = sum_up(s);
+	vt_end_fibers();
+	for (uint32_t b = 0; b < blocks; b++)
+		free(shared[b]);
+	free(shared);
+	vt_end_host();
+	vt_end_costs();
+	return r;
+}
