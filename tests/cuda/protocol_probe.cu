@@ -16,10 +16,9 @@ extern "C" __global__ void probe_control(const gq_channel *ch, uint64_t *out)
 	*out = gq_load_acquire_u64(ch->control);
 }
 
-extern "C" __global__ void probe_claim(const gq_channel *ch, gq_ageing *ageings, uint32_t *out)
+extern "C" __global__ void probe_claim(const gq_channel *ch, gq_claimer *claims, uint32_t *out)
 {
-	gq_ageing *ageing = &ageings[blockIdx.x * blockDim.x + threadIdx.x];
-	const uint32_t slot = gq_claim(ch, ageing);
+	const uint32_t slot = gq_claim(ch, &claims[blockIdx.x * blockDim.x + threadIdx.x]);
 
 	*out = slot;
 }
@@ -43,21 +42,23 @@ extern "C" __global__ void probe_idle(const gq_channel *ch, uint64_t control, ui
 	*out = 1;
 }
 
-/* All of it in a loop, one thread a block. Its ageing is in shared memory: gq_claim() indexes it.
+/* All of it in a loop, one thread a block. Its claims are in shared memory: gq_claim() indexes
+ * them.
  */
 extern "C" __global__ void probe_loop(const gq_channel *ch)
 {
-	__shared__ gq_ageing ageing;
+	__shared__ gq_claimer claims;
 
 	for (uint32_t c = 0; c < GQ_CLASSES; c++)
-		ageing.passed[c] = 0;
+		claims.ageing.passed[c] = 0;
+	claims.alone = false;
 	for (;;) {
 		const uint64_t control = gq_load_acquire_u64(ch->control);
 		uint32_t slot, outcome;
 
 		if ((control & GQ_CONTROL_LEAVE) != 0)
 			return;
-		slot = gq_claim(ch, &ageing);
+		slot = gq_claim(ch, &claims);
 		if (slot == GQ_NONE) {
 			gq_cpu_relax();
 			continue;

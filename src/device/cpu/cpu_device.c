@@ -21,7 +21,7 @@ struct gq_consumer {
 	GQ_ALIGNED(GQ_LINE) uint64_t ack;
 	GpuQueue *q;
 	pthread_t thread;
-	struct gq_ageing ageing;
+	struct gq_claimer claims;
 	uint64_t done_pos; /* where its last completion went */
 	uint32_t index;
 	bool idle; /* it has begun to wait for a message */
@@ -100,22 +100,30 @@ static uint64_t spin_ns(const GpuQueue *q)
 enum { TOUCH_AT_MOST = 256 }; /* bytes of a payload */
 
 /*
- * Hand the lines of a message on to the producer that fills the slot next: gq_touch(). The message
- * is this consumer's until it is completed. A long message has many lines, which are asked for
- * together when it is copied, so they stay as they are. So does a message that the consumer has
- * waited for: somebody waits for its result, and the next one is not at hand.
+ * Hand on the lines that this consumer has read to the threads that write them next. Those of the
+ * message to the producer that fills the slot next (gq_touch()): the message is this consumer's
+ * until it is completed. A long one has many lines, which are asked for together when it is copied,
+ * so they stay as they are. And the class's entry before its head, if that ends a line: it has been
+ * taken, by whomever.
+ *
+ * Not of a message that the consumer has waited for: somebody waits for its result, and the next
+ * one is not at hand.
  */
-static void touch(const struct gq_channel *ch, uint32_t index)
+static void hand_on(const struct gq_channel *ch, uint32_t index, uint32_t class)
 {
 	struct gq_slot *slot = gq_slot_at(ch, index);
 
+	GQ_WINDOW(); /* the class may be laps further on */
+	gq_word_ring_touch(&ch->ready[class],
+			   gq_load_relaxed_device_u64(ch->ready[class].head) - 1);
 	slot->reserved0 = 0; /* nobody else's, and never read */
 	if (slot->len <= TOUCH_AT_MOST && (slot->flags & GQ_SLOT_DESCRIBED) == 0)
 		gq_touch(gq_payload_at(ch, index), slot->len);
 }
 
-/* @param in_row  it came right after another: see touch() */
-static void run(struct gq_consumer *c, uint32_t index, uint64_t control, bool in_row)
+/* @param in_row  it came right after another: see hand_on() */
+static void run(struct gq_consumer *c, uint32_t index, uint32_t class, uint64_t control,
+		bool in_row)
 {
 	const struct gq_channel *ch = &c->q->ch;
 	const struct gq_slot *slot = gq_slot_at(ch, index);
@@ -144,7 +152,7 @@ static void run(struct gq_consumer *c, uint32_t index, uint64_t control, bool in
 	if (traced)
 		gq_note_times(ch, index, claimed_ns, gq__now_ns(), c->index);
 	if (in_row)
-		touch(ch, index);
+		hand_on(ch, index, class);
 	gq__completed(c->q, &c->done_pos, index, outcome);
 }
 
@@ -216,24 +224,13 @@ static void fetch_ahead(const struct gq_channel *ch, uint32_t class)
 	__builtin_prefetch(gq_payload_at(ch, slot));
 }
 
-/*
- * The next message, claimed; GQ_NONE: there is none. The entry before the class's head has been
- * taken, by whomever: its line is handed on as those of messages are.
- * @param in_row  see run()
- */
-static uint32_t next_of(struct gq_consumer *c, bool in_row)
+/* The next message, claimed; GQ_NONE: there is none. */
+static uint32_t next_of(struct gq_consumer *c, uint32_t *class)
 {
-	const struct gq_channel *ch = &c->q->ch;
-	uint32_t class = 0;
-	const uint32_t slot = gq_claim_of(ch, &c->ageing, &class);
+	const uint32_t slot = gq_claim_of(&c->q->ch, &c->claims, class);
 
-	if (slot == GQ_NONE)
-		return slot;
-	if (in_row)
-		gq_word_ring_touch(&ch->ready[class],
-				   gq_load_relaxed_device_u64(ch->ready[class].head) - 1);
-	if (c->q->cfg.consumers == 1)
-		fetch_ahead(ch, class);
+	if (slot != GQ_NONE && c->q->cfg.consumers == 1)
+		fetch_ahead(&c->q->ch, *class);
 	return slot;
 }
 
@@ -250,7 +247,7 @@ static void *consume(void *arg)
 	for (;;) {
 		uint64_t control = gq_load_acquire_u64(&q->control); /* [control.read] */
 		const bool in_row = !c->idle;
-		uint32_t slot;
+		uint32_t slot, class = 0;
 
 		if ((control & GQ_CONTROL_LEAVE) != 0)
 			break;
@@ -259,7 +256,7 @@ static void *consume(void *arg)
 			stand_still(c, control);
 			continue;
 		}
-		slot = next_of(c, in_row);
+		slot = next_of(c, &class);
 		if (slot == GQ_NONE) {
 			wait_for_work(c, &idle, control);
 			continue;
@@ -267,7 +264,7 @@ static void *consume(void *arg)
 		end_idle(c, &idle);
 		/* Read it again: a stop may have given up since, and a message that is claimed
 		 * after that must not start. [control.read], [sleep.look] */
-		run(c, slot, gq_load_seq_cst_u64(&q->control), in_row);
+		run(c, slot, class, gq_load_seq_cst_u64(&q->control), in_row);
 	}
 	end_idle(c, &idle);
 	gq__consumer_left(q);

@@ -37,18 +37,57 @@ GQ_FN bool gq_work_waits(const struct gq_channel *ch)
 	return false;
 }
 
-/* The slot at the front of one class, or GQ_NONE. See the entry published, copy it, claim it. */
-GQ_FN uint32_t gq_claim_from(const struct gq_word_ring *r, uint64_t slot_mask)
+/*
+ * Where a look found a class empty: the entry at its head, and the word that was there. No head
+ * goes past an entry that is not published, so while that word is the same the class is empty
+ * still, whoever claims of it.
+ */
+struct gq_empty {
+	const uint64_t *entry;
+	uint64_t word;
+};
+
+/*
+ * What a consumer remembers from one claim to the next; zero to begin with. While messages come in
+ * one class alone, a look at each of the others is a load of the entry where it was found empty.
+ */
+struct gq_claimer {
+	struct gq_ageing ageing;
+	bool alone;                            /* at the last look only this class held anything: */
+	uint32_t priority;                     /* the class, */
+	struct gq_empty other[GQ_CLASSES - 1]; /* and the others */
+};
+
+/* Relaxed: a word that is the same says that nothing was published; else the claim looks again. */
+GQ_FN bool gq_is_still_empty(const struct gq_empty *e)
+{
+	return gq_load_relaxed_u64(e->entry) == e->word;
+}
+
+GQ_STATIC_ASSERT(GQ_CLASSES == 4, "three others");
+GQ_FN bool gq_others_are_still_empty(const struct gq_claimer *k)
+{
+	return gq_is_still_empty(&k->other[0]) && gq_is_still_empty(&k->other[1]) &&
+	       gq_is_still_empty(&k->other[2]);
+}
+
+/* The slot at the front of one class; or GQ_NONE, and *empty says where. See the entry published,
+ * copy it, claim it. */
+GQ_FN uint32_t gq_claim_or_note(const struct gq_word_ring *r, uint64_t slot_mask,
+				struct gq_empty *empty)
 {
 	for (;;) {
 		uint64_t pos = gq_load_relaxed_device_u64(r->head);
+		const uint64_t *entry = gq_word_ring_entry(r, pos);
 		/* [message.claim] acquire: slot and payload; pairs with [message.publish] */
-		uint64_t word = gq_load_acquire_u64(gq_word_ring_entry(r, pos));
+		uint64_t word = gq_load_acquire_u64(entry);
 
 		if (!gq_word_ring_is_at(r, word, pos)) {
-			if (gq_word_ring_is_at(r, word, pos - gq_word_ring_size(r)))
-				return GQ_NONE;
-			continue; /* our cursor was old */
+			if (!gq_word_ring_is_at(r, word, pos - gq_word_ring_size(r)))
+				continue; /* our cursor was old */
+			empty->entry = entry;
+			empty->word = word;
+			return GQ_NONE;
 		}
 		GQ_WINDOW();
 		/* Relaxed: exclusion is all it is for; what the claimer reads comes with
@@ -59,41 +98,82 @@ GQ_FN uint32_t gq_claim_from(const struct gq_word_ring *r, uint64_t slot_mask)
 	}
 }
 
+GQ_FN uint32_t gq_claim_from(const struct gq_word_ring *r, uint64_t slot_mask)
+{
+	struct gq_empty empty;
+
+	return gq_claim_or_note(r, slot_mask, &empty);
+}
+
+/* Whether a class may hold a message; if not, *empty says where that was seen. */
+GQ_FN bool gq_may_hold_or_note(const struct gq_word_ring *r, struct gq_empty *empty)
+{
+	const uint64_t pos = gq_load_relaxed_device_u64(r->head);
+
+	empty->entry = gq_word_ring_entry(r, pos);
+	empty->word = gq_load_relaxed_u64(empty->entry); /* counted, and no more */
+	return !gq_word_ring_is_at(r, empty->word, pos - gq_word_ring_size(r));
+}
+
+/* A message of class `c` has been claimed, and higher ones were found empty: count which of the
+ * lower ones were passed over. */
+GQ_FN void gq_count_passed_over(const struct gq_channel *ch, struct gq_claimer *k, uint32_t c,
+				struct gq_empty *empty)
+{
+	uint32_t n = 0;
+
+	k->ageing.passed[c] = 0;
+	k->alone = true;
+	k->priority = c;
+	for (uint32_t d = 0; d < c; d++) {
+		const bool waits = gq_may_hold_or_note(&ch->ready[d], &empty[d]);
+
+		k->ageing.passed[d] = waits ? k->ageing.passed[d] + 1 : 0;
+		k->alone = k->alone && !waits;
+	}
+	for (uint32_t d = 0; d < GQ_CLASSES; d++)
+		if (d != c)
+			k->other[n++] = empty[d];
+}
+
 /* Claim the next message: higher classes first, first come first served within one.
  * @param priority  the class of the message, if there is one */
-GQ_FN uint32_t gq_claim_of(const struct gq_channel *ch, struct gq_ageing *ageing,
-			   uint32_t *priority)
+GQ_FN uint32_t gq_claim_of(const struct gq_channel *ch, struct gq_claimer *k, uint32_t *priority)
 {
+	struct gq_empty empty[GQ_CLASSES];
+
+	if (k->alone && gq_others_are_still_empty(k)) {
+		*priority = k->priority;
+		return gq_claim_from(&ch->ready[k->priority], ch->slot_mask);
+	}
+	k->alone = false;
 	for (uint32_t c = 0; c < GQ_CLASSES - 1; c++) {
-		if (ageing->passed[c] >= GQ_PASS_LIMIT) {
+		if (k->ageing.passed[c] >= GQ_PASS_LIMIT) {
 			uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
 
-			ageing->passed[c] = 0;
+			k->ageing.passed[c] = 0;
 			*priority = c;
 			if (slot != GQ_NONE)
 				return slot;
 		}
 	}
 	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
-		uint32_t slot = gq_claim_from(&ch->ready[c], ch->slot_mask);
+		uint32_t slot = gq_claim_or_note(&ch->ready[c], ch->slot_mask, &empty[c]);
 
 		if (slot == GQ_NONE)
 			continue;
-		ageing->passed[c] = 0;
 		*priority = c;
-		for (uint32_t d = 0; d < c; d++)
-			ageing->passed[d] =
-				gq_word_ring_may_hold(&ch->ready[d]) ? ageing->passed[d] + 1 : 0;
+		gq_count_passed_over(ch, k, c, empty);
 		return slot;
 	}
 	return GQ_NONE;
 }
 
-GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_ageing *ageing)
+GQ_FN uint32_t gq_claim(const struct gq_channel *ch, struct gq_claimer *k)
 {
 	uint32_t priority;
 
-	return gq_claim_of(ch, ageing, &priority);
+	return gq_claim_of(ch, k, &priority);
 }
 
 /*

@@ -30,12 +30,12 @@ void gq__cancel_one(GpuQueue *q, uint64_t *pos, uint32_t slot)
 
 void gq__cancel_unstarted(GpuQueue *q)
 {
-	struct gq_ageing ageing = { { 0 } };
+	struct gq_claimer claims = { 0 };
 	uint64_t pos = gq_load_acquire_u64(q->ch.done.tail); /* [tail.read] */
 	uint32_t slot;
 
 	while (gq_work_waits(&q->ch))
-		while ((slot = gq_claim(&q->ch, &ageing)) != GQ_NONE)
+		while ((slot = gq_claim(&q->ch, &claims)) != GQ_NONE)
 			gq__cancel_one(q, &pos, slot);
 	gq_complete_rest(&q->ch, pos);
 }

@@ -171,6 +171,69 @@ static void the_pool_gives_up_to_what_it_has_and_nothing_when_closed(void **stat
 	}
 }
 
+/* Three consumers claim at random of four classes that are filled at random. Whatever each
+ * remembers, it gets the first message of the highest class that holds any, or by its guard that of
+ * a class which it has passed over GQ_PASS_LIMIT times. */
+static void a_consumer_that_remembers_claims_as_one_that_looks(void **state)
+{
+	enum { ORDER = 3, CONSUMERS = 3, STEPS = 60000 };
+	struct gq_claimer claims[CONSUMERS] = { 0 };
+	uint32_t passed[CONSUMERS][GQ_CLASSES] = { 0 };
+	uint64_t put[GQ_CLASSES] = { 0 }, taken[GQ_CLASSES] = { 0 };
+	struct ring_memory m[GQ_CLASSES];
+	struct gq_channel ch = { .slot_mask = (1u << ORDER) - 1 };
+	uint32_t random = 12345, guarded = 0, alone = 0;
+
+	(void)state;
+	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
+		set_up(&m[c], ORDER, 4, 0, starts[c]);
+		ch.ready[c] = m[c].r;
+	}
+	for (uint32_t step = 0; step < STEPS; step++) {
+		/* For a while messages come in one class alone, then in two, in all. */
+		const uint32_t used = 1 + step / 2048 % GQ_CLASSES, k = step / 7 % CONSUMERS;
+		uint32_t c, class = GQ_NONE, expected = GQ_NONE, slot;
+
+		random = random * 1664525 + 1013904223;
+		c = (step / 8192 + (random >> 24) % used) % GQ_CLASSES;
+		if ((random >> 16) % 8 < 5) {
+			if (put[c] - taken[c] < 1u << ORDER)
+				gq_word_ring_put_one(&m[c].r, put[c]++ % (1u << ORDER));
+			continue;
+		}
+		for (c = 0; c < GQ_CLASSES; c++) /* the highest that holds any */
+			if (put[c] != taken[c])
+				expected = c;
+		for (c = 0; c < GQ_CLASSES - 1; c++) { /* unless its guard says otherwise */
+			if (passed[k][c] < GQ_PASS_LIMIT)
+				continue;
+			passed[k][c] = 0;
+			if (put[c] == taken[c])
+				continue;
+			expected = c + GQ_CLASSES;
+			break;
+		}
+		slot = gq_claim_of(&ch, &claims[k], &class);
+		if (expected == GQ_NONE) {
+			assert_int_equal(slot, GQ_NONE);
+			continue;
+		}
+		assert_int_equal(class, expected % GQ_CLASSES);
+		assert_int_equal(slot, taken[class]++ % (1u << ORDER));
+		guarded += expected >= GQ_CLASSES;
+		alone += claims[k].alone;
+		if (expected >= GQ_CLASSES)
+			continue;
+		passed[k][class] = 0;
+		for (c = 0; c < class; c++)
+			passed[k][c] = put[c] != taken[c] ? passed[k][c] + 1 : 0;
+	}
+	assert_in_range(guarded, 5, STEPS);
+	assert_in_range(alone, 1000, STEPS);
+	for (uint32_t c = 0; c < GQ_CLASSES; c++)
+		free(m[c].r.entry);
+}
+
 static void a_decision_follows_control_cancel_and_deadline(void **state)
 {
 	struct gq_slot slot = { .msg_id = 5, .cancel = 6 };
@@ -255,6 +318,7 @@ int main(void)
 		cmocka_unit_test(a_completion_carries_any_slot_and_any_outcome),
 		cmocka_unit_test(a_putter_with_an_old_tail_walks_on),
 		cmocka_unit_test(the_pool_gives_up_to_what_it_has_and_nothing_when_closed),
+		cmocka_unit_test(a_consumer_that_remembers_claims_as_one_that_looks),
 		cmocka_unit_test(a_decision_follows_control_cancel_and_deadline),
 		cmocka_unit_test(a_failure_carries_the_processors_status_up_to_a_largest_one),
 		cmocka_unit_test(an_event_counts_sleepers_and_wake_ups_in_one_word),
