@@ -63,7 +63,7 @@ def lines_script(path, title, rows):
     for r, row in enumerate(rows):
         high = (top - bottom) / len(rows)
         for c, panel in enumerate(row):
-            left, right = (c + (0.21 if c == 0 else 0.16)) / len(row), (c + 0.96) / len(row)
+            left, right = (c + (0.23 if c == 0 else 0.16)) / len(row), (c + 0.96) / len(row)
             floor, ceiling = top - (r + 1) * high + 54 / height, top - r * high - 26 / height
             small = any(0 < y < 1 for points in panel.series.values() for _, y in points)
             script += (f"set lmargin at screen {left:.4f}\nset rmargin at screen {right:.4f}\n"

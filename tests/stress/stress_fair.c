@@ -9,7 +9,8 @@
  *   A receiver whose turn it is gets something if something has been accepted and not received. (Of
  * a queue: or is inside a processor.) A sender whose turn it is gets in if there is room. Without
  * turns senders race for it. Everybody gets on: a run ends when each of the eight has had its
- * share. What one sender sends is received in its order, and whole.
+ * share, and no more than STARVED times a share goes by before that. What one sender sends is
+ * received in its order, and whole.
  *
  * Receivers take turns, in the order in which they ask, because the order of receiving has to be
  * known; each rests between its turns for as long as its rate says.
@@ -24,7 +25,7 @@
 
 #include <gpuq/ring.h>
 
-enum { SENDERS = 4, RECEIVERS = 4, TAKE = 3, MAX_BATCH = 8, REMEMBERED = 4096 };
+enum { SENDERS = 4, RECEIVERS = 4, TAKE = 3, MAX_BATCH = 8, REMEMBERED = 4096, STARVED = 2048 };
 
 /* Turns, in the order in which they were asked for. */
 struct turns {
@@ -123,14 +124,25 @@ static size_t receive_some(struct fair *f, struct message *m, size_t max)
 
 /* ---- senders --------------------------------------------------------------------------------- */
 
+/* Nobody starves: it lacks its share, though so many messages have gone by that it is refused. */
+static bool has_its_share(const struct fair *f, const char *what, const struct party *p)
+{
+	const uint32_t moved = get(p->moved);
+
+	must(moved >= f->share || get(f->received) < (uint64_t)STARVED * f->share,
+	     "%s %" PRIu32 " has had %" PRIu32 " of its %" PRIu32 " messages, all others %" PRIu64,
+	     what, p->index, moved, f->share, get(f->received) - moved);
+	return moved >= f->share;
+}
+
 static bool all_have_their_share(const struct fair *f)
 {
 	bool all = true;
 
 	for (uint32_t i = 0; i < SENDERS; i++)
-		all = all && get(f->sender[i].moved) >= f->share;
+		all = has_its_share(f, "sender", &f->sender[i]) && all;
 	for (uint32_t i = 0; i < RECEIVERS; i++)
-		all = all && get(f->receiver[i].moved) >= f->share;
+		all = has_its_share(f, "receiver", &f->receiver[i]) && all;
 	return all;
 }
 
