@@ -65,13 +65,14 @@ def lines_script(path, title, rows):
         for c, panel in enumerate(row):
             left, right = (c + (0.23 if c == 0 else 0.16)) / len(row), (c + 0.96) / len(row)
             floor, ceiling = top - (r + 1) * high + 54 / height, top - r * high - 26 / height
-            small = any(0 < y < 1 for points in panel.series.values() for _, y in points)
+            values = [y for points in panel.series.values() for _, y in points if y > 0] or [1]
+            plain = min(values) < 1 or max(values) <= 1000
             script += (f"set lmargin at screen {left:.4f}\nset rmargin at screen {right:.4f}\n"
                        f"set bmargin at screen {floor:.4f}\nset tmargin at screen {ceiling:.4f}\n"
                        f"set title {_quoted(panel.title)} font ',13' offset 0,-0.6\n"
                        f"set xlabel {_quoted(panel.x)} offset 0,0.4\n"
                        f"set ylabel {_quoted(panel.y if c == 0 else '')} offset 0.5,0\n"
-                       f"unset logscale\nset logscale y 10\nset format y '{'%g' if small else '%.0s%c'}'\n"
+                       f"unset logscale\nset logscale y 10\nset format y '{'%g' if plain else '%.0s%c'}'\n"
                        + (f"set logscale x {panel.log_x}\n" if panel.log_x else "")
                        + "set xtics autofreq\n"
                        + (f"set xtics ({', '.join(f'{_quoted(t)} {v}' for t, v in panel.tics)})\n" if panel.tics else "")
@@ -100,7 +101,7 @@ def dots_script(path, title, groups, metrics, x):
                f"set yrange [{len(rows) - 0.4}:-0.6]\n"
                f"set key at screen 0.6,{18 / height:.4f} center center horizontal noenhanced font ',12'\n"
                "set ytics noenhanced (" + ", ".join(
-                   f"{_quoted(n if v is not None else n.upper())} {i}" for i, (n, v) in enumerate(rows)) + ")\n"
+                   f"{_quoted(n if v is not None else n.upper().replace('KIB', 'KiB'))} {i}" for i, (n, v) in enumerate(rows)) + ")\n"
                "set mxtics 10\nset grid xtics mxtics\n")
     looks = (("#0072b2", 7), ("#d55e00", 9), ("#000000", 4))
     spans = [(min(v.values()), i, max(v.values())) for i, (_, v) in enumerate(rows) if v]
