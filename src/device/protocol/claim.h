@@ -53,9 +53,9 @@ struct gq_empty {
  */
 struct gq_claimer {
 	struct gq_ageing ageing;
-	bool alone;                            /* at the last look only this class held anything: */
-	uint32_t priority;                     /* the class, */
-	struct gq_empty other[GQ_CLASSES - 1]; /* and the others */
+	bool alone;                        /* at the last look only this class held anything: */
+	uint32_t priority;                 /* the class */
+	struct gq_empty empty[GQ_CLASSES]; /* where that look found the others empty */
 };
 
 /* Relaxed: a word that is the same says that nothing was published; else the claim looks again. */
@@ -67,8 +67,9 @@ GQ_FN bool gq_is_still_empty(const struct gq_empty *e)
 GQ_STATIC_ASSERT(GQ_CLASSES == 4, "three others");
 GQ_FN bool gq_others_are_still_empty(const struct gq_claimer *k)
 {
-	return gq_is_still_empty(&k->other[0]) && gq_is_still_empty(&k->other[1]) &&
-	       gq_is_still_empty(&k->other[2]);
+	return gq_is_still_empty(&k->empty[(k->priority + 1) % GQ_CLASSES]) &&
+	       gq_is_still_empty(&k->empty[(k->priority + 2) % GQ_CLASSES]) &&
+	       gq_is_still_empty(&k->empty[(k->priority + 3) % GQ_CLASSES]);
 }
 
 /* The slot at the front of one class; or GQ_NONE, and *empty says where. See the entry published,
@@ -117,31 +118,23 @@ GQ_FN bool gq_may_hold_or_note(const struct gq_word_ring *r, struct gq_empty *em
 
 /* A message of class `c` has been claimed, and higher ones were found empty: count which of the
  * lower ones were passed over. */
-GQ_FN void gq_count_passed_over(const struct gq_channel *ch, struct gq_claimer *k, uint32_t c,
-				struct gq_empty *empty)
+GQ_FN void gq_count_passed_over(const struct gq_channel *ch, struct gq_claimer *k, uint32_t c)
 {
-	uint32_t n = 0;
-
 	k->ageing.passed[c] = 0;
 	k->alone = true;
 	k->priority = c;
 	for (uint32_t d = 0; d < c; d++) {
-		const bool waits = gq_may_hold_or_note(&ch->ready[d], &empty[d]);
+		const bool waits = gq_may_hold_or_note(&ch->ready[d], &k->empty[d]);
 
 		k->ageing.passed[d] = waits ? k->ageing.passed[d] + 1 : 0;
 		k->alone = k->alone && !waits;
 	}
-	for (uint32_t d = 0; d < GQ_CLASSES; d++)
-		if (d != c)
-			k->other[n++] = empty[d];
 }
 
 /* Claim the next message: higher classes first, first come first served within one.
  * @param priority  the class of the message, if there is one */
 GQ_FN uint32_t gq_claim_of(const struct gq_channel *ch, struct gq_claimer *k, uint32_t *priority)
 {
-	struct gq_empty empty[GQ_CLASSES];
-
 	if (k->alone && gq_others_are_still_empty(k)) {
 		*priority = k->priority;
 		return gq_claim_from(&ch->ready[k->priority], ch->slot_mask);
@@ -158,12 +151,12 @@ GQ_FN uint32_t gq_claim_of(const struct gq_channel *ch, struct gq_claimer *k, ui
 		}
 	}
 	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
-		uint32_t slot = gq_claim_or_note(&ch->ready[c], ch->slot_mask, &empty[c]);
+		uint32_t slot = gq_claim_or_note(&ch->ready[c], ch->slot_mask, &k->empty[c]);
 
 		if (slot == GQ_NONE)
 			continue;
 		*priority = c;
-		gq_count_passed_over(ch, k, c, empty);
+		gq_count_passed_over(ch, k, c);
 		return slot;
 	}
 	return GQ_NONE;
