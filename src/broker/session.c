@@ -244,8 +244,8 @@ enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000, REFUSALS = 16, FLOOD
  * A user who floods would keep this thread at refusing. So after 16 refusals in 3 ms it accepts
  * nobody for as long again. A flood of connections fills the backlog, and then the kernel has
  * whoever blocks in connect() wait; one that waits for its refusal before it tries again waits for
- * that. Others who connect need a place of the backlog, too: for a backlog of refusals, a tenth of a
- * second or two, or longer, as a full one is not served in order.
+ * that. Others who connect need a place of the backlog, too: for a backlog of refusals, a tenth of
+ * a second or two, or longer, as a full one is not served in order.
  */
 static void note_refusal(struct broker *b)
 {
