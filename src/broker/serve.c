@@ -447,6 +447,8 @@ static enum served serve_messages(struct dispatcher *d, struct client *c, struct
 		claimed = claim_some(d, c, share.lowest, &left);
 		held = claimed != SERVED_NOTHING ? claimed : held;
 	}
+	if (held == SERVED_TOO_LONG)
+		return held; /* d is another thread's */
 	d->passed += share.lowest != 0 ? share.messages - left.messages : 0;
 	return held;
 }
