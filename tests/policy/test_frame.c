@@ -283,6 +283,7 @@ static void p_2_items_regions_and_fragments_stay_within_bounds(void **state)
 		{ "batch_request", 32, UINT32_MAX },
 		{ "batch_request", 12, 6 }, /* its bytes */
 		{ "batch_request", 12, UINT32_MAX - 2 },
+		{ "batch_request", 16, 0 }, /* it is not where the one before it ends */
 		{ "batch_request", 8, GQ_WIRE_STATUS_END },
 		{ "request.region", 4, UINT32_MAX }, /* length + offset is more than 64 bits */
 		{ "request.fragment", 8, 71 },       /* of a message shorter than this part's end */

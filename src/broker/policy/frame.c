@@ -184,13 +184,15 @@ static bool items_fit(const struct gq_frame *frame)
 {
 	const struct gq_view *payload = &frame->tlv[GQ_TLV_PAYLOAD];
 	const uint32_t room = gq_frame_has(frame, GQ_TLV_PAYLOAD) ? payload->bytes : 0;
+	uint32_t end = 0;
 
 	for (uint32_t i = 0; i < gq__frame_items(frame); i++) {
 		const struct gq_item item = gq__frame_item(frame, i);
 
-		if (item.offset > room || item.bytes > room - item.offset ||
+		if (item.offset != end || item.bytes > room - end ||
 		    item.status >= GQ_WIRE_STATUS_END)
 			return false;
+		end += item.bytes;
 	}
 	return true;
 }

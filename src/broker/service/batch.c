@@ -80,6 +80,10 @@ void batch_submit(struct router *r, struct peer *p, const struct gq_frame *f)
 		if (!make_request(r, f, i, &one))
 			a = (struct answer){ .status = GQ_WIRE_INVALID,
 					     .text = "the item is too large for a request" };
+		else if (peer_has_enough(p)) /* answers of the cache, which no window bounds */
+			a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
+					     .retry_ns = gq__admission_retry_ns(&r->admission),
+					     .text = "the batch has got too many bytes at once" };
 		else if (request_take(r, p, &one, r->item, true, &a))
 			continue;
 		if (!all) {

@@ -138,6 +138,7 @@ bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, u
 	if (p->doomed || p->last_words ||
 	    gq__frame_encode(frame, r->out, sizeof(r->out), &bytes) != GQ_FRAME_OK)
 		return false;
+	p->turn_bytes += bytes;
 	if (p->out != NULL)
 		return queue_frame(r, p, r->out, bytes, serial);
 	if (sendto(p->socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) ==
@@ -147,6 +148,11 @@ bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, u
 		return queue_frame(r, p, r->out, bytes, serial);
 	p->doomed = true;
 	return false;
+}
+
+bool peer_has_enough(const struct peer *p)
+{
+	return p->doomed || p->last_words || p->muted || p->turn_bytes > TURN_BYTES;
 }
 
 void peer_flush(struct router *r, struct peer *p)
@@ -219,7 +225,7 @@ static bool hear_one(struct router *r, struct peer *p)
 		handle_frame(r, p, &f);
 	else
 		answer_bad_frame(r, p, &f, status, (size_t)n);
-	return !p->doomed && !p->last_words && !p->muted;
+	return !peer_has_enough(p);
 }
 
 void peer_hear(struct router *r, struct peer *p)
@@ -230,6 +236,7 @@ void peer_hear(struct router *r, struct peer *p)
 		p->doomed = p->doomed || has_died(p);
 		return;
 	}
+	p->turn_bytes = 0;
 	for (int i = 0; i < FRAMES_A_TURN; i++)
 		if (!hear_one(r, p))
 			return;

@@ -35,6 +35,7 @@ enum {
 	CAPACITY_MAX = 256,
 	OUT_FRAMES = 512, /* that wait for a peer: then it is not listened to */
 	OUT_BYTES = 8 << 20,
+	TURN_BYTES = 2 << 20, /* sent to a peer while it is heard: then others are */
 	GROUP_SESSIONS = 4096,
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
@@ -65,7 +66,7 @@ struct bearer {
 
 /* A connection's token. */
 struct pass {
-	struct bearer *bearer;
+	struct bearer *bearer; /* NULL: it has shown none */
 	struct gq_claims may;
 	enum gq_token_status status;       /* OK, or why it is not good any more */
 	struct gq_limiter requests, bytes; /* of this connection */
@@ -97,6 +98,7 @@ struct peer {
 	struct outgoing *out, **out_end;
 	uint32_t out_count;
 	size_t out_bytes;
+	size_t turn_bytes;     /* sent, or queued, since it began to be heard */
 	uint64_t moved_ns;     /* the queue was empty, or became shorter */
 	uint32_t inside;       /* its requests that have not ended */
 	struct request *asked; /* they, the latest first */
@@ -141,6 +143,7 @@ struct request {
 	uint64_t correlation;         /* the caller's */
 	uint32_t group;
 	uint8_t priority;
+	bool borrows;          /* `frame` is as another one came, the same but for the trace */
 	bool batched;          /* its answer may travel with others */
 	bool idempotent, seen; /* seen: by the worker of this attempt */
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
@@ -152,9 +155,11 @@ struct request {
 	struct gq_cache_key key;
 	bool leads;        /* it runs for all that join */
 	struct kept *kept; /* where its answer will be; it leads */
+	uint32_t version;  /* of the op, as the key says, if its answer goes into the cache */
 	/* the attempt */
 	struct peer *worker; /* NULL: none has it */
 	uint32_t place;      /* NOBODY: the service has left since */
+	uint32_t by_version; /* of the op: the highest that the service has */
 	uint64_t serial;     /* its correlation at the worker */
 	uint64_t began_ns;
 	struct gq_permit permit;
@@ -179,7 +184,7 @@ struct group {
 	uid_t uid;        /* whose service was the first */
 	uint32_t members; /* 0, and nothing waits: the entry is free */
 	uint32_t waiting; /* requests accepted and not forgotten */
-	uint32_t version; /* the highest of the op that a member has had */
+	uint32_t version; /* the highest of the op that a member has */
 	struct router_op op;
 	struct gq_balance balance;
 	struct gq_retry_budget budget;
@@ -245,6 +250,8 @@ void peer_hear(struct router *r, struct peer *p);
 /* Sends a frame, now or when there is room. @return false: it will never go */
 bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial);
 void peer_flush(struct router *r, struct peer *p);
+/* Whether it has got so much at once that others come first. */
+bool peer_has_enough(const struct peer *p);
 /* What is queued is sent, as far as that goes; nothing more is heard, and then it is closed. */
 void peer_last_words(struct router *r, struct peer *p);
 /* All whose end has come. @return whether there were some */
@@ -281,7 +288,8 @@ void registered_register(struct router *r, struct peer *p, const struct gq_frame
 void registered_unregister(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_heartbeat(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_peer_gone(struct router *r, struct peer *p);
-/* Heartbeats that did not come, breakers whose rest is over. @return when to call it next */
+/* Heartbeats that did not come, tokens that are not good any more, breakers whose rest is over. Is
+ * called before requests are handed out. @return when to call it next */
 uint64_t registered_tick(struct router *r, uint64_t now_ns);
 /* Tell the balancers how a service fares. */
 void registered_sync(struct router *r, uint32_t place);
@@ -293,6 +301,8 @@ uint32_t group_find(const struct router *r, const void *name, size_t bytes);
 uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid);
 void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority);
 void group_leave(struct router *r, uint32_t group, uint32_t place);
+/* The highest version of its op that the service at a place has. */
+uint32_t group_version_at(const struct router *r, uint32_t group, uint32_t place);
 void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
 /* What the configuration says of its op. */
 void group_configure(struct router *r, uint32_t group);
@@ -357,6 +367,10 @@ bool token_may_submit(struct router *r, struct peer *p, const struct gq_frame *f
 /* Whether it may register what it can do. @return false, and `a` */
 bool token_may_register(struct router *r, struct peer *p, const struct gq_registration *reg,
 			struct answer *a);
+/* Whether its token is good, still. Also of who needs none */
+bool token_is_good(const struct peer *p);
+/* The same. @return false, and `a` */
+bool token_may_serve(struct router *r, const struct peer *p, struct answer *a);
 void token_peer_gone(struct router *r, struct peer *p);
 /* Keys, or what is denied, have changed: all tokens are checked again. */
 void token_configure(struct router *r);
@@ -386,6 +400,8 @@ void reuse_end(struct router *r, struct request *q, const struct answer *a,
 void reuse_leave(struct router *r, struct request *q);
 /* Whether its answer is of use though its caller has gone. */
 bool reuse_goes_on(const struct router *r, const struct request *q);
+/* Whether it waits for a request with its key: that may have run, or may run yet. */
+bool reuse_may_run(const struct router *r, const struct request *q);
 uint64_t reuse_tick(struct router *r, uint64_t now_ns);
 
 /* ---- report.c ---- */

@@ -199,6 +199,45 @@ static void identical_items_run_once_if_the_op_is_cached(void **state)
 	daemon_tear_down(&d);
 }
 
+/* One small frame may ask for the same large answer a thousand times. */
+static void what_a_batch_gets_from_the_cache_at_once_is_bounded(void **state)
+{
+	enum { LARGE = 60000, AT_ONCE = (2 << 20) + 2 * Q_BROKER_MAX_BYTES };
+	const BrokerCall call = { .service = "pure", .timeout_ms = LONG_MS, .cache = true };
+	static char large[LARGE];
+	unsigned ok = 0, refused = 0;
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	size_t n = LARGE;
+	uint64_t id;
+
+	(void)state;
+	begin("");
+	for (int i = 1; i < MANY; i++)
+		items[i] = items[0];
+	c = client();
+	w = worker("op=pure");
+	id = submit(c, &call, 1);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, large, LARGE), Q_OK);
+	assert_int_equal(q_broker_wait(c, id, large, &n, NULL, LONG_MS), Q_OK);
+	id = submit(c, &call, MANY);
+	for (unsigned i = 0; i < MANY; i++) {
+		BrokerReply r = { 0 };
+
+		n = LARGE;
+		(void)q_broker_wait(c, id + i, large, &n, &r, LONG_MS);
+		ok += r.reason == Q_REASON_OK;
+		refused += r.reason == Q_REASON_OVERLOADED && r.may_retry;
+	}
+	assert_int_equal(ok + refused, MANY);
+	assert_in_range(ok, 1, AT_ONCE / LARGE);
+	counts(c, "inside", 0);
+	q_broker_close(c);
+	q_broker_close(w);
+	daemon_tear_down(&d);
+}
+
 static void without_room_for_all_some_run_or_none_as_was_asked(void **state)
 {
 	BrokerCall call = { .service = "echo", .timeout_ms = LONG_MS };
@@ -376,11 +415,13 @@ static void answers_that_come_together_travel_in_one_frame(void **state)
 	serve_one(w); /* "0" is in the cache */
 	assert_int_equal(q_broker_wait(c, 0, NULL, NULL, NULL, LONG_MS), Q_ERR_BUFFER_TOO_SMALL);
 	s = greet();
-	for (int i = 0; i < 10; i++)
+	for (uint32_t i = 0; i < 10; i++) {
+		table[i].offset = i;
 		table[i].bytes = 1;
+	}
 	gq__frame_set(&f, GQ_TLV_NAME, false, "pure", 4);
 	gq__frame_set(&f, GQ_TLV_ITEMS, false, table, sizeof(table));
-	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, "0", 1);
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, "0000000000", 10);
 	(void)exchange(s, &f, &answer);
 	assert_int_equal(answer.type, GQ_MESSAGE_BATCH_RESPONSE);
 	assert_int_equal(answer.correlation, 100);
@@ -423,6 +464,7 @@ int main(void)
 		cmocka_unit_test(ca_6_a_batch_with_a_bad_item_is_999_ok_and_one_error_in_order),
 		cmocka_unit_test(each_item_ends_by_itself),
 		cmocka_unit_test(identical_items_run_once_if_the_op_is_cached),
+		cmocka_unit_test(what_a_batch_gets_from_the_cache_at_once_is_bounded),
 		cmocka_unit_test(without_room_for_all_some_run_or_none_as_was_asked),
 		cmocka_unit_test(large_items_come_back_whole),
 		cmocka_unit_test(answers_that_come_together_travel_in_one_frame),
