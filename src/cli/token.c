@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 const char token_help[] =
 	"Usage: gpuq token key [NUMBER]\n"
@@ -21,6 +22,7 @@ const char token_help[] =
 	"  narrow  print one that may do what both TOKEN and the claims allow\n"
 	"  show    print what TOKEN allows, part by part; it is not checked: only gpuqd can\n"
 	"TOKEN is as printed, or - for a line of the standard input, or $GPUQ_TOKEN if left out.\n"
+	"Others can see the arguments of a command: prefer the latter two.\n"
 	"\n"
 	"Claims:\n"
 	"  -r, --rights LIST    of submit, register, critical (priority 255), separated by "
@@ -233,19 +235,32 @@ static int print_key(const char *number)
 /* The first line "key NUMBER HEX". */
 static bool first_key(FILE *f, struct gq_token_key *out)
 {
-	char line[256], hex[80];
-	unsigned number;
+	char line[256], number[4], hex[80];
+	bool found = false;
 	size_t n;
 
-	while (fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, " key %u %79s", &number, hex) != 2 || number > 255)
+	while (!found && fgets(line, sizeof(line), f) != NULL) {
+		if (sscanf(line, " key %3[0-9] %79s", number, hex) != 2 || atoi(number) > 255)
 			continue;
-		out->number = (uint8_t)number;
-		return sodium_hex2bin(out->key, sizeof(out->key), hex, strlen(hex), NULL, &n,
-				      NULL) == 0 &&
-		       n == sizeof(out->key);
+		out->number = (uint8_t)atoi(number);
+		found = sodium_hex2bin(out->key, sizeof(out->key), hex, strlen(hex), NULL, &n,
+				       NULL) == 0 &&
+			n == sizeof(out->key);
 	}
-	return false;
+	sodium_memzero(line, sizeof(line));
+	sodium_memzero(hex, sizeof(hex));
+	return found;
+}
+
+/* gpuqd would not take the file. */
+static void warn_of_readers(FILE *f, const char *path)
+{
+	struct stat st;
+
+	if (fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077) != 0)
+		warn_line("%s: others may read it (mode %03o), so gpuqd refuses it; allowed: 0600 "
+			  "or 0400",
+			  path, (unsigned)(st.st_mode & 0777));
 }
 
 /* @return its bytes; 0: it has been said what is wrong */
@@ -290,6 +305,7 @@ static int issue(const struct wanted *w)
 		warn_line("%s: %s", w->keys, strerror(errno));
 		return CLI_MESSAGES_FAILED;
 	}
+	warn_of_readers(f, w->keys);
 	found = first_key(f, &key);
 	fclose(f);
 	if (!found) {

@@ -247,21 +247,31 @@ static uint32_t named(struct router *r, struct peer *p, const struct gq_frame *f
 	return place;
 }
 
+/* It gets nothing more, and may answer what it has. */
+static void leave(struct router *r, uint32_t place)
+{
+	const uint64_t generation = r->served[place].generation;
+
+	forget(r, place, false);
+	(void)gq__registry_unregister(&r->registry, place, generation);
+}
+
 void registered_unregister(struct router *r, struct peer *p, const struct gq_frame *f)
 {
 	const uint32_t place = named(r, p, f);
 
 	if (place == NOBODY)
 		return;
-	forget(r, place, false);
-	(void)gq__registry_unregister(&r->registry, place, gq__frame_u64(f, GQ_TLV_GENERATION, 0));
+	leave(r, place);
 	answer_ack(r, p, f->correlation, 0);
 }
 
 void registered_heartbeat(struct router *r, struct peer *p, const struct gq_frame *f)
 {
 	const uint64_t now_ns = gq__now_ns();
-	const uint32_t place = named(r, p, f);
+	struct answer denied;
+	const bool may = token_may_serve(r, p, &denied);
+	const uint32_t place = may ? named(r, p, f) : NOBODY;
 	const struct gq_load load = { .cpu = gq__frame_u32(f, GQ_TLV_LOAD, 0),
 				      .memory = gq__frame_u32(f, GQ_TLV_LOAD, 1),
 				      .depth = gq__frame_u32(f, GQ_TLV_LOAD, 2),
@@ -269,6 +279,8 @@ void registered_heartbeat(struct router *r, struct peer *p, const struct gq_fram
 	const bool says = gq_frame_has(f, GQ_TLV_LOAD);
 	enum gq_registry_status status;
 
+	if (!may)
+		answer_nack(r, p, f->correlation, &denied);
 	if (place == NOBODY)
 		return;
 	status = gq__registry_heartbeat(&r->registry, place, r->served[place].generation,
@@ -303,6 +315,10 @@ uint64_t registered_tick(struct router *r, uint64_t now_ns)
 			continue;
 		if (gq__registry_at(&r->registry, i, s->generation) == NULL) {
 			forget(r, i, true); /* silent for too long */
+			continue;
+		}
+		if (!token_is_good(s->peer)) {
+			leave(r, i);
 			continue;
 		}
 		gq__breaker_tick(&s->breaker, now_ns, &r->random);

@@ -165,6 +165,14 @@ static void say_goodbye(struct router *r)
 	(void)peer_bury(r);
 }
 
+/* There are keys in it. */
+static void free_config(struct router_config *cfg)
+{
+	if (cfg != NULL)
+		sodium_memzero(cfg, sizeof(*cfg));
+	free(cfg);
+}
+
 /* What may change while it runs: for requests, connections and services that come. */
 static void take_fresh(struct router *r)
 {
@@ -193,8 +201,7 @@ static void take_fresh(struct router *r)
 	reuse_configure(r);
 	r->cfg.token = fresh->token;
 	token_configure(r);
-	sodium_memzero(fresh, sizeof(*fresh));
-	free(fresh);
+	free_config(fresh);
 }
 
 /* Who waits in the backlog waits for whoever listens next, if the socket is a service manager's; or
@@ -308,7 +315,7 @@ static void free_router(struct router *r)
 	gq__registry_free(&r->registry);
 	gq__admission_free(&r->admission);
 	free(r->requests);
-	free(r->fresh);
+	free_config(r->fresh);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
@@ -357,7 +364,7 @@ void router_reload(struct router *r, const struct router_config *cfg)
 	before = r->fresh;
 	r->fresh = fresh;
 	pthread_mutex_unlock(&r->lock);
-	free(before);
+	free_config(before);
 	wake(r);
 }
 

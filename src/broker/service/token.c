@@ -137,10 +137,15 @@ bool router_tokens_read(const char *path, struct router_tokens *to, char error[R
 			close(fd);
 		return good;
 	}
-	good = (st.st_mode & 077) == 0
-		       ? read_lines(&l, f, to)
-		       : wrong(&l, "others may read it (mode %03o); allowed: 0600 or 0400",
-			       (unsigned)(st.st_mode & 0777));
+	setvbuf(f, NULL, _IONBF, 0); /* no copy of keys that nobody wipes */
+	if ((st.st_mode & 077) != 0)
+		good = wrong(&l, "others may read it (mode %03o); allowed: 0600 or 0400",
+			     (unsigned)(st.st_mode & 0777));
+	else if (st.st_uid != geteuid() && st.st_uid != 0)
+		good = wrong(&l, "it is user %u's; allowed: this user's, %u, or root's",
+			     (unsigned)st.st_uid, (unsigned)geteuid());
+	else
+		good = read_lines(&l, f, to);
 	fclose(f);
 	return good;
 }
@@ -267,19 +272,34 @@ bool token_greet(struct router *r, struct peer *p, const struct gq_frame *f, str
 	return true;
 }
 
-/* Its time may be over, or it has been revoked since. */
-static bool is_good(struct router *r, const struct peer *p, struct answer *a)
+/* Its time may be over, or it has been revoked since. NULL: it is good, or none is needed */
+static const char *objection(const struct peer *p)
 {
-	const struct gq_claims *may = &p->pass->may;
 	const uint64_t now_s = (uint64_t)time(NULL);
+	const struct pass *pass = p->pass;
 
-	if (p->pass->status != GQ_TOKEN_IS_OK)
-		return refuse(r, a, GQ_WIRE_UNAUTHENTICATED,
-			      gq__token_status_text(p->pass->status));
-	if (may->expires_s != 0 && now_s >= may->expires_s + GQ_TOKEN_LEEWAY_S)
-		return refuse(r, a, GQ_WIRE_UNAUTHENTICATED,
-			      gq__token_status_text(GQ_TOKEN_IS_EXPIRED));
-	return true;
+	if (pass == NULL)
+		return NULL;
+	if (pass->bearer == NULL)
+		return "a token is needed";
+	if (pass->status != GQ_TOKEN_IS_OK)
+		return gq__token_status_text(pass->status);
+	if (pass->may.expires_s != 0 && now_s >= pass->may.expires_s &&
+	    now_s - pass->may.expires_s >= GQ_TOKEN_LEEWAY_S)
+		return gq__token_status_text(GQ_TOKEN_IS_EXPIRED);
+	return NULL;
+}
+
+bool token_is_good(const struct peer *p)
+{
+	return objection(p) == NULL;
+}
+
+bool token_may_serve(struct router *r, const struct peer *p, struct answer *a)
+{
+	const char *text = objection(p);
+
+	return text == NULL || refuse(r, a, GQ_WIRE_UNAUTHENTICATED, text);
 }
 
 static bool pass_rates(struct router *r, struct peer *p, uint32_t bytes, struct answer *a)
@@ -312,7 +332,7 @@ bool token_may_submit(struct router *r, struct peer *p, const struct gq_frame *f
 		return true;
 	may = &p->pass->may;
 	memcpy(op, name->data, name->bytes);
-	if (!is_good(r, p, a))
+	if (!token_may_serve(r, p, a))
 		return false;
 	if (!gq_claims_give(may, GQ_RIGHT_SUBMIT))
 		return refuse(r, a, GQ_WIRE_DENIED, "the token has no right to submit");
@@ -333,7 +353,7 @@ bool token_may_register(struct router *r, struct peer *p, const struct gq_regist
 	if (p->pass == NULL)
 		return true;
 	may = &p->pass->may;
-	if (!is_good(r, p, a))
+	if (!token_may_serve(r, p, a))
 		return false;
 	if (!gq_claims_give(may, GQ_RIGHT_REGISTER))
 		return refuse(r, a, GQ_WIRE_DENIED, "the token has no right to register");
@@ -351,13 +371,15 @@ void token_peer_gone(struct router *r, struct peer *p)
 {
 	if (p->pass == NULL)
 		return;
-	p->pass->bearer->peers--;
+	if (p->pass->bearer != NULL)
+		p->pass->bearer->peers--;
 	free(p->pass);
 	p->pass = NULL;
 	sweep(r, false);
 }
 
-/* Who had none when none was needed has one to show now: it has to connect anew. */
+/* Who had none when none was needed has a pass now that is good for nothing: what it has asked for,
+ * and has been given, is finished. For more it has to connect anew. */
 void token_configure(struct router *r)
 {
 	for (struct peer *p = r->peers; p != NULL; p = p->next) {
@@ -365,9 +387,9 @@ void token_configure(struct router *r)
 
 		if (r->cfg.token.keys == 0)
 			token_peer_gone(r, p);
-		else if (p->pass != NULL)
+		else if (p->pass != NULL && p->pass->bearer != NULL)
 			p->pass->status = verify(r, p, p->pass->token, p->pass->length, &may);
-		else if (p->greeted)
+		else if (p->greeted && (p->pass = calloc(1, sizeof(*p->pass))) == NULL)
 			p->doomed = true;
 	}
 }

@@ -12,8 +12,8 @@
 enum { CAPACITY_MAX = 256, HEARTBEAT_MS = 1000, CAPABILITY_MAX = 64 * 256, TOKEN_MAX = 4096 };
 
 static const char stale[] =
-	"another worker has taken over this service, or gpuqd has heard nothing of "
-	"this one for too long";
+	"another worker has taken over this service, gpuqd has heard nothing of this one for too "
+	"long, or its token is not good any more";
 
 static QueueStatus enter(const BrokerClient *c)
 {
@@ -131,16 +131,20 @@ QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
 	return beat(c, load);
 }
 
-/* A heartbeat that was not taken: somebody else speaks for the service now. */
+/* A heartbeat that was not taken: the service is somebody else's now, or the token is not good. */
+static bool is_refusal(uint32_t status)
+{
+	return status == GQ_WIRE_NOT_FOUND || status == GQ_WIRE_UNAUTHENTICATED;
+}
+
 static void look_for_refusals(BrokerClient *c)
 {
 	struct heard *h;
 
 	while ((h = gq__broker_take(&c->others, 0)) != NULL) {
-		c->stale = c->stale ||
-			   (h->frame.type == GQ_MESSAGE_NACK &&
-			    gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0) == GQ_WIRE_NOT_FOUND &&
-			    h->frame.correlation > GQ_OWN_CORRELATION);
+		c->stale = c->stale || (h->frame.type == GQ_MESSAGE_NACK &&
+					is_refusal(gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0)) &&
+					h->frame.correlation > GQ_OWN_CORRELATION);
 		free(h);
 	}
 }

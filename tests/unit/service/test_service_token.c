@@ -369,6 +369,87 @@ static void se_2_a_reload_takes_tokens_away_and_what_runs_goes_on(void **state)
 	end();
 }
 
+/* Until gpuqd has forgotten the services. */
+static void await_no_service(BrokerClient *c)
+{
+	size_t found = 1;
+
+	for (unsigned i = 0;; i++) {
+		assert_int_equal(q_broker_discover(c, NULL, NULL, 0, &found), Q_OK);
+		if (found == 0)
+			return;
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+/* Else a stolen token could go on reading what others ask. */
+static void se_2_a_worker_whose_token_is_revoked_gets_nothing_more(void **state)
+{
+	const BrokerCall call = { .service = "slow", .timeout_ms = LONG_MS };
+	BrokerClient *c, *w;
+	const char *token;
+	BrokerRequest q;
+	size_t n = 0;
+	uint64_t id;
+
+	(void)state;
+	begin();
+	token = issue(&everything);
+	c = connected(issue(&everything));
+	w = connected(token);
+	assert_int_equal(registers(w, "w", "op=slow"), Q_OK);
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	write_keys(&key, NULL, token);
+	reload();
+	await_no_service(c);
+	assert_int_equal(ask(c, "slow", 128).reason, Q_REASON_NOT_FOUND);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK); /* it has had it */
+	assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, LONG_MS), Q_OK);
+	assert_int_equal(q_service_heartbeat(w, NULL), Q_OK); /* it is sent; the answer comes: */
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_ERR_STALE);
+	assert_int_equal(q_service_unregister(w), Q_ERR_STALE);
+	assert_int_equal(registers(w, "w", "op=slow"), Q_ERR_POLICY);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void se_2_the_first_keys_end_nothing_that_runs(void **state)
+{
+	const BrokerCall call = { .service = "slow", .timeout_ms = LONG_MS };
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	size_t n = 0;
+	uint64_t id;
+	FILE *f;
+
+	(void)state;
+	assert_int_not_equal(sodium_init(), -1);
+	daemon_set_up(&d, "", "");
+	c = connected(NULL);
+	w = connected(NULL);
+	assert_int_equal(registers(w, "w", "op=slow"), Q_OK);
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	snprintf(keys_path, sizeof(keys_path), "/tmp/gpuq-keys-%d", (int)getpid());
+	write_keys(&key, NULL, NULL);
+	f = fopen(d.config, "a");
+	assert_non_null(f);
+	fprintf(f, "tokens = %s\n", keys_path);
+	assert_int_equal(fclose(f), 0);
+	reload();
+	await_refusal(c, "a token is needed");
+	await_no_service(c);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK);
+	assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, LONG_MS), Q_OK);
+	expect_refusal(NULL, "a token is needed");
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
 static void se_2_a_token_expires_while_its_holder_is_connected(void **state)
 {
 	struct gq_claims claims = everything;
@@ -381,7 +462,9 @@ static void se_2_a_token_expires_while_its_holder_is_connected(void **state)
 		claims.expires_s = (uint64_t)time(NULL) - GQ_TOKEN_LEEWAY_S + 2;
 		c = try_connect(issue(&claims));
 	}
+	assert_int_equal(registers(c, "w", "op=slow"), Q_OK);
 	await_refusal(c, "expired");
+	await_no_service(c);
 	q_broker_close(c);
 	end();
 }
@@ -427,6 +510,12 @@ static void wrong_files_are_refused_by_their_lines(void **state)
 	assert_int_equal(chmod(keys_path, 0640), 0);
 	assert_false(router_tokens_read(keys_path, &tokens, error));
 	assert_non_null(strstr(error, "others may read it (mode 640); allowed: 0600 or 0400"));
+	if (geteuid() == 0) { /* it takes two users */
+		assert_int_equal(chmod(keys_path, 0600), 0);
+		assert_int_equal(chown(keys_path, 65534, 65534), 0);
+		assert_false(router_tokens_read(keys_path, &tokens, error));
+		assert_non_null(strstr(error, "it is user 65534's; allowed: this user's, 0, or"));
+	}
 	assert_false(router_tokens_read("/tmp", &tokens, error));
 	assert_false(router_tokens_read("/nothing/there", &tokens, error));
 	assert_int_equal(unlink(keys_path), 0);
@@ -440,6 +529,8 @@ int main(void)
 		cmocka_unit_test(se_3_who_holds_a_token_makes_one_that_may_do_less),
 		cmocka_unit_test(se_4_a_token_s_rate_is_one_for_all_that_come_from_it),
 		cmocka_unit_test(se_2_a_reload_takes_tokens_away_and_what_runs_goes_on),
+		cmocka_unit_test(se_2_a_worker_whose_token_is_revoked_gets_nothing_more),
+		cmocka_unit_test(se_2_the_first_keys_end_nothing_that_runs),
 		cmocka_unit_test(se_2_a_token_expires_while_its_holder_is_connected),
 		cmocka_unit_test(wrong_files_are_refused_by_their_lines),
 	};
