@@ -94,7 +94,8 @@ typedef struct BrokerCall {
 	const void *key;  /* of idempotency: requests with the same 1 to 64 bytes, of one user, run
 			     once, and all get that run's answer, as long as gpuqd remembers it
 			     (key_ttl_ms, 300 s). With another payload, service or session the key
-			     is refused: Q_ERR_INVALID_ARG. NULL: none */
+			     is refused: Q_ERR_INVALID_ARG. A gpuqd that ends forgets all keys:
+			     with the next one they run again. NULL: none */
 	size_t key_bytes; /* of it; 0: none */
 	uint64_t reserved[2]; /* 0 */
 } BrokerCall;
@@ -112,7 +113,8 @@ typedef struct BrokerReply {
 	uint32_t reason;         /* BrokerReason */
 	uint32_t retry_after_ms; /* not before that, if it is tried again; 0: says nothing */
 	bool may_retry;          /* no worker has seen it: trying again does no harm */
-	bool may_have_run;       /* only if running twice does no harm */
+	bool may_have_run;       /* it was not answered, and a worker may have run it, or may yet:
+				    trying again does no harm only if running twice does not */
 	bool reused;             /* it has not run for this request: this is the answer of another
 				    one, the same or with the same key */
 	uint8_t reserved8[1];

@@ -296,6 +296,16 @@ static enum gq_cache_status lead(struct gq_cache *c, const struct gq_cache_key *
 	return GQ_CACHE_LEAD;
 }
 
+bool gq__cache_leader(struct gq_cache *c, const struct gq_cache_key *key, uint64_t *out_leader)
+{
+	struct gq_cache_flight *f = find_flight(c, key);
+
+	if (!f || f->done)
+		return false;
+	*out_leader = f->leader;
+	return true;
+}
+
 enum gq_cache_status gq__cache_ask(struct gq_cache *c, const struct gq_cache_key *key,
 				   uint64_t requester, uint64_t now_ns, uint64_t *out_answer)
 {

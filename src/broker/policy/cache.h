@@ -116,6 +116,9 @@ void gq__cache_idempotency(const struct gq_cache *c, uint32_t uid, const void *k
 enum gq_cache_status gq__cache_ask(struct gq_cache *c, const struct gq_cache_key *key,
 				   uint64_t requester, uint64_t now_ns, uint64_t *out_answer);
 
+/** Who runs under this key, if somebody does. */
+bool gq__cache_leader(struct gq_cache *c, const struct gq_cache_key *key, uint64_t *out_leader);
+
 /**
  * The leader has an answer. Then gq__cache_next_waiter() names those that wait for it.
  * @param bytes  of the answer, for the limit

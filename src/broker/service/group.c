@@ -66,19 +66,41 @@ void group_put(struct router *r, uint32_t group)
 	r->groups[group] = NULL;
 }
 
+uint32_t group_version_at(const struct router *r, uint32_t group, uint32_t place)
+{
+	const struct gq_service *s = gq__registry_at(&r->registry, place, 0);
+	uint32_t version = 0;
+
+	for (uint32_t i = 0; s != NULL && i < s->can.op_count; i++)
+		if (strcmp(s->can.ops[i].name.text, r->groups[group]->name.text) == 0 &&
+		    s->can.ops[i].version > version)
+			version = s->can.ops[i].version;
+	return version;
+}
+
+/* Answers of the cache are kept by it: with the last worker of a version those of it are out of
+ * reach, so going back to an older version is as good as going on to a newer one. */
+static void find_version(struct router *r, uint32_t group)
+{
+	struct group *g = r->groups[group];
+
+	g->version = 0;
+	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
+	     i = gq_places_next(&g->balance.joined, i + 1)) {
+		const uint32_t version = group_version_at(r, group, i);
+
+		g->version = version > g->version ? version : g->version;
+	}
+}
+
 void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority)
 {
 	struct group *g = r->groups[group];
 	const uint32_t capacity = r->served[place].capacity;
 
-	const struct gq_service *s = gq__registry_at(&r->registry, place, 0);
-
-	for (uint32_t i = 0; s != NULL && i < s->can.op_count; i++)
-		if (strcmp(s->can.ops[i].name.text, g->name.text) == 0 &&
-		    s->can.ops[i].version > g->version)
-			g->version = s->can.ops[i].version;
 	g->members++;
 	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
+	find_version(r, group);
 }
 
 void group_leave(struct router *r, uint32_t group, uint32_t place)
@@ -87,6 +109,7 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 
 	gq__balance_leave(&g->balance, place);
 	g->members--;
+	find_version(r, group);
 	group_put(r, group);
 }
 

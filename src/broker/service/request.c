@@ -183,8 +183,10 @@ void request_end_joined(struct router *r, struct request *q, const struct answer
 /* It has waited for another one's answer, and does not any more. */
 static void leave_joined(struct router *r, struct request *q, enum gq_wire_status status)
 {
+	const struct answer a = { .status = status, .seen = reuse_may_run(r, q) };
+
 	reuse_leave(r, q);
-	request_end_joined(r, q, &(struct answer){ .status = status }, NULL);
+	request_end_joined(r, q, &a, NULL);
 }
 
 /* An expiry is the service's fault only if that has had time: else whoever asks for an answer
@@ -539,12 +541,15 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 
 	q->worker = r->served[q->place].peer;
 	q->serial = ++r->serials << 16 | (uint64_t)(q - r->requests);
+	q->by_version = group_version_at(r, q->group, q->place);
 	q->began_ns = now_ns;
 	q->attempts++;
 	move_to(r, q, REQUEST_RUNS);
 	f->flags |= GQ_FLAG_CHECKSUM;
 	f->correlation = q->serial;
 	f->must = 0;
+	if (q->borrows)
+		f->present &= ~(UINT64_C(1) << GQ_TLV_TRACE); /* another's */
 	gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
 	q->seen = peer_send(r, q->worker, f, q->serial);
 }
@@ -800,7 +805,9 @@ void request_end_all(struct router *r)
 		if (q->place != NOBODY)
 			group_done(r, q, GQ_OUTCOME_NOTHING, gq__now_ns());
 		end_request(r, q,
-			    &(struct answer){ .status = a.status, .seen = q->seen, .text = a.text },
+			    &(struct answer){ .status = a.status,
+					      .seen = q->seen || reuse_may_run(r, q),
+					      .text = a.text },
 			    NULL);
 	}
 }

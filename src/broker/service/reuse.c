@@ -208,7 +208,7 @@ static void key_of(struct router *r, struct request *q, const struct gq_frame *f
 	}
 	if (g != NULL) { /* as table_of() has seen to */
 		request.is_public = g->op.cache == ROUTER_CACHE_PUBLIC;
-		request.op_version = g->version;
+		request.op_version = q->version = g->version;
 	}
 	gq__cache_key(&r->cache, &request, &q->key);
 }
@@ -264,6 +264,21 @@ static enum gq_cache_status lead(struct router *r, struct request *q, struct ans
 	return is_key ? refuse(a, GQ_CACHE_FULL) : GQ_CACHE_ALONE;
 }
 
+/* Who joins is in no queue: it has its answer when the one that leads has. One that waits with less
+ * priority, for which another's limits may hold, is no one to wait for: the request runs by itself.
+ * A key has to wait for it. */
+static bool would_wait_longer(const struct router *r, const struct request *q)
+{
+	const struct request *leader;
+	uint64_t index;
+
+	if (q->table == &r->keys || !gq__cache_leader(q->table, &q->key, &index))
+		return false;
+	leader = &r->requests[index];
+	return leader->state != REQUEST_RUNS &&
+	       gq__class_of(leader->priority) > gq__class_of(q->priority);
+}
+
 enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct gq_frame *f,
 			       struct answer *a, struct gq_frame *from)
 {
@@ -275,6 +290,10 @@ enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct
 		return GQ_CACHE_ALONE;
 	q->table = table;
 	key_of(r, q, f);
+	if (would_wait_longer(r, q)) {
+		q->table = NULL;
+		return GQ_CACHE_ALONE;
+	}
 	status = gq__cache_ask(table, &q->key, (uint64_t)(q - r->requests), gq__now_ns(), &out);
 	if (status == GQ_CACHE_LEAD) {
 		status = lead(r, q, a);
@@ -283,6 +302,7 @@ enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct
 	} else if (status == GQ_CACHE_JOINED) {
 		q->frame = r->requests[out].frame;
 		q->frame->refs++;
+		q->borrows = true;
 	} else {
 		q->table = NULL;
 		if (status != GQ_CACHE_ALONE)
@@ -333,6 +353,13 @@ static void hand_over(struct router *r, struct request *q)
 	drop(r, kept);
 }
 
+/* An answer of the cache is one of the version that its key says. A request that came while a newer
+ * worker was there may have gone to an older one. */
+static bool is_to_be_kept(const struct router *r, const struct request *q)
+{
+	return q->table == &r->keys || (q->kept->data != NULL && q->by_version == q->version);
+}
+
 static void tell_all(struct router *r, struct request *q, const struct answer *a,
 		     const struct gq_frame *from)
 {
@@ -341,13 +368,14 @@ static void tell_all(struct router *r, struct request *q, const struct answer *a
 	struct answer same = *a;
 	struct kept *kept = q->kept;
 	const uint64_t bytes = fill(kept, a, from);
+	const bool keep = is_to_be_kept(r, q);
 	uint64_t next;
 	bool is_kept;
 
 	q->kept = NULL;
 	same.reused = true;
-	(void)gq__cache_done(table, &key, (uint64_t)(uintptr_t)kept, bytes,
-			     table == &r->keys || kept->data != NULL, gq__now_ns(), &is_kept);
+	(void)gq__cache_done(table, &key, (uint64_t)(uintptr_t)kept, bytes, keep, gq__now_ns(),
+			     &is_kept);
 	while (gq__cache_next_waiter(table, &key, &next)) {
 		r->requests[next].table = NULL;
 		request_end_joined(r, &r->requests[next], &same, from);
@@ -388,6 +416,11 @@ void reuse_end(struct router *r, struct request *q, const struct answer *a,
 bool reuse_goes_on(const struct router *r, const struct request *q)
 {
 	return q->leads && q->table == &r->keys && !r->ending;
+}
+
+bool reuse_may_run(const struct router *r, const struct request *q)
+{
+	return q->state == REQUEST_JOINS && q->table == &r->keys;
 }
 
 uint64_t reuse_tick(struct router *r, uint64_t now_ns)

@@ -183,13 +183,17 @@ QueueStatus q_broker_submit_batch(BrokerClient *c, const BrokerCall *call, const
 static void describe(const struct gq_frame *f, BrokerReply *out)
 {
 	const struct gq_view *text = &f->tlv[GQ_TLV_TEXT];
+	const uint32_t reason = gq__frame_u32(f, GQ_TLV_STATUS, 0);
 	const uint32_t kind = gq__frame_u32(f, GQ_TLV_STATUS, 1);
+	const bool seen = gq__frame_u32(f, GQ_TLV_STATUS, 3) != 0;
 
 	*out = (BrokerReply){ .id = f->correlation,
-			      .reason = gq__frame_u32(f, GQ_TLV_STATUS, 0),
+			      .reason = reason,
 			      .retry_after_ms = gq__frame_u32(f, GQ_TLV_STATUS, 2),
 			      .may_retry = kind == GQ_RETRY_SAFE,
-			      .may_have_run = kind == GQ_RETRY_IDEMPOTENT,
+			      .may_have_run = kind == GQ_RETRY_IDEMPOTENT ||
+					      (seen && (reason == GQ_WIRE_TIMEOUT ||
+							reason == GQ_WIRE_CANCELLED)),
 			      .reused = (f->flags & GQ_FLAG_CACHE) != 0 };
 	out->status = gq__broker_status(out->reason);
 	if (gq_frame_has(f, GQ_TLV_PAYLOAD))

@@ -231,6 +231,49 @@ static void ca_1_another_version_of_the_op_and_a_reload_run_it_again(void **stat
 	end();
 }
 
+/* While two versions serve, either answers; none answers for the other one later. */
+static void ca_1_an_answer_is_kept_as_one_of_its_worker_s_version(void **state)
+{
+	const BrokerService one_at_once = {
+		.name = "n", .capability = "op=pure:2", .capacity = 1, .heartbeat_ms = 20
+	};
+	const BrokerCall call = call_of("pure", "x"), filler = call_of("pure", "filler");
+	BrokerClient *c, *old, *newer;
+	BrokerRequest q, held;
+	uint64_t id[3];
+
+	(void)state;
+	begin("");
+	c = client();
+	newer = client();
+	assert_int_equal(q_service_register(newer, &one_at_once), Q_OK);
+	id[2] = submit(c, &filler);
+	held = take_one(newer); /* so all else goes to the other one */
+	old = worker("o", "op=pure:1");
+	id[0] = submit(c, &call);
+	q = take_one(old);
+	id[1] = submit(c, &call);
+	settle(c);
+	reply(newer, &held, Q_REASON_OK, "");
+	expect(c, id[2], Q_OK, "");
+	reply(old, &q, Q_REASON_OK, "old");
+	expect(c, id[0], Q_OK, "old");
+	assert_true(expect(c, id[1], Q_OK, "old").reused); /* it has waited for just that */
+	q_broker_close(old);
+	await_count("services", 1);
+	assert_false(runs(c, newer, &call, "new"));
+	assert_true(expect(c, submit(c, &call), Q_OK, "new").reused);
+	/* Back to the old one. */
+	old = worker("o", "op=pure:1");
+	q_broker_close(newer);
+	await_count("services", 1);
+	assert_false(runs(c, old, &call, "old again"));
+	assert_true(expect(c, submit(c, &call), Q_OK, "old again").reused);
+	q_broker_close(c);
+	q_broker_close(old);
+	end();
+}
+
 static void ca_2_a_thousand_identical_requests_are_one_run(void **state)
 {
 	const BrokerCall call = call_of("pure", "x");
@@ -332,6 +375,52 @@ static void ca_2_who_joins_may_leave(void **state)
 	assert_false(expect(c, first, Q_OK, "it").reused);
 	assert_true(expect(c, last, Q_OK, "it").reused);
 	has_nothing(c, w);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Else it would wait behind all that is less important than it is. */
+static void ca_2_nobody_joins_who_waits_with_less_priority(void **state)
+{
+	const BrokerService one_at_once = {
+		.name = "w", .capability = "op=pure", .capacity = 1, .heartbeat_ms = 20
+	};
+	BrokerCall filler = call_of("pure", "filler"), low = call_of("pure", "low");
+	BrokerCall same_low = call_of("pure", "x"), same_high = call_of("pure", "x");
+	BrokerClient *c, *w;
+	uint64_t id[5];
+	BrokerRequest q;
+
+	(void)state;
+	begin("");
+	low.priority = same_low.priority = 1;
+	same_high.priority = 255;
+	c = client();
+	w = client();
+	assert_int_equal(q_service_register(w, &one_at_once), Q_OK);
+	id[0] = submit(c, &filler);
+	q = take_one(w);
+	id[1] = submit(c, &low);
+	id[2] = submit(c, &same_low);
+	id[3] = submit(c, &same_high);
+	id[4] = submit(c, &same_low); /* as important as who leads: it joins */
+	settle(c);
+	reply(w, &q, Q_REASON_OK, "");
+	q = take_one(w);
+	reply(w, &q, Q_REASON_OK, "high");
+	expect(c, id[3], Q_OK, "high");
+	q = take_one(w);
+	reply(w, &q, Q_REASON_OK, "low");
+	expect(c, id[1], Q_OK, "low");
+	q = take_one(w);
+	id[3] = submit(c, &same_high); /* now it runs: nobody waits longer for joining it */
+	has_nothing(c, w);
+	reply(w, &q, Q_REASON_OK, "x");
+	expect(c, id[2], Q_OK, "x");
+	assert_true(expect(c, id[3], Q_OK, "x").reused);
+	assert_true(expect(c, id[4], Q_OK, "x").reused);
+	expect(c, id[0], Q_OK, "");
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -567,6 +656,45 @@ static void rt_5_a_key_that_may_have_run_does_not_run_again(void **state)
 	end();
 }
 
+/* Who waits for a key that runs must not be told that it has not run: it would take another key. */
+static void rt_5_who_joins_a_key_and_leaves_is_told_that_it_may_run(void **state)
+{
+	const BrokerCall call = keyed("pay", "10", "k");
+	BrokerCall soon = keyed("pay", "10", "k");
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	uint64_t id[4];
+
+	(void)state;
+	begin("drain_ms = 1\n");
+	c = client();
+	w = worker("w", "op=pay");
+	soon.timeout_ms = 20;
+	id[0] = submit(c, &call);
+	q = take_one(w);
+	id[1] = submit(c, &soon);
+	id[2] = submit(c, &call);
+	id[3] = submit(c, &call);
+	assert_int_equal(q_broker_cancel(c, id[2]), Q_OK);
+	assert_true(expect(c, id[1], Q_ERR_EXPIRED, NULL).may_have_run);
+	assert_true(expect(c, id[2], Q_ERR_CANCELLED, NULL).may_have_run);
+	await_count("inside", 2);
+	assert_int_equal(daemon_end(&d, SIGTERM), 0);
+	for (int i = 0; i < 4; i += 3) {
+		BrokerReply r = { 0 };
+
+		(void)q_broker_wait(c, id[i], NULL, NULL, &r, LONG_MS);
+		assert_int_equal(r.reason, Q_REASON_SHUTDOWN);
+		assert_true(r.may_have_run);
+		assert_false(r.may_retry);
+	}
+	free(q.frame);
+	q_broker_close(c);
+	q_broker_close(w);
+	daemon_start(&d);
+	end();
+}
+
 static void rt_5_keys_have_room_for_others_and_a_time(void **state)
 {
 	BrokerClient *c, *w;
@@ -625,15 +753,18 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ca_1_an_identical_request_is_answered_and_does_not_run),
 		cmocka_unit_test(ca_1_another_version_of_the_op_and_a_reload_run_it_again),
+		cmocka_unit_test(ca_1_an_answer_is_kept_as_one_of_its_worker_s_version),
 		cmocka_unit_test(ca_2_a_thousand_identical_requests_are_one_run),
 		cmocka_unit_test(ca_2_a_leader_that_fails_or_leaves_hands_over),
 		cmocka_unit_test(ca_2_who_joins_may_leave),
+		cmocka_unit_test(ca_2_nobody_joins_who_waits_with_less_priority),
 		cmocka_unit_test(ca_3_answers_have_a_time_and_room),
 		cmocka_unit_test(ca_4_another_user_s_request_runs_unless_the_op_is_public),
 		cmocka_unit_test(ca_answers_that_say_no_are_kept_only_where_that_is_said),
 		cmocka_unit_test(rt_5_a_key_runs_once_and_all_get_its_answer),
 		cmocka_unit_test(rt_5_a_key_s_run_goes_on_though_its_caller_has_left),
 		cmocka_unit_test(rt_5_a_key_that_may_have_run_does_not_run_again),
+		cmocka_unit_test(rt_5_who_joins_a_key_and_leaves_is_told_that_it_may_run),
 		cmocka_unit_test(rt_5_keys_have_room_for_others_and_a_time),
 		cmocka_unit_test(wrong_keys_are_refused),
 	};
