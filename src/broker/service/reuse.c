@@ -400,8 +400,7 @@ void reuse_end(struct router *r, struct request *q, const struct answer *a,
 	} else if (!is_final(r, q, a)) {
 		hand_over(r, q);
 	} else {
-		/* It may have run; that its caller does not wait any more is not the others' end.
-		 */
+		/* It may have run. That its caller waits no more is not the others' end. */
 		if (a->status == GQ_WIRE_TIMEOUT || a->status == GQ_WIRE_CANCELLED)
 			last = (struct answer){
 				.status = GQ_WIRE_LOST,

@@ -392,8 +392,7 @@ void reuse_configure(struct router *r);
  */
 enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct gq_frame *f,
 			       struct answer *a, struct gq_frame *from);
-/* A request that leads has ended: its answer is kept and told, or another one runs. Others: nothing
- */
+/* A request has ended. If it leads, its answer is kept and told, or another one runs. */
 void reuse_end(struct router *r, struct request *q, const struct answer *a,
 	       const struct gq_frame *from);
 /* One that joins does not wait any more. */

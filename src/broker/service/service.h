@@ -50,12 +50,12 @@ struct router_config {
 	uint32_t breaker_open_ms; /* a service that failed five times in a row rests so long */
 	uint32_t drain_ms;        /* how long the end waits for requests that have been accepted */
 	char balance[ROUTER_NAME_ROOM];
-	uint32_t cache_entries;        /* answers in the cache, */
-	uint64_t cache_bytes;          /* their bytes, */
-	uint32_t cache_ttl_ms;         /* and how long each is there */
-	uint32_t keys;                 /* of idempotency, of all users, */
-	uint64_t key_bytes;            /* the bytes of their answers, */
-	uint32_t key_ttl_ms;           /* and how long each is remembered */
+	uint32_t cache_entries;        /* most answers in the cache */
+	uint64_t cache_bytes;          /* most bytes of them together */
+	uint32_t cache_ttl_ms;         /* how long an answer is there */
+	uint32_t keys;                 /* most keys of idempotency, of all users */
+	uint64_t key_bytes;            /* most bytes of their answers together */
+	uint32_t key_ttl_ms;           /* how long a key is remembered */
 	char tokens[ROUTER_PATH_ROOM]; /* the file of the keys of tokens; "": nobody needs one */
 	struct router_tokens token;    /* what is in it */
 	uint32_t ops;                  /* entries in `op` */

@@ -12,6 +12,7 @@
 #include "support.h"
 
 #include "broker/policy/frame.h"
+#include "host/service/state.h"
 
 #include <gpuq/broker.h>
 
@@ -434,6 +435,50 @@ static void answers_that_come_together_travel_in_one_frame(void **state)
 	daemon_tear_down(&d);
 }
 
+static bool take_traced(BrokerClient *w, BrokerRequest *q)
+{
+	assert_int_equal(q_service_recv(w, q, LONG_MS), Q_OK);
+	return gq_frame_has(&((const struct heard *)q->frame)->frame, GQ_TLV_TRACE);
+}
+
+/* Who joins, and has to run after all, runs with the bytes of the one before it, which may be a
+ * stranger's. */
+static void a_trace_is_of_no_request_but_its_own(void **state)
+{
+	const BrokerCall call = { .service = "pure", .timeout_ms = LONG_MS, .cache = true };
+	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST,
+			      .flags = GQ_FLAG_CACHE,
+			      .correlation = 100 };
+	static uint8_t bytes[1024];
+	BrokerRequest first, second;
+	BrokerClient *c, *w;
+	uint64_t id;
+	size_t n;
+	int s;
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("op=pure");
+	s = greet();
+	gq__frame_set(&f, GQ_TLV_NAME, false, "pure", 4);
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, "0", 1);
+	gq__frame_set(&f, GQ_TLV_TRACE, false, "mine", 4);
+	assert_int_equal(gq__frame_encode(&f, bytes, sizeof(bytes), &n), GQ_FRAME_OK);
+	assert_int_equal(write(s, bytes, n), n);
+	assert_true(take_traced(w, &first));
+	id = submit(c, &call, 1);
+	counts(c, "cache_joined", 1);
+	close(s); /* so the one that joined runs */
+	assert_false(take_traced(w, &second));
+	assert_int_equal(q_service_reply(w, &first, Q_REASON_OK, NULL, 0), Q_OK);
+	assert_int_equal(q_service_reply(w, &second, Q_REASON_OK, "0", 1), Q_OK);
+	assert_int_equal(take_reply(c, id, "0").status, Q_OK);
+	q_broker_close(c);
+	q_broker_close(w);
+	daemon_tear_down(&d);
+}
+
 static void se_5_batches_that_lie_are_refused_and_the_connection_serves_on(void **state)
 {
 	const struct gq_item item = { 0, 1, 0, 0 };
@@ -469,6 +514,7 @@ int main(void)
 		cmocka_unit_test(large_items_come_back_whole),
 		cmocka_unit_test(answers_that_come_together_travel_in_one_frame),
 		cmocka_unit_test(wrong_batches_are_refused),
+		cmocka_unit_test(a_trace_is_of_no_request_but_its_own),
 		cmocka_unit_test(se_5_batches_that_lie_are_refused_and_the_connection_serves_on),
 	};
 
