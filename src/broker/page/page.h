@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 3, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 4, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
 	PAGE_ERRORS = 16, /* different ones that are kept */
