@@ -58,7 +58,7 @@ static const char *prepare(struct child *c, int fd)
 	int rc;
 
 	if (fd < 0 || c->making)
-		return "gpuqd reloads in a way that it never does";
+		return "a reload is under way";
 	if (!link_unpack(fd, &c->fresh_cfg))
 		return strerror(errno);
 	own(c, &c->fresh_cfg);
@@ -79,6 +79,17 @@ static bool end_making(struct child *c)
 
 /* ---- gpuqd's orders -------------------------------------------------------------------------- */
 
+/* This process has no descriptors left, so the kernel has closed the client's socket. gpuqd must
+ * know, or the client would count against its user's quota for ever. */
+static void lose(uint64_t number)
+{
+	const struct link_message m = { .kind = LINK_GONE,
+					.detail = LINK_GONE_REFUSED + PAGE_REFUSED_LIMIT,
+					.number = number };
+
+	(void)link_send(LINK_FD, &m, NULL, 0, 0);
+}
+
 static void obey(struct child *c, const struct link_message *m, int fds[LINK_DESCRIPTORS])
 {
 	const char *why;
@@ -87,6 +98,8 @@ static void obey(struct child *c, const struct link_message *m, int fds[LINK_DES
 	case LINK_CLIENT:
 		if (fds[0] >= 0)
 			broker_adopt(c->broker, fds[0], m->number, &m->hello);
+		else
+			lose(m->number);
 		fds[0] = -1;
 		return;
 	case LINK_SHOW:
@@ -128,7 +141,7 @@ static bool hear(struct child *c)
 	if (poll(&link, 1, c->ending ? ENDED_MS : -1) <= 0)
 		return false;
 	if (!link_receive(LINK_FD, &m, fds, 0)) {
-		if (errno == 0 || errno == ECONNRESET)
+		if (errno == 0)
 			_exit(0); /* gpuqd is gone; the clients learn it by our end */
 		return false;
 	}

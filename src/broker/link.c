@@ -7,7 +7,9 @@
 #include "broker/page/page.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -50,6 +52,7 @@ bool link_say(int socket, enum link_kind kind, const char *text, int flags)
 	return link_send(socket, &m, NULL, 0, flags);
 }
 
+/* Alignment leaves room for one more than LINK_DESCRIPTORS: what nobody has asked for is closed. */
 static void take_descriptors(struct msghdr *message, int fds[LINK_DESCRIPTORS])
 {
 	uint32_t taken = 0;
@@ -59,32 +62,42 @@ static void take_descriptors(struct msghdr *message, int fds[LINK_DESCRIPTORS])
 
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		for (size_t i = 0; i < n && taken < LINK_DESCRIPTORS; i++)
-			memcpy(&fds[taken++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (taken < LINK_DESCRIPTORS)
+				fds[taken++] = fd;
+			else
+				gq_sys_close(fd);
+		}
 	}
 }
 
-bool link_receive(int socket, struct link_message *m, int fds[LINK_DESCRIPTORS], int flags)
+bool link_receive(int socket, struct link_message *m, int *fds, int flags)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(LINK_DESCRIPTORS * sizeof(int))];
 	struct iovec io = { .iov_base = m, .iov_len = sizeof(*m) };
 	struct msghdr message = { .msg_iov = &io,
 				  .msg_iovlen = 1,
-				  .msg_control = control,
-				  .msg_controllen = sizeof(control) };
+				  .msg_control = fds != NULL ? control : NULL,
+				  .msg_controllen = fds != NULL ? sizeof(control) : 0 };
 	ssize_t n;
 
 	memset(m, 0, sizeof(*m));
-	for (uint32_t i = 0; i < LINK_DESCRIPTORS; i++)
+	for (uint32_t i = 0; fds != NULL && i < LINK_DESCRIPTORS; i++)
 		fds[i] = -1;
+	/* ECONNRESET comes once, if the other side has ended with something unread, and before what
+	 * it had said: that still lies there. */
 	do
 		n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n == 0)
 		errno = 0;
 	if (n <= 0)
 		return false;
-	take_descriptors(&message, fds);
+	if (fds != NULL)
+		take_descriptors(&message, fds);
 	/* A process runs strangers' messages: what it says is read with care. */
 	if (m->kind != LINK_CLIENT)
 		m->text[sizeof(m->text) - 1] = '\0';
@@ -95,13 +108,15 @@ bool link_receive(int socket, struct link_message *m, int fds[LINK_DESCRIPTORS],
 
 static int make_file(const char *name, const void *from, size_t bytes)
 {
-	const int fd = memfd_create(name, MFD_CLOEXEC);
+	const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0)
 		return -1;
-	/* All pages are there: a want of memory ends nobody later. */
+	/* All pages are there, and stay: neither a want of memory nor a process that cuts the file
+	 * ends whoever has it mapped. */
 	if ((errno = posix_fallocate(fd, 0, (off_t)bytes)) == 0 &&
-	    (from == NULL || pwrite(fd, from, bytes, 0) == (ssize_t)bytes))
+	    (from == NULL || pwrite(fd, from, bytes, 0) == (ssize_t)bytes) &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
 		return fd;
 	gq_sys_close(fd);
 	return -1;
@@ -109,7 +124,19 @@ static int make_file(const char *name, const void *from, size_t bytes)
 
 int link_pack(const struct broker_config *cfg)
 {
-	return make_file("gpuqd-config", cfg, sizeof(*cfg));
+	struct broker_config *some = calloc(1, sizeof(*some));
+	int fd;
+
+	if (some == NULL)
+		return -1;
+	/* What a process uses, and no more: it runs strangers' messages, and the configuration of
+	 * services has the keys of tokens. */
+	some->drain_ms = cfg->drain_ms;
+	some->queues = cfg->queues;
+	memcpy(some->queue, cfg->queue, sizeof(some->queue));
+	fd = make_file("gpuqd-config", some, sizeof(*some));
+	free(some);
+	return fd;
 }
 
 bool link_unpack(int fd, struct broker_config *cfg)
@@ -121,10 +148,6 @@ bool link_unpack(int fd, struct broker_config *cfg)
 		errno = n < 0 ? errno : EPROTO;
 		return false;
 	}
-	cfg->page = cfg->services.page = NULL;
-	cfg->ledger = NULL;
-	cfg->tell = NULL;
-	cfg->listener = cfg->lock = 0;
 	/* gpuqd has looked at the quotas, of which it alone has the sums. */
 	cfg->uid_connections = UINT32_MAX;
 	cfg->uid_bytes = cfg->uid_slots = UINT64_MAX;

@@ -49,12 +49,14 @@ bool link_send(int socket, const struct link_message *m, const int *fds, uint32_
 bool link_say(int socket, enum link_kind kind, const char *text, int flags);
 
 /*
- * Receives one. @param fds  room for LINK_DESCRIPTORS; those that are not there are -1
+ * Receives one. @param fds  room for LINK_DESCRIPTORS; those that are not there are -1. NULL: no
+ * descriptors are wanted, and the kernel closes those that come
  * @return false: with errno, which is 0 at the end of the connection
  */
-bool link_receive(int socket, struct link_message *m, int fds[LINK_DESCRIPTORS], int flags);
+bool link_receive(int socket, struct link_message *m, int *fds, int flags);
 
-/* A configuration as a file in memory. @return a descriptor, or -1 with errno */
+/* What a process needs of a configuration, as a file in memory; no keys are in it. @return a
+ * descriptor, or -1 with errno */
 int link_pack(const struct broker_config *cfg);
 /* And back, as the process `name` is to have it. `fd` is closed. @return false: with errno */
 bool link_unpack(int fd, struct broker_config *cfg);
