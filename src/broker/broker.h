@@ -36,7 +36,8 @@ struct broker_config {
 	uint32_t uid_connect_burst; /* at once */
 	uint64_t uid_bytes, uid_slots;
 	uint32_t drain_ms;
-	uint32_t hang_ms; /* after which a process that shows nothing is killed; 0: never */
+	uint32_t hang_ms;  /* after which a process that shows nothing is killed; 0: never */
+	uint32_t start_ms; /* and one that has not made its queues */
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
 	struct router_config services;
@@ -52,6 +53,9 @@ struct broker_config {
 	struct page_queue *ledger;
 	/* Says a line to whoever runs gpuqd; NULL: to the log alone. From the reactor's thread. */
 	void (*tell)(const char *line);
+	/* Whether gpuqd is to end: then nobody waits for a process that starts. NULL: never. From
+	 * any thread. */
+	bool (*interrupted)(void);
 	int listener; /* a socket that listens already, of a service manager; 0: none */
 	int lock;     /* of socket_lock(), if it is held already; 0: broker_start() takes it */
 };

@@ -40,6 +40,7 @@ void broker_config_defaults(struct broker_config *cfg)
 				       .uid_slots = UINT64_C(1) << 20,
 				       .drain_ms = 25000,
 				       .hang_ms = 10000,
+				       .start_ms = 50000,
 				       .stats_ms = 1000,
 				       .services = ROUTER_DEFAULTS };
 	if (!gq_remote_default_path(cfg->socket, sizeof(cfg->socket)))
@@ -101,6 +102,7 @@ static const struct key config_keys[] = {
 	{ "uid_slots", NUMBER, OF_CONFIG(uid_slots), 1, UINT64_C(1) << 32 },
 	{ "drain_ms", TIME, OF_CONFIG(drain_ms), 0, 3600000 },
 	{ "hang_ms", TIME, OF_CONFIG(hang_ms), 0, 3600000 },
+	{ "start_ms", TIME, OF_CONFIG(start_ms), 1, 3600000 },
 	{ "stats", TEXT, OF_CONFIG(stats), 1, BROKER_STATS_ROOM - 1 },
 	{ "stats_ms", TIME, OF_CONFIG(stats_ms), 10, 60000 },
 	{ "metrics", TEXT, OF_CONFIG(metrics), 1, BROKER_STATS_ROOM - 1 },

@@ -260,6 +260,11 @@ static void tell(const char *line)
 	warn_line("%s", line);
 }
 
+static bool interrupted(void)
+{
+	return signals_caught() != 0;
+}
+
 static int serve(const struct arguments *a, struct broker_config *cfg)
 {
 	struct served served = { NULL, NULL };
@@ -269,12 +274,14 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 	raise_descriptors();
 	/* Its queues are its own, not those of another gpuqd, or of itself. */
 	unsetenv("GPUQ_DEVICE");
-	signal(SIGCHLD, SIG_DFL); /* else the kernel would keep the ends of its processes from it */
+	signal(SIGCHLD,
+	       SIG_DFL); /* ignored, as it may be inherited, the kernel would reap children */
 	if (!signals_init() || (a->config != NULL && !signals_hup_reloads())) {
 		warn_line("signals: %s", strerror(errno));
 		return 1;
 	}
 	cfg->tell = tell;
+	cfg->interrupted = interrupted;
 	if (!take_listeners(cfg) || !take_locks(cfg))
 		return 1;
 	k = keeper_start(cfg, a->config, configure_again, a, error);

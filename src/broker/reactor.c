@@ -127,28 +127,6 @@ static void read_notes(struct broker *b)
 	}
 }
 
-/* Clients that gpuqd has given to this process. One that comes when all ends is told by that. */
-static void adopt(struct broker *b)
-{
-	struct adopted *all;
-
-	if (b->cfg.link == 0)
-		return;
-	pthread_mutex_lock(&b->lock);
-	all = b->adopted;
-	b->adopted = NULL;
-	b->adopted_end = &b->adopted;
-	pthread_mutex_unlock(&b->lock);
-	for (struct adopted *a = all, *next; a != NULL; a = next) {
-		next = a->next;
-		if (b->stopped)
-			gq_sys_close(a->socket);
-		else
-			session_adopt(b, a);
-		free(a);
-	}
-}
-
 /* Whether there is something of it that we have not read yet: then it is we who are slow. */
 static bool has_spoken(const struct session *s)
 {
@@ -173,7 +151,7 @@ static void end_slow_handshakes(struct broker *b)
 	}
 }
 
-/* Whose process is not there in time is told. */
+/* Whose process takes it now goes there; whose process does not in time is told. */
 static void end_waiting(struct broker *b)
 {
 	const uint64_t now_ns = b->processes != 0 ? gq__now_ns() : 0;
@@ -183,7 +161,8 @@ static void end_waiting(struct broker *b)
 		char text[GQ_WIRE_TEXT];
 
 		next = s->next;
-		if (s->state != SESSION_WAITING || now_ns <= s->since_ns + PROCESS_NS)
+		if (s->state != SESSION_WAITING || session_pass(s) ||
+		    now_ns <= s->since_ns + PROCESS_NS)
 			continue;
 		supervise_explain(s->process, text);
 		session_refuse(s, Q_ERR_NOT_READY, text);
@@ -267,6 +246,7 @@ static void take_over(struct broker *b, struct fresh *f)
 	b->cfg.uid_slots = f->cfg.uid_slots;
 	b->cfg.drain_ms = f->cfg.drain_ms;
 	b->cfg.hang_ms = f->cfg.hang_ms;
+	b->cfg.start_ms = f->cfg.start_ms;
 	for (uint32_t i = 0; i < b->cfg.queues; i++) {
 		b->cfg.queue[i].window = f->cfg.queue[i].window; /* for clients that come */
 		if (b->dispatcher[i] != NULL)
@@ -289,10 +269,38 @@ static void take_fresh(struct broker *b)
 
 	pthread_mutex_lock(&b->lock);
 	f = b->fresh;
+	pthread_mutex_unlock(&b->lock);
+	if (f == NULL)
+		return;
+	take_over(b, f);
+	/* Only now: who reloads next reads what this has written. */
+	pthread_mutex_lock(&b->lock);
 	b->fresh = NULL;
 	pthread_mutex_unlock(&b->lock);
-	if (f != NULL)
-		take_over(b, f);
+}
+
+/* Clients that gpuqd has given to this process. One that comes when all ends is told by that. */
+static void adopt(struct broker *b)
+{
+	struct adopted *all;
+
+	if (b->cfg.link == 0)
+		return;
+	pthread_mutex_lock(&b->lock);
+	all = b->adopted;
+	b->adopted = NULL;
+	b->adopted_end = &b->adopted;
+	pthread_mutex_unlock(&b->lock);
+	/* After that: a client may come for a queue that a reload before it has brought. */
+	take_fresh(b);
+	for (struct adopted *a = all, *next; a != NULL; a = next) {
+		next = a->next;
+		if (b->stopped)
+			gq_sys_close(a->socket);
+		else
+			session_adopt(b, a);
+		free(a);
+	}
 }
 
 static void *react(void *arg)
@@ -307,7 +315,11 @@ static void *react(void *arg)
 		for (int i = 0; i < n; i++)
 			handle(b, &events[i]);
 		read_notes(b);
+		/* The order comes first: one that follows a reload shows what that has brought. */
+		told = gq_load_seq_cst_u32(&b->told) != 0 &&
+		       gq_exchange_seq_cst_u32(&b->told, 0) != 0;
 		adopt(b);
+		take_fresh(b);
 		end_slow_handshakes(b);
 		end_waiting(b);
 		supervise_begin_prepare(b);
@@ -316,10 +328,6 @@ static void *react(void *arg)
 			if (!b->stopped)
 				watch_listener(b, true);
 		}
-		/* The order comes first: one that follows a reload shows what that has brought. */
-		told = gq_load_seq_cst_u32(&b->told) != 0 &&
-		       gq_exchange_seq_cst_u32(&b->told, 0) != 0;
-		take_fresh(b);
 		if (told)
 			show_counts(b);
 		if (!b->stopped && gq_load_seq_cst_u32(&b->stopping) != 0)

@@ -88,7 +88,8 @@ static void close_if_open(int *fd)
 	*fd = -1;
 }
 
-/* gpuqd, to which the client counts. This waits if gpuqd does not listen: then nobody comes. */
+/* gpuqd, to which the client counts. This waits if gpuqd does not listen, as long as it does not.
+ */
 static void tell_gone(const struct broker *b, uint64_t number, uint32_t detail)
 {
 	const struct link_message m = { .kind = LINK_GONE, .detail = detail, .number = number };
@@ -101,7 +102,8 @@ static void tell_gone(const struct broker *b, uint64_t number, uint32_t detail)
 static void forget(struct session *s)
 {
 	unwatch(s);
-	PROBE2(client_end, s->pid, s->uid);
+	if (s->begun)
+		PROBE2(client_end, s->pid, s->uid);
 	if (s->b->cfg.link != 0)
 		tell_gone(s->b, s->number, s->detail);
 	for (struct session **at = &s->b->sessions; *at != NULL; at = &(*at)->next) {
@@ -184,10 +186,19 @@ static bool comes_too_often(struct broker *b, int socket, const struct ucred *pe
 	return true;
 }
 
+/* Whoever has left a process counts no more: he may have seen its end before we have. */
+static bool has_room(struct broker *b, uid_t uid)
+{
+	if (admit_connection(b, uid))
+		return true;
+	supervise_hear_all(b);
+	return admit_connection(b, uid);
+}
+
 /* @return NULL, or why this connection cannot be served */
 static const char *refuse_peer(struct session *s, char text[GQ_WIRE_TEXT])
 {
-	if (!admit_connection(s->b, s->uid))
+	if (!has_room(s->b, s->uid))
 		return "this user has too many connections (uid_connections)";
 	if (open_pidfd(s->socket, s->pid, &s->pidfd))
 		return NULL;
@@ -290,28 +301,17 @@ void session_accept(struct broker *b)
 
 /* ---- the handshake --------------------------------------------------------------------------- */
 
-/* Its process gets it. @return false: end the connection */
-static bool pass(struct session *s)
+bool session_pass(struct session *s)
 {
-	char text[GQ_WIRE_TEXT];
-
-	s->number = ++s->b->numbers;
-	if (!supervise_give(s->process, s)) {
-		supervise_explain(s->process, text);
-		refuse(s, Q_ERR_NOT_READY, text);
+	s->number = s->b->numbers + 1;
+	if (!supervise_give(s->process, s))
 		return false;
-	}
+	s->b->numbers++;
 	unwatch(s);
 	s->state = SESSION_GUEST;
 	close_if_open(&s->pidfd);
 	close_if_open(&s->socket);
 	return true;
-}
-
-void session_pass(struct session *s)
-{
-	if (!pass(s))
-		session_end(s, 0);
 }
 
 void session_refuse(struct session *s, QueueStatus status, const char *text)
@@ -339,7 +339,8 @@ static bool greet(struct session *s)
 		s->state = SESSION_WAITING;
 		s->since_ns = gq__now_ns();
 		s->process = supervise_find(s->b, s->queue);
-		return !supervise_serves(s->process) || pass(s);
+		(void)session_pass(s); /* or later */
+		return true;
 	}
 	s->state = SESSION_MAKING;
 	pages_make(&s->b->pages, s);
@@ -507,6 +508,7 @@ void session_note(struct session *s, const struct note *n)
 		if (s->state != SESSION_STARTING)
 			return;
 		s->state = SESSION_RUNNING;
+		s->begun = true;
 		PROBE3(client_begin, s->pid, s->uid, s->bytes);
 		dispatcher_describe(s->dispatcher, &started);
 		if (!say(s, &started, sizeof(started)))

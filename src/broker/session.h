@@ -48,6 +48,7 @@ struct session {
 	uint32_t detail;         /* what gpuqd is told when it is gone: link.h */
 	struct dispatcher *dispatcher;
 	bool own_dispatcher;
+	bool begun; /* a tracer has been told so */
 	uint8_t *memory;
 	uint64_t bytes;          /* of the memory */
 	uint64_t charged, slots; /* that count against its user's quota */
@@ -134,6 +135,8 @@ struct broker {
 	struct page_queue *ledger; /* counts of the queues of all processes */
 	uint64_t numbers;          /* of clients that have been given to them */
 	bool preparing;            /* they have been asked to, and some have not answered */
+	uint64_t prepare_ns;       /* since then */
+	uint32_t prepare_ms;       /* and so long they may take */
 	uint32_t prepare;          /* enum prepare: between who reloads and the thread */
 	const struct broker_config *prepare_cfg;
 	char prepare_error[BROKER_ERROR_ROOM];
@@ -155,8 +158,8 @@ void session_note(struct session *s, const struct note *note);
 void session_refuse(struct session *s, QueueStatus status, const char *text);
 /* It is gone from here. */
 void session_forget(struct session *s);
-/* The process that it waits for serves: it gets it, or the client is refused. */
-void session_pass(struct session *s);
+/* Whether the process that it waits for could be given it. */
+bool session_pass(struct session *s);
 /* A client that gpuqd has given to this process. */
 void session_adopt(struct broker *b, const struct adopted *a);
 

@@ -20,10 +20,18 @@
 enum {
 	FIRST_DELAY_MS = 100, /* before it is started again; twice as long each time */
 	MOST_DELAY_MS = 30000,
-	GOOD_MS = 10000, /* one that has served as long as this begins anew with the delay */
-	GRACE_MS = 5000, /* beyond drain_ms: then it is killed */
-	POLL_MS = 20     /* where the kernel has no descriptors of processes */
+	GOOD_MS = 10000,    /* one that has served as long as this begins anew with the delay */
+	GRACE_MS = 5000,    /* beyond drain_ms: then it is killed */
+	POLL_MS = 20,       /* where the kernel has no descriptors of processes */
+	FULL_MS = 5,        /* until a link that was full is tried again */
+	LOOK_MS = 50,       /* how often whoever waits looks whether gpuqd is to end */
+	REAPED_MS = 2000,   /* a process that is killed: one that hangs in a driver cannot end */
+	HEARD_A_TURN = 64,  /* messages, so that one that talks does not keep the others waiting */
+	HEARD_AT_ONCE = 512 /* more than a link holds */
 };
+
+/* Orders that do not fit into the link now; in the order in which they are sent. */
+enum { OWES_COMMIT = 1, OWES_ABORT = 2, OWES_STOP = 4 };
 
 enum prepare { PREPARE_NONE, PREPARE_ASKED, PREPARE_RUNS, PREPARE_GOOD, PREPARE_BAD };
 
@@ -35,6 +43,8 @@ struct process {
 	bool dying;    /* it has been killed, or has let go of its socket: its end comes */
 	bool stopping; /* it has been told to end */
 	bool answered, good;
+	uint32_t owed; /* OWES_*: clients come behind them */
+	bool full;     /* its link was, in this turn */
 	uint32_t delay_ms;
 	uint64_t since_ns; /* in this state */
 	uint64_t next_ns;  /* DOWN: it is started then; stopping: it is killed then */
@@ -139,7 +149,8 @@ static bool start(struct process *p, const struct broker_config *cfg, int ledger
 	p->since_ns = gq__now_ns();
 	p->starts++;
 	PROBE2(process_begin, p->pid, p->starts);
-	p->dying = p->stopping = false;
+	p->dying = p->stopping = p->full = false;
+	p->owed = 0;
 	p->asked_ns = 0;
 	return true;
 }
@@ -160,6 +171,8 @@ static bool reap(struct process *p, int *status, int flags)
 	return true;
 }
 
+#define TOO_SLOW "it did not serve in time (start_ms)"
+
 static void explain_end(struct process *p, int status)
 {
 	if (p->why[0] != '\0')
@@ -172,32 +185,54 @@ static void explain_end(struct process *p, int status)
 			 status != -1 ? WEXITSTATUS(status) : -1);
 }
 
-/* Waits for its word. @return false: it has ended, p->why */
-static bool await(struct process *p)
+/* @return its status; -1: it does not end, in a driver that hangs, and nobody waits for it */
+static int kill_and_reap(struct process *p)
 {
-	struct link_message m;
-	int fds[LINK_DESCRIPTORS], status;
+	int status = -1;
 
-	while (link_receive(p->socket, &m, fds, 0)) {
-		if (m.kind == LINK_READY)
-			return true;
-		if (m.kind == LINK_FAILED)
-			memcpy(p->why, m.text, sizeof(p->why));
-	}
 	(void)kill(p->pid, SIGKILL);
-	(void)reap(p, &status, 0);
-	explain_end(p, status);
+	for (int ms = 0; ms < REAPED_MS && !reap(p, &status, WNOHANG); ms++)
+		poll(NULL, 0, 1);
+	p->pid = 0;
+	return status;
+}
+
+static bool is_interrupted(const struct broker *b)
+{
+	return b->cfg.interrupted != NULL && b->cfg.interrupted();
+}
+
+/* Waits for its word, for start_ms at most. @return false: it has ended, p->why */
+static bool await(const struct broker *b, struct process *p, uint32_t start_ms)
+{
+	const uint64_t until_ns = p->since_ns + ms_to_ns(start_ms);
+	struct pollfd link = { .fd = p->socket, .events = POLLIN };
+	struct link_message m;
+
+	for (;;) {
+		if (link_receive(p->socket, &m, NULL, MSG_DONTWAIT)) {
+			if (m.kind == LINK_READY)
+				return true;
+			if (m.kind == LINK_FAILED)
+				memcpy(p->why, m.text, sizeof(p->why));
+		} else if (errno != EAGAIN) {
+			break;
+		} else if (is_interrupted(b) || gq__now_ns() >= until_ns) {
+			snprintf(p->why, sizeof(p->why), "%s",
+				 is_interrupted(b) ? "gpuqd is to end" : TOO_SLOW);
+			break;
+		} else {
+			(void)poll(&link, 1, LOOK_MS);
+		}
+	}
+	explain_end(p, kill_and_reap(p));
 	return false;
 }
 
 static void end_now(struct process *p)
 {
-	int status;
-
-	if (p->pid != 0) {
-		(void)kill(p->pid, SIGKILL);
-		(void)reap(p, &status, 0);
-	}
+	if (p->pid != 0)
+		(void)kill_and_reap(p);
 	close_if_open(&p->pidfd);
 	close_if_open(&p->socket);
 	free(p);
@@ -211,6 +246,8 @@ static bool make_ledger(struct broker *b)
 		return true;
 	b->ledger_fd = link_make_ledger();
 	b->ledger = b->ledger_fd >= 0 ? link_map_ledger(b->ledger_fd) : NULL;
+	if (b->ledger == NULL)
+		close_if_open(&b->ledger_fd);
 	return b->ledger != NULL;
 }
 
@@ -288,7 +325,7 @@ static struct process *start_one(struct broker *b, const struct broker_config *c
 	p->delay_ms = FIRST_DELAY_MS;
 	if (!start(p, cfg, b->ledger_fd))
 		(void)fail(error, name, strerror(errno));
-	else if (!await(p))
+	else if (!await(b, p, cfg->start_ms))
 		(void)fail(error, name, p->why);
 	else
 		return p;
@@ -353,7 +390,7 @@ struct process *supervise_find(const struct broker *b, const struct broker_queue
 	return find(b->process, b->processes, queue->process);
 }
 
-bool supervise_serves(const struct process *p)
+static bool serves(const struct process *p)
 {
 	return p->state == PAGE_PROCESS_SERVES && !p->dying && !p->stopping;
 }
@@ -362,10 +399,13 @@ void supervise_explain(const struct process *p, char text[GQ_WIRE_TEXT])
 {
 	if (p->stopping)
 		snprintf(text, GQ_WIRE_TEXT, "gpuqd ends");
-	else if (supervise_serves(p))
+	else if (serves(p))
 		snprintf(text, GQ_WIRE_TEXT,
 			 "the process '%s' of the queue does not take clients: it is too slow, or "
 			 "hangs",
+			 p->name);
+	else if (p->last[0] == '\0')
+		snprintf(text, GQ_WIRE_TEXT, "the process '%s' of the queue is being started",
 			 p->name);
 	else
 		snprintf(text, GQ_WIRE_TEXT,
@@ -374,13 +414,46 @@ void supervise_explain(const struct process *p, char text[GQ_WIRE_TEXT])
 			 p->name, p->last);
 }
 
-bool supervise_give(struct process *p, const struct session *s)
+/* What it is owed goes, as far as there is room. */
+static void send_owed(struct process *p)
+{
+	static const struct {
+		uint32_t owed;
+		enum link_kind kind;
+	} orders[] = { { OWES_COMMIT, LINK_COMMIT },
+		       { OWES_ABORT, LINK_ABORT },
+		       { OWES_STOP, LINK_STOP } };
+
+	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		if ((p->owed & orders[i].owed) == 0)
+			continue;
+		if (!link_say(p->socket, orders[i].kind, NULL, MSG_DONTWAIT))
+			return; /* it is full; or it has ended, of which there is an event */
+		p->owed &= ~orders[i].owed;
+	}
+}
+
+static void owe(struct process *p, uint32_t what)
+{
+	p->owed |= what;
+	send_owed(p);
+}
+
+static bool give(const struct process *p, const struct session *s)
 {
 	const struct link_message m = { .kind = LINK_CLIENT,
 					.number = s->number,
 					.hello = s->hello };
 
 	return link_send(p->socket, &m, &s->socket, 1, MSG_DONTWAIT);
+}
+
+bool supervise_give(struct process *p, const struct session *s)
+{
+	if (!serves(p) || p->owed != 0 || p->full)
+		return false;
+	p->full = !give(p, s);
+	return !p->full;
 }
 
 struct process *supervise_whose(const struct broker *b, const void *pointer)
@@ -398,7 +471,8 @@ static void kill_it(struct process *p, const char *why)
 	if (why != NULL && p->why[0] == '\0')
 		snprintf(p->why, sizeof(p->why), "%s", why);
 	p->dying = true;
-	(void)kill(p->pid, SIGKILL); /* it is our child: the number is its own until we reap it */
+	if (p->pid != 0) /* it is our child: the number is its own until we reap it */
+		(void)kill(p->pid, SIGKILL);
 }
 
 static void answer(struct process *p, bool good, const char *why, struct broker *b);
@@ -454,7 +528,7 @@ static void start_again(struct broker *b, struct process *p)
 
 static void serves_now(struct broker *b, struct process *p)
 {
-	if (p->state != PAGE_PROCESS_STARTS)
+	if (p->state != PAGE_PROCESS_STARTS || p->dying)
 		return;
 	write_all_for(b, &b->cfg, 0, p, false);
 	p->state = PAGE_PROCESS_SERVES;
@@ -463,7 +537,7 @@ static void serves_now(struct broker *b, struct process *p)
 	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
 		next = s->next;
 		if (s->state == SESSION_WAITING && s->process == p)
-			session_pass(s);
+			(void)session_pass(s); /* who does not fit now does in a later turn */
 	}
 }
 
@@ -501,33 +575,47 @@ static void obey(struct broker *b, struct process *p, const struct link_message 
 	}
 }
 
-void supervise_hear(struct broker *b, struct process *p)
+/* @return false: no more will come */
+static bool read_some(struct broker *b, struct process *p, int most)
 {
 	struct link_message m;
-	int fds[LINK_DESCRIPTORS], status;
 
-	while (p->socket >= 0 && link_receive(p->socket, &m, fds, MSG_DONTWAIT)) {
-		for (int i = 0; i < LINK_DESCRIPTORS; i++)
-			close_if_open(&fds[i]);
+	for (int i = 0; i < most && p->socket >= 0; i++) {
+		if (!link_receive(p->socket, &m, NULL, MSG_DONTWAIT))
+			return errno == EAGAIN;
 		obey(b, p, &m);
 	}
-	if (p->pid == 0)
-		return;
-	if (p->socket >= 0 && errno != EAGAIN) {
+	return true;
+}
+
+static void hear(struct broker *b, struct process *p, int most)
+{
+	int status;
+
+	if (!read_some(b, p, most)) {
 		/* No more is heard of it. Without this the event would come again and again. */
 		epoll_ctl(b->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 		if (!p->dying)
 			kill_it(p, NULL);
 	}
-	if (reap(p, &status, WNOHANG))
-		bury(b, p, status);
+	if (!reap(p, &status, WNOHANG))
+		return;
+	p->dying = true;
+	(void)read_some(b, p, HEARD_AT_ONCE); /* why it has ended, perhaps */
+	bury(b, p, status);
+}
+
+void supervise_hear(struct broker *b, struct process *p)
+{
+	if (p->pid != 0)
+		hear(b, p, HEARD_A_TURN);
 }
 
 void supervise_hear_all(struct broker *b)
 {
 	for (uint32_t i = 0; i < b->processes; i++)
 		if (b->process[i]->pid != 0)
-			supervise_hear(b, b->process[i]);
+			hear(b, b->process[i], HEARD_AT_ONCE);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -555,17 +643,63 @@ static int turn(struct broker *b, struct process *p, uint64_t now_ns, int ms)
 		bury(b, p, status);
 		return sooner(ms, p->next_ns, now_ns);
 	}
+	p->full = false;
+	send_owed(p);
+	if (p->state == PAGE_PROCESS_STARTS && !p->dying) {
+		const uint64_t until_ns = p->since_ns + ms_to_ns(b->cfg.start_ms);
+
+		if (now_ns >= until_ns)
+			kill_it(p, TOO_SLOW);
+		else
+			ms = sooner(ms, until_ns, now_ns);
+	}
 	if (p->stopping && now_ns >= p->next_ns)
 		kill_it(p, "it did not end in time");
 	if (p->stopping && !p->dying)
 		ms = sooner(ms, p->next_ns, now_ns);
+	if (p->owed != 0)
+		ms = sooner(ms, now_ns + ms_to_ns(FULL_MS), now_ns);
 	return p->pidfd < 0 ? sooner(ms, now_ns + ms_to_ns(POLL_MS), now_ns) : ms;
+}
+
+/* Those that wait for a link that was full. */
+static bool somebody_waits(const struct broker *b)
+{
+	for (const struct session *s = b->sessions; s != NULL; s = s->next)
+		if (s->state == SESSION_WAITING && serves(s->process))
+			return true;
+	return false;
+}
+
+static void end_prepare(struct broker *b, bool good, const char *why);
+
+/* One that hangs as it makes a new queue turns, and so hang_ms does not see it. */
+static int turn_prepare(struct broker *b, uint64_t now_ns, int ms)
+{
+	const uint64_t until_ns = b->prepare_ns + ms_to_ns(b->prepare_ms);
+
+	if (!b->preparing)
+		return ms;
+	if (is_interrupted(b)) {
+		end_prepare(b, false, "gpuqd is to end");
+		return ms;
+	}
+	for (uint32_t i = 0; i < b->processes && now_ns >= until_ns; i++) {
+		struct process *p = b->process[i];
+
+		if (!p->answered && p->pid != 0 && !p->dying)
+			kill_it(p, "it did not make its new queues in time (start_ms)");
+	}
+	return sooner(ms, now_ns + ms_to_ns(LOOK_MS), now_ns);
 }
 
 int supervise_turn(struct broker *b)
 {
 	const uint64_t now_ns = b->processes != 0 ? gq__now_ns() : 0;
-	int ms = -1;
+	int ms = turn_prepare(b, now_ns, -1);
+
+	if (b->processes != 0 && somebody_waits(b))
+		ms = sooner(ms, now_ns + ms_to_ns(FULL_MS), now_ns);
 
 	for (uint32_t i = 0; i < b->processes; i++)
 		ms = turn(b, b->process[i], now_ns, ms);
@@ -626,12 +760,13 @@ void supervise_stop(struct broker *b)
 {
 	for (uint32_t i = 0; i < b->processes; i++) {
 		struct process *p = b->process[i];
-		const bool told =
-			supervise_serves(p) && link_say(p->socket, LINK_STOP, NULL, MSG_DONTWAIT);
+		const bool served = serves(p);
 
 		p->stopping = true;
 		p->next_ns = gq__now_ns() + ms_to_ns(b->cfg.drain_ms + (uint64_t)GRACE_MS);
-		if (!told && p->pid != 0 && !p->dying)
+		if (served)
+			owe(p, OWES_STOP);
+		else if (p->pid != 0 && !p->dying)
 			kill_it(p, NULL);
 	}
 }
@@ -660,8 +795,7 @@ static void end_prepare(struct broker *b, bool good, const char *why)
 	if (!good)
 		for (uint32_t i = 0; i < b->processes; i++)
 			if (b->process[i]->socket >= 0)
-				(void)link_say(b->process[i]->socket, LINK_ABORT, NULL,
-					       MSG_DONTWAIT);
+				owe(b->process[i], OWES_ABORT);
 	pthread_mutex_lock(&b->lock);
 	b->prepare = good ? PREPARE_GOOD : PREPARE_BAD;
 	snprintf(b->prepare_error, sizeof(b->prepare_error), "%s", why);
@@ -703,6 +837,8 @@ void supervise_begin_prepare(struct broker *b)
 	if (cfg == NULL)
 		return;
 	b->preparing = true;
+	b->prepare_ns = gq__now_ns();
+	b->prepare_ms = cfg->start_ms;
 	b->prepare_error[0] = '\0';
 	for (uint32_t i = 0; i < b->processes; i++)
 		b->process[i]->answered = false;
@@ -711,8 +847,11 @@ void supervise_begin_prepare(struct broker *b)
 		struct process *p = b->process[i];
 		const struct link_message m = { .kind = LINK_PREPARE };
 
-		if (!supervise_serves(p))
-			answer(p, false, "it is being started again: reload later", b);
+		if (!serves(p) || p->owed != 0)
+			answer(p, false,
+			       "it is being started again, or has not heard of the reload before: "
+			       "reload later",
+			       b);
 		else if (fd < 0 || !link_send(p->socket, &m, &fd, 1, MSG_DONTWAIT))
 			answer(p, false, strerror(errno), b);
 	}
@@ -747,8 +886,9 @@ void supervise_commit(struct broker *b)
 
 		if (p->pid == 0 || p->dying || !p->answered)
 			continue; /* one that starts from now on has this configuration */
-		if (p->state != PAGE_PROCESS_SERVES ||
-		    !link_say(p->socket, LINK_COMMIT, NULL, MSG_DONTWAIT))
+		if (p->state == PAGE_PROCESS_SERVES)
+			owe(p, OWES_COMMIT);
+		else
 			kill_it(p, "it could not be given a new configuration");
 	}
 }

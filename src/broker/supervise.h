@@ -28,15 +28,14 @@ bool supervise_take(struct broker *b, struct process *const *which, uint32_t n);
 
 /* Who has a queue that is not gpuqd's own; NULL: nobody. */
 struct process *supervise_find(const struct broker *b, const struct broker_queue *queue);
-bool supervise_serves(const struct process *p);
 /* Why it does not, for a client. */
 void supervise_explain(const struct process *p, char text[GQ_WIRE_TEXT]);
-/* Gives it a client. @return false: it cannot take it now */
+/* Gives it a client. @return false: it does not serve, or cannot take it now: try again later */
 bool supervise_give(struct process *p, const struct session *s);
 
 /* What an event is of; NULL: of no process. */
 struct process *supervise_whose(const struct broker *b, const void *pointer);
-/* It has said something, or has ended. */
+/* It has said something, or has ended. Reads some of that; the event comes again. */
 void supervise_hear(struct broker *b, struct process *p);
 /* What all of them have said: before a quota is looked at. */
 void supervise_hear_all(struct broker *b);
@@ -45,6 +44,8 @@ int supervise_turn(struct broker *b);
 /* They are asked for their counts; one that has not answered for hang_ms is killed. */
 void supervise_show(struct broker *b);
 
+/* All are told to end, after what they have been told before; who has not when drain_ms and some
+ * seconds are over is killed. */
 void supervise_stop(struct broker *b);
 bool supervise_has_ended(const struct broker *b);
 /* What is left of all of them. When the thread has ended. */

@@ -16,6 +16,7 @@
 #include "broker/dispatch.h"
 #include "broker/session.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -582,6 +583,171 @@ static void without_a_path_both_sides_meet_in_run_gpuq(void **state)
 	});
 }
 
+/* ---- the link of a process for queues ---------------------------------------------------------
+ */
+
+static bool has(const void *in, size_t bytes, const char *what)
+{
+	return memmem(in, bytes, what, strlen(what)) != NULL;
+}
+
+static void a_process_gets_no_keys_and_can_cut_no_file(void **state)
+{
+	static struct broker_config c, got; /* large */
+	int fd;
+
+	(void)state;
+	broker_config_defaults(&c);
+	broker_queue_defaults(&c.queue[0], "default");
+	c.queues = 1;
+	snprintf((char *)c.services.token.key[0].key, 32, "%s", "a key of thirty-one characters.");
+	assert_true(has(&c, sizeof(c), "a key of thirty-one"));
+	fd = link_pack(&c);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	assert_true(link_unpack(fd, &got));
+	assert_false(has(&got, sizeof(got), "a key of thirty-one"));
+	assert_int_equal(got.queues, 1);
+	assert_int_equal(got.drain_ms, c.drain_ms);
+	assert_string_equal(got.queue[0].name, "default");
+	fd = link_make_ledger();
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	close(fd);
+}
+
+/* Four: alignment leaves room for one more than anybody wants. */
+static void send_descriptors(int to)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))] = { 0 };
+	struct link_message m = { .kind = LINK_SHOW };
+	struct iovec io = { .iov_base = &m, .iov_len = offsetof(struct link_message, text) + 1 };
+	struct msghdr message = { .msg_iov = &io,
+				  .msg_iovlen = 1,
+				  .msg_control = control,
+				  .msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(4 * sizeof(int));
+	for (size_t i = 0; i < 4; i++)
+		memcpy(CMSG_DATA(c) + i * sizeof(int), &to, sizeof(int));
+	assert_int_equal(sendmsg(to, &message, 0), (ssize_t)io.iov_len);
+}
+
+static void descriptors_that_nobody_wants_are_closed(void **state)
+{
+	int fds[LINK_DESCRIPTORS], pair[2], first, next;
+	struct link_message m;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	first = dup(pair[0]); /* the lowest that is free */
+	close(first);
+	send_descriptors(pair[1]);
+	assert_true(link_receive(pair[0], &m, NULL, 0));
+	send_descriptors(pair[1]);
+	assert_true(link_receive(pair[0], &m, fds, 0));
+	for (int i = 0; i < LINK_DESCRIPTORS; i++)
+		close(fds[i]);
+	next = dup(pair[0]);
+	assert_int_equal(next, first); /* nothing else is open */
+	close(next);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void what_a_process_says_last_is_heard(void **state)
+{
+	struct link_message m;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_true(link_say(pair[0], LINK_SHOW, NULL, 0)); /* is never read */
+	assert_true(link_say(pair[1], LINK_FAILED, "why", 0));
+	close(pair[1]);
+	assert_true(link_receive(pair[0], &m, NULL, 0));
+	assert_string_equal(m.text, "why");
+	assert_false(link_receive(pair[0], &m, NULL, 0));
+	assert_int_equal(errno, 0);
+	close(pair[0]);
+}
+
+/* @return the client's end */
+static int come_for(struct broker *b, const char *queue, uint64_t number)
+{
+	struct gq_wire_hello hello = {
+		.head = gq_wire_head_of(GQ_WIRE_HELLO, sizeof(hello)),
+		.capacity = 16,
+		.slot_bytes = 64,
+		.result_bytes = 64,
+	};
+	int pair[2];
+
+	snprintf(hello.queue, sizeof(hello.queue), "%s", queue);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	broker_adopt(b, pair[1], number, &hello);
+	return pair[0];
+}
+
+/* @return the type of what a client is told */
+static uint32_t is_told(int client)
+{
+	union gq_wire w;
+
+	assert_true(recv(client, &w, sizeof(w), 0) > 0);
+	return w.head.type;
+}
+
+/* gpuqd sends both at once, and the reactor of the process is busy meanwhile: it waits for gpuqd,
+ * which does not read. */
+static void a_client_that_follows_a_reload_finds_the_new_queue(void **state)
+{
+	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
+	static struct broker_config more;           /* large */
+	char error[BROKER_ERROR_ROOM];
+	struct link_message m;
+	int first, next, pair[2];
+	struct fresh *f;
+
+	(void)state;
+	broker_stop(b);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	cfg.link = pair[1];
+	b = broker_start(&cfg, error);
+	assert_non_null(b);
+	first = come_for(b, "default", 1);
+	assert_int_equal(is_told(first), GQ_WIRE_WELCOME);
+	more = cfg;
+	more.queue[1] = more.queue[0];
+	snprintf(more.queue[1].name, sizeof(more.queue[1].name), "new");
+	more.queues = 2;
+	f = broker_prepare(b, &more, error);
+	assert_non_null(f);
+	while (link_say(pair[1], LINK_READY, NULL, MSG_DONTWAIT))
+		;
+	close(first);
+	nap_ms(100); /* the reactor has come to where it waits; or has not, and nothing is shown */
+	broker_commit(b, f);
+	next = come_for(b, "new", 2);
+	do
+		assert_true(link_receive(pair[0], &m, NULL, 0));
+	while (m.kind != LINK_GONE);
+	assert_int_equal(m.number, 1);
+	assert_int_equal(is_told(next), GQ_WIRE_WELCOME);
+	close(next);
+	assert_true(link_receive(pair[0], &m, NULL, 0));
+	assert_int_equal(m.number, 2);
+	broker_stop(b);
+	close(pair[0]);
+	close(pair[1]);
+	memset(&cfg, 0, sizeof(cfg));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -595,6 +761,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(counts_are_written_and_windows_change_while_clients_come_and_go),
 		cmocka_unit_test(a_user_that_connects_too_often_is_told_when_it_may_again),
 		cmocka_unit_test(a_client_whose_process_cannot_be_watched_is_refused),
+		cmocka_unit_test(a_process_gets_no_keys_and_can_cut_no_file),
+		cmocka_unit_test(descriptors_that_nobody_wants_are_closed),
+		cmocka_unit_test(what_a_process_says_last_is_heard),
+		cmocka_unit_test(a_client_that_follows_a_reload_finds_the_new_queue),
 		cmocka_unit_test(without_a_path_both_sides_meet_in_run_gpuq),
 	};
 
