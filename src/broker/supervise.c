@@ -700,7 +700,6 @@ int supervise_turn(struct broker *b)
 
 	if (b->processes != 0 && somebody_waits(b))
 		ms = sooner(ms, now_ns + ms_to_ns(FULL_MS), now_ns);
-
 	for (uint32_t i = 0; i < b->processes; i++)
 		ms = turn(b, b->process[i], now_ns, ms);
 	return ms;
