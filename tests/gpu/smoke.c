@@ -649,7 +649,7 @@ static void preloaded(void)
 	static const char what[] =
 		"smoke: a kernel that q_preload() has loaded starts beside the grid";
 	QueueConfig cfg = smoke_config(1);
-	struct application a = { NULL };
+	struct application a = { .image = NULL };
 	const char *why;
 	CUcontext ours;
 	GpuQueue *q;
