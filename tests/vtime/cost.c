@@ -3,11 +3,19 @@
 #include "machine.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t *tag; /* a heap: when each is free */
 
+/* Words in L2 that something is added to, and when they are free. */
+static struct {
+	const void *at;
+	uint64_t free;
+} busy[64];
+
 void vt_begin_costs(void)
 {
+	memset(busy, 0, sizeof(busy)); /* no run begins with another's */
 	tag = calloc(vt_m.s->costs.tags, sizeof(*tag));
 }
 
@@ -178,10 +186,6 @@ void vt_release(void)
 
 void vt_rmw_begin(const void *at)
 {
-	static struct {
-		const void *at;
-		uint64_t free;
-	} busy[64];
 	struct fiber *f = vt_current();
 	const size_t i = (uintptr_t)at / sizeof(uint64_t) % 64;
 

@@ -48,6 +48,13 @@ static const struct row {
 		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
 		.begin_ns = 100000, .limit_ns = 20000000, .alone = true                            \
 	}
+/* A grid without feeders: bounded, or by GPUQ_TUNE. */
+#define UNFED(units_, messages_)                                                                   \
+	{                                                                                          \
+		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = 16, .order = 10,     \
+		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
+		.begin_ns = 100000, .limit_ns = 20000000, .alone = true                            \
+	}
 #define LONE(image_, units_, messages_)                                                            \
 	{                                                                                          \
 		.image = &vt_##image_, .costs = COSTS, .units = units_, .scouts = 16, .order = 10, \
@@ -61,6 +68,8 @@ static const struct row {
 	{ "warp.528", BACKLOG(warp, 528, 4000), { 1.3, 3.0, 6.9, 0, 33.8, 0, 0 } },
 	{ "alone.16", ALONE(16, 300), { 0, 0, 1, 0, 1, 0, 0 } },
 	{ "alone.528", ALONE(528, 300), { 0, 0, 1, 0, 1, 0, 0 } },
+	{ "unfed.132", UNFED(132, 3000), { 104, 3.9, 12.5, 0.98, 0.48, 0, 0 } },
+	{ "unfed.528", UNFED(528, 3000), { 105, 3.9, 12.7, 0.98, 0.48, 0, 0 } },
 	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.3, 1.4, 0.02, 0, 11.0, 0, 0 } },
 	/* Its failed claims are from 2.0 to 3.1, as the order of charges falls out. */
 	{ "thread.528", BACKLOG(thread, 528, 4000), { 1.8, 1.4, 3.1, 0, 20.3, 0, 0 } },
@@ -143,9 +152,11 @@ static int run(const struct row *row)
 		       (unsigned long long)r.counts.may_be_left);
 		return 1;
 	}
+	const bool collapses = row->s.alone && row->s.scouts == row->s.units;
+
 	best = !row->s.alone && r.millions > best ? r.millions : best;
 	last = r.millions;
-	if (row->s.alone)
+	if (collapses)
 		return worse(row->name, "millions a second, of a collapse", r.millions,
 			     bar->millions, true) +
 		       worse(row->name, "failed claims a message, of a collapse", failed,

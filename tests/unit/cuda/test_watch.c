@@ -175,7 +175,7 @@ static void a_note_of_the_slots_message_before_is_of_none(void **state)
 	snprintf(both, sizeof(both), "%s, %s", one, one);
 	/* The idle unit's place: it writes there when it takes a message. */
 	j = &((struct gq_cuda *)q->device_state)->journal[0];
-	j->since_ns = 1;
+	gq_store_relaxed_u64(&j->since_ns, 1);
 	for (unsigned i = 0; i < 3; i++) {
 		const uint64_t ids_of[] = { busy - q->slot_mask - 1, busy + q->slot_mask + 1,
 					    busy };

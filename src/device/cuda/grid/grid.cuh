@@ -686,9 +686,11 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 	gq_count(u, looks, 1);
 	gq_count(u, found, (look->published & GQ_FRONTS) != 0);
 	u->held = 0;
-	/* A lone message is not kept waiting for what others are told. */
+	/* A lone message is not kept waiting for what others are told. Where nobody feeds, nobody
+	 * else would tell them while there is work, and after the silence all would look. */
 	gq_have_orders(g, u, since_ns,
-		       look->left_in_all != 0 || (look->published & GQ_FRONTS) == 0);
+		       look->left_in_all != 0 || g->feed == 0 ||
+			       (look->published & GQ_FRONTS) == 0);
 	if (GQ_IS_LANE_0)
 		over = gq_is_over(g, rare, look->passed - look->left_in_all, launch->until);
 	if (gq_must_depart(gq_order(u, GQ_DEPART), launch->number) ||

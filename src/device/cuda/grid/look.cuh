@@ -517,7 +517,7 @@ GQ_DEV bool gq_claim_run(const struct gq_grid *g, uint32_t lane, uint64_t pos, u
 }
 
 /* The unit has read the entries of what it has taken. One lane, before it stores anything to the
- * host, as the release would wait for that. */
+ * host but the note of what it works on, as the release waits for that. */
 GQ_DEV void gq_let_go(const struct gq_grid *g, const struct gq_unit *u)
 {
 	/* [held.write] release: the entries have been read. */
