@@ -5,6 +5,7 @@
 
 #include "cli.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,36 @@ int daemon_look(const char *path, struct look *out)
 		out->at_ns > out->v.daemon.turned_ns ? out->at_ns - out->v.daemon.turned_ns : 0;
 	out->stale = !out->dead && out->age_ns > 3 * out->v.daemon.interval_ns + LATE_NS;
 	return CLI_OK;
+}
+
+int daemon_look_once(const char *command, const char *help, int argc, char **argv, struct look *out,
+		     bool *json)
+{
+	static const struct option long_options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	char path[DAEMON_PATH];
+	int option, code;
+
+	*json = false;
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(help, stdout);
+			return CLI_OK;
+		}
+		if (option != 'j')
+			return option_error(command, option, argv);
+		*json = true;
+	}
+	if (argc - optind > 1)
+		return usage_error(command, "'%s' is one argument too many", argv[optind + 1]);
+	code = daemon_find(command, argv[optind], path);
+	if (code == CLI_OK)
+		code = daemon_look(path, out);
+	return code == CLI_OK ? -1 : code;
 }
 
 const char *daemon_state(const struct look *l)

@@ -33,6 +33,11 @@ int daemon_find(const char *command, const char *where, char path[DAEMON_PATH]);
  * exit code, and has said why. */
 int daemon_look(const char *path, struct look *out);
 
+/* All of a command that looks once and shows it: its words ([-j] [-h] [SOCKET]), the page, the
+ * look. Returns -1: *out is to be shown, as JSON if *json; else the command's exit code. */
+int daemon_look_once(const char *command, const char *help, int argc, char **argv, struct look *out,
+		     bool *json);
+
 /* "serving", "draining", "stale", "dead", ... */
 const char *daemon_state(const struct look *l);
 

@@ -6,7 +6,6 @@
 
 #include "program/amounts.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,12 +26,6 @@ const char errors_help[] =
 	"  2  wrong usage\n"
 	"  3  the output could not be written\n"
 	"  4  there is no page of counts\n";
-
-static const struct option long_options[] = {
-	{ "json", no_argument, NULL, 'j' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
-};
 
 static int by_time(const void *a, const void *b)
 {
@@ -81,26 +74,10 @@ int cmd_errors(int argc, char **argv)
 {
 	static struct look l; /* large */
 	struct page_error *error = l.v.clients.error;
-	char path[DAEMON_PATH];
-	bool json = false;
-	int option, code;
+	bool json;
+	const int code = daemon_look_once("errors", errors_help, argc, argv, &l, &json);
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(errors_help, stdout);
-			return CLI_OK;
-		}
-		if (option != 'j')
-			return option_error("errors", option, argv);
-		json = true;
-	}
-	if (argc - optind > 1)
-		return usage_error("errors", "'%s' is one argument too many", argv[optind + 1]);
-	code = daemon_find("errors", argv[optind], path);
-	if (code == CLI_OK)
-		code = daemon_look(path, &l);
-	if (code != CLI_OK)
+	if (code >= 0)
 		return code;
 	qsort(error, PAGE_ERRORS, sizeof(*error), by_time);
 	if (json)

@@ -7,7 +7,6 @@
 
 #include "program/amounts.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,12 +28,6 @@ const char status_help[] =
 	"  2  wrong usage\n"
 	"  3  the output could not be written\n"
 	"  4  there is no page of counts\n";
-
-static const struct option long_options[] = {
-	{ "json", no_argument, NULL, 'j' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
-};
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
@@ -408,26 +401,10 @@ static bool is_well(const struct look *l)
 int cmd_status(int argc, char **argv)
 {
 	static struct look l; /* large */
-	char path[DAEMON_PATH];
-	bool json = false;
-	int option, code;
+	bool json;
+	const int code = daemon_look_once("status", status_help, argc, argv, &l, &json);
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":jh", long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(status_help, stdout);
-			return CLI_OK;
-		}
-		if (option != 'j')
-			return option_error("status", option, argv);
-		json = true;
-	}
-	if (argc - optind > 1)
-		return usage_error("status", "'%s' is one argument too many", argv[optind + 1]);
-	code = daemon_find("status", argv[optind], path);
-	if (code == CLI_OK)
-		code = daemon_look(path, &l);
-	if (code != CLI_OK)
+	if (code >= 0)
 		return code;
 	if (json)
 		status_json(&l);

@@ -110,12 +110,7 @@ static void restart_daemon(const char *words)
 
 static BrokerClient *client(void)
 {
-	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
-	BrokerClient *c = q_broker_connect(&cfg);
-
-	if (c == NULL)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_to_services(endpoint);
 }
 
 static BrokerClient *worker(const char *name, const char *can, uint32_t capacity)

@@ -44,12 +44,7 @@ static void begin(const char *words)
 
 static BrokerClient *client(void)
 {
-	const BrokerConfig cfg = { .endpoint = d.broker, .timeout_ms = LONG_MS };
-	BrokerClient *c = q_broker_connect(&cfg);
-
-	if (c == NULL)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_to_services(d.broker);
 }
 
 static BrokerClient *worker(const char *can)

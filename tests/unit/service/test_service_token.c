@@ -334,13 +334,31 @@ static void await_refusal(BrokerClient *c, const char *why)
 	}
 }
 
-static void se_2_a_reload_takes_tokens_away_and_what_runs_goes_on(void **state)
+/* A request of c's that w has, and has not answered. @return its id */
+static uint64_t begin_slow(BrokerClient *w, BrokerClient *c, BrokerRequest *q)
 {
 	const BrokerCall call = { .service = "slow", .timeout_ms = LONG_MS };
+	uint64_t id;
+
+	assert_int_equal(registers(w, "w", "op=slow"), Q_OK);
+	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+	assert_int_equal(q_service_recv(w, q, LONG_MS), Q_OK);
+	return id;
+}
+
+static void end_slow(BrokerClient *w, BrokerClient *c, BrokerRequest *q, uint64_t id)
+{
+	size_t n = 0;
+
+	assert_int_equal(q_service_reply(w, q, Q_REASON_OK, NULL, 0), Q_OK);
+	assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, LONG_MS), Q_OK);
+}
+
+static void se_2_a_reload_takes_tokens_away_and_what_runs_goes_on(void **state)
+{
 	BrokerClient *c, *w, *other;
 	const char *token;
 	BrokerRequest q;
-	size_t n = 0;
 	uint64_t id;
 
 	(void)state;
@@ -349,14 +367,11 @@ static void se_2_a_reload_takes_tokens_away_and_what_runs_goes_on(void **state)
 	c = connected(token);
 	other = connected(issue(&everything));
 	w = connected(issue(&everything));
-	assert_int_equal(registers(w, "w", "op=slow"), Q_OK);
-	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
-	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	id = begin_slow(w, c, &q);
 	write_keys(&key, &newer, token); /* one is revoked, and keys begin to change */
 	reload();
 	await_refusal(c, "revoked");
-	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK);
-	assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, LONG_MS), Q_OK);
+	end_slow(w, c, &q, id);
 	expect_refusal(token, "revoked");
 	expect_let_in(other, "a", 128);
 	q_broker_close(connected(issue_by(&newer, &everything)));
@@ -386,11 +401,9 @@ static void await_no_service(BrokerClient *c)
 /* Else a stolen token could go on reading what others ask. */
 static void se_2_a_worker_whose_token_is_revoked_gets_nothing_more(void **state)
 {
-	const BrokerCall call = { .service = "slow", .timeout_ms = LONG_MS };
 	BrokerClient *c, *w;
 	const char *token;
 	BrokerRequest q;
-	size_t n = 0;
 	uint64_t id;
 
 	(void)state;
@@ -398,15 +411,12 @@ static void se_2_a_worker_whose_token_is_revoked_gets_nothing_more(void **state)
 	token = issue(&everything);
 	c = connected(issue(&everything));
 	w = connected(token);
-	assert_int_equal(registers(w, "w", "op=slow"), Q_OK);
-	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
-	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	id = begin_slow(w, c, &q);
 	write_keys(&key, NULL, token);
 	reload();
 	await_no_service(c);
 	assert_int_equal(ask(c, "slow", 128).reason, Q_REASON_NOT_FOUND);
-	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK); /* it has had it */
-	assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, LONG_MS), Q_OK);
+	end_slow(w, c, &q, id);                               /* it has had it */
 	assert_int_equal(q_service_heartbeat(w, NULL), Q_OK); /* it is sent; the answer comes: */
 	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_ERR_STALE);
 	assert_int_equal(q_service_unregister(w), Q_ERR_STALE);
@@ -418,10 +428,8 @@ static void se_2_a_worker_whose_token_is_revoked_gets_nothing_more(void **state)
 
 static void se_2_the_first_keys_end_nothing_that_runs(void **state)
 {
-	const BrokerCall call = { .service = "slow", .timeout_ms = LONG_MS };
 	BrokerClient *c, *w;
 	BrokerRequest q;
-	size_t n = 0;
 	uint64_t id;
 	FILE *f;
 
@@ -430,9 +438,7 @@ static void se_2_the_first_keys_end_nothing_that_runs(void **state)
 	daemon_set_up(&d, "", "");
 	c = connected(NULL);
 	w = connected(NULL);
-	assert_int_equal(registers(w, "w", "op=slow"), Q_OK);
-	assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
-	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	id = begin_slow(w, c, &q);
 	snprintf(keys_path, sizeof(keys_path), "/tmp/gpuq-keys-%d", (int)getpid());
 	write_keys(&key, NULL, NULL);
 	f = fopen(d.config, "a");
@@ -442,8 +448,7 @@ static void se_2_the_first_keys_end_nothing_that_runs(void **state)
 	reload();
 	await_refusal(c, "a token is needed");
 	await_no_service(c);
-	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_OK);
-	assert_int_equal(q_broker_wait(c, id, NULL, &n, NULL, LONG_MS), Q_OK);
+	end_slow(w, c, &q, id);
 	expect_refusal(NULL, "a token is needed");
 	q_broker_close(c);
 	q_broker_close(w);
