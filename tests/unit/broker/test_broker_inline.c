@@ -450,8 +450,14 @@ static void who_stands_by_rests_when_the_leader_does(void **state)
 	GpuQueue *q = connect_one(64);
 
 	(void)state;
+	/* As the leader does on its way to sleep. It may be awake just now: so it is woken until it
+	 * has slept in between. */
 	pair_arm(b->dispatcher[0]->pair);
-	send_and_expect(q, 1);
+	for (unsigned i = 0; gq_load_seq_cst_u32(&b->dispatcher[0]->pair->armed) != 0; i++) {
+		assert_true(i < LONG_MS);
+		send_and_expect(q, 1);
+		nap_ms(1);
+	}
 	await_word(&b->dispatcher[0]->pair->dozing, 1);
 	send_and_expect(q, 1);
 	q_shutdown(q);
