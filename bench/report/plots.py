@@ -124,7 +124,9 @@ def _by_peer(figures, key):
         groups.setdefault((name, f.parameters[key]), []).append(f)
     series = {}
     for (name, x), found in sorted(groups.items(), key=lambda g: g[0][1]):
-        series.setdefault(name, []).append((x, best(found, ("ours", "peer", "floor")).median))
+        fastest = best(found, ("ours", "peer", "floor"))
+        if fastest is not None:
+            series.setdefault(name, []).append((x, fastest.median))
     return _ordered(series)
 
 

@@ -206,6 +206,12 @@ class Plots(unittest.TestCase):
             self.assertIn(f'title "{name}"', script)
         self.assertEqual(script.count("64 12.0\n"), 4)  # of a peer the best variant alone
 
+    def test_a_peer_without_a_rate_is_left_out(self):
+        found = [figure(peer="rte_ring", variant="", samples=[0, 0, 0], placement="p0|c1"), figure(placement="p0|c1")]
+        script = plots.throughput(found, "x.svg")
+        self.assertIn('title "gpuq many"', script)
+        self.assertNotIn("rte_ring", script)
+
     def test_where_nothing_was_measured_there_is_no_plot(self):
         for make in plots.PLOTS.values():
             self.assertFalse(make([], "x.svg"))

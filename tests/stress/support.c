@@ -94,7 +94,7 @@ static void *watch(void *arg)
 	for (;;) {
 		stress_nap_us(200000);
 		if (gq__now_ns() > get(phase_ends_ns)) {
-			fprintf(stderr, "FAILED: nothing has moved on for too long\n");
+			fprintf(stderr, "FAILED: this phase has not ended for too long\n");
 			say_where();
 			fflush(NULL);
 			if (getenv("GPUQ_STRESS_ABORT") != NULL)
@@ -118,7 +118,7 @@ void stress_phase(GpuQueue *q, const char *format, ...)
 	phase_queue = q;
 	pthread_mutex_unlock(&phase_lock);
 	va_end(args);
-	put(phase_ends_ns, gq__now_ns() + (GQ_TSAN ? UINT64_C(900) : 300) * 1000000000u);
+	put(phase_ends_ns, gq__now_ns() + (GQ_TSAN ? UINT64_C(1800) : 900) * 1000000000u);
 	if (verbose)
 		fprintf(stderr, "%s\n", phase);
 }
