@@ -61,6 +61,7 @@ set(gpuq_test_variants
 
 	"stress.cancel          standin bar1 gpu"
 	"stress.capacity        standin gpu"
+	"stress.claim"
 	"stress.exactly_once    standin bar1 copy gpu"
 	"stress.fair"
 	"stress.kill"
