@@ -9,9 +9,9 @@
 #include "broker/policy/balance.h"
 #include "broker/policy/limiter.h"
 
+#include "count.h"
+
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,14 +21,6 @@ enum { OPS = 32, ROUNDS = 64, SERVICES = 100, TIMED_ROUNDS = 20000 };
 static struct gq_balance balances[GQ_BALANCE_ALGORITHMS];
 static struct gq_limiter limiter;
 static uint64_t now_ns, seed, surplus[GQ_PLACES];
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "%s\n", what);
-	exit(1);
-}
 
 /* They come and go, a request each 100 us, and say how they fare. */
 static inline void choose(enum gq_balance_algorithm algorithm)
@@ -46,8 +38,7 @@ static inline void choose(enum gq_balance_algorithm algorithm)
 }
 
 #define LB_9(name, algorithm)                                                                      \
-	__attribute__((noinline, noclone)) void path_lb_9_##name(void);                            \
-	__attribute__((noinline, noclone)) void path_lb_9_##name(void)                             \
+	PATH(lb_9_##name)                                                                          \
 	{                                                                                          \
 		choose(algorithm);                                                                 \
 	}
@@ -60,8 +51,7 @@ LB_9(random, GQ_BALANCE_RANDOM)
 LB_9(priority, GQ_BALANCE_PRIORITY)
 LB_9(capability, GQ_BALANCE_CAPABILITY)
 
-__attribute__((noinline, noclone)) void path_rl_7_limiter(void);
-__attribute__((noinline, noclone)) void path_rl_7_limiter(void)
+PATH(rl_7_limiter)
 {
 	uint64_t retry_ns;
 
@@ -124,8 +114,11 @@ int main(int argc, char **argv)
 		const int rounds = timed ? TIMED_ROUNDS : ROUNDS;
 		const uint64_t before_ns = clock_ns();
 
-		for (int i = 0; i < rounds; i++)
+		for (int i = 0; i < rounds; i++) {
+			if (!timed)
+				forget_lines();
 			paths[k].path();
+		}
 		if (timed)
 			printf("%s %.1f ns\n", paths[k].name,
 			       (double)(clock_ns() - before_ns) / rounds / OPS);

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * count_ring.c - the paths of the rings whose instructions check_counts counts, in both modes.
+ * count_ring.c - the paths of the rings whose costs check_counts counts, in both modes.
  *
  * Each path is a function path_MODE_NAME(), which callgrind collects in alone; one call of it is
  * OPS messages. One thread sends and receives, so that nothing is waited for.
  */
-#include <gpuq/ring.h>
+#include "count.h"
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <gpuq/ring.h>
 
 enum { OPS = 32, ROUNDS = 64, BYTES = 64 };
 
@@ -19,14 +16,6 @@ static char message[BYTES], buffer[OPS * BYTES];
 static EnqueueItem items[OPS];
 static RingMessage got[OPS];
 static size_t n;
-
-static void must(bool held, const char *what)
-{
-	if (held)
-		return;
-	fprintf(stderr, "%s: %s\n", what, q_last_error());
-	exit(1);
-}
 
 static inline void send_one(RingQueue *r)
 {
@@ -52,21 +41,25 @@ static inline void recv_batch(RingQueue *r)
 	q_ring_recv_batch(r, buffer, sizeof(buffer), got, OPS, &n);
 }
 
-#define PATH(mode, name)                                                                           \
-	__attribute__((noinline, noclone)) void path_##mode##_##name(void);                        \
-	__attribute__((noinline, noclone)) void path_##mode##_##name(void)                         \
+#define PATHS(mode)                                                                                \
+	PATH(mode##_send_one)                                                                      \
 	{                                                                                          \
-		name(mode);                                                                        \
+		send_one(mode);                                                                    \
+	}                                                                                          \
+	PATH(mode##_send_batch)                                                                    \
+	{                                                                                          \
+		send_batch(mode);                                                                  \
+	}                                                                                          \
+	PATH(mode##_recv_one)                                                                      \
+	{                                                                                          \
+		recv_one(mode);                                                                    \
+	}                                                                                          \
+	PATH(mode##_recv_batch)                                                                    \
+	{                                                                                          \
+		recv_batch(mode);                                                                  \
 	}
-
-PATH(many, send_one)
-PATH(many, send_batch)
-PATH(many, recv_one)
-PATH(many, recv_batch)
-PATH(single, send_one)
-PATH(single, send_batch)
-PATH(single, recv_one)
-PATH(single, recv_batch)
+PATHS(many)
+PATHS(single)
 
 static RingQueue *make(uint32_t flags)
 {
@@ -80,9 +73,11 @@ static RingQueue *make(uint32_t flags)
 /* One at a time, then in batches; what was sent is received. */
 static void round_of(RingQueue *r, void (*send)(void), void (*recv)(void), size_t last)
 {
+	forget_lines();
 	send();
 	must(q_ring_len(r) == OPS, "all are sent");
 	n = 0;
+	forget_lines();
 	recv();
 	must(n == last && q_ring_is_empty(r), "all are received");
 }
