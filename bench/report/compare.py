@@ -123,6 +123,6 @@ class Comparison:
         yield "| figure | old | new | times as good |"
         yield "|---|---:|---:|---:|"
         for factor, a, b in self.changed:
-            parameters = ", ".join(f"{k} {v}" for k, v in sorted(a.parameters.items()))
-            name = f"{a.suite}: {a.case}, {a.name}, {parameters}: {a.metric}, {a.unit}"
+            about = ", ".join([a.case, a.name, *(f"{k} {v}" for k, v in sorted(a.parameters.items()))])
+            name = f"{a.suite}: {about}: {a.metric}, {a.unit}"
             yield f"| {name} | {a.median:.4g} | {b.median:.4g} | {factor:.2f} |"

@@ -88,10 +88,14 @@ def line_of(figure):
 
 def from_google_benchmark(document, suite):
     """The figures of Google Benchmark's JSON: a name is CASE/BYTES/PARAMETER:VALUE..., "floor/" before it
-    makes it a floor, counters p50_ns and the like are latencies."""
+    makes it a floor, counters p50_ns and the like are latencies. Of to_google_benchmark()'s what it was made of."""
     found = {}
     for run in document["benchmarks"]:
         if run.get("run_type", "iteration") != "iteration":
+            continue
+        if "figure" in run:
+            figure = figure_of(run["figure"], suite)
+            found.setdefault(figure.about, dataclasses.replace(figure, samples=[])).samples.extend(figure.samples)
             continue
         parts = (run.get("run_name") or run["name"]).split("/")
         floor = parts[0] == "floor"
@@ -118,7 +122,8 @@ def from_google_benchmark(document, suite):
 
 
 def to_google_benchmark(figures, context):
-    """A document as Google Benchmark writes it: every sample is an iteration."""
+    """A document as Google Benchmark writes it: every sample is an iteration. Each has its line too, as a name does
+    not say all, and a rate becomes a time."""
     benchmarks = []
     for index, f in enumerate(figures):
         name = "/".join([f.suite, f.case, f.name.replace(" ", "_"),
@@ -128,7 +133,8 @@ def to_google_benchmark(figures, context):
             ns = per_item / sample if f.more_is_better and sample else sample * per_item
             entry = {"name": name, "family_index": index, "per_family_instance_index": 0, "run_name": name,
                      "run_type": "iteration", "repetitions": len(f.samples), "repetition_index": repetition,
-                     "threads": 1, "iterations": 1, "real_time": ns, "cpu_time": ns, "time_unit": "ns"}
+                     "threads": 1, "iterations": 1, "real_time": ns, "cpu_time": ns, "time_unit": "ns",
+                     "figure": line_of(dataclasses.replace(f, samples=[sample]))}
             if f.unit == "Mmsg/s":
                 entry["items_per_second"] = sample * 1e6
             benchmarks.append(entry)
@@ -142,7 +148,10 @@ def read_output(text, suite):
     except ValueError:
         document = None
     if isinstance(document, dict) and "benchmarks" in document:
-        return from_google_benchmark(document, suite), [], []
+        try:
+            return from_google_benchmark(document, suite), [], []
+        except (BadLine, KeyError) as why:
+            return [], [], [f"{suite}: is not as Google Benchmark writes it: {why}"]
     figures, context, complaints = [], [], []
     for number, row in enumerate(text.splitlines(), 1):
         if not row.strip():

@@ -51,9 +51,13 @@ def main():
         return 0
     try:
         old, new = run.read_run(arguments.old)[0], run.read_run(arguments.new)[0]
-    except (OSError, ValueError) as why:
+    except OSError as why:
+        print(f"scripts/bench: {f'{why.filename}: {why.strerror}' if why.filename else why}", file=sys.stderr)
+        return 2
+    except ValueError as why:
         print(f"scripts/bench: {why}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who reads the first lines alone
     comparison = compare.Comparison(old, new, arguments.threshold / 100)
     print("\n".join(comparison.lines()))
     return 1 if comparison.worse else 0

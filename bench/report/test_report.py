@@ -72,6 +72,12 @@ class Reading(unittest.TestCase):
         self.assertEqual([b["real_time"] for b in document["benchmarks"]], [100.0, 50.0])
         self.assertEqual([b["items_per_second"] for b in document["benchmarks"]], [10e6, 20e6])
 
+    def test_google_benchmarks_form_read_again_is_the_same_figures(self):
+        written = [figure(), figure(peer="rte_ring", variant=""), figure(case="mpsc", metric="p50", unit="ns"),
+                   figure(placement="p0|c1", suite="load")]
+        text = json.dumps(figures.to_google_benchmark(written, {}))
+        self.assertEqual(figures.read_output(text, "queue")[0], written)
+
     def test_runs_of_the_same_benchmark_are_added_up(self):
         merged = figures.merge([figure(samples=[1, 2]), figure(samples=[3]), figure(variant="single")])
         self.assertEqual([f.samples for f in merged], [[1, 2, 3], [10, 11, 12, 13, 14]])
@@ -206,11 +212,17 @@ class Plots(unittest.TestCase):
             self.assertIn(f'title "{name}"', script)
         self.assertEqual(script.count("64 12.0\n"), 4)  # of a peer the best variant alone
 
-    def test_a_peer_without_a_rate_is_left_out(self):
-        found = [figure(peer="rte_ring", variant="", samples=[0, 0, 0], placement="p0|c1"), figure(placement="p0|c1")]
-        script = plots.throughput(found, "x.svg")
-        self.assertIn('title "gpuq many"', script)
-        self.assertNotIn("rte_ring", script)
+    def test_a_figure_of_nothing_has_no_point_and_stops_nothing(self):
+        zero = [figure(peer=p, size=s, placement="p0|c1", samples=[0 if p == "ck" else 5]) for p in ("gpuq", "ck")
+                for s in (64, 256)]
+        zero += [figure(case="threads", suite="sweep", metric="cost", unit="ns", samples=[5 * (n - 1)], senders=n, takers=1)
+                 for n in (1, 2)]
+        made = dict(plots.scripts(zero, pathlib.Path(".")))
+        self.assertEqual(list(made), ["throughput", "scaling"])
+        self.assertIn("64 5.0\n", made["throughput"])
+        self.assertNotIn('title "ck"', made["throughput"])
+        self.assertEqual(dict(plots.scripts([f for f in zero if f.peer == "ck"], pathlib.Path("."))), {})
+        table.page(zero, {"date": "2026-01-02T", "lines": [], "notes": []}, [])
 
     def test_where_nothing_was_measured_there_is_no_plot(self):
         for make in plots.PLOTS.values():

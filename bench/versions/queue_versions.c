@@ -2,9 +2,12 @@
 /*
  * queue_versions.c - the queue of several builds of the library beside each other, in one process.
  *
- *     queue_versions [--smoke] [--rounds N] NAME=libgpuq.so[+one]...
+ *     queue_versions [--smoke] [--rounds N] [--bytes N] [--slots N] [--consumers N] [--only TEXT]
+ *                    NAME=libgpuq.so[+one]...
  *
- * +one: with Q_ONE_PRODUCER. 64 bytes, the processor echo, one consumer, on the CPU device:
+ * +one: with Q_ONE_PRODUCER. --bytes: of a message, 64. --slots: of the queues, where a row does
+ * not need few, 1024. --consumers: 1; more of them use both CPUs. --only: rows whose name has this
+ * in it. The processor echo, on the CPU device:
  *
  *   throughput, B a call  one thread enqueues B at a time, one polls up to 64 and releases them;
  *                         both on CPU 0, the consumer on CPU 1
@@ -21,6 +24,7 @@
 #include <gpuq/gpuq.h>
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -30,7 +34,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { BYTES = 64, POLLED = 64, MAX_BATCH = 32, MAX_BUILDS = 8, MAX_ROUNDS = 200, RETRIES = 20 };
+enum { MAX_BYTES = 4096, POLLED = 64, MAX_BATCH = 32, MAX_BUILDS = 8 };
+enum { MAX_ROUNDS = 200, RETRIES = 20 };
 
 /* The calls of one build. */
 struct calls {
@@ -54,6 +59,9 @@ struct build {
 static struct build builds[MAX_BUILDS];
 static int n_builds;
 static uint32_t messages = 60000; /* a round */
+static uint32_t bytes = 64, slots = 1024, consumers = 1;
+static char message[MAX_BYTES];
+static const char *only = "";
 static bool smoke;
 
 static void die(const char *what, const char *why)
@@ -71,12 +79,14 @@ static uint64_t ns_of(clockid_t clock)
 }
 
 /* On a machine with one CPU all share it. */
-static void pin(unsigned cpu)
+static void pin(unsigned cpu, bool both)
 {
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
+	if (both)
+		CPU_SET(1 - cpu, &set);
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
@@ -89,16 +99,16 @@ static void relax(unsigned *spins)
 static GpuQueue *open_queue(const struct build *b, uint32_t capacity, unsigned consumer_cpu)
 {
 	const QueueConfig cfg = { .capacity = capacity,
-				  .slot_bytes = BYTES,
-				  .consumers = 1,
+				  .slot_bytes = bytes,
+				  .consumers = consumers,
 				  .device = Q_DEVICE_CPU,
 				  .processor = "echo",
 				  .flags = b->flags };
 	GpuQueue *q;
 
-	pin(consumer_cpu); /* its thread inherits this */
+	pin(consumer_cpu, consumers > 1); /* its threads inherit this */
 	q = b->call.init(&cfg);
-	pin(0);
+	pin(0, false);
 	if (q == NULL)
 		die(b->name, b->call.last_error());
 	return q;
@@ -130,14 +140,13 @@ struct load {
 
 static size_t send_up_to(const struct load *l, size_t n)
 {
-	static const char message[BYTES];
 	EnqueueItem items[MAX_BATCH];
 	size_t sent = 0;
 
 	if (n == 1)
-		return l->b->call.enqueue(l->q, message, BYTES, NULL, 0) == Q_OK;
+		return l->b->call.enqueue(l->q, message, bytes, NULL, 0) == Q_OK;
 	for (size_t i = 0; i < n; i++)
-		items[i] = (EnqueueItem){ message, BYTES };
+		items[i] = (EnqueueItem){ message, bytes };
 	l->b->call.enqueue_batch(l->q, items, n, NULL, &sent, 0);
 	return sent;
 }
@@ -184,7 +193,7 @@ static double pass_all(const struct build *b, GpuQueue *q, size_t batch, double 
 
 static double throughput(const struct build *b, int batch)
 {
-	GpuQueue *q = open_queue(b, 1024, 1);
+	GpuQueue *q = open_queue(b, slots, 1);
 	double busy, rate = 0;
 
 	pass_all(b, q, (size_t)batch, &busy); /* warm */
@@ -218,7 +227,7 @@ static double there_and_back(const struct build *b, int unused)
 	for (int i = 0; i < trips; i++) {
 		const uint64_t began = ns_of(CLOCK_MONOTONIC);
 		Completion done;
-		char result[BYTES];
+		char result[MAX_BYTES];
 		size_t n = 0;
 
 		while (send_up_to(&one, 1) == 0)
@@ -260,7 +269,7 @@ static double host_half(const struct build *b, int batch)
 	enum { TIMES = 500 };
 	static double ns[TIMES];
 	const int times = smoke ? 2 : TIMES;
-	GpuQueue *q = open_queue(b, 1024, 0);
+	GpuQueue *q = open_queue(b, slots, 0);
 	const struct load l = { b, q, (size_t)batch, 0 };
 
 	for (int i = 0; i < times; i++) {
@@ -324,6 +333,8 @@ static void measure_all(int rounds)
 		printf("---:|");
 	printf("\n");
 	for (size_t m = 0; m < sizeof(measures) / sizeof(measures[0]); m++) {
+		if (strstr(measures[m].name, only) == NULL)
+			continue;
 		for (int k = 0; k < rounds; k++)
 			for (int i = 0; i < n_builds; i++) {
 				struct build *b = &builds[(i + k) % n_builds];
@@ -373,28 +384,51 @@ static void load_build(char *argument)
 	n_builds++;
 }
 
+/* The number behind option argv[i]. */
+static uint32_t number_of(int argc, char **argv, int i, uint32_t min, uint32_t max)
+{
+	char *end = NULL;
+	const unsigned long n = i + 1 < argc ? strtoul(argv[i + 1], &end, 10) : 0;
+
+	if (n < min || n > max || *end != '\0') {
+		fprintf(stderr, "queue_versions: %s is '%s'; allowed: %" PRIu32 " to %" PRIu32 "\n",
+			argv[i], i + 1 < argc ? argv[i + 1] : "", min, max);
+		exit(2);
+	}
+	return (uint32_t)n;
+}
+
 int main(int argc, char **argv)
 {
-	int rounds = 30;
+	uint32_t rounds = 30;
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--smoke") == 0) {
 			smoke = true;
 			messages = 200;
 			rounds = 1;
-		} else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
-			rounds = atoi(argv[++i]);
+		} else if (strcmp(argv[i], "--rounds") == 0) {
+			rounds = number_of(argc, argv, i++, 1, MAX_ROUNDS);
+		} else if (strcmp(argv[i], "--bytes") == 0) {
+			bytes = number_of(argc, argv, i++, 1, MAX_BYTES);
+		} else if (strcmp(argv[i], "--slots") == 0) {
+			slots = number_of(argc, argv, i++, MAX_BATCH, 1u << 20);
+		} else if (strcmp(argv[i], "--consumers") == 0) {
+			consumers = number_of(argc, argv, i++, 1, Q_MAX_CONSUMERS);
+		} else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
+			only = argv[++i];
 		} else {
 			load_build(argv[i]);
 		}
 	}
-	if (n_builds == 0 || rounds < 1 || rounds > MAX_ROUNDS) {
+	if (n_builds == 0) {
 		fprintf(stderr,
-			"usage: queue_versions [--smoke] [--rounds 1 to %d] "
-			"NAME=libgpuq.so[+one]...\n",
-			MAX_ROUNDS);
+			"usage: queue_versions [--smoke] [--rounds N] [--bytes N] [--slots N] "
+			"[--consumers N] [--only TEXT] NAME=libgpuq.so[+one]...\n");
 		return 2;
 	}
-	measure_all(rounds);
+	if (!smoke && messages < 3 * slots) /* each slot is used again and again */
+		messages = 3 * slots;
+	measure_all((int)rounds);
 	return 0;
 }
