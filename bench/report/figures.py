@@ -6,7 +6,7 @@ import re
 import statistics
 
 # Members of a line that say how a figure was measured. All others say what was measured.
-MEASURED = ("metric", "unit", "samples", "median", "min", "max", "spread_pct", "runs", "far_runs")
+MEASURED = ("metric", "unit", "samples", "median", "min", "max", "spread_pct", "runs", "far_runs", "floors")
 NAMED = ("suite", "peer", "variant", "case")
 
 

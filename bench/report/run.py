@@ -134,6 +134,11 @@ def about(context):
     if trips:
         machine["lines"].append(f"floor: a cache line there and back, ns: median {trips[len(trips) // 2]:g}, "
                                 f"{trips[0]:g} to {trips[-1]:g} over {len(trips)} programs")
+    for aside in (c for c in context if "set_aside" in c):
+        left_out = f"; {aside['left_out']} figures had no other" if aside["left_out"] else ""
+        machine["lines"].append(f"{aside['program']}: {aside['set_aside']} of {aside['of']} samples set aside, because a "
+                                f"line took more than {aside['within']} times as long or as short as the median of "
+                                f"{aside['floor_ns']:g} ns there and back{left_out}")
     machine["lines"].append("suites: " + ", ".join(f"{n['suite']} {n['seconds']:.0f} s" for n in notes))
     before = [n["load_before"] for n in notes]
     machine["lines"].append(f"load average before each suite {min(before):.1f} to {max(before):.1f}")

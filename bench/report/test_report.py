@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import random
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -13,6 +14,10 @@ import figures
 import plots
 import run
 import table
+
+RING = pathlib.Path(__file__).resolve().parent.parent / "ring"
+sys.path.append(str(RING))
+import near  # pylint: disable=wrong-import-position
 
 
 def figure(peer="gpuq", variant="many", samples=(10, 11, 12, 13, 14), case="spsc", suite="ring", metric="rate",
@@ -227,6 +232,54 @@ class Plots(unittest.TestCase):
     def test_where_nothing_was_measured_there_is_no_plot(self):
         for make in plots.PLOTS.values():
             self.assertFalse(make([], "x.svg"))
+
+
+def line_of(samples, floors, peer="gpuq"):
+    return {"peer": peer, "case": "spsc", "metric": "rate", "unit": "Mmsg/s", "samples": samples, "floors": floors}
+
+
+class NearAndFar(unittest.TestCase):
+    def test_a_sample_counts_where_its_floor_is_that_of_most(self):
+        lines = [line_of([10, 11, 12, 13, 2], [90, 100, 110, 129, 131]), line_of([5, 6], [100, 500], "ck_ring")]
+        floor = near.median_floor(lines)
+        self.assertEqual(floor, 110)
+        self.assertEqual(near.near(lines[0], 100), [10, 11, 12, 13])
+        self.assertEqual(near.near(lines[0], 500), [])
+        self.assertEqual([m["samples"] for m in near.merged(lines, floor)], [[10, 11, 12, 13, 2], [5]])
+        self.assertEqual(near.near({"samples": [1, 2]}, floor), [1, 2])
+
+    def test_a_program_with_too_few_is_run_again_and_its_samples_are_added(self):
+        far, again = line_of([1, 1, 1, 9, 9], [500, 500, 500, 100, 100]), line_of([8, 8, 8, 8, 8], [100] * 5)
+        self.assertTrue(near.too_few([far], 100))
+        self.assertFalse(near.too_few([far, again], 100))
+        self.assertFalse(near.too_few([line_of([1], [100])], 100), "of a smoke run one sample is enough")
+        self.assertEqual([m["samples"] for m in near.merged([far, again], 100)], [[9, 9, 8, 8, 8, 8, 8]])
+
+    def test_a_figure_without_any_is_left_out_and_that_is_said(self):
+        lines = [line_of([1] * 5, [500] * 5), line_of([9] * 5, [100] * 5, "ck_ring")]
+        self.assertEqual([m["peer"] for m in near.merged(lines, 100)], ["ck_ring"])
+        told = near.told(lines, 100)
+        self.assertEqual((told["set_aside"], told["of"], told["left_out"]), (5, 10, 1))
+        page = run.about([{**told, "machine": "m", "lines": [], "suite": "ring", "seconds": 1, "load_before": 0,
+                           "cpus": 2, "complaints": []}])
+        self.assertIn("suite: 5 of 10 samples set aside", page["lines"][0])
+
+    def test_the_suite_runs_again_what_was_far(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            for program, floors in (("gpuq", "500"), ("ck", "100"), ("dpdk", "101")):
+                peer = {"peer": program, "case": "spsc", "metric": "rate", "unit": "Mmsg/s", "samples": [4, 4, 4]}
+                rows = [json.dumps({**peer, "floors": [int(f)] * 3}) for f in (floors, "100")]
+                # The second time, and ever after, it is near.
+                (folder / f"ring_{program}").write_text(
+                    f"#!/bin/sh\nif [ \"$1\" != spsc ]; then exit 77; fi\nif mkdir {folder}/{program}; then\n"
+                    f"echo '{rows[0]}'\nelse\necho '{rows[1]}'\nfi\n")
+                (folder / f"ring_{program}").chmod(0o755)
+            done = subprocess.run([RING / "suite", folder], stdout=subprocess.PIPE, text=True, check=True)
+            found, context, complaints = figures.read_output(done.stdout, "ring")
+        self.assertEqual((complaints, [(f.peer, f.samples) for f in found]),
+                         ([], [("gpuq", [4, 4, 4]), ("dpdk", [4, 4, 4]), ("ck", [4, 4, 4])]))
+        self.assertEqual([(c["set_aside"], c["of"]) for c in context], [(3, 12)])
 
 
 class Reports(unittest.TestCase):

@@ -24,7 +24,11 @@ unsigned bench_run_ms = 25;
 static double near_ns = 120;
 static uint64_t patience_ns; /* to wait for near cores, over the whole program */
 static int far_runs;
-static const char *const *groups; /* asked for; none: all */
+static double before_ns;              /* the flag's round trip before a run */
+static double floor_ns[BENCH_FLOORS]; /* of the latest runs that were kept: the slower of before and
+					 after */
+static unsigned floors;               /* how many have been noted */
+static const char *const *groups;     /* asked for; none: all */
 static int cpus[CPU_SETSIZE], cpu_count;
 
 void bench_die(const char *fmt, ...)
@@ -196,18 +200,28 @@ void bench_settle(void)
 	const uint64_t begin = bench_now_ns();
 	uint64_t waited = 0;
 
-	while (!bench_smoke && patience_ns > 0 && waited < 1000000000u &&
-	       bench_flag_bounce(NULL, 2000) > near_ns)
+	if (bench_smoke)
+		return;
+	while ((before_ns = bench_flag_bounce(NULL, 2000)) > near_ns && patience_ns > 0 &&
+	       waited < 1000000000u)
 		waited = bench_now_ns() - begin;
 	patience_ns -= waited < patience_ns ? waited : patience_ns;
 }
 
 bool bench_is_far(int tries)
 {
-	if (bench_smoke || bench_flag_bounce(NULL, 2000) <= near_ns)
+	double after_ns;
+
+	if (bench_smoke)
 		return false;
-	far_runs++;
-	return tries < BENCH_MAX_FAR && patience_ns > 0;
+	after_ns = bench_flag_bounce(NULL, 2000);
+	if (after_ns > near_ns) {
+		far_runs++;
+		if (tries < BENCH_MAX_FAR && patience_ns > 0)
+			return true;
+	}
+	floor_ns[floors++ % BENCH_FLOORS] = after_ns > before_ns ? after_ns : before_ns;
+	return false;
 }
 
 /* ---- statistics and output ------------------------------------------------------------------- */
@@ -231,21 +245,36 @@ void bench_sort(double *samples, size_t n)
 	qsort(samples, n, sizeof(*samples), by_double);
 }
 
+static void print_array(const char *name, const double *values, int n)
+{
+	printf(",\"%s\":[", name);
+	for (int i = 0; i < n; i++)
+		printf("%s%.4g", i > 0 ? "," : "", values[i]);
+	putchar(']');
+}
+
 /* What a figure is about, as members of a JSON object, then the figure. */
-static void emit(const char *about, const char *metric, const char *unit, double *samples)
+static void emit(const char *about, const char *metric, const char *unit, const double *samples)
 {
 	const int n = bench_runs;
-	double median;
+	double sorted[BENCH_RUNS], median;
 
-	bench_sort(samples, (size_t)n);
-	median = (samples[(n - 1) / 2] + samples[n / 2]) / 2;
+	memcpy(sorted, samples, (size_t)n * sizeof(*sorted));
+	bench_sort(sorted, (size_t)n);
+	median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 	printf("{%s,\"runs\":%d,\"metric\":\"%s\",\"unit\":\"%s\",\"median\":%.4g,\"min\":%.4g,"
-	       "\"max\":%.4g,\"spread_pct\":%.1f,\"far_runs\":%d,\"samples\":[",
-	       about, n, metric, unit, median, samples[0], samples[n - 1],
-	       median > 0 ? 100 * (samples[n - 1] - samples[0]) / median : 0.0, far_runs);
-	for (int i = 0; i < n; i++)
-		printf("%s%.4g", i > 0 ? "," : "", samples[i]);
-	puts("]}");
+	       "\"max\":%.4g,\"spread_pct\":%.1f,\"far_runs\":%d",
+	       about, n, metric, unit, median, sorted[0], sorted[n - 1],
+	       median > 0 ? 100 * (sorted[n - 1] - sorted[0]) / median : 0.0, far_runs);
+	print_array("samples", samples, n);
+	if (floors >= (unsigned)n) {
+		double mine[BENCH_RUNS];
+
+		for (int i = 0; i < n; i++)
+			mine[i] = floor_ns[(floors - (unsigned)n + (unsigned)i) % BENCH_FLOORS];
+		print_array("floors", mine, n);
+	}
+	puts("}");
 }
 
 static void describe(char *about, size_t size, const struct bench_case *c)
@@ -257,14 +286,16 @@ static void describe(char *about, size_t size, const struct bench_case *c)
 		 c->placement);
 }
 
-void bench_emit_about(const char *about, const char *metric, const char *unit, double *samples)
+void bench_emit_about(const char *about, const char *metric, const char *unit,
+		      const double *samples)
 {
 	emit(about, metric, unit, samples);
 	fflush(stdout);
 	far_runs = 0;
 }
 
-void bench_emit(const struct bench_case *c, const char *metric, const char *unit, double *samples)
+void bench_emit(const struct bench_case *c, const char *metric, const char *unit,
+		const double *samples)
 {
 	char about[512];
 

@@ -27,6 +27,7 @@ enum {
 	BENCH_PINGS = 40000, /* round trips a run */
 	BENCH_SKIPPED = 77,  /* exit status: cannot run on this machine */
 	BENCH_MAX_FAR = 6,   /* runs of one sample thrown away before one is kept */
+	BENCH_FLOORS = 8,    /* at least BENCH_RUNS */
 };
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -89,7 +90,9 @@ double bench_flag_bounce(uint32_t *ticks, unsigned rounds);
  * line then takes several times longer between CPU 0 and CPU 1. The bare flag is therefore read
  * before and after every run, and a run that ends above BENCH_NEAR_NS is repeated. How often that
  * happened is part of the output ("far_runs"). A program that has waited for near cores for
- * BENCH_PATIENCE_S waits and repeats no more: such a machine is measured as it is.
+ * BENCH_PATIENCE_S waits and repeats no more: such a machine is measured as it is. The flag's round
+ * trip of each sample is part of the output ("floors"), so that whoever reads can compare samples
+ * of one state of the machine only.
  */
 void bench_settle(void);      /* wait, a second at most, until the cores are near */
 bool bench_is_far(int tries); /* count a far run; false when near, or out of tries or patience */
@@ -114,12 +117,15 @@ struct bench_case {
 	unsigned batch;        /* messages a call */
 };
 
-/* Median, extremes and spread, (max - min) / median, of bench_runs samples, which it sorts.
- * The unit says which way is better: "Mmsg/s" or "ns". bench/README.md has the form of a line. */
-void bench_emit(const struct bench_case *c, const char *metric, const char *unit, double *samples);
+/* Median, extremes and spread, (max - min) / median, of bench_runs samples, and the samples as they
+ * came. The unit says which way is better: "Mmsg/s" or "ns". bench/README.md has the form of a
+ * line. */
+void bench_emit(const struct bench_case *c, const char *metric, const char *unit,
+		const double *samples);
 
 /* The same of something else than a bench_case; `about` is members of a JSON object. */
-void bench_emit_about(const char *about, const char *metric, const char *unit, double *samples);
+void bench_emit_about(const char *about, const char *metric, const char *unit,
+		      const double *samples);
 
 void bench_sort(double *samples, size_t n);
 
