@@ -68,6 +68,8 @@ struct gq_ring_local {
 	/* See slip.h. */
 	uint32_t streak;       /* receives that have found a message, since the last that has not */
 	uint32_t receive_rest; /* so many more receives do not wait for the senders to get ahead */
+	uint32_t untried;      /* receives in short runs since the last wait */
+	uint32_t trials;       /* waits that no long run has followed; at most GQ_SLIP_TRIALS */
 	uint32_t send_rest;    /* so many more sends do not wait for the receivers */
 	uint32_t next_slot;    /* where the next message probably is */
 	uint64_t free_until;   /* up to this position of the pool it is far from empty */

@@ -12,8 +12,15 @@
  * back.
  *
  * Both are short, say nothing about the answer (EMPTY and FULL are as exact as without), and stop
- * themselves for a while where they were in vain: a receiver waits for senders only after
- * GQ_SLIP_STREAK messages in a row, so a message that comes alone is not delayed.
+ * themselves for a while where they were in vain. A receiver waits only where messages come in long
+ * runs: at least GQ_SLIP_STREAK receives in a row have found one. So a message that comes alone is
+ * not delayed.
+ *
+ * Short runs are of two kinds, and nothing tells them apart from outside: either messages come
+ * slowly, or the two sides have got into lockstep, in which each message is taken as it comes and
+ * the lines that they share cost more than the messages. So a receiver makes a trial once in many
+ * messages: it waits, and if a long run follows, it was lockstep. If not, the next trial comes
+ * twice as late, so that few messages are delayed for it.
  */
 #ifndef GPUQ_RING_SLIP_H
 #define GPUQ_RING_SLIP_H
@@ -22,6 +29,8 @@
 
 enum {
 	GQ_SLIP_STREAK = 16,        /* messages in a row after which a receiver waits */
+	GQ_SLIP_TRIAL = 64,         /* receives in short runs before a trial: */
+	GQ_SLIP_TRIALS = 6,         /* doubled after each in vain, so many times */
 	GQ_SLIP_PAUSES = 32,        /* how long */
 	GQ_SLIP_RECEIVE_REST = 16,  /* after a wait in vain, receives without one */
 	GQ_SLIP_SEND_TURNS = 32,    /* of eight pauses: how long a sender waits */
@@ -36,12 +45,20 @@ static inline bool gq_slip_receive(struct gq_ring_local *local, bool *waited)
 		local->receive_rest = GQ_SLIP_RECEIVE_REST;
 		return false;
 	}
-	if (local->streak < GQ_SLIP_STREAK)
-		return false;
-	if (local->receive_rest != 0) {
-		local->receive_rest--;
-		return false;
+	if (local->streak >= GQ_SLIP_STREAK) {
+		local->trials = 0;
+		if (local->receive_rest != 0) {
+			local->receive_rest--;
+			return false;
+		}
+	} else {
+		local->untried += local->streak;
+		if (local->untried < (uint32_t)GQ_SLIP_TRIAL << local->trials)
+			return false;
+		if (local->trials < GQ_SLIP_TRIALS)
+			local->trials++;
 	}
+	local->untried = 0;
 	*waited = true;
 	for (int i = 0; i < GQ_SLIP_PAUSES; i++)
 		gq_cpu_relax();
