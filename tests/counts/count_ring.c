@@ -11,9 +11,11 @@
 
 enum { OPS = 32, ROUNDS = 64, BYTES = 64 };
 
-static RingQueue *many, *single;
-static char message[BYTES], buffer[OPS * BYTES];
-static EnqueueItem items[OPS];
+/* Cells that came back one by one lie in the pool so, and a batch of them costs more: batches have
+ * rings of their own. */
+static RingQueue *many, *single, *many_batches, *single_batches;
+static char message[BYTES], array[OPS * BYTES], buffer[OPS * BYTES];
+static EnqueueItem items[OPS], in_array[OPS];
 static RingMessage got[OPS];
 static size_t n;
 
@@ -26,6 +28,12 @@ static inline void send_one(RingQueue *r)
 static inline void send_batch(RingQueue *r)
 {
 	q_ring_send_batch(r, items, OPS, Q_PRIORITY_NORMAL, &n);
+}
+
+/* Messages that follow each other in memory. */
+static inline void send_array(RingQueue *r)
+{
+	q_ring_send_batch(r, in_array, OPS, Q_PRIORITY_NORMAL, &n);
 }
 
 static inline void recv_one(RingQueue *r)
@@ -41,25 +49,32 @@ static inline void recv_batch(RingQueue *r)
 	q_ring_recv_batch(r, buffer, sizeof(buffer), got, OPS, &n);
 }
 
-#define PATHS(mode)                                                                                \
-	PATH(mode##_send_one)                                                                      \
-	{                                                                                          \
-		send_one(mode);                                                                    \
-	}                                                                                          \
-	PATH(mode##_send_batch)                                                                    \
-	{                                                                                          \
-		send_batch(mode);                                                                  \
-	}                                                                                          \
-	PATH(mode##_recv_one)                                                                      \
-	{                                                                                          \
-		recv_one(mode);                                                                    \
-	}                                                                                          \
-	PATH(mode##_recv_batch)                                                                    \
-	{                                                                                          \
-		recv_batch(mode);                                                                  \
+static inline void recv_nothing(RingQueue *r)
+{
+	for (int i = 0; i < OPS; i++) {
+		n = BYTES;
+		q_ring_recv(r, buffer, &n);
 	}
-PATHS(many)
-PATHS(single)
+}
+
+#define RING_PATH(mode, ring, name)                                                                \
+	PATH(mode##_##name)                                                                        \
+	{                                                                                          \
+		name(ring);                                                                        \
+	}
+
+RING_PATH(many, many, send_one)
+RING_PATH(many, many_batches, send_batch)
+RING_PATH(many, many_batches, send_array)
+RING_PATH(many, many, recv_one)
+RING_PATH(many, many_batches, recv_batch)
+RING_PATH(many, many, recv_nothing)
+RING_PATH(single, single, send_one)
+RING_PATH(single, single_batches, send_batch)
+RING_PATH(single, single_batches, send_array)
+RING_PATH(single, single, recv_one)
+RING_PATH(single, single_batches, recv_batch)
+RING_PATH(single, single, recv_nothing)
 
 static RingQueue *make(uint32_t flags)
 {
@@ -82,25 +97,41 @@ static void round_of(RingQueue *r, void (*send)(void), void (*recv)(void), size_
 	must(n == last && q_ring_is_empty(r), "all are received");
 }
 
+/* How often a round takes each path. */
+static const struct {
+	const char *name;
+	int times;
+} paths[] = { { "send_one", 1 }, { "send_batch", 1 }, { "send_array", 1 },
+	      { "recv_one", 1 }, { "recv_batch", 2 }, { "recv_nothing", 1 } };
+
 int main(void)
 {
-	static const char *const names[] = { "send_one", "send_batch", "recv_one", "recv_batch" };
-
 	many = make(0);
 	single = make(Q_RING_SINGLE);
+	many_batches = make(0);
+	single_batches = make(Q_RING_SINGLE);
 	for (int i = 0; i < OPS; i++)
-		items[i] = (EnqueueItem){ message, BYTES };
+		items[i] = (EnqueueItem){ message, BYTES },
+		in_array[i] = (EnqueueItem){ array + (size_t)i * BYTES, BYTES };
 	for (int i = 0; i < ROUNDS; i++) {
 		round_of(many, path_many_send_one, path_many_recv_one, BYTES);
-		round_of(many, path_many_send_batch, path_many_recv_batch, OPS);
+		round_of(many_batches, path_many_send_array, path_many_recv_batch, OPS);
+		round_of(many_batches, path_many_send_batch, path_many_recv_batch, OPS);
+		forget_lines();
+		path_many_recv_nothing();
 		round_of(single, path_single_send_one, path_single_recv_one, BYTES);
-		round_of(single, path_single_send_batch, path_single_recv_batch, OPS);
+		round_of(single_batches, path_single_send_array, path_single_recv_batch, OPS);
+		round_of(single_batches, path_single_send_batch, path_single_recv_batch, OPS);
+		forget_lines();
+		path_single_recv_nothing();
 	}
 	/* Each path, and how many messages it was called for. */
-	for (size_t i = 0; i < 4; i++)
-		printf("many_%s %d\nsingle_%s %d\n", names[i], OPS * ROUNDS, names[i],
-		       OPS * ROUNDS);
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		printf("many_%s %d\nsingle_%s %d\n", paths[i].name, paths[i].times * OPS * ROUNDS,
+		       paths[i].name, paths[i].times * OPS * ROUNDS);
 	q_ring_destroy(many);
+	q_ring_destroy(many_batches);
 	q_ring_destroy(single);
+	q_ring_destroy(single_batches);
 	return 0;
 }

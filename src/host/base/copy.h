@@ -39,6 +39,14 @@ static inline __attribute__((always_inline)) void gq_copy(uint8_t *to, const uin
 	memcpy(to + n - sizeof(piece), &last, sizeof(piece));
 }
 
+static inline __attribute__((always_inline)) void gq_write_back_u8(uint8_t *byte)
+{
+	uint8_t same = *byte;
+
+	__asm__("" : "+r"(same)); /* for all that the compiler knows, another one */
+	*byte = same;
+}
+
 enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
 
 /*
@@ -48,13 +56,13 @@ enum { GQ_TOUCHED = 64 }; /* bytes that move between cores together */
  */
 static inline __attribute__((always_inline)) void gq_touch(uint8_t *bytes, size_t n)
 {
-	for (size_t i = 0; i < n; i += GQ_TOUCHED) {
-		uint8_t *last = bytes + (n - i > GQ_TOUCHED ? i + GQ_TOUCHED - 1 : n - 1);
-		uint8_t byte = *last;
+	size_t i = GQ_TOUCHED;
 
-		__asm__("" : "+r"(byte)); /* for all that the compiler knows, another one */
-		*last = byte;
-	}
+	/* The last byte of each line, and of the message. */
+	for (; i < n; i += GQ_TOUCHED)
+		gq_write_back_u8(bytes + i - 1);
+	if (n != 0)
+		gq_write_back_u8(bytes + n - 1);
 }
 
 #endif /* GPUQ_BASE_COPY_H */

@@ -6,6 +6,7 @@
 #include "host/base/sys.h"
 #include "host/ring/bind.h"
 #include "host/ring/close.h"
+#include "host/ring/extent.h"
 #include "host/ring/fence.h"
 #include "host/ring/move.h"
 #include "host/ring/poll_fd.h"
@@ -64,6 +65,22 @@ static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, s
 		}
 	}
 	return Q_OK;
+}
+
+/*
+ * Whether each of these messages can go as it is, in one cell: check_item() would let it pass and
+ * ask no validator. False says nothing.
+ */
+GQ_ALWAYS_INLINE bool are_plain(const RingQueue *r, const EnqueueItem *items, size_t count)
+{
+	const size_t max = r->cfg.max_msg_size;
+
+	if (__builtin_expect(r->validate != NULL, 0))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (__builtin_expect(items[i].data == NULL || items[i].len > max, 0))
+			return false;
+	return true;
 }
 
 /* What a call that can wait tries again and again. */
@@ -131,9 +148,21 @@ static uint32_t parts_for(const RingQueue *r, size_t len)
 		       : (uint32_t)((len + r->cfg.max_msg_size - 1) / r->cfg.max_msg_size);
 }
 
+/* The most common message, first of all. What is not plain goes the general way. */
 QueueStatus q_ring_send(RingQueue *r, const void *data, size_t len, QueuePriority priority)
 {
-	return q_ring_send_timeout(r, data, len, priority, 0);
+	const EnqueueItem item = { .data = data, .len = len };
+	const uint32_t class =
+		(uint32_t)(priority == Q_PRIORITY_DEFAULT ? Q_PRIORITY_NORMAL : priority) -
+		Q_PRIORITY_LOW;
+	QueueStatus status;
+
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
+	if (__builtin_expect(class >= GQ_CLASSES || !are_plain(r, &item, 1), 0))
+		return q_ring_send_timeout(r, data, len, priority, 0);
+	status = r->single ? gq__ring_send_one_single(r, data, len, class)
+			   : gq__ring_send_one_many(r, data, len, class);
+	return __builtin_expect(status == Q_ERR_FULL, 0) ? answer_no_room(r) : status;
 }
 
 QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, QueuePriority priority,
@@ -178,6 +207,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 	struct attempt a;
 	QueueStatus status;
 	size_t sent = 0;
+	bool plain;
 
 	if (out_sent != NULL)
 		*out_sent = 0;
@@ -187,7 +217,8 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 	a.sending = (struct gq_sending){ .class = class_of(priority) };
 	if (a.sending.class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
-	for (size_t i = 0; i < count; i++) {
+	plain = are_plain(r, items, count);
+	for (size_t i = 0; !plain && i < count; i++) {
 		status = check_item(r, &items[i], i, count);
 		if (status != Q_OK)
 			return status;
@@ -195,6 +226,8 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 	while (sent < count) {
 		uint32_t accepted, n = 0;
 
+		if (plain)
+			n = count - sent < GQ_CHUNK ? (uint32_t)(count - sent) : GQ_CHUNK;
 		while (n < GQ_CHUNK && sent + n < count &&
 		       items[sent + n].len <= r->cfg.max_msg_size)
 			n++;
@@ -262,6 +295,12 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 
 /* ---- receive --------------------------------------------------------------------------------- */
 
+static QueueStatus say_nothing(RingQueue *r)
+{
+	gq_ring_found_nothing(r);
+	return gq__fail(Q_ERR_EMPTY, "nothing in the ring");
+}
+
 /* Do what follows from finding nothing, and say it. */
 static QueueStatus answer_nothing(RingQueue *r, struct gq_receiving *q)
 {
@@ -280,8 +319,7 @@ static QueueStatus answer_nothing(RingQueue *r, struct gq_receiving *q)
 		}
 		gq__ring_watch(r);
 	}
-	gq_ring_found_nothing(r);
-	return gq__fail(Q_ERR_EMPTY, "nothing in the ring");
+	return say_nothing(r);
 }
 
 static QueueStatus receive_once(RingQueue *r, struct attempt *a)
@@ -312,30 +350,14 @@ static QueueStatus explain(const struct gq_receiving *q, QueueStatus status)
 	}
 }
 
-QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
+/* A receive of one message that has not received it at once: say why, or wait for one. */
+static __attribute__((noinline)) QueueStatus receive_later(RingQueue *r, void *buf, size_t cap,
+							   size_t *inout_len, QueueStatus status,
+							   QueueStatus front, uint32_t timeout_ms)
 {
-	return q_ring_recv_timeout(r, buf, inout_len, 0);
-}
-
-QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
-{
-	QueueStatus status, front;
 	const char *before;
 	struct attempt a;
-	size_t cap;
 
-	if (inout_len == NULL)
-		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
-	cap = *inout_len;
-	*inout_len = 0;
-	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
-	if (buf == NULL && cap != 0)
-		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
-	*inout_len = cap;
-	status = r->single ? gq__ring_receive_one_single(r, buf, inout_len, &front)
-			   : gq__ring_receive_one_many(r, buf, inout_len, &front);
-	if (__builtin_expect(status == Q_OK, 1))
-		return Q_OK;
 	a.receiving = (struct gq_receiving){
 		.buf = buf, .cap = cap, .needed = *inout_len, .max = 1, .front = front
 	};
@@ -350,6 +372,44 @@ QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint
 	if (status == Q_OK || status == Q_ERR_BUFFER_TOO_SMALL)
 		*inout_len = a.receiving.needed;
 	return status == Q_OK ? gq__fail(Q_OK, before) : explain(&a.receiving, status);
+}
+
+GQ_ALWAYS_INLINE QueueStatus receive_bytes(RingQueue *r, void *buf, size_t *inout_len,
+					   uint32_t timeout_ms)
+{
+	QueueStatus status, front;
+	size_t cap;
+
+	if (inout_len == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
+	cap = *inout_len;
+	if (__builtin_expect(r == NULL || r->generation != gq__generation, 0)) {
+		*inout_len = 0;
+		return gq__ring_refuse_handle(r);
+	}
+	if (__builtin_expect(buf == NULL && cap != 0, 0)) {
+		*inout_len = 0;
+		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
+	}
+	status = r->single ? gq__ring_receive_one_single(r, buf, inout_len, &front)
+			   : gq__ring_receive_one_many(r, buf, inout_len, &front);
+	if (__builtin_expect(status == Q_OK, 1))
+		return Q_OK;
+	/* What a polling loop meets most. */
+	if (status == Q_ERR_EMPTY && front == Q_OK && timeout_ms == 0 &&
+	    gq_load_seq_cst_u64(&r->head->signals.state) == GQ_RING_OPEN)
+		return say_nothing(r);
+	return receive_later(r, buf, cap, inout_len, status, front, timeout_ms);
+}
+
+QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
+{
+	return receive_bytes(r, buf, inout_len, 0);
+}
+
+QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
+{
+	return receive_bytes(r, buf, inout_len, timeout_ms);
 }
 
 QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,

@@ -236,20 +236,20 @@ enum gq_put { GQ_PUT_AGAIN, GQ_PUT_DONE, GQ_PUT_BARRED };
  * it. Lock-free: a failed swap means that another putter published. A putter is owed room by
  * conservation (a cell is in one place at a time), so the ring is never full here.
  *
+ * @param count  cells of `value`
  * @param bar  a bit of values, or 0: where the word at the end has it, nothing is put there nor
  *             behind it (see gq_extent_try_bar())
  */
 GQ_ALWAYS_INLINE enum gq_put gq_extent_try_put(const struct gq_word_ring *r, uint64_t *pos,
-					       uint64_t value, uint64_t bar)
+					       uint64_t value, uint32_t count, uint64_t bar)
 {
 	const uint64_t at = *pos;
 	uint64_t *entry = gq_word_ring_entry(r, at);
 	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. [class.look]
 	 */
 	const uint64_t old = gq_load_acquire_u64(entry);
-	const bool is_at = gq_word_ring_is_at(r, old, at);
 
-	if (__builtin_expect(!is_at && gq_extent_is_older(r, old, at), 1)) {
+	if (__builtin_expect(gq_extent_is_older(r, old, at), 1)) {
 		if (__builtin_expect((old & bar) != 0, 0))
 			return GQ_PUT_BARRED;
 		GQ_WINDOW();
@@ -259,14 +259,14 @@ GQ_ALWAYS_INLINE enum gq_put gq_extent_try_put(const struct gq_word_ring *r, uin
 			    !gq_cas_seq_cst_u64(entry, old, gq_word_ring_tag(r, at) | value), 0))
 			return GQ_PUT_AGAIN;
 		GQ_WINDOW();
-		*pos = at + gq_extent_count(value);
-		if (gq_extent_wipe_is_due(r, at, gq_extent_count(value)))
-			gq_extent_wipe(r, at, gq_extent_count(value));
+		*pos = at + count;
+		if (gq_extent_wipe_is_due(r, at, count))
+			gq_extent_wipe(r, at, count);
 		if (gq_extent_crosses(r, at, *pos))
 			*pos = gq_extent_raise(r, *pos);
 		return GQ_PUT_DONE;
 	}
-	if (is_at) {
+	if (gq_word_ring_is_at(r, old, at)) {
 		/* Another putter's extent; that putter may stand still before it raises the tail.
 		 * So every putter that walks past raises it. And where others have come further, it
 		 * goes on from there: a walk from an old hint is short. */

@@ -13,10 +13,10 @@
  * reordering, and makes a full fence of its own if the kernel refuses membarrier to some process of
  * the ring.
  */
-static inline void gq_ring_fence(const RingQueue *r, struct gq_ring_peer *peer)
+static inline void gq_ring_fence(const struct gq_ring_head *head, struct gq_ring_peer *peer)
 {
 	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* pairs with gq__barrier() */
-	if (__builtin_expect(gq_load_relaxed_u64(&r->head->signals.fenced) != 0, 0))
+	if (__builtin_expect(gq_load_relaxed_u64(&head->signals.fenced) != 0, 0))
 		gq_fetch_or_seq_cst_u64(&peer->op, 0); /* a full fence of its own */
 }
 

@@ -79,7 +79,7 @@ static void put_back(const RingQueue *r, const struct gq_box *b, uint32_t slot)
 		return;
 	}
 	for (int tries = 0; tries < 1 << 16; tries++)
-		if (gq_extent_try_put(pool, &pos, value, 0) == GQ_PUT_DONE)
+		if (gq_extent_try_put(pool, &pos, value, 1, 0) == GQ_PUT_DONE)
 			return;
 }
 

@@ -25,6 +25,7 @@ struct gq_receiving {
 	uint32_t max;     /* at most GQ_CHUNK */
 	bool descriptors; /* may be received */
 	bool discard;     /* nothing is copied */
+	bool waited;      /* see gq_slip_receive() */
 	/* written */
 	uint32_t count;
 	size_t used;       /* of buf */

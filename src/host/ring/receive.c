@@ -35,6 +35,8 @@ GQ_ALWAYS_INLINE uint32_t how_many_fit(const struct gq_receiving *q, size_t used
 {
 	uint32_t fit = 0;
 
+	if (__builtin_expect(used <= q->cap && q->cap - used >= (n - 1) * padded(len) + len, 1))
+		return n;
 	for (; fit < n && used <= q->cap && q->cap - used >= len; used += padded(len))
 		fit++;
 	return fit;
@@ -324,7 +326,7 @@ GQ_ALWAYS_INLINE enum look claim_many(RingQueue *r, const struct gq_box *b,
 GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
 	const bool messages = b == &r->messages;
-	bool waited = false;
+	bool waited = q->waited;
 	struct gq_run runs[GQ_MAX_PARTS];
 	uint32_t count, cells;
 	uint64_t bytes;
@@ -379,7 +381,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
 	const bool messages = b == &r->messages;
-	bool waited = false;
+	bool waited = q->waited;
 	struct gq_run runs[GQ_MAX_PARTS];
 	uint32_t count, cells, tries = 0;
 	uint64_t bytes, head;
@@ -438,62 +440,6 @@ GQ_ALWAYS_INLINE bool is_plain(uint64_t word)
 	return gq_entry_kind(word) == 0 || gq_entry_kind(word) == GQ_KIND_RUN;
 }
 
-/* The head behind the first message of the front. */
-GQ_ALWAYS_INLINE uint64_t behind_one(const struct gq_box *b, const struct front *f)
-{
-	uint64_t head = f->head;
-
-	gq_head_take(b, f->word, &head, 1);
-	return head;
-}
-
-/* Claim the first message of the front. In single mode nobody else does, and the head is stored
- * when the cell is back. */
-GQ_ALWAYS_INLINE bool claim_one(const struct gq_box *b, const struct front *f, bool single)
-{
-	if (single)
-		return true;
-	GQ_WINDOW();
-	/* Relaxed: the swap only excludes; what we read came with [message.claim]. */
-	return gq_cas_relaxed_device_u64(b->ready[f->class].head, f->head, behind_one(b, f));
-}
-
-/* Copy the claimed message out, give its cell back, and end the operation. */
-GQ_ALWAYS_INLINE QueueStatus take_one(RingQueue *r, const struct gq_box *b,
-				      struct gq_ring_peer *peer, const struct front *f, uint8_t *to,
-				      uint32_t bytes, bool single)
-{
-	const struct gq_word_ring *ready = &b->ready[f->class];
-	const uint64_t head = behind_one(b, f), start = gq_head_start(f->head);
-	const struct gq_run run = { .slot = gq_head_slot(b, f->word, f->head), .n = 1 };
-	struct gq_ring_local *local = gq_ring_local_of(r, peer);
-
-	gq_copy(to, gq_cell_at(b, run.slot), bytes);
-	if (touches(b, local)) {
-		gq_touch(gq_cell_at(b, run.slot), bytes);
-		if (gq_head_start(head) != start)
-			gq_extent_touch(ready, start, gq_extent_count(f->word), single);
-	}
-	GQ_WINDOW();
-	if (single) {
-		plan(peer, f->class, head, gq_load_relaxed_u64(b->pool.tail), 1);
-		give_back_single(b, &run, 1);
-		gq_store_release_u64(ready->head, head); /* for threads that count */
-	} else if (!give_back_many(b, gq_ring_hints_of(r, b, peer), &run, 1)) {
-		op_end(peer);
-		return gq_ring_damaged();
-	}
-	gq_ring_tally(&peer->bytes_received, bytes);
-	local->streak++;
-	local->next_slot = run.slot + 1;
-	op_end(peer);
-	if (single)
-		wake_single(r, peer, &r->head->signals.room_armed);
-	else
-		wake_many(&r->head->signals.room_armed);
-	return Q_OK;
-}
-
 /* ---- each for every call, and for the call that is the most common --------------------------- */
 
 QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
@@ -506,48 +452,115 @@ QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_re
 	return receive_single(r, b, q);
 }
 
+/* What receive_one() leaves goes the general way. */
+static __attribute__((noinline)) QueueStatus receive_one_slowly(RingQueue *r,
+								struct gq_ring_peer *peer,
+								bool waited, void *buf, size_t *len,
+								QueueStatus *front)
+{
+	struct gq_receiving q = { .buf = buf, .cap = *len, .max = 1, .waited = waited };
+	QueueStatus status;
+
+	op_end(peer);
+	status = gq_ring_receive_from(r, &r->messages, &q);
+	*len = q.needed;
+	*front = q.front;
+	return status;
+}
+
+/* Nothing is there: wait a little for it, or say so. */
+static __attribute__((noinline)) QueueStatus
+receive_nothing(RingQueue *r, struct gq_ring_peer *peer, void *buf, size_t *len, QueueStatus *front)
+{
+	struct gq_ring_local *local = gq_ring_local_of(r, peer);
+	bool waited = false;
+
+	if (gq_slip_receive(local, &waited))
+		return receive_one_slowly(r, peer, waited, buf, len, front);
+	local->streak = 0;
+	gq_ring_tally(&peer->empty, 1);
+	op_end(peer);
+	*len = 0;
+	*front = Q_OK;
+	return Q_ERR_EMPTY;
+}
+
 /*
  * One message, of which only the bytes are wanted. The most common one, which lies in one cell and
- * fits, goes by a way of its own; any other the general way.
+ * fits, goes by a way of its own.
  */
 GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, QueueStatus *front,
 					 bool single)
 {
 	const struct gq_box *b = &r->messages;
-	struct gq_receiving q = { .buf = buf, .cap = *len, .max = 1 };
+	const struct gq_word_ring *ready;
 	struct gq_ring_local *local;
 	struct gq_ring_peer *peer;
 	struct front f = { 0 };
-	bool waited = false;
-	uint32_t tries = 0, bytes;
+	uint64_t start, next;
+	uint32_t bytes, slot, taken, count, done;
+	uint8_t *cell;
+	bool barred;
 	enum look found;
-	QueueStatus status;
+	QueueStatus status = single ? begin_single(r, b->receive_role, GQ_OP_RECEIVE, &peer)
+				    : begin_many(r, GQ_OP_RECEIVE, &peer);
 
-	*front = Q_OK;
-	status = single ? begin_single(r, b->receive_role, b->receive_op, &peer)
-			: begin_many(r, b->receive_op, &peer);
-	if (status != Q_OK)
+	if (__builtin_expect(status != Q_OK, 0)) {
+		*front = Q_OK;
 		return status;
+	}
 	local = gq_ring_local_of(r, peer);
 	guess(b, local);
-	do
-		found = look(r, b, NULL, &f, &tries);
-	while (found == NOTHING && gq_slip_receive(local, &waited));
-	if (found == NOTHING) {
-		*len = 0;
-		return end_without_front(r, b, peer, found, &q);
+	found = r->ageing == NULL ? glance(b, local, &f) : OVERTAKEN;
+	if (__builtin_expect(found == NOTHING, 0))
+		return receive_nothing(r, peer, buf, len, front);
+	if (__builtin_expect(found != FOUND || !is_plain(f.word), 0))
+		return receive_one_slowly(r, peer, false, buf, len, front);
+	bytes = gq_length_of(b, f.word);
+	ready = &b->ready[f.class];
+	start = gq_head_start(f.head);
+	taken = (uint32_t)(f.head & GQ_HEAD_MASK);
+	count = gq_extent_count(f.word);
+	/* Behind the last one of the extent; a liar's has none there. */
+	next = taken + 1 < count ? f.head + 1 : gq_head_of(start + count);
+	if (__builtin_expect(bytes > *len, 0))
+		return receive_one_slowly(r, peer, false, buf, len, front);
+	GQ_WINDOW();
+	/* Relaxed: the swap only excludes; what we read came with [message.claim]. In single mode
+	 * nobody else claims, and the head is stored when the cell is back. */
+	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0))
+		return receive_one_slowly(r, peer, false, buf, len, front);
+	*len = bytes;
+	slot = gq_head_slot(b, f.word, f.head);
+	cell = gq_cell_at(b, slot);
+	gq_copy(buf, cell, bytes);
+	if (touches(b, local)) {
+		gq_touch(cell, bytes);
+		if (taken + 1 >= count)
+			gq_extent_touch(ready, start, count, single);
 	}
-	if (__builtin_expect(found == FOUND && r->ageing == NULL, 1) && is_plain(f.word) &&
-	    (bytes = gq_length_of(b, f.word)) <= q.cap && claim_one(b, &f, single)) {
-		*len = bytes;
-		return take_one(r, b, peer, &f, buf, bytes, single);
+	GQ_WINDOW();
+	if (single) {
+		const uint64_t at = gq_load_relaxed_u64(b->pool.tail);
+
+		plan(peer, f.class, next, at, 1);
+		put_one_single(&b->pool, at, gq_entry_value(slot, 0, 0)); /* [pool.return] */
+		gq_store_release_u64(ready->head, next); /* for threads that count */
+	} else if (__builtin_expect(!put_one_many(b, &b->pool, &local->messages.pool,
+						  gq_entry_value(slot, 0, 0), 0, &done, &barred),
+				    0)) {
+		op_end(peer);
+		return gq_ring_damaged();
 	}
+	gq_ring_tally(&peer->bytes_received, bytes);
+	local->streak++;
+	local->next_slot = slot + 1;
 	op_end(peer);
-	status = single ? gq__ring_receive_single(r, &r->messages, &q)
-			: gq__ring_receive_many(r, &r->messages, &q);
-	*len = q.needed;
-	*front = q.front;
-	return status;
+	if (single)
+		wake_single(r, peer, &r->head->signals.room_armed);
+	else
+		wake_many(&r->head->signals.room_armed);
+	return Q_OK;
 }
 
 QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front)

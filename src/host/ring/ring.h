@@ -73,6 +73,12 @@ struct gq_ring_local {
 	uint32_t send_rest;    /* so many more sends do not wait for the receivers */
 	uint32_t next_slot;    /* where the next message probably is */
 	uint64_t free_until;   /* up to this position of the pool it is far from empty */
+	/* The front of each class where this thread has last found nothing: while head and word
+	 * are these, there is nothing. See glance(). */
+	struct gq_ring_nothing {
+		uint64_t head, word;
+		const uint64_t *entry;
+	} nothing[GQ_CLASSES];
 };
 
 /* How often a receiver has passed over each class: one line for each peer of the handle. */

@@ -140,66 +140,80 @@ static uint64_t fill_parts(const struct gq_box *b, const EnqueueItem *item, cons
 	return gq_entry_value(first, 0, GQ_KIND_PARTS);
 }
 
-/*
- * Copy messages of one length into neighbouring cells. Messages that fill their cells and follow
- * each other in the caller's memory are copied in one go. A batch that is an array usually is so,
- * and then a store that waits for its line to come from another core waits together with many
- * others.
- */
-GQ_ALWAYS_INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, uint32_t slot,
-			      uint32_t n)
+/* How many of the messages from the first on go into one extent: they are of one length. *adjacent:
+ * they fill their cells and follow each other in the caller's memory. */
+GQ_ALWAYS_INLINE uint32_t alike(const struct gq_box *b, const EnqueueItem *items, uint32_t n,
+				bool *adjacent)
 {
 	const size_t len = items[0].len;
-
-	for (uint32_t i = 0; i < n; i++) {
-		const uint32_t first = i;
-
-		while (i + 1 < n && len == b->stride &&
-		       items[i + 1].data == (const uint8_t *)items[i].data + b->stride)
-			i++;
-		gq_copy(gq_cell_at(b, slot + first), items[first].data,
-			(i - first) * b->stride + len);
-	}
-}
-
-/* How many of the messages from the first on go into one extent. */
-GQ_ALWAYS_INLINE uint32_t alike(const EnqueueItem *items, uint32_t n)
-{
+	const uint8_t *next = items[0].data;
 	uint32_t k = 1;
 
-	if (items[0].len >> GQ_RUN_LENGTH_BITS == 0)
-		while (k < n && items[k].len == items[0].len)
+	*adjacent = true;
+	if (len >> GQ_RUN_LENGTH_BITS != 0)
+		return 1;
+	if (len == b->stride)
+		while (k < n && items[k].len == len && items[k].data == (next += len))
 			k++;
+	if (k < n && items[k].len == len) {
+		*adjacent = false;
+		while (k < n && items[k].len == len)
+			k++;
+	}
 	return k;
 }
 
-/* Fill the popped cells with messages of one cell each, and make their extents. @return how many
- * extents. */
+/*
+ * Copy messages of one length into neighbouring cells. Those that fill their cells and follow each
+ * other in the caller's memory are copied in one go. A batch that is an array usually is so, and
+ * then a store that waits for its line to come from another core waits together with many others.
+ */
+GQ_ALWAYS_INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, uint32_t slot,
+			      uint32_t n, bool adjacent)
+{
+	const size_t len = items[0].len;
+
+	if (adjacent)
+		gq_copy(gq_cell_at(b, slot), items[0].data, n * len);
+	else
+		for (uint32_t i = 0; i < n; i++)
+			gq_copy(gq_cell_at(b, slot + i), items[i].data, len);
+}
+
+/* Fill the popped cells with messages of one cell each, and make their extents. *bytes: of all of
+ * them. @return how many extents. */
 GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *items,
-				     const struct popped *p, uint64_t number, uint64_t *values)
+				     const struct popped *p, uint64_t number, uint64_t *values,
+				     uint64_t *bytes)
 {
 	uint32_t extents = 0;
 
+	*bytes = 0;
 	for (uint32_t run = 0; run < p->count; run++) {
 		uint32_t slot = p->run[run].slot, left = p->run[run].n, n;
+		bool adjacent;
 
 		for (; left != 0; slot += n, left -= n, items += n) {
-			n = alike(items, left);
+			uint64_t *numbers = &b->number[slot];
+
+			n = alike(b, items, left, &adjacent);
 			for (uint32_t i = 0; i < n; i++)
-				gq_store_relaxed_u64(&b->number[slot + i], ++number);
-			copy_in(b, items, slot, n);
+				gq_store_relaxed_u64(&numbers[i], ++number);
+			copy_in(b, items, slot, n, adjacent);
 			values[extents++] = gq_run_value(slot, n, items[0].len);
+			*bytes += n * items[0].len;
 		}
 	}
 	return extents;
 }
 
-/* Fill the popped cells: with messages, with one of several parts, or with a descriptor. @return
- * how many extents. */
+/* Fill the popped cells: with messages, with one of several parts, or with a descriptor. *bytes: of
+ * all of them. @return how many extents. */
 GQ_ALWAYS_INLINE uint32_t fill(const struct gq_box *b, const struct gq_sending *s,
 			       const EnqueueItem *items, uint32_t parts, const struct popped *p,
-			       uint64_t number, uint64_t *values)
+			       uint64_t number, uint64_t *values, uint64_t *bytes)
 {
+	*bytes = items[0].len;
 	if (__builtin_expect(s->descriptor != NULL, 0)) {
 		gq_store_relaxed_u64(&b->number[p->run[0].slot], number + 1);
 		gq_store_descriptor(b, p->run[0].slot, s->descriptor);
@@ -211,7 +225,7 @@ GQ_ALWAYS_INLINE uint32_t fill(const struct gq_box *b, const struct gq_sending *
 		values[0] = fill_parts(b, items, p, number);
 		return 1;
 	}
-	return fill_cells(b, items, p, number, values);
+	return fill_cells(b, items, p, number, values, bytes);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -238,17 +252,23 @@ static __attribute__((noinline)) QueueStatus refuse_closed(RingQueue *r, uint32_
 	return Q_OK;
 }
 
-GQ_ALWAYS_INLINE void count_sent(struct gq_ring_peer *peer, const struct gq_sending *s,
-				 const EnqueueItem *items, uint32_t n)
+GQ_ALWAYS_INLINE void count_sent(struct gq_ring_peer *peer, const struct gq_sending *s, uint32_t n,
+				 uint64_t bytes)
+{
+	gq_ring_tally(&peer->bytes_sent, bytes);
+	if (s->descriptor != NULL)
+		gq_ring_tally(&peer->descriptors, n);
+}
+
+/* Of messages of which only the first `n` are sent. */
+static __attribute__((noinline)) uint64_t bytes_in(const EnqueueItem *items, uint32_t n)
 {
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < n; i++)
 		/* As many as there are items. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		bytes += items[i].len;
-	gq_ring_tally(&peer->bytes_sent, bytes);
-	if (s->descriptor != NULL)
-		gq_ring_tally(&peer->descriptors, n);
+	return bytes;
 }
 
 /* End an operation that has found no free cell. The caller sets q_last_error(), unless it tries
@@ -325,7 +345,7 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 				       uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
-	uint64_t values[GQ_CHUNK];
+	uint64_t values[GQ_CHUNK], bytes;
 	struct gq_ring_peer *peer;
 	struct popped p;
 	uint32_t extents, done;
@@ -348,7 +368,7 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 	if (__builtin_expect(p.n == 0, 0))
 		return end_without_room(messages, peer);
 	n = parts > 1 ? 1 : p.n < n ? p.n : n; /* so that of one, n stays the constant 1 */
-	extents = fill(b, s, items, parts, &p, take_numbers_many(b, p.pos, n), values);
+	extents = fill(b, s, items, parts, &p, take_numbers_many(b, p.pos, n), values, &bytes);
 	GQ_WINDOW();
 	if (!publish_many(b, gq_ring_hints_of(r, b, peer), s->class, values, extents, n,
 			  messages ? GQ_CLOSED : 0, &done, &barred)) {
@@ -357,7 +377,8 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 	}
 	GQ_WINDOW();
 	if (messages)
-		count_sent(peer, s, items, done);
+		count_sent(peer, s, done,
+			   __builtin_expect(done < n, 0) ? bytes_in(items, done) : bytes);
 	if (__builtin_expect(done < n, 0))
 		return give_up_many(r, b, peer,
 				    barred      ? Q_ERR_SHUTDOWN
@@ -377,7 +398,7 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 					 uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
-	uint64_t values[GQ_CHUNK], head, ready_pos;
+	uint64_t values[GQ_CHUNK], head, ready_pos, bytes;
 	struct gq_ring_peer *peer;
 	struct popped p;
 	uint32_t extents;
@@ -397,7 +418,7 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 	if (p.n == 0)
 		return end_without_room(messages, peer);
 	n = parts > 1 ? 1 : p.n < n ? p.n : n; /* so that of one, n stays the constant 1 */
-	extents = fill(b, s, items, parts, &p, take_numbers_single(b, p.pos, n), values);
+	extents = fill(b, s, items, parts, &p, take_numbers_single(b, p.pos, n), values, &bytes);
 	GQ_WINDOW();
 	ready_pos = gq_load_relaxed_u64(b->ready[s->class].tail);
 	plan(peer, s->class, ready_pos, head, n);
@@ -406,7 +427,7 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 	gq_store_release_u64(b->pool.head, head);
 	GQ_WINDOW();
 	if (messages)
-		count_sent(peer, s, items, n);
+		count_sent(peer, s, n, bytes);
 	op_end(peer);
 	if (messages)
 		wake_single(r, peer, &r->head->signals.data_armed);
@@ -421,52 +442,97 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 GQ_ALWAYS_INLINE bool pop_one(const struct gq_box *b, uint64_t *pos, uint32_t *slot, uint64_t *next,
 			      bool single)
 {
-	const uint64_t head = gq_load_acquire_u64(b->pool.head);
+	const uint64_t head = gq_load_acquire_u64(b->pool.head), start = gq_head_start(head);
 	/* [pool.take] acquire: the previous owner is done with the cell. */
-	const uint64_t word = gq_load_seq_cst_u64(gq_head_entry(&b->pool, head));
+	const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(&b->pool, start));
+	const uint32_t taken = (uint32_t)(head & GQ_HEAD_MASK), count = gq_extent_count(word);
 
-	if (!gq_head_is_at(&b->pool, word, head))
+	if (__builtin_expect(!gq_word_ring_is_at(&b->pool, word, start), 0))
 		return false;
-	*pos = gq_head_pos(head);
+	*pos = start + taken;
 	*slot = gq_head_slot(b, word, head);
-	*next = head;
-	gq_head_take(b, word, next, 1);
-	if (gq_head_start(*next) != gq_head_start(head))
-		gq_extent_touch(&b->pool, gq_head_start(head), gq_extent_count(word), single);
+	*next = head + 1;
+	if (taken + 1 >= count) { /* the last one of the extent; a liar's has none behind it */
+		*next = gq_head_of(start + count);
+		gq_extent_touch(&b->pool, start, count, single);
+	}
 	GQ_WINDOW();
 	/* Relaxed: the swap only excludes; what we read came with [pool.take]. */
 	return single || gq_cas_relaxed_device_u64(b->pool.head, head, *next);
 }
 
-/* Publish the one message, and end the operation. */
-GQ_ALWAYS_INLINE QueueStatus publish_one(RingQueue *r, struct gq_ring_peer *peer, uint32_t class,
-					 uint64_t pos, uint32_t slot, uint64_t next, size_t len,
-					 bool single)
+/* Many senders: the one message has not been published. */
+static __attribute__((noinline)) QueueStatus give_up_one(RingQueue *r, struct gq_ring_peer *peer,
+							 bool barred, uint64_t pos, uint32_t slot)
+{
+	const struct popped p = { .pos = pos, .n = 1, .count = 1, .run = { { slot, 1 } } };
+	uint32_t accepted;
+
+	return give_up_many(r, &r->messages, peer, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0,
+			    &accepted);
+}
+
+/* The one message did not go at once: it goes the general way. */
+static __attribute__((noinline)) QueueStatus send_one_slowly(RingQueue *r,
+							     struct gq_ring_peer *peer,
+							     const void *data, size_t len,
+							     uint32_t class)
+{
+	const struct gq_sending s = { .class = class };
+	const EnqueueItem item = { .data = data, .len = len };
+	uint32_t accepted;
+
+	op_end(peer);
+	return gq_ring_send_to(r, &r->messages, &s, &item, 1, 1, &accepted);
+}
+
+/* One message of one cell. */
+GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len, uint32_t class,
+				      bool single)
 {
 	struct gq_box *b = &r->messages;
-	const uint64_t value = gq_run_value(slot, 1, len);
-	uint32_t done = 1;
-	bool barred = false;
+	const struct gq_word_ring *ready = &b->ready[class];
+	struct gq_ring_local *local;
+	struct gq_ring_peer *peer;
+	uint64_t pos, next, value;
+	uint32_t slot, done;
+	bool barred;
+	QueueStatus status = single ? begin_single(r, b->send_role, GQ_OP_SEND, &peer)
+				    : begin_many(r, GQ_OP_SEND, &peer);
 
+	if (__builtin_expect(status != Q_OK, 0))
+		return status;
+	/* [intake.look]: as in send_many(), send_single() */
+	if (is_closed(r))
+		return send_one_slowly(r, peer, data, len, class);
+	local = gq_ring_local_of(r, peer);
+	gq_slip_send(b, local);
+	if (__builtin_expect(!pop_one(b, &pos, &slot, &next, single), 0))
+		return send_one_slowly(r, peer, data, len, class);
+	value = gq_entry_value(slot, len, 0);
+	gq_store_relaxed_u64(
+		&b->number[slot],
+		(single ? take_numbers_single(b, pos, 1) : take_numbers_many(b, pos, 1)) + 1);
+	gq_copy(gq_cell_at(b, slot), data, len);
 	GQ_WINDOW();
 	/* [message.publish]: cell, number */
 	if (single) {
-		const uint64_t ready_pos = gq_load_relaxed_u64(b->ready[class].tail);
+		const uint64_t at = gq_load_relaxed_u64(ready->tail);
 
-		plan(peer, class, ready_pos, next, 1);
-		put_single(&b->ready[class], ready_pos, &value, 1);
+		plan(peer, class, at, next, 1);
+		put_one_single(ready, at, value);
 		gq_store_release_u64(b->pool.head, next);
-	} else if (!put_many(b, &b->ready[class], &gq_ring_hints_of(r, b, peer)->ready[class],
-			     &value, 1, GQ_CLOSED, &done, &barred)) {
-		op_end(peer);
-		return gq_ring_damaged();
+	} else {
+		if (__builtin_expect(!put_one_many(b, ready, &local->messages.ready[class], value,
+						   GQ_CLOSED, &done, &barred),
+				     0)) {
+			op_end(peer);
+			return gq_ring_damaged();
+		}
+		if (__builtin_expect(done == 0, 0))
+			return give_up_one(r, peer, barred, pos, slot);
 	}
 	GQ_WINDOW();
-	if (__builtin_expect(done == 0, 0)) {
-		struct popped p = { .pos = pos, .n = 1, .count = 1, .run = { { slot, 1 } } };
-
-		return give_up_many(r, b, peer, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0, &done);
-	}
 	gq_ring_tally(&peer->bytes_sent, len);
 	op_end(peer);
 	if (single)
@@ -474,39 +540,6 @@ GQ_ALWAYS_INLINE QueueStatus publish_one(RingQueue *r, struct gq_ring_peer *peer
 	else
 		wake_many(&r->head->signals.data_armed);
 	return Q_OK;
-}
-
-/* One message of one cell. What does not go at once goes the general way. */
-GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len, uint32_t class,
-				      bool single)
-{
-	struct gq_box *b = &r->messages;
-	struct gq_ring_peer *peer;
-	uint64_t pos, next;
-	uint32_t slot, accepted;
-	QueueStatus status = single ? begin_single(r, b->send_role, b->send_op, &peer)
-				    : begin_many(r, b->send_op, &peer);
-
-	if (status != Q_OK)
-		return status;
-	/* [intake.look]: as in send_many(), send_single() */
-	if (__builtin_expect(!is_closed(r), 1)) {
-		gq_slip_send(b, gq_ring_local_of(r, peer));
-		if (__builtin_expect(pop_one(b, &pos, &slot, &next, single), 1)) {
-			const uint64_t number = single ? take_numbers_single(b, pos, 1)
-						       : take_numbers_many(b, pos, 1);
-
-			gq_store_relaxed_u64(&b->number[slot], number + 1);
-			gq_copy(gq_cell_at(b, slot), data, len);
-			return publish_one(r, peer, class, pos, slot, next, len, single);
-		}
-	}
-	op_end(peer);
-	const struct gq_sending s = { .class = class };
-	const EnqueueItem item = { .data = data, .len = len };
-
-	return single ? gq__ring_send_single(r, b, &s, &item, 1, 1, &accepted)
-		      : gq__ring_send_many(r, b, &s, &item, 1, 1, &accepted);
 }
 
 /* ---- each for every call, and for the call that is the most common --------------------------- */

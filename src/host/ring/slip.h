@@ -73,6 +73,10 @@ static __attribute__((noinline)) void gq_slip_send_slowly(const struct gq_box *b
 	const uint64_t head = gq_head_of(pos);
 	uint64_t before = gq_load_acquire_u64(b->pool.tail), tail = before; /* [tail.read] */
 
+	if (gq_box_cells(b) < GQ_SLIP_SMALLEST_RING) {
+		local->free_until = pos + GQ_SLIP_SMALLEST_RING;
+		return;
+	}
 	if (gq_head_distance(tail, head) < enough && local->send_rest != 0) {
 		local->send_rest--;
 	} else if (gq_head_distance(tail, head) < enough) {
@@ -93,8 +97,7 @@ GQ_ALWAYS_INLINE void gq_slip_send(const struct gq_box *b, struct gq_ring_local 
 {
 	const uint64_t head = gq_load_relaxed_u64(b->pool.head);
 
-	if (gq_box_cells(b) >= GQ_SLIP_SMALLEST_RING &&
-	    __builtin_expect(gq_head_distance(local->free_until, head) <= 0, 0))
+	if (__builtin_expect(gq_head_distance(local->free_until, head) <= 0, 0))
 		gq_slip_send_slowly(b, local, gq_head_pos(head));
 }
 

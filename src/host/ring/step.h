@@ -47,7 +47,7 @@ GQ_ALWAYS_INLINE void op_begin(const RingQueue *r, struct gq_ring_peer *peer, en
 	uint64_t word = gq_load_relaxed_u64(&peer->op) & ~GQ_OP_MASK;
 
 	gq_store_relaxed_u64(&peer->op, word + op);
-	gq_ring_fence(r, peer);
+	gq_ring_fence(r->head, peer);
 }
 
 GQ_ALWAYS_INLINE void op_end(struct gq_ring_peer *peer)
@@ -118,7 +118,7 @@ GQ_ALWAYS_INLINE void wake_many(uint32_t *armed)
 /* [wake.look]: pairs with the sleeper's gq__ring_reach(). */
 GQ_ALWAYS_INLINE void wake_single(RingQueue *r, struct gq_ring_peer *peer, uint32_t *armed)
 {
-	gq_ring_fence(r, peer);
+	gq_ring_fence(r->head, peer);
 	if (__builtin_expect(gq_load_relaxed_u32(armed) % 2 != 0, 0))
 		gq__flag_wake_shared(armed);
 }
@@ -156,7 +156,8 @@ GQ_ALWAYS_INLINE bool put_many(const struct gq_box *b, const struct gq_word_ring
 
 		/* After a lost swap, go on past the winner's extent. */
 		for (uint32_t stuck = 0;; stuck++) {
-			put = gq_extent_try_put(ring, &pos, values[*done], bar);
+			put = gq_extent_try_put(ring, &pos, values[*done],
+						gq_extent_count(values[*done]), bar);
 			if (__builtin_expect(put == GQ_PUT_DONE, 1))
 				break;
 			if (put == GQ_PUT_BARRED) {
@@ -177,6 +178,33 @@ GQ_ALWAYS_INLINE bool put_many(const struct gq_box *b, const struct gq_word_ring
 	}
 	*hint = pos;
 	return true;
+}
+
+static __attribute__((noinline)) bool put_one_slowly(const struct gq_box *b,
+						     const struct gq_word_ring *ring,
+						     uint64_t *hint, uint64_t value, uint64_t bar,
+						     uint32_t *done, bool *barred)
+{
+	return put_many(b, ring, hint, &value, 1, bar, done, barred);
+}
+
+/* The same of one cell, which mostly can be put at the hint. */
+GQ_ALWAYS_INLINE bool put_one_many(const struct gq_box *b, const struct gq_word_ring *ring,
+				   uint64_t *hint, uint64_t value, uint64_t bar, uint32_t *done,
+				   bool *barred)
+{
+	uint64_t pos = *hint;
+
+	/* [tail.read], as in put_many() */
+	if (__builtin_expect(pos - gq_load_acquire_u64(ring->tail) < gq_word_ring_size(ring) &&
+				     gq_extent_try_put(ring, &pos, value, 1, bar) == GQ_PUT_DONE,
+			     1)) {
+		*hint = pos;
+		*done = 1;
+		*barred = false;
+		return true;
+	}
+	return put_one_slowly(b, ring, hint, value, bar, done, barred);
 }
 
 /*
@@ -202,6 +230,13 @@ GQ_ALWAYS_INLINE uint64_t put_single(const struct gq_word_ring *ring, uint64_t p
 	}
 	gq_store_release_u64(ring->tail, end); /* [tail.raise]: for threads that count */
 	return end;
+}
+
+/* The same of one cell. */
+GQ_ALWAYS_INLINE void put_one_single(const struct gq_word_ring *ring, uint64_t pos, uint64_t value)
+{
+	gq_store_release_u64(gq_word_ring_entry(ring, pos), gq_word_ring_tag(ring, pos) | value);
+	gq_store_release_u64(ring->tail, pos + 1); /* [tail.raise]: for threads that count */
 }
 
 /* ---- runs of cells in a thread's hands ------------------------------------------------------- */
