@@ -368,7 +368,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	op_end(peer);
 	q->count += c.n;
 	if (messages) {
-		local->streak++;
+		local->streak += c.n;
 		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
 	}
@@ -423,7 +423,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	op_end(peer);
 	q->count += c.n;
 	if (messages) {
-		local->streak++;
+		local->streak += c.n;
 		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
 	}

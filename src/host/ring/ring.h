@@ -66,9 +66,9 @@ struct gq_ring_local {
 	GQ_ALIGNED(GQ_LINE) struct gq_box_hints messages;
 	struct gq_box_hints completions;
 	/* See slip.h. */
-	uint32_t streak;       /* receives that have found a message, since the last that has not */
+	uint32_t streak;       /* messages received since a receive has found nothing */
 	uint32_t receive_rest; /* so many more receives do not wait for the senders to get ahead */
-	uint32_t untried;      /* receives in short runs since the last wait */
+	uint32_t untried;      /* messages in short runs since the last wait */
 	uint32_t trials;       /* waits that no long run has followed; at most GQ_SLIP_TRIALS */
 	uint32_t send_rest;    /* so many more sends do not wait for the receivers */
 	uint32_t next_slot;    /* where the next message probably is */

@@ -13,8 +13,8 @@
  *
  * Both are short, say nothing about the answer (EMPTY and FULL are as exact as without), and stop
  * themselves for a while where they were in vain. A receiver waits only where messages come in long
- * runs: at least GQ_SLIP_STREAK receives in a row have found one. So a message that comes alone is
- * not delayed.
+ * runs: it has received at least GQ_SLIP_STREAK since it found nothing. So a message that comes
+ * alone is not delayed.
  *
  * Short runs are of two kinds, and nothing tells them apart from outside: either messages come
  * slowly, or the two sides have got into lockstep, in which each message is taken as it comes and
@@ -29,7 +29,7 @@
 
 enum {
 	GQ_SLIP_STREAK = 16,        /* messages in a row after which a receiver waits */
-	GQ_SLIP_TRIAL = 64,         /* receives in short runs before a trial: */
+	GQ_SLIP_TRIAL = 64,         /* messages in short runs before a trial: */
 	GQ_SLIP_TRIALS = 6,         /* doubled after each in vain, so many times */
 	GQ_SLIP_PAUSES = 32,        /* how long */
 	GQ_SLIP_RECEIVE_REST = 16,  /* after a wait in vain, receives without one */
