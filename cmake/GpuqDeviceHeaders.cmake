@@ -11,6 +11,7 @@ set(gpuq_device_headers
 	device/protocol/event.h
 	device/protocol/layout.h
 	device/protocol/protocol.h
+	device/protocol/pool.h
 	device/protocol/publish.h
 	device/protocol/seal.h
 	device/protocol/slot.h

@@ -11,7 +11,7 @@ enum {
 	SAMPLE_NS = 20, /* between two looks of the host */
 };
 
-static struct gq_word_ring pool;
+static struct gq_pool pool;
 static struct gq_channel *ch;
 static uint64_t heads[GQ_CLASSES], tails[GQ_CLASSES + 1], pool_head, pool_tail, done_head;
 
@@ -37,7 +37,7 @@ static void make_rings(uint32_t order)
 	const size_t bytes = sizeof(uint64_t) << order;
 
 	ch->slot_mask = (UINT64_C(1) << shift) - 1;
-	pool = gq_word_ring_of(pin(bytes), &pool_head, &pool_tail, order, shift, 0);
+	pool = gq_pool_of(pin(bytes), &pool_head, &pool_tail, order, false);
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		ch->ready[c] = gq_word_ring_of(pin(bytes), &heads[c], &tails[c], order,
 					       shift + GQ_USE_BITS, order);
@@ -46,9 +46,7 @@ static void make_rings(uint32_t order)
 	ch->done = gq_word_ring_of(pin(bytes), &done_head, &tails[GQ_CLASSES], order,
 				   order + GQ_OUTCOME_BITS, order);
 	empty_ring(&ch->done);
-	for (uint64_t i = 0; i <= pool.mask; i++)
-		pool.entry[i] = gq_word_ring_tag(&pool, i) | i;
-	pool_tail = pool.mask + 1;
+	gq_pool_fill(&pool, 0);
 }
 
 static void make_grid(const struct vt_scenario *s)
@@ -71,7 +69,7 @@ static void make_grid(const struct vt_scenario *s)
 	ch->seal_key = UINT64_C(0x1234567890abcdef);
 	ch->ahead_bytes = GQ_PAYLOAD_OFFSET + s->bytes < 1024 ? GQ_PAYLOAD_OFFSET + s->bytes : 1024;
 	ch->sealed_bytes = 1024;
-	vt_m.grid.pool = pool;
+	vt_m.grid.pool = pool.ring;
 	vt_m.grid.orders = pin(sizeof(*vt_m.grid.orders));
 	vt_m.grid.report = pin(sizeof(*vt_m.grid.report));
 	vt_m.grid.batch = s->image->granularity == 0 ? 32 : 1;
@@ -137,7 +135,7 @@ static void take(void)
 		    memcmp(gq_result_at(ch, index), gq_payload_at(ch, index), outcome) != 0)
 			abort();
 		vt_m.done_ns[slot->tag] = vt_current()->clock;
-		gq_word_ring_put_one(&pool, index);
+		gq_pool_return(&pool, &(const uint64_t){ index }, 1);
 		vt_m.reaped++;
 		vt_spend(vt_m.s->take_ns);
 	}

@@ -52,19 +52,34 @@ struct gq_arrived {
 };
 
 /*
- * Up to `max` completions in order, as many gq_reap() would give one by one.
+ * Up to `max` completions in order, as many gq_reap() would give one by one, up to the first with a
+ * sealed result: then *sealed.
  * @return how many
  */
-GQ_FN uint32_t gq_reap_many(const struct gq_channel *ch, struct gq_arrived *arrived, uint32_t max)
+GQ_FN uint32_t gq_reap_plain(const struct gq_channel *ch, struct gq_arrived *arrived, uint32_t max,
+			     bool *sealed)
 {
-	const uint64_t pos = gq_load_relaxed_u64(ch->done.head);
+	const struct gq_word_ring r = ch->done; /* a copy: stays in registers */
+	const uint64_t pos = gq_load_relaxed_u64(r.head);
 	uint32_t n = 0;
 
-	while (n < max &&
-	       gq_look_at_done(ch, pos + n, &arrived[n].slot, &arrived[n].outcome) == GQ_WHOLE)
-		n++;
+	*sealed = false;
+	for (; n < max; n++) {
+		/* [message.reap], [sleep.look]: as in gq_look_at_done() */
+		const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(&r, pos + n));
+		const uint64_t value = gq_word_ring_value(&r, word);
+
+		if (!gq_word_ring_is_at(&r, word, pos + n))
+			break;
+		if (__builtin_expect((value >> r.order & GQ_OUTCOME_SEALED) != 0, 0)) {
+			*sealed = true;
+			break;
+		}
+		arrived[n].slot = (uint32_t)(value & r.mask);
+		arrived[n].outcome = (uint32_t)(value >> r.order);
+	}
 	if (n != 0)
-		gq_store_relaxed_u64(ch->done.head, pos + n);
+		gq_store_relaxed_u64(r.head, pos + n);
 	return n;
 }
 
@@ -82,41 +97,25 @@ GQ_FN uint32_t gq_reap_many(const struct gq_channel *ch, struct gq_arrived *arri
 GQ_FN void gq_publish_alone(const struct gq_channel *ch, uint32_t priority, const uint64_t *ids,
 			    uint32_t n, bool by_tail)
 {
-	const struct gq_word_ring *r = &ch->ready[priority];
-	const uint64_t pos = gq_load_relaxed_u64(r->tail);
+	const struct gq_word_ring r = ch->ready[priority]; /* a copy: stays in registers */
+	const uint64_t pos = gq_load_relaxed_u64(r.tail);
 
 	for (uint32_t i = 0; i < n; i++) {
-		const uint64_t word = gq_word_ring_tag(r, pos + i) | (ids[i] & r->value_mask);
+		const uint64_t word = gq_word_ring_tag(&r, pos + i) | (ids[i] & r.value_mask);
 
 		GQ_WINDOW();
 		/* [message.publish] release: publishes the slot, to [message.claim]. */
 		if (i + 1 < n)
-			gq_store_release_u64(gq_word_ring_entry(r, pos + i), word);
+			gq_store_release_u64(gq_word_ring_entry(&r, pos + i), word);
 		else
-			gq_store_seq_cst_u64(gq_word_ring_entry(r, pos + i), word);
+			gq_store_seq_cst_u64(gq_word_ring_entry(&r, pos + i), word);
 	}
 	GQ_WINDOW();
 	/* [tail.raise] release: pairs with [tail.read]. Sequentially consistent for [wake.look]. */
 	if (by_tail)
-		gq_store_seq_cst_u64(r->tail, pos + n);
+		gq_store_seq_cst_u64(r.tail, pos + n);
 	else
-		gq_store_release_u64(r->tail, pos + n);
-}
-
-/* ---- return ---------------------------------------------------------------------------------- */
-
-/* Put `n` free slots into the pool, at neighbouring positions unless another thread returns some
- * meanwhile. The tail follows once, behind the last. */
-GQ_FN void gq_pool_return(const struct gq_word_ring *pool, uint64_t slot_mask, const uint64_t *ids,
-			  uint32_t n)
-{
-	/* [tail.read] acquire: pairs with [tail.raise] */
-	uint64_t pos = gq_load_acquire_u64(pool->tail);
-
-	for (uint32_t i = 0; i < n; i++)
-		gq_word_ring_put(pool, &pos, ids[i] & slot_mask); /* [pool.return] */
-	GQ_WINDOW();
-	gq_word_ring_raise_tail(pool, pos);
+		gq_store_release_u64(r.tail, pos + n);
 }
 
 #endif /* GPUQ_PROTOCOL_BATCH_H */

@@ -31,6 +31,7 @@
 #include "device/protocol/complete.h"
 #include "device/protocol/event.h"
 #include "device/protocol/layout.h"
+#include "device/protocol/pool.h"
 #include "device/protocol/publish.h"
 #include "device/protocol/seal.h"
 #include "device/protocol/slot.h"

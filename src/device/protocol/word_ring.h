@@ -75,7 +75,7 @@ GQ_FN uint64_t gq_word_ring_value(const struct gq_word_ring *r, uint64_t word)
 
 GQ_FN bool gq_word_ring_is_at(const struct gq_word_ring *r, uint64_t word, uint64_t pos)
 {
-	return (word & ~r->value_mask) == gq_word_ring_tag(r, pos);
+	return (word ^ gq_word_ring_tag(r, pos)) <= r->value_mask;
 }
 
 #define GQ_WORDS_TOUCHED 8u /* of a line of the host's */
@@ -133,19 +133,22 @@ GQ_FN void gq_word_ring_raise_tail(const struct gq_word_ring *r, uint64_t end)
 GQ_FN bool gq_word_ring_try_put(const struct gq_word_ring *r, uint64_t *pos, uint64_t value)
 {
 	uint64_t *entry = gq_word_ring_entry(r, *pos);
+	const uint64_t tag = gq_word_ring_tag(r, *pos);
+	/* Of the position a lap before: a tag leaves out less than a lap. */
+	const uint64_t before = tag - gq_word_ring_size(r) * r->scale;
 	/* [tail.read] acquire: a position seen published is passed on by [tail.raise]. */
 	uint64_t old = gq_load_acquire_u64(entry);
 
-	if (gq_word_ring_is_at(r, old, *pos - gq_word_ring_size(r))) {
+	if ((old ^ before) <= r->value_mask) {
 		GQ_WINDOW();
 		/* [pool.return], [message.publish], [message.complete] release: publishes the slot,
 		 * to [pool.take], [message.claim], [message.reap]. Sequentially consistent because
 		 * [wake.look] follows: see gq_event. */
-		if (gq_cas_seq_cst_u64(entry, old, gq_word_ring_tag(r, *pos) | value)) {
+		if (gq_cas_seq_cst_u64(entry, old, tag | value)) {
 			++*pos;
 			return true;
 		}
-	} else if (gq_word_ring_is_at(r, old, *pos)) {
+	} else if ((old ^ tag) <= r->value_mask) {
 		/* Another putter's entry; that putter may stand still before it raises the tail. So
 		 * every putter that goes past raises it, and the tail is never a lap behind. One
 		 * try is enough: if it fails, another has raised the tail. So since *pos was loaded

@@ -244,7 +244,7 @@ static bool await_consumers(GpuQueue *q, uint64_t deadline_ns)
 
 void gq__close_intake(GpuQueue *q)
 {
-	gq_fetch_or_seq_cst_u64(q->pool.head, GQ_POOL_CLOSED); /* [intake.close] */
+	gq_fetch_or_seq_cst_u64(q->pool.ring.head, GQ_POOL_CLOSED); /* [intake.close] */
 	gq_fetch_or_seq_cst_u64(&q->room.word, GQ_EVENT_STICKY);
 	pthread_mutex_lock(&q->control_lock);
 	q->stopping = true;

@@ -36,8 +36,9 @@ static __attribute__((noinline)) QueueStatus enqueue_watched(GpuQueue *q, const 
 	return enqueue(q, data, len, o, out_msg_id, timeout_ms);
 }
 
-QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
-		      uint32_t timeout_ms)
+/* Flattened, as it is one path from end to end. */
+__attribute__((flatten)) QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len,
+					       uint64_t *out_msg_id, uint32_t timeout_ms)
 {
 	GQ_RETURN_IF_REFUSED(gq_enter_to_produce(q));
 	if (__builtin_expect(q->watched != 0, 0))
@@ -102,13 +103,14 @@ static QueueStatus enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t c
 
 	while (done < count) {
 		size_t left = count - done;
-		uint32_t n;
+		uint32_t got, n;
 		QueueStatus status =
 			gq_take_slots(q, ids, left < BATCH_CHUNK ? (uint32_t)left : BATCH_CHUNK,
-				      timeout_ms, &deadline_ns, &n);
+				      timeout_ms, &deadline_ns, &got);
 
 		if (status != Q_OK)
 			return status == Q_ERR_FULL ? gq__no_room(q, timeout_ms, left) : status;
+		n = got; /* which stays in a register */
 		for (uint32_t i = 0; i < n; i++)
 			gq_fill_message(q, ids[i], &kind, items[done + i].data,
 					items[done + i].len);

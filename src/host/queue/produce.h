@@ -92,6 +92,10 @@ struct gq_kind {
 	uint32_t opcode, priority;
 	uint32_t flags; /* gq_slot_flags; COPIED apart, which depends on the length */
 	uint64_t copy_from;
+	/* of the queue, at hand: stores into slots could be of these, as far as a compiler knows */
+	uint8_t *slots;
+	struct gq_host_slot *host_slots;
+	uint64_t slot_stride, slot_mask;
 };
 
 static inline struct gq_kind gq_kind_of(const GpuQueue *q, const EnqueueOptions *o)
@@ -101,15 +105,25 @@ static inline struct gq_kind gq_kind_of(const GpuQueue *q, const EnqueueOptions 
 				 .opcode = o->opcode,
 				 .priority = gq_class_of(o),
 				 .flags = (o->flags & Q_ENQUEUE_DISCARD) != 0 ? GQ_SLOT_DISCARD : 0,
-				 .copy_from = q->copy_from };
+				 .copy_from = q->copy_from,
+				 .slots = q->ch.slots,
+				 .host_slots = q->host_slots,
+				 .slot_stride = q->ch.slot_stride,
+				 .slot_mask = q->slot_mask };
+}
+
+/* The message `id`, as its header begins. */
+static inline struct gq_slot *gq_slot_to_fill(const struct gq_kind *k, uint64_t id)
+{
+	return (struct gq_slot *)(void *)(k->slots + (id & k->slot_mask) * k->slot_stride);
 }
 
 /* Describe the message in its slot and give it its state. */
 GQ_FN void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, size_t len,
 		   enum gq_phase phase)
 {
-	struct gq_slot *slot = gq_slot_at(&q->ch, (uint32_t)(id & q->slot_mask));
-	struct gq_host_slot *host = gq_host_slot_of(q, id);
+	struct gq_slot *slot = gq_slot_to_fill(k, id);
+	struct gq_host_slot *host = &k->host_slots[id & k->slot_mask];
 	const bool copied = len >= k->copy_from && (k->flags & GQ_SLOT_DESCRIBED) == 0;
 	const uint32_t flags = k->flags | (copied ? GQ_SLOT_COPIED : 0);
 
@@ -131,14 +145,14 @@ GQ_FN void gq_fill(GpuQueue *q, uint64_t id, const struct gq_kind *k, size_t len
 	 * on, to FREE at the least. */
 	gq_store_release_u64(&host->tag, k->tag);
 	/* [state.write] release: a thread that finds the id alive finds the slot filled. */
-	gq_store_release_u64(&host->state, gq_state(q, id, phase));
+	gq_store_release_u64(&host->state, (id & ~k->slot_mask) | phase);
 }
 
 /* The same of a message that is copied in, with its bytes. */
 GQ_FN void gq_fill_message(GpuQueue *q, uint64_t id, const struct gq_kind *k, const void *data,
 			   size_t len)
 {
-	gq_copy(gq_payload_at(&q->ch, (uint32_t)(id & q->slot_mask)), data, len);
+	gq_copy((uint8_t *)gq_slot_to_fill(k, id) + GQ_PAYLOAD_OFFSET, data, len);
 	gq_fill(q, id, k, len, GQ_QUEUED);
 }
 

@@ -27,6 +27,13 @@ static void empty_ring(const struct gq_word_ring *r, uint64_t start)
 	*r->tail = start;
 }
 
+/* Whether slots move in runs: not where a grid reads the pool, nor where the words have their place
+ * in memory that is shared with gpuqd. */
+static bool has_runs(const GpuQueue *q)
+{
+	return q->device->kind == Q_DEVICE_CPU && !q->device->is_elsewhere;
+}
+
 static void lay_out_rings(GpuQueue *q)
 {
 	const uint32_t order = gq_log2(q->cfg.capacity), shift = gq_id_shift(order);
@@ -35,7 +42,9 @@ static void lay_out_rings(GpuQueue *q)
 
 	q->slot_mask = (UINT64_C(1) << shift) - 1;
 	q->ch.slot_mask = q->slot_mask;
-	q->pool = gq_word_ring_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, shift, 0);
+	q->pool = gq_pool_of(words, &q->pool_pos.head, &q->pool_pos.tail, order, has_runs(q));
+	gq_pool_fill(&q->pool, start);
+	words += gq_word_ring_size(&q->pool.ring) - n;
 	for (uint32_t c = 0; c < GQ_CLASSES; c++) {
 		words += n;
 		q->ch.ready[c] =
@@ -49,12 +58,6 @@ static void lay_out_rings(GpuQueue *q)
 				     order + GQ_OUTCOME_BITS, order);
 	empty_ring(&q->ch.done, start);
 	q->finished = (struct gq_neighbours *)(void *)(words + n);
-
-	for (uint64_t i = 0; i < n; i++)
-		*gq_word_ring_entry(&q->pool, start + i) =
-			gq_word_ring_tag(&q->pool, start + i) | i;
-	*q->pool.head = start << 1;
-	*q->pool.tail = start + n;
 }
 
 /*
@@ -81,7 +84,9 @@ static bool allocate(GpuQueue *q)
 
 	q->ch.slot_stride = GQ_PAYLOAD_OFFSET + gq_round_up(q->cfg.slot_bytes, 64);
 	q->slots_bytes = n * q->ch.slot_stride;
-	q->words_bytes = n * (1 + GQ_CLASSES + 1 + 1) * sizeof(uint64_t);
+	q->words_bytes =
+		(gq_pool_words(gq_log2(q->cfg.capacity), has_runs(q)) + n * (GQ_CLASSES + 1 + 1)) *
+		sizeof(uint64_t);
 	q->words = q->device->alloc(q, q->words_bytes, "the rings");
 	if (q->words == NULL)
 		return false;

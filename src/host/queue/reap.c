@@ -15,8 +15,8 @@
 
 void gq__free_slots(GpuQueue *q, const uint64_t *ids, uint32_t n)
 {
-	gq_pool_return(&q->pool, q->slot_mask, ids, n); /* [pool.return] */
-	if (!gq_event_armed(&q->room))                  /* [wake.look] */
+	gq_pool_return(&q->pool, ids, n); /* [pool.return] */
+	if (!gq_event_armed(&q->room))    /* [wake.look] */
 		return;
 	gq__event_wake(&q->room, n);
 	if (gq_closed(q)) /* which made `room` sticky: q_wait_any() may wait for the last slot */
@@ -128,18 +128,29 @@ static __attribute__((noinline)) void touch_reaped(const GpuQueue *q, uint64_t f
 		gq_word_ring_touch(&q->ch.done, pos);
 }
 
+/* Of a pass that has come to a sealed result. */
+static __attribute__((noinline)) void reap_sealed(const GpuQueue *q, struct pass *p, uint32_t most)
+{
+	while (p->n < most && gq_reap(&q->ch, &p->arrived[p->n].slot, &p->arrived[p->n].outcome))
+		p->n++;
+}
+
 /* Under the reap lock: take completions off the ring; the lines that finishing them needs are on
  * their way meanwhile. */
 static void begin_pass(GpuQueue *q, struct pass *p, uint32_t most)
 {
 	uint64_t first;
+	bool sealed;
 
 	p->n_freed = 0;
 	p->n = 0;
 	if (q->given_up) /* a message that a dead device still completes has ended FAILED */
 		return;
 	first = gq_load_relaxed_u64(q->ch.done.head);
-	p->n = gq_reap_many(&q->ch, p->arrived, most < PASS ? most : PASS);
+	most = most < PASS ? most : PASS;
+	p->n = gq_reap_plain(&q->ch, p->arrived, most, &sealed);
+	if (__builtin_expect(sealed, 0))
+		reap_sealed(q, p, most);
 	/* To the end of a line. Not for a message that comes alone: somebody waits for it. */
 	if (p->n > 1 && first % GQ_WORDS_TOUCHED + p->n >= GQ_WORDS_TOUCHED)
 		touch_reaped(q, first, p->n);
@@ -348,14 +359,18 @@ static inline void prepare(const GpuQueue *q, const struct gq_harvest *h, uint64
 		h->out[h->n] = gq_completion_with(q, id, outcome);
 }
 
+static inline void use_room(struct gq_harvest *h, uint32_t result_len)
+{
+	const size_t step = gq_round_up(result_len, GQ_RESULT_STEP);
+
+	h->room -= step < h->room ? step : h->room;
+}
+
 /* What is in that place counts. */
 static inline void hand_out(struct gq_harvest *h, uint32_t outcome)
 {
-	if (h->take && outcome <= GQ_OUTCOME_MAX_LEN) {
-		const size_t step = gq_round_up(outcome, GQ_RESULT_STEP);
-
-		h->room -= step < h->room ? step : h->room;
-	}
+	if (h->take && outcome <= GQ_OUTCOME_MAX_LEN)
+		use_room(h, outcome);
 	h->n++;
 }
 
@@ -401,32 +416,62 @@ static void hand_out_arrived(GpuQueue *q, struct gq_harvest *h, uint32_t slot, u
 }
 
 /*
- * Hand out what has arrived as far as nothing stands in the way of the shortest steps: nobody is
- * told, nothing is traced, the message has a result, which fits, and names no region.
+ * The messages of a pass one after the other, as far as nothing stands in the way of the shortest
+ * steps: the message has a result, which fits, and names no region.
+ * @param take  h->take. @param whole  h->out, and not h->ids, is to be filled
  * @return how many; the next one needs more
  */
-static uint32_t hand_out_plain(GpuQueue *q, struct gq_harvest *h, const struct pass *p)
+static inline __attribute__((always_inline)) uint32_t
+hand_out_run(GpuQueue *q, struct gq_harvest *h, const struct pass *p, bool take, bool whole)
 {
-	const enum gq_phase phase = h->take ? GQ_FREE : GQ_POLLED;
+	const enum gq_phase phase = take ? GQ_FREE : GQ_POLLED;
+	/* At hand: stores below could be of these, as far as a compiler knows. */
+	struct gq_host_slot *const host_slots = q->host_slots;
+	uint8_t *const results = gq_result_at(&q->ch, 0);
+	const uint64_t slot_mask = q->slot_mask, stride = q->ch.result_stride;
+	uint64_t *const ids = whole ? NULL : h->ids + h->n;
+	Completion *const out = whole ? h->out + h->n : NULL;
+	const uint32_t n = p->n;
 	uint32_t i = 0;
 
-	if (q->trace != NULL || q->teller != NULL)
-		return 0;
-	for (; i < p->n; i++) {
+	for (; i < n; i++) {
 		const uint32_t slot = p->arrived[i].slot, outcome = p->arrived[i].outcome;
-		struct gq_host_slot *host = &q->host_slots[slot];
-		const uint64_t id = id_of_arrived(q, slot);
+		struct gq_host_slot *host = &host_slots[slot];
+		/* [state.read] acquire: see id_of_arrived() */
+		const uint64_t place = gq_load_acquire_u64(&host->state) & ~slot_mask;
 
 		if (outcome > GQ_OUTCOME_MAX_LEN ||
-		    (host->flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_DISCARD)) != 0 || !fits(h, outcome))
+		    (host->flags & (GQ_SLOT_DESCRIBED | GQ_SLOT_DISCARD)) != 0 ||
+		    (take && !fits(h, outcome)))
 			break;
 		gq_store_release_u64(&host->outcome, outcome); /* [state.write], as note_end() */
-		prepare(q, h, id, outcome);
-		gq_store_release_u64(&host->state, gq_state(q, id, phase)); /* [state.write] */
+		/* Into the caller's place before the state says so: see prepare(). */
+		if (whole)
+			out[i] = (Completion){ .msg_id = place | slot,
+					       .tag = gq_load_relaxed_u64(&host->tag),
+					       .status = Q_OK,
+					       .result_len = outcome,
+					       .result = results + slot * stride };
+		else
+			ids[i] = place | slot;
+		gq_store_release_u64(&host->state, place | phase); /* [state.write] */
 		GQ_WINDOW();
-		hand_out(h, outcome);
+		if (take)
+			use_room(h, outcome);
 	}
+	h->n += i;
 	return i;
+}
+
+/* The same where nobody is told, and nothing is traced. */
+static inline uint32_t hand_out_plain(GpuQueue *q, struct gq_harvest *h, const struct pass *p)
+{
+	if (q->trace != NULL || q->teller != NULL)
+		return 0;
+	if (h->take)
+		return hand_out_run(q, h, p, true, true);
+	return h->out != NULL ? hand_out_run(q, h, p, false, true)
+			      : hand_out_run(q, h, p, false, false);
 }
 
 static void harvest_arrived(GpuQueue *q, struct gq_harvest *h)

@@ -41,7 +41,7 @@ static inline void gq_free_slot(GpuQueue *q, uint64_t id)
 }
 
 /*
- * What a call that polls wants, and what it has got. Of `ids` and `out` one may be NULL. With
+ * What a call that polls wants, and what it has got. Of `ids` and `out` one is NULL. With
  * `take` the messages are the caller's: their state is FREE, and it reads their results and returns
  * their slots. Then `room` is what is left for results, each of which
  * begins at a multiple of GQ_RESULT_STEP bytes; one that does not fit ends the harvest and stays to

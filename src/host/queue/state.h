@@ -98,7 +98,7 @@ struct GpuQueue {
 	bool one_producer;      /* Q_ONE_PRODUCER */
 	struct gq_trace *trace; /* NULL: none */
 	struct gq_channel ch;
-	struct gq_word_ring pool;
+	struct gq_pool pool;
 	struct gq_host_slot *host_slots;
 	uint64_t slot_mask; /* the bits of an id below its position */
 	uint64_t start_pos; /* where all positions began */
@@ -238,7 +238,7 @@ static inline uint64_t gq_look_up(const GpuQueue *q, uint64_t id)
 static inline bool gq_closed(const GpuQueue *q)
 {
 	/* [intake.look], [sleep.look] */
-	return (gq_load_seq_cst_u64(q->pool.head) & GQ_POOL_CLOSED) != 0;
+	return (gq_load_seq_cst_u64(q->pool.ring.head) & GQ_POOL_CLOSED) != 0;
 }
 
 #endif /* GPUQ_QUEUE_STATE_H */

@@ -27,7 +27,7 @@ QueueStatus q_stats(GpuQueue *q, QueueStats *out)
 	memset(out, 0, sizeof(*out));
 	gq__reap(q, false); /* so that what has finished is counted */
 	/* [tail.read] */
-	returned = gq_load_acquire_u64(q->pool.tail) - q->start_pos - q->cfg.capacity;
+	returned = gq_load_acquire_u64(q->pool.ring.tail) - q->start_pos - q->cfg.capacity;
 	discarded = gq_load_relaxed_u64(&q->reaped.discarded);
 	aborted = gq_load_relaxed_u64(&q->count.aborted);
 	out->enq_count = gq__accepted(q); /* last, so as not to be less than what came back */

@@ -41,14 +41,22 @@ static bool win(GpuQueue *q, uint64_t msg_id, uint64_t state)
 				  gq_state(q, msg_id, GQ_FREE));
 }
 
+static bool has_sixty_fourth(const GpuQueue *q, const uint64_t *ids, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((ids[i] & (63 * (q->slot_mask + 1))) == 0)
+			return true;
+	return false;
+}
+
 /* Results were taken by id: if the last was among them that a readable descriptor announced, clear
- * that. `tidy`: also clear the front of the finished list, so that a program which takes by id
- * alone leaves a poller little to pass over; one of 64 messages asks for it. */
-static void taken_by_id(GpuQueue *q, bool tidy)
+ * that. Also clear the front of the finished list, so that a program which takes by id alone leaves
+ * a poller little to pass over; one of 64 messages asks for it. */
+static void taken_by_id(GpuQueue *q, const uint64_t *ids, size_t n)
 {
 	uint32_t left = 128;
 
-	if (tidy && gq_load_relaxed_u64(&q->finished_first) != 0 &&
+	if (gq_load_relaxed_u64(&q->finished_first) != 0 && has_sixty_fourth(q, ids, n) &&
 	    pthread_mutex_trylock(&q->reap_lock) == 0) {
 		gq_first_unpolled(q, &left);
 		pthread_mutex_unlock(&q->reap_lock);
@@ -60,15 +68,10 @@ static void taken_by_id(GpuQueue *q, bool tidy)
 	pthread_mutex_unlock(&q->reap_lock);
 }
 
-static bool is_sixty_fourth(const GpuQueue *q, uint64_t msg_id)
-{
-	return (msg_id & (63 * (q->slot_mask + 1))) == 0;
-}
-
 static void give_back(GpuQueue *q, uint64_t msg_id)
 {
 	gq_free_slot(q, msg_id);
-	taken_by_id(q, is_sixty_fourth(q, msg_id));
+	taken_by_id(q, &msg_id, 1);
 }
 
 static QueueStatus how_it_ended(uint32_t outcome)
@@ -209,49 +212,69 @@ QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
 	return status;
 }
 
-/* The same in one step, of a message that has been polled. @return whether it is the caller's. */
-static inline bool win_polled(GpuQueue *q, uint64_t msg_id)
+/*
+ * The same in one step each, of messages that are known to have finished: from ids[] on, up to the
+ * first that is not.
+ * @param won  the ids that are the caller's. A copy, as ids[] may lie in a result that is released
+ *             with them, so that other bytes are there once the first slot has been returned.
+ * @return how many
+ */
+static inline uint32_t win_reaped(GpuQueue *q, const uint64_t *ids, uint32_t count, uint64_t *won)
 {
-	const uint64_t polled = gq_state(q, msg_id, GQ_POLLED);
+	struct gq_host_slot *const host_slots = q->host_slots;
+	const uint64_t slot_mask = q->slot_mask, capacity = q->cfg.capacity;
+	uint32_t n = 0;
 
-	return (msg_id & q->slot_mask) < q->cfg.capacity &&
-	       gq_load_relaxed_u64(&gq_host_slot_of(q, msg_id)->state) == polled &&
-	       win(q, msg_id, polled);
+	for (; n < count; n++) {
+		const uint64_t id = ids[n], slot = id & slot_mask, free = id & ~slot_mask;
+		uint64_t state;
+
+		if (slot >= capacity)
+			break;
+		won[n] = id;
+		/* Relaxed: the swap acquires. DONE and POLLED are the last two phases. */
+		state = gq_load_relaxed_u64(&host_slots[slot].state);
+		if (state - (free | GQ_DONE) > GQ_POLLED - GQ_DONE ||
+		    !gq_cas_seq_cst_u64(&host_slots[slot].state, state, free | GQ_FREE))
+			break;
+	}
+	return n;
 }
 
 enum { RELEASE_CHUNK = 64 }; /* slots that are returned in one go */
 
 QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 {
-	QueueStatus first = Q_OK;
-	size_t failed = 0;
+	uint64_t won[RELEASE_CHUNK];
+	QueueStatus first = Q_OK, status;
+	size_t failed = 0, done = 0;
 
 	GQ_RETURN_IF_REFUSED(gq_enter(q));
 	if (ids == NULL && count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "ids is NULL with count %zu; allowed: NULL only with count 0",
 				 count);
-	for (size_t done = 0; done < count;) {
-		uint64_t freed[RELEASE_CHUNK];
-		uint32_t n = 0;
-		bool tidy = false;
+	while (done < count) {
+		const size_t left = count - done;
+		const uint32_t most = left < RELEASE_CHUNK ? (uint32_t)left : RELEASE_CHUNK,
+			       n = win_reaped(q, ids + done, most, won);
 
-		for (; done < count && n < RELEASE_CHUNK; done++) {
-			const QueueStatus status =
-				win_polled(q, ids[done]) ? Q_OK : win_finished(q, ids[done]);
-
-			if (status == Q_OK) {
-				freed[n++] = ids[done];
-				tidy |= is_sixty_fourth(q, ids[done]);
-			} else if (first == Q_OK) {
-				first = status;
-				failed = done;
-			}
-		}
 		if (n != 0) {
-			gq__free_slots(q, freed, n);
-			taken_by_id(q, tidy);
+			gq__free_slots(q, won, n);
+			taken_by_id(q, won, n);
+			done += n;
+			continue;
 		}
+		/* A message that has not been reaped, or is not there. */
+		won[0] = ids[done];
+		status = win_finished(q, won[0]);
+		if (status == Q_OK) {
+			give_back(q, won[0]);
+		} else if (first == Q_OK) {
+			first = status;
+			failed = done;
+		}
+		done++;
 	}
 	if (first != Q_OK)
 		gq__failf(first, "ids[%zu] is %" PRIu64 ": %s", failed, ids[failed],

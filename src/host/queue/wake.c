@@ -16,10 +16,10 @@ void gq__wake_everybody(GpuQueue *q)
  * producer that has popped it and not yet published, with a consumer, or with a taker. */
 bool gq__settled(const GpuQueue *q)
 {
-	/* Positions in the head have 63 bits. */
-	uint64_t tail = gq_load_seq_cst_u64(q->pool.tail); /* [tail.read], [sleep.look] */
-	uint64_t head = gq_load_seq_cst_u64(q->pool.head) & ~GQ_POOL_CLOSED;
-	uint64_t settled = ((tail << 1) - head) >> 1;
+	const uint64_t tail =
+		gq_load_seq_cst_u64(q->pool.ring.tail); /* [tail.read], [sleep.look] */
+	const uint64_t head = gq_load_seq_cst_u64(q->pool.ring.head);
+	uint64_t settled = gq_pool_free(tail, head);
 
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
 		enum gq_phase phase = gq_phase_of(gq_load_acquire_u64(&q->host_slots[i].state));

@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static const uint64_t starts[] = { 1,
 				   (UINT64_C(1) << 32) - 2,
@@ -144,31 +145,143 @@ static void a_putter_with_an_old_tail_walks_on(void **state)
 	free(m.r.entry);
 }
 
+struct pool_memory {
+	struct gq_pool pool;
+	uint64_t head, tail;
+};
+
+static void set_up_pool(struct pool_memory *m, uint32_t order, bool runs, uint64_t start)
+{
+	uint64_t *words = calloc(gq_pool_words(order, runs), sizeof(*words));
+
+	m->pool = gq_pool_of(words, &m->head, &m->tail, order, runs);
+	gq_pool_fill(&m->pool, start);
+}
+
 static void the_pool_gives_up_to_what_it_has_and_nothing_when_closed(void **state)
 {
 	(void)state;
-	for (int s = 0; s < STARTS; s++) {
-		struct ring_memory m;
-		uint64_t ids[8];
-		bool closed;
+	for (int s = 0; s < STARTS; s++)
+		for (int runs = 0; runs < 2; runs++) {
+			struct pool_memory m;
+			uint64_t ids[8];
+			bool closed;
 
-		set_up(&m, 2, 4, 0, starts[s]);
-		m.head = starts[s] << 1;
-		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 0);
-		assert_false(closed);
-		for (uint64_t i = 0; i < 4; i++)
-			gq_word_ring_put_one(&m.r, i);
-		assert_int_equal(gq_pool_pop(&m.r, ids, 3, &closed), 3);
-		for (uint64_t i = 0; i < 3; i++)
-			assert_int_equal(ids[i], (starts[s] + i) << 4 | i);
-		gq_word_ring_put_one(&m.r, 0);
-		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 2);
-		gq_word_ring_put_one(&m.r, 1);
-		m.head |= GQ_POOL_CLOSED;
-		assert_int_equal(gq_pool_pop(&m.r, ids, 8, &closed), 0);
-		assert_true(closed);
-		free(m.r.entry);
+			set_up_pool(&m, 2, runs == 1, starts[s]);
+			assert_int_equal(gq_pool_free(m.tail, m.head), 4);
+			assert_int_equal(gq_pool_pop(&m.pool, ids, 3, &closed), 3);
+			assert_false(closed);
+			for (uint64_t i = 0; i < 3; i++)
+				assert_int_equal(ids[i], (starts[s] + i) << 4 | i);
+			gq_pool_return(&m.pool, ids, 1);
+			assert_int_equal(gq_pool_free(m.tail, m.head), 2);
+			assert_int_equal(gq_pool_pop(&m.pool, ids, 8, &closed), 2);
+			assert_int_equal(ids[0], (starts[s] + 3) << 4 | 3);
+			assert_int_equal(ids[1], (starts[s] + 4) << 4 | 0);
+			assert_int_equal(gq_pool_pop(&m.pool, ids, 8, &closed), 0);
+			assert_false(closed);
+			gq_pool_return(&m.pool, ids, 1);
+			m.head |= GQ_POOL_CLOSED;
+			assert_int_equal(gq_pool_pop(&m.pool, ids, 8, &closed), 0);
+			assert_true(closed);
+			assert_int_equal(gq_pool_free(m.tail, m.head), 1);
+			free(m.pool.ring.entry);
+		}
+}
+
+/* Slots are taken and returned at random, in part and out of order, for many laps: positions follow
+ * each other, slots come in the order in which they were returned, and FULL is said when none is
+ * there. */
+static void the_pool_gives_slots_in_the_order_of_their_return(void **state)
+{
+	enum { STEPS = 3000, MOST = 64 };
+	uint32_t random = 1;
+
+	(void)state;
+	for (int s = 0; s < STARTS; s++)
+		for (uint32_t order = 0; order <= 7; order++) {
+			const uint32_t n = 1u << order, shift = gq_id_shift(order);
+			uint64_t held[1 << 7], ids[MOST], pos = starts[s], put = n, got = 0;
+			uint32_t line[1 << 7], holds = 0; /* the slots that are free, in order */
+			struct pool_memory m;
+
+			set_up_pool(&m, order, s % 2 == 0 || order % 2 == 0, starts[s]);
+			for (uint32_t i = 0; i < n; i++)
+				line[i] = i;
+			for (int step = 0; step < STEPS; step++) {
+				uint32_t want, k;
+				bool closed;
+
+				random = random * 1664525 + 1013904223;
+				want = 1 + (random >> 16) % (n < MOST ? n : MOST);
+				if (random >> 31 != 0) {
+					k = gq_pool_pop(&m.pool, ids, want, &closed);
+					assert_int_equal(k, want < put - got ? want : put - got);
+					for (uint32_t i = 0; i < k; i++, got++, pos++) {
+						assert_int_equal(ids[i],
+								 pos << shift | line[got % n]);
+						held[holds++] = ids[i];
+					}
+					continue;
+				}
+				if (want > holds)
+					want = holds;
+				if ((random >> 8) % 4 != 0) { /* the first held, as they came */
+					memcpy(ids, held, want * sizeof(*ids));
+					memmove(held, held + want, (holds - want) * sizeof(*held));
+				} else { /* the last, backwards */
+					for (uint32_t i = 0; i < want; i++)
+						ids[i] = held[holds - 1 - i];
+				}
+				holds -= want;
+				for (uint32_t i = 0; i < want; i++, put++)
+					line[put % n] = (uint32_t)(ids[i] & (n - 1));
+				if (want != 0)
+					gq_pool_return(&m.pool, ids, want);
+				assert_int_equal(m.tail, starts[s] + put);
+				assert_int_equal(gq_pool_free(m.tail, m.head), put - got);
+			}
+			free(m.pool.ring.entry);
+		}
+}
+
+/* One swap returns a run of neighbours, and a thread whose tail is old finds the end. */
+static void a_run_is_one_extent(void **state)
+{
+	struct pool_memory m;
+	uint64_t ids[64], old;
+	bool closed;
+
+	(void)state;
+	set_up_pool(&m, 6, true, 100);
+	assert_int_equal(gq_pool_pop(&m.pool, ids, 64, &closed), 64);
+	old = m.tail;
+	gq_pool_return(&m.pool, ids + 5, 10); /* slots 5 to 14 */
+	assert_int_equal(gq_pool_run(&m.pool, *gq_word_ring_entry(&m.pool.ring, old)), 10);
+	assert_false(gq_pool_try_put(&m.pool, &old, 20, 3)); /* past it */
+	assert_int_equal(old, 100 + 64 + 10);
+	assert_true(gq_pool_try_put(&m.pool, &old, 20, 3));
+	assert_int_equal(m.tail, old - 3);
+	gq_word_ring_raise_tail(&m.pool.ring, old);
+	assert_int_equal(gq_pool_pop(&m.pool, ids, 64, &closed), 13);
+	assert_int_equal(ids[12], (100 + 64 + 12) << 6 | 22);
+	for (int far = 0; far < 2;
+	     far++) { /* from a position whose word is there still; from laps behind */
+		const uint64_t behind = m.tail;
+
+		for (int step = 0; step < (far ? 100 : 4); step++) {
+			gq_pool_return(&m.pool, ids, 13);
+			assert_int_equal(gq_pool_pop(&m.pool, ids, 64, &closed), 13);
+		}
+		old = behind;
+		while (!gq_pool_try_put(&m.pool, &old, 63, 1))
+			;
+		assert_int_equal(old, m.tail + 1);
+		gq_word_ring_raise_tail(&m.pool.ring, old);
+		assert_int_equal(gq_pool_pop(&m.pool, &old, 1, &closed), 1);
+		assert_int_equal(old & 63, 63);
 	}
+	free(m.pool.ring.entry);
 }
 
 /* Three consumers claim at random of four classes that are filled at random. Whatever each
@@ -318,6 +431,8 @@ int main(void)
 		cmocka_unit_test(a_completion_carries_any_slot_and_any_outcome),
 		cmocka_unit_test(a_putter_with_an_old_tail_walks_on),
 		cmocka_unit_test(the_pool_gives_up_to_what_it_has_and_nothing_when_closed),
+		cmocka_unit_test(the_pool_gives_slots_in_the_order_of_their_return),
+		cmocka_unit_test(a_run_is_one_extent),
 		cmocka_unit_test(a_consumer_that_remembers_claims_as_one_that_looks),
 		cmocka_unit_test(a_decision_follows_control_cancel_and_deadline),
 		cmocka_unit_test(a_failure_carries_the_processors_status_up_to_a_largest_one),

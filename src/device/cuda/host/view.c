@@ -50,7 +50,7 @@ static uint32_t feeders_of(const struct gq_cuda *c, uint32_t batch)
 bool gq__view_make(struct gq_cuda *c)
 {
 	GpuQueue *q = c->q;
-	struct gq_grid grid = { .pool = q->pool,
+	struct gq_grid grid = { .pool = q->pool.ring,
 				.start_pos = q->start_pos,
 				.bounded_ns = (uint64_t)q->cfg.bounded_ms * 1000000u,
 				.park_ns = park_ns_of(&q->cfg),
