@@ -426,15 +426,15 @@ Q_API QueueStatus q_resume(GpuQueue *q);
  * library's handle, allocates. The queue's primary context is current meanwhile.
  *
  * All queues on that GPU start no message from before the call of `load` to its return, and accept
- * messages up to their capacity; but q_enqueue() on one that is bounded, or whose grid had parked,
- * may block until `load` returns. So do q_pause(), q_stop() and q_shutdown() on these queues,
- * whatever their timeout, and q_init(), q_shutdown() and q_bind_regions() on all GPUs: keep `load`
- * short. A queue that is paused stays paused. On the CPU device, and on the
- * remote one, there is no grid in this process, and `load` is called at once.
+ * messages up to their capacity. Their other calls keep their timeouts: q_pause() finds that all
+ * consumers stand still, and a q_stop() whose time is over before `load` returns cancels what has
+ * not been started. Only q_init(), q_shutdown() and q_bind_regions(), on all GPUs, block until
+ * `load` returns. A queue that is paused stays paused. On the CPU device, and on the remote one,
+ * there is no grid in this process, and `load` is called at once.
  *
- * `load` must not call libgpuq, nor wait for a thread that does, as other calls wait for it to
- * return; nor must it throw, leave by longjmp(), or leave another context current. The thread
- * cannot be cancelled meanwhile.
+ * `load` must not call libgpuq, nor wait for a thread that may be in one of those calls; nor must
+ * it throw, leave by longjmp(), or leave another context current. The thread cannot be cancelled
+ * meanwhile.
  *
  * @param load  called once if the call returns Q_OK, else not at all
  * @return Q_OK; Q_ERR_INVALID_ARG: load is NULL; Q_ERR_TIMEOUT: a queue on the GPU is inside a

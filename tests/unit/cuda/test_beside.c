@@ -10,6 +10,7 @@
 #include "standin.h"
 #include "support.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,6 +248,113 @@ static void the_application_loads_while_no_grid_is_there(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
+/* What a thread may do while `load` runs: calls of queues that are idle, parked, bounded, never
+ * launched. If one of them waits for `load`, which waits for the thread, the test hangs. */
+struct meanwhile {
+	GpuQueue *idle, *parked, *bounded, *stopped, *busy;
+	uint64_t id[3], lost;
+	QueueStatus enqueued[3], lone, paused, stopped_empty, stopped_late;
+	uint32_t resident; /* grids, at the end */
+};
+
+static void *use_queues(void *arg)
+{
+	struct meanwhile *m = arg;
+
+	m->enqueued[0] = q_enqueue(m->idle, "a", 1, &m->id[0], 0);
+	m->enqueued[1] = q_enqueue(m->parked, "b", 1, &m->id[1], 0);
+	m->enqueued[2] = q_enqueue(m->bounded, "c", 1, &m->id[2], 0);
+	m->paused = q_pause(m->parked, 1);
+	q_resume(m->parked);
+	m->stopped_empty = q_stop(m->stopped, LONG_MS);
+	m->lone = q_enqueue(m->busy, "e", 1, &m->lost, 0);
+	m->stopped_late = q_stop(m->busy, 1);
+	return NULL;
+}
+
+static void use_queues_meanwhile(void *user)
+{
+	struct meanwhile *m = user;
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, use_queues, m) == 0)
+		pthread_join(thread, NULL);
+	m->resident = standin->resident();
+}
+
+static void await_park(GpuQueue *q)
+{
+	const struct gq_cuda *c = q->device_state;
+
+	while (gq_load_acquire_u64(&c->link->report.park) !=
+	       (gq_load_relaxed_u64(&c->launch) << GQ_PARK_BITS | GQ_PARK_GONE))
+		nap_ms(1);
+}
+
+static void calls_of_queues_do_not_wait_for_what_is_loaded(void **state)
+{
+	QueueConfig cfg = cuda_config(), parks = cuda_config(), bounded = cuda_config();
+	struct meanwhile m = { .paused = Q_ERR_TIMEOUT };
+	size_t len = 0;
+
+	(void)state;
+	cfg.idle_park_ms = UINT32_MAX;
+	parks.idle_park_ms = 1;
+	bounded.bounded_messages = 1;
+	m.idle = make_queue_from(&cfg);
+	m.bounded = make_queue_from(&bounded);
+	m.stopped = make_queue_from(&cfg);
+	m.busy = make_queue_from(&cfg);
+	m.parked = make_queue_from(&parks);
+	expect_echo(m.parked, send(m.parked, "x", 1), "x", 1);
+	await_park(m.parked);
+	assert_status(q_preload(m.idle, use_queues_meanwhile, &m), Q_OK);
+	for (unsigned i = 0; i < 3; i++)
+		assert_status(m.enqueued[i], Q_OK);
+	assert_status(m.paused, Q_OK);
+	assert_status(m.stopped_empty, Q_OK);
+	assert_status(m.lone, Q_OK);
+	assert_status(m.stopped_late, Q_ERR_TIMEOUT);
+	assert_int_equal(m.resident, 0);
+	expect_echo(m.idle, m.id[0], "a", 1);
+	expect_echo(m.parked, m.id[1], "b", 1);
+	expect_echo(m.bounded, m.id[2], "c", 1);
+	assert_status(take(m.busy, m.lost, NULL, &len), Q_ERR_CANCELLED);
+	q_shutdown(m.idle);
+	q_shutdown(m.parked);
+	q_shutdown(m.bounded);
+	q_shutdown(m.stopped);
+	q_shutdown(m.busy);
+	assert_int_equal(standin->live(), 0);
+}
+
+static void publish_meanwhile(void *user)
+{
+	struct meanwhile *m = user;
+
+	m->enqueued[0] = q_enqueue(m->bounded, "x", 1, &m->id[0], 0);
+	m->resident = standin->resident();
+}
+
+/* Its kernel has never been launched, so no grid of it is brought back. */
+static void what_comes_while_something_is_loaded_gets_its_first_launch(void **state)
+{
+	QueueConfig cfg = cuda_config();
+	struct meanwhile m = { 0 };
+	uint32_t launches;
+
+	(void)state;
+	cfg.bounded_messages = 1;
+	m.bounded = make_queue_from(&cfg);
+	launches = standin->launches();
+	assert_status(q_preload(m.bounded, publish_meanwhile, &m), Q_OK);
+	assert_status(m.enqueued[0], Q_OK);
+	assert_int_equal(m.resident, 0);
+	assert_int_equal(standin->launches(), launches + 1); /* and nobody waits for it yet */
+	expect_echo(m.bounded, m.id[0], "x", 1);
+	q_shutdown(m.bounded);
+}
+
 /* ---- counting -------------------------------------------------------------------------------- */
 
 static void the_grid_counts_what_it_does(void **state)
@@ -283,6 +391,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_is_wrong_with_the_settings_is_said),
 		cmocka_unit_test(the_settings_reach_the_grid),
 		cmocka_unit_test(the_application_loads_while_no_grid_is_there),
+		cmocka_unit_test(calls_of_queues_do_not_wait_for_what_is_loaded),
+		cmocka_unit_test(what_comes_while_something_is_loaded_gets_its_first_launch),
 		cmocka_unit_test(the_grid_counts_what_it_does),
 	};
 

@@ -183,7 +183,7 @@ static void resumed(GpuQueue *q)
 	struct gq_cuda *c = gq_cuda_of(q);
 
 	pthread_mutex_lock(&c->lock);
-	if (!gq_is_paused(q)) {
+	if (!gq_is_paused(q) && !c->kept_away) {
 		if (c->state == GQ_GRID_AWAY)
 			gq__launch_bring_back(c);
 		else if (!nothing_under_way(q)) /* published while the pause forbade a launch */

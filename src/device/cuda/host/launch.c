@@ -155,7 +155,8 @@ static void launch_bounded(struct gq_cuda *c, bool awaited)
 
 void gq__launch_wake(struct gq_cuda *c, bool awaited)
 {
-	if ((c->state != GQ_GRID_ON && c->state != GQ_GRID_AWAY) || gq_is_paused(c->q))
+	if (c->kept_away || (c->state != GQ_GRID_ON && c->state != GQ_GRID_AWAY) ||
+	    gq_is_paused(c->q))
 		return;
 	if (gq_is_bounded(c))
 		launch_bounded(c, awaited);
@@ -163,20 +164,28 @@ void gq__launch_wake(struct gq_cuda *c, bool awaited)
 		gq_fetch_add_relaxed_u64(&c->q->count.wakeups, 1);
 }
 
-bool gq__launch_send_away(struct gq_cuda *c, uint64_t deadline_ns)
+void gq__launch_order_away(struct gq_cuda *c)
 {
 	gq_store_release_u64(&c->link->orders.depart, c->launch); /* [control.write] */
+	/* Units leave from now on, and those that are inside a message will. */
+	gq_grid_enter(c, GQ_GRID_AWAY);
+}
+
+bool gq__launch_has_gone(struct gq_cuda *c)
+{
 	/* A driver that reports an error has not said that the grid has left: ask it again. */
-	for (uint32_t step = 0; gq_has_failed(c) ? gq__launch_is_resident(c)
-						 : !gq__launch_has_left(c) || gq_has_failed(c);
-	     step++) {
-		if (gq_has_waited(gq__now_ns(), deadline_ns, step)) {
-			gq_grid_enter(c, GQ_GRID_AWAY); /* units have left, and the others will */
+	return gq_has_failed(c) ? !gq__launch_is_resident(c)
+				: gq__launch_has_left(c) && !gq_has_failed(c);
+}
+
+bool gq__launch_send_away(struct gq_cuda *c, uint64_t deadline_ns)
+{
+	gq__launch_order_away(c);
+	for (uint32_t step = 0; !gq__launch_has_gone(c); step++) {
+		if (gq_has_waited(gq__now_ns(), deadline_ns, step))
 			return false;
-		}
 		gq__await_step(step);
 	}
-	gq_grid_enter(c, GQ_GRID_AWAY);
 	return true;
 }
 

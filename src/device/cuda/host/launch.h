@@ -24,6 +24,10 @@ bool gq__launch_next(struct gq_cuda *c);
  * something forbids it. @param awaited  a thread waits for messages: of a bounded one any is enough
  */
 void gq__launch_wake(struct gq_cuda *c, bool awaited);
+/* Order the grid to leave between two messages. */
+void gq__launch_order_away(struct gq_cuda *c);
+/* Whether a grid that was ordered to leave has. Of a dead context the driver is asked again. */
+bool gq__launch_has_gone(struct gq_cuda *c);
 /*
  * Order the grid to leave between two messages, and wait until it has.
  * @return false: a message takes longer than that. The order stands, and the next launch will run

@@ -4,7 +4,9 @@
  *
  * Allocating, freeing and loading code wait for every kernel of the context, and a resident grid
  * does not end. So a queue that needs such a call first sends away the grids of the queues that
- * share its context, those on the same GPU, and brings them back after the call. Memory of the
+ * share its context, those on the same GPU, and brings them back after the call. What happens in
+ * between may take as long as the application likes (q_preload()), so no lock of a queue is held
+ * meanwhile: `kept_away` keeps everybody from launching. Memory of the
  * application that is pinned for descriptors is shared by all queues of the process and mapped in
  * the contexts of all GPUs: for that the grids of all GPUs leave.
  */
@@ -31,6 +33,32 @@ static bool is_one_of(const struct gq_cuda *listed, const struct gq_cuda *c, enu
 	return listed->device == c->device && (listed != c || whose == GQ_QUIET_GPU);
 }
 
+/* Order the queue's grid to leave, and let none be launched from now on. */
+static void keep_away(struct gq_cuda *c)
+{
+	pthread_mutex_lock(&c->lock); /* it may be calibrating at this moment */
+	c->kept_away = true;
+	c->is_awaited = !gq__launch_is_away(c);
+	if (c->is_awaited)
+		gq__launch_order_away(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Wait until it has left. The lock is free between two looks, as calls of the queue need it. */
+static bool await_leaving(struct gq_cuda *c, uint64_t deadline_ns)
+{
+	for (uint32_t step = 0;; step++) {
+		bool gone;
+
+		pthread_mutex_lock(&c->lock);
+		gone = gq__launch_has_gone(c);
+		pthread_mutex_unlock(&c->lock);
+		if (gone || gq_has_waited(gq__now_ns(), deadline_ns, step))
+			return gone;
+		gq__await_step(step);
+	}
+}
+
 bool gq__quiet_begin(const struct gq_cuda *c, enum gq_quiet whose)
 {
 	uint64_t deadline_ns;
@@ -39,23 +67,31 @@ bool gq__quiet_begin(const struct gq_cuda *c, enum gq_quiet whose)
 	pthread_mutex_lock(&live_lock);
 	for (struct gq_cuda *one = live; one != NULL; one = one->next)
 		if (is_one_of(one, c, whose))
-			pthread_mutex_lock(&one->lock); /* it may be calibrating at this moment */
+			keep_away(one);
 	deadline_ns = gq__now_ns() + GQ_QUIET_TIMEOUT_NS;
 	for (struct gq_cuda *one = live; one != NULL; one = one->next)
-		if (is_one_of(one, c, whose) && !gq__launch_is_away(one))
-			all = gq__launch_send_away(one, deadline_ns) && all;
+		if (is_one_of(one, c, whose) && one->is_awaited)
+			all = await_leaving(one, deadline_ns) && all;
 	return all;
+}
+
+/* Bring back what is to run, or launch for what was published meanwhile where no grid ever was. */
+static void let_back(struct gq_cuda *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->kept_away = false;
+	if (c->state == GQ_GRID_ON)
+		gq__launch_wake(c, false);
+	else if (c->state == GQ_GRID_AWAY && !gq_is_paused(c->q) && !gq_is_leaving(c->q))
+		gq__launch_bring_back(c);
+	pthread_mutex_unlock(&c->lock);
 }
 
 void gq__quiet_end(const struct gq_cuda *c, enum gq_quiet whose)
 {
-	for (struct gq_cuda *one = live; one != NULL; one = one->next) {
-		if (!is_one_of(one, c, whose))
-			continue;
-		if (one->state == GQ_GRID_AWAY && !gq_is_paused(one->q) && !gq_is_leaving(one->q))
-			gq__launch_bring_back(one);
-		pthread_mutex_unlock(&one->lock);
-	}
+	for (struct gq_cuda *one = live; one != NULL; one = one->next)
+		if (is_one_of(one, c, whose))
+			let_back(one);
 	pthread_mutex_unlock(&live_lock);
 }
 
@@ -76,11 +112,15 @@ QueueStatus gq__quiet_refuse(const char *what)
 			 what);
 }
 
-QueueStatus gq__quiet_try(const struct gq_cuda *c, enum gq_quiet whose, const char *what)
+QueueStatus gq__quiet_try(struct gq_cuda *c, enum gq_quiet whose, const char *what)
 {
 	const bool quiet = gq__quiet_begin(c, whose);
+	bool failed;
 
-	if (gq_has_failed(c))
+	pthread_mutex_lock(&c->lock);
+	failed = gq_has_failed(c);
+	pthread_mutex_unlock(&c->lock);
+	if (failed)
 		return gq__device_failed(c->q);
 	return quiet ? Q_OK : gq__quiet_refuse(what);
 }

@@ -15,8 +15,9 @@ enum gq_quiet {
 };
 
 /*
- * Send these grids away, and wait until they have left. Takes the lock of the list and those of the
- * queues, in the list's order; gq__quiet_end(), with the same arguments, gives them back.
+ * Send these grids away, keep others from being launched, and wait until they have left. Takes the
+ * lock of the list, which gq__quiet_end(), with the same arguments, gives back. Calls of these
+ * queues go on: what they publish waits, a pause finds that all stand still.
  * @return false: a grid did not leave in time. Call gq__quiet_end() all the same.
  */
 bool gq__quiet_begin(const struct gq_cuda *c, enum gq_quiet whose);
@@ -28,10 +29,9 @@ struct gq_cuda *gq__quiet_next(const struct gq_cuda *c, const struct gq_cuda *af
 QueueStatus gq__quiet_refuse(const char *what);
 /* gq__quiet_begin() for a running queue, whose own grid is among them.
  * @return not Q_OK: a grid did not leave, or this queue has failed; gq__quiet_end() all the same */
-QueueStatus gq__quiet_try(const struct gq_cuda *c, enum gq_quiet whose, const char *what);
+QueueStatus gq__quiet_try(struct gq_cuda *c, enum gq_quiet whose, const char *what);
 
-/* The queue is about to have a grid: put it at the end of the list, as locks are taken in the
- * list's order. Under the lock of the list, and perhaps those of its queues. */
+/* The queue is about to have a grid. Under the lock of the list. */
 void gq__quiet_enlist(struct gq_cuda *c);
 /* Its grid has left for good. Takes the lock of the list. */
 void gq__quiet_unlist(struct gq_cuda *c);

@@ -167,11 +167,13 @@ static bool launch_and_leave_all(struct gq_cuda *c)
 	for (struct gq_cuda *other = gq__quiet_next(c, NULL); other != NULL;
 	     other = gq__quiet_next(c, other)) {
 		alone = false;
-		if (!is_unlaunched(other))
-			continue;
-		launch_and_leave(other, GQ_QUIET_TIMEOUT_NS);
-		/* gq__quiet_end() launches for what waits there. */
-		gq_grid_enter(other, GQ_GRID_AWAY);
+		pthread_mutex_lock(&other->lock);
+		if (is_unlaunched(other)) {
+			launch_and_leave(other, GQ_QUIET_TIMEOUT_NS);
+			/* gq__quiet_end() launches for what waits there. */
+			gq_grid_enter(other, GQ_GRID_AWAY);
+		}
+		pthread_mutex_unlock(&other->lock);
 	}
 	return (alone && gq_is_bounded(c)) ||
 	       launch_and_leave(c, alone ? START_TIMEOUT_NS : GQ_QUIET_TIMEOUT_NS);

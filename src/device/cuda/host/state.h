@@ -94,6 +94,7 @@ struct gq_cuda {
 	pthread_mutex_t lock;
 	uint64_t launch; /* the number of the last; 0: none */
 	enum gq_grid_state state;
+	bool kept_away; /* nothing is launched, until quiet.c brings the grid back */
 	uint64_t tended_ns, watched_ns, aligned_ns, asked_ns;
 	uint64_t torn_id; /* the last result that was reported not to arrive */
 
@@ -109,7 +110,9 @@ struct gq_cuda {
 	struct gq_cuda_region *region;
 	size_t regions;
 
-	struct gq_cuda *next; /* in the list of queues that have a grid: quiet.c */
+	/* In the list of queues that have a grid, under that list's lock: quiet.c. */
+	struct gq_cuda *next;
+	bool is_awaited; /* it has been ordered to leave */
 };
 
 static inline struct gq_cuda *gq_cuda_of(const GpuQueue *q)
