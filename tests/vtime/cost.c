@@ -221,10 +221,8 @@ void vt_rmw(const void *at)
 		vt_used();
 }
 
-void vt_claimed(const void *at, bool ours)
+static void claimed(const uint64_t *word, bool ours)
 {
-	const uint64_t *word = at;
-
 	if (word < vt_m.grid.counters->run[0] ||
 	    word >= vt_m.grid.counters->run[0] + GQ_CLASSES * GQ_RUNS)
 		return;
@@ -239,6 +237,24 @@ void vt_claimed(const void *at, bool ours)
 			vt_m.counts.most_left = left;
 		vt_m.counts.may_be_left = vt_m.grid.feed + vt_m.grid.feed / 2;
 	}
+}
+
+void vt_swapped(const void *at, bool ours)
+{
+	const uint64_t *word = at, *held = vt_m.grid.counters->held[0];
+
+	if (ours && word >= held && word < held + GQ_CLASSES * GQ_RUNS)
+		vt_m.holder = vt_current();
+	claimed(word, ours);
+}
+
+void vt_window(const char *function)
+{
+	if (vt_m.holder != vt_current() || strcmp(function, "gq_claim_run") != 0)
+		return;
+	vt_m.holder = NULL;
+	if (++vt_m.holds == vt_m.s->stall_at)
+		vt_spend(vt_m.s->stall_ns);
 }
 
 void vt_took(const void *at, uint64_t run)

@@ -55,11 +55,14 @@ static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 
 	vt_rmw(w);
 	ours = gq_cas_relaxed_device_u64(w, expected, desired);
-	vt_claimed(w, ours);
+	vt_swapped(w, ours);
 	return ours;
 }
 #define gq_cas_relaxed_device_u64(w, e, d) vt_swap(w, e, d)
 #define gq_cas_acq_rel_device_u64(w, e, d) vt_swap(w, e, d)
+
+#undef GQ_WINDOW
+#define GQ_WINDOW() vt_window(__func__)
 
 #define GQ_STANDIN
 #define GQ_STANDIN_COSTS

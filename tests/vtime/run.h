@@ -25,6 +25,8 @@ struct vt_scenario {
 	uint64_t gap_ns;     /* between the messages of a lone run, beside what is drawn */
 	uint64_t hang_ns;    /* the first message of a lone run takes so long; 0: as the others */
 	uint64_t park_ns;    /* gq_grid.park_ns; 0: never */
+	uint64_t stall_ns;   /* a unit stands still for so long between holding and claiming ... */
+	uint32_t stall_at;   /* ... the so-manieth run for others, from 1; 0: none does */
 	uint64_t limit_ns;   /* the run ends */
 };
 

@@ -43,6 +43,7 @@ static uint64_t entries[GQ_CLASSES + 1][1 << ORDER], heads[GQ_CLASSES + 1], tail
 static uint32_t slot[GQ_OWN];
 static struct gq_journal journal[GQ_OWN];
 static struct gq_shared shared;
+static bool look_now;
 static int bad;
 
 #define CHECK(name, what)                                                                          \
@@ -108,6 +109,12 @@ static uint32_t look_and_claim(void)
 	return gq_grid_claim(&g, &u, &look, &ageing, slot, &use);
 }
 
+/* Behind gq_look_at_runs(). */
+static bool try_feed(uint32_t c)
+{
+	return gq_try_feed(&g, &shared, &u, 0, &look, c, &look_now);
+}
+
 /* Units that know of a class that waits look in place of taking. If it no longer waits, and nothing
  * can be claimed, the next look has to be the last in vain. */
 static void a_look_that_claims_nothing_says_what_waits(void)
@@ -119,14 +126,45 @@ static void a_look_that_claims_nothing_says_what_waits(void)
 	counters.waits = 1u << 3;
 	CHECK(__func__, look_and_claim() == 0);
 	CHECK(__func__, counters.waits == 1u << 1);
+}
 
-	begin(4, 0); /* the copies that the next run would overwrite are still read */
+/* The copies that the next run would overwrite are still read, or a claim of them stands still. */
+static void what_a_unit_takes_itself_needs_no_copies_that_others_hold(void)
+{
+	begin(4, 0);
 	publish(1, 0, 3);
 	counters.held[1][0] = 1;
-	counters.waits = 1u << 3;
+	counters.near[1][0][0] = 77;
+	counters.waits = 1u << 1;
 	g.batch = 1;
-	CHECK(__func__, look_and_claim() == 0);
+	g.feeders = 1;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1) && look_now); /* it claims nothing for others, and looks */
+	CHECK(__func__, counters.run[1][0] == gq_run_first(0, 0));
+	counters.waits = 1u << 3;
+	CHECK(__func__, look_and_claim() == 1);
+	CHECK(__func__, slot[0] == 0);
+	CHECK(__func__, counters.run[1][0] == gq_run_of(0, 1, 1));
+	CHECK(__func__, counters.held[1][0] == 1 && counters.near[1][0][0] == 77);
 	CHECK(__func__, counters.waits == 1u << 1);
+	CHECK(__func__, look_and_claim() == 1); /* the next word's copies are free */
+	CHECK(__func__, counters.run[1][1] == gq_run_of(1, 2, 1));
+	CHECK(__func__, counters.held[1][1] == 1);
+}
+
+/* Others count as reading for all, and nothing comes. */
+static void a_unit_that_waits_for_long_looks_itself(void)
+{
+	struct gq_rare rare = {};
+
+	begin(4, 0);
+	g.scouts = 1;
+	u.number = 1;
+	for (uint32_t i = 0; i < GQ_PATIENCE; i++)
+		CHECK(__func__, !gq_starve(&g, &u, &rare) && !u.scout);
+	CHECK(__func__, gq_starve(&g, &u, &rare) && u.scout && counters.scouts == 1);
+	u.scout = false; /* another one */
+	CHECK(__func__, !gq_starve(&g, &u, &rare) && counters.scouts == 1);
 }
 
 static void what_is_claimed_of_a_higher_class_comes_before_a_lower_one(void)
@@ -184,17 +222,17 @@ static void no_more_is_read_for_others_than_can_be_claimed()
 	publish(1, 0, 40);
 	counters.waits = 1u << 1;
 	gq_look_at_runs(&g, &look);
-	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 1));
+	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][0] == gq_run_of(0, 6, 0));
 	CHECK(__func__, counters.waits == 1u << 1); /* there is more */
 	CHECK(__func__, counters.feeding[1] == 0);
 	gq_look_at_runs(&g, &look);
-	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 1));
+	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][1] == gq_run_of(6, 3, 0)); /* one and a half of `feed` */
 	CHECK(__func__, counters.waits == 1u << 1);
 	gq_look_at_runs(&g, &look); /* as much as may be is left: the unit only says what waits */
 	counters.waits = 0;
-	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 1));
+	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][2] == gq_run_first(0, 2));
 }
 
@@ -206,7 +244,7 @@ static void the_end_of_what_waits_is_told()
 	publish(2, 3, 5);
 	counters.waits = 1u << 2;
 	gq_look_at_runs(&g, &look);
-	CHECK(__func__, gq_try_feed(&g, &shared, &u, 0, &look, 2));
+	CHECK(__func__, try_feed(2));
 	CHECK(__func__, counters.run[2][0] == gq_run_of(3, 5, 0));
 	CHECK(__func__, counters.waits == 0);
 }
@@ -309,6 +347,8 @@ int main()
 {
 	(void)&gpuq_grid; /* the loop itself is not run here */
 	a_look_that_claims_nothing_says_what_waits();
+	what_a_unit_takes_itself_needs_no_copies_that_others_hold();
+	a_unit_that_waits_for_long_looks_itself();
 	what_is_claimed_of_a_higher_class_comes_before_a_lower_one();
 	the_guard_counts_classes_that_are_claimed_and_not_taken();
 	who_claims_for_nobody_else_takes_all_that_it_claims(0);

@@ -41,6 +41,12 @@ static const struct row {
 		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
 		.begin_ns = 100000, .limit_ns = 20000000                                           \
 	}
+#define STALL(units_, messages_)                                                                   \
+	{                                                                                          \
+		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = 16, .order = 10,     \
+		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
+		.begin_ns = 100000, .limit_ns = 10000000, .stall_at = 20, .stall_ns = 1000000000   \
+	}
 /* As the grid was before there were runs, and few units looked at once: to be seen to collapse. */
 #define ALONE(units_, messages_)                                                                   \
 	{                                                                                          \
@@ -70,6 +76,10 @@ static const struct row {
 	{ "alone.528", ALONE(528, 300), { 0, 0, 1, 0, 1, 0, 0 } },
 	{ "unfed.132", UNFED(132, 3000), { 104, 3.9, 12.5, 0.98, 0.48, 0, 0 } },
 	{ "unfed.528", UNFED(528, 3000), { 105, 3.9, 12.7, 0.98, 0.48, 0, 0 } },
+	/* The 20th unit that claims for others stands still before it has claimed. The only one
+	 * that reads for all, or one of two. */
+	{ "stall.64", STALL(64, 4000), { 13.5, 3.1, 4.0, 0, 0.56, 0, 0 } },
+	{ "stall.132", STALL(132, 4000), { 1.2, 3.0, 1.4, 0, 14.7, 0, 0 } },
 	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.3, 1.4, 0.02, 0, 11.0, 0, 0 } },
 	/* Its failed claims are from 2.0 to 3.1, as the order of charges falls out. */
 	{ "thread.528", BACKLOG(thread, 528, 4000), { 1.8, 1.4, 3.1, 0, 20.3, 0, 0 } },

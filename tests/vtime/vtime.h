@@ -60,7 +60,8 @@ void vt_release(void); /* all that the unit has stored has crossed PCIe */
 void vt_rmw(const void *at);
 void vt_add_unseen(const void *at); /* an addition whose answer nobody waits for */
 void vt_rmw_begin(const void *at);  /* its answer is waited for by vt_used() */
-void vt_claimed(const void *at, bool ours);
+void vt_swapped(const void *at, bool ours);
+void vt_window(const char *function); /* a GQ_WINDOW() in it */
 void vt_took(const void *at, uint64_t run);
 void vt_whole(void);
 void vt_nap(uint32_t ns);

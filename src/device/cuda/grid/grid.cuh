@@ -475,8 +475,10 @@ GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, struct gq_
 	u->found_nothing = 0;
 	u->has_left = false;
 	u->idle_since_ns = 0;
-	if (GQ_IS_LANE_0)
+	if (GQ_IS_LANE_0) {
 		rare->looked_ns = 0;
+		rare->starved = 0;
+	}
 	u->passed = look->passed;
 	u->pool_lead = gq_from(look->told, GQ_TOLD_LEAD);
 	u->hints = 0;
@@ -568,10 +570,10 @@ GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u, const str
 
 /*
  * Read and claim for others of class `c`, unless enough units do.
- * @return whether the unit did
+ * @return whether the unit did; *look_now: as gq_feed() says
  */
 GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
-			uint32_t unit_in_block, struct gq_look *look, uint32_t c)
+			uint32_t unit_in_block, struct gq_look *look, uint32_t c, bool *look_now)
 {
 	uint64_t *feeding = &g->counters->feeding[c];
 	const uint64_t cursor = gq_of_class(look->cursor, c);
@@ -591,8 +593,8 @@ GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_
 	}
 	if (gq_from_lane_0(others >= g->feeders) != 0)
 		return false;
-	gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), gq_from_lane_0(read), most,
-		&s->ageing[unit_in_block]);
+	*look_now = gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), gq_from_lane_0(read), most,
+			    &s->ageing[unit_in_block]);
 	if (GQ_IS_LANE_0)
 		gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
 	return true;
@@ -611,6 +613,28 @@ GQ_DEV uint32_t gq_class_to_feed(const struct gq_grid *g, const struct gq_unit *
 	if ((look->live >> c & 1) == 0)
 		return c;
 	return look->left_in_all * 2 > g->feed ? GQ_NONE : gq_next_class(ageing, waits);
+}
+
+/* So many turns a unit without a message leaves the reading to others: some 200 us, in which each
+ * of 528 units has had a message if the others do read. */
+enum { GQ_PATIENCE = 400 };
+
+/*
+ * Others read for all, and nothing is left. One of them may stand still, though, and it counts as
+ * reading: a unit that has waited for long looks itself, as one of few.
+ * @return whether it does
+ */
+GQ_DEV bool gq_starve(const struct gq_grid *g, struct gq_unit *u, struct gq_rare *rare)
+{
+	bool looks = false;
+
+	if (GQ_IS_LANE_0)
+		looks = ++rare->starved > GQ_PATIENCE;
+	if (gq_from_lane_0(looks) == 0)
+		return false;
+	if (!u->scout)
+		gq_start_scouting(g, u, g->scouts);
+	return u->scout;
 }
 
 /*
@@ -637,13 +661,15 @@ GQ_DEV uint32_t gq_turn_near(const struct gq_grid *g, struct gq_shared *s, struc
 	if (GQ_IS_LANE_0)
 		c = gq_class_to_feed(g, u, ageing, look, waits);
 	c = gq_from_lane_0(c);
-	if (c != GQ_NONE && gq_try_feed(g, s, u, unit_in_block, look, c)) {
+	if (c != GQ_NONE && gq_try_feed(g, s, u, unit_in_block, look, c, look_now)) {
 		u->has_fed = true;
 		return GQ_NOTHING;
 	}
 	u->has_fed = false;
-	if (look->left_in_all == 0) { /* others read for all */
-		gq_nap(100);
+	if (look->left_in_all == 0) {
+		*look_now = gq_starve(g, u, &s->rare[unit_in_block]);
+		if (!*look_now)
+			gq_nap(100);
 		return GQ_NOTHING;
 	}
 	if (GQ_IS_LANE_0)
@@ -807,6 +833,7 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 			s->ageing[unit_in_block].passed[c] = 0;
 		rare->begun_ns = gq_clock_ns();
 		rare->looked_ns = 0;
+		rare->starved = 0;
 		if (u.number == 0) /* the last launch's answer */
 			rare->pong = gq_load_relaxed_u64(&g->report->pong);
 	}

@@ -22,6 +22,7 @@ struct gq_rare {
 	uint64_t begun_ns;  /* when the launch began */
 	uint64_t looked_ns; /* of the first unit: when it last found nothing; 0: it did not */
 	uint64_t pong;      /* of the first unit: the last ping that it has answered */
+	uint32_t starved;   /* turns since its last message that left the reading to others */
 };
 
 struct gq_shared {
@@ -483,19 +484,23 @@ GQ_DEV uint32_t gq_said_by(const struct gq_grid *g, uint64_t entry)
  * gq_hold_run(): the entries of the run before may still be read by units that have taken of it.
  * Each says when it has read, so the copies may be overwritten when none holds them: then the claim
  * does, for those who will take. If it is all for the unit itself it copies nothing and holds none.
+ * If others hold them, one of which may stand still, that is what can be claimed all the same.
+ * @return how many: n, own or none
  *
  * gq_claim_run(): the word that the run goes into is the only one that any claim of this class
  * would swap now, and what it holds has never been there before: so the swap fails if another unit
  * has claimed since the look, or has closed it, or if a late unit has asked for what was in it.
  */
-GQ_DEV bool gq_hold_run(const struct gq_grid *g, uint32_t lane, uint64_t used_up, uint32_t others)
+GQ_DEV uint32_t gq_hold_run(const struct gq_grid *g, uint32_t lane, uint64_t used_up, uint32_t n,
+			    uint32_t own)
 {
 	if (gq_run_left(used_up) != 0 || (used_up & GQ_RUN_CLOSED) != 0)
-		return false; /* all words are in use */
+		return 0; /* all words are in use */
 	/* [held.read] acquire: the entries have been read. */
-	return others == 0 ||
-	       gq_cas_acq_rel_device_u64(&g->counters->held[lane / GQ_RUNS][lane % GQ_RUNS], 0,
-					 others);
+	return n == own || gq_cas_acq_rel_device_u64(
+				   &g->counters->held[lane / GQ_RUNS][lane % GQ_RUNS], 0, n - own)
+		       ? n
+		       : own;
 }
 
 GQ_DEV bool gq_claim_run(const struct gq_grid *g, uint32_t lane, uint64_t pos, uint64_t used_up,
@@ -644,7 +649,7 @@ GQ_DEV bool gq_serve_meal(const struct gq_grid *g, const struct gq_look *look, u
 	bool ours = false;
 
 	if (GQ_IS_LANE_0)
-		ours = gq_hold_run(g, lane, used_up, n);
+		ours = gq_hold_run(g, lane, used_up, n, 0) != 0;
 	if (gq_from_lane_0(ours) == 0)
 		return false;
 	gq_sync_warp(); /* what lane 0 has acquired: nobody reads the copies */
@@ -713,13 +718,16 @@ GQ_DEV void gq_forget_fed(const struct gq_grid *g, uint32_t c, uint64_t cursor)
  * @param begin  where, of class `c`
  * @param read   so many entries
  * @param most   no more of them are claimed
+ * @return whether it could not claim what is there: then it looks, as what it takes itself needs no
+ * copies, which a unit that stands still may hold
  */
-GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look, uint32_t c,
+GQ_DEV bool gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look, uint32_t c,
 		    uint64_t begin, uint32_t read, uint32_t most, const struct gq_ageing *ageing)
 {
 	const bool at_front = begin == gq_of_class(look->cursor, c);
 	struct gq_meal meal;
 	uint32_t max = 0, next = 0;
+	bool failed = false;
 
 	gq_read_meal(g, u, look, c, begin, read, &meal);
 	gq_count(u, feeds, 1);
@@ -749,6 +757,7 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 			gq_look_at_runs(g, look);
 		pos = gq_of_class(look->cursor, c);
 		gap = gq_pos_diff(pos, begin);
+		failed = false;
 		if (look->closed || gap >= (int64_t)meal.n)
 			break;
 		if (gap < 0)
@@ -763,6 +772,7 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 		gq_count(u, claims, 1);
 		if (!gq_serve_meal(g, look, c, &meal, pos, n)) {
 			gq_count(u, failed, 1);
+			failed = true;
 			continue;
 		}
 		gq_count(u, fed, n);
@@ -771,9 +781,10 @@ GQ_DEV void gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 			gq_tell_waits(g, look, 1u << c,
 				      gap + (int64_t)n < (int64_t)meal.n ? 1u << c : 0);
 		}
-		return;
+		return false;
 	}
 	gq_forget_fed(g, c, gq_of_class(look->cursor, c));
+	return failed;
 }
 
 /*
@@ -794,7 +805,7 @@ GQ_DEV uint32_t gq_claim_deep(const struct gq_grid *g, struct gq_unit *u,
 		     gq_meal_of(gq_of_class(look->cursor, c), max), &meal);
 	n = meal.n < max ? meal.n : max;
 	if (n != 0 && GQ_IS_LANE_0)
-		ours = gq_hold_run(g, lane, used_up, 0) &&
+		ours = gq_hold_run(g, lane, used_up, n, n) != 0 &&
 		       gq_claim_run(g, lane, meal.pos, used_up, n, n);
 	gq_count(u, claims, 1);
 	gq_count(u, failed, !ours);
@@ -858,9 +869,10 @@ GQ_DEV uint32_t gq_grid_claim(const struct gq_grid *g, struct gq_unit *u,
 	n = seen < max ? seen : max;
 	own = n < own ? n : own;
 	if (n != 0 && GQ_IS_LANE_0)
-		ours = gq_hold_run(g, lane, used_up, n - own);
+		n = gq_hold_run(g, lane, used_up, n, own);
+	n = gq_from_lane_0(n);
 	gq_count(u, claims, 1);
-	if (gq_from_lane_0(ours) == 0) {
+	if (n == 0) {
 		gq_count(u, failed, 1);
 		gq_tell_waits(g, look, ~0u, waits);
 		return 0;

@@ -6,7 +6,9 @@
  * To claim across PCIe takes a round trip, so one unit claims for many: it puts a run into one of
  * its class's words in device memory. To take is one addition there: the word that it returns says
  * which message the unit has got, or that the run was used up. Nobody waits for the unit that
- * claimed, nor for one that has taken: a unit that hangs holds what it has taken and no more.
+ * claimed, nor for one that has taken: a unit that hangs holds what it has taken and no more. One
+ * that stands still in these steps holds the copies of a run's entries, too: then others claim for
+ * themselves alone, without copies.
  *
  *   bits     what
  *   0 - 19   taken: how many of the run have been taken, or were asked for too late
