@@ -103,9 +103,9 @@ __device__ void process_message(const MsgView &in, ResultView *out)
 
 #include "device/cuda/grid/grid.cuh"
 
-static void run(const struct gq_grid *g, uint64_t launch)
+static void run(const struct gq_grid *g, uint64_t launch, uint64_t until)
 {
-	gpuq_grid(g, { launch, 0 });
+	gpuq_grid(g, { launch, until });
 }
 
 extern "C" {

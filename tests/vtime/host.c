@@ -84,6 +84,7 @@ static void make_grid(const struct vt_scenario *s)
 	for (uint32_t i = 0; i < GQ_CLASSES * GQ_RUNS; i++)
 		counters.run[i / GQ_RUNS][i % GQ_RUNS] = gq_run_first(0, i % GQ_RUNS);
 	vt_m.grid.park_ns = s->park_ns != 0 ? s->park_ns : UINT64_MAX;
+	vt_m.grid.bounded_ns = s->bounded_ns;
 	vt_m.grid.slot_bytes = (s->bytes + 15) / 16 * 16;
 	vt_m.grid.scouts = s->scouts;
 	vt_m.grid.feeders = vt_m.grid.batch == 1 && units >= 128 ? 2 : 1; /* as view.c has it */
@@ -204,7 +205,8 @@ void vt_consume(struct fiber *f)
 {
 	(void)f;
 	vt_spend(1);
-	while (vt_m.reaped < vt_m.s->messages) {
+	while (vt_m.reaped < vt_m.s->messages ||
+	       (vt_m.s->bounded_ns != 0 && vt_m.gone < vt_m.s->units)) {
 		take();
 		vt_spend(SAMPLE_NS);
 		if (vt_current()->clock > vt_m.s->limit_ns)
@@ -217,7 +219,9 @@ void vt_unit(struct fiber *f)
 {
 	/* Warps do not begin at the same time. */
 	vt_spend(f->number * 7 % 1009);
-	vt_m.s->image->grid(&vt_m.grid, 1);
+	vt_m.s->image->grid(&vt_m.grid, 1, vt_m.s->messages);
+	vt_m.gone++;
+	vt_m.gone_ns = f->clock; /* clocks never go back: the last one's */
 }
 
 void vt_begin_host(void)

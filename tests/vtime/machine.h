@@ -35,6 +35,8 @@ struct vt_machine {
 	char *pinned, *pinned_next, *pinned_end; /* the host's memory */
 	uint64_t published, reaped;              /* messages, so far ... */
 	uint64_t *sent_ns, *done_ns;             /* ... and when each was */
+	uint32_t gone;                           /* units that have left ... */
+	uint64_t gone_ns;                        /* ... and when the last of them has */
 	const struct fiber *holder; /* that has held a run's copies last, to claim ... */
 	uint32_t holds;             /* ... the so-manieth that did */
 };

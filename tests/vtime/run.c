@@ -32,6 +32,7 @@ static struct vt_result sum_up(const struct vt_scenario *s)
 	qsort(trip, vt_m.reaped, sizeof(*trip), by_value);
 	first = trip[from];
 	r.millions = (double)(vt_m.reaped - from) * 1000 / (double)(last - first);
+	r.gone_ns = vt_m.gone_ns > last ? vt_m.gone_ns - last : 0;
 	free(trip);
 	return r;
 }

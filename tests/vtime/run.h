@@ -26,6 +26,7 @@ struct vt_scenario {
 	uint64_t hang_ns;    /* the first message of a lone run takes so long; 0: as the others */
 	uint64_t park_ns;    /* gq_grid.park_ns; 0: never */
 	uint64_t stall_ns;   /* a unit stands still for so long between holding and claiming ... */
+	uint64_t bounded_ns; /* gq_grid.bounded_ns: the grid leaves when all have been served */
 	uint32_t stall_at;   /* ... the so-manieth run for others, from 1; 0: none does */
 	uint64_t limit_ns;   /* the run ends */
 };
@@ -35,6 +36,7 @@ struct vt_result {
 	uint64_t done;           /* messages */
 	double millions;         /* messages a second, after the first quarter */
 	uint64_t p50_ns, p99_ns; /* from publication to its completion's reaping */
+	uint64_t gone_ns;        /* of a bounded grid: from the last of these until all have left */
 };
 
 struct vt_result vt_run(const struct vt_scenario *s);

@@ -28,6 +28,9 @@ struct bar {
 	uint64_t p50_ns, p99_ns;      /* at most; 0: a backlog, of which it says nothing */
 };
 
+/* So soon after its last message all units of a bounded grid have left. */
+static const double leave_ns = 1700;
+
 static const struct vt_image vt_flag = { 1, 32, 0, NULL };
 
 static const struct row {
@@ -53,6 +56,12 @@ static const struct row {
 		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = units_, .order = 10, \
 		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
 		.begin_ns = 100000, .limit_ns = 20000000, .alone = true                            \
+	}
+#define BOUNDED(units_, messages_)                                                                 \
+	{                                                                                          \
+		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = 16, .order = 10,     \
+		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5, .begin_ns = 10000, \
+		.limit_ns = 20000000, .alone = true, .bounded_ns = 1000000000                      \
 	}
 /* A grid without feeders: bounded, or by GPUQ_TUNE. */
 #define UNFED(units_, messages_)                                                                   \
@@ -80,6 +89,9 @@ static const struct row {
 	 * that reads for all, or one of two. */
 	{ "stall.64", STALL(64, 4000), { 13.5, 3.1, 4.0, 0, 0.56, 0, 0 } },
 	{ "stall.132", STALL(132, 4000), { 1.2, 3.0, 1.4, 0, 14.7, 0, 0 } },
+	/* A bounded launch: how long after its last message all units have left. */
+	{ "bounded.132", BOUNDED(132, 1000), { 106, 3.9, 12.7, 0.98, 0.47, 0, 0 } },
+	{ "bounded.528", BOUNDED(528, 1000), { 106, 3.9, 12.7, 0.98, 0.47, 0, 0 } },
 	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.3, 1.4, 0.02, 0, 11.0, 0, 0 } },
 	/* Its failed claims are from 2.0 to 3.1, as the order of charges falls out. */
 	{ "thread.528", BACKLOG(thread, 528, 4000), { 1.8, 1.4, 3.1, 0, 20.3, 0, 0 } },
@@ -149,6 +161,9 @@ static int run(const struct row *row)
 		printf(" %5.2f | %5.2f |\n", (double)r.p50_ns / 1000, (double)r.p99_ns / 1000);
 	else
 		printf("       |       |\n");
+	if (row->s.bounded_ns != 0)
+		printf("| %-11s | all units have left %.2f us after the last message |\n", "",
+		       (double)r.gone_ns / 1000);
 	fflush(stdout);
 	if (r.done != row->s.messages) {
 		printf("%s: %llu messages of %llu came back in time\n", row->name,
@@ -179,6 +194,9 @@ static int run(const struct row *row)
 	       worse(row->name, "failed claims a message", failed, bar->failed, true) +
 	       worse(row->name, "whole read-aheads a message", wholes, bar->wholes, false) +
 	       worse(row->name, "millions a second", r.millions, bar->millions, false) +
+	       (row->s.bounded_ns == 0 ? 0
+				       : worse(row->name, "until all have left, ns",
+					       (double)r.gone_ns, leave_ns, true)) +
 	       (row->s.lone
 			? worse(row->name, "p50, ns", (double)r.p50_ns, (double)bar->p50_ns, true)
 			: 0);

@@ -82,7 +82,7 @@ struct gq_grid;
 struct vt_image {
 	uint32_t granularity, block_threads;
 	size_t shared_bytes;
-	void (*grid)(const struct gq_grid *, uint64_t launch);
+	void (*grid)(const struct gq_grid *, uint64_t launch, uint64_t until);
 };
 extern const struct vt_image vt_thread, vt_warp, vt_fenced;
 

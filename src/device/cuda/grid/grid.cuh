@@ -159,6 +159,20 @@ GQ_DEV bool gq_is_over(const struct gq_grid *g, const struct gq_rare *rare, uint
 	       (gq_pos_diff(passed, until) >= 0 || gq_clock_ns() - rare->begun_ns >= g->bounded_ns);
 }
 
+/* The same for a unit that has just looked at the runs: these say it, so it need not ask the host.
+ */
+GQ_DEV bool gq_has_served(const struct gq_grid *g, const struct gq_rare *rare,
+			  const struct gq_look *look, const struct gq_launch *launch)
+{
+	bool over = false;
+
+	if (g->bounded_ns == 0)
+		return false;
+	if (GQ_IS_LANE_0)
+		over = gq_is_over(g, rare, look->passed - look->left_in_all, launch->until);
+	return gq_from_lane_0(over) != 0;
+}
+
 /* How many messages of a bounded grid have been claimed; there each unit takes what it claims. */
 GQ_DEV uint64_t gq_passed(const struct gq_grid *g)
 {
@@ -502,6 +516,8 @@ GQ_DEV uint32_t gq_turn_by_hint(const struct gq_grid *g, struct gq_shared *s, st
 	u->hints--;
 	u->held = 0;
 	gq_look_at_runs(g, &look);
+	if (gq_has_served(g, &s->rare[unit_in_block], &look, launch))
+		return GQ_LEAVE;
 	if (look.left_in_all != 0) { /* another unit has found some, and not by hints */
 		u->hints = 0;
 		return GQ_NOTHING;
@@ -703,7 +719,6 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 	struct gq_rare *rare = &s->rare[unit_in_block];
 	struct gq_words words = {}; /* set, as GQ_NO_PIECE */
 	uint64_t use = 0;           /* of one message */
-	bool over = false;
 
 	const uint64_t since_ns = gq_clock_ns();
 	const bool has_looked = u->ordered_ns != 0;
@@ -717,10 +732,8 @@ GQ_DEV uint32_t gq_turn_far(const struct gq_grid *g, struct gq_shared *s, struct
 	gq_have_orders(g, u, since_ns,
 		       look->left_in_all != 0 || g->feed == 0 ||
 			       (look->published & GQ_FRONTS) == 0);
-	if (GQ_IS_LANE_0)
-		over = gq_is_over(g, rare, look->passed - look->left_in_all, launch->until);
 	if (gq_must_depart(gq_order(u, GQ_DEPART), launch->number) ||
-	    gq_from(look->told, GQ_TOLD_GONE) == launch->number || gq_from_lane_0(over) != 0)
+	    gq_from(look->told, GQ_TOLD_GONE) == launch->number)
 		return GQ_LEAVE;
 
 	const uint64_t control = gq_order(u, GQ_CONTROL);
@@ -793,6 +806,8 @@ GQ_DEV uint32_t gq_turn_of(const struct gq_grid *g, struct gq_shared *s, struct 
 		look_now = gq_idle(g, u, idle_ns);
 	}
 	gq_look_at_runs(g, &look);
+	if (gq_has_served(g, &s->rare[unit_in_block], &look, launch))
+		return GQ_LEAVE;
 	if (look.left_in_all != 0 || (g->feed != 0 && gq_waits(&look) != 0)) {
 		const uint32_t verdict =
 			gq_turn_near(g, s, u, unit_in_block, launch, &look, slot, n, &look_now);
