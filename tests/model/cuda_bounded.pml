@@ -3,21 +3,23 @@
  * cuda_bounded.pml - launches that end: no grid stays. A thread that publishes launches a grid for
  * enough messages, a thread that waits launches one for what is left. See launch.c
  * (gq__launch_next, launch_bounded, gq__launch_wake, gq__launch_send_away, gq__launch_bring_back),
- * device.c (tend, acknowledged) and grid.cuh (gq_is_over, gq_turn_of, gq_stand_still).
+ * device.c (tend, acknowledged) and grid.cuh (gq_has_served, gq_turn_of, gq_stand_still).
  *
  * PUBLISHERS publish ROUNDS messages each; every THRESHOLD that no launch covers get one. A launch
  * ends when it finds all passed that had been published by then, or its time is over: that happens
  * to TIMES launches, and each unit notices at a moment of its own. A stream runs launches one after
  * the other, so several may wait in it. One thread waits for all the messages (WAITER) and tends.
- * Another pauses PAUSES times, which ends with the grid's departure, and QUIETS times sends it away
- * without a pause, as who allocates does; with IMPATIENT he may give up, as when a message is long,
- * and bring the grid back before it has left. Reads and writes are sequentially consistent, one a step;
+ * Another pauses PAUSES times, which ends with the grid's departure. One more QUIETS times sends it
+ * away without a pause, as who allocates does, or lets the application load (quiet.c): it keeps
+ * grids away, and the lock is free meanwhile; with IMPATIENT it may give up, as when a message is
+ * long, and bring the grid back before it has left. Reads and writes are sequentially consistent, one a step;
  * a look is two (the cursor, then entries and orders).
  *
  * Holds: with a waiter every message is run and the waiter returns; without one, and with no launch
  * whose time ends, fewer than THRESHOLD messages wait at the end; every launch ends; there are no
  * more launches than there is cause for; a pause is acknowledged, and stays so, only with no
- * unit inside a message and no claim; a departure ends, after at most one more message a unit.
+ * unit inside a message and no claim; a departure ends, after at most one more message a unit;
+ * nothing is launched while grids are kept away.
  *
  *   BREAK_LATE_COVER   what a launch covers is counted once more when it has been launched
  *   BREAK_EARLY_COUNT  who publishes counts before it takes the lock
@@ -29,6 +31,9 @@
  *   BREAK_NOT_BEHIND   who gave up brings back only what no launch covers
  *   BREAK_WAKE_PAUSED  a grid is launched on a paused queue
  *   BREAK_STAND_STILL  who stands still for a pause stays when the launch's time is over
+ *   BREAK_NOT_KEPT     who publishes launches though grids are kept away
+ *   BREAK_RESUME_KEPT  a resume brings the grid back though grids are kept away
+ *   BREAK_LET_BACK     who lets grids back does not launch for what came meanwhile, where none was
  *   BREAK_DEPART_LAST  the order to depart is for the last launch, not for those before it too
  */
 #ifndef UNITS
@@ -70,7 +75,8 @@ byte cursor, done;
 /* The host's. */
 byte launched, covered, finished;
 bool locked, departed, quiet; /* quiet: a pause is acknowledged */
-byte hosts = PUBLISHERS + WAITERS + (PAUSES + QUIETS > 0 -> 1 : 0);
+bool kept, loading; /* grids are kept away; and have left */
+byte hosts = PUBLISHERS + WAITERS + (PAUSES > 0 -> 1 : 0) + (QUIETS > 0 -> 1 : 0);
 /* The stream's: units that are there, of which launch, and whether its time is over. */
 byte inside, current, times = TIMES;
 bool late;
@@ -132,15 +138,15 @@ end_start:
 	:: atomic { current > mine && inside > 0 -> mine = current };
 		do
 		:: at = cursor;
+			if /* gq_has_served(): what is in device memory says it */
+			:: at >= until[mine] || TIME_IS_OVER -> break
+			:: at < until[mine]
+			fi;
 			d_step {
 				seen_control = control;
-				leave = MUST_DEPART || at >= until[mine];
+				leave = MUST_DEPART;
 				work = (published > at)
 			};
-			if
-			:: TIME_IS_OVER -> leave = true
-			:: true
-			fi;
 			if
 			:: leave -> break
 			:: !leave && seen_control % 2 == 1 ->
@@ -196,7 +202,7 @@ inline launch()
 {
 	all = published;
 	atomic {
-		assert(!quiet);
+		assert(!quiet && !loading);
 		assert(launched < LAUNCHES);
 		launched++;
 		until[launched] = all;
@@ -247,6 +253,9 @@ inline wake_grid(awaited)
 	if
 #ifndef BREAK_WAKE_PAUSED
 	:: PAUSED
+#endif
+#ifndef BREAK_NOT_KEPT
+	:: kept
 #endif
 	:: else -> launch_bounded(awaited)
 	fi
@@ -301,12 +310,7 @@ proctype waiter()
 inline send_away()
 {
 	depart = launched;
-	if
-	:: LEFT
-#ifdef IMPATIENT
-	:: !PAUSED
-#endif
-	fi;
+	LEFT;
 	departed = true
 }
 
@@ -329,7 +333,7 @@ inline bring_back()
 
 proctype pauser()
 {
-	byte pauses, quiets, all;
+	byte pauses, all;
 	bool acked, serve_all;
 
 	do
@@ -337,7 +341,7 @@ proctype pauser()
 		control++; /* to an odd value: pause */
 		do
 		:: lock();
-			acked = departed || LEFT || ALL_ACKED;
+			acked = LEFT || ALL_ACKED;
 			locked = false;
 			if
 			:: acked -> break
@@ -348,7 +352,7 @@ proctype pauser()
 		d_step { assert(cursor == done); quiet = true; acked = false };
 		lock();
 		if
-		:: !departed && launched != 0 -> send_away()
+		:: launched != 0 && !(departed && LEFT) -> send_away()
 		:: else
 		fi;
 		locked = false;
@@ -357,20 +361,59 @@ proctype pauser()
 		control++;
 		lock();
 		if
+#ifndef BREAK_RESUME_KEPT
+		:: kept
+#endif
+#ifdef BREAK_RESUME_KEPT
 		:: departed -> bring_back()
+#else
+		:: !kept && departed -> bring_back()
+#endif
 		:: else -> wake_grid(false)
 		fi;
 		locked = false;
 		pauses++
+	:: pauses == PAUSES -> break
+	od;
+	hosts--
+}
+
+/* Keeps grids away. */
+proctype quieter()
+{
+	byte quiets, all;
+	bool serve_all;
+
+	do
 	:: quiets < QUIETS ->
 		lock();
+		kept = true;
 		if
-		:: !departed && launched != 0 -> send_away(); bring_back()
+		:: launched != 0 && !(departed && LEFT) -> depart = launched; departed = true
 		:: else
 		fi;
 		locked = false;
+		if
+		:: d_step { LEFT -> loading = true }
+#ifdef IMPATIENT
+		:: true
+#endif
+		fi;
+		loading = false;
+		lock();
+		kept = false;
+		if
+		:: departed && !PAUSED -> bring_back()
+		:: departed && PAUSED
+#ifdef BREAK_LET_BACK
+		:: !departed
+#else
+		:: !departed -> wake_grid(false)
+#endif
+		fi;
+		locked = false;
 		quiets++
-	:: pauses == PAUSES && quiets == QUIETS -> break
+	:: quiets == QUIETS -> break
 	od;
 	hosts--
 }
@@ -395,7 +438,11 @@ init
 		:: else
 		fi;
 		if
-		:: PAUSES + QUIETS > 0 -> run pauser()
+		:: PAUSES > 0 -> run pauser()
+		:: else
+		fi;
+		if
+		:: QUIETS > 0 -> run quieter()
 		:: else
 		fi;
 		i = 0

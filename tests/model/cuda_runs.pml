@@ -9,10 +9,13 @@
  * others may claim first; then the words again. It holds the copies of the word that is next, copies
  * what it has read from the cursor on that it knows now, and swaps the word; or it adds to the oldest word with something left, and reads
  * the copy of what it got: BATCH messages at once. OWN: a unit that claims takes the first one
- * itself, if nothing is left in a run. Each unit may try to close the class, TRIES times: it counts
+ * itself, if nothing is left in a run; if others hold the copies it claims that one alone. One that
+ * has read for others, and finds them held, looks and claims so. Each unit may try to close the class, TRIES times: it counts
  * what has completed, says LOOKING, and looks at the entries once more. HANG: one unit stays inside
- * the first message that it gets. PAUSES: so many times all units are asked to stand still; what
- * they are told of that may be old until they look themselves.
+ * the first message that it gets, HANG_READ before it has read its copy, HANG_HOLD one that holds
+ * copies and has not claimed. PAUSES: so many times all units are asked to stand still; what
+ * they are told of that may be old until they look themselves, and they acknowledge the word that
+ * they have looked at, later. A pause may be withdrawn before all have.
  *
  * Holds: each message is taken once, as the entry says that was published; nothing is claimed while
  * the class is closed for good; it closes for good only with all that was claimed completed; and
@@ -32,6 +35,9 @@
  *   BREAK_NO_LOOK     the class closes for good without a second look
  *   BREAK_LOOK_FIRST  the second look comes before LOOKING
  *   BREAK_GO_ON       a unit that has acknowledged a pause takes what is claimed
+ *   BREAK_ACK_BOOL    a unit acknowledges a pause, whichever it is
+ *   BREAK_NO_OWN      a unit whose claim needs copies that are held claims nothing
+ *   BREAK_OWN_HELD    ... claims as if they were not
  *   BREAK_ACK_INSIDE  a unit acknowledges a pause before its message has completed
  */
 #ifndef UNITS
@@ -73,6 +79,11 @@ bool hung;
 #if PAUSES > 0
 byte control; /* a pause is odd */
 byte ack[UNITS], inside;
+#ifdef BREAK_ACK_BOOL
+#define ACKED(i) (ack[i] % 2 == 1)
+#else
+#define ACKED(i) (ack[i] == control)
+#endif
 #define INSIDE(n) inside = inside + n
 #define OUTSIDE(n) inside = inside - n
 #else
@@ -109,10 +120,17 @@ proctype pauser()
 	:: else ->
 		control++;
 end_wait:
-		(ack[0] == control && ack[1] == control);
-		assert(inside == 0);
-		skip;
-		assert(inside == 0); /* and it stays so */
+		if
+		:: ACKED(0) && ACKED(1) ->
+			assert(inside == 0);
+			skip;
+			assert(inside == 0) /* and it stays so */
+		:: i + 1 < PAUSES /* its time is over */
+		fi;
+#ifdef BREAK_ACK_BOOL
+		ack[0] = 0;
+		ack[1] = 0;
+#endif
 		control++;
 		i++
 	od
@@ -122,7 +140,7 @@ end_wait:
 proctype unit(byte me)
 {
 	byte b[2], n[2], t[2], k, m, i, j, pos, end, begin, got, tries, oldest, own;
-	bool c[2], ok, hangs;
+	bool c[2], ok, hangs, stuck;
 
 turn:
 #if PAUSES > 0
@@ -169,11 +187,12 @@ end_idle:
 #if PAUSES > 0
 paused:
 	skip;
-	d_step { got = control; ack[me] = got }; /* one look: the word that it acknowledges */
+	got = control; /* a look */
 	if
 	:: got % 2 == 0 -> goto again
 	:: else
 	fi;
+	ack[me] = got;
 #ifdef BREAK_GO_ON
 	goto again;
 #endif
@@ -184,6 +203,10 @@ end_stand:
 claim:
 	own = 0;
 #ifdef FEEDERS
+	if
+	:: stuck -> goto claim_seen
+	:: else
+	fi;
 	/* gq_read_meal(). Positions in the words are one more than the message's number. */
 	if
 	:: begin = end
@@ -216,11 +239,16 @@ claim:
 	:: !ok -> goto again
 	:: else
 	fi;
-#else
+	goto hold;
+claim_seen:
+#endif
 	/* What the look has shown. */
 	m = published - (end - 1);
 	m = (m > MOST -> MOST : m);
-	own = (OWN && oldest == 2 -> 1 : 0);
+	own = ((OWN || stuck) && oldest == 2 -> 1 : 0);
+#ifdef FEEDERS
+hold:
+	skip;
 #endif
 	/* gq_hold_run() */
 #ifndef BREAK_NO_HOLD
@@ -228,14 +256,38 @@ claim:
 		ok = (m == own || held[k] == 0);
 		if
 		:: ok && m != own -> held[k] = m - own
+#ifndef BREAK_NO_OWN
+		:: !ok && own != 0 ->
+#ifndef BREAK_OWN_HELD
+			m = own;
+#else
+			held[k] = held[k] + m - own;
+#endif
+			ok = true
+#endif
 		:: else
 		fi;
 		i = 0
 	};
+#if defined(FEEDERS) && !defined(BREAK_NO_OWN)
 	if
-	:: !ok -> (held[k] == 0 || base[k] != b[k] || taken[k] != t[k] || closed[k]); goto again
+	:: !ok && !stuck -> stuck = true; goto again
 	:: else
 	fi;
+#endif
+	stuck = false;
+	if
+	:: !ok -> /* if something was left it looks again */
+		(oldest != 2 || held[k] == 0 || base[k] != b[k] || taken[k] != t[k] || closed[k]);
+		goto again
+	:: else
+	fi;
+#ifdef HANG_HOLD
+	if
+	:: atomic { m != own && !hung -> hung = true }; goto out
+	:: true
+	fi;
+#endif
 #endif
 #ifndef BREAK_COPY_LATE
 #ifdef BREAK_OWN_COPY
@@ -324,6 +376,12 @@ take:
 	fi;
 #ifdef BREAK_FREE_EARLY
 	held[k] = held[k] - got;
+#endif
+#ifdef HANG_READ
+	if
+	:: atomic { !hung -> hung = true }; goto out
+	:: true
+	fi;
 #endif
 	j = 0;
 	do
@@ -429,10 +487,14 @@ init
 		run producer()
 	}
 	timeout ->
+#ifdef HANG_HOLD
+	assert(done == MESSAGES);
+#else
 	assert(shut_for_good || done + hung >= MESSAGES);
+#endif
 	assert(shut_for_good == false || (!HAS_LEFT(0) && !HAS_LEFT(1)));
 	assert(!shut_for_good || woken || done == published);
-#ifndef BREAK_NO_HOLD
+#if !defined(BREAK_NO_HOLD) && !defined(HANG_HOLD) && !defined(HANG_READ)
 	assert(held[0] == 0 && held[1] == 0)
 #endif
 }
