@@ -180,15 +180,22 @@ void vt_ask(struct fiber *f)
 void vt_produce(struct fiber *f)
 {
 	uint32_t random = 1;
+	uint64_t due;
 
-	(void)f;
 	vt_spend(vt_m.s->begin_ns);
+	due = f->clock;
 	while (vt_m.published < vt_m.s->messages) {
 		if (vt_m.s->lone) {
 			random = random * 1664525 + 1013904223;
 			vt_spend((vt_m.published != 0 ? vt_m.s->gap_ns : 0) + 500 + random % 4096);
 			send(1);
 			while (vt_m.reaped + (vt_m.s->hang_ns != 0) < vt_m.published)
+				vt_spend(SAMPLE_NS);
+		} else if (vt_m.s->every_ns != 0) {
+			due += vt_m.s->every_ns;
+			if (f->clock < due)
+				vt_spend(due - f->clock);
+			while (send(1) == 0)
 				vt_spend(SAMPLE_NS);
 		} else {
 			const uint64_t left = vt_m.s->messages - vt_m.published;

@@ -22,6 +22,7 @@ struct vt_scenario {
 	uint64_t publish_ns; /* ... until it is published */
 	uint64_t take_ns;    /* ... and for its completion */
 	uint64_t begin_ns;   /* the grid has been idle so long */
+	uint64_t every_ns;   /* a message each so many, whatever comes back; 0: as fast as may be */
 	uint64_t gap_ns;     /* between the messages of a lone run, beside what is drawn */
 	uint64_t hang_ns;    /* the first message of a lone run takes so long; 0: as the others */
 	uint64_t park_ns;    /* gq_grid.park_ns; 0: never */

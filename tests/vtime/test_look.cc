@@ -109,6 +109,11 @@ static uint32_t look_and_claim(void)
 	return gq_grid_claim(&g, &u, &look, &ageing, slot, &use);
 }
 
+static uint32_t waits(void)
+{
+	return counters.waits & ((1u << GQ_CLASSES) - 1);
+}
+
 /* Behind gq_look_at_runs(). */
 static bool try_feed(uint32_t c)
 {
@@ -224,16 +229,36 @@ static void no_more_is_read_for_others_than_can_be_claimed()
 	gq_look_at_runs(&g, &look);
 	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][0] == gq_run_of(0, 6, 0));
-	CHECK(__func__, counters.waits == 1u << 1); /* there is more */
+	CHECK(__func__, waits() == 1u << 1); /* there is more */
 	CHECK(__func__, counters.feeding[1] == 0);
 	gq_look_at_runs(&g, &look);
 	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][1] == gq_run_of(6, 3, 0)); /* one and a half of `feed` */
-	CHECK(__func__, counters.waits == 1u << 1);
+	CHECK(__func__, waits() == 1u << 1);
 	gq_look_at_runs(&g, &look); /* as much as may be is left: the unit only says what waits */
 	counters.waits = 0;
 	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][2] == gq_run_first(0, 2));
+}
+
+/* Units may feed beside one another when one has found all published that it read, six times. */
+static void a_second_unit_feeds_when_one_does_not_keep_up()
+{
+	begin(200, 0);
+	g.feeders = 2;
+	for (uint64_t i = 0; i < 7; i++) {
+		CHECK(__func__, gq_feeders_of(&g, &look, 1) == (i == 6 ? 2 : 1) || i == 0);
+		CHECK(__func__, gq_feeders_of(&g, &look, 2) == 1 || i == 0);
+		publish(1, i * GQ_FED, i == 6 ? 5 : GQ_FED);
+		counters.waits |= 1u << 1;
+		for (uint32_t k = 0; k < GQ_RUNS; k++) /* all that was claimed is taken */
+			counters.run[1][k] += gq_run_left(counters.run[1][k]);
+		memset(counters.held, 0, sizeof(counters.held));
+		gq_look_at_runs(&g, &look);
+		CHECK(__func__, try_feed(1));
+		gq_look_at_runs(&g, &look);
+	}
+	CHECK(__func__, gq_feeders_of(&g, &look, 1) == 1); /* the last one has found an end */
 }
 
 /* The last of what waits is claimed: nobody is told that there is more. */
@@ -356,6 +381,7 @@ int main()
 	who_claims_for_nobody_else_takes_all_that_it_claims(UINT64_C(0) - 7);
 	who_claims_for_nobody_else_takes_all_that_it_claims((UINT64_C(1) << 33) - 3);
 	no_more_is_read_for_others_than_can_be_claimed();
+	a_second_unit_feeds_when_one_does_not_keep_up();
 	the_end_of_what_waits_is_told();
 	units_that_begin_to_feed_at_once_read_one_behind_the_other(0);
 	units_that_begin_to_feed_at_once_read_one_behind_the_other(5);

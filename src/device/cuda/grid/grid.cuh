@@ -593,21 +593,22 @@ GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_
 {
 	uint64_t *feeding = &g->counters->feeding[c];
 	const uint64_t cursor = gq_of_class(look->cursor, c);
-	uint64_t others = g->feeders, pos = 0;
+	const uint32_t feeders = gq_feeders_of(g, look, c);
+	uint64_t others = feeders, pos = 0;
 	uint32_t most = gq_may_be_left(g), read = 0;
 
 	most = look->left_in_all < most ? most - look->left_in_all : 1;
 	most = most < g->feed ? most : g->feed;
-	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= g->feeders)
+	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= feeders)
 		return false;
 	if (GQ_IS_LANE_0) {
 		others = gq_fetch_add_relaxed_device_u64(feeding, 1);
-		if (others >= g->feeders)
+		if (others >= feeders)
 			gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
 		else
 			pos = gq_place_to_feed(g, c, cursor, others != 0, most, &read);
 	}
-	if (gq_from_lane_0(others >= g->feeders) != 0)
+	if (gq_from_lane_0(others >= feeders) != 0)
 		return false;
 	*look_now = gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), gq_from_lane_0(read), most,
 			    &s->ageing[unit_in_block]);

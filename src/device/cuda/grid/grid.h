@@ -110,7 +110,9 @@ struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t near[GQ_CLASSES][GQ_RUNS][GQ_DEEP]; /* their class entries */
 	/* Per class a position near the end of the newest run: whole where runs have lower bits. */
 	GQ_ALIGNED(GQ_LINE) uint64_t cursor[GQ_CLASSES];
-	uint64_t waits; /* classes of which a look has seen more than it claimed: a bit each */
+	/* Classes of which a look has seen more than it claimed, a bit each; and how deep they are:
+	 * gq_feeders_of(). */
+	uint64_t waits;
 	uint64_t feeding[GQ_CLASSES]; /* units that read entries of the class for others ... */
 	/* ... and where the next one begins, if that is a little beyond what is claimed */
 	uint64_t fed[GQ_CLASSES];

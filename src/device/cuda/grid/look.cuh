@@ -532,16 +532,40 @@ GQ_DEV void gq_let_go(const struct gq_grid *g, const struct gq_unit *u)
 			0 - (uint64_t)u->held);
 }
 
+/* counters.waits: a bit for each class of which more waits than was claimed, and above these a
+ * count for each: so many reads for others, one after another, have found all published that they
+ * read. */
+enum {
+	GQ_FULL_BITS = 3,
+	GQ_FULL_MAX = (1 << GQ_FULL_BITS) - 1,
+	GQ_FULL_ENOUGH = 6, /* then there is more than one unit brings */
+};
+
+GQ_DEV uint32_t gq_full_shift(uint32_t c)
+{
+	return GQ_CLASSES + GQ_FULL_BITS * c;
+}
+
 GQ_DEV uint32_t gq_waits(const struct gq_look *look)
 {
-	return (uint32_t)gq_from(look->told, GQ_TOLD_WAITS);
+	return (uint32_t)gq_from(look->told, GQ_TOLD_WAITS) & ((1u << GQ_CLASSES) - 1);
+}
+
+/* So many units may read for others of class `c` at once. While one keeps up, a second would read
+ * beyond what is published, and meanwhile be in the place of one that reads at the cursor. */
+GQ_DEV uint32_t gq_feeders_of(const struct gq_grid *g, const struct gq_look *look, uint32_t c)
+{
+	const uint32_t told = (uint32_t)gq_from(look->told, GQ_TOLD_WAITS);
+
+	return (told >> gq_full_shift(c) & GQ_FULL_MAX) >= GQ_FULL_ENOUGH ? g->feeders : 1;
 }
 
 /* Tell the units which classes have more than was claimed: of those in `of`, those in `waits`. */
 GQ_DEV void gq_tell_waits(const struct gq_grid *g, const struct gq_look *look, uint32_t of,
 			  uint32_t waits)
 {
-	const uint32_t told = gq_waits(look), all = (told & ~of) | (waits & of);
+	const uint32_t told = (uint32_t)gq_from(look->told, GQ_TOLD_WAITS),
+		       all = (told & ~of) | (waits & of);
 
 	if (GQ_IS_LANE_0 && all != told)
 		gq_store_relaxed_device_u64(&g->counters->waits, all);
@@ -737,12 +761,17 @@ GQ_DEV bool gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 		next = gq_next_class(ageing, waits);
 		max = gq_until_guard(ageing, c, waits | look->live);
 	}
-	gq_tell_waits(g, look, at_front ? ~0u : ~(1u << c), meal.fronts);
+	const uint32_t of = at_front ? ~0u : ~(1u << c);
+	uint32_t full =
+		(uint32_t)gq_from(look->told, GQ_TOLD_WAITS) >> gq_full_shift(c) & GQ_FULL_MAX;
+
+	full = meal.n != read ? 0 : full < GQ_FULL_MAX ? full + 1 : full;
+	const uint32_t seen = meal.fronts | full << gq_full_shift(c);
+
+	gq_tell_waits(g, look, of, seen);
 	GQ_EACH_LANE(l) /* that is what the unit goes on from */
 	if (l == GQ_TOLD_WAITS)
-		look->told[GQ_AT(l)] =
-			at_front ? meal.fronts
-				 : (look->told[GQ_AT(l)] & 1u << c) | (meal.fronts & ~(1u << c));
+		look->told[GQ_AT(l)] = (look->told[GQ_AT(l)] & ~of) | (seen & of);
 	max = gq_from_lane_0(max);
 	max = max < most ? max : most;
 	/* If a class that comes first has been seen, or a pause, that is next. */
