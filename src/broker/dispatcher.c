@@ -398,11 +398,11 @@ static bool turn(struct dispatcher *d)
 }
 
 /* The message that the former leader has not come back from is the other thread's now. */
-static void take_over(struct dispatcher *d)
+static void take_over(struct dispatcher *d, uint64_t used_ns)
 {
 	d->is_away = true;
 	d->away = d->running;
-	gq__brevity_failed(&d->brevity);
+	gq__brevity_failed(&d->brevity, used_ns);
 	gq_store_relaxed_u64(&d->q->producer, 0); /* the one producer is this thread now */
 }
 
@@ -417,12 +417,15 @@ static void finish(struct dispatcher *d)
 /* A thread of the pair leads and stands by, until the end, which is the leader's to make. */
 static void take_part(struct dispatcher *d, struct pair *p, uint32_t me, bool leads)
 {
+	uint64_t used_ns;
+
 	GQ_NO_CANCEL(); /* the processor is the application's code */
+	pair_join(p, me);
 	for (;; leads = false) {
 		if (!leads) {
-			if (!pair_stand_by(p, me))
+			if (!pair_stand_by(p, me, &used_ns))
 				break;
-			take_over(d);
+			take_over(d, used_ns);
 		}
 		if (!turn(d))
 			continue;

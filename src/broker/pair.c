@@ -9,8 +9,11 @@
 #include <gpuq/processor.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
-#include <time.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define MS UINT64_C(1000000)
 
@@ -81,24 +84,80 @@ void pair_drop(struct pair *p)
 
 /* ---- standing by ----------------------------------------------------------------------------- */
 
+void pair_join(struct pair *p, uint32_t me)
+{
+	if (pthread_getcpuclockid(pthread_self(), &p->member[me].cpu) != 0)
+		p->member[me].cpu = -1; /* no clock: nothing is known */
+	p->member[me].tid = (pid_t)syscall(SYS_gettid);
+}
+
+/* UINT64_MAX: there is no such clock. */
+static uint64_t cpu_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	if (clock_gettime(clock, &t) != 0)
+		return UINT64_MAX;
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+bool pair_is_runnable(pid_t tid)
+{
+	char path[40], text[80]; /* "TID (NAME) STATE ...", a name has 15 bytes */
+	const char *name_end;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
+	fd = gq_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	n = gq_sys_read(fd, text, sizeof(text) - 1);
+	gq_sys_close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	name_end = strrchr(text, ')');
+	return name_end != NULL && strncmp(name_end, ") R", 3) == 0;
+}
+
 /* What the other has seen of the leader. */
 struct watch {
 	uint64_t seen, since_ns;
-	uint32_t ticks; /* in a row in which the leader has run nothing */
+	uint64_t cpu_ns; /* the leader's, if it was in a processor */
+	uint32_t ticks;  /* in a row in which the leader has run nothing */
 };
 
-/* @return whether this thread leads now */
-static bool take_lead(struct pair *p, struct watch *w, uint32_t me)
+static struct watch first_look(const struct pair *p, uint32_t me, uint64_t turn)
 {
-	const uint64_t turn = gq_load_relaxed_u64(&p->turn), now_ns = gq__now_ns();
+	return (struct watch){ .seen = turn,
+			       .since_ns = gq__now_ns(),
+			       .cpu_ns = (turn & 1) != 0 ? cpu_ns(p->member[1 - me].cpu) : 0 };
+}
+
+/* If the turn is still the one of the first look, both times are of the same run. */
+static uint64_t used_since(const struct pair *p, uint32_t me, const struct watch *w)
+{
+	const struct member *leader = &p->member[1 - me];
+	const uint64_t now_ns = cpu_ns(leader->cpu);
+
+	return now_ns < w->cpu_ns || now_ns == UINT64_MAX || !pair_is_runnable(leader->tid)
+		       ? UINT64_MAX
+		       : now_ns - w->cpu_ns;
+}
+
+/* @return whether this thread leads now */
+static bool take_lead(struct pair *p, struct watch *w, uint32_t me, uint64_t *used_ns)
+{
+	/* [lead.take] acquire: whose clock it is */
+	const uint64_t turn = gq_load_acquire_u64(&p->turn);
 
 	if (turn != w->seen) {
-		*w = (struct watch){ turn, now_ns, 0 };
+		*w = first_look(p, me, turn);
 		return false;
 	}
 	w->ticks++;
-	if ((turn & 1) == 0 || now_ns < w->since_ns + PAIR_TICK_MS * MS)
+	if ((turn & 1) == 0 || gq__now_ns() < w->since_ns + PAIR_TICK_MS * MS)
 		return false;
+	*used_ns = used_since(p, me, w);
 	GQ_WINDOW();
 	/* [lead.take] acquire: all that the leader has written */
 	if (!gq_cas_seq_cst_u64(&p->turn, turn, turn + 1))
@@ -154,9 +213,10 @@ static void forget_calls(struct pair *p)
 		;
 }
 
-bool pair_stand_by(struct pair *p, uint32_t me)
+bool pair_stand_by(struct pair *p, uint32_t me, uint64_t *used_ns)
 {
-	struct watch w = { gq_load_relaxed_u64(&p->turn), gq__now_ns(), 0 };
+	/* [lead.take] acquire */
+	struct watch w = first_look(p, me, gq_load_acquire_u64(&p->turn));
 
 	for (;;) {
 		forget_calls(p);
@@ -174,7 +234,7 @@ bool pair_stand_by(struct pair *p, uint32_t me)
 		} else {
 			doze(p, &w);
 		}
-		if (p->runs && take_lead(p, &w, me))
+		if (p->runs && take_lead(p, &w, me, used_ns))
 			return true;
 	}
 }

@@ -23,6 +23,10 @@
  *            its result, and then `is_late` [late.write]; the leader reads them [late.read], and
  *            runs nothing before it has.
  *
+ * A leader that has lost its CPU within a short message looks like one that hangs. So who stands by
+ * also looks at the CPU time that the leader has had since it first saw it there, and, when it has
+ * taken the lead, the dispatcher is told (pair_stand_by()).
+ *
  * A processor that never returns has the thread, its buffers and a reference to the queue for ever,
  * as a consumer of the queue would. So these are not the dispatcher's but the pair's.
  */
@@ -35,6 +39,8 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/types.h>
+#include <time.h>
 
 struct dispatcher;
 
@@ -45,6 +51,8 @@ struct member {
 	struct pair *pair;
 	struct dispatcher *d;      /* for a thread that begins */
 	uint8_t *payload, *result; /* of the message that it runs */
+	clockid_t cpu;             /* its CPU time; it writes both before it first leads */
+	pid_t tid;
 };
 
 struct pair {
@@ -73,11 +81,19 @@ struct pair *pair_make(struct dispatcher *d, GpuQueue *q, bool runs);
 /* A thread, or the dispatcher, needs it no more. */
 void pair_drop(struct pair *p);
 
+/* This thread is one of the two from now on. */
+void pair_join(struct pair *p, uint32_t me);
+
 /*
  * Stand by, until this thread is to lead.
+ * @param used_ns  CPU time that the run has had from which the lead was taken, since it was first
+ *                 looked at, if its thread waits for nothing but a CPU; else UINT64_MAX
  * @return false: it is to end, and not to touch the dispatcher any more
  */
-bool pair_stand_by(struct pair *p, uint32_t me);
+bool pair_stand_by(struct pair *p, uint32_t me, uint64_t *used_ns);
+
+/* Whether a thread of this process has a CPU, or waits for one; false also if nobody says. */
+bool pair_is_runnable(pid_t tid);
 
 /* ---- the leader's ---- */
 

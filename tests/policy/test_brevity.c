@@ -64,6 +64,31 @@ static void one_that_was_interrupted_changes_nothing(void **state)
 	assert_true(gq_brevity_may_run(&b));
 }
 
+/* The same where it was not waited for. What has used its CPU, or waits for something else, is
+ * long. */
+static void one_that_had_no_cpu_says_nothing(void **state)
+{
+	struct gq_brevity b;
+
+	(void)state;
+	gq__brevity_init(&b, 20 * US);
+	for (int i = 0; i < 1000; i++) {
+		run(&b, US, 63);
+		gq__brevity_failed(&b, 20 * US);
+	}
+	run(&b, US, 63);
+	gq__brevity_failed(&b, 160 * US - 1);
+	assert_true(gq_brevity_may_run(&b));
+	gq__brevity_failed(&b, 160 * US);
+	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST);
+	gq__brevity_failed(&b, UINT64_MAX);
+	assert_int_equal(hand_on_all(&b), 2 * GQ_BREVITY_REST);
+	/* One after the other is no accident. */
+	for (int i = 0; i < 3; i++)
+		gq__brevity_failed(&b, 0);
+	assert_false(gq_brevity_may_run(&b));
+}
+
 static void each_failure_costs_twice_as_many_and_short_ones_pay_it_back(void **state)
 {
 	struct gq_brevity b;
@@ -72,18 +97,18 @@ static void each_failure_costs_twice_as_many_and_short_ones_pay_it_back(void **s
 	(void)state;
 	gq__brevity_init(&b, 20 * US);
 	for (; rest < GQ_BREVITY_REST_MOST; rest *= 2) {
-		gq__brevity_failed(&b);
+		gq__brevity_failed(&b, UINT64_MAX);
 		assert_int_equal(hand_on_all(&b), rest);
 	}
 	for (int i = 0; i < 3; i++) { /* and no more than that */
-		gq__brevity_failed(&b);
+		gq__brevity_failed(&b, UINT64_MAX);
 		assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST_MOST);
 	}
 	run(&b, US, GQ_BREVITY_REST_MOST);
-	gq__brevity_failed(&b);
+	gq__brevity_failed(&b, UINT64_MAX);
 	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST_MOST / 2);
 	run(&b, US, 2 * GQ_BREVITY_REST_MOST);
-	gq__brevity_failed(&b);
+	gq__brevity_failed(&b, UINT64_MAX);
 	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST);
 }
 
@@ -93,6 +118,7 @@ int main(void)
 		cmocka_unit_test(what_stays_below_the_limit_is_always_run),
 		cmocka_unit_test(what_is_long_is_handed_on_after_some_trials),
 		cmocka_unit_test(one_that_was_interrupted_changes_nothing),
+		cmocka_unit_test(one_that_had_no_cpu_says_nothing),
 		cmocka_unit_test(each_failure_costs_twice_as_many_and_short_ones_pay_it_back),
 	};
 

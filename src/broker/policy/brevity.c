@@ -9,7 +9,7 @@ void gq__brevity_init(struct gq_brevity *b, uint64_t limit_ns)
 	*b = (struct gq_brevity){ .limit_ns = limit_ns, .penalty = GQ_BREVITY_REST };
 }
 
-void gq__brevity_failed(struct gq_brevity *b)
+static void rest(struct gq_brevity *b)
 {
 	b->rest = b->penalty;
 	b->penalty = b->penalty < GQ_BREVITY_REST_MOST / 2 ? 2 * b->penalty : GQ_BREVITY_REST_MOST;
@@ -23,13 +23,21 @@ void gq__brevity_ran(struct gq_brevity *b, uint64_t ns)
 
 	b->mean = b->mean - b->mean / SIXTEENTHS + (ns < most ? ns : most);
 	if (b->mean > SIXTEENTHS * b->limit_ns) {
-		gq__brevity_failed(b);
+		rest(b);
 		return;
 	}
 	if (++b->short_runs < b->penalty)
 		return;
 	b->short_runs = 0;
 	b->penalty = b->penalty / 2 > GQ_BREVITY_REST ? b->penalty / 2 : GQ_BREVITY_REST;
+}
+
+void gq__brevity_failed(struct gq_brevity *b, uint64_t used_ns)
+{
+	if (used_ns < MOST * b->limit_ns)
+		gq__brevity_ran(b, UINT64_MAX);
+	else
+		rest(b);
 }
 
 void gq__brevity_handed_on(struct gq_brevity *b)

@@ -38,8 +38,13 @@ static inline bool gq_brevity_may_run(const struct gq_brevity *b)
 /** One has been run, in `ns`. One that takes very long, as the scheduler may have taken the CPU
  * away, counts as eight times the limit. */
 void gq__brevity_ran(struct gq_brevity *b, uint64_t ns);
-/** One takes so long that it was not waited for. */
-void gq__brevity_failed(struct gq_brevity *b);
+/**
+ * One takes so long that it was not waited for.
+ * @param used_ns  CPU time that it has had meanwhile, if it waits for nothing but a CPU; else
+ * UINT64_MAX. With less than eight times the limit it counts as one that was run: a thread that
+ * only has no CPU says nothing of the processor.
+ */
+void gq__brevity_failed(struct gq_brevity *b, uint64_t used_ns);
 /** One has been handed on. */
 void gq__brevity_handed_on(struct gq_brevity *b);
 

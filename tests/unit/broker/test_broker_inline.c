@@ -11,16 +11,19 @@
 #include "host/base/clock.h"
 #include "host/base/memory.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/gpuq-inline-XXXXXX", endpoint[64];
 
 /* Holds the message "hold" until the test lets it go, "H" until it does so for the second
- * time; "m" takes a moment; at "t" another client sends a message, of tag 2. Copies all. */
+ * time, "S" as "hold", but spinning; "m" takes a moment; at "t" another client sends a message, of
+ * tag 2. Copies all. */
 static uint32_t holding, let_go;
 static GpuQueue *triggers;
 
@@ -63,6 +66,12 @@ static void hold(const MsgView *in, ResultView *out)
 		gq_exchange_seq_cst_u32(&holding, 1);
 		while (gq_load_seq_cst_u32(&let_go) < (first == 'h' ? 1u : 2u))
 			nap_ms(1);
+		gq_exchange_seq_cst_u32(&holding, 0);
+	}
+	if (first == 'S') {
+		gq_exchange_seq_cst_u32(&holding, 1);
+		while (gq_load_seq_cst_u32(&let_go) == 0)
+			gq_cpu_relax();
 		gq_exchange_seq_cst_u32(&holding, 0);
 	}
 	if (first == 'm')
@@ -145,17 +154,25 @@ static void expect_turning(const struct broker *b)
 	await_word(&b->dispatcher[0]->asked, 0);
 }
 
-/* After it the other thread leads, and messages go through the queue. */
+/* After it messages go through the queue. Once may not be enough: on a busy machine a thread that
+ * naps may want a CPU, and get none, just when it is looked at. */
 static void fail_a_run(const struct broker *b, GpuQueue *q)
 {
-	uint64_t id;
+	uint32_t rest;
 
-	gq_exchange_seq_cst_u32(&let_go, 0);
-	id = send(q, "hold", 4);
-	await_word(&holding, 1);
-	expect_turning(b);
-	gq_exchange_seq_cst_u32(&let_go, 1);
-	expect_echo(q, id, "hold", 4);
+	do {
+		uint64_t id;
+
+		gq_exchange_seq_cst_u32(&let_go, 0);
+		id = send(q, "hold", 4);
+		await_word(&holding, 1);
+		expect_turning(b); /* another thread leads */
+		gq_exchange_seq_cst_u32(&let_go, 1);
+		expect_echo(q, id, "hold", 4);
+		expect_turning(b);
+		rest = b->dispatcher[0]->brevity.rest;
+		expect_turning(b); /* what it writes next comes after this look */
+	} while (rest == 0);
 }
 
 static void await_queued(const struct broker *b, uint64_t n)
@@ -316,6 +333,94 @@ static void no_call_is_left_over(void **state)
 	expect_echo(q, id, "hold", 4);
 	q_shutdown(q);
 	broker_stop(b);
+}
+
+static sem_t sleepers_end;
+static pid_t sleeper_tid;
+
+static void *sleep_until_the_end(void *joined)
+{
+	sleeper_tid = (pid_t)syscall(SYS_gettid);
+	sem_post(joined);
+	while (sem_wait(&sleepers_end) != 0)
+		;
+	return NULL;
+}
+
+static pthread_t start_sleeper(void)
+{
+	pthread_t thread;
+	sem_t joined;
+
+	sem_init(&joined, 0, 0);
+	sem_init(&sleepers_end, 0, 0);
+	assert_int_equal(pthread_create(&thread, NULL, sleep_until_the_end, &joined), 0);
+	while (sem_wait(&joined) != 0)
+		;
+	sem_destroy(&joined);
+	return thread;
+}
+
+static void end_sleeper(pthread_t thread)
+{
+	sem_post(&sleepers_end);
+	pthread_join(thread, NULL);
+	sem_destroy(&sleepers_end);
+}
+
+/* The lead is taken from a thread that spins in a message, and whose CPU time is by this clock.
+ * @return how many messages are handed on after that */
+static uint32_t rest_after_a_run(clockid_t cpu)
+{
+	struct broker *b = start_broker(100, false);
+	struct dispatcher *d = b->dispatcher[0];
+	GpuQueue *q = connect_one(64);
+	uint32_t rest;
+	uint64_t id;
+
+	expect_turning(b); /* the leader has written what its clock is; nobody has read it */
+	d->pair->member[0].cpu = cpu;
+	expect_turning(b);
+	gq_exchange_seq_cst_u32(&let_go, 0);
+	id = send(q, "S", 1);
+	await_word(&holding, 1);
+	for (unsigned i = 0; gq_load_seq_cst_u64(&d->pair->turn) % 2 != 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	gq_exchange_seq_cst_u32(&let_go, 1);
+	expect_echo(q, id, "S", 1);
+	expect_turning(b);
+	rest = d->brevity.rest;
+	q_shutdown(q);
+	broker_stop(b);
+	return rest;
+}
+
+static void a_leader_that_lost_its_cpu_is_not_a_long_message(void **state)
+{
+	const pthread_t sleeper = start_sleeper();
+	clockid_t still;
+
+	(void)state;
+	assert_int_equal(pthread_getcpuclockid(sleeper, &still), 0);
+	assert_int_equal(rest_after_a_run(still), 0);
+	assert_int_equal(rest_after_a_run(CLOCK_MONOTONIC), GQ_BREVITY_REST);
+	end_sleeper(sleeper);
+}
+
+static void who_wants_a_cpu_is_told_from_who_waits_for_something_else(void **state)
+{
+	const pthread_t sleeper = start_sleeper();
+
+	(void)state;
+	assert_true(pair_is_runnable((pid_t)syscall(SYS_gettid)));
+	for (unsigned i = 0; pair_is_runnable(sleeper_tid); i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_false(pair_is_runnable(INT_MAX)); /* there is none */
+	end_sleeper(sleeper);
 }
 
 static void nobody_waits_until_the_queue_is_empty(void **state)
@@ -541,6 +646,8 @@ int main(void)
 		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
 		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
 		cmocka_unit_test(no_call_is_left_over),
+		cmocka_unit_test(a_leader_that_lost_its_cpu_is_not_a_long_message),
+		cmocka_unit_test(who_wants_a_cpu_is_told_from_who_waits_for_something_else),
 		cmocka_unit_test(nobody_waits_until_the_queue_is_empty),
 		cmocka_unit_test(classes_are_in_order_among_clients),
 		cmocka_unit_test(what_was_held_takes_turns),
