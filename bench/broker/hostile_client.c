@@ -1,60 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hostile_client.c - does what a hostile client can, until it is killed.
+ * hostile_client.c - does what a hostile client can, until it is killed; or only computes.
  *
  *     hostile_client KIND SOCKET SERVICES
+ *     hostile_client compute BURST_US PAUSE_US
  *
- * KIND is rings, memory, flood, deaf or services (tests/support/hostile.h); or a number of percent:
- * a process that knows no gpuqd, and computes for that much of the time, which is what any program
- * beside the others costs them.
+ * KIND is rings, memory, flood, deaf or services (tests/support/hostile.h). The second form knows
+ * no gpuqd: it uses BURST_US of CPU time, sleeps for PAUSE_US, and so on; with 0 it never sleeps.
+ * That is what any program beside the others costs them.
  */
 #include "hostile.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
-enum { CYCLE_NS = 20000000 };
-
-static uint64_t ns_on(clockid_t clock)
+static uint64_t cpu_ns(void)
 {
 	struct timespec t;
 
-	clock_gettime(clock, &t);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* As much CPU time as that, whenever the scheduler gives it. */
-static _Noreturn void compute(uint64_t percent)
+static _Noreturn void compute(uint64_t burst_ns, uint64_t pause_ns)
 {
-	const uint64_t began_ns = ns_on(CLOCK_MONOTONIC);
-	const struct timespec nap = { .tv_nsec = CYCLE_NS / 4 };
+	const struct timespec pause = { .tv_sec = (time_t)(pause_ns / 1000000000),
+					.tv_nsec = (long)(pause_ns % 1000000000) };
+	uint64_t until_ns = cpu_ns();
 
+	prctl(PR_SET_TIMERSLACK, 1);
 	for (;;) {
-		const uint64_t passed_ns = ns_on(CLOCK_MONOTONIC) - began_ns;
-
-		while (ns_on(CLOCK_PROCESS_CPUTIME_ID) * 100 < passed_ns * percent + CYCLE_NS)
+		for (until_ns += burst_ns; cpu_ns() < until_ns;)
 			;
-		if (percent < 100)
-			nanosleep(&nap, NULL);
+		if (pause_ns != 0)
+			nanosleep(&pause, NULL);
 	}
 }
 
 int main(int argc, char **argv)
 {
-	struct hostile h = { .queue = "default", .op = "echo", .random = 88172645463325252u };
+	struct hostile h = {
+		.queue = "default", .op = "echo", .random = 88172645463325252u, .steps = UINT32_MAX
+	};
 	int kind = 0;
 
 	if (argc != 4) {
-		fprintf(stderr, "usage: hostile_client KIND SOCKET SERVICES\n");
+		fprintf(stderr, "usage: hostile_client KIND SOCKET SERVICES\n"
+				"       hostile_client compute BURST_US PAUSE_US\n");
 		return 2;
 	}
+	if (strcmp(argv[1], "compute") == 0)
+		compute(strtoull(argv[2], NULL, 10) * 1000, strtoull(argv[3], NULL, 10) * 1000);
 	h.socket = argv[2];
 	h.services = argv[3];
-	if (isdigit((unsigned char)argv[1][0]))
-		compute((uint64_t)atoi(argv[1]));
 	while (kind < HOSTILE_KINDS && strcmp(argv[1], hostile_name[kind]) != 0)
 		kind++;
 	if (kind == HOSTILE_KINDS) {

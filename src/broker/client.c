@@ -250,8 +250,6 @@ const void *client_payload(const struct client *c, const struct record *r)
 	return (const uint8_t *)slot_at(c, r->slot) + GQ_PAYLOAD_OFFSET;
 }
 
-enum { FULL_NS = 1000000 };
-
 /* ---- completing ------------------------------------------------------------------------------ */
 
 static void give_back(struct client *c, struct record *r)
@@ -300,37 +298,39 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	give_back(c, r);
 }
 
-/*
- * Whether its socket was full just now: then whoever sleeps there has bells enough. One that never
- * reads would cost a system call each turn. What is written meanwhile is rung for later: `rings`
- * stays, so the dispatcher does not sleep for long.
- */
-static bool is_full(struct client *c)
+#define REST_NS UINT64_C(1000000)
+
+static void start_rest(struct client *c)
 {
-	if (__builtin_expect(c->full_until_ns == 0, 1))
-		return false;
-	if (gq__now_ns() < c->full_until_ns)
-		return true;
-	c->full_until_ns = 0;
-	return false;
+	c->rest_ns = c->rest_ns == 0 ? REST_NS : 2 * c->rest_ns;
+	if (c->rest_ns > CLIENT_REST_MOST_NS)
+		c->rest_ns = CLIENT_REST_MOST_NS;
+	c->rests_until_ns = gq__now_ns() + c->rest_ns;
+}
+
+bool client_rests(const struct client *c)
+{
+	return __builtin_expect(c->rests_until_ns != 0, 0) && gq__now_ns() < c->rests_until_ns;
 }
 
 void client_ring(struct client *c)
 {
 	const struct gq_wire_bell bell = { gq_wire_head_of(GQ_WIRE_BELL, sizeof(bell)) };
 
-	if (!c->rings || is_full(c))
-		return;
+	if (!c->rings || client_rests(c))
+		return; /* `rings` stays: it is rung later */
 	c->rings = false;
 	if (gq_load_seq_cst_u64(&c->page->asleep) == 0 || /* [wake.look] */
 	    gq_exchange_seq_cst_u64(&c->page->asleep, 0) == 0)
 		return;
 	/* Never waits, whatever the client has made of its end. A full socket is full of bells. */
 	if (sendto(c->socket, &bell, sizeof(bell), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0 ||
-	    errno == EPIPE || errno == ECONNRESET)
+	    errno == EPIPE || errno == ECONNRESET) {
+		c->rest_ns = 0;
 		return;
+	}
 	if (errno == EAGAIN) {
-		c->full_until_ns = gq__now_ns() + FULL_NS;
+		start_rest(c);
 		return;
 	}
 	/* The kernel has no memory for it now: its sleeper still needs it. */

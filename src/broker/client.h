@@ -57,12 +57,15 @@ struct client {
 	uint32_t inside, held;
 	uint32_t recalled;                       /* of those inside */
 	uint64_t control, acknowledged, cancels; /* as last seen, answered */
-	uint64_t full_until_ns; /* its socket was full: no bell before that; 0: it was not */
-	bool rings;             /* something has been written that a sleeper may wait for */
-	bool left;              /* has said so */
-	bool broken;            /* has broken the protocol: not served any more */
-	bool leaving;           /* the connection has ended, or is to end */
-	bool draining;          /* what is inside is waited for, until `until_ns` */
+	uint64_t rests_until_ns; /* its socket was full: it is not served before that; 0: it was not
+				  */
+	uint64_t rest_ns;        /* how long it has rested last; 0: a bell has gone since */
+	bool muted;              /* it rests, and its bell wakes nobody */
+	bool rings;              /* something has been written that a sleeper may wait for */
+	bool left;               /* has said so */
+	bool broken;             /* has broken the protocol: not served any more */
+	bool leaving;            /* the connection has ended, or is to end */
+	bool draining;           /* what is inside is waited for, until `until_ns` */
 	uint64_t until_ns;
 };
 
@@ -99,5 +102,15 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 
 /* Send the bell, if something has been written and a thread of the client sleeps. */
 void client_ring(struct client *c);
+
+/*
+ * Whether its socket was full, and it is left alone for a while. A client that asks for bells and
+ * never reads them has what it asks for done ever more seldom, so that it costs the others nothing:
+ * for 1 ms at first, twice as long each time, up to CLIENT_REST_MOST_NS. After each rest it is
+ * served once; then a bell goes, which ends it, or the next rest begins.
+ */
+bool client_rests(const struct client *c);
+
+#define CLIENT_REST_MOST_NS UINT64_C(128000000)
 
 #endif /* GPUQ_BROKER_CLIENT_H */

@@ -125,12 +125,13 @@ static struct command *read_inbox(struct dispatcher *d)
 
 /* ---- clients come and go --------------------------------------------------------------------- */
 
+/* Edge-triggered, and never read: a write is an event, and no write of the client's can make this
+ * thread wait. */
+#define BELL_EVENTS ((uint32_t)EPOLLIN | EPOLLET)
+
 static void add(struct dispatcher *d, struct client *c)
 {
-	/* Edge-triggered, and never read: a write is an event, and no write of the client's can
-	 * make this thread wait. */
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
-
+	struct epoll_event event = { .events = BELL_EVENTS };
 	struct client **end = &d->clients;
 
 	c->counts = d->counts;
@@ -293,18 +294,54 @@ static bool is_there_work(const struct dispatcher *d)
 	return false;
 }
 
-static void say_asleep(struct dispatcher *d, uint64_t asleep)
+/* Who rests wakes nobody. Its bell has been rung meanwhile, or not: that it is watched again is an
+ * event, once it has ever been rung. */
+static void mute(struct dispatcher *d, struct client *c, bool muted)
+{
+	struct epoll_event event = { .events = muted ? 0 : BELL_EVENTS };
+
+	c->muted = muted;
+	epoll_ctl(d->epoll, EPOLL_CTL_MOD, c->bell, &event);
+}
+
+static void say_asleep(struct dispatcher *d)
+{
+	for (struct client *c = d->clients; c != NULL; c = c->next) {
+		if (c->muted != client_rests(c))
+			mute(d, c, !c->muted);
+		if (!c->muted)
+			gq_exchange_seq_cst_u64(&c->page->daemon_asleep, 1); /* [sleep.look] */
+	}
+}
+
+static void say_awake(struct dispatcher *d)
 {
 	for (struct client *c = d->clients; c != NULL; c = c->next)
-		gq_exchange_seq_cst_u64(&c->page->daemon_asleep, asleep); /* [sleep.look] */
+		gq_exchange_seq_cst_u64(&c->page->daemon_asleep, 0); /* [sleep.look] */
+}
+
+/* How long this thread may sleep for a client's sake; -1: for ever. */
+static int patience_of(const struct client *c, uint64_t now_ns)
+{
+	const uint64_t left_ns = c->rests_until_ns > now_ns ? c->rests_until_ns - now_ns : 0;
+
+	if (c->leaving || (c->rings && !c->muted))
+		return 10; /* a drain's time may be over; a bell did not go */
+	return c->muted ? (int)(left_ns / 1000000) + 1 : -1; /* it cannot wake this thread */
 }
 
 static int patience_ms(const struct dispatcher *d)
 {
-	for (const struct client *c = d->clients; c != NULL; c = c->next)
-		if (c->leaving || c->rings)
-			return 10; /* a drain's time may be over; a bell did not go */
-	return -1;
+	const uint64_t now_ns = gq__now_ns();
+	int least = -1;
+
+	for (const struct client *c = d->clients; c != NULL; c = c->next) {
+		const int ms = patience_of(c, now_ns);
+
+		if (ms >= 0 && (least < 0 || ms < least))
+			least = ms;
+	}
+	return least;
 }
 
 static void sleep_until_rung(struct dispatcher *d)
@@ -312,7 +349,7 @@ static void sleep_until_rung(struct dispatcher *d)
 	struct epoll_event events[16];
 	uint64_t count;
 
-	say_asleep(d, 1);
+	say_asleep(d);
 	if (!is_there_work(d)) {
 		if (d->inside != 0)
 			pair_arm(d->pair);
@@ -320,7 +357,7 @@ static void sleep_until_rung(struct dispatcher *d)
 		pair_disarm(d->pair);
 		(void)gq_sys_read(d->wake, &count, sizeof(count));
 	}
-	say_asleep(d, 0);
+	say_awake(d);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */

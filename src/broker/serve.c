@@ -397,7 +397,7 @@ static bool is_recalling(const struct client *c)
 /* The class of what a client has next; GQ_CLASSES: it has nothing that can be served. */
 static uint32_t class_of_next(const struct dispatcher *d, const struct client *c)
 {
-	if (is_standing(c) || is_recalling(c) || d->failed)
+	if (is_standing(c) || is_recalling(c) || d->failed || client_rests(c))
 		return GQ_CLASSES;
 	if (c->held == 0)
 		return client_highest(c);
@@ -458,8 +458,9 @@ enum served serve_client(struct dispatcher *d, struct client *c, struct share sh
 	enum served served;
 	bool some;
 
-	if (c->broken)
+	if (c->broken || client_rests(c))
 		return SERVED_NOTHING;
+	c->rests_until_ns = 0;
 	some = obey(d, c);
 	served = serve_messages(d, c, share);
 	if (served == SERVED_TOO_LONG)
@@ -471,7 +472,7 @@ enum served serve_client(struct dispatcher *d, struct client *c, struct share sh
 bool serve_would(const struct dispatcher *d, const struct client *c)
 {
 	/* All of these loads are second looks: [sleep.look]. */
-	if (c->broken)
+	if (c->broken || client_rests(c))
 		return false;
 	if (gq_load_seq_cst_u64(&c->page->cancels) != c->cancels)
 		return true;

@@ -260,13 +260,19 @@ static void publish(const struct raw *r, uint64_t n)
 	gq_store_seq_cst_u64(gq_word_ring_entry(&ring, pos), gq_word_ring_tag(&ring, pos) | slot);
 }
 
-static void be_deaf(const struct raw *r)
+static void be_deaf(struct hostile *h, const struct raw *r)
 {
+	uint32_t steps = gq_load_relaxed_u32(&h->steps);
 	uint64_t sent = 0;
 
-	for (int i = 0; i < 20000 && !is_closed(r->socket); i++) {
-		const uint64_t done = gq_load_acquire_u64(&r->page->done_tail);
+	steps = steps != 0 ? steps : 20000;
+	for (uint32_t i = 0; i < steps && !is_closed(r->socket); i++) {
+		const uint64_t tail = gq_load_acquire_u64(&r->page->done_tail);
+		const uint64_t done = tail != 0 ? tail - r->hello.start_pos : 0;
 
+		gq_store_relaxed_u64(&h->served, done);
+		if (gq_load_relaxed_u32(&h->steps) != 0)
+			steps = gq_load_relaxed_u32(&h->steps);
 		gq_store_seq_cst_u64(&r->page->asleep, 1);
 		if (sent < done + CAPACITY)
 			publish(r, sent++);
@@ -331,7 +337,7 @@ const char *hostile_round(struct hostile *h, enum hostile_kind kind)
 	else if (kind == HOSTILE_MEMORY)
 		wrong = cut_memory(h, &r);
 	else
-		be_deaf(&r);
+		be_deaf(h, &r);
 	raw_close(&r);
 	return wrong;
 }

@@ -20,10 +20,12 @@ extern const char *const hostile_name[HOSTILE_KINDS];
 struct hostile {
 	const char *socket, *services, *queue, *op;
 	uint64_t random; /* the state of its dice, not 0 */
+	uint32_t steps;  /* of a DEAF one until it ends its round; 0: 20000. May be changed */
+	uint64_t served; /* its messages that have ended in this round; may be read */
 };
 
 /*
- * One round, of some milliseconds or until gpuqd has closed the connection.
+ * One round, of some milliseconds (or `steps`) or until gpuqd has closed the connection.
  * @return NULL, or what gpuqd or the kernel must not have allowed
  */
 const char *hostile_round(struct hostile *h, enum hostile_kind kind);

@@ -9,10 +9,12 @@
 #include <sys/socket.h>
 #undef send
 
+#include "hostile.h"
 #include "support.h"
 
 #include "broker/broker.h"
 #include "device/remote/remote.h"
+#include "host/base/clock.h"
 
 #include "../../../kernels/vecdot.h"
 
@@ -931,6 +933,46 @@ static void who_never_reads_and_always_sleeps_holds_up_nobody(void **state)
 	q_shutdown(idle);
 }
 
+static void *be_deaf(void *h)
+{
+	(void)hostile_round(h, HOSTILE_DEAF);
+	return NULL;
+}
+
+/* It sends as fast as it can. In the end it has a turn of 64 messages for each of its rests, which
+ * last an eighth of a second; so it is seen once not to have had more. */
+static void who_never_reads_is_served_ever_more_seldom(void **state)
+{
+	enum { TURN = 64, WINDOW_MS = 500, WINDOWS = 100 };
+	struct hostile h = { .socket = socket_path,
+			     .services = socket_path,
+			     .queue = "default",
+			     .random = 1,
+			     .steps = UINT32_MAX };
+	GpuQueue *q = remote_queue();
+	uint64_t served = UINT64_MAX;
+	pthread_t deaf;
+
+	(void)state;
+	assert_int_equal(pthread_create(&deaf, NULL, be_deaf, &h), 0);
+	while (gq_load_relaxed_u64(&h.served) == 0)
+		nap_ms(1);
+	for (int i = 0; served > TURN * (WINDOW_MS / 128 + 4); i++) {
+		const uint64_t before = gq_load_relaxed_u64(&h.served),
+			       until_ns = gq__now_ns() + WINDOW_MS * UINT64_C(1000000);
+
+		assert_true(i < WINDOWS);
+		while (gq__now_ns() < until_ns) {
+			expect_echo(q, send(q, &i, sizeof(i)), &i, sizeof(i));
+			nap_ms(1);
+		}
+		served = gq_load_relaxed_u64(&h.served) - before;
+	}
+	gq_exchange_seq_cst_u32(&h.steps, 1);
+	pthread_join(deaf, NULL);
+	q_shutdown(q);
+}
+
 static void a_client_is_not_ended_because_gpuqd_was_slow(void **state)
 {
 	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
@@ -1013,6 +1055,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(one_lie_is_enough_to_be_disconnected),
 		cmocka_unit_test(data_that_lies_about_its_size_reads_nothing_of_gpuqd),
 		cmocka_unit_test(who_never_reads_and_always_sleeps_holds_up_nobody),
+		cmocka_unit_test(who_never_reads_is_served_ever_more_seldom),
 		cmocka_unit_test(a_client_is_not_ended_because_gpuqd_was_slow),
 		cmocka_unit_test(connections_that_say_nothing_are_ended),
 	};

@@ -234,6 +234,16 @@ static void a_bell_that_could_not_be_sent_is_sent_later(void **state)
 	close(pair[1]);
 }
 
+/* A bell for a socket that has no room for it. */
+static void ring_in_vain(struct client *c)
+{
+	c->rests_until_ns = 0;
+	c->page->asleep = 1;
+	c->rings = true;
+	client_ring(c);
+	assert_int_not_equal(c->rests_until_ns, 0);
+}
+
 /* One that never reads its bells costs no system call each turn, and one that reads late loses
  * none.
  */
@@ -247,14 +257,21 @@ static void a_socket_that_is_full_is_rung_again_once_it_may_have_room(void **sta
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	c.socket = pair[0];
-	for (unsigned i = 0; c.full_until_ns == 0; i++) {
+	for (unsigned i = 0; c.rests_until_ns == 0; i++) {
 		assert_true(i < 100000);
 		page.asleep = 1;
 		c.rings = true;
 		client_ring(&c);
 	}
 	assert_false(c.rings); /* it has bells enough */
-	c.full_until_ns = UINT64_MAX;
+	/* Each time it rests for longer. */
+	for (uint64_t before = c.rest_ns; before < CLIENT_REST_MOST_NS; before *= 2) {
+		ring_in_vain(&c);
+		assert_int_equal(c.rest_ns, 2 * before);
+	}
+	ring_in_vain(&c);
+	assert_int_equal(c.rest_ns, CLIENT_REST_MOST_NS);
+	c.rests_until_ns = UINT64_MAX;
 	page.asleep = 1;
 	c.rings = true;
 	client_ring(&c);
@@ -262,10 +279,11 @@ static void a_socket_that_is_full_is_rung_again_once_it_may_have_room(void **sta
 	assert_int_equal(page.asleep, 1);
 	while (recv(pair[1], &w, sizeof(w), MSG_DONTWAIT) > 0)
 		;
-	c.full_until_ns = 1; /* long ago */
+	c.rests_until_ns = 1; /* long ago */
 	client_ring(&c);
 	assert_false(c.rings);
 	assert_int_equal(recv(pair[1], &w, sizeof(w), MSG_DONTWAIT), sizeof(w.head));
+	assert_int_equal(c.rest_ns, 0);
 	close(pair[0]);
 	close(pair[1]);
 }
