@@ -94,6 +94,48 @@ static void lb_2_smooth_weights_interleave(void **state)
 	assert_int_equal(gq__balance_join(&b, GQ_PLACES, 1, 0, 0), GQ_BALANCE_PLACE);
 }
 
+/* As it is defined: whatever the sets, and whoever comes and goes. */
+static void lb_2_each_choice_is_the_plain_algorithm_s(void **state)
+{
+	int64_t credit[GQ_PLACES] = { 0 };
+	struct gq_balance b;
+	uint64_t random = SEED;
+
+	(void)state;
+	make(&b, GQ_BALANCE_WEIGHTED, 0);
+	for (int k = 0; k < 20000; k++) {
+		struct gq_places can = { { UINT64_MAX, UINT64_MAX } };
+		const struct gq_balance_request request = { .can = &can };
+		const uint32_t moving = (uint32_t)gq_random_below(&random, GQ_PLACES);
+		uint32_t best = GQ_PLACES, out;
+		int64_t sum = 0;
+
+		if (k % 8 == 2) { /* one joins, or joins again with another weight */
+			gq__balance_join(&b, moving, 1 + (uint32_t)gq_random_below(&random, 1000),
+					 0, 0);
+			credit[moving] = 0;
+		}
+		if (k % 32 == 31)
+			gq__balance_leave(&b, moving);
+		if (k % 4 == 0)
+			can = (struct gq_places){ { gq_random(&random), gq_random(&random) } };
+		for (uint32_t i = 0; i < GQ_PLACES; i++) {
+			if (!gq_places_has(&b.joined, i) || !gq_places_has(&can, i))
+				continue;
+			credit[i] += b.members[i].weight;
+			sum += b.members[i].weight;
+			if (best == GQ_PLACES || credit[i] > credit[best])
+				best = i;
+		}
+		if (gq__balance_pick(&b, &request, 0, &random, &out) != GQ_BALANCE_OK) {
+			assert_int_equal(best, GQ_PLACES);
+			continue;
+		}
+		assert_int_equal(out, best);
+		credit[best] -= sum;
+	}
+}
+
 /* The most loaded service by the mean load, over time: 16 services, 128 requests on the way. */
 static double imbalance(enum gq_balance_algorithm algorithm)
 {
@@ -491,6 +533,7 @@ int main(void)
 		cmocka_unit_test(lb_1_round_robin_neither_skips_nor_repeats),
 		cmocka_unit_test(lb_1_round_robin_holds_while_others_come_and_go),
 		cmocka_unit_test(lb_2_smooth_weights_interleave),
+		cmocka_unit_test(lb_2_each_choice_is_the_plain_algorithm_s),
 		cmocka_unit_test(lb_3_the_better_of_two_is_much_better_than_any),
 		cmocka_unit_test(ties_go_round),
 		cmocka_unit_test(least_connections_are_by_weight),

@@ -98,6 +98,8 @@ enum gq_balance_status gq__balance_join(struct gq_balance *b, uint32_t place, ui
 		.priority = priority,
 		.health = 1000,
 	};
+	b->wheel.of = (struct gq_places){ { 0 } }; /* its weight may be another than before */
+	b->wheel.credit[place] = (int32_t)(GQ_PLACES - 1 - place);
 	b->by_order[b->count++] = (uint8_t)place;
 	gq_places_add(&b->joined, place);
 	gq_places_add(&b->well, place);
@@ -245,24 +247,53 @@ static uint32_t round_robin(struct gq_balance *b, const struct gq_places *set)
 	return place;
 }
 
+#define WHEEL_BAR    (-(1 << 30))
+#define WHEEL_CREDIT (1 << 28) /* far above what 128 members of weight 1000 come to */
+enum { WHEEL_BLOCK = 32 };
+
+static void turn_wheel_to(struct gq_balance *b, const struct gq_places *set)
+{
+	struct gq_balance_wheel *w = &b->wheel;
+
+	w->of = *set;
+	w->sum = 0;
+	w->end = 0;
+	for (uint32_t i = 0; i < GQ_PLACES; i++) {
+		const bool is_in = gq_places_has(set, i);
+
+		w->share[i] = is_in ? (int32_t)(b->members[i].weight * GQ_PLACES) : 0;
+		w->bar[i] = is_in ? 0 : WHEEL_BAR;
+		w->sum += w->share[i];
+		w->end = is_in ? i + 1 : w->end;
+		if (w->credit[i] > WHEEL_CREDIT || w->credit[i] < -WHEEL_CREDIT)
+			w->credit[i] = (int32_t)(GQ_PLACES - 1 - i);
+	}
+}
+
+/* Each gets its share; who has the most then is chosen, and pays all the shares. (As nginx does.)
+ */
 static uint32_t weighted(struct gq_balance *b, const struct gq_places *set)
 {
-	uint32_t best = gq_places_next(set, 0);
-	int64_t most = INT64_MIN;
-	int64_t sum = 0;
+	struct gq_balance_wheel *w = &b->wheel;
+	int32_t most = INT32_MIN;
+	uint32_t best;
 
-	FOR_EACH(place, set)
-	{
-		struct gq_balance_member *m = &b->members[place];
+	if (!gq_places_equal(&w->of, set))
+		turn_wheel_to(b, set);
+	for (uint32_t at = 0; at < w->end; at += WHEEL_BLOCK) {
+		const int32_t *share = &w->share[at], *bar = &w->bar[at];
+		int32_t *credit = &w->credit[at];
 
-		m->credit += m->weight;
-		sum += m->weight;
-		if (m->credit > most) {
-			most = m->credit;
-			best = place;
+		for (uint32_t i = 0; i < WHEEL_BLOCK; i++) /* the compiler makes vectors of it */
+			credit[i] += share[i];
+		for (uint32_t i = 0; i < WHEEL_BLOCK; i++) {
+			const int32_t value = credit[i] + bar[i];
+
+			most = value > most ? value : most;
 		}
 	}
-	b->members[best].credit -= sum;
+	best = GQ_PLACES - 1 - ((uint32_t)most & (GQ_PLACES - 1));
+	w->credit[best] -= w->sum;
 	return best;
 }
 
@@ -405,14 +436,20 @@ static struct gq_places tightest(const struct gq_places *set, const uint64_t *su
 	struct gq_places best = { { 0 } };
 	uint64_t least = UINT64_MAX;
 
-	FOR_EACH(place, set)
-	{
-		if (surplus[place] < least)
-			best = (struct gq_places){ { 0 } };
-		if (surplus[place] <= least) {
-			least = surplus[place];
-			gq_places_add(&best, place);
+	for (uint32_t word = 0; word < GQ_PLACES / 64; word++, surplus += 64) {
+		uint64_t these = 0;
+
+		for (uint64_t left = set->bits[word]; left != 0; left &= left - 1) {
+			const uint64_t value = surplus[__builtin_ctzll(left)];
+
+			if (value > least)
+				continue;
+			if (value < least)
+				best = (struct gq_places){ { 0 } };
+			these = (value == least ? these : 0) | (left & -left);
+			least = value;
 		}
+		best.bits[word] = these;
 	}
 	return best;
 }

@@ -60,7 +60,6 @@ struct gq_balance_member {
 	uint32_t load;   /* 1/1000 */
 	uint32_t health; /* 1/1000: 1000 is well */
 	uint64_t load_at_ns;
-	int64_t credit; /* of the weighted algorithm */
 	double ewma_ns; /* response time; 0: no sample */
 	uint64_t ewma_at_ns;
 };
@@ -69,6 +68,20 @@ struct gq_balance_member {
 struct gq_balance_tier {
 	struct gq_places members;
 	uint8_t priority;
+};
+
+/*
+ * What the weighted algorithm works on: arrays by place, so that a choice is some vector
+ * instructions. The shares are of one set; another set has them written anew.
+ */
+struct gq_balance_wheel {
+	struct gq_places of;
+	uint32_t end;              /* the places of the set lie below it */
+	int32_t sum;               /* of the shares */
+	int32_t share[GQ_PLACES];  /* 128 times the weight; 0: not of the set */
+	int32_t bar[GQ_PLACES];    /* 0; not of the set: so low that it is not chosen */
+	int32_t credit[GQ_PLACES]; /* 128 times the credit, and in the last 7 bits 127 - place:
+				      among equals the first place has the most */
 };
 
 struct gq_balance {
@@ -89,6 +102,7 @@ struct gq_balance {
 	double median_ns;       /* response time */
 	double slowest_ns;      /* the same */
 	struct gq_places fresh; /* have said in the last three minutes how loaded they are */
+	struct gq_balance_wheel wheel;
 };
 
 /** A balancer without members. Allocates nothing. OK, CONFIG. */

@@ -37,6 +37,11 @@ static inline bool gq_places_empty(const struct gq_places *set)
 	return (set->bits[0] | set->bits[1]) == 0;
 }
 
+static inline bool gq_places_equal(const struct gq_places *a, const struct gq_places *b)
+{
+	return ((a->bits[0] ^ b->bits[0]) | (a->bits[1] ^ b->bits[1])) == 0;
+}
+
 static inline struct gq_places gq_places_and(const struct gq_places *a, const struct gq_places *b)
 {
 	return (struct gq_places){ { a->bits[0] & b->bits[0], a->bits[1] & b->bits[1] } };
