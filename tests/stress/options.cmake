@@ -44,6 +44,7 @@ endforeach()
 # The processes that it starts and kills.
 if(TARGET stress_kill)
 	target_sources(stress_kill PRIVATE stress/kill_roles.c)
+	set_property(TEST stress.kill PROPERTY COST 100) # it takes long, so it begins first
 endif()
 
 # Where order and hanging messages do not matter: the other images too.
