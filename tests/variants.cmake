@@ -45,6 +45,7 @@ set(gpuq_test_variants
 	"unit.ring_liar"
 	"unit.ring_memory"
 	"unit.ring_poll"
+	"unit.ring_slip"
 	"unit.ring_stopped"
 	"unit.service"
 	"unit.service_batch"
