@@ -130,7 +130,10 @@ static const struct key queue_keys[] = {
 static const struct key services_keys[] = {
 	{ "socket", TEXT, OF_SERVICES(socket), 1, ROUTER_SOCKET_ROOM - 1 },
 	{ "socket_mode", OCTAL, OF_SERVICES(socket_mode), 0, 0777 },
+	{ "connections", NUMBER, OF_SERVICES(connections), 1, 65536 },
 	{ "uid_connections", NUMBER, OF_SERVICES(uid_connections), 1, 4096 },
+	{ "uid_connect_rate", NUMBER, OF_SERVICES(uid_connect_rate), 0, 1000000 },
+	{ "uid_connect_burst", NUMBER, OF_SERVICES(uid_connect_burst), 1, 1000000 },
 	{ "window", NUMBER, OF_SERVICES(window), 1, 1024 },
 	{ "heartbeat_ms", TIME, OF_SERVICES(heartbeat_ms), 10, 3600000 },
 	{ "timeout_ms", TIME, OF_SERVICES(timeout_ms), 1, 86400000 },

@@ -249,26 +249,7 @@ static struct session *begin(struct broker *b, int socket, const struct ucred *p
 	return NULL;
 }
 
-enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000, REFUSALS = 16, FLOOD_NS = 3000000 };
-
-/*
- * A user who floods would keep this thread at refusing. So after 16 refusals in 3 ms it accepts
- * nobody for as long again. A flood of connections fills the backlog, and then the kernel has
- * whoever blocks in connect() wait; one that waits for its refusal before it tries again waits for
- * that. Others who connect need a place of the backlog, too: for a backlog of refusals, a tenth of
- * a second or two, or longer, as a full one is not served in order.
- */
-static void note_refusal(struct broker *b)
-{
-	const uint64_t now_ns = gq__now_ns();
-
-	if (now_ns > b->refusals_since_ns + FLOOD_NS) {
-		b->refusals_since_ns = now_ns;
-		b->refusals = 0;
-	}
-	if (++b->refusals == REFUSALS)
-		b->accept_again_ns = now_ns + FLOOD_NS;
-}
+enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000 };
 
 void session_accept(struct broker *b)
 {
@@ -295,7 +276,7 @@ void session_accept(struct broker *b)
 			continue;
 		}
 		gq_sys_close(fd);
-		note_refusal(b);
+		b->accept_again_ns = gq__arrivals_refused(&b->arrivals, gq__now_ns());
 	}
 }
 

@@ -65,12 +65,31 @@ static void of_more_users_than_there_is_room_for_the_quiet_ones_are_forgotten(vo
 	assert_int_equal(a.users, GQ_ARRIVALS_USERS);
 }
 
+/* A flood of refusals: then nobody is accepted for a moment. */
+static void many_refusals_at_once_are_a_reason_to_stop_accepting(void **state)
+{
+	uint64_t now = S;
+
+	(void)state;
+	gq__arrivals_init(&a, 1, 1);
+	for (unsigned round = 0; round < 3; round++, now += GQ_ARRIVALS_FLOOD_NS) {
+		for (unsigned i = 1; i < GQ_ARRIVALS_REFUSALS; i++)
+			assert_int_equal(gq__arrivals_refused(&a, now), 0);
+		assert_int_equal(gq__arrivals_refused(&a, now), now + GQ_ARRIVALS_FLOOD_NS);
+	}
+	for (unsigned i = 0; i < 100; i++) { /* now and then one is none */
+		now += GQ_ARRIVALS_FLOOD_NS / 10;
+		assert_int_equal(gq__arrivals_refused(&a, now), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_user_has_a_burst_and_a_rate_of_its_own),
 		cmocka_unit_test(without_a_rate_all_come_in),
 		cmocka_unit_test(a_new_rate_is_for_those_who_have_come_too),
+		cmocka_unit_test(many_refusals_at_once_are_a_reason_to_stop_accepting),
 		cmocka_unit_test(of_more_users_than_there_is_room_for_the_quiet_ones_are_forgotten),
 	};
 

@@ -41,7 +41,8 @@ void daemon_set_up(struct daemon *d, const char *keys, const char *services)
 	assert_non_null(f);
 	fprintf(f, "[gpuqd]\nsocket = %s\n%s", d->socket, keys);
 	if (services != NULL)
-		fprintf(f, "[services]\nsocket = %s\n%s", d->services, services);
+		fprintf(f, "[services]\nsocket = %s\nuid_connect_rate = 0\n%s", d->services,
+			services);
 	assert_int_equal(fclose(f), 0);
 	daemon_start(d);
 }

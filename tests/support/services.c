@@ -29,6 +29,7 @@ const char *services_begin(void)
 		_exit(1);
 	}
 	snprintf(cfg.socket, sizeof(cfg.socket), "%s/s", folder);
+	cfg.uid_connect_rate = 0;
 	router = router_start(&cfg, error);
 	if (router == NULL) {
 		fprintf(stderr, "gpuqd: %s\n", error);

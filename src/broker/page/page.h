@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 4, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 5, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
 	PAGE_ERRORS = 16, /* different ones that are kept */
@@ -149,6 +149,8 @@ struct page_service {
 struct page_services {
 	uint64_t turned_ns;
 	uint64_t connections, connections_ever, users, services;
+	uint64_t connections_refused;   /* there were too many, of the user or of all */
+	uint64_t connections_too_often; /* refused because of the user's rate */
 	uint64_t accepted, ended[PAGE_OUTCOMES];
 	uint64_t inside;                /* counted one by one */
 	uint64_t waiting[PAGE_CLASSES]; /* 0: critical, 3: low */

@@ -6,7 +6,8 @@ void gq__arrivals_init(struct gq_arrivals *a, uint64_t rate, uint64_t burst)
 {
 	a->rate = rate;
 	a->burst = burst;
-	a->users = 0;
+	a->users = a->refusals = 0;
+	a->refusals_since_ns = 0;
 }
 
 void gq__arrivals_set(struct gq_arrivals *a, uint64_t rate, uint64_t burst, uint64_t now_ns)
@@ -55,4 +56,16 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns, uin
 	const struct gq_limit limit = { of_user(a, uid, now_ns), 1 };
 
 	return gq__limits_pass(&limit, 1, now_ns, out_retry_ns) == 1;
+}
+
+uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns)
+{
+	if (now_ns > a->refusals_since_ns + GQ_ARRIVALS_FLOOD_NS) {
+		a->refusals_since_ns = now_ns;
+		a->refusals = 0;
+	}
+	if (++a->refusals < GQ_ARRIVALS_REFUSALS)
+		return 0;
+	a->refusals = 0;
+	return now_ns + GQ_ARRIVALS_FLOOD_NS;
 }

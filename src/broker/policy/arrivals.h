@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * arrivals.h - how often each user may connect: a limiter (limiter.h) for each user that has
- * connected lately. Pure; of a fixed size.
+ * connected lately; and when to accept nobody for a while. Pure; of a fixed size.
  */
 #ifndef GPUQ_BROKER_POLICY_ARRIVALS_H
 #define GPUQ_BROKER_POLICY_ARRIVALS_H
 
 #include "limiter.h"
 
-enum { GQ_ARRIVALS_USERS = 256 };
+enum { GQ_ARRIVALS_USERS = 256, GQ_ARRIVALS_REFUSALS = 16, GQ_ARRIVALS_FLOOD_NS = 3000000 };
 
 struct gq_arrivals {
 	uint64_t rate, burst;
 	uint32_t users;
+	uint32_t refusals; /* since then: */
+	uint64_t refusals_since_ns;
 	uint32_t uid[GQ_ARRIVALS_USERS];
 	struct gq_limiter limiter[GQ_ARRIVALS_USERS];
 };
@@ -34,5 +36,16 @@ void gq__arrivals_set(struct gq_arrivals *a, uint64_t rate, uint64_t burst, uint
  */
 bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns,
 		       uint64_t *out_retry_ns);
+
+/**
+ * Somebody has been refused. A user who floods would keep the thread that accepts at refusing. So
+ * after GQ_ARRIVALS_REFUSALS refusals in GQ_ARRIVALS_FLOOD_NS nobody is to be accepted for as long
+ * again. A flood of connections fills the backlog, and then the kernel has whoever blocks in
+ * connect() wait; one that waits for its refusal before it tries again waits for that. Others who
+ * connect need a place of the backlog, too: for a backlog of refusals, a tenth of a second or two,
+ * or longer, as a full one is not served in order.
+ * @return when to accept again; 0: there is no need to stop
+ */
+uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns);
 
 #endif /* GPUQ_BROKER_POLICY_ARRIVALS_H */

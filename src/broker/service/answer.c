@@ -5,6 +5,7 @@
 #include "host/base/clock.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 static void set_status(struct gq_frame *f, uint32_t words[4], const struct answer *a)
 {
@@ -62,6 +63,17 @@ void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f
 	nack(r, p, knows ? f->correlation : 0, &a, status == GQ_FRAME_VERSION ? mismatch : NULL);
 	if (gq__frame_closes(status) || gq__strikes_add(&p->strikes, gq__now_ns()))
 		peer_last_words(r, p);
+}
+
+void answer_at_the_door(struct router *r, int socket, const struct answer *a)
+{
+	struct gq_frame f = { .type = GQ_MESSAGE_NACK, .flags = GQ_FLAG_CHECKSUM };
+	uint32_t words[4];
+	size_t bytes;
+
+	set_status(&f, words, a);
+	if (gq__frame_encode(&f, r->out, sizeof(r->out), &bytes) == GQ_FRAME_OK)
+		(void)sendto(socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 }
 
 void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)

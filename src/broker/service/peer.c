@@ -53,17 +53,54 @@ static bool watch(struct router *r, struct peer *p, int fd)
 	return epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+/* Whether one more connection of this user may not come in; then `a` says why. */
+static bool objects(struct router *r, const struct user *user, struct answer *a)
+{
+	*a = (struct answer){ .status = GQ_WIRE_OVERLOADED, .retry_ns = UINT64_C(1000000000) };
+	if (!gq__arrivals_pass(&r->arrivals, user->uid, gq__now_ns(), &a->retry_ns)) {
+		a->status = GQ_WIRE_RATE_LIMITED;
+		a->text = "this user connects too often (uid_connect_rate, uid_connect_burst)";
+		r->counts.connections_too_often++;
+		return true;
+	}
+	if (user->peers >= r->cfg.uid_connections)
+		a->text = "this user has too many connections (uid_connections)";
+	else if (r->connected >= r->cfg.connections)
+		a->text = "there are too many connections (connections)";
+	r->counts.connections_refused += a->text != NULL;
+	return a->text != NULL;
+}
+
+/* A refusal costs some microseconds, and no memory. */
+static void turn_away(struct router *r, int socket, struct user *user, const struct answer *a)
+{
+	answer_at_the_door(r, socket, a);
+	gq_sys_close(socket);
+	user_put(r, user);
+	r->accept_again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
+}
+
 static void begin(struct router *r, int socket)
 {
-	struct peer *p = calloc(1, sizeof(*p));
 	struct ucred who = { 0 };
 	socklen_t length = sizeof(who);
-	struct user *user = NULL;
+	struct answer refusal;
+	struct user *user;
+	struct peer *p;
 
-	if (p == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 ||
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 ||
 	    (user = user_of(r, who.uid)) == NULL) {
 		gq_sys_close(socket);
-		free(p);
+		return;
+	}
+	if (objects(r, user, &refusal)) {
+		turn_away(r, socket, user, &refusal);
+		return;
+	}
+	p = calloc(1, sizeof(*p));
+	if (p == NULL) {
+		gq_sys_close(socket);
+		user_put(r, user);
 		return;
 	}
 	*p = (struct peer){ .next = r->peers,
@@ -76,21 +113,16 @@ static void begin(struct router *r, int socket)
 			    .since_ns = gq__now_ns() };
 	p->out_end = &p->out;
 	r->peers = p;
+	r->connected++;
+	user->peers++;
 	r->counts.connections++;
 	if (!watch(r, p, socket) || (p->pidfd >= 0 && !watch(r, p, p->pidfd)))
 		p->doomed = true;
-	if (user->peers++ >= r->cfg.uid_connections) {
-		answer_nack(r, p, 0,
-			    &(struct answer){ .status = GQ_WIRE_OVERLOADED,
-					      .text = "this user has too many connections "
-						      "(uid_connections)" });
-		peer_last_words(r, p);
-	}
 }
 
 void peer_accept(struct router *r)
 {
-	for (int i = 0; i < ACCEPTED_A_TURN; i++) {
+	for (int i = 0; i < ACCEPTED_A_TURN && r->accept_again_ns == 0; i++) {
 		const int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0) {
@@ -259,6 +291,7 @@ static void bury(struct router *r, struct peer *p)
 	epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 	gq_sys_close(p->socket);
 	p->user->peers--;
+	r->connected--;
 	user_put(r, p->user);
 	free(p->answers);
 	free(p);

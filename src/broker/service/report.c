@@ -78,6 +78,8 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "orphans", c->orphans },
 		{ "bad_frames", c->bad_frames },
 		{ "connections", c->connections },
+		{ "connections_refused", c->connections_refused },
+		{ "connections_too_often", c->connections_too_often },
 		{ "services", r->registry.count },
 		{ "waiting", r->admission.count },
 		{ "cache_hits", r->cache.hits },
@@ -125,6 +127,8 @@ static void show_counts(const struct router *r, struct page_services *to)
 	const struct counts *c = &r->counts;
 
 	to->connections_ever = c->connections;
+	to->connections_refused = c->connections_refused;
+	to->connections_too_often = c->connections_too_often;
 	to->accepted = c->accepted;
 	to->ended[PAGE_OK] = c->ok;
 	to->ended[PAGE_FAILED] = c->failed;
@@ -160,9 +164,8 @@ void report_show(struct router *r)
 {
 	struct page_services *to = &r->shown;
 
-	to->connections = to->users = to->services = 0;
-	for (const struct peer *p = r->peers; p != NULL; p = p->next)
-		to->connections++;
+	to->connections = r->connected;
+	to->users = to->services = 0;
 	for (const struct user *u = r->users; u != NULL; u = u->next)
 		to->users++;
 	memset(to->service, 0, sizeof(to->service));

@@ -184,7 +184,12 @@ static void take_fresh(struct router *r)
 	pthread_mutex_unlock(&r->lock);
 	if (fresh == NULL)
 		return;
+	r->cfg.connections = fresh->connections;
 	r->cfg.uid_connections = fresh->uid_connections;
+	r->cfg.uid_connect_rate = fresh->uid_connect_rate;
+	r->cfg.uid_connect_burst = fresh->uid_connect_burst;
+	gq__arrivals_set(&r->arrivals, fresh->uid_connect_rate, fresh->uid_connect_burst,
+			 gq__now_ns());
 	r->cfg.window = fresh->window;
 	r->cfg.timeout_ms = fresh->timeout_ms;
 	r->cfg.attempts = fresh->attempts;
@@ -263,6 +268,7 @@ static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 						       .service_most = r->cfg.queued / 8 + 1,
 						       .class_most = r->cfg.queued / 2 + 1 };
 
+	gq__arrivals_init(&r->arrivals, r->cfg.uid_connect_rate, r->cfg.uid_connect_burst);
 	r->requests = calloc(REQUESTS, sizeof(*r->requests));
 	r->retry.attempts = r->cfg.attempts;
 	if (getrandom(r->secret, sizeof(r->secret), 0) != (ssize_t)sizeof(r->secret) ||

@@ -14,6 +14,7 @@
 #include "broker/page/page.h"
 
 #include "broker/policy/admission.h"
+#include "broker/policy/arrivals.h"
 #include "broker/policy/balance.h"
 #include "broker/policy/breaker.h"
 #include "broker/policy/cache.h"
@@ -197,6 +198,7 @@ struct counts {
 	uint64_t refused, retried, late, orphans, bad_frames, connections;
 	uint64_t key_conflicts;
 	uint64_t denied, rate_limited; /* by tokens */
+	uint64_t connections_refused, connections_too_often;
 };
 
 struct router {
@@ -217,6 +219,8 @@ struct router {
 	struct gq_registry registry;
 	struct gq_admission admission;
 	struct gq_retry_config retry;
+	struct gq_arrivals arrivals;
+	uint32_t connected; /* peers */
 	struct peer *peers;
 	struct user *users;
 	struct bearer *bearers;
@@ -271,6 +275,8 @@ struct answer {
 
 void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
 void answer_ack(struct router *r, struct peer *p, uint64_t correlation, uint64_t generation);
+/* The only word to one that may not come in. */
+void answer_at_the_door(struct router *r, int socket, const struct answer *a);
 void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f);
 /* A frame that is none, or a version that nobody speaks. */
 void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f,

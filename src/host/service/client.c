@@ -184,10 +184,12 @@ static QueueStatus hear_one(BrokerClient *c)
 {
 	long n;
 
+	/* ECONNRESET comes once, if gpuqd has closed with something of ours unread, and before what
+	 * it had said. */
 	do
 		n = syscall(SYS_recvfrom, c->socket, c->in, sizeof(c->in), MSG_DONTWAIT, NULL,
 			    NULL);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0 && errno == EAGAIN)
 		return Q_ERR_EMPTY;
 	if (n <= 0)
@@ -230,8 +232,11 @@ static QueueStatus send_one(BrokerClient *c, const struct gq_frame *f)
 			    0);
 		if (n == (long)bytes)
 			return Q_OK;
-		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
+		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
+			while (hear_one(c) == Q_OK) /* why it has closed it, perhaps */
+				;
 			return gq__broker_lose(c, "gpuqd has ended, or has closed the connection");
+		}
 		if (hear_one(c) == Q_ERR_LOST)
 			return Q_ERR_LOST;
 		if (gq__now_ns() >= deadline_ns)

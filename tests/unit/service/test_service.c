@@ -50,16 +50,24 @@ static unsigned descriptors(void)
 	return n;
 }
 
-static void start_daemon(void)
+static void write_config(const char *words)
 {
 	FILE *f = fopen(config_path, "w");
+
+	assert_non_null(f);
+	fprintf(f, "[services]\nsocket = %s\nheartbeat_ms = 1000\nbalance = round_robin\n%s%s",
+		socket_path,
+		strstr(words, "uid_connect_rate") == NULL ? "uid_connect_rate = 0\n" : "",
+		words);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void start_daemon(void)
+{
 	int out[2];
 	char line[128];
 
-	assert_non_null(f);
-	fprintf(f, "[services]\nsocket = %s\nheartbeat_ms = 1000\nbalance = round_robin\n%s",
-		socket_path, more_config);
-	assert_int_equal(fclose(f), 0);
+	write_config(more_config);
 	assert_int_equal(pipe(out), 0);
 	daemon_pid = fork();
 	assert_true(daemon_pid >= 0);
@@ -815,6 +823,85 @@ static void a_worker_that_answers_nothing_gets_no_more_than_one_does(void **stat
 	expect_conservation();
 }
 
+static void expect_no_connection(const char *why)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+
+	assert_null(q_broker_connect(&cfg));
+	if (strstr(q_last_error(), why) == NULL)
+		fail_msg("'%s' does not say '%s'", q_last_error(), why);
+}
+
+/* Until that many have connected, one after the other. @return whether that many could */
+static bool come_and_go(unsigned n)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+
+	for (unsigned i = 0; i < n; i++) {
+		BrokerClient *c = q_broker_connect(&cfg);
+
+		if (c == NULL)
+			return false;
+		q_broker_close(c);
+	}
+	return true;
+}
+
+static void a_user_that_connects_too_often_is_told_so(void **state)
+{
+	BrokerClient *c;
+	char text[2048];
+	size_t n = sizeof(text);
+
+	(void)state;
+	restart_daemon("uid_connect_rate = 1\nuid_connect_burst = 5\n");
+	c = client();
+	assert_true(come_and_go(4));
+	assert_false(come_and_go(10000)); /* however slow this is, it is not 10 000 s */
+	expect_no_connection("connects too often (uid_connect_rate, uid_connect_burst)");
+	/* Who is there does not notice. */
+	assert_int_equal(q_broker_stats(c, text, &n), Q_OK);
+	assert_true(count_of(text, "connections_too_often") >= 2);
+	assert_int_equal(count_of(text, "connections_refused"), 0);
+	/* A reload ends it. */
+	write_config("uid_connect_rate = 0\nuid_connect_burst = 5\n");
+	assert_int_equal(kill(daemon_pid, SIGHUP), 0);
+	for (unsigned i = 0; !come_and_go(50); i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	q_broker_close(c);
+	restart_daemon(NULL);
+}
+
+static void connections_are_bounded_for_a_user_and_for_all(void **state)
+{
+	BrokerClient *c[2];
+	char text[2048];
+	size_t n = sizeof(text);
+
+	(void)state;
+	restart_daemon("connections = 4\nuid_connections = 2\n");
+	c[0] = client();
+	c[1] = client();
+	expect_no_connection("this user has too many connections (uid_connections)");
+	assert_int_equal(q_broker_stats(c[0], text, &n), Q_OK);
+	assert_int_equal(count_of(text, "connections_refused"), 1);
+	q_broker_close(c[1]);
+	q_broker_close(c[0]);
+	restart_daemon("connections = 2\nuid_connections = 4\n");
+	c[0] = client();
+	c[1] = client();
+	expect_no_connection("there are too many connections (connections)");
+	q_broker_close(c[1]); /* its place is free once gpuqd has seen that */
+	for (unsigned i = 0; !come_and_go(1); i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	q_broker_close(c[0]);
+	restart_daemon(NULL);
+}
+
 static void a_user_has_its_share_of_what_may_wait(void **state)
 {
 	BrokerClient *w, *c;
@@ -1455,6 +1542,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_request_is_cancelled_whether_it_waits_or_runs),
 		cmocka_unit_test(r_who_is_refused_takes_nothing_over),
 		cmocka_unit_test(a_worker_that_answers_nothing_gets_no_more_than_one_does),
+		cmocka_unit_test(a_user_that_connects_too_often_is_told_so),
+		cmocka_unit_test(connections_are_bounded_for_a_user_and_for_all),
 		cmocka_unit_test(a_user_has_its_share_of_what_may_wait),
 		cmocka_unit_test(cb_6_a_failing_worker_rests_and_comes_back),
 		cmocka_unit_test(cb_requests_without_time_say_nothing_of_a_worker),
