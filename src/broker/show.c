@@ -40,7 +40,7 @@ void show_error(struct broker *b, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	page_error(&b->counts, text, gq__now_ns());
+	page_error(&b->counts.errors, text, gq__now_ns());
 }
 
 void show_ended(struct broker *b, uint32_t detail)

@@ -92,6 +92,15 @@ struct page_error {
 	uint64_t first_ns, last_ns;
 };
 
+struct page_errors {
+	uint64_t times; /* ever */
+	struct page_error error[PAGE_ERRORS];
+};
+
+/* One more of that text; if there are too many different ones it takes the place of the one that
+ * was seen longest ago. */
+void page_error(struct page_errors *e, const char *text, uint64_t now_ns);
+
 /* By the thread that has all connections to queues. */
 struct page_clients {
 	uint64_t turned_ns;
@@ -104,13 +113,8 @@ struct page_clients {
 	uint64_t accept_failures;
 	uint64_t processes;
 	struct page_process process[PAGE_PROCESSES];
-	uint64_t errors; /* ever */
-	struct page_error error[PAGE_ERRORS];
+	struct page_errors errors;
 };
-
-/* One more of that text; if there are too many different ones it takes the place of the one that
- * was seen longest ago. */
-void page_error(struct page_clients *c, const char *text, uint64_t now_ns);
 
 struct page_client {
 	uint64_t pid, uid;
@@ -165,6 +169,7 @@ struct page_services {
 	uint64_t seconds_ns, seconds_max_ns;
 	uint64_t seconds[HISTOGRAM_BUCKETS];
 	struct page_service service[PAGE_SERVICES];
+	struct page_errors errors;
 };
 
 enum page_section { PAGE_DAEMON, PAGE_CLIENTS_OF_QUEUES, PAGE_SERVICES_ALL, PAGE_QUEUE };

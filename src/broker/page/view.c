@@ -66,14 +66,14 @@ static void clean_process(struct page_process *p)
 		p->state = PAGE_PROCESS_DOWN;
 }
 
-void page_error(struct page_clients *c, const char *text, uint64_t now_ns)
+void page_error(struct page_errors *all, const char *text, uint64_t now_ns)
 {
-	struct page_error *place = &c->error[0];
+	struct page_error *place = &all->error[0];
 	char cut[PAGE_ERROR_TEXT];
 
 	snprintf(cut, sizeof(cut), "%s", text);
-	c->errors++;
-	for (struct page_error *e = c->error; e < c->error + PAGE_ERRORS; e++) {
+	all->times++;
+	for (struct page_error *e = all->error; e < all->error + PAGE_ERRORS; e++) {
 		if (e->times != 0 && strcmp(e->text, cut) == 0) {
 			e->times++;
 			e->last_ns = now_ns;
@@ -85,6 +85,12 @@ void page_error(struct page_clients *c, const char *text, uint64_t now_ns)
 	memcpy(place->text, cut, sizeof(place->text));
 	place->times = 1;
 	place->first_ns = place->last_ns = now_ns;
+}
+
+static void clean_errors(struct page_errors *e)
+{
+	for (uint32_t i = 0; i < PAGE_ERRORS; i++)
+		CLEAN(e->error[i].text);
 }
 
 static void clean_service(struct page_service *s)
@@ -114,8 +120,8 @@ bool page_view(const struct page *p, struct page_view *to)
 	clean_daemon(&to->daemon);
 	for (uint64_t i = 0; i < to->clients.processes; i++)
 		clean_process(&to->clients.process[i]);
-	for (uint32_t i = 0; i < PAGE_ERRORS; i++)
-		CLEAN(to->clients.error[i].text);
+	clean_errors(&to->clients.errors);
+	clean_errors(&to->services.errors);
 	for (uint64_t i = 0; i < to->services.services; i++)
 		clean_service(&to->services.service[i]);
 	for (uint32_t i = 0; i < to->daemon.queues; i++) {

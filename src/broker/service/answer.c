@@ -60,6 +60,7 @@ void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f
 	const bool knows = bytes >= GQ_WIRE_HEADER_BYTES && status != GQ_FRAME_MAGIC;
 
 	r->counts.bad_frames++;
+	report_error(r, "a frame was refused: %s", gq__frame_status_text(status));
 	nack(r, p, knows ? f->correlation : 0, &a, status == GQ_FRAME_VERSION ? mismatch : NULL);
 	if (gq__frame_closes(status) || gq__strikes_add(&p->strikes, gq__now_ns()))
 		peer_last_words(r, p);
@@ -98,6 +99,7 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 		return;
 	}
 	if (!token_greet(r, p, f, &refused)) {
+		report_error(r, "a connection was refused: %s", refused.text);
 		nack(r, p, f->correlation, &refused, NULL);
 		peer_last_words(r, p);
 		return;

@@ -267,6 +267,7 @@ void group_verdict(struct router *r, struct request *q, enum gq_breaker_outcome 
 	gq__breaker_done(&s->breaker, &q->permit, outcome, took_ns,
 			 may_open(r, r->groups[q->group]), now_ns, &r->random);
 	registered_sync(r, q->place);
+	registered_note_breaker(r, q->place);
 }
 
 void group_done(struct router *r, struct request *q, enum gq_breaker_outcome outcome,

@@ -75,6 +75,7 @@ static bool objects(struct router *r, const struct user *user, struct answer *a)
 static void turn_away(struct router *r, int socket, struct user *user, const struct answer *a)
 {
 	answer_at_the_door(r, socket, a);
+	report_error(r, "a connection was refused: %s", a->text);
 	gq_sys_close(socket);
 	user_put(r, user);
 	r->accept_again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
@@ -128,8 +129,10 @@ void peer_accept(struct router *r)
 		if (fd < 0) {
 			/* Out of descriptors: who waits in the backlog waits on, and this thread
 			 * must not spin. */
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+				report_error(r, "a peer cannot be let in: %s", strerror(errno));
 				r->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
+			}
 			return;
 		}
 		begin(r, fd);
@@ -329,8 +332,11 @@ uint64_t peer_tick(struct router *r, uint64_t now_ns)
 			until_ns = p->since_ns + HANDSHAKE_NS;
 		if (p->out != NULL && p->moved_ns + UNREAD_NS < until_ns)
 			until_ns = p->moved_ns + UNREAD_NS;
-		if (until_ns <= now_ns)
+		if (until_ns <= now_ns && !p->doomed) {
+			report_error(r, "%s", p->greeted ? "a peer does not read what it is sent"
+							 : "a peer has not said hello in time");
 			p->doomed = true;
+		}
 		next_ns = until_ns < next_ns ? until_ns : next_ns;
 	}
 	return next_ns;

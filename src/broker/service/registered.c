@@ -15,6 +15,7 @@ static void refuse(struct router *r, struct peer *p, const struct gq_frame *f,
 		   enum gq_wire_status status, const char *text)
 {
 	answer_nack(r, p, f->correlation, &(struct answer){ .status = status, .text = text });
+	report_error(r, "a worker was refused: %s", text);
 }
 
 static void refuse_for(struct router *r, struct peer *p, const struct gq_frame *f,
@@ -60,6 +61,17 @@ void registered_sync(struct router *r, uint32_t place)
 
 	for (uint32_t i = 0; i < s->groups; i++)
 		gq__balance_set(&r->groups[s->group[i]]->balance, place, state);
+}
+
+void registered_note_breaker(struct router *r, uint32_t place)
+{
+	struct served *s = &r->served[place];
+	const bool is_open = s->breaker.state == GQ_BREAKER_OPEN;
+
+	if (is_open && !s->was_open)
+		report_error(r, "service '%s' rests: its requests fail (breaker)",
+			     r->registry.services[place].name.text);
+	s->was_open = is_open;
 }
 
 static uint32_t permille_of(enum gq_service_health health)
@@ -197,7 +209,7 @@ void registered_register(struct router *r, struct peer *p, const struct gq_frame
 	if (!read_registration(r, p, f, &reg))
 		return;
 	if (!token_may_register(r, p, &reg, &denied)) {
-		answer_nack(r, p, f->correlation, &denied);
+		refuse(r, p, f, denied.status, denied.text);
 		return;
 	}
 	objection = user_objection(r, p, gq__registry_find(&r->registry, reg.name, reg.name_bytes),
@@ -280,7 +292,7 @@ void registered_heartbeat(struct router *r, struct peer *p, const struct gq_fram
 	enum gq_registry_status status;
 
 	if (!may)
-		answer_nack(r, p, f->correlation, &denied);
+		refuse(r, p, f, denied.status, denied.text);
 	if (place == NOBODY)
 		return;
 	status = gq__registry_heartbeat(&r->registry, place, r->served[place].generation,
@@ -304,6 +316,17 @@ void registered_peer_gone(struct router *r, struct peer *p)
 	(void)gq__registry_owner_gone(&r->registry, p->number);
 }
 
+static void note_health(struct router *r, uint32_t place)
+{
+	const struct gq_service *s = &r->registry.services[place];
+	const bool ill = s->health == GQ_HEALTH_UNHEALTHY;
+
+	if (ill && !r->served[place].ill)
+		report_error(r, "service '%s' is unhealthy: its heartbeats do not come",
+			     s->name.text);
+	r->served[place].ill = ill;
+}
+
 uint64_t registered_tick(struct router *r, uint64_t now_ns)
 {
 	uint64_t next_ns = gq__registry_tick(&r->registry, now_ns);
@@ -314,15 +337,19 @@ uint64_t registered_tick(struct router *r, uint64_t now_ns)
 		if (s->peer == NULL)
 			continue;
 		if (gq__registry_at(&r->registry, i, s->generation) == NULL) {
+			report_error(r, "service '%s' is forgotten: no heartbeat came",
+				     r->registry.services[i].name.text);
 			forget(r, i, true); /* silent for too long */
 			continue;
 		}
+		note_health(r, i);
 		if (!token_is_good(s->peer)) {
 			leave(r, i);
 			continue;
 		}
 		gq__breaker_tick(&s->breaker, now_ns, &r->random);
 		registered_sync(r, i);
+		registered_note_breaker(r, i);
 		if ((s->breaker.state == GQ_BREAKER_OPEN ||
 		     s->breaker.state == GQ_BREAKER_HALF_OPEN) &&
 		    s->breaker.until_ns < next_ns)

@@ -177,6 +177,17 @@ void report_show(struct router *r)
 	page_write(r->cfg.page, PAGE_SERVICES_ALL, 0, to);
 }
 
+void report_error(struct router *r, const char *format, ...)
+{
+	char text[PAGE_ERROR_TEXT];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	page_error(&r->shown.errors, text, gq__now_ns());
+}
+
 /* ---- watching -------------------------------------------------------------------------------- */
 
 static void tell_all(struct router *r, struct peer *p)

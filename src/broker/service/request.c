@@ -98,6 +98,14 @@ static void count_end(struct router *r, enum gq_wire_status status)
 	}
 }
 
+/* Who cancels knows it. */
+static void note_end(struct router *r, const struct request *q, enum gq_wire_status status)
+{
+	if (status != GQ_WIRE_SUCCESS && status != GQ_WIRE_CANCELLED && q->group != GROUPS)
+		report_error(r, "a request for '%s' has ended: %s", r->groups[q->group]->name.text,
+			     gq__wire_status_text(status));
+}
+
 static void count_time(struct router *r, const struct request *q)
 {
 	struct page_services *s = &r->shown;
@@ -132,6 +140,7 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 				    (uint32_t)((a->retry_ns + 999999) / 1000000), seen };
 
 	count_end(r, a->status);
+	note_end(r, q, a->status);
 	count_time(r, q);
 	if (q->counts_as_retry) /* so it has a group */
 		gq__retry_ended(&r->groups[q->group]->budget);
@@ -288,6 +297,7 @@ void request_refuse(struct router *r, struct peer *p, uint64_t correlation, cons
 	struct gq_frame w = out;
 
 	r->counts.refused++;
+	report_error(r, "a request was refused: %s", a->text);
 	gq__frame_set(&w, GQ_TLV_STATUS, false, words, sizeof(words));
 	gq__frame_set(&w, GQ_TLV_TEXT, false, a->text, strlen(a->text));
 	(void)peer_send(r, p, &w, 0);

@@ -177,6 +177,7 @@ struct served {
 	uint32_t capacity, groups;
 	uint8_t group[GQ_CAPABILITY_OPS];
 	struct gq_breaker breaker;
+	bool was_open, ill; /* of which report_error() has been told */
 	uint64_t done, faults;
 };
 
@@ -299,6 +300,8 @@ void registered_peer_gone(struct router *r, struct peer *p);
 uint64_t registered_tick(struct router *r, uint64_t now_ns);
 /* Tell the balancers how a service fares. */
 void registered_sync(struct router *r, uint32_t place);
+/* Its breaker may have opened. */
+void registered_note_breaker(struct router *r, uint32_t place);
 
 /* ---- group.c ---- */
 
@@ -417,6 +420,8 @@ size_t report_services(const struct router *r, const struct gq_capability *want,
 size_t report_counts(const struct router *r, char *text, size_t room);
 /* Writes all counts into the page. */
 void report_show(struct router *r);
+/* Something went wrong, in words that are the same each time. */
+void report_error(struct router *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Tell those who watch what has changed, as far as their sockets have room. */
 void report_changes(struct router *r);
 void report_watch(struct router *r, struct peer *p, const struct gq_frame *f);

@@ -12,6 +12,7 @@
 #include "daemon.h"
 #include "support.h"
 
+#include "broker/page/page.h"
 #include "broker/policy/frame.h"
 
 #include <gpuq/broker.h>
@@ -197,6 +198,35 @@ static void await_quiet(void)
 	}
 }
 
+/* How often that has gone wrong, as the page of counts says once a second. */
+static uint64_t errors_of(const char *text)
+{
+	static struct page_services s; /* large */
+	char path[PAGE_PATH], error[PAGE_ERROR];
+	struct page *page;
+
+	assert_true(page_path_of(socket_path, path, sizeof(path)));
+	page = page_open(path, error);
+	if (page == NULL)
+		fail_msg("%s", error);
+	assert_true(page_read(page, PAGE_SERVICES_ALL, 0, &s));
+	page_close(page);
+	for (uint32_t i = 0; i < PAGE_ERRORS; i++)
+		if (s.errors.error[i].times != 0 && strcmp(s.errors.error[i].text, text) == 0)
+			return s.errors.error[i].times;
+	return 0;
+}
+
+static void await_errors(const char *text, uint64_t times)
+{
+	for (unsigned i = 0; errors_of(text) < times; i++) {
+		if (i >= LONG_MS)
+			fail_msg("'%s' has not gone wrong %llu times", text,
+				 (unsigned long long)times);
+		nap_ms(1);
+	}
+}
+
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 static uint64_t submit(BrokerClient *c, const char *service, const char *text)
@@ -248,6 +278,32 @@ static BrokerReply expect_end(BrokerClient *c, uint64_t id, QueueStatus status)
 	assert_int_equal(q_broker_wait(c, id, NULL, &(size_t){ 0 }, &r, LONG_MS), status);
 	assert_int_equal(r.id, id);
 	return r;
+}
+
+/* ---- frames by hand ---------------------------------------------------------------------------- */
+
+static int raw(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", socket_path);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+static size_t hello(uint8_t out[256], uint32_t low, uint32_t high)
+{
+	const uint32_t versions[2] = { low, high };
+	struct gq_frame f = { .type = GQ_MESSAGE_HELLO,
+			      .flags = GQ_FLAG_CHECKSUM,
+			      .correlation = 1 };
+	size_t n = 0;
+
+	gq__frame_set(&f, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
+	assert_int_equal(gq__frame_encode(&f, out, 256, &n), GQ_FRAME_OK);
+	return n;
 }
 
 /* ---- a way there and back -------------------------------------------------------------------- */
@@ -679,6 +735,7 @@ static void r_2_a_stopped_worker_gets_nothing_until_it_lives_again(void **state)
 		assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
 	r = expect_end(c, submit(c, "nap", "x"), Q_ERR_FULL);
 	assert_true(r.may_retry && r.retry_after_ms != 0);
+	await_errors("service 'sleeper' is unhealthy: its heartbeats do not come", 1);
 	assert_int_equal(kill(pid, SIGCONT), 0);
 	while (strcmp(info.health, "healthy") != 0)
 		assert_int_equal(q_broker_watch(watch, &info, LONG_MS), Q_OK);
@@ -964,6 +1021,43 @@ static void serve_until(BrokerClient *w, const char *last)
 	}
 }
 
+static void what_goes_wrong_is_kept_once_each(void **state)
+{
+	BrokerClient *w, *c;
+	uint8_t out[256];
+	size_t n;
+	int fd;
+
+	(void)state;
+	restart_daemon("breaker_open_ms = 60000\n");
+	w = worker("w1", "op=wrong", 0);
+	c = client();
+	for (int i = 0; i < 4; i++)
+		expect_end(c, submit(c, "nobody", "x"), Q_ERR_NOT_FOUND);
+	for (int i = 0; i < 5; i++) { /* the breaker opens */
+		const uint64_t id = submit(c, "wrong", "x");
+
+		serve_one(w, Q_REASON_INTERNAL);
+		expect_end(c, id, Q_ERR_FAILED);
+	}
+	expect_end(c, submit(c, "wrong", "x"), Q_ERR_NOT_READY);
+	fd = raw();
+	n = hello(out, 1, 1);
+	out[n - 1] ^= 1;
+	assert_int_equal(sendto(fd, out, n, 0, NULL, 0), n);
+	await_errors("a request was refused: no service of this name, or for this op", 4);
+	await_errors("a request for 'wrong' has ended: internal error", 5);
+	await_errors("a request for 'wrong' has ended: breaker open", 1);
+	await_errors("service 'w1' rests: its requests fail (breaker)", 1);
+	await_errors("a frame was refused: the checksum is wrong, or is there without its flag", 1);
+	assert_int_equal(errors_of("a request for 'wrong' has ended: internal error"), 5);
+	close(fd);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	restart_daemon(NULL);
+}
+
 static void cb_requests_without_time_say_nothing_of_a_worker(void **state)
 {
 	BrokerClient *w = worker("w", "op=fine", 0), *c = client();
@@ -1047,30 +1141,6 @@ static void rt_a_request_that_a_worker_did_not_take_goes_to_another(void **state
 }
 
 /* ---- peers that lie -------------------------------------------------------------------------- */
-
-static int raw(void)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	assert_true(fd >= 0);
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s", socket_path);
-	assert_int_equal(connect(fd, (const struct sockaddr *)&a, sizeof(a)), 0);
-	return fd;
-}
-
-static size_t hello(uint8_t out[256], uint32_t low, uint32_t high)
-{
-	const uint32_t versions[2] = { low, high };
-	struct gq_frame f = { .type = GQ_MESSAGE_HELLO,
-			      .flags = GQ_FLAG_CHECKSUM,
-			      .correlation = 1 };
-	size_t n = 0;
-
-	gq__frame_set(&f, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
-	assert_int_equal(gq__frame_encode(&f, out, 256, &n), GQ_FRAME_OK);
-	return n;
-}
 
 /* The next frame; false: the connection has ended. */
 static bool hear(int fd, enum gq_frame_state at, uint8_t bytes[4096], struct gq_frame *f)
@@ -1546,6 +1616,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(connections_are_bounded_for_a_user_and_for_all),
 		cmocka_unit_test(a_user_has_its_share_of_what_may_wait),
 		cmocka_unit_test(cb_6_a_failing_worker_rests_and_comes_back),
+		cmocka_unit_test(what_goes_wrong_is_kept_once_each),
 		cmocka_unit_test(cb_requests_without_time_say_nothing_of_a_worker),
 		cmocka_unit_test(cb_who_waits_for_a_worker_hears_that_its_breaker_has_opened),
 		cmocka_unit_test(rt_a_request_that_a_worker_did_not_take_goes_to_another),
