@@ -161,6 +161,36 @@ typedef struct BrokerRequest {
 	uint64_t reserved[2]; /* 0 */
 } BrokerRequest;
 
+/* What whoever runs gpuqd may order. Numbers never change. */
+typedef enum BrokerOrderKind {
+	Q_ORDER_DRAIN = 1,  /* a service gets nothing new, until Q_ORDER_RESUME or until it registers
+			       again; what it has it answers */
+	Q_ORDER_RESUME = 2, /* a service that drains does not any more */
+	Q_ORDER_BREAKER_OPEN = 3,  /* a service gets nothing new, as if it had failed, until the
+				      breaker is closed or reset */
+	Q_ORDER_BREAKER_CLOSE = 4, /* a service gets requests however often it fails, until the
+				      breaker is opened or reset */
+	Q_ORDER_BREAKER_RESET = 5, /* a service's breaker is closed, decides by itself, and knows of
+				      no fault */
+	Q_ORDER_FORGET = 6,     /* the answer of an op to one request leaves the cache */
+	Q_ORDER_FORGET_OP = 7,  /* all answers of an op */
+	Q_ORDER_FORGET_ALL = 8, /* all answers */
+} BrokerOrderKind;
+
+/* An order. In every field but `kind` zero means none. */
+typedef struct BrokerOrder {
+	uint32_t kind;       /* BrokerOrderKind */
+	uint32_t timeout_ms; /* Q_ORDER_DRAIN: sessions that it has go on with it for so long, at
+				most 24 h; 0: they go elsewhere with their next request */
+	const char *name;    /* of the service; of the op; Q_ORDER_FORGET_ALL: NULL */
+	const void *payload; /* Q_ORDER_FORGET: of the request */
+	size_t bytes;        /* of it */
+	uint32_t uid; /* Q_ORDER_FORGET: the user whose answer it is, where gpuqd keeps those of each
+			 user apart; where it does not, this is not looked at */
+	uint32_t reserved32;  /* 0 */
+	uint64_t reserved[4]; /* 0 */
+} BrokerOrder;
+
 /* A service, as q_broker_discover() and q_broker_watch() tell of it. */
 typedef struct BrokerServiceInfo {
 	char name[Q_BROKER_NAME_BYTES];
@@ -315,6 +345,19 @@ Q_API QueueStatus q_broker_watch(BrokerClient *c, BrokerServiceInfo *out, uint32
  * @return Q_OK, Q_ERR_TIMEOUT, Q_ERR_BUFFER_TOO_SMALL
  */
 Q_API QueueStatus q_broker_stats(BrokerClient *c, char *text, size_t *bytes);
+
+/* ---- orders ---- */
+
+/**
+ * Gives gpuqd an order, which it has obeyed when this returns Q_OK. It takes orders from its own
+ * user and from root; where tokens are needed, also only from whose token has the right `admin` and
+ * names the op, or all ops of the service.
+ * An answer of the cache that is not there yet, as its request runs, is not kept either; whoever
+ * waits for it gets it. What asks after Q_ORDER_FORGET_OP or _ALL does not wait for one of before.
+ * @return Q_OK; Q_ERR_POLICY: this client may not; Q_ERR_NOT_FOUND: there is no such service, op or
+ *         answer; Q_ERR_TIMEOUT: it is not known whether it has been obeyed
+ */
+Q_API QueueStatus q_broker_order(BrokerClient *c, const BrokerOrder *order);
 
 #ifdef __cplusplus
 }

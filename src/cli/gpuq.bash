@@ -86,6 +86,17 @@ _gpuq_bench() {
 	esac
 }
 
+_gpuq_services() {
+	local typed=$1
+	case $2 in
+	--payload) _gpuq_files "$typed" ;;
+	breaker) _gpuq_words "open close reset" "$typed" ;;
+	-e | --endpoint | -f | --filter | --sessions | --uid) COMPREPLY=() ;;
+	services) _gpuq_words "drain resume breaker forget --endpoint --filter --watch --stats --help" "$typed" ;;
+	*) _gpuq_words "--endpoint --filter --watch --stats --sessions --payload --uid --all --help" "$typed" ;;
+	esac
+}
+
 # _gpuq_look TYPED OPTIONS: an option, or the path of a socket.
 _gpuq_look() {
 	case $1 in
@@ -106,7 +117,7 @@ _gpuq() {
 	pipe) _gpuq_pipe "$typed" "$before" ;;
 	help) _gpuq_words "run pipe info processors redis services token bench status top errors reload" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
-	services) _gpuq_words "--endpoint --filter --watch --stats --help" "$typed" ;;
+	services) _gpuq_services "$typed" "$before" ;;
 	token) _gpuq_words "key issue narrow show --keys --rights --op --class --uid --rate --bytes --expires --help" "$typed" ;;
 	status) _gpuq_look "$typed" "--json --help" ;;
 	top) _gpuq_look "$typed" "--delay --count --clients --json --plain --help" ;;

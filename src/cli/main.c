@@ -19,7 +19,7 @@ static const struct command commands[] = {
 	{ "info", "show version, build, devices and how a queue is set up", info_help, cmd_info },
 	{ "processors", "list the named processors", processors_help, cmd_processors },
 	{ "redis", "take messages from Redis: runs the program gpuq-redis", redis_help, cmd_redis },
-	{ "services", "list the services behind a gpuqd, or its counts", services_help,
+	{ "services", "list the services behind a gpuqd, or give it orders", services_help,
 	  cmd_services },
 	{ "token", "make, narrow or show tokens of gpuqd's services", token_help, cmd_token },
 	{ "bench", "load a queue, and show how long messages take", bench_help, cmd_bench },

@@ -25,8 +25,8 @@ const char token_help[] =
 	"Others can see the arguments of a command: prefer the latter two.\n"
 	"\n"
 	"Claims:\n"
-	"  -r, --rights LIST    of submit, register, critical (priority 255), separated by "
-	"commas;\n"
+	"  -r, --rights LIST    of submit, register, critical (priority 255) and admin (orders),\n"
+	"                       separated by commas;\n"
 	"                       issue: default submit; narrow: default all that TOKEN has\n"
 	"  -o, --op NAME        may come 8 times; default: all ops\n"
 	"  -c, --class CLASS    no better than critical, high, normal or low; default critical\n"
@@ -75,6 +75,7 @@ static const struct {
 	{ "submit", GQ_RIGHT_SUBMIT },
 	{ "register", GQ_RIGHT_REGISTER },
 	{ "critical", GQ_RIGHT_CRITICAL },
+	{ "admin", GQ_RIGHT_ADMIN },
 };
 
 static const char *const classes[GQ_CLASSES] = { "critical", "high", "normal", "low" };
@@ -100,7 +101,8 @@ static int read_rights(struct wanted *w, char *list)
 			i++;
 		if (i == sizeof(rights) / sizeof(rights[0]))
 			return usage_error("token",
-					   "--rights has '%s'; allowed: submit, register, critical",
+					   "--rights has '%s'; allowed: submit, register, "
+					   "critical, admin",
 					   word);
 		w->claims.rights |= rights[i].right;
 	}

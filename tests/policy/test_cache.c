@@ -296,6 +296,36 @@ static void ca_5_a_collision_of_64_bits_gives_no_wrong_answer(void **state)
 	drop(c);
 }
 
+static bool is_odd(uint64_t answer, uint64_t what)
+{
+	return answer % 2 == what;
+}
+
+static void some_answers_are_forgotten_and_others_stay(void **state)
+{
+	struct gq_cache *c = make(0, 0);
+	uint64_t out, dropped = 0;
+	bool kept;
+
+	(void)state;
+	for (uint64_t i = 0; i < 100; i++) {
+		char payload[8];
+		struct gq_cache_key k;
+
+		snprintf(payload, sizeof(payload), "%u", (unsigned)i);
+		k = key_of(c, 1, payload);
+		assert_int_equal(gq__cache_ask(c, &k, i, 0, &out), GQ_CACHE_LEAD);
+		assert_int_equal(gq__cache_done(c, &k, i, 10, true, 0, &kept), GQ_CACHE_OK);
+	}
+	gq__cache_forget_if(c, is_odd, 1);
+	for (; gq__cache_dropped(c, &out); dropped++)
+		assert_int_equal(out % 2, 1);
+	assert_int_equal(dropped, 50);
+	assert_int_equal(c->count, 50);
+	assert_int_equal(c->bytes, 500);
+	drop(c);
+}
+
 static void rt_5_a_key_of_idempotency_runs_once(void **state)
 {
 	struct gq_cache *c = make(0, 0);
@@ -394,6 +424,7 @@ int main(void)
 		cmocka_unit_test(ca_3_the_bytes_are_never_more_than_the_limit),
 		cmocka_unit_test(ca_4_another_users_request_misses),
 		cmocka_unit_test(ca_5_a_collision_of_64_bits_gives_no_wrong_answer),
+		cmocka_unit_test(some_answers_are_forgotten_and_others_stay),
 		cmocka_unit_test(rt_5_a_key_of_idempotency_runs_once),
 		cmocka_unit_test(rt_5_a_table_that_promises_refuses_and_evicts_nothing),
 	};

@@ -186,6 +186,39 @@ static void load_changes_the_state_with_hysteresis(void **state)
 	free_registry(r);
 }
 
+static void one_that_drains_can_be_resumed(void **state)
+{
+	struct gq_registry *r = new_registry(2);
+	struct gq_load load = { .cpu = 800 };
+	struct id id, stale;
+
+	(void)state;
+	assert_int_equal(add(r, "x", 1, 0, 0, &id), GQ_REGISTRY_OK);
+	/* Before its first heartbeat, and behind it. */
+	assert_int_equal(gq__registry_stop(r, id.index, id.generation, GQ_SERVICE_DRAINING),
+			 GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_resume(r, id.index, id.generation), GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_at(r, id.index, 0)->state, GQ_SERVICE_STARTING);
+	assert_int_equal(gq__registry_heartbeat(r, id.index, id.generation, &load, 1),
+			 GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_stop(r, id.index, id.generation, GQ_SERVICE_DRAINING),
+			 GQ_REGISTRY_OK);
+	assert_false(gq__service_routable(gq__registry_at(r, id.index, 0)));
+	assert_int_equal(gq__registry_resume(r, id.index, id.generation), GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_at(r, id.index, 0)->state, GQ_SERVICE_BUSY);
+	assert_true(gq__service_routable(gq__registry_at(r, id.index, 0)));
+	/* One that has failed is not resumed, nor is one of before. */
+	stale = id;
+	assert_int_equal(add(r, "x", 1, 0, 0, &id), GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_resume(r, stale.index, stale.generation), GQ_REGISTRY_STALE);
+	assert_int_equal(gq__registry_resume(r, 1, 0), GQ_REGISTRY_NOT_FOUND);
+	assert_int_equal(gq__registry_stop(r, id.index, id.generation, GQ_SERVICE_FAILED),
+			 GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_resume(r, id.index, id.generation), GQ_REGISTRY_OK);
+	assert_int_equal(gq__registry_at(r, id.index, 0)->state, GQ_SERVICE_FAILED);
+	free_registry(r);
+}
+
 static void r_3_a_stale_generation_changes_nothing(void **state)
 {
 	struct gq_registry *r = new_registry(2);
@@ -490,6 +523,7 @@ int main(void)
 		cmocka_unit_test(r_2_beats_that_nobody_missed_in_time_are_missed),
 		cmocka_unit_test(r_2_checks_have_thresholds_in_a_row),
 		cmocka_unit_test(load_changes_the_state_with_hysteresis),
+		cmocka_unit_test(one_that_drains_can_be_resumed),
 		cmocka_unit_test(r_3_a_stale_generation_changes_nothing),
 		cmocka_unit_test(limits_are_errors_of_their_own),
 		cmocka_unit_test(r_4_a_watchers_table_is_the_registrys_at_every_revision),

@@ -461,12 +461,22 @@ enum gq_cache_status gq__cache_leave(struct gq_cache *c, const struct gq_cache_k
 	return GQ_CACHE_NOT_FOUND;
 }
 
-void gq__cache_forget(struct gq_cache *c, const struct gq_cache_key *key)
+bool gq__cache_forget(struct gq_cache *c, const struct gq_cache_key *key)
 {
 	struct gq_cache_entry *e = find_entry(c, key);
 
 	if (e)
 		drop_entry(c, e);
+	return e != NULL;
+}
+
+void gq__cache_forget_if(struct gq_cache *c, bool (*is_meant)(uint64_t answer, uint64_t what),
+			 uint64_t what)
+{
+	for (uint32_t i = 0; i < c->places; i++) {
+		if (c->entries[i].live && is_meant(c->entries[i].answer, what))
+			drop_entry(c, &c->entries[i]);
+	}
 }
 
 void gq__cache_flush(struct gq_cache *c)

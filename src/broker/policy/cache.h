@@ -153,8 +153,13 @@ uint64_t gq__cache_due(const struct gq_cache *c);
  * after each call of ask, done, expire, forget and flush. */
 bool gq__cache_dropped(struct gq_cache *c, uint64_t *out_answer);
 
-/** This answer is not true any more; all are not. */
-void gq__cache_forget(struct gq_cache *c, const struct gq_cache_key *key);
+/** This answer is not true any more (false: there is none); all are not. */
+bool gq__cache_forget(struct gq_cache *c, const struct gq_cache_key *key);
 void gq__cache_flush(struct gq_cache *c);
+
+/** Those answers are not true any more that `is_meant` says so of. Linear in all that there may be.
+ */
+void gq__cache_forget_if(struct gq_cache *c, bool (*is_meant)(uint64_t answer, uint64_t what),
+			 uint64_t what);
 
 #endif /* GPUQ_BROKER_POLICY_CACHE_H */

@@ -341,6 +341,21 @@ enum gq_registry_status gq__registry_stop(struct gq_registry *r, uint32_t index,
 	return status;
 }
 
+enum gq_registry_status gq__registry_resume(struct gq_registry *r, uint32_t index,
+					    uint64_t generation)
+{
+	enum gq_registry_status status;
+	struct gq_service *s = named(r, index, generation, &status);
+
+	if (!s || s->state != GQ_SERVICE_DRAINING)
+		return status;
+	if (s->by_beats == GQ_HEALTH_UNKNOWN)
+		become(r, s, GQ_SERVICE_STARTING);
+	else
+		become(r, s, state_by_load(GQ_SERVICE_READY, &s->load));
+	return status;
+}
+
 bool gq__service_routable(const struct gq_service *s)
 {
 	return (s->state == GQ_SERVICE_READY || s->state == GQ_SERVICE_BUSY) &&

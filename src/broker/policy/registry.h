@@ -150,10 +150,14 @@ enum gq_registry_status gq__registry_heartbeat(struct gq_registry *r, uint32_t i
 enum gq_registry_status gq__registry_checked(struct gq_registry *r, uint32_t index,
 					     uint64_t generation, bool good);
 
-/** GQ_SERVICE_DRAINING or GQ_SERVICE_FAILED; it stays so until it registers again. OK, NOT_FOUND,
- * STALE. */
+/** GQ_SERVICE_DRAINING or GQ_SERVICE_FAILED; it stays so until it registers again, or is resumed.
+ * OK, NOT_FOUND, STALE. */
 enum gq_registry_status gq__registry_stop(struct gq_registry *r, uint32_t index,
 					  uint64_t generation, enum gq_service_state state);
+
+/** One that was DRAINING takes requests again; nothing changes for others. OK, NOT_FOUND, STALE. */
+enum gq_registry_status gq__registry_resume(struct gq_registry *r, uint32_t index,
+					    uint64_t generation);
 
 /**
  * Time has passed: heartbeats that did not come make services degraded, unhealthy, and in the end

@@ -29,6 +29,17 @@ const char *gq__message_name(uint32_t type)
 	}
 }
 
+const char *gq__order_text(uint32_t order)
+{
+	static const char *const texts[GQ_ORDER_END] = {
+#define GQ_AS_TEXT(name, number, text) [number] = (text),
+		GQ_ORDER_LIST(GQ_AS_TEXT)
+#undef GQ_AS_TEXT
+	};
+
+	return order < GQ_ORDER_END ? texts[order] : NULL;
+}
+
 bool gq__name_valid(const void *name, size_t bytes)
 {
 	const unsigned char *at = name;

@@ -75,7 +75,8 @@ enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the fra
 	X(CREDIT, 0x0404)                                                                          \
 	X(WATCH, 0x0405)                                                                           \
 	X(DRAIN, 0x0406)                                                                           \
-	X(STATS, 0x0407)
+	X(STATS, 0x0407)                                                                           \
+	X(ORDER, 0x0408)
 
 /* What frames carry. X(NAME, number, fewest bytes, most bytes). Numbers are below 64. */
 #define GQ_TLV_LIST(X)                                                                             \
@@ -113,7 +114,21 @@ enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the fra
 	X(REPORT, 32, 0, GQ_WIRE_FRAME_MAX)                                                        \
 	X(ACTION, 33, 4, 4)     /* u32: 1 begin, 2 end */                                          \
 	X(SIZE, 34, 8, 8)       /* u64 bytes of a region */                                        \
-	X(OP_VERSION, 35, 4, 4) /* u32 */
+	X(OP_VERSION, 35, 4, 4) /* u32 */                                                          \
+	X(ORDER, 36, 4, 4)      /* u32: enum gq_order */                                           \
+	X(UID, 37, 4, 4)        /* u32: of an order that is about one user's answers */
+
+/* What whoever runs the daemon may order. Those before FORGET are about the service NAME, FORGET
+ * and FORGET_OP about the op NAME. X(NAME, number, text) */
+#define GQ_ORDER_LIST(X)                                                                           \
+	X(DRAIN, 1, "drain")   /* nothing new; sessions go on for TIMEOUT */                       \
+	X(RESUME, 2, "resume") /* drain no more */                                                 \
+	X(BREAKER_OPEN, 3, "open the breaker of")   /* until it is closed, or reset */             \
+	X(BREAKER_CLOSE, 4, "close the breaker of") /* and it does not open by itself */           \
+	X(BREAKER_RESET, 5, "reset the breaker of") /* closed, and as new */                       \
+	X(FORGET, 6, "forget an answer of")         /* to PAYLOAD, of the user UID */              \
+	X(FORGET_OP, 7, "forget all answers of")                                                   \
+	X(FORGET_ALL, 8, "forget all answers")
 
 /* What an answer says. X(NAME, number, text). Numbers never change. */
 #define GQ_WIRE_STATUS_LIST(X)                                                                     \
@@ -138,12 +153,15 @@ enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the fra
 
 #define GQ_AS_MESSAGE(name, number)           GQ_MESSAGE_##name = (number),
 #define GQ_AS_TLV(name, number, least, most)  GQ_TLV_##name = (number),
+#define GQ_AS_ORDER(name, number, text)       GQ_ORDER_##name = (number),
 #define GQ_AS_WIRE_STATUS(name, number, text) GQ_WIRE_##name = (number),
 enum gq_message_type { GQ_MESSAGE_LIST(GQ_AS_MESSAGE) };
 enum gq_tlv_type { GQ_TLV_LIST(GQ_AS_TLV) GQ_TLV_END };
+enum gq_order { GQ_ORDER_LIST(GQ_AS_ORDER) GQ_ORDER_END };
 enum gq_wire_status { GQ_WIRE_STATUS_LIST(GQ_AS_WIRE_STATUS) GQ_WIRE_STATUS_END };
 #undef GQ_AS_MESSAGE
 #undef GQ_AS_TLV
+#undef GQ_AS_ORDER
 #undef GQ_AS_WIRE_STATUS
 
 /* Whether the same request may be sent again after an answer other than success. */
@@ -166,6 +184,9 @@ const char *gq__wire_status_text(uint32_t status);
 
 /** The message type's name in capitals, or NULL if there is no such type. */
 const char *gq__message_name(uint32_t type);
+
+/** An order in words, or NULL if there is no such order. */
+const char *gq__order_text(uint32_t order);
 
 /** Whether these bytes are a name: 1 to 64 of [A-Za-z0-9._-]. */
 bool gq__name_valid(const void *name, size_t bytes);

@@ -49,9 +49,13 @@ void group_configure(struct router *r, uint32_t group)
 	struct group *g = r->groups[group];
 
 	g->op = (struct router_op){ .cache = ROUTER_CACHE_NO };
-	for (uint32_t i = 0; i < r->cfg.ops; i++)
-		if (strcmp(r->cfg.op[i].name, g->name.text) == 0)
-			g->op = r->cfg.op[i];
+	g->op_index = ROUTER_OPS;
+	for (uint32_t i = 0; i < r->cfg.ops; i++) {
+		if (strcmp(r->cfg.op[i].name, g->name.text) != 0)
+			continue;
+		g->op = r->cfg.op[i];
+		g->op_index = i;
+	}
 }
 
 void group_put(struct router *r, uint32_t group)
@@ -140,6 +144,24 @@ static struct gq_session session_of(const struct request *q, const struct gq_fra
 				    .bytes = f->tlv[GQ_TLV_SESSION].bytes };
 }
 
+/* Services that may go on with their sessions: those that are well, and those that drain, while
+ * they may. */
+static struct gq_places may_keep(const struct router *r, const struct group *g, uint64_t now_ns)
+{
+	struct gq_places set = g->balance.well;
+
+	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
+	     i = gq_places_next(&g->balance.joined, i + 1)) {
+		const struct gq_service *s = &r->registry.services[i];
+
+		if (r->served[i].sessions_until_ns > now_ns && s->health < GQ_HEALTH_UNHEALTHY &&
+		    r->served[i].breaker.state != GQ_BREAKER_FORCED &&
+		    r->served[i].breaker.state != GQ_BREAKER_OPEN)
+			gq_places_add(&set, i);
+	}
+	return set;
+}
+
 /* The service that the session goes on with, counted as taken; NOBODY.
  * @param homeless  whether it has none that is well: then it stays where it goes now. A home that
  * is full, or that has failed this request, is still its home. */
@@ -147,13 +169,14 @@ static uint32_t keep(struct router *r, struct request *q, const struct gq_sessio
 		     uint64_t now_ns, bool *homeless)
 {
 	struct group *g = r->groups[q->group];
+	const struct gq_places set = may_keep(r, g, now_ns);
 	uint64_t generations[GQ_PLACES];
 	uint32_t place;
 
 	for (uint32_t i = 0; i < GQ_PLACES; i++)
 		generations[i] = r->served[i].generation;
-	*homeless = gq__sticky_route(&g->sticky, session, &g->balance.well, generations, now_ns,
-				     &place) != GQ_STICKY_KEEP;
+	*homeless = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place) !=
+		    GQ_STICKY_KEEP;
 	if (*homeless || gq_places_has(&q->failed, place) ||
 	    gq__balance_take(&g->balance, place) != GQ_BALANCE_OK)
 		return NOBODY;
@@ -206,7 +229,8 @@ static enum gq_wire_status why_none(const struct router *r, const struct group *
 	     i = gq_places_next(&g->balance.joined, i + 1)) {
 		const struct gq_breaker *b = &r->served[i].breaker;
 
-		if (b->state != GQ_BREAKER_OPEN && b->state != GQ_BREAKER_HALF_OPEN)
+		if (b->state != GQ_BREAKER_OPEN && b->state != GQ_BREAKER_HALF_OPEN &&
+		    b->state != GQ_BREAKER_FORCED)
 			continue;
 		status = GQ_WIRE_BREAKER_OPEN;
 		until_ns = b->until_ns < until_ns ? b->until_ns : until_ns;

@@ -164,53 +164,71 @@ void reuse_configure(struct router *r)
 {
 	r->cache.config.ttl_ns = r->cfg.cache_ttl_ms * UINT64_C(1000000);
 	r->keys.config.ttl_ns = r->cfg.key_ttl_ms * UINT64_C(1000000);
-	r->cache_epoch++;
-	gq__cache_flush(&r->cache);
-	drop_dropped(r, &r->cache);
+	reuse_forget_all(r);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static void key_of(struct router *r, struct request *q, const struct gq_frame *f)
+/* What an answer depends on, or may. */
+struct described {
+	struct gq_cache_request request;
+	uint8_t more[4 * 4 + 64 + 4096];
+};
+
+/* @param epochs  of the cache, and of the op there: an order, or a reload, makes answers old */
+static void describe(struct described *d, uint32_t uid, const struct gq_frame *f,
+		     const uint32_t epochs[2])
 {
-	const struct gq_view key = view_of(f, GQ_TLV_IDEMPOTENCY);
 	const struct gq_view parameters = view_of(f, GQ_TLV_PARAMETERS);
 	const struct gq_view payload = view_of(f, GQ_TLV_PAYLOAD);
 	const struct gq_view session = view_of(f, GQ_TLV_SESSION);
-	const struct group *g = q->group != GROUPS ? r->groups[q->group] : NULL;
-	uint8_t more[3 * 4 + 64 + 4096];
-	size_t n = 0;
-	struct gq_cache_request request = {
-		.uid = q->user->uid,
-		.op = f->tlv[GQ_TLV_NAME].data,
-		.op_bytes = f->tlv[GQ_TLV_NAME].bytes,
-		.payload = payload.data,
-		.payload_bytes = payload.bytes,
-	};
-	/* What else an answer depends on, or may. A reload makes all cached answers old. */
-	const uint32_t numbers[3] = { gq__frame_u32(f, GQ_TLV_OP_VERSION, 0), session.bytes,
-				      key.bytes != 0 ? 0 : r->cache_epoch };
+	const uint32_t numbers[4] = { gq__frame_u32(f, GQ_TLV_OP_VERSION, 0), session.bytes,
+				      epochs[0], epochs[1] };
+	size_t n = sizeof(numbers);
 
-	memcpy(more, numbers, sizeof(numbers));
-	n = sizeof(numbers);
+	memcpy(d->more, numbers, sizeof(numbers));
 	if (session.bytes != 0)
-		memcpy(more + n, session.data, session.bytes);
+		memcpy(d->more + n, session.data, session.bytes);
 	n += session.bytes;
 	if (parameters.bytes != 0)
-		memcpy(more + n, parameters.data, parameters.bytes);
+		memcpy(d->more + n, parameters.data, parameters.bytes);
 	n += parameters.bytes;
-	request.parameters = more;
-	request.parameter_bytes = n;
-	if (key.bytes != 0) {
-		gq__cache_idempotency(&r->keys, q->user->uid, key.data, key.bytes, &request,
-				      &q->key);
+	d->request = (struct gq_cache_request){ .uid = uid,
+						.op = f->tlv[GQ_TLV_NAME].data,
+						.op_bytes = f->tlv[GQ_TLV_NAME].bytes,
+						.payload = payload.data,
+						.payload_bytes = payload.bytes,
+						.parameters = d->more,
+						.parameter_bytes = n };
+}
+
+/* The key of an answer of the cache. */
+static void cache_key_of(struct router *r, const struct group *g, uint32_t uid,
+			 const struct gq_frame *f, struct gq_cache_key *out)
+{
+	const uint32_t epochs[2] = { r->cache_epoch,
+				     g->op_index < ROUTER_OPS ? r->op_epoch[g->op_index] : 0 };
+	struct described d;
+
+	describe(&d, uid, f, epochs);
+	d.request.is_public = g->op.cache == ROUTER_CACHE_PUBLIC;
+	d.request.op_version = g->version;
+	gq__cache_key(&r->cache, &d.request, out);
+}
+
+static void key_of(struct router *r, struct request *q, const struct gq_frame *f)
+{
+	const struct gq_view key = view_of(f, GQ_TLV_IDEMPOTENCY);
+	const uint32_t none[2] = { 0, 0 };
+	struct described d;
+
+	if (q->table == &r->cache) { /* so it has a group */
+		q->version = r->groups[q->group]->version;
+		cache_key_of(r, r->groups[q->group], q->user->uid, f, &q->key);
 		return;
 	}
-	if (g != NULL) { /* as table_of() has seen to */
-		request.is_public = g->op.cache == ROUTER_CACHE_PUBLIC;
-		request.op_version = q->version = g->version;
-	}
-	gq__cache_key(&r->cache, &request, &q->key);
+	describe(&d, q->user->uid, f, none);
+	gq__cache_idempotency(&r->keys, q->user->uid, key.data, key.bytes, &d.request, &q->key);
 }
 
 /* The table that a request is looked up in; NULL: it runs, whatever else does. What a session does
@@ -256,6 +274,8 @@ static enum gq_cache_status lead(struct router *r, struct request *q, struct ans
 	if (q->kept != NULL) {
 		if (is_key)
 			charge(q->kept, q->user);
+		else
+			q->kept->op = r->groups[q->group]->op_index;
 		q->leads = true;
 		return GQ_CACHE_LEAD;
 	}
@@ -357,7 +377,8 @@ static void hand_over(struct router *r, struct request *q)
  * worker was there may have gone to an older one. */
 static bool is_to_be_kept(const struct router *r, const struct request *q)
 {
-	return q->table == &r->keys || (q->kept->data != NULL && q->by_version == q->version);
+	return q->table == &r->keys ||
+	       (q->kept->data != NULL && q->by_version == q->version && !q->unwanted);
 }
 
 static void tell_all(struct router *r, struct request *q, const struct answer *a,
@@ -420,6 +441,53 @@ bool reuse_goes_on(const struct router *r, const struct request *q)
 bool reuse_may_run(const struct router *r, const struct request *q)
 {
 	return q->state == REQUEST_JOINS && q->table == &r->keys;
+}
+
+/* ---- orders ---------------------------------------------------------------------------------- */
+
+void reuse_forget_all(struct router *r)
+{
+	r->cache_epoch++;
+	gq__cache_flush(&r->cache);
+	drop_dropped(r, &r->cache);
+}
+
+static bool is_of_op(uint64_t answer, uint64_t op)
+{
+	return kept_of(answer)->op == op;
+}
+
+const char *reuse_forget_op(struct router *r, const char *op)
+{
+	for (uint32_t i = 0; i < r->cfg.ops; i++) {
+		if (strcmp(r->cfg.op[i].name, op) != 0)
+			continue;
+		r->op_epoch[i]++;
+		gq__cache_forget_if(&r->cache, is_of_op, i);
+		drop_dropped(r, &r->cache);
+		return NULL;
+	}
+	return "the configuration has no section for this op, so nothing of it is cached";
+}
+
+const char *reuse_forget_one(struct router *r, const struct peer *p, const char *op,
+			     const struct gq_frame *f)
+{
+	const uint32_t group = group_find(r, op, strlen(op));
+	const uint32_t uid = gq_frame_has(f, GQ_TLV_UID) ? gq__frame_u32(f, GQ_TLV_UID, 0) : p->uid;
+	struct gq_cache_key key;
+	uint64_t leader;
+	bool runs, was_kept;
+
+	if (group == GROUPS)
+		return "nobody does this op now, so it is not known of which version the answer is";
+	cache_key_of(r, r->groups[group], uid, f, &key);
+	was_kept = gq__cache_forget(&r->cache, &key);
+	drop_dropped(r, &r->cache);
+	runs = gq__cache_leader(&r->cache, &key, &leader);
+	if (runs)
+		r->requests[leader].unwanted = true;
+	return was_kept || runs ? NULL : "there is no answer to such a request";
 }
 
 uint64_t reuse_tick(struct router *r, uint64_t now_ns)

@@ -127,6 +127,7 @@ struct submitted {
 /* An answer that others get, too. `data`: payload, then text; NULL: there was no memory for it. */
 struct kept {
 	struct user *user; /* whose key it is; NULL: it is in the cache */
+	uint32_t op;       /* in the cache: of the configuration */
 	uint64_t charged;  /* bytes to that user */
 	uint32_t status, retry_ms;
 	bool seen;
@@ -155,6 +156,7 @@ struct request {
 	struct gq_cache *table; /* of cache, or of keys; NULL: nothing */
 	struct gq_cache_key key;
 	bool leads;        /* it runs for all that join */
+	bool unwanted;     /* its answer is not to be kept, by an order */
 	struct kept *kept; /* where its answer will be; it leads */
 	uint32_t version;  /* of the op, as the key says, if its answer goes into the cache */
 	/* the attempt */
@@ -179,6 +181,7 @@ struct served {
 	struct gq_breaker breaker;
 	bool was_open, ill; /* of which report_error() has been told */
 	uint64_t done, faults;
+	uint64_t sessions_until_ns; /* it drains, and goes on with its sessions */
 };
 
 struct group {
@@ -188,6 +191,7 @@ struct group {
 	uint32_t waiting; /* requests accepted and not forgotten */
 	uint32_t version; /* the highest of the op that a member has */
 	struct router_op op;
+	uint32_t op_index; /* of the configuration; ROUTER_OPS: it says nothing of it */
 	struct gq_balance balance;
 	struct gq_retry_budget budget;
 	bool has_sticky;
@@ -233,6 +237,7 @@ struct router {
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
 	struct gq_cache cache, keys;
 	uint32_t cache_epoch; /* answers of an older one are not used any more */
+	uint32_t op_epoch[ROUTER_OPS]; /* the same of one op of the configuration */
 	bool ending;          /* all requests are being ended */
 	struct counts counts;
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX], item[GQ_WIRE_FRAME_MAX];
@@ -380,6 +385,10 @@ bool token_may_register(struct router *r, struct peer *p, const struct gq_regist
 bool token_is_good(const struct peer *p);
 /* The same. @return false, and `a` */
 bool token_may_serve(struct router *r, const struct peer *p, struct answer *a);
+/* Whether it may give orders. @return false, and `a` */
+bool token_may_order(struct router *r, const struct peer *p, struct answer *a);
+/* Whether its token is for this op, NULL: for all. Also of who needs none */
+bool token_names(const struct peer *p, const char *op);
 void token_peer_gone(struct router *r, struct peer *p);
 /* Keys, or what is denied, have changed: all tokens are checked again. */
 void token_configure(struct router *r);
@@ -411,6 +420,16 @@ bool reuse_goes_on(const struct router *r, const struct request *q);
 /* Whether it waits for a request with its key: that may have run, or may run yet. */
 bool reuse_may_run(const struct router *r, const struct request *q);
 uint64_t reuse_tick(struct router *r, uint64_t now_ns);
+/* Answers of the cache are not true any more: all; those of an op; that to the request that `f`
+ * describes, of the user that it names. What runs now is not kept. @return NULL, or why not */
+void reuse_forget_all(struct router *r);
+const char *reuse_forget_op(struct router *r, const char *op);
+const char *reuse_forget_one(struct router *r, const struct peer *p, const char *op,
+			     const struct gq_frame *f);
+
+/* ---- order.c ---- */
+
+void order_obey(struct router *r, struct peer *p, const struct gq_frame *f);
 
 /* ---- report.c ---- */
 

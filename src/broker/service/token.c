@@ -302,6 +302,21 @@ bool token_may_serve(struct router *r, const struct peer *p, struct answer *a)
 	return text == NULL || refuse(r, a, GQ_WIRE_UNAUTHENTICATED, text);
 }
 
+bool token_may_order(struct router *r, const struct peer *p, struct answer *a)
+{
+	if (!token_may_serve(r, p, a))
+		return false;
+	return p->pass == NULL || gq_claims_give(&p->pass->may, GQ_RIGHT_ADMIN) ||
+	       refuse(r, a, GQ_WIRE_DENIED, "the token has no right to give orders (admin)");
+}
+
+bool token_names(const struct peer *p, const char *op)
+{
+	if (p->pass == NULL)
+		return true;
+	return op != NULL ? gq__claims_name(&p->pass->may, op) : p->pass->may.all_ops;
+}
+
 static bool pass_rates(struct router *r, struct peer *p, uint32_t bytes, struct answer *a)
 {
 	struct pass *pass = p->pass;

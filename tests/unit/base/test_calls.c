@@ -355,6 +355,8 @@ static void services(struct world *w)
 	const BrokerCall many = { .service = "work" };
 	const BrokerItem item = { "x", 1 };
 	const BrokerLoad load = { .capacity = 4 };
+	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "worker" };
+	const BrokerOrder resume = { .kind = Q_ORDER_RESUME, .name = "worker" };
 	BrokerClient *worker, *caller, *watcher;
 	BrokerServiceInfo info;
 	pthread_t thread;
@@ -389,6 +391,8 @@ static void services(struct world *w)
 	must(q_broker_discover(caller, NULL, &info, 1, &n) == Q_OK && n == 1);
 	n = sizeof(buf);
 	must(q_broker_stats(caller, buf, &n) == Q_OK);
+	must(q_broker_order(caller, &drain) == Q_OK);
+	must(q_broker_order(caller, &resume) == Q_OK);
 	must(q_broker_watch(watcher, &info, LONG_MS) == Q_OK);
 	must(q_broker_submit(caller, &call, &id) == Q_OK);
 	must(q_broker_cancel(caller, id) == Q_OK);
@@ -559,8 +563,8 @@ static const struct {
 	{ services, "services",
 	  " q_broker_connect q_broker_close q_broker_fd q_broker_call q_broker_submit"
 	  " q_broker_submit_batch q_broker_wait"
-	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_service_register"
-	  " q_service_unregister q_service_heartbeat q_service_recv q_service_reply " },
+	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_broker_order"
+	  " q_service_register q_service_unregister q_service_heartbeat q_service_recv q_service_reply " },
 	{ notifications, "notifications",
 	  " q_notify_create q_notify_destroy q_notify_register q_notify_unregister q_notify_observe"
 	  " q_notify_wait q_notify_post q_notify_subscribe q_notify_unsubscribe q_notify_recv"

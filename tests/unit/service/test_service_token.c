@@ -252,6 +252,44 @@ static void se_2_each_right_is_needed_for_what_it_gives_and_nothing_else(void **
 	end();
 }
 
+static void expect_order(const struct gq_claims *claims, const BrokerOrder *o, QueueStatus status)
+{
+	BrokerClient *c = connected(issue(claims));
+
+	if (q_broker_order(c, o) != status)
+		fail_msg("it is not %s: %s", q_status_string(status), q_last_error());
+	q_broker_close(c);
+}
+
+static void se_2_orders_need_the_right_to_give_them(void **state)
+{
+	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "w" },
+			  all = { .kind = Q_ORDER_FORGET_ALL };
+	struct gq_claims claims = { .rights = GQ_RIGHTS & ~(unsigned)GQ_RIGHT_ADMIN,
+				    .all_ops = true };
+	BrokerClient *w;
+
+	(void)state;
+	begin();
+	w = connected(issue(&everything));
+	assert_int_equal(registers(w, "w", "op=a op=b"), Q_OK);
+	expect_order(&claims, &drain, Q_ERR_POLICY);
+	expect_order(&claims, &all, Q_ERR_POLICY);
+	claims.rights = GQ_RIGHT_ADMIN;
+	expect_order(&claims, &drain, Q_OK);
+	expect_order(&claims, &all, Q_OK);
+	/* For all ops of the service, and all there may be. */
+	claims = (struct gq_claims){ .rights = GQ_RIGHT_ADMIN, .op_count = 1, .ops = { { "a" } } };
+	expect_order(&claims, &drain, Q_ERR_POLICY);
+	expect_order(&claims, &all, Q_ERR_POLICY);
+	claims = (struct gq_claims){ .rights = GQ_RIGHT_ADMIN,
+				     .op_count = 2,
+				     .ops = { { "a" }, { "b" } } };
+	expect_order(&claims, &drain, Q_OK);
+	q_broker_close(w);
+	end();
+}
+
 static void se_3_who_holds_a_token_makes_one_that_may_do_less(void **state)
 {
 	const struct gq_claims only_a = { .rights = GQ_RIGHTS, .op_count = 1, .ops = { { "a" } } },
@@ -531,6 +569,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(se_1_only_a_good_token_connects),
 		cmocka_unit_test(se_2_each_right_is_needed_for_what_it_gives_and_nothing_else),
+		cmocka_unit_test(se_2_orders_need_the_right_to_give_them),
 		cmocka_unit_test(se_3_who_holds_a_token_makes_one_that_may_do_less),
 		cmocka_unit_test(se_4_a_token_s_rate_is_one_for_all_that_come_from_it),
 		cmocka_unit_test(se_2_a_reload_takes_tokens_away_and_what_runs_goes_on),

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_service_order.c - orders to a gpuqd with services: draining, breakers, the cache; and who may
+ * give them. gpuqd is a process of its own; callers and workers are connections of this one thread.
+ */
+#include "daemon.h"
+#include "support.h"
+
+#include <gpuq/broker.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct daemon d;
+
+static void begin(void)
+{
+	daemon_set_up(&d, "",
+		      "heartbeat_ms = 60s\nattempts = 1\nsocket_mode = 0666\n"
+		      "[op pure]\ncache = user\n[op open]\ncache = public\n");
+}
+
+static BrokerClient *client(void)
+{
+	return connect_to_services(d.broker);
+}
+
+static BrokerClient *worker(const char *name, const char *can)
+{
+	const BrokerService s = { .name = name, .capability = can, .heartbeat_ms = 20 };
+	BrokerClient *c = client();
+
+	if (q_service_register(c, &s) != Q_OK)
+		fail_msg("%s", q_last_error());
+	assert_status(q_service_heartbeat(c, NULL), Q_OK);
+	return c;
+}
+
+static BrokerOrder named(uint32_t kind, const char *name)
+{
+	return (BrokerOrder){ .kind = kind, .name = name };
+}
+
+static void order(BrokerClient *c, uint32_t kind, const char *name)
+{
+	const BrokerOrder o = named(kind, name);
+
+	if (q_broker_order(c, &o) != Q_OK)
+		fail_msg("%s", q_last_error());
+}
+
+static uint64_t submit_call(BrokerClient *c, const BrokerCall *call)
+{
+	uint64_t id = 0;
+
+	if (q_broker_submit(c, call, &id) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return id;
+}
+
+static uint64_t submit(BrokerClient *c, const char *op, const char *text)
+{
+	const BrokerCall call = { .service = op,
+				  .payload = text,
+				  .bytes = strlen(text),
+				  .timeout_ms = LONG_MS,
+				  .cache = true };
+
+	return submit_call(c, &call);
+}
+
+static BrokerRequest take_one(BrokerClient *w)
+{
+	BrokerRequest q = { 0 };
+
+	if (q_service_recv(w, &q, LONG_MS) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return q;
+}
+
+static void answer(BrokerClient *w, BrokerRequest *q, uint32_t reason, const char *text)
+{
+	assert_status(q_service_reply(w, q, reason, text, strlen(text)), Q_OK);
+}
+
+static BrokerReply end_of(BrokerClient *c, uint64_t id, QueueStatus status, const char *text)
+{
+	BrokerReply r = { 0 };
+	char reply[64];
+	size_t n = sizeof(reply);
+
+	if (q_broker_wait(c, id, reply, &n, &r, LONG_MS) != status)
+		fail_msg("it ended %d: %s", (int)r.status, q_last_error());
+	if (text != NULL) {
+		assert_int_equal(n, strlen(text));
+		assert_memory_equal(reply, text, n);
+	}
+	return r;
+}
+
+/* A request there and back, by this worker. */
+static void serve(BrokerClient *c, const char *op, BrokerClient *w, const char *text)
+{
+	const uint64_t id = submit(c, op, "x");
+	BrokerRequest q = take_one(w);
+
+	answer(w, &q, Q_REASON_OK, text);
+	end_of(c, id, Q_OK, text);
+}
+
+static BrokerServiceInfo look(BrokerClient *c, const char *name)
+{
+	BrokerServiceInfo info[4];
+	size_t n = 0;
+
+	assert_status(q_broker_discover(c, NULL, info, 4, &n), Q_OK);
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(info[i].name, name) == 0)
+			return info[i];
+	fail_msg("there is no service '%s'", name);
+	return info[0];
+}
+
+/* ---- draining -------------------------------------------------------------------------------- */
+
+static void a_service_that_drains_finishes_what_it_has_and_gets_nothing_new(void **state)
+{
+	BrokerClient *a, *b, *c;
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	begin();
+	a = worker("a", "op=job");
+	c = client();
+	id = submit(c, "job", "first");
+	q = take_one(a);
+	order(c, Q_ORDER_DRAIN, "a");
+	assert_string_equal(look(c, "a").state, "draining");
+	/* Nobody else does it: who asks is told, and need not wait. */
+	assert_true(end_of(c, submit(c, "job", "x"), Q_ERR_FULL, NULL).may_retry);
+	assert_status(q_service_heartbeat(a, NULL), Q_OK); /* it lives, and drains on */
+	assert_string_equal(look(c, "a").state, "draining");
+	answer(a, &q, Q_REASON_OK, "done");
+	end_of(c, id, Q_OK, "done");
+	b = worker("b", "op=job");
+	for (int i = 0; i < 5; i++)
+		serve(c, "job", b, "by b");
+	order(c, Q_ORDER_RESUME, "a");
+	assert_string_equal(look(c, "a").state, "ready");
+	order(c, Q_ORDER_DRAIN, "b");
+	serve(c, "job", a, "by a");
+	order(c, Q_ORDER_RESUME, "b");
+	/* Who registers anew does not drain. */
+	order(c, Q_ORDER_DRAIN, "b");
+	q_broker_close(b);
+	order(c, Q_ORDER_DRAIN, "a");
+	for (unsigned i = 0;; i++) { /* gpuqd has yet to see that b is gone */
+		const BrokerService s = { .name = "b", .capability = "op=job" };
+
+		b = client();
+		if (q_service_register(b, &s) == Q_OK)
+			break;
+		assert_true(i < LONG_MS);
+		q_broker_close(b);
+		nap_ms(1);
+	}
+	assert_status(q_service_heartbeat(b, NULL), Q_OK);
+	serve(c, "job", b, "again");
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+/* Where a request of a session goes: 0 or 1. */
+static int home_of(BrokerClient *c, BrokerClient *const w[2], const char *session)
+{
+	const BrokerCall call = { .service = "sit",
+				  .session = session,
+				  .session_bytes = strlen(session),
+				  .timeout_ms = LONG_MS };
+	const uint64_t id = submit_call(c, &call);
+
+	for (unsigned i = 0;; i++) {
+		BrokerRequest q;
+
+		if (q_service_recv(w[i % 2], &q, 0) == Q_OK) {
+			answer(w[i % 2], &q, Q_REASON_OK, "");
+			end_of(c, id, Q_OK, "");
+			return (int)(i % 2);
+		}
+		assert_true(i < 2 * LONG_MS);
+		if (i % 2 == 1)
+			nap_ms(1);
+	}
+}
+
+static void st_4_sessions_of_a_service_that_drains_may_go_on(void **state)
+{
+	BrokerClient *w[2], *c;
+	static const char *const names[2] = { "a", "b" };
+	BrokerOrder drain;
+	int home;
+
+	(void)state;
+	begin();
+	w[0] = worker("a", "op=sit");
+	w[1] = worker("b", "op=sit");
+	c = client();
+	home = home_of(c, w, "s");
+	drain = named(Q_ORDER_DRAIN, names[home]);
+	drain.timeout_ms = LONG_MS;
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	for (int i = 0; i < 5; i++) {
+		char other[2] = { (char)('0' + i), 0 };
+
+		assert_int_equal(home_of(c, w, "s"), home);
+		assert_int_equal(home_of(c, w, other), 1 - home); /* new ones go elsewhere */
+	}
+	drain.timeout_ms = 0;
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	assert_int_equal(home_of(c, w, "s"), 1 - home);
+	order(c, Q_ORDER_RESUME, names[home]);
+	assert_int_equal(home_of(c, w, "s"), 1 - home); /* that is its home now */
+	q_broker_close(w[0]);
+	q_broker_close(w[1]);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+/* ---- breakers -------------------------------------------------------------------------------- */
+
+static void fail_one(BrokerClient *c, BrokerClient *w)
+{
+	const uint64_t id = submit(c, "job", "x");
+	BrokerRequest q = take_one(w);
+
+	answer(w, &q, Q_REASON_INTERNAL, "");
+	end_of(c, id, Q_ERR_FAILED, NULL);
+}
+
+static void cb_a_breaker_is_opened_closed_and_reset(void **state)
+{
+	BrokerClient *w, *c;
+
+	(void)state;
+	begin();
+	w = worker("w", "op=job");
+	c = client();
+	order(c, Q_ORDER_BREAKER_OPEN, "w");
+	assert_string_equal(look(c, "w").breaker, "forced_open");
+	assert_true(end_of(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL).retry_after_ms != 0);
+	order(c, Q_ORDER_BREAKER_CLOSE, "w");
+	for (int i = 0; i < 12; i++) /* five in a row would open it */
+		fail_one(c, w);
+	assert_string_equal(look(c, "w").breaker, "disabled");
+	order(c, Q_ORDER_BREAKER_RESET, "w");
+	assert_string_equal(look(c, "w").breaker, "closed");
+	for (int i = 0; i < 4; i++)
+		fail_one(c, w);
+	order(c, Q_ORDER_BREAKER_RESET, "w"); /* as new: four are forgotten */
+	for (int i = 0; i < 5; i++)
+		fail_one(c, w);
+	assert_string_equal(look(c, "w").breaker, "open");
+	end_of(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
+	order(c, Q_ORDER_BREAKER_RESET, "w");
+	serve(c, "job", w, "well");
+	q_broker_close(w);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+/* ---- the cache ------------------------------------------------------------------------------- */
+
+static void expect_cached(BrokerClient *c, const char *op, const char *text, const char *reply)
+{
+	assert_true(end_of(c, submit(c, op, text), Q_OK, reply).reused);
+}
+
+/* It runs, and is answered so. */
+static void expect_run(BrokerClient *c, const char *op, const char *text, BrokerClient *w,
+		       const char *reply)
+{
+	const uint64_t id = submit(c, op, text);
+	BrokerRequest q = take_one(w);
+
+	answer(w, &q, Q_REASON_OK, reply);
+	assert_false(end_of(c, id, Q_OK, reply).reused);
+}
+
+static void ca_answers_are_forgotten_one_an_op_s_or_all(void **state)
+{
+	BrokerClient *w, *c;
+	BrokerOrder one = { .kind = Q_ORDER_FORGET, .name = "pure", .payload = "x", .bytes = 1 };
+
+	(void)state;
+	begin();
+	w = worker("w", "op=pure op=open");
+	c = client();
+	one.uid = (uint32_t)geteuid();
+	expect_run(c, "pure", "x", w, "1");
+	expect_run(c, "pure", "y", w, "2");
+	expect_run(c, "open", "x", w, "3");
+	one.uid++;
+	assert_status(q_broker_order(c, &one), Q_ERR_NOT_FOUND); /* another's */
+	one.uid--;
+	one.bytes = 0;
+	one.payload = NULL;
+	assert_status(q_broker_order(c, &one), Q_ERR_NOT_FOUND); /* to another request */
+	expect_cached(c, "pure", "x", "1");
+	one.payload = "x";
+	one.bytes = 1;
+	assert_status(q_broker_order(c, &one), Q_OK);
+	assert_status(q_broker_order(c, &one), Q_ERR_NOT_FOUND); /* it has gone */
+	expect_run(c, "pure", "x", w, "4");
+	expect_cached(c, "pure", "y", "2");
+	one.name = "open";
+	one.uid++; /* is not looked at */
+	assert_status(q_broker_order(c, &one), Q_OK);
+	expect_run(c, "open", "x", w, "5");
+	order(c, Q_ORDER_FORGET_OP, "pure");
+	expect_run(c, "pure", "x", w, "6");
+	expect_run(c, "pure", "y", w, "7");
+	expect_cached(c, "open", "x", "5");
+	order(c, Q_ORDER_FORGET_ALL, NULL);
+	expect_run(c, "open", "x", w, "8");
+	expect_run(c, "pure", "y", w, "9");
+	q_broker_close(w);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+static void ca_what_runs_when_its_answer_is_forgotten_is_not_kept(void **state)
+{
+	const BrokerOrder one = { .kind = Q_ORDER_FORGET,
+				  .name = "open",
+				  .payload = "x",
+				  .bytes = 1 };
+	BrokerClient *w, *c;
+	BrokerRequest old, new;
+	uint64_t id[2];
+
+	(void)state;
+	begin();
+	w = worker("w", "op=pure op=open");
+	c = client();
+	id[0] = submit(c, "open", "x");
+	old = take_one(w);
+	assert_status(q_broker_order(c, &one), Q_OK);
+	answer(w, &old, Q_REASON_OK, "old");
+	end_of(c, id[0], Q_OK, "old");
+	expect_run(c, "open", "x", w, "new");
+	expect_cached(c, "open", "x", "new");
+	/* Who asks after all have been forgotten does not wait for one of before. */
+	id[0] = submit(c, "pure", "x");
+	old = take_one(w);
+	order(c, Q_ORDER_FORGET_OP, "pure");
+	id[1] = submit(c, "pure", "x");
+	new = take_one(w);
+	answer(w, &new, Q_REASON_OK, "new");
+	answer(w, &old, Q_REASON_OK, "old");
+	end_of(c, id[1], Q_OK, "new");
+	end_of(c, id[0], Q_OK, "old");
+	expect_cached(c, "pure", "x", "new");
+	q_broker_close(w);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+/* ---- who, and what --------------------------------------------------------------------------- */
+
+/* As a stranger. @return by how it ends: 0: it is denied, and said why */
+static int ask_as_stranger(void)
+{
+	const BrokerOrder o = { .kind = Q_ORDER_FORGET_ALL };
+	const BrokerConfig cfg = { .endpoint = d.broker, .timeout_ms = LONG_MS };
+	BrokerClient *c;
+
+	if (setuid(65534) != 0)
+		return 77;
+	c = q_broker_connect(&cfg);
+	if (c == NULL)
+		return 1;
+	if (q_broker_order(c, &o) != Q_ERR_POLICY)
+		return 2;
+	return strstr(q_last_error(), "gpuqd's own user and root") != NULL ? 0 : 3;
+}
+
+static void se_2_orders_are_taken_from_gpuqd_s_user_and_root(void **state)
+{
+	BrokerClient *c;
+	int status = 0;
+	pid_t pid;
+
+	(void)state;
+	begin();
+	assert_int_equal(chmod(d.folder, 0755), 0);
+	c = client();
+	order(c, Q_ORDER_FORGET_ALL, NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(ask_as_stranger());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (geteuid() == 0 || (WIFEXITED(status) && WEXITSTATUS(status) != 77))
+		assert_int_equal(status, 0);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+static void an_order_that_makes_no_sense_is_refused(void **state)
+{
+	static const struct {
+		BrokerOrder order;
+		QueueStatus status;
+		const char *why;
+	} orders[] = {
+		{ { .kind = 0 }, Q_ERR_INVALID_ARG, "kind is 0; allowed: 1 to 8" },
+		{ { .kind = 9 }, Q_ERR_INVALID_ARG, "kind is 9; allowed: 1 to 8" },
+		{ { .kind = Q_ORDER_DRAIN }, Q_ERR_INVALID_ARG, "name is ''" },
+		{ { .kind = Q_ORDER_DRAIN, .name = "a b" }, Q_ERR_INVALID_ARG, "name is 'a b'" },
+		{ { .kind = Q_ORDER_DRAIN, .name = "no" }, Q_ERR_NOT_FOUND, "no such service" },
+		{ { .kind = Q_ORDER_RESUME, .name = "no", .timeout_ms = 1 },
+		  Q_ERR_INVALID_ARG,
+		  "timeout_ms is 1" },
+		{ { .kind = Q_ORDER_FORGET_ALL, .name = "x" }, Q_ERR_INVALID_ARG, "has no name" },
+		{ { .kind = Q_ORDER_FORGET_OP, .name = "no" }, Q_ERR_NOT_FOUND, "no section" },
+		{ { .kind = Q_ORDER_FORGET, .name = "pure", .payload = "x", .bytes = 1 },
+		  Q_ERR_NOT_FOUND,
+		  "nobody does this op" },
+		{ { .kind = Q_ORDER_FORGET_OP, .name = "pure", .payload = "x", .bytes = 1 },
+		  Q_ERR_INVALID_ARG,
+		  "are of Q_ORDER_FORGET" },
+		{ { .kind = Q_ORDER_FORGET, .name = "pure", .payload = "x", .bytes = 100000 },
+		  Q_ERR_INVALID_ARG,
+		  "bytes is 100000; allowed: 0 to 61440" },
+	};
+	BrokerClient *c;
+
+	(void)state;
+	begin();
+	c = client();
+	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		assert_status(q_broker_order(c, &orders[i].order), orders[i].status);
+		if (strstr(q_last_error(), orders[i].why) == NULL)
+			fail_msg("'%s' does not say '%s'", q_last_error(), orders[i].why);
+	}
+	assert_status(q_broker_order(c, NULL), Q_ERR_INVALID_ARG);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_service_that_drains_finishes_what_it_has_and_gets_nothing_new),
+		cmocka_unit_test(st_4_sessions_of_a_service_that_drains_may_go_on),
+		cmocka_unit_test(cb_a_breaker_is_opened_closed_and_reset),
+		cmocka_unit_test(ca_answers_are_forgotten_one_an_op_s_or_all),
+		cmocka_unit_test(ca_what_runs_when_its_answer_is_forgotten_is_not_kept),
+		cmocka_unit_test(se_2_orders_are_taken_from_gpuqd_s_user_and_root),
+		cmocka_unit_test(an_order_that_makes_no_sense_is_refused),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests_name("service_order", tests, NULL, NULL);
+}
