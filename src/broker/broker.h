@@ -38,6 +38,7 @@ struct broker_config {
 	uint32_t drain_ms;
 	uint32_t hang_ms;  /* after which a process that shows nothing is killed; 0: never */
 	uint32_t start_ms; /* and one that has not made its queues */
+	uint32_t wait_ms;  /* so long a client waits for a process that is being started */
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
 	struct router_config services;

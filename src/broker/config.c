@@ -41,6 +41,7 @@ void broker_config_defaults(struct broker_config *cfg)
 				       .drain_ms = 25000,
 				       .hang_ms = 10000,
 				       .start_ms = 50000,
+				       .wait_ms = 4000,
 				       .stats_ms = 1000,
 				       .services = ROUTER_DEFAULTS };
 	if (!gq_remote_default_path(cfg->socket, sizeof(cfg->socket)))
@@ -103,6 +104,7 @@ static const struct key config_keys[] = {
 	{ "drain_ms", TIME, OF_CONFIG(drain_ms), 0, 3600000 },
 	{ "hang_ms", TIME, OF_CONFIG(hang_ms), 0, 3600000 },
 	{ "start_ms", TIME, OF_CONFIG(start_ms), 1, 3600000 },
+	{ "wait_ms", TIME, OF_CONFIG(wait_ms), 0, 4000 }, /* a client hangs up after 5 s */
 	{ "stats", TEXT, OF_CONFIG(stats), 1, BROKER_STATS_ROOM - 1 },
 	{ "stats_ms", TIME, OF_CONFIG(stats_ms), 10, 60000 },
 	{ "metrics", TEXT, OF_CONFIG(metrics), 1, BROKER_STATS_ROOM - 1 },

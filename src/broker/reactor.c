@@ -17,7 +17,6 @@
 #include <sys/un.h>
 
 enum { HANDSHAKE_NS = 2000000000, BACKLOG = 512 };
-#define PROCESS_NS UINT64_C(4000000000) /* a client waits for an answer for 5 s */
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 
@@ -151,6 +150,11 @@ static void end_slow_handshakes(struct broker *b)
 	}
 }
 
+static uint64_t waits_until_ns(const struct session *s)
+{
+	return s->since_ns + s->b->cfg.wait_ms * UINT64_C(1000000);
+}
+
 /* Whose process takes it now goes there; whose process does not in time is told. */
 static void end_waiting(struct broker *b)
 {
@@ -162,7 +166,7 @@ static void end_waiting(struct broker *b)
 
 		next = s->next;
 		if (s->state != SESSION_WAITING || session_pass(s) ||
-		    now_ns <= s->since_ns + PROCESS_NS)
+		    now_ns < waits_until_ns(s))
 			continue;
 		supervise_explain(s->process, text);
 		session_refuse(s, Q_ERR_NOT_READY, text);
@@ -189,6 +193,24 @@ static void begin_to_stop(struct broker *b)
 	}
 }
 
+/* @return ms until the first client that waits for its process is told; `ms` if that is sooner, or
+ * nobody waits */
+static int until_told(const struct broker *b, int ms)
+{
+	const uint64_t now_ns = b->processes != 0 ? gq__now_ns() : 0;
+
+	for (const struct session *s = b->processes != 0 ? b->sessions : NULL; s != NULL;
+	     s = s->next) {
+		const uint64_t until_ns = waits_until_ns(s);
+		const uint64_t left_ms =
+			until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
+
+		if (s->state == SESSION_WAITING && (ms < 0 || left_ms < (uint64_t)ms))
+			ms = (int)left_ms;
+	}
+	return ms;
+}
+
 static int patience_ms(struct broker *b)
 {
 	const int of_processes = supervise_turn(b);
@@ -202,9 +224,9 @@ static int patience_ms(struct broker *b)
 			     : 0;
 	}
 	for (const struct session *s = b->sessions; s != NULL && ms < 0; s = s->next)
-		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED ||
-		    s->state == SESSION_WAITING)
+		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED)
 			ms = 500;
+	ms = until_told(b, ms);
 	return ms < 0 || (of_processes >= 0 && of_processes < ms) ? of_processes : ms;
 }
 
@@ -247,6 +269,7 @@ static void take_over(struct broker *b, struct fresh *f)
 	b->cfg.drain_ms = f->cfg.drain_ms;
 	b->cfg.hang_ms = f->cfg.hang_ms;
 	b->cfg.start_ms = f->cfg.start_ms;
+	b->cfg.wait_ms = f->cfg.wait_ms;
 	for (uint32_t i = 0; i < b->cfg.queues; i++) {
 		b->cfg.queue[i].window = f->cfg.queue[i].window; /* for clients that come */
 		if (b->dispatcher[i] != NULL)
