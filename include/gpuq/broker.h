@@ -299,6 +299,14 @@ Q_API QueueStatus q_service_unregister(BrokerClient *c);
 Q_API QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load);
 
 /**
+ * Whether this worker can do its work, which it can as long as nothing else is said: what the
+ * library answers when gpuqd asks (check_ms, every 30 s), within q_service_recv() and
+ * q_service_heartbeat(). After three answers in a row that it is not well the worker gets nothing
+ * new, after two that it is again it does. What it has it answers either way. Q_OK.
+ */
+Q_API QueueStatus q_service_set_health(BrokerClient *c, bool well);
+
+/**
  * Waits for a request. Each that is received is to be answered, also after its time.
  * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_STALE: another has taken over this service, or gpuqd has
  *         forgotten it (no heartbeat for 300 s, or for ten of gpuqd's heartbeat_ms); then

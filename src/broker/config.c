@@ -138,6 +138,8 @@ static const struct key services_keys[] = {
 	{ "uid_connect_burst", NUMBER, OF_SERVICES(uid_connect_burst), 1, 1000000 },
 	{ "window", NUMBER, OF_SERVICES(window), 1, 1024 },
 	{ "heartbeat_ms", TIME, OF_SERVICES(heartbeat_ms), 10, 3600000 },
+	{ "check_ms", TIME, OF_SERVICES(check_ms), 0, 3600000 },
+	{ "check_timeout_ms", TIME, OF_SERVICES(check_timeout_ms), 10, 3600000 },
 	{ "timeout_ms", TIME, OF_SERVICES(timeout_ms), 1, 86400000 },
 	{ "queued", NUMBER, OF_SERVICES(queued), 1, 4000 },
 	{ "attempts", NUMBER, OF_SERVICES(attempts), 1, 16 },

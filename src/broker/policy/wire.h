@@ -48,6 +48,9 @@ enum {
 	GQ_FLAGS = (1u << 6) - 1,
 };
 
+/* What FEATURES of a hello says that its sender does. All others are 0. */
+enum { GQ_FEATURE_CHECKS = 1u << 0 /* as a worker: it answers HEALTH_CHECK */ };
+
 /* Flags of a TLV. All others are 0. */
 enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the frame */ };
 

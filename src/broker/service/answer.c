@@ -106,6 +106,8 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 	}
 	if (gq_frame_has(f, GQ_TLV_CLIENT))
 		memcpy(p->name, f->tlv[GQ_TLV_CLIENT].data, f->tlv[GQ_TLV_CLIENT].bytes);
+	p->answers_checks = gq_frame_has(f, GQ_TLV_FEATURES) &&
+			    (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & GQ_FEATURE_CHECKS) != 0;
 	versions[0] = versions[1] = chosen;
 	gq__frame_set(&out, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
 	gq__frame_set(&out, GQ_TLV_EPOCH, false, &r->epoch, sizeof(r->epoch));

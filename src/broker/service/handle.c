@@ -46,6 +46,9 @@ void handle_frame(struct router *r, struct peer *p, const struct gq_frame *f)
 	case GQ_MESSAGE_HEARTBEAT:
 		registered_heartbeat(r, p, f);
 		return;
+	case GQ_MESSAGE_HEALTH_RESPONSE:
+		registered_checked(r, p, f);
+		return;
 	case GQ_MESSAGE_DISCOVERY:
 		discover(r, p, f);
 		return;

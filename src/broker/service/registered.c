@@ -316,20 +316,81 @@ void registered_peer_gone(struct router *r, struct peer *p)
 	(void)gq__registry_owner_gone(&r->registry, p->number);
 }
 
+/* ---- checks ----------------------------------------------------------------------------------
+ *
+ * A heartbeat says that a worker turns. A check is a question, and its answer says whether the
+ * worker calls itself well. What either says has to be said several times before it counts.
+ */
+
 static void note_health(struct router *r, uint32_t place)
 {
 	const struct gq_service *s = &r->registry.services[place];
 	const bool ill = s->health == GQ_HEALTH_UNHEALTHY;
 
 	if (ill && !r->served[place].ill)
-		report_error(r, "service '%s' is unhealthy: its heartbeats do not come",
-			     s->name.text);
+		report_error(r, "service '%s' is unhealthy: %s", s->name.text,
+			     s->by_beats == GQ_HEALTH_UNHEALTHY
+				     ? "its heartbeats do not come"
+				     : "it says so, or does not answer checks");
 	r->served[place].ill = ill;
+}
+
+static void has_been_checked(struct router *r, uint32_t place, bool good, uint64_t now_ns)
+{
+	struct served *s = &r->served[place];
+	const uint64_t next_ns = s->checked_ns + r->cfg.check_ms * UINT64_C(1000000);
+
+	s->check = 0;
+	s->check_due_ns = next_ns > now_ns ? next_ns : now_ns;
+	(void)gq__registry_checked(&r->registry, place, s->generation, good);
+	note_health(r, place);
+	registered_sync(r, place);
+}
+
+static void ask(struct router *r, uint32_t place, uint64_t now_ns)
+{
+	const struct gq_name *name = &r->registry.services[place].name;
+	struct served *s = &r->served[place];
+	struct gq_frame f = { .type = GQ_MESSAGE_HEALTH_CHECK,
+			      .flags = GQ_FLAG_CHECKSUM,
+			      .correlation = ++r->checks };
+
+	gq__frame_set(&f, GQ_TLV_NAME, false, name->text, strlen(name->text));
+	s->check = f.correlation;
+	s->checked_ns = now_ns;
+	s->check_due_ns = now_ns + r->cfg.check_timeout_ms * UINT64_C(1000000);
+	(void)peer_send(r, s->peer, &f, 0);
+}
+
+/* @return when there is something to do again */
+static uint64_t check(struct router *r, uint32_t place, uint64_t now_ns)
+{
+	struct served *s = &r->served[place];
+
+	if (!s->peer->answers_checks || (r->cfg.check_ms == 0 && s->check == 0))
+		return UINT64_MAX;
+	if (s->check_due_ns == 0) /* it has registered just now */
+		s->check_due_ns = now_ns + r->cfg.check_ms * UINT64_C(1000000);
+	if (now_ns >= s->check_due_ns && s->check != 0)
+		has_been_checked(r, place, false, now_ns);
+	else if (now_ns >= s->check_due_ns)
+		ask(r, place, now_ns);
+	return s->check_due_ns;
+}
+
+void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f)
+{
+	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++)
+		if (r->served[i].peer == p && r->served[i].check != 0 &&
+		    r->served[i].check == f->correlation)
+			has_been_checked(r, i,
+					 gq__frame_u32(f, GQ_TLV_HEALTH, 1) == GQ_HEALTH_HEALTHY,
+					 gq__now_ns());
 }
 
 uint64_t registered_tick(struct router *r, uint64_t now_ns)
 {
-	uint64_t next_ns = gq__registry_tick(&r->registry, now_ns);
+	uint64_t next_ns = gq__registry_tick(&r->registry, now_ns), check_ns;
 
 	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++) {
 		struct served *s = &r->served[i];
@@ -350,6 +411,8 @@ uint64_t registered_tick(struct router *r, uint64_t now_ns)
 		gq__breaker_tick(&s->breaker, now_ns, &r->random);
 		registered_sync(r, i);
 		registered_note_breaker(r, i);
+		check_ns = check(r, i, now_ns);
+		next_ns = check_ns < next_ns ? check_ns : next_ns;
 		if ((s->breaker.state == GQ_BREAKER_OPEN ||
 		     s->breaker.state == GQ_BREAKER_HALF_OPEN) &&
 		    s->breaker.until_ns < next_ns)

@@ -191,6 +191,8 @@ static void take_fresh(struct router *r)
 	gq__arrivals_set(&r->arrivals, fresh->uid_connect_rate, fresh->uid_connect_burst,
 			 gq__now_ns());
 	r->cfg.window = fresh->window;
+	r->cfg.check_ms = fresh->check_ms;
+	r->cfg.check_timeout_ms = fresh->check_timeout_ms;
 	r->cfg.timeout_ms = fresh->timeout_ms;
 	r->cfg.attempts = fresh->attempts;
 	r->cfg.breaker_open_ms = fresh->breaker_open_ms;

@@ -93,6 +93,7 @@ struct peer {
 	uint64_t since_ns;
 	char name[GQ_WIRE_NAME_MAX + 1];
 	bool greeted, doomed; /* doomed: closed at the end of this turn */
+	bool answers_checks;  /* as a worker: it has said so */
 	bool last_words;      /* its queue is sent, as far as that goes, then it is doomed */
 	bool listens_for_room, muted;
 	struct gq_strikes strikes;
@@ -182,6 +183,9 @@ struct served {
 	bool was_open, ill; /* of which report_error() has been told */
 	uint64_t done, faults;
 	uint64_t sessions_until_ns; /* it drains, and goes on with its sessions */
+	/* The check that it has not answered (0: none), when the last one was sent, and when the
+	 * next is due, or is over. */
+	uint64_t check, checked_ns, check_due_ns;
 };
 
 struct group {
@@ -219,7 +223,7 @@ struct router {
 	pthread_mutex_t lock; /* of `fresh` */
 	struct router_config *fresh;
 	struct page_services shown; /* what is written into the page; its histogram is kept here */
-	uint64_t random, epoch, peers_ever, serials, accept_again_ns;
+	uint64_t random, epoch, peers_ever, serials, checks, accept_again_ns;
 	uint64_t secret[2];
 	struct gq_registry registry;
 	struct gq_admission admission;
@@ -299,8 +303,10 @@ void handle_frame(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_register(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_unregister(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_heartbeat(struct router *r, struct peer *p, const struct gq_frame *f);
+/* The answer to a check. */
+void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_peer_gone(struct router *r, struct peer *p);
-/* Heartbeats that did not come, tokens that are not good any more, breakers whose rest is over. Is
+/* Heartbeats that did not come, checks, tokens that are not good any more, breakers whose rest is over. Is
  * called before requests are handed out. @return when to call it next */
 uint64_t registered_tick(struct router *r, uint64_t now_ns);
 /* Tell the balancers how a service fares. */

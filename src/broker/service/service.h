@@ -47,6 +47,8 @@ struct router_config {
 	uint32_t uid_connect_burst; /* at once */
 	uint32_t window;          /* requests of one connection that have not ended */
 	uint32_t heartbeat_ms;    /* three of them missed: a service gets nothing new */
+	uint32_t check_ms;        /* how often a service is asked whether it is well; 0: never */
+	uint32_t check_timeout_ms; /* within which it has to answer */
 	uint32_t timeout_ms;      /* of a request that names none */
 	uint32_t queued;          /* requests that wait for a service, in all */
 	uint32_t attempts;        /* of one request, the first among them */
@@ -73,7 +75,7 @@ struct page;
 
 #define ROUTER_DEFAULTS                                                                            \
 	{                                                                                          \
-		.socket_mode = 0600, .connections = 1024, .uid_connections = 64, .uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64, .heartbeat_ms = 5000,    \
+		.socket_mode = 0600, .connections = 1024, .uid_connections = 64, .uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64, .heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,    \
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
 		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \

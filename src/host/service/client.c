@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+enum { HEALTHY = 0, UNHEALTHY = 2 }; /* enum gq_service_health, as it is on the wire */
 enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024, TOKEN_DIGITS = 8192 };
 
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
@@ -173,6 +174,9 @@ static bool sort(BrokerClient *c, size_t n)
 			put(&c->dropped, unwanted);
 		return true;
 	}
+	case GQ_MESSAGE_HEALTH_CHECK:
+		put(&c->checks, h);
+		return true;
 	default:
 		put(&c->others, h);
 		return true;
@@ -265,13 +269,39 @@ static QueueStatus answer_dropped(BrokerClient *c)
 	return status;
 }
 
+static QueueStatus answer_checks(BrokerClient *c)
+{
+	const uint32_t health[2] = { 0, c->ill ? UNHEALTHY : HEALTHY };
+	QueueStatus status = Q_OK;
+
+	while (status == Q_OK && c->checks.first != NULL) {
+		struct gq_frame f = { .type = GQ_MESSAGE_HEALTH_RESPONSE,
+				      .flags = GQ_FLAG_CHECKSUM,
+				      .correlation = c->checks.first->frame.correlation };
+
+		gq__frame_set(&f, GQ_TLV_HEALTH, false, health, sizeof(health));
+		status = send_one(c, &f); /* as above */
+		if (status == Q_OK)
+			free(gq__broker_take(&c->checks, f.correlation));
+	}
+	return status;
+}
+
+/* What gpuqd waits for besides what it is sent. */
+static QueueStatus answer_all(BrokerClient *c)
+{
+	const QueueStatus status = answer_dropped(c);
+
+	return status == Q_OK ? answer_checks(c) : status;
+}
+
 QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f)
 {
 	const QueueStatus status = send_one(c, f);
 
 	/* Whether the others go says nothing of this one. */
 	if (status == Q_OK)
-		(void)answer_dropped(c);
+		(void)answer_all(c);
 	return status;
 }
 
@@ -281,7 +311,7 @@ QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns)
 
 	if (status == Q_ERR_EMPTY && wait_for(c, POLLIN, deadline_ns) > 0)
 		status = hear_one(c);
-	if (status == Q_OK && answer_dropped(c) == Q_ERR_LOST)
+	if (status == Q_OK && answer_all(c) == Q_ERR_LOST)
 		status = Q_ERR_LOST;
 	return status == Q_ERR_EMPTY ? Q_ERR_TIMEOUT : status;
 }
@@ -402,11 +432,13 @@ static size_t read_token(BrokerClient *c, const char *text)
 static bool greet(BrokerClient *c, const char *name, const char *token)
 {
 	const uint32_t versions[2] = { GQ_WIRE_VERSION, GQ_WIRE_VERSION };
+	const uint64_t features = GQ_FEATURE_CHECKS;
 	struct gq_frame f = { .type = GQ_MESSAGE_HELLO };
 	struct heard *h;
 	uint64_t window;
 
 	gq__frame_set(&f, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
+	gq__frame_set(&f, GQ_TLV_FEATURES, false, &features, sizeof(features));
 	if (name != NULL && !gq__broker_name(&f, GQ_TLV_CLIENT, "name", name))
 		return false;
 	if (token != NULL) {
@@ -455,6 +487,7 @@ BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 	c->requests.end = &c->requests.first;
 	c->others.end = &c->others.first;
 	c->dropped.end = &c->dropped.first;
+	c->checks.end = &c->checks.first;
 	endpoint = cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER");
 	token = cfg->token != NULL ? cfg->token : getenv("GPUQ_TOKEN");
 	if (open_socket(c, endpoint) && greet(c, cfg->name, token))
@@ -472,6 +505,7 @@ void q_broker_close(BrokerClient *c)
 	drop_all(&c->requests);
 	drop_all(&c->others);
 	drop_all(&c->dropped);
+	drop_all(&c->checks);
 	if (c->socket >= 0)
 		gq_sys_close(c->socket);
 	free(c->open);

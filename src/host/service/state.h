@@ -32,10 +32,11 @@ struct BrokerClient {
 	uint64_t *open;  /* their ids, `window` at most */
 	struct heard_list answers, requests, others;
 	struct heard_list dropped; /* cancelled before they were taken; gpuqd is yet to be told */
+	struct heard_list checks;  /* whether this worker is well; gpuqd is yet to be told */
 	/* the service; name "": none */
 	char service[Q_BROKER_NAME_BYTES], op[Q_BROKER_NAME_BYTES];
 	uint64_t generation, beat_ns, beat_every_ns;
-	bool stale;
+	bool stale, ill; /* ill: as q_service_set_health() says */
 	struct gq_frame_rules rules;
 	/* what q_broker_watch() has yet to tell of what is there now */
 	char *snapshot, *snapshot_at;

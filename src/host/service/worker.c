@@ -122,13 +122,29 @@ QueueStatus q_service_unregister(BrokerClient *c)
 QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
 {
 	GQ_NO_CANCEL();
+	QueueStatus status;
+
 	GQ_RETURN_IF_REFUSED(enter(c));
 	if (c->service[0] == '\0')
 		return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
 	if (load != NULL && (load->cpu > 1000 || load->memory > 1000))
 		return gq__failf(Q_ERR_INVALID_ARG, "cpu is %u, memory is %u; allowed: 0 to 1000",
 				 load->cpu, load->memory);
-	return beat(c, load);
+	status = beat(c, load);
+	if (status != Q_OK)
+		return status;
+	do /* checks are answered, also while one request takes long */
+		status = gq__broker_hear(c, 0);
+	while (status == Q_OK);
+	return status == Q_ERR_TIMEOUT ? Q_OK : status;
+}
+
+QueueStatus q_service_set_health(BrokerClient *c, bool well)
+{
+	GQ_NO_CANCEL();
+	GQ_RETURN_IF_REFUSED(enter(c));
+	c->ill = !well;
+	return Q_OK;
 }
 
 /* A heartbeat that was not taken: the service is somebody else's now, or the token is not good. */

@@ -374,6 +374,7 @@ static void services(struct world *w)
 	must(q_broker_fd(caller) >= 0);
 	must(q_service_register(worker, &service) == Q_OK);
 	must(q_service_heartbeat(worker, &load) == Q_OK);
+	must(q_service_set_health(worker, true) == Q_OK);
 	must(q_broker_submit(caller, &call, &id) == Q_OK);
 	must(serve_one(worker) == NULL);
 	must(q_broker_wait(caller, id, buf, &n, NULL, LONG_MS) == Q_OK && n == 1);
@@ -564,7 +565,8 @@ static const struct {
 	  " q_broker_connect q_broker_close q_broker_fd q_broker_call q_broker_submit"
 	  " q_broker_submit_batch q_broker_wait"
 	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_broker_order"
-	  " q_service_register q_service_unregister q_service_heartbeat q_service_recv q_service_reply " },
+	  " q_service_register q_service_unregister q_service_heartbeat q_service_set_health"
+	  " q_service_recv q_service_reply " },
 	{ notifications, "notifications",
 	  " q_notify_create q_notify_destroy q_notify_register q_notify_unregister q_notify_observe"
 	  " q_notify_wait q_notify_post q_notify_subscribe q_notify_unsubscribe q_notify_recv"

@@ -748,6 +748,79 @@ static void r_2_a_stopped_worker_gets_nothing_until_it_lives_again(void **state)
 	await_quiet();
 }
 
+/* Until the only service there is has that health; its worker does something meanwhile. */
+static void await_health(BrokerClient *c, const char *health, BrokerClient *w,
+			 QueueStatus (*turn)(BrokerClient *w))
+{
+	BrokerServiceInfo info;
+	size_t n;
+
+	for (unsigned i = 0;; i++) {
+		assert_int_equal(q_broker_discover(c, NULL, &info, 1, &n), Q_OK);
+		assert_int_equal(n, 1);
+		if (strcmp(info.health, health) == 0)
+			return;
+		if (i >= LONG_MS)
+			fail_msg("it is %s, not %s", info.health, health);
+		assert_int_equal(turn(w), Q_OK);
+		nap_ms(1);
+	}
+}
+
+static QueueStatus wait_for_nothing(BrokerClient *w)
+{
+	BrokerRequest q;
+
+	return q_service_recv(w, &q, 0) == Q_ERR_TIMEOUT ? Q_OK : Q_ERR_FAILED;
+}
+
+static QueueStatus say_that_it_lives(BrokerClient *w)
+{
+	return q_service_heartbeat(w, NULL);
+}
+
+static QueueStatus say_nothing(BrokerClient *w)
+{
+	(void)w;
+	return Q_OK;
+}
+
+static void r_2_a_worker_is_asked_whether_it_is_well(void **state)
+{
+	static const char said[] =
+		"service 'asked' is unhealthy: it says so, or does not answer checks";
+	BrokerClient *w, *c;
+	uint64_t id;
+
+	(void)state;
+	restart_daemon("check_ms = 20\ncheck_timeout_ms = 60s\n");
+	w = worker("asked", "op=ask", 0);
+	c = client();
+	await_health(c, "healthy", w, wait_for_nothing);
+	assert_int_equal(q_service_set_health(w, false), Q_OK);
+	await_health(c, "unhealthy", w, wait_for_nothing);
+	expect_end(c, submit(c, "ask", "x"), Q_ERR_FULL);
+	await_errors(said, 1);
+	assert_int_equal(q_service_set_health(w, true), Q_OK);
+	await_health(c, "healthy", w, say_that_it_lives);
+	id = submit(c, "ask", "x");
+	echo_one(w);
+	expect_reply(c, id, "x");
+	q_broker_close(w);
+	q_broker_close(c);
+	/* One that says nothing is not well either, before its heartbeats are missed. */
+	restart_daemon("check_ms = 50\ncheck_timeout_ms = 50\n");
+	w = worker("asked", "op=ask", 0);
+	c = client();
+	await_health(c, "healthy", w, wait_for_nothing);
+	await_health(c, "unhealthy", w, say_nothing);
+	await_errors(said, 1);
+	await_health(c, "healthy", w, say_that_it_lives);
+	q_broker_close(w);
+	q_broker_close(c);
+	restart_daemon(NULL);
+}
+
 static void a_killed_caller_s_requests_are_cancelled(void **state)
 {
 	BrokerClient *w = worker("w", "op=slow", 1);
@@ -1602,6 +1675,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rt_what_one_worker_saw_may_have_run_whatever_the_next_says),
 		cmocka_unit_test(r_1_a_killed_worker_is_gone_and_watchers_know),
 		cmocka_unit_test(r_2_a_stopped_worker_gets_nothing_until_it_lives_again),
+		cmocka_unit_test(r_2_a_worker_is_asked_whether_it_is_well),
 		cmocka_unit_test(a_killed_caller_s_requests_are_cancelled),
 		cmocka_unit_test(t_4_a_killed_daemon_ends_every_call),
 		cmocka_unit_test(co_2_a_deadline_fires_while_the_worker_is_busy),
