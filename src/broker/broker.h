@@ -11,6 +11,7 @@ enum {
 	BROKER_MOST_QUEUES = 32,
 	BROKER_SOCKET_ROOM = 108,
 	BROKER_STATS_ROOM = 200,
+	BROKER_USER_ROOM = 64,
 	BROKER_ERROR_ROOM = 600
 };
 
@@ -39,6 +40,7 @@ struct broker_config {
 	uint32_t hang_ms;  /* after which a process that shows nothing is killed; 0: never */
 	uint32_t start_ms; /* and one that has not made its queues */
 	uint32_t wait_ms;  /* so long a client waits for a process that is being started */
+	char child_user[BROKER_USER_ROOM]; /* as which processes run; "": as gpuqd */
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
 	struct router_config services;

@@ -14,7 +14,9 @@
 #include "program/program.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -31,6 +33,8 @@ struct child {
 	struct broker_config fresh_cfg;
 	struct fresh *fresh;
 };
+
+static int reserve = -1; /* the main thread's */
 
 /* ---- reloading ------------------------------------------------------------------------------- */
 
@@ -79,14 +83,44 @@ static bool end_making(struct child *c)
 
 /* ---- gpuqd's orders -------------------------------------------------------------------------- */
 
-/* This process has no descriptors left, so the kernel has closed the client's socket. gpuqd must
- * know, or the client would count against its user's quota for ever. */
-static void lose(uint64_t number)
+/*
+ * A descriptor that is given up for the moment in which a client's socket comes: so one comes also
+ * if this process has none left, and the client is told. @return whether there is one
+ */
+static bool keep_reserve(void)
+{
+	if (reserve < 0)
+		reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return reserve >= 0;
+}
+
+static bool receive(struct link_message *m, int fds[LINK_DESCRIPTORS])
+{
+	if (reserve >= 0)
+		gq_sys_close(reserve);
+	reserve = -1;
+	return link_receive(LINK_FD, m, fds, 0);
+}
+
+/* This process has no descriptors left: the client is told so or, if another thread was faster and
+ * its socket is not even here, finds its end. gpuqd must know, or the client would count against
+ * its user's quota for ever. */
+static void lose(uint64_t number, int *socket)
 {
 	const struct link_message m = { .kind = LINK_GONE,
 					.detail = LINK_GONE_REFUSED + PAGE_REFUSED_LIMIT,
 					.number = number };
 
+	const struct gq_wire_refused w = { .head = gq_wire_head_of(GQ_WIRE_REFUSED, sizeof(w)),
+					   .status = Q_ERR_LIMIT,
+					   .text = "the process of the queue has no descriptors "
+						   "left" };
+
+	if (*socket >= 0) {
+		(void)sendto(*socket, &w, sizeof(w), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		gq_sys_close(*socket);
+		*socket = -1;
+	}
 	(void)link_send(LINK_FD, &m, NULL, 0, 0);
 }
 
@@ -96,10 +130,10 @@ static void obey(struct child *c, const struct link_message *m, int fds[LINK_DES
 
 	switch (m->kind) {
 	case LINK_CLIENT:
-		if (fds[0] >= 0)
+		if (fds[0] >= 0 && keep_reserve())
 			broker_adopt(c->broker, fds[0], m->number, &m->hello);
 		else
-			lose(m->number);
+			lose(m->number, &fds[0]);
 		fds[0] = -1;
 		return;
 	case LINK_SHOW:
@@ -140,7 +174,7 @@ static bool hear(struct child *c)
 		return true;
 	if (poll(&link, 1, c->ending ? ENDED_MS : -1) <= 0)
 		return false;
-	if (!link_receive(LINK_FD, &m, fds, 0)) {
+	if (!receive(&m, fds)) {
 		if (errno == 0)
 			_exit(0); /* gpuqd is gone; the clients learn it by our end */
 		return false;
@@ -149,22 +183,55 @@ static bool hear(struct child *c)
 	for (int i = 0; i < LINK_DESCRIPTORS; i++)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
+	(void)keep_reserve();
 	return false;
 }
 
 /* ---- the beginning --------------------------------------------------------------------------- */
+
+/*
+ * From root to another user, for ever, with that user's groups, which devices may belong to. The
+ * kernel then takes it for a program that has something to hide; it has not, and a processor that
+ * crashes should leave a core where the system wants one. @return NULL, or why not
+ */
+static const char *become(const char *name)
+{
+	const struct passwd *user;
+
+	if (name[0] == '\0')
+		return NULL;
+	errno = 0;
+	user = getpwnam(name);
+	if (user == NULL)
+		return errno != 0 ? strerror(errno) : "child_user is no user of this machine";
+	if (initgroups(name, user->pw_gid) != 0 ||
+	    setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
+	    setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0)
+		return strerror(errno);
+	if (setuid(0) == 0)
+		return "root could not be given away";
+	(void)setenv("HOME", user->pw_dir, 1);
+	(void)setenv("USER", name, 1);
+	(void)setenv("LOGNAME", name, 1);
+	(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+	return NULL;
+}
 
 /* What gpuqd has put into the socket before this process was there. @return NULL, or why not */
 static const char *configure(struct child *c)
 {
 	int fds[LINK_DESCRIPTORS];
 	struct link_message m;
+	const char *why;
 
 	errno = EPROTO;
 	if (!link_receive(LINK_FD, &m, fds, MSG_DONTWAIT) || m.kind != LINK_CONFIGURE || fds[2] < 0)
 		return strerror(errno);
 	if (!link_unpack(fds[0], &c->cfg))
 		return strerror(errno);
+	why = become(c->cfg.child_user); /* before anything of a stranger's, or a driver, is here */
+	if (why != NULL)
+		return why;
 	c->cfg.page = page_adopt(fds[1]);
 	if (c->cfg.page == NULL)
 		return "the page of counts cannot be mapped";
@@ -203,6 +270,8 @@ int child_main(void)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	/* Nothing that it runs, or that code in it starts, gets more than it has. */
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	why = configure(&c);
 	if (why != NULL) {
 		(void)link_say(LINK_FD, LINK_FAILED, why, 0);
@@ -215,6 +284,7 @@ int child_main(void)
 		(void)link_say(LINK_FD, LINK_FAILED, error, 0);
 		return 1;
 	}
+	(void)keep_reserve();
 	(void)link_say(LINK_FD, LINK_READY, NULL, 0);
 	while (!hear(&c))
 		;

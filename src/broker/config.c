@@ -16,6 +16,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdarg.h>
 
 enum { MOST_BYTES = 1 << 16, MOST_LINE = 1024 };
@@ -104,6 +105,7 @@ static const struct key config_keys[] = {
 	{ "drain_ms", TIME, OF_CONFIG(drain_ms), 0, 3600000 },
 	{ "hang_ms", TIME, OF_CONFIG(hang_ms), 0, 3600000 },
 	{ "start_ms", TIME, OF_CONFIG(start_ms), 1, 3600000 },
+	{ "child_user", TEXT, OF_CONFIG(child_user), 1, BROKER_USER_ROOM - 1 },
 	{ "wait_ms", TIME, OF_CONFIG(wait_ms), 0, 4000 }, /* a client hangs up after 5 s */
 	{ "stats", TEXT, OF_CONFIG(stats), 1, BROKER_STATS_ROOM - 1 },
 	{ "stats_ms", TIME, OF_CONFIG(stats_ms), 10, 60000 },
@@ -499,6 +501,24 @@ static bool read_lines(struct reader *r, FILE *file)
 	return end_section(r);
 }
 
+/* A process gives root away by itself; without it there is nothing to give away. */
+static bool check_child_user(struct reader *r)
+{
+	const char *name = r->cfg->child_user;
+	struct passwd *user;
+
+	if (name[0] == '\0')
+		return true;
+	if (geteuid() != 0)
+		return WRONG(r, "child_user is '%s', and gpuqd is not root; allowed: only as root", name);
+	errno = 0;
+	user = getpwnam(name);
+	if (user == NULL || user->pw_uid == 0)
+		return WRONG(r, "child_user is '%s'%s; allowed: a user of this machine, not root",
+			     name, user == NULL ? ", which is none" : "");
+	return true;
+}
+
 bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
 {
 	struct reader r = { .path = path, .cfg = cfg, .error = error };
@@ -522,6 +542,8 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 	if (cfg->services.ops != 0 && !r.had_services)
 		return WRONG(&r, "there is a section [op %s], and none [services]",
 			     cfg->services.op[0].name);
+	if (!check_child_user(&r))
+		return false;
 	if (cfg->queues == 0 && !r.had_services)
 		return WRONG(&r, "there is no section [queue NAME], and none [services]");
 	if (cfg->queues != 0 && cfg->socket[0] == '\0')

@@ -132,6 +132,7 @@ int link_pack(const struct broker_config *cfg)
 	/* What a process uses, and no more: it runs strangers' messages, and the configuration of
 	 * services has the keys of tokens. */
 	some->drain_ms = cfg->drain_ms;
+	memcpy(some->child_user, cfg->child_user, sizeof(some->child_user));
 	some->queues = cfg->queues;
 	memcpy(some->queue, cfg->queue, sizeof(some->queue));
 	fd = make_file("gpuqd-config", some, sizeof(*some));

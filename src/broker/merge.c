@@ -118,6 +118,7 @@ bool broker_config_merge(const struct broker_config *now, struct broker_config *
 	return (now->queues == 0 ||
 		(same_text(where, "socket", now->socket, fresh->socket, error) &&
 		 same_number(where, "socket_mode", now->socket_mode, fresh->socket_mode, error))) &&
+	       same_text(where, "child_user", now->child_user, fresh->child_user, error) &&
 	       same_text(where, "stats", now->stats, fresh->stats, error) &&
 	       same_text(where, "metrics", now->metrics, fresh->metrics, error) &&
 	       same_services(&now->services, &fresh->services, error) &&

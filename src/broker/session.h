@@ -130,6 +130,7 @@ struct broker {
 	uint32_t processes;
 	int ledger_fd;             /* -1: it has never had any */
 	struct page_queue *ledger; /* counts of the queues of all processes */
+	struct page *shared;       /* the page that they write; NULL: it has never had any */
 	uint64_t numbers;          /* of clients that have been given to them */
 	bool preparing;            /* they have been asked to, and some have not answered */
 	uint64_t prepare_ns;       /* since then */

@@ -14,6 +14,7 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -23,7 +24,8 @@ enum {
 	GOOD_MS = 10000,    /* one that has served as long as this begins anew with the delay */
 	GRACE_MS = 5000,    /* beyond drain_ms: then it is killed */
 	POLL_MS = 20,       /* where the kernel has no descriptors of processes */
-	FULL_MS = 5,        /* until a link that was full is tried again */
+	FULL_MS = 5,        /* until a link that was full is tried again, or a page looked at */
+	ANSWER_MS = 100,    /* so long a page is looked at that often */
 	LOOK_MS = 50,       /* how often whoever waits looks whether gpuqd is to end */
 	REAPED_MS = 2000,   /* a process that is killed: one that hangs in a driver cannot end */
 	HEARD_A_TURN = 64,  /* messages, so that one that talks does not keep the others waiting */
@@ -52,7 +54,8 @@ struct process {
 	char why[BROKER_ERROR_ROOM];  /* it will end, as far as somebody has said */
 	char last[BROKER_ERROR_ROOM]; /* it ended the last time */
 	uint64_t asked_ns;            /* for its counts; 0: it has answered */
-	uint64_t versions[BROKER_MOST_QUEUES];
+	uint64_t versions[BROKER_MOST_QUEUES]; /* of its page, then */
+	uint64_t shown[BROKER_MOST_QUEUES];    /* and those that are in gpuqd's own page */
 };
 
 /* A line for whoever runs gpuqd. */
@@ -87,10 +90,39 @@ static void close_if_open(int *fd)
 
 extern char **environ;
 
+/* What is said to gpuqd alone, by a service manager or by whoever starts it. */
+static bool is_private(const char *variable)
+{
+	static const char *const names[] = { "GPUQ_BROKER=",  "GPUQ_TOKEN=",   "NOTIFY_SOCKET=",
+					     "WATCHDOG_PID=", "WATCHDOG_USEC=", "LISTEN_",
+					     "CREDENTIALS_DIRECTORY=" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strncmp(variable, names[i], strlen(names[i])) == 0)
+			return true;
+	return false;
+}
+
+/* @return the environment without that, to be freed; the variables are ours. NULL: no memory */
+static char **its_environment(void)
+{
+	size_t n = 0, kept = 0;
+	char **to;
+
+	while (environ[n] != NULL)
+		n++;
+	to = calloc(n + 1, sizeof(*to));
+	for (size_t i = 0; to != NULL && i < n; i++)
+		if (!is_private(environ[i]))
+			to[kept++] = environ[i];
+	return to;
+}
+
 /* @return 0, or an errno value. The child has its end of the sockets as LINK_FD, and no other
- * descriptor of ours but the standard ones. */
+ * descriptor of ours but those for output. */
 static int spawn(int its_end, pid_t *pid)
 {
+	char **const environment = its_environment();
 	static char name[] = "gpuqd", option[] = "--process";
 	char *const argv[] = { name, option, NULL };
 	posix_spawn_file_actions_t actions;
@@ -98,25 +130,32 @@ static int spawn(int its_end, pid_t *pid)
 	sigset_t none;
 	int rc;
 
+	if (environment == NULL)
+		return ENOMEM;
 	sigemptyset(&none);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
 	rc = posix_spawn_file_actions_adddup2(&actions, its_end, LINK_FD);
+	if (rc == 0)
+		rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY,
+						      0);
 	/* What runs, also if the file at its path is another by now. */
 	if (rc == 0)
-		rc = posix_spawn(pid, "/proc/self/exe", &actions, &attributes, argv, environ);
+		rc = posix_spawn(pid, "/proc/self/exe", &actions, &attributes, argv, environment);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
+	free(environment);
 	return rc;
 }
 
 /* Its configuration, the page, the ledger. They wait in its socket until it has started. */
-static bool configure(const struct process *p, const struct broker_config *cfg, int ledger)
+static bool configure(const struct broker *b, const struct process *p,
+		      const struct broker_config *cfg)
 {
 	struct link_message m = { .kind = LINK_CONFIGURE };
-	const int fds[LINK_DESCRIPTORS] = { link_pack(cfg), page_share(cfg->page), ledger };
+	const int fds[LINK_DESCRIPTORS] = { link_pack(cfg), page_share(b->shared), b->ledger_fd };
 	bool sent = false;
 
 	snprintf(m.text, sizeof(m.text), "%s", p->name);
@@ -129,14 +168,14 @@ static bool configure(const struct process *p, const struct broker_config *cfg, 
 }
 
 /* @return false, with errno: there is none */
-static bool start(struct process *p, const struct broker_config *cfg, int ledger)
+static bool start(const struct broker *b, struct process *p, const struct broker_config *cfg)
 {
 	int pair[2], rc;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return false;
 	p->socket = pair[0];
-	rc = configure(p, cfg, ledger) ? spawn(pair[1], &p->pid) : errno;
+	rc = configure(b, p, cfg) ? spawn(pair[1], &p->pid) : errno;
 	gq_sys_close(pair[1]);
 	if (rc != 0) {
 		p->pid = 0;
@@ -240,10 +279,28 @@ static void end_now(struct process *p)
 
 /* ---- the ledger, and the page in a process's place ------------------------------------------- */
 
+/*
+ * Before the first process is there: it runs strangers' messages as gpuqd's user, if nobody has
+ * named another one, and must not be able to trace gpuqd, or to read and write its memory.
+ */
+static void hide(void)
+{
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* What processes write, in memory that they cannot cut: counts of queues, and a page of their own,
+ * of which gpuqd copies their sections into its page. */
 static bool make_ledger(struct broker *b)
 {
+	char error[PAGE_ERROR];
+
 	if (b->ledger != NULL)
 		return true;
+	hide();
+	if (b->shared == NULL)
+		b->shared = page_create(NULL, NULL, 0600, error);
+	if (b->shared == NULL)
+		return false;
 	b->ledger_fd = link_make_ledger();
 	b->ledger = b->ledger_fd >= 0 ? link_map_ledger(b->ledger_fd) : NULL;
 	if (b->ledger == NULL)
@@ -251,10 +308,43 @@ static bool make_ledger(struct broker *b)
 	return b->ledger != NULL;
 }
 
+/* What its process has shown of a queue goes into gpuqd's own page. Of that it has the numbers;
+ * what the queue is, gpuqd knows. */
+static void copy_counts(struct page *page, const struct broker_queue *q, uint32_t index,
+			const struct page *from)
+{
+	struct page_queue now;
+
+	if (!page_read(from, PAGE_QUEUE, index, &now))
+		return;
+	snprintf(now.name, sizeof(now.name), "%s", q->name);
+	snprintf(now.processor, sizeof(now.processor), "%s", q->processor);
+	snprintf(now.process, sizeof(now.process), "%s", q->process);
+	page_write(page, PAGE_QUEUE, index, &now);
+}
+
+/* @return whether all its queues have been written since it was asked */
+static bool collect(struct broker *b, struct process *p)
+{
+	bool all = true;
+
+	for (uint32_t i = 0; i < b->cfg.queues; i++) {
+		uint64_t versions;
+
+		if (strcmp(b->cfg.queue[i].process, p->name) != 0)
+			continue;
+		versions = page_versions(b->shared, PAGE_QUEUE, i);
+		if (versions != p->shown[i])
+			copy_counts(b->cfg.page, &b->cfg.queue[i], i, b->shared);
+		p->shown[i] = versions;
+		all = all && versions != p->versions[i];
+	}
+	return all;
+}
+
 /*
- * The section of a queue that no process has now; it has one writer at a time, as the process
- * writes it only when it has been asked to, and then only while it lives. What is not known to
- * have ended is lost: that is what its clients are told.
+ * The section of a queue that no process has now. What is not known to have ended is lost: that is
+ * what its clients are told.
  */
 static void write_for(struct page *page, const struct broker_queue *q, uint32_t index,
 		      struct page_queue *ledger, bool failed)
@@ -323,7 +413,7 @@ static struct process *start_one(struct broker *b, const struct broker_config *c
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	p->socket = p->pidfd = -1;
 	p->delay_ms = FIRST_DELAY_MS;
-	if (!start(p, cfg, b->ledger_fd))
+	if (!start(b, p, cfg))
 		(void)fail(error, name, strerror(errno));
 	else if (!await(b, p, cfg->start_ms))
 		(void)fail(error, name, p->why);
@@ -497,6 +587,7 @@ static void bury(struct broker *b, struct process *p, int status)
 		if (s->state == SESSION_GUEST && s->process == p)
 			session_forget(s);
 	}
+	(void)collect(b, p); /* what it has shown last */
 	write_all_for(b, &b->cfg, 0, p, !p->stopping);
 	answer(p, false, p->last, b);
 	if (p->stopping || b->stopped)
@@ -512,7 +603,7 @@ static void bury(struct broker *b, struct process *p, int status)
 
 static void start_again(struct broker *b, struct process *p)
 {
-	if (start(p, &b->cfg, b->ledger_fd) && watch(b, p))
+	if (start(b, p, &b->cfg) && watch(b, p))
 		return;
 	show_error(b, "process '%s' cannot be started: %s", p->name, strerror(errno));
 	tell(b, "process '%s' cannot be started: %s", p->name, strerror(errno));
@@ -659,6 +750,13 @@ static int turn(struct broker *b, struct process *p, uint64_t now_ns, int ms)
 		ms = sooner(ms, p->next_ns, now_ns);
 	if (p->owed != 0)
 		ms = sooner(ms, now_ns + ms_to_ns(FULL_MS), now_ns);
+	if (p->asked_ns != 0 && p->state == PAGE_PROCESS_SERVES &&
+	    now_ns < p->asked_ns + ms_to_ns(ANSWER_MS)) {
+		if (collect(b, p))
+			p->asked_ns = 0;
+		else
+			ms = sooner(ms, now_ns + ms_to_ns(FULL_MS), now_ns);
+	}
 	return p->pidfd < 0 ? sooner(ms, now_ns + ms_to_ns(POLL_MS), now_ns) : ms;
 }
 
@@ -707,23 +805,13 @@ int supervise_turn(struct broker *b)
 
 /* ---- counts ---------------------------------------------------------------------------------- */
 
-/* @return whether all its queues have been written since it was asked */
-static bool has_shown(const struct broker *b, const struct process *p)
-{
-	for (uint32_t i = 0; i < b->cfg.queues; i++)
-		if (strcmp(b->cfg.queue[i].process, p->name) == 0 &&
-		    page_versions(b->cfg.page, PAGE_QUEUE, i) == p->versions[i])
-			return false;
-	return true;
-}
-
 static void ask(struct broker *b, struct process *p, uint64_t now_ns)
 {
-	if (p->asked_ns != 0 && has_shown(b, p))
+	if (collect(b, p))
 		p->asked_ns = 0;
 	if (p->asked_ns == 0) {
 		for (uint32_t i = 0; i < b->cfg.queues; i++)
-			p->versions[i] = page_versions(b->cfg.page, PAGE_QUEUE, i);
+			p->versions[i] = page_versions(b->shared, PAGE_QUEUE, i);
 		p->asked_ns = now_ns;
 	} else if (b->cfg.hang_ms != 0 && now_ns - p->asked_ns > ms_to_ns(b->cfg.hang_ms)) {
 		kill_it(p, "it did not turn for hang_ms");
@@ -783,6 +871,7 @@ void supervise_free(struct broker *b)
 	supervise_drop(b->process, b->processes);
 	b->processes = 0;
 	link_unmap_ledger(b->ledger);
+	page_destroy(b->shared);
 	close_if_open(&b->ledger_fd);
 }
 

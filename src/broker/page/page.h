@@ -180,7 +180,8 @@ struct page;
  */
 
 /*
- * A page in a file at `path`, in place of one that was left there; NULL: in no file. It is locked
+ * A page in a file at `path`, in place of one that was left there; NULL: in no file, and sealed, so
+ * that nobody who has it can cut it. It is locked
  * as long as this process lives, by which a reader knows, and another that would take its place.
  * @param also  a second name of it, or NULL; on another file system it does not get that name
  * @param mode  permissions of the file

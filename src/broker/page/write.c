@@ -188,9 +188,10 @@ static bool make(struct page *p, const char *path, const char *also, uint32_t mo
 	char made[NAME];
 	int error;
 
-	if (path == NULL) {
-		p->fd = memfd_create("gpuqd-page", MFD_CLOEXEC);
-		return p->fd >= 0 && fill(p);
+	if (path == NULL) { /* whoever else has it cannot cut it under us */
+		p->fd = memfd_create("gpuqd-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		return p->fd >= 0 && fill(p) &&
+		       fcntl(p->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
 	}
 	if (strlen(path) >= sizeof(p->path[0]) ||
 	    (also != NULL && strlen(also) >= sizeof(p->path[1]))) {

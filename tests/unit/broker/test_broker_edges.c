@@ -616,6 +616,8 @@ static bool has(const void *in, size_t bytes, const char *what)
 static void a_process_gets_no_keys_and_can_cut_no_file(void **state)
 {
 	static struct broker_config c, got; /* large */
+	char error[PAGE_ERROR];
+	struct page *page;
 	int fd;
 
 	(void)state;
@@ -638,6 +640,14 @@ static void a_process_gets_no_keys_and_can_cut_no_file(void **state)
 	assert_int_equal(ftruncate(fd, 0), -1);
 	assert_int_equal(errno, EPERM);
 	close(fd);
+	page = page_create(NULL, NULL, 0600, error);
+	assert_non_null(page);
+	fd = page_share(page);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	close(fd);
+	page_destroy(page);
 }
 
 /* Four: alignment leaves room for one more than anybody wants. */
