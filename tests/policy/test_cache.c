@@ -180,6 +180,48 @@ static void ca_2_a_leader_that_fails_hands_over(void **state)
 	drop(c);
 }
 
+/* Against a list of who waits, in order. */
+static void ca_2_who_waits_may_leave_in_any_order(void **state)
+{
+	enum { MOST = 200 };
+	struct gq_cache *c = make(0, 0);
+	const struct gq_cache_key keys[2] = { key_of(c, 1, "a"), key_of(c, 1, "b") };
+	uint64_t list[2][MOST], random = 7, out;
+	uint32_t n[2] = { 0, 0 };
+	bool kept;
+
+	(void)state;
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(gq__cache_ask(c, &keys[k], 1000 + k, 0, &out), GQ_CACHE_LEAD);
+	for (unsigned i = 0; i < 20000; i++) {
+		const unsigned k = gq_random_below(&random, 2) != 0;
+
+		assert_int_equal(gq__cache_is_awaited(c, &keys[k]), n[k] != 0);
+		if (n[k] < MOST && gq_random_below(&random, 2) != 0) {
+			assert_int_equal(gq__cache_ask(c, &keys[k], i, 0, &out), GQ_CACHE_JOINED);
+			list[k][n[k]++] = i;
+		} else if (n[k] != 0) {
+			const uint32_t which = (uint32_t)gq_random_below(&random, n[k]);
+			const uint64_t who = list[k][which];
+
+			assert_int_equal(gq__cache_leave(c, &keys[1 - k], who), GQ_CACHE_NOT_FOUND);
+			assert_int_equal(gq__cache_leave(c, &keys[k], who), GQ_CACHE_OK);
+			assert_int_equal(gq__cache_leave(c, &keys[k], who), GQ_CACHE_NOT_FOUND);
+			memmove(&list[k][which], &list[k][which + 1],
+				(--n[k] - which) * sizeof(list[k][0]));
+		}
+	}
+	for (unsigned k = 0; k < 2; k++) {
+		assert_int_equal(gq__cache_done(c, &keys[k], 1, 1, false, 0, &kept), GQ_CACHE_OK);
+		for (uint32_t i = 0; i < n[k]; i++) {
+			assert_true(gq__cache_next_waiter(c, &keys[k], &out));
+			assert_int_equal(out, list[k][i]);
+		}
+		assert_false(gq__cache_next_waiter(c, &keys[k], &out));
+	}
+	drop(c);
+}
+
 static void ca_2_full_tables_let_requests_run_alone(void **state)
 {
 	struct gq_cache *c = make(0, 0);
@@ -419,6 +461,7 @@ int main(void)
 		cmocka_unit_test(ca_1_all_that_an_answer_depends_on_is_in_the_key),
 		cmocka_unit_test(ca_2_a_thousand_identical_requests_are_one_run),
 		cmocka_unit_test(ca_2_a_leader_that_fails_hands_over),
+		cmocka_unit_test(ca_2_who_waits_may_leave_in_any_order),
 		cmocka_unit_test(ca_2_full_tables_let_requests_run_alone),
 		cmocka_unit_test(ca_3_answers_have_a_time_and_room),
 		cmocka_unit_test(ca_3_the_bytes_are_never_more_than_the_limit),

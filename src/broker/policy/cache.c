@@ -33,7 +33,10 @@ struct gq_cache_flight {
 
 struct gq_cache_waiter {
 	uint64_t requester;
-	uint32_t next;
+	uint32_t flight;
+	uint32_t next; /* for the same flight, or among the free */
+	uint32_t before;
+	uint32_t next_in_chain; /* of those whose requesters' numbers are alike */
 };
 
 static uint32_t chains_for(uint32_t count)
@@ -64,15 +67,19 @@ enum gq_cache_status gq__cache_init(struct gq_cache *c, const struct gq_cache_co
 	c->places = s.entries * 2;
 	c->entries = calloc(c->places, sizeof(*c->entries));
 	c->flights = calloc(s.running, sizeof(*c->flights));
+	c->waiter_mask = chains_for(s.waiting) - 1;
 	c->waiters = calloc(s.waiting, sizeof(*c->waiters));
+	c->waiter_chains = malloc((c->waiter_mask + 1) * sizeof(*c->waiter_chains));
 	c->entry_chains = malloc((c->entry_mask + 1) * sizeof(*c->entry_chains));
 	c->flight_chains = malloc((c->flight_mask + 1) * sizeof(*c->flight_chains));
-	if (!c->entries || !c->flights || !c->waiters || !c->entry_chains || !c->flight_chains) {
+	if (!c->entries || !c->flights || !c->waiters || !c->entry_chains || !c->flight_chains ||
+	    !c->waiter_chains) {
 		gq__cache_free(c);
 		return GQ_CACHE_MEMORY;
 	}
 	memset(c->entry_chains, 0xff, (c->entry_mask + 1) * sizeof(*c->entry_chains));
 	memset(c->flight_chains, 0xff, (c->flight_mask + 1) * sizeof(*c->flight_chains));
+	memset(c->waiter_chains, 0xff, (c->waiter_mask + 1) * sizeof(*c->waiter_chains));
 	for (uint32_t i = 0; i < c->places; i++)
 		c->entries[i].next = i + 1 < c->places ? i + 1 : NONE;
 	for (uint32_t i = 0; i < s.running; i++)
@@ -90,6 +97,7 @@ void gq__cache_free(struct gq_cache *c)
 	free(c->waiters);
 	free(c->entry_chains);
 	free(c->flight_chains);
+	free(c->waiter_chains);
 	sodium_memzero(c, sizeof(*c));
 }
 
@@ -232,20 +240,46 @@ static void end_flight(struct gq_cache *c, struct gq_cache_flight *f)
 	c->free_flight = i;
 }
 
+static uint32_t *waiter_chain(struct gq_cache *c, uint64_t requester)
+{
+	return &c->waiter_chains[requester & c->waiter_mask];
+}
+
 static bool join(struct gq_cache *c, struct gq_cache_flight *f, uint64_t requester)
 {
 	const uint32_t i = c->free_waiter;
+	uint32_t *chain;
 
 	if (i == NONE)
 		return false;
+	chain = waiter_chain(c, requester);
 	c->free_waiter = c->waiters[i].next;
-	c->waiters[i] = (struct gq_cache_waiter){ requester, NONE };
+	c->waiters[i] = (struct gq_cache_waiter){ .requester = requester,
+						  .flight = (uint32_t)(f - c->flights),
+						  .next = NONE,
+						  .before = f->last,
+						  .next_in_chain = *chain };
+	*chain = i;
 	if (f->last != NONE)
 		c->waiters[f->last].next = i;
 	else
 		f->first = i;
 	f->last = i;
 	return true;
+}
+
+static void remove_waiter(struct gq_cache *c, struct gq_cache_flight *f, uint32_t i)
+{
+	struct gq_cache_waiter *w = &c->waiters[i];
+	uint32_t *at = waiter_chain(c, w->requester);
+
+	while (*at != i)
+		at = &c->waiters[*at].next_in_chain;
+	*at = w->next_in_chain;
+	*(w->before != NONE ? &c->waiters[w->before].next : &f->first) = w->next;
+	*(w->next != NONE ? &c->waiters[w->next].before : &f->last) = w->before;
+	w->next = c->free_waiter;
+	c->free_waiter = i;
 }
 
 static bool pop_waiter(struct gq_cache *c, struct gq_cache_flight *f, uint64_t *out)
@@ -255,10 +289,7 @@ static bool pop_waiter(struct gq_cache *c, struct gq_cache_flight *f, uint64_t *
 	if (i == NONE)
 		return false;
 	*out = c->waiters[i].requester;
-	f->first = c->waiters[i].next;
-	f->last = f->first == NONE ? NONE : f->last;
-	c->waiters[i].next = c->free_waiter;
-	c->free_waiter = i;
+	remove_waiter(c, f, i);
 	return true;
 }
 
@@ -304,6 +335,13 @@ bool gq__cache_leader(struct gq_cache *c, const struct gq_cache_key *key, uint64
 		return false;
 	*out_leader = f->leader;
 	return true;
+}
+
+bool gq__cache_is_awaited(struct gq_cache *c, const struct gq_cache_key *key)
+{
+	const struct gq_cache_flight *f = find_flight(c, key);
+
+	return f && f->first != NONE;
 }
 
 enum gq_cache_status gq__cache_ask(struct gq_cache *c, const struct gq_cache_key *key,
@@ -441,24 +479,17 @@ enum gq_cache_status gq__cache_leave(struct gq_cache *c, const struct gq_cache_k
 				     uint64_t requester)
 {
 	struct gq_cache_flight *f = find_flight(c, key);
-	uint32_t before = NONE;
+	uint32_t i = f ? *waiter_chain(c, requester) : NONE;
 
-	for (uint32_t i = f ? f->first : NONE; i != NONE; before = i, i = c->waiters[i].next) {
-		if (c->waiters[i].requester != requester)
-			continue;
-		if (before != NONE)
-			c->waiters[before].next = c->waiters[i].next;
-		else
-			f->first = c->waiters[i].next;
-		if (f->last == i)
-			f->last = before;
-		c->waiters[i].next = c->free_waiter;
-		c->free_waiter = i;
-		if (f->done && f->first == NONE)
-			end_flight(c, f);
-		return GQ_CACHE_OK;
-	}
-	return GQ_CACHE_NOT_FOUND;
+	while (i != NONE && (c->waiters[i].requester != requester ||
+			     c->waiters[i].flight != (uint32_t)(f - c->flights)))
+		i = c->waiters[i].next_in_chain;
+	if (i == NONE)
+		return GQ_CACHE_NOT_FOUND;
+	remove_waiter(c, f, i);
+	if (f->done && f->first == NONE)
+		end_flight(c, f);
+	return GQ_CACHE_OK;
 }
 
 bool gq__cache_forget(struct gq_cache *c, const struct gq_cache_key *key)

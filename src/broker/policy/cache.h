@@ -76,9 +76,11 @@ struct gq_cache {
 	struct gq_cache_waiter *waiters;
 	uint32_t *entry_chains;
 	uint32_t *flight_chains;
+	uint32_t *waiter_chains;
 	uint32_t places; /* of entries */
 	uint32_t entry_mask;
 	uint32_t flight_mask;
+	uint32_t waiter_mask;
 	uint32_t free_entry;
 	uint32_t free_flight;
 	uint32_t free_waiter;
@@ -119,6 +121,9 @@ enum gq_cache_status gq__cache_ask(struct gq_cache *c, const struct gq_cache_key
 /** Who runs under this key, if somebody does. */
 bool gq__cache_leader(struct gq_cache *c, const struct gq_cache_key *key, uint64_t *out_leader);
 
+/** Whether somebody waits for who runs under this key. */
+bool gq__cache_is_awaited(struct gq_cache *c, const struct gq_cache_key *key);
+
 /**
  * The leader has an answer. Then gq__cache_next_waiter() names those that wait for it.
  * @param bytes  of the answer, for the limit
@@ -139,7 +144,8 @@ bool gq__cache_next_waiter(struct gq_cache *c, const struct gq_cache_key *key,
  * is free. */
 bool gq__cache_failed(struct gq_cache *c, const struct gq_cache_key *key, uint64_t *out_leader);
 
-/** One that waits gives up. OK, NOT_FOUND. Linear in those that wait for the same. */
+/** One that waits gives up. OK, NOT_FOUND. Constant time, if requesters' numbers lie close together.
+ */
 enum gq_cache_status gq__cache_leave(struct gq_cache *c, const struct gq_cache_key *key,
 				     uint64_t requester);
 

@@ -118,12 +118,10 @@ static void count_time(struct router *r, const struct request *q)
 
 static void leave_caller(struct request *q)
 {
-	for (struct request **at = &q->caller->asked; *at != NULL; at = &(*at)->asked_before) {
-		if (*at == q) {
-			*at = q->asked_before;
-			break;
-		}
-	}
+	*(q->asked_after != NULL ? &q->asked_after->asked_before : &q->caller->asked) =
+		q->asked_before;
+	if (q->asked_before != NULL)
+		q->asked_before->asked_after = q->asked_after;
 	q->caller->inside--;
 	q->caller = NULL;
 }
@@ -135,7 +133,7 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
 			      .flags = GQ_FLAG_CHECKSUM,
 			      .correlation = q->correlation };
-	const bool seen = a->seen || q->ever_seen;
+	const bool seen = a->seen || q->ever_seen || reuse_may_run(r, q);
 	const uint32_t words[4] = { a->status, gq__retry_kind(a->status, seen),
 				    (uint32_t)((a->retry_ns + 999999) / 1000000), seen };
 
@@ -453,6 +451,8 @@ static void accept(struct router *r, struct request *q)
 	r->counts.accepted++;
 	q->caller->inside++;
 	q->asked_before = q->caller->asked;
+	if (q->asked_before != NULL)
+		q->asked_before->asked_after = q;
 	q->caller->asked = q;
 }
 

@@ -438,9 +438,12 @@ bool reuse_goes_on(const struct router *r, const struct request *q)
 	return q->leads && q->table == &r->keys && !r->ending;
 }
 
-bool reuse_may_run(const struct router *r, const struct request *q)
+bool reuse_may_run(struct router *r, const struct request *q)
 {
-	return q->state == REQUEST_JOINS && q->table == &r->keys;
+	if (q->table != &r->keys)
+		return false;
+	return q->state == REQUEST_JOINS ||
+	       (q->leads && !r->ending && gq__cache_is_awaited(&r->keys, &q->key));
 }
 
 /* ---- orders ---------------------------------------------------------------------------------- */

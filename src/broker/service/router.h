@@ -142,7 +142,7 @@ struct request {
 	gq_request_id id;
 	struct user *user;            /* to whom it is charged: the caller's; LATE: the worker's */
 	struct peer *caller;          /* NULL: gone, or told */
-	struct request *asked_before; /* of the same caller */
+	struct request *asked_before, *asked_after; /* of the same caller */
 	uint64_t correlation;         /* the caller's */
 	uint32_t group;
 	uint8_t priority;
@@ -423,8 +423,9 @@ void reuse_end(struct router *r, struct request *q, const struct answer *a,
 void reuse_leave(struct router *r, struct request *q);
 /* Whether its answer is of use though its caller has gone. */
 bool reuse_goes_on(const struct router *r, const struct request *q);
-/* Whether it waits for a request with its key: that may have run, or may run yet. */
-bool reuse_may_run(const struct router *r, const struct request *q);
+/* Whether its key may run, or may have, though this request has not and will not: it waits for
+ * another one with it; or it is to run for others that wait. */
+bool reuse_may_run(struct router *r, const struct request *q);
 uint64_t reuse_tick(struct router *r, uint64_t now_ns);
 /* Answers of the cache are not true any more: all; those of an op; that to the request that `f`
  * describes, of the user that it names. What runs now is not kept. @return NULL, or why not */

@@ -690,6 +690,46 @@ static void rt_5_who_joins_a_key_and_leaves_is_told_that_it_may_run(void **state
 	end();
 }
 
+/* The other side of it: no worker has seen the one that leads, but its key runs for those that wait.
+ */
+static void rt_5_who_leads_a_key_and_leaves_is_told_that_it_may_run(void **state)
+{
+	const BrokerService one = {
+		.name = "w", .capability = "op=pay", .capacity = 1, .heartbeat_ms = 20
+	};
+	const BrokerCall busy = call_of("pay", "busy"), alone = keyed("pay", "20", "alone"),
+			 call = keyed("pay", "10", "k");
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	BrokerReply r;
+	uint64_t id[4];
+
+	(void)state;
+	begin("");
+	c = client();
+	w = client();
+	assert_int_equal(q_service_register(w, &one), Q_OK);
+	id[0] = submit(c, &busy); /* all that the worker has room for */
+	q = take_one(w);
+	id[1] = submit(c, &alone);
+	assert_int_equal(q_broker_cancel(c, id[1]), Q_OK);
+	r = expect(c, id[1], Q_ERR_CANCELLED, NULL);
+	assert_false(r.may_have_run);
+	id[2] = submit(c, &call);
+	id[3] = submit(c, &call);
+	assert_int_equal(q_broker_cancel(c, id[2]), Q_OK);
+	r = expect(c, id[2], Q_ERR_CANCELLED, NULL);
+	assert_true(r.may_have_run);
+	reply(w, &q, Q_REASON_OK, "done");
+	expect(c, id[0], Q_OK, "done");
+	q = take_one(w); /* and so it does */
+	reply(w, &q, Q_REASON_OK, "paid");
+	expect(c, id[3], Q_OK, "paid");
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
 static void rt_5_keys_have_room_for_others_and_a_time(void **state)
 {
 	BrokerClient *c, *w;
@@ -760,6 +800,7 @@ int main(void)
 		cmocka_unit_test(rt_5_a_key_s_run_goes_on_though_its_caller_has_left),
 		cmocka_unit_test(rt_5_a_key_that_may_have_run_does_not_run_again),
 		cmocka_unit_test(rt_5_who_joins_a_key_and_leaves_is_told_that_it_may_run),
+		cmocka_unit_test(rt_5_who_leads_a_key_and_leaves_is_told_that_it_may_run),
 		cmocka_unit_test(rt_5_keys_have_room_for_others_and_a_time),
 		cmocka_unit_test(wrong_keys_are_refused),
 	};
