@@ -11,6 +11,7 @@
 
 #include "child.h"
 #include "daemon.h"
+#include "own_socket.h"
 #include "support.h"
 
 #include "broker/dispatch.h"
@@ -30,7 +31,6 @@
 
 /* ---- a gpuqd of this process ----------------------------------------------------------------- */
 
-static char folder[] = "/tmp/gpuq-edges-XXXXXX", endpoint[64];
 static struct broker_config cfg;
 static uint32_t connect_rate; /* of the next one: `uid_connect_rate` */
 static struct page *counts;   /* where the next one shows them; NULL: nowhere */
@@ -53,7 +53,7 @@ static struct broker *start_broker(const char *processor, uint32_t consumers)
 	cfg.queue[0].per_client = processor == NULL;
 	if (processor != NULL)
 		snprintf(cfg.queue[0].processor, sizeof(cfg.queue[0].processor), "%s", processor);
-	snprintf(cfg.socket, sizeof(cfg.socket), "%s/s", folder);
+	snprintf(cfg.socket, sizeof(cfg.socket), "%s", own_socket);
 	b = broker_start(&cfg, error);
 	if (b == NULL)
 		fail_msg("%s", error);
@@ -66,26 +66,8 @@ static QueueConfig client_config(void)
 	QueueConfig c = config(16, 64);
 
 	c.device = Q_DEVICE_REMOTE;
-	c.endpoint = endpoint;
+	c.endpoint = own_endpoint;
 	return c;
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	assert_non_null(mkdtemp(folder));
-	snprintf(endpoint, sizeof(endpoint), "unix:%s/s", folder);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	char lock[64];
-
-	(void)state;
-	snprintf(lock, sizeof(lock), "%s/s.lock", folder);
-	unlink(lock);
-	return rmdir(folder);
 }
 
 /* ---- its queue ------------------------------------------------------------------------------- */
@@ -94,7 +76,7 @@ static void a_queue_that_fails_ends_its_clients_and_takes_no_new_ones(void **sta
 {
 	struct broker *b = start_broker("echo", 1);
 	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
 	};
 	GpuQueue *q = make_queue_from(&c), *idle = make_queue_from(&c);
 	uint64_t id;
@@ -139,7 +121,7 @@ static void a_process_whose_device_has_failed_says_so_and_ends(void **state)
 {
 	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
 	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
 	};
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	int fds[LINK_DESCRIPTORS], pair[2], listener, status;
@@ -308,7 +290,7 @@ static void whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends(vo
 	char byte;
 
 	(void)state;
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", own_socket);
 	assert_int_equal(connect(greets, (const struct sockaddr *)&address, sizeof(address)), 0);
 	close_gate();
 	id = send_op(q, OP_GATE, 0, "inside", 6);
@@ -364,7 +346,7 @@ static void a_device_that_fails_while_gpuqd_ends_holds_nothing_up(void **state)
 						.name = "hold",
 						.cpu = hold };
 	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
 	};
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const int greets = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -378,7 +360,7 @@ static void a_device_that_fails_while_gpuqd_ends_holds_nothing_up(void **state)
 	q_register_processor(&holder);
 	b = start_broker("hold", 1);
 	b->cfg.drain_ms = 10 * LONG_MS;
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", own_socket);
 	assert_int_equal(connect(greets, (const struct sockaddr *)&address, sizeof(address)), 0);
 	q = make_queue_from(&c);
 	id = send(q, "inside", 6);
@@ -433,7 +415,7 @@ static void reload_window(struct broker *b, uint32_t window)
 static void counts_are_written_and_windows_change_while_clients_come_and_go(void **state)
 {
 	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
 	};
 	static struct page_queue shown; /* large */
 	static struct page_clients clients;
@@ -484,7 +466,7 @@ static void reload_rate(struct broker *b, uint32_t rate)
 static void a_user_that_connects_too_often_is_told_when_it_may_again(void **state)
 {
 	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = endpoint
+		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
 	};
 	static struct page_clients clients;
 	char error[PAGE_ERROR];
@@ -810,5 +792,6 @@ int main(int argc, char **argv)
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests_name("broker_edges", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("broker_edges", tests, own_socket_set_up,
+					   own_socket_tear_down);
 }

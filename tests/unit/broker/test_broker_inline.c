@@ -3,6 +3,7 @@
  * test_broker_inline.c - messages that a dispatcher runs itself, and what becomes of it when they
  * do not end: the other thread of the pair takes its place.
  */
+#include "own_socket.h"
 #include "support.h"
 
 #include "broker/dispatch.h"
@@ -18,8 +19,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/gpuq-inline-XXXXXX", endpoint[64];
 
 /* Holds the message "hold" until the test lets it go, "H" until it does so for the second
  * time, "S" as "hold", but spinning; "m" takes a moment; at "t" another client sends a message, of
@@ -108,7 +107,7 @@ static struct broker *start_broker(uint32_t inline_us, bool per_client)
 	cfg.queue[0].inline_us = inline_us;
 	cfg.queue[0].per_client = per_client;
 	snprintf(cfg.queue[0].processor, sizeof(cfg.queue[0].processor), "hold_h");
-	snprintf(cfg.socket, sizeof(cfg.socket), "%s/s", folder);
+	snprintf(cfg.socket, sizeof(cfg.socket), "%s", own_socket);
 	b = broker_start(&cfg, error);
 	if (b == NULL)
 		fail_msg("%s", error);
@@ -122,7 +121,7 @@ static GpuQueue *connect_one(uint32_t result_bytes)
 				.result_bytes = result_bytes,
 				.shutdown_timeout_ms = 1,
 				.device = Q_DEVICE_REMOTE,
-				.endpoint = endpoint };
+				.endpoint = own_endpoint };
 
 	return make_queue_from(&c);
 }
@@ -621,21 +620,8 @@ static void it_ends_while_a_message_does_not(void **state)
 
 static int set_up(void **state)
 {
-	(void)state;
-	assert_non_null(mkdtemp(folder));
-	snprintf(endpoint, sizeof(endpoint), "unix:%s/s", folder);
 	q_register_processor(&holder);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	char lock[64];
-
-	(void)state;
-	snprintf(lock, sizeof(lock), "%s/s.lock", folder);
-	unlink(lock);
-	return rmdir(folder);
+	return own_socket_set_up(state);
 }
 
 int main(void)
@@ -657,5 +643,5 @@ int main(void)
 		cmocka_unit_test(it_ends_while_a_message_does_not),
 	};
 
-	return cmocka_run_group_tests_name("broker_inline", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("broker_inline", tests, set_up, own_socket_tear_down);
 }
