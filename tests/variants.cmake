@@ -17,6 +17,7 @@ set(gpuq_test_variants
 	"unit.broker"
 	"unit.broker_edges"
 	"unit.broker_inline"
+	"unit.broker_token"
 	"unit.calls             standin gpu"
 	"unit.client_memory"
 	"unit.completion        standin bar1 gpu remote"

@@ -33,6 +33,25 @@ bool admit_arrival(struct broker *b, uid_t uid, char text[GQ_WIRE_TEXT])
 	return false;
 }
 
+/* Of those whose tokens come from the same one. */
+static QueueStatus check_pinned(const struct session *s, char text[GQ_WIRE_TEXT])
+{
+	uint64_t bytes = s->charged;
+
+	if (!s->has_rights || s->rights.pinned == 0)
+		return Q_OK;
+	for (const struct session *other = s->b->sessions; other != NULL; other = other->next)
+		if (other != s && other->has_rights &&
+		    memcmp(other->rights.id, s->rights.id, sizeof(s->rights.id)) == 0)
+			bytes += other->charged;
+	if (bytes > s->rights.pinned)
+		return REFUSE(Q_ERR_LIMIT,
+			      "clients with this token would have %" PRIu64
+			      " bytes of shared memory; allowed: %" PRIu64 " (the token)",
+			      bytes, s->rights.pinned);
+	return Q_OK;
+}
+
 static QueueStatus check_quota(struct session *s, char text[GQ_WIRE_TEXT])
 {
 	const struct broker_config *cfg = &s->b->cfg;
@@ -54,7 +73,7 @@ static QueueStatus check_quota(struct session *s, char text[GQ_WIRE_TEXT])
 			      "user %u would have %" PRIu64 " slots; allowed: %" PRIu64
 			      " (uid_slots)",
 			      s->uid, slots, cfg->uid_slots);
-	return Q_OK;
+	return check_pinned(s, text);
 }
 
 /* ---- what it asks for ------------------------------------------------------------------------ */
@@ -124,6 +143,18 @@ static QueueStatus check_size(const struct session *s, char text[GQ_WIRE_TEXT])
 	return Q_OK;
 }
 
+/* gpuqd has looked at it, where the queue is another process's. */
+static QueueStatus check_token(struct session *s, char text[GQ_WIRE_TEXT])
+{
+	char why[RIGHTS_TEXT];
+
+	if (s->queue->token == 0 || s->b->cfg.link != 0)
+		return Q_OK;
+	s->has_rights = rights_check(&s->b->cfg.token, s->token, s->token_bytes, s->uid,
+				     s->queue->name, &s->rights, why);
+	return s->has_rights ? Q_OK : REFUSE(Q_ERR_POLICY, "%s", why);
+}
+
 QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 {
 	QueueStatus status;
@@ -133,7 +164,9 @@ QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 	s->queue = find_queue(&s->b->cfg, s->hello.queue);
 	if (s->queue == NULL)
 		return REFUSE(Q_ERR_NOT_FOUND, "there is no queue '%.63s'", s->hello.queue);
-	status = check_processor(s, text);
+	status = check_token(s, text);
+	if (status == Q_OK)
+		status = check_processor(s, text);
 	if (status == Q_OK)
 		status = check_size(s, text);
 	s->bytes = gq_remote_lay_out(&s->hello).bytes;

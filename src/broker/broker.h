@@ -25,6 +25,7 @@ struct broker_queue {
 	 * device with one consumer; 0: none. */
 	uint32_t inline_us;
 	char process[GQ_WIRE_NAME]; /* those of one name are in one process; "": gpuqd itself */
+	uint32_t token; /* not 0: its clients need a token */
 	/* Each client has a queue of its own, of the sizes that it asks for. */
 	bool per_client;
 };
@@ -43,6 +44,8 @@ struct broker_config {
 	char child_user[BROKER_USER_ROOM]; /* as which processes run; "": as gpuqd */
 	uint32_t queues;
 	struct broker_queue queue[BROKER_MOST_QUEUES];
+	char tokens[ROUTER_PATH_ROOM]; /* the file of the keys of queues' tokens; "": none */
+	struct router_tokens token;    /* what is in it */
 	struct router_config services;
 	char stats[BROKER_STATS_ROOM];   /* the file of the page of counts; "": beside the socket */
 	uint32_t stats_ms;               /* how often it is written */
@@ -107,8 +110,10 @@ void broker_show(struct broker *b);
 bool broker_reload(struct broker *b, const struct broker_config *cfg,
 		   char error[BROKER_ERROR_ROOM]);
 
-/* In a process for queues: serve a client that gpuqd has let in. From any thread. */
-void broker_adopt(struct broker *b, int socket, uint64_t number, const struct gq_wire_hello *hello);
+/* In a process for queues: serve a client that gpuqd has let in, whose messages are of the class
+ * `best` at most. From any thread. */
+void broker_adopt(struct broker *b, int socket, uint64_t number, uint32_t best,
+		  const struct gq_wire_hello *hello);
 
 /* A reload in two steps, in such a process: all that can fail, and taking it over. */
 struct fresh *broker_prepare(struct broker *b, const struct broker_config *cfg,

@@ -131,7 +131,7 @@ static void obey(struct child *c, const struct link_message *m, int fds[LINK_DES
 	switch (m->kind) {
 	case LINK_CLIENT:
 		if (fds[0] >= 0 && keep_reserve())
-			broker_adopt(c->broker, fds[0], m->number, &m->hello);
+			broker_adopt(c->broker, fds[0], m->number, m->detail, &m->hello);
 		else
 			lose(m->number, &fds[0]);
 		fds[0] = -1;

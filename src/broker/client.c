@@ -80,7 +80,7 @@ uint32_t client_highest(const struct client *c)
 {
 	for (uint32_t k = GQ_CLASSES; k-- > 0;)
 		if (class_waits(c, k))
-			return k;
+			return k < c->best ? k : c->best;
 	return GQ_CLASSES;
 }
 
@@ -100,7 +100,7 @@ static uint32_t next_class(struct client *c, uint32_t lowest)
 		if (class_waits(c, k))
 			return k;
 	}
-	for (uint32_t k = GQ_CLASSES; k-- > lowest;) {
+	for (uint32_t k = GQ_CLASSES; k-- > (lowest <= c->best ? lowest : GQ_CLASSES);) {
 		if (!class_waits(c, k))
 			continue;
 		c->ageing.passed[k] = 0;
@@ -139,7 +139,7 @@ static bool copy_header(const struct client *c, uint32_t class, struct record *r
 			 "they are read as one word");
 	r->msg_id = gq_load_relaxed_u64(&s->msg_id);
 	r->len = (uint32_t)lengths;
-	r->options = (EnqueueOptions){ .priority = class + 1,
+	r->options = (EnqueueOptions){ .priority = (class < c->best ? class : c->best) + 1,
 				       .opcode = (uint32_t)(lengths >> 32),
 				       .tag = gq_load_relaxed_u64(&s->tag),
 				       .deadline_ns = gq_load_relaxed_u64(&s->deadline_ns) };

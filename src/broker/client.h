@@ -44,6 +44,7 @@ struct client {
 	int socket;    /* for bells; the reactor closes it when the dispatcher has let go */
 	int bell;      /* the client writes it; never read here */
 	uint32_t pid, uid;
+	uint32_t best; /* class of its messages, at most: higher ones are taken for that */
 
 	/* ---- the dispatcher's ---- */
 	struct client *next;

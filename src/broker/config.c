@@ -80,7 +80,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE, CACHE, PROCESS };
+enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE, CACHE, PROCESS, TOKEN };
 
 struct key {
 	const char *name;
@@ -109,6 +109,7 @@ static const struct key config_keys[] = {
 	{ "wait_ms", TIME, OF_CONFIG(wait_ms), 0, 4000 }, /* a client hangs up after 5 s */
 	{ "stats", TEXT, OF_CONFIG(stats), 1, BROKER_STATS_ROOM - 1 },
 	{ "stats_ms", TIME, OF_CONFIG(stats_ms), 10, 60000 },
+	{ "tokens", TEXT, OF_CONFIG(tokens), 1, ROUTER_PATH_ROOM - 1 },
 	{ "metrics", TEXT, OF_CONFIG(metrics), 1, BROKER_STATS_ROOM - 1 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
@@ -123,6 +124,7 @@ static const struct key queue_keys[] = {
 	{ "consumers", NUMBER, OF_QUEUE(consumers), 0, Q_MAX_CONSUMERS },
 	{ "window", NUMBER, OF_QUEUE(window), 1, Q_MAX_CAPACITY },
 	{ "inline_us", NUMBER, OF_QUEUE(inline_us), 0, 1000 },
+	{ "token", TOKEN, OF_QUEUE(token), 0, 0 },
 	{ "per_client", YES_NO, OF_QUEUE(per_client), 0, 0 },
 	{ "process", PROCESS, OF_QUEUE(process), 1, GQ_WIRE_NAME - 1 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
@@ -267,6 +269,7 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 	static const char *const answers[] = { "no", "yes", NULL };
 	static const char *const balances[] = ROUTER_BALANCES;
 	static const char *const caches[] = { "no", "user", "public", NULL };
+	static const char *const needs[] = { "none", "required", NULL };
 	int place;
 
 	switch (k->kind) {
@@ -291,6 +294,12 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 		place = place_in(caches, text);
 		if (place < 0)
 			return WRONG(r, "cache is '%.60s'; allowed: no, user, public", text);
+		put_number(to, k->room, (uint64_t)place);
+		return true;
+	case TOKEN:
+		place = place_in(needs, text);
+		if (place < 0)
+			return WRONG(r, "token is '%.60s'; allowed: none, required", text);
 		put_number(to, k->room, (uint64_t)place);
 		return true;
 	case YES_NO:
@@ -539,6 +548,13 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 	if (cfg->services.tokens[0] != '\0' &&
 	    !router_tokens_read(cfg->services.tokens, &cfg->services.token, error))
 		return false;
+	if (cfg->tokens[0] != '\0' && !router_tokens_read(cfg->tokens, &cfg->token, error))
+		return false;
+	for (uint32_t i = 0; i < cfg->queues; i++)
+		if (cfg->queue[i].token != 0 && cfg->token.keys == 0)
+			return WRONG(&r,
+				     "queue '%s' has token = required, and [gpuqd] no tokens = FILE",
+				     cfg->queue[i].name);
 	if (cfg->services.ops != 0 && !r.had_services)
 		return WRONG(&r, "there is a section [op %s], and none [services]",
 			     cfg->services.op[0].name);

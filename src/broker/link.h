@@ -14,7 +14,8 @@ enum link_kind {
 	/* gpuqd's */
 	LINK_CONFIGURE = 1, /* the first: `text` its name; descriptors: the configuration, the
 			     * page, the ledger */
-	LINK_CLIENT,  /* serve the client `number`, who has said `hello`; descriptor: its socket */
+	LINK_CLIENT,  /* serve the client `number`, who has said `hello`, and whose messages are of
+		       * the class `detail` at most; descriptor: its socket */
 	LINK_SHOW,    /* write the counts into the page */
 	LINK_PREPARE, /* make the queues that are new; descriptor: the configuration */
 	LINK_COMMIT,  /* take it over */

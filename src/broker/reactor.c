@@ -270,8 +270,11 @@ static void take_over(struct broker *b, struct fresh *f)
 	b->cfg.hang_ms = f->cfg.hang_ms;
 	b->cfg.start_ms = f->cfg.start_ms;
 	b->cfg.wait_ms = f->cfg.wait_ms;
+	b->cfg.token = f->cfg.token;
 	for (uint32_t i = 0; i < b->cfg.queues; i++) {
-		b->cfg.queue[i].window = f->cfg.queue[i].window; /* for clients that come */
+		/* For clients that come. */
+		b->cfg.queue[i].token = f->cfg.queue[i].token;
+		b->cfg.queue[i].window = f->cfg.queue[i].window;
 		if (b->dispatcher[i] != NULL)
 			dispatcher_set_window(b->dispatcher[i], f->cfg.queue[i].window);
 	}
@@ -584,13 +587,16 @@ bool broker_reload(struct broker *b, const struct broker_config *cfg, char error
 	return false;
 }
 
-void broker_adopt(struct broker *b, int socket, uint64_t number, const struct gq_wire_hello *hello)
+void broker_adopt(struct broker *b, int socket, uint64_t number, uint32_t best,
+		  const struct gq_wire_hello *hello)
 {
 	struct adopted *a = calloc(1, sizeof(*a));
 
 	if (a == NULL)
 		abort(); /* as in broker_note() */
-	*a = (struct adopted){ .socket = socket, .number = number, .hello = *hello };
+	*a = (struct adopted){
+		.socket = socket, .number = number, .best = best, .hello = *hello
+	};
 	pthread_mutex_lock(&b->lock);
 	*b->adopted_end = a;
 	b->adopted_end = &a->next;

@@ -88,6 +88,15 @@ static void close_if_open(int *fd)
 	*fd = -1;
 }
 
+static void drop_token(struct session *s)
+{
+	if (s->token != NULL)
+		explicit_bzero(s->token, s->token_bytes);
+	free(s->token);
+	s->token = NULL;
+	s->token_bytes = 0;
+}
+
 /* gpuqd, to which the client counts. This waits if gpuqd does not listen, as long as it does not.
  */
 static void tell_gone(const struct broker *b, uint64_t number, uint32_t detail)
@@ -114,6 +123,7 @@ static void forget(struct session *s)
 	}
 	close_if_open(&s->pidfd);
 	close_if_open(&s->socket);
+	drop_token(s);
 	free(s);
 }
 
@@ -231,6 +241,7 @@ static struct session *begin(struct broker *b, int socket, const struct ucred *p
 	s->uid = peer->uid;
 	s->pid = peer->pid;
 	s->client.session = s;
+	s->rights.best = GQ_CLASSES - 1;
 	s->since_ns = gq__now_ns();
 	why = refuse_peer(s, text);
 	if (why != NULL) {
@@ -312,6 +323,7 @@ static bool greet(struct session *s)
 	char text[GQ_WIRE_TEXT];
 	const QueueStatus status = admit(s, text);
 
+	drop_token(s);
 	if (status != Q_OK) {
 		refuse(s, status, text);
 		return false;
@@ -342,9 +354,28 @@ void session_adopt(struct broker *b, const struct adopted *a)
 		return;
 	}
 	s->number = a->number;
+	s->rights.best = a->best < GQ_CLASSES ? a->best : 0;
 	s->hello = a->hello;
 	if (!greet(s))
 		session_end(s, 0);
+}
+
+/* What it may do, before it says what it wants. @return false: end the connection */
+static bool on_token(struct session *s, const union gq_wire *w, ssize_t n)
+{
+	const size_t bytes = (size_t)n - sizeof(w->head);
+
+	if (w->head.version != GQ_WIRE_VERSION) /* is told when it says hello */
+		return true;
+	if ((size_t)n != w->head.bytes || bytes == 0 || bytes > sizeof(w->token.token) ||
+	    s->token != NULL)
+		return false;
+	s->token = malloc(bytes);
+	if (s->token == NULL)
+		return false;
+	memcpy(s->token, w->token.token, bytes);
+	s->token_bytes = (uint32_t)bytes;
+	return true;
 }
 
 static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
@@ -382,6 +413,7 @@ static bool on_made(struct session *s)
 	s->client.bell = s->bell;
 	s->client.pid = (uint32_t)s->pid;
 	s->client.uid = s->uid;
+	s->client.best = s->rights.best;
 	if (!welcome(s))
 		return false;
 	s->since_ns = gq__now_ns();
@@ -439,7 +471,7 @@ static bool on_message(struct session *s, const union gq_wire *w, ssize_t n)
 		return false;
 	switch (s->state) {
 	case SESSION_NEW:
-		return on_hello(s, w, n);
+		return w->head.type == GQ_WIRE_TOKEN ? on_token(s, w, n) : on_hello(s, w, n);
 	case SESSION_OFFERED:
 		return w->head.type == GQ_WIRE_START && on_start(s);
 	default:

@@ -5,6 +5,7 @@
 
 #include "dispatcher.h"
 #include "link.h"
+#include "rights.h"
 
 #include "broker/policy/arrivals.h"
 
@@ -42,6 +43,10 @@ struct session {
 	pid_t pid;
 	uint64_t since_ns; /* the client has had to speak since then */
 	struct gq_wire_hello hello;
+	uint8_t *token; /* that it has shown; NULL: none */
+	uint32_t token_bytes;
+	bool has_rights; /* `rights` are those of a token */
+	struct rights rights;
 	const struct broker_queue *queue;
 	uint64_t number;         /* of the client, between gpuqd and its processes; 0: none */
 	struct process *process; /* that it waits for, or whose guest it is */
@@ -96,6 +101,7 @@ struct adopted {
 	struct adopted *next;
 	int socket;
 	uint64_t number;
+	uint32_t best;
 	struct gq_wire_hello hello;
 };
 

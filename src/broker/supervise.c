@@ -532,6 +532,7 @@ static void owe(struct process *p, uint32_t what)
 static bool give(const struct process *p, const struct session *s)
 {
 	const struct link_message m = { .kind = LINK_CLIENT,
+					.detail = s->rights.best,
 					.number = s->number,
 					.hello = s->hello };
 

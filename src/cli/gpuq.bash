@@ -118,7 +118,7 @@ _gpuq() {
 	help) _gpuq_words "run pipe info processors redis services token bench status top errors reload" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
 	services) _gpuq_services "$typed" "$before" ;;
-	token) _gpuq_words "key issue narrow show --keys --rights --op --class --uid --rate --bytes --expires --help" "$typed" ;;
+	token) _gpuq_words "key issue narrow show --keys --rights --op --class --uid --rate --bytes --memory --expires --help" "$typed" ;;
 	status) _gpuq_look "$typed" "--json --help" ;;
 	top) _gpuq_look "$typed" "--delay --count --clients --json --plain --help" ;;
 	errors) _gpuq_look "$typed" "--json --help" ;;

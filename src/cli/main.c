@@ -21,7 +21,7 @@ static const struct command commands[] = {
 	{ "redis", "take messages from Redis: runs the program gpuq-redis", redis_help, cmd_redis },
 	{ "services", "list the services behind a gpuqd, or give it orders", services_help,
 	  cmd_services },
-	{ "token", "make, narrow or show tokens of gpuqd's services", token_help, cmd_token },
+	{ "token", "make, narrow or show tokens for gpuqd", token_help, cmd_token },
 	{ "bench", "load a queue, and show how long messages take", bench_help, cmd_bench },
 	{ "status", "show how a gpuqd stands, also one that hangs", status_help, cmd_status },
 	{ "top", "show what a gpuqd does, second by second", top_help, cmd_top },

@@ -14,7 +14,7 @@ const char token_help[] =
 	"       gpuq token narrow TOKEN CLAIM...\n"
 	"       gpuq token show TOKEN\n"
 	"\n"
-	"Tokens say what a caller or a worker may do at a gpuqd whose configuration has keys for\n"
+	"Tokens say what a client, a caller or a worker may do at a gpuqd whose configuration has keys for\n"
 	"them (tokens = FILE). Who has one can make one that may do less, without the key.\n"
 	"\n"
 	"  key     print a line for FILE, with a new key; NUMBER 0 to 255, default 1\n"
@@ -28,11 +28,12 @@ const char token_help[] =
 	"  -r, --rights LIST    of submit, register, critical (priority 255) and admin (orders),\n"
 	"                       separated by commas;\n"
 	"                       issue: default submit; narrow: default all that TOKEN has\n"
-	"  -o, --op NAME        may come 8 times; default: all ops\n"
+	"  -o, --op NAME        of an op or a queue, may come 8 times; default: all\n"
 	"  -c, --class CLASS    no better than critical, high, normal or low; default critical\n"
 	"  -u, --uid NUMBER     for this user only\n"
 	"      --rate NUMBER    requests a second; 0: no limit, the default\n"
 	"      --bytes SIZE     a second, such as 1M; 0: no limit, the default\n"
+	"      --memory SIZE    shared with clients of queues; 0: no limit, the default\n"
 	"  -e, --expires TIME   from now, such as 30s, 12h or 90d; default: never\n"
 	"  -k, --keys FILE      the file of keys\n"
 	"  -h, --help           show this text\n"
@@ -53,7 +54,7 @@ const char token_help[] =
 #include <stdlib.h>
 #include <time.h>
 
-enum { OPTION_RATE = 256, OPTION_BYTES, LINE = 2 * GQ_TOKEN_MOST + 16 };
+enum { OPTION_RATE = 256, OPTION_BYTES, OPTION_MEMORY, LINE = 2 * GQ_TOKEN_MOST + 16 };
 
 static const struct option long_options[] = {
 	{ "rights", required_argument, NULL, 'r' },
@@ -62,6 +63,7 @@ static const struct option long_options[] = {
 	{ "uid", required_argument, NULL, 'u' },
 	{ "rate", required_argument, NULL, OPTION_RATE },
 	{ "bytes", required_argument, NULL, OPTION_BYTES },
+	{ "memory", required_argument, NULL, OPTION_MEMORY },
 	{ "expires", required_argument, NULL, 'e' },
 	{ "keys", required_argument, NULL, 'k' },
 	{ "help", no_argument, NULL, 'h' },
@@ -188,6 +190,11 @@ static int read_option(struct wanted *w, int option, char **argv)
 		return code;
 	case OPTION_RATE:
 		return read_number("--rate", optarg, UINT64_C(1000000000), &w->claims.rate);
+	case OPTION_MEMORY:
+		return parse_size(optarg, &w->claims.pinned)
+			       ? CLI_OK
+			       : usage_error("token", "--memory is '%s'; allowed: a size such as 1M",
+					     optarg);
 	case OPTION_BYTES:
 		return parse_size(optarg, &w->claims.bytes)
 			       ? CLI_OK
@@ -368,6 +375,7 @@ static void show_part(uint32_t index, const struct gq_claims *c)
 		printf(", uid %u", c->uid);
 	show_limit("rate", c->rate);
 	show_limit("bytes", c->bytes);
+	show_limit("memory", c->pinned);
 	if (c->expires_s != 0) {
 		const time_t at = (time_t)c->expires_s;
 		struct tm tm;

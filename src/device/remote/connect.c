@@ -231,13 +231,34 @@ static bool map(struct gq_remote *r, int memfd)
 	return true;
 }
 
+/* Whoever has a token shows it, also where none is needed. @return false with q_last_error() */
+static bool show_token(struct gq_remote *r)
+{
+	const char *text = getenv("GPUQ_TOKEN");
+	struct gq_wire_token w;
+	size_t n;
+
+	if (text == NULL)
+		return true;
+	n = gq_hex_decode(text, w.token, sizeof(w.token));
+	if (n == 0) {
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "GPUQ_TOKEN has %zu characters; allowed: an even number of hexadecimal "
+			  "digits, 2 to %d",
+			  strlen(text), 2 * GQ_TOKEN_BYTES);
+		return false;
+	}
+	w.head = gq_wire_head_of(GQ_WIRE_TOKEN, sizeof(w.head) + n);
+	return say(r, &w, sizeof(w.head) + n);
+}
+
 bool gq__remote_connect(struct gq_remote *r)
 {
 	struct passed passed;
 	union gq_wire w;
 	bool mapped = false;
 
-	if (!open_socket(r) || !say(r, &r->hello, sizeof(r->hello)) ||
+	if (!open_socket(r) || !show_token(r) || !say(r, &r->hello, sizeof(r->hello)) ||
 	    !await(r, &w, &passed, GQ_WIRE_WELCOME, sizeof(w.welcome), ANSWER_MS))
 		return false;
 	if (passed.cut || passed.n != 2) {

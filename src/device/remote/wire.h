@@ -7,6 +7,7 @@
 #define GPUQ_REMOTE_WIRE_H
 
 #include "device/protocol/protocol.h"
+#include "host/base/hex.h"
 #include "host/base/memory.h"
 
 #include <gpuq/gpuq.h>
@@ -28,6 +29,8 @@ enum gq_wire_type {
 	GQ_WIRE_STARTED,   /* gpuqd: the queue consumes from now on */
 	GQ_WIRE_REFUSED,   /* gpuqd: no, and why; it closes the connection */
 	GQ_WIRE_BELL,      /* gpuqd: something has completed, and a thread of yours sleeps */
+	GQ_WIRE_TOKEN,     /* client, before HELLO: what it may do. Not looked at by a queue that
+			    * needs none */
 };
 
 struct gq_wire_head {
@@ -75,6 +78,12 @@ struct gq_wire_bell {
 	struct gq_wire_head head;
 };
 
+/* Is cut behind the token. */
+struct gq_wire_token {
+	struct gq_wire_head head;
+	uint8_t token[GQ_TOKEN_BYTES];
+};
+
 union gq_wire {
 	struct gq_wire_head head;
 	struct gq_wire_hello hello;
@@ -83,6 +92,7 @@ union gq_wire {
 	struct gq_wire_started started;
 	struct gq_wire_refused refused;
 	struct gq_wire_bell bell;
+	struct gq_wire_token token;
 };
 
 static inline struct gq_wire_head gq_wire_head_of(uint32_t type, size_t bytes)

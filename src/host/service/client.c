@@ -4,6 +4,7 @@
 
 #include "host/base/clock.h"
 #include "host/base/error.h"
+#include "host/base/hex.h"
 #include "host/base/sys.h"
 
 #include <poll.h>
@@ -13,7 +14,7 @@
 #include <sys/un.h>
 
 enum { HEALTHY = 0, UNHEALTHY = 2 }; /* enum gq_service_health, as it is on the wire */
-enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024, TOKEN_DIGITS = 8192 };
+enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024 };
 
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
 {
@@ -399,34 +400,17 @@ static bool open_socket(BrokerClient *c, const char *endpoint)
 	return false;
 }
 
-static int digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* @return its bytes, in c->in, which nothing has come into yet; 0: it is none */
 static size_t read_token(BrokerClient *c, const char *text)
 {
-	const size_t n = strlen(text);
+	const size_t n = gq_hex_decode(text, c->in, GQ_TOKEN_BYTES);
 
-	for (size_t i = 0; n != 0 && n <= TOKEN_DIGITS && n % 2 == 0; i += 2) {
-		const int high = i < n ? digit(text[i]) : 0, low = i < n ? digit(text[i + 1]) : 0;
-
-		if (i == n)
-			return n / 2;
-		if (high < 0 || low < 0)
-			break;
-		c->in[i / 2] = (uint8_t)(high << 4 | low);
-	}
-	gq__failf(Q_ERR_INVALID_ARG,
-		  "token has %zu characters; allowed: an even number of hexadecimal digits, 2 to "
-		  "%d, here or in GPUQ_TOKEN",
-		  n, TOKEN_DIGITS);
-	return 0;
+	if (n == 0)
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "token has %zu characters; allowed: an even number of hexadecimal "
+			  "digits, 2 to %d, here or in GPUQ_TOKEN",
+			  strlen(text), 2 * GQ_TOKEN_BYTES);
+	return n;
 }
 
 static bool greet(BrokerClient *c, const char *name, const char *token)

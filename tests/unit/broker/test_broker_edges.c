@@ -109,7 +109,7 @@ static void be_a_process(int listener, int link)
 	b = broker_start(&cfg, error);
 	if (b == NULL || recv(client, &w, sizeof(w), 0) != (ssize_t)sizeof(w.hello))
 		_exit(2);
-	broker_adopt(b, client, 7, &w.hello);
+	broker_adopt(b, client, 7, GQ_CLASSES - 1, &w.hello);
 	if (recv(link, &w, sizeof(w), 0) != 1) /* the client is served */
 		_exit(3);
 	(void)q_stop(b->dispatcher[0]->q, LONG_MS);
@@ -711,7 +711,7 @@ static int come_for(struct broker *b, const char *queue, uint64_t number)
 
 	snprintf(hello.queue, sizeof(hello.queue), "%s", queue);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	broker_adopt(b, pair[1], number, &hello);
+	broker_adopt(b, pair[1], number, GQ_CLASSES - 1, &hello);
 	return pair[0];
 }
 
