@@ -163,18 +163,18 @@ typedef struct BrokerRequest {
 
 /* What whoever runs gpuqd may order. Numbers never change. */
 typedef enum BrokerOrderKind {
-	Q_ORDER_DRAIN = 1,  /* a service gets nothing new, until Q_ORDER_RESUME or until it registers
-			       again; what it has it answers */
-	Q_ORDER_RESUME = 2, /* a service that drains does not any more */
+	Q_ORDER_DRAIN = 1, /* a service gets nothing new, until Q_ORDER_RESUME or until it registers
+			      again; what it has it answers */
+	Q_ORDER_RESUME = 2,        /* a service that drains does not any more */
 	Q_ORDER_BREAKER_OPEN = 3,  /* a service gets nothing new, as if it had failed, until the
 				      breaker is closed or reset */
 	Q_ORDER_BREAKER_CLOSE = 4, /* a service gets requests however often it fails, until the
 				      breaker is opened or reset */
 	Q_ORDER_BREAKER_RESET = 5, /* a service's breaker is closed, decides by itself, and knows of
 				      no fault */
-	Q_ORDER_FORGET = 6,     /* the answer of an op to one request leaves the cache */
-	Q_ORDER_FORGET_OP = 7,  /* all answers of an op */
-	Q_ORDER_FORGET_ALL = 8, /* all answers */
+	Q_ORDER_FORGET = 6,        /* the answer of an op to one request leaves the cache */
+	Q_ORDER_FORGET_OP = 7,     /* all answers of an op */
+	Q_ORDER_FORGET_ALL = 8,    /* all answers */
 } BrokerOrderKind;
 
 /* An order. In every field but `kind` zero means none. */
@@ -185,8 +185,8 @@ typedef struct BrokerOrder {
 	const char *name;    /* of the service; of the op; Q_ORDER_FORGET_ALL: NULL */
 	const void *payload; /* Q_ORDER_FORGET: of the request */
 	size_t bytes;        /* of it */
-	uint32_t uid; /* Q_ORDER_FORGET: the user whose answer it is, where gpuqd keeps those of each
-			 user apart; where it does not, this is not looked at */
+	uint32_t uid; /* Q_ORDER_FORGET: the user whose answer it is, where gpuqd keeps those of
+			 each user apart; where it does not, this is not looked at */
 	uint32_t reserved32;  /* 0 */
 	uint64_t reserved[4]; /* 0 */
 } BrokerOrder;

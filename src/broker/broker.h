@@ -25,7 +25,7 @@ struct broker_queue {
 	 * device with one consumer; 0: none. */
 	uint32_t inline_us;
 	char process[GQ_WIRE_NAME]; /* those of one name are in one process; "": gpuqd itself */
-	uint32_t token; /* not 0: its clients need a token */
+	uint32_t token;             /* not 0: its clients need a token */
 	/* Each client has a queue of its own, of the sizes that it asks for. */
 	bool per_client;
 };

@@ -519,7 +519,8 @@ static bool check_child_user(struct reader *r)
 	if (name[0] == '\0')
 		return true;
 	if (geteuid() != 0)
-		return WRONG(r, "child_user is '%s', and gpuqd is not root; allowed: only as root", name);
+		return WRONG(r, "child_user is '%s', and gpuqd is not root; allowed: only as root",
+			     name);
 	errno = 0;
 	user = getpwnam(name);
 	if (user == NULL || user->pw_uid == 0)
@@ -552,9 +553,9 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 		return false;
 	for (uint32_t i = 0; i < cfg->queues; i++)
 		if (cfg->queue[i].token != 0 && cfg->token.keys == 0)
-			return WRONG(&r,
-				     "queue '%s' has token = required, and [gpuqd] no tokens = FILE",
-				     cfg->queue[i].name);
+			return WRONG(
+				&r, "queue '%s' has token = required, and [gpuqd] no tokens = FILE",
+				cfg->queue[i].name);
 	if (cfg->services.ops != 0 && !r.had_services)
 		return WRONG(&r, "there is a section [op %s], and none [services]",
 			     cfg->services.op[0].name);

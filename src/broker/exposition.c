@@ -275,8 +275,9 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	    (double)s->connections);
 	one(p, "gpuq_service_connections_accepted_total", "counter",
 	    "Connections of callers and workers, ever.", (double)s->connections_ever);
-	metrics_begin(p, "gpuq_service_connections_refused_total", "counter",
-		      "Connections to services that were refused; rate: their user connects too often.");
+	metrics_begin(
+		p, "gpuq_service_connections_refused_total", "counter",
+		"Connections to services that were refused; rate: their user connects too often.");
 	metrics_value(p, "gpuq_service_connections_refused_total", "reason", "limit",
 		      (double)s->connections_refused);
 	metrics_value(p, "gpuq_service_connections_refused_total", "reason", "rate",

@@ -165,8 +165,7 @@ static void end_waiting(struct broker *b)
 		char text[GQ_WIRE_TEXT];
 
 		next = s->next;
-		if (s->state != SESSION_WAITING || session_pass(s) ||
-		    now_ns < waits_until_ns(s))
+		if (s->state != SESSION_WAITING || session_pass(s) || now_ns < waits_until_ns(s))
 			continue;
 		supervise_explain(s->process, text);
 		session_refuse(s, Q_ERR_NOT_READY, text);
@@ -594,9 +593,7 @@ void broker_adopt(struct broker *b, int socket, uint64_t number, uint32_t best,
 
 	if (a == NULL)
 		abort(); /* as in broker_note() */
-	*a = (struct adopted){
-		.socket = socket, .number = number, .best = best, .hello = *hello
-	};
+	*a = (struct adopted){ .socket = socket, .number = number, .best = best, .hello = *hello };
 	pthread_mutex_lock(&b->lock);
 	*b->adopted_end = a;
 	b->adopted_end = &a->next;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rights.c - capability tokens for queues: what `gpuq token` makes, looked at when a client connects.
+/* rights.c - capability tokens for queues: what `gpuq token` makes, looked at when a client
+ * connects.
  */
 #include "rights.h"
 

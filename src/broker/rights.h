@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rights.h - what a client's token says of a queue. Knows nothing of the wire of queues, whose names
- * are those of services' frames. */
+/* rights.h - what a client's token says of a queue. Knows nothing of the wire of queues, whose
+ * names are those of services' frames. */
 #ifndef GPUQ_BROKER_RIGHTS_H
 #define GPUQ_BROKER_RIGHTS_H
 

@@ -118,7 +118,8 @@ struct broker {
 	uint32_t ended;    /* it has */
 	uint32_t told;     /* asks it to write the counts */
 	struct gq_arrivals arrivals;
-	uint64_t refusals_told_ns; /* when the log was last told of a user that connects too often */
+	uint64_t
+		refusals_told_ns; /* when the log was last told of a user that connects too often */
 	struct page_clients counts;
 	/* Of queues of one client each: of those that have ended. */
 	struct page_queue *gone[BROKER_MOST_QUEUES];

@@ -51,9 +51,9 @@ struct process {
 	uint64_t since_ns; /* in this state */
 	uint64_t next_ns;  /* DOWN: it is started then; stopping: it is killed then */
 	uint64_t starts, ends;
-	char why[BROKER_ERROR_ROOM];  /* it will end, as far as somebody has said */
-	char last[BROKER_ERROR_ROOM]; /* it ended the last time */
-	uint64_t asked_ns;            /* for its counts; 0: it has answered */
+	char why[BROKER_ERROR_ROOM];           /* it will end, as far as somebody has said */
+	char last[BROKER_ERROR_ROOM];          /* it ended the last time */
+	uint64_t asked_ns;                     /* for its counts; 0: it has answered */
 	uint64_t versions[BROKER_MOST_QUEUES]; /* of its page, then */
 	uint64_t shown[BROKER_MOST_QUEUES];    /* and those that are in gpuqd's own page */
 };
@@ -93,9 +93,10 @@ extern char **environ;
 /* What is said to gpuqd alone, by a service manager or by whoever starts it. */
 static bool is_private(const char *variable)
 {
-	static const char *const names[] = { "GPUQ_BROKER=",  "GPUQ_TOKEN=",   "NOTIFY_SOCKET=",
-					     "WATCHDOG_PID=", "WATCHDOG_USEC=", "LISTEN_",
-					     "CREDENTIALS_DIRECTORY=" };
+	static const char *const names[] = {
+		"GPUQ_BROKER=",   "GPUQ_TOKEN=", "NOTIFY_SOCKET=",        "WATCHDOG_PID=",
+		"WATCHDOG_USEC=", "LISTEN_",     "CREDENTIALS_DIRECTORY="
+	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strncmp(variable, names[i], strlen(names[i])) == 0)

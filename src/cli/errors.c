@@ -77,7 +77,8 @@ static void show_text(const struct look *l, const struct listed *list, uint32_t 
 	char first[16], last[16];
 
 	if (n != 0)
-		printf("%10s %12s %12s  %-8s  %s\n", "times", "first, ago", "last, ago", "of", "what");
+		printf("%10s %12s %12s  %-8s  %s\n", "times", "first, ago", "last, ago", "of",
+		       "what");
 	for (uint32_t i = 0; i < n; i++) {
 		const struct page_error *e = list[i].error;
 

@@ -35,7 +35,8 @@ static int read_breaker(char *const *words, int n, BrokerOrder *o)
 		return n > 3 ? usage_error("services", "'%s' is one argument too many", words[3])
 			     : CLI_OK;
 	}
-	return usage_error("services", "breaker is followed by '%.60s'; allowed: open, close, reset",
+	return usage_error("services",
+			   "breaker is followed by '%.60s'; allowed: open, close, reset",
 			   n > 1 ? words[1] : "");
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* services.c - `gpuq services`: the services behind a gpuqd, their changes, and its counts. */
 #define _GNU_SOURCE
-#include "cli.h"
 #include "services.h"
+#include "cli.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -48,16 +48,11 @@ const char services_help[] =
 	"  4  gpuqd could not be reached, or has ended\n";
 
 static const struct option long_options[] = {
-	{ "endpoint", required_argument, NULL, 'e' },
-	{ "filter", required_argument, NULL, 'f' },
-	{ "watch", no_argument, NULL, 'w' },
-	{ "stats", no_argument, NULL, 's' },
-	{ "sessions", required_argument, NULL, 'S' },
-	{ "payload", required_argument, NULL, 'P' },
-	{ "uid", required_argument, NULL, 'U' },
-	{ "all", no_argument, NULL, 'A' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
+	{ "endpoint", required_argument, NULL, 'e' }, { "filter", required_argument, NULL, 'f' },
+	{ "watch", no_argument, NULL, 'w' },          { "stats", no_argument, NULL, 's' },
+	{ "sessions", required_argument, NULL, 'S' }, { "payload", required_argument, NULL, 'P' },
+	{ "uid", required_argument, NULL, 'U' },      { "all", no_argument, NULL, 'A' },
+	{ "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
 };
 
 /* @return an exit code */
@@ -118,8 +113,8 @@ static int parse(int argc, char **argv, struct services_options *out)
 	if (out->watch + out->stats + (out->filter != NULL) + (optind < argc) > 1)
 		return usage_error("services",
 				   "--watch, --stats, --filter and an order exclude each other");
-	if (optind == argc && (out->all || out->payload != NULL || out->has_uid ||
-			       out->sessions_ms != 0))
+	if (optind == argc &&
+	    (out->all || out->payload != NULL || out->has_uid || out->sessions_ms != 0))
 		return usage_error("services",
 				   "--sessions, --payload, --uid and --all belong to an order");
 	return CLI_OK;

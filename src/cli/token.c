@@ -14,8 +14,9 @@ const char token_help[] =
 	"       gpuq token narrow TOKEN CLAIM...\n"
 	"       gpuq token show TOKEN\n"
 	"\n"
-	"Tokens say what a client, a caller or a worker may do at a gpuqd whose configuration has keys for\n"
-	"them (tokens = FILE). Who has one can make one that may do less, without the key.\n"
+	"Tokens say what a client, a caller or a worker may do at a gpuqd whose configuration\n"
+	"has keys for them (tokens = FILE). Who has one can make one that may do less, without\n"
+	"the key.\n"
 	"\n"
 	"  key     print a line for FILE, with a new key; NUMBER 0 to 255, default 1\n"
 	"  issue   print a token, signed with the first key of FILE\n"
@@ -193,7 +194,8 @@ static int read_option(struct wanted *w, int option, char **argv)
 	case OPTION_MEMORY:
 		return parse_size(optarg, &w->claims.pinned)
 			       ? CLI_OK
-			       : usage_error("token", "--memory is '%s'; allowed: a size such as 1M",
+			       : usage_error("token",
+					     "--memory is '%s'; allowed: a size such as 1M",
 					     optarg);
 	case OPTION_BYTES:
 		return parse_size(optarg, &w->claims.bytes)

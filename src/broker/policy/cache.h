@@ -144,7 +144,8 @@ bool gq__cache_next_waiter(struct gq_cache *c, const struct gq_cache_key *key,
  * is free. */
 bool gq__cache_failed(struct gq_cache *c, const struct gq_cache_key *key, uint64_t *out_leader);
 
-/** One that waits gives up. OK, NOT_FOUND. Constant time, if requesters' numbers lie close together.
+/** One that waits gives up. OK, NOT_FOUND. Constant time, if requesters' numbers lie close
+ * together.
  */
 enum gq_cache_status gq__cache_leave(struct gq_cache *c, const struct gq_cache_key *key,
 				     uint64_t requester);

@@ -124,8 +124,8 @@ enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the fra
 /* What whoever runs the daemon may order. Those before FORGET are about the service NAME, FORGET
  * and FORGET_OP about the op NAME. X(NAME, number, text) */
 #define GQ_ORDER_LIST(X)                                                                           \
-	X(DRAIN, 1, "drain")   /* nothing new; sessions go on for TIMEOUT */                       \
-	X(RESUME, 2, "resume") /* drain no more */                                                 \
+	X(DRAIN, 1, "drain")                        /* nothing new; sessions go on for TIMEOUT */  \
+	X(RESUME, 2, "resume")                      /* drain no more */                            \
 	X(BREAKER_OPEN, 3, "open the breaker of")   /* until it is closed, or reset */             \
 	X(BREAKER_CLOSE, 4, "close the breaker of") /* and it does not open by itself */           \
 	X(BREAKER_RESET, 5, "reset the breaker of") /* closed, and as new */                       \

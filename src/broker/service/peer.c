@@ -333,8 +333,9 @@ uint64_t peer_tick(struct router *r, uint64_t now_ns)
 		if (p->out != NULL && p->moved_ns + UNREAD_NS < until_ns)
 			until_ns = p->moved_ns + UNREAD_NS;
 		if (until_ns <= now_ns && !p->doomed) {
-			report_error(r, "%s", p->greeted ? "a peer does not read what it is sent"
-							 : "a peer has not said hello in time");
+			report_error(r, "%s",
+				     p->greeted ? "a peer does not read what it is sent"
+						: "a peer has not said hello in time");
 			p->doomed = true;
 		}
 		next_ns = until_ns < next_ns ? until_ns : next_ns;

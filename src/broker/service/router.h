@@ -140,10 +140,10 @@ struct request {
 	enum request_state state;
 	uint32_t next_free;
 	gq_request_id id;
-	struct user *user;            /* to whom it is charged: the caller's; LATE: the worker's */
-	struct peer *caller;          /* NULL: gone, or told */
+	struct user *user;   /* to whom it is charged: the caller's; LATE: the worker's */
+	struct peer *caller; /* NULL: gone, or told */
 	struct request *asked_before, *asked_after; /* of the same caller */
-	uint64_t correlation;         /* the caller's */
+	uint64_t correlation;                       /* the caller's */
 	uint32_t group;
 	uint8_t priority;
 	bool borrows;          /* `frame` is as another one came, the same but for the trace */
@@ -240,9 +240,9 @@ struct router {
 	uint32_t late, resting, joining; /* entries in these states */
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
 	struct gq_cache cache, keys;
-	uint32_t cache_epoch; /* answers of an older one are not used any more */
+	uint32_t cache_epoch;          /* answers of an older one are not used any more */
 	uint32_t op_epoch[ROUTER_OPS]; /* the same of one op of the configuration */
-	bool ending;          /* all requests are being ended */
+	bool ending;                   /* all requests are being ended */
 	struct counts counts;
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX], item[GQ_WIRE_FRAME_MAX];
 };
@@ -306,8 +306,8 @@ void registered_heartbeat(struct router *r, struct peer *p, const struct gq_fram
 /* The answer to a check. */
 void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_peer_gone(struct router *r, struct peer *p);
-/* Heartbeats that did not come, checks, tokens that are not good any more, breakers whose rest is over. Is
- * called before requests are handed out. @return when to call it next */
+/* Heartbeats that did not come, checks, tokens that are not good any more, breakers whose rest is
+ * over. Is called before requests are handed out. @return when to call it next */
 uint64_t registered_tick(struct router *r, uint64_t now_ns);
 /* Tell the balancers how a service fares. */
 void registered_sync(struct router *r, uint32_t place);

@@ -41,19 +41,19 @@ struct router_op {
 struct router_config {
 	char socket[ROUTER_SOCKET_ROOM]; /* "": no services */
 	uint32_t socket_mode;
-	uint32_t connections;     /* of all users */
-	uint32_t uid_connections; /* of one user */
+	uint32_t connections;       /* of all users */
+	uint32_t uid_connections;   /* of one user */
 	uint32_t uid_connect_rate;  /* new ones of one user a second; 0: no limit */
 	uint32_t uid_connect_burst; /* at once */
-	uint32_t window;          /* requests of one connection that have not ended */
-	uint32_t heartbeat_ms;    /* three of them missed: a service gets nothing new */
-	uint32_t check_ms;        /* how often a service is asked whether it is well; 0: never */
-	uint32_t check_timeout_ms; /* within which it has to answer */
-	uint32_t timeout_ms;      /* of a request that names none */
-	uint32_t queued;          /* requests that wait for a service, in all */
-	uint32_t attempts;        /* of one request, the first among them */
-	uint32_t breaker_open_ms; /* a service that failed five times in a row rests so long */
-	uint32_t drain_ms;        /* how long the end waits for requests that have been accepted */
+	uint32_t window;            /* requests of one connection that have not ended */
+	uint32_t heartbeat_ms;      /* three of them missed: a service gets nothing new */
+	uint32_t check_ms;          /* how often a service is asked whether it is well; 0: never */
+	uint32_t check_timeout_ms;  /* within which it has to answer */
+	uint32_t timeout_ms;        /* of a request that names none */
+	uint32_t queued;            /* requests that wait for a service, in all */
+	uint32_t attempts;          /* of one request, the first among them */
+	uint32_t breaker_open_ms;   /* a service that failed five times in a row rests so long */
+	uint32_t drain_ms; /* how long the end waits for requests that have been accepted */
 	char balance[ROUTER_NAME_ROOM];
 	uint32_t cache_entries;        /* most answers in the cache */
 	uint64_t cache_bytes;          /* most bytes of them together */
@@ -75,7 +75,9 @@ struct page;
 
 #define ROUTER_DEFAULTS                                                                            \
 	{                                                                                          \
-		.socket_mode = 0600, .connections = 1024, .uid_connections = 64, .uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64, .heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,    \
+		.socket_mode = 0600, .connections = 1024, .uid_connections = 64,                   \
+		.uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64,                   \
+		.heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,                 \
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
 		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \

@@ -75,9 +75,10 @@ static QueueConfig client_config(void)
 static void a_queue_that_fails_ends_its_clients_and_takes_no_new_ones(void **state)
 {
 	struct broker *b = start_broker("echo", 1);
-	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
-	};
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
 	GpuQueue *q = make_queue_from(&c), *idle = make_queue_from(&c);
 	uint64_t id;
 
@@ -120,9 +121,10 @@ static void be_a_process(int listener, int link)
 static void a_process_whose_device_has_failed_says_so_and_ends(void **state)
 {
 	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
-	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
-	};
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	int fds[LINK_DESCRIPTORS], pair[2], listener, status;
 	struct link_message m;
@@ -345,9 +347,10 @@ static void a_device_that_fails_while_gpuqd_ends_holds_nothing_up(void **state)
 						.granularity = Q_PER_WARP,
 						.name = "hold",
 						.cpu = hold };
-	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
-	};
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const int greets = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct broker *b;
@@ -414,9 +417,10 @@ static void reload_window(struct broker *b, uint32_t window)
 
 static void counts_are_written_and_windows_change_while_clients_come_and_go(void **state)
 {
-	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
-	};
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
 	static struct page_queue shown; /* large */
 	static struct page_clients clients;
 	char error[PAGE_ERROR];
@@ -465,9 +469,10 @@ static void reload_rate(struct broker *b, uint32_t rate)
 
 static void a_user_that_connects_too_often_is_told_when_it_may_again(void **state)
 {
-	const QueueConfig c = {
-		.capacity = 16, .slot_bytes = 64, .device = Q_DEVICE_REMOTE, .endpoint = own_endpoint
-	};
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
 	static struct page_clients clients;
 	char error[PAGE_ERROR];
 	struct broker *b;

@@ -65,13 +65,14 @@ static void begin(void)
 	assert_int_not_equal(sodium_init(), -1);
 	snprintf(keys_path, sizeof(keys_path), "/tmp/gpuq-queue-keys-%d", (int)getpid());
 	write_keys(NULL);
-	snprintf(words, sizeof(words),
-		 "stats_ms = 20\nuid_connect_rate = 0\ntokens = %s\n"
-		 "[queue default]\nprocessor = echo\ndevice = cpu\nconsumers = 1\ntoken = required\n"
-		 "[queue apart]\nprocessor = echo\ndevice = cpu\nconsumers = 1\ntoken = required\n"
-		 "process = one\n"
-		 "[queue open]\nprocessor = echo\ndevice = cpu\nconsumers = 1\n",
-		 keys_path);
+	snprintf(
+		words, sizeof(words),
+		"stats_ms = 20\nuid_connect_rate = 0\ntokens = %s\n"
+		"[queue default]\nprocessor = echo\ndevice = cpu\nconsumers = 1\ntoken = required\n"
+		"[queue apart]\nprocessor = echo\ndevice = cpu\nconsumers = 1\ntoken = required\n"
+		"process = one\n"
+		"[queue open]\nprocessor = echo\ndevice = cpu\nconsumers = 1\n",
+		keys_path);
 	daemon_set_up(&d, words, NULL);
 }
 
@@ -213,9 +214,10 @@ static void se_2_a_token_bounds_the_class_of_messages(void **state)
 			q = make_queue_from(&config);
 			expect_echo(q, send_with(q, &urgent, "x", 1), "x", 1);
 			q_shutdown(q);
-			assert_int_equal(accepted_of(queues[i], n == 0   ? 3
-							       : n == 1 ? 2
-									: 0,
+			assert_int_equal(accepted_of(queues[i],
+						     n == 0   ? 3
+						     : n == 1 ? 2
+							      : 0,
 						     n + 1),
 					 1);
 		}

@@ -58,8 +58,7 @@ static void write_config(const char *words)
 	assert_non_null(f);
 	fprintf(f, "[services]\nsocket = %s\nheartbeat_ms = 1000\nbalance = round_robin\n%s%s",
 		socket_path,
-		strstr(words, "uid_connect_rate") == NULL ? "uid_connect_rate = 0\n" : "",
-		words);
+		strstr(words, "uid_connect_rate") == NULL ? "uid_connect_rate = 0\n" : "", words);
 	assert_int_equal(fclose(f), 0);
 }
 
@@ -280,7 +279,8 @@ static BrokerReply expect_end(BrokerClient *c, uint64_t id, QueueStatus status)
 	return r;
 }
 
-/* ---- frames by hand ---------------------------------------------------------------------------- */
+/* ---- frames by hand ----------------------------------------------------------------------------
+ */
 
 static int raw(void)
 {

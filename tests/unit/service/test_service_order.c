@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_service_order.c - orders to a gpuqd with services: draining, breakers, the cache; and who may
- * give them. gpuqd is a process of its own; callers and workers are connections of this one thread.
+ * test_service_order.c - orders to a gpuqd with services: draining, breakers, the cache; and who
+ * may give them. gpuqd is a process of its own; callers and workers are connections of this one
+ * thread.
  */
 #include "daemon.h"
 #include "support.h"
@@ -337,10 +338,9 @@ static void ca_answers_are_forgotten_one_an_op_s_or_all(void **state)
 
 static void ca_what_runs_when_its_answer_is_forgotten_is_not_kept(void **state)
 {
-	const BrokerOrder one = { .kind = Q_ORDER_FORGET,
-				  .name = "open",
-				  .payload = "x",
-				  .bytes = 1 };
+	const BrokerOrder one = {
+		.kind = Q_ORDER_FORGET, .name = "open", .payload = "x", .bytes = 1
+	};
 	BrokerClient *w, *c;
 	BrokerRequest old, new;
 	uint64_t id[2];

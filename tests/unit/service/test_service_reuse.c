@@ -690,7 +690,8 @@ static void rt_5_who_joins_a_key_and_leaves_is_told_that_it_may_run(void **state
 	end();
 }
 
-/* The other side of it: no worker has seen the one that leads, but its key runs for those that wait.
+/* The other side of it: no worker has seen the one that leads, but its key runs for those that
+ * wait.
  */
 static void rt_5_who_leads_a_key_and_leaves_is_told_that_it_may_run(void **state)
 {
