@@ -25,17 +25,18 @@ extern "C" {
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE.
  * Limits     A name has 1 to 64 bytes of A-Z a-z 0-9 . _ -; a request or a reply at most
- *            Q_BROKER_MAX_BYTES bytes; a connection has as many requests without an answer as
- *            gpuqd allows (window, 64).
+ *            Q_BROKER_MAX_BYTES bytes, but for a request's that lie in a region; a connection has
+ *            as many requests without an answer as gpuqd allows (window, 64).
  * Errors     Every call may return Q_ERR_INVALID_ARG, Q_ERR_NO_MEMORY, and Q_ERR_LOST: gpuqd has
  *            gone, and from then on every call says so; connect again. Every call that sends may
  *            return Q_ERR_TIMEOUT: gpuqd took nothing for BrokerConfig.timeout_ms, and nothing was
  *            sent. q_last_error() says more.
  */
 
-#define Q_BROKER_MAX_BYTES  61440u /* of a request, or of a reply: 60 KiB */
-#define Q_BROKER_MAX_BATCH  1000u  /* items of a batch */
-#define Q_BROKER_NAME_BYTES 65u    /* of a name, with the NUL */
+#define Q_BROKER_MAX_BYTES  61440u    /* of a request, or of a reply: 60 KiB */
+#define Q_BROKER_MAX_BATCH  1000u     /* items of a batch */
+#define Q_BROKER_MAX_REGION 16777216u /* bytes of a region: 16 MiB */
+#define Q_BROKER_NAME_BYTES 65u       /* of a name, with the NUL */
 
 typedef struct BrokerClient BrokerClient;
 
@@ -57,6 +58,9 @@ typedef enum BrokerReason {
 	Q_REASON_CHECKSUM = 13,    /* Q_ERR_FAILED */
 	Q_REASON_UNSUPPORTED = 14, /* Q_ERR_UNSUPPORTED */
 	Q_REASON_BREAKER = 15, /* Q_ERR_NOT_READY: its services fail; try after retry_after_ms */
+	Q_REASON_DESCRIPTORS = 16, /* Q_ERR_LIMIT: gpuqd, or the worker, has no room for the
+				      region's descriptor now */
+	Q_REASON_REVOKED = 17,     /* Q_ERR_STALE: the region has been given back */
 } BrokerReason;
 
 /* In every field zero means the default. */
@@ -72,6 +76,12 @@ typedef struct BrokerConfig {
 				 configuration has keys for tokens; others do not look at it */
 	uint32_t reserved[2]; /* 0 */
 } BrokerConfig;
+
+/* Where a payload lies that stays where it is. */
+typedef struct BrokerExtent {
+	uint64_t region; /* BrokerRegion.id, of the same connection; sealed */
+	uint64_t offset; /* bytes from its beginning */
+} BrokerExtent;
 
 /* A request as its caller sends it. In every field but `service` zero means the default. */
 typedef struct BrokerCall {
@@ -97,7 +107,9 @@ typedef struct BrokerCall {
 			     is refused: Q_ERR_INVALID_ARG. A gpuqd that ends forgets all keys:
 			     with the next one they run again. NULL: none */
 	size_t key_bytes; /* of it; 0: none */
-	uint64_t reserved[2]; /* 0 */
+	const BrokerExtent *extent; /* the payload is `bytes` bytes there, at least 1; `payload` and
+				       `key` are NULL, and `cache` says nothing. NULL: none */
+	uint64_t reserved[1];       /* 0 */
 } BrokerCall;
 
 /* A request of a batch. */
@@ -146,7 +158,8 @@ typedef struct BrokerLoad {
 /* A request as its worker sees it. */
 typedef struct BrokerRequest {
 	uint64_t id;
-	const void *payload; /* until q_service_reply() to it */
+	const void *payload; /* until q_service_reply() to it. It may not be written: it may lie in
+				memory that its caller has sealed */
 	size_t bytes;
 	char op[Q_BROKER_NAME_BYTES];
 	bool idempotent;
@@ -216,8 +229,8 @@ typedef struct BrokerServiceInfo {
  */
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 
-/** Ends the connection: what it has asked for is cancelled, what it has registered is gone. NULL is
- * allowed. */
+/** Ends the connection: what it has asked for is cancelled, what it has registered and its regions
+ * are gone. NULL is allowed. */
 Q_API void q_broker_close(BrokerClient *c);
 
 /** A descriptor that can be read when something has come, for poll(2) and epoll(7): then call
@@ -278,6 +291,48 @@ Q_API QueueStatus q_broker_wait(BrokerClient *c, uint64_t id, void *reply, size_
 /** Asks that a request not be run. Its end is told as ever: Q_ERR_CANCELLED, or what it was if it
  * had ended. Q_OK, Q_ERR_NOT_FOUND. */
 Q_API QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id);
+
+/* ---- callers' regions ---- */
+
+/*
+ * Memory whose bytes requests name in place of carrying them: they are not copied by anybody, and
+ * may be more than Q_BROKER_MAX_BYTES. Create it, write, seal it; then any number of requests may
+ * name any bytes of it (BrokerCall.extent), and the workers read them where they are. Nobody can
+ * change what is sealed, its owner neither.
+ */
+typedef struct BrokerRegion {
+	uint64_t id;
+	void *memory; /* zeros at first; to be written until it is sealed, then to be read only;
+			 until q_broker_region_end() or q_broker_close(), also if gpuqd has gone */
+	size_t bytes; /* as asked for */
+	uint64_t reserved[2]; /* 0 */
+} BrokerRegion;
+
+/**
+ * Makes a region. Its pages are allocated here, so they are this process's; a child has no mapping
+ * of it until it is sealed.
+ * @param bytes  1 to Q_BROKER_MAX_REGION
+ * @return Q_OK; Q_ERR_FULL: this user has too many, or too much in them (uid_regions,
+ *         uid_region_bytes); Q_ERR_LIMIT: no descriptor is left, here or in gpuqd;
+ *         Q_ERR_SHUTDOWN: gpuqd ends; Q_ERR_UNSUPPORTED: it knows no regions
+ */
+Q_API QueueStatus q_broker_region_create(BrokerClient *c, size_t bytes, BrokerRegion *out);
+
+/**
+ * Seals a region: from now on requests may name it, and nobody may write to it. No thread may write
+ * to it meanwhile.
+ * @return Q_OK; Q_ERR_NOT_FOUND: there is no such region; Q_ERR_POLICY: somebody else has it mapped
+ *         for writing, or the kernel writes to it still: it can be written and sealed later;
+ *         Q_ERR_INVALID_ARG: it is sealed already, or has holes; Q_ERR_TIMEOUT: do it again
+ */
+Q_API QueueStatus q_broker_region_seal(BrokerClient *c, uint64_t region);
+
+/**
+ * Gives a region back, sealed or not: its memory is gone here, and no request may name it any more.
+ * Those that do already keep it until they have ended, and then it is freed.
+ * @return Q_OK; Q_ERR_NOT_FOUND: there is no such region; Q_ERR_TIMEOUT: do it again
+ */
+Q_API QueueStatus q_broker_region_end(BrokerClient *c, uint64_t region);
 
 /* ---- workers ---- */
 

@@ -157,6 +157,8 @@ static const struct key services_keys[] = {
 	{ "key_bytes", NUMBER, OF_SERVICES(key_bytes), 1048576, UINT64_C(1) << 40 },
 	{ "tokens", TEXT, OF_SERVICES(tokens), 1, ROUTER_PATH_ROOM - 1 },
 	{ "key_ttl_ms", TIME, OF_SERVICES(key_ttl_ms), 1, 86400000 },
+	{ "uid_regions", NUMBER, OF_SERVICES(uid_regions), 0, 4096 },
+	{ "uid_region_bytes", NUMBER, OF_SERVICES(uid_region_bytes), 4096, UINT64_C(1) << 40 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 

@@ -18,7 +18,7 @@ enum {
 	GQ_WIRE_TLV_HEADER_BYTES = 8, /* u16 type, u16 flags, u32 bytes of the value */
 	GQ_WIRE_ALIGN = 8,            /* a value is padded with zeros to a multiple of this */
 	GQ_WIRE_FRAME_MAX = 64 * 1024,
-	GQ_WIRE_MESSAGE_MAX = 16 * 1024 * 1024, /* in fragments, or in a region */
+	GQ_WIRE_MESSAGE_MAX = 16 * 1024 * 1024, /* in fragments, or in a region; of a region */
 	GQ_WIRE_TLVS_MAX = 32,                  /* in one frame; there is no nesting */
 	GQ_WIRE_NAME_MAX = 64,                  /* [A-Za-z0-9._-] */
 	GQ_WIRE_CAPABILITY_MAX = 256,
@@ -48,8 +48,9 @@ enum {
 	GQ_FLAGS = (1u << 6) - 1,
 };
 
-/* What FEATURES of a hello says that its sender does. All others are 0. */
-enum { GQ_FEATURE_CHECKS = 1u << 0 /* as a worker: it answers HEALTH_CHECK */ };
+/* Bits of FEATURES. Others say nothing. */
+#define GQ_FEATURE_REGIONS (UINT64_C(1) << 0) /* takes requests whose payload lies in a region */
+#define GQ_FEATURE_CHECKS (UINT64_C(1) << 1)  /* as a worker: it answers HEALTH_CHECK */
 
 /* Flags of a TLV. All others are 0. */
 enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the frame */ };

@@ -81,7 +81,8 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 {
 	const uint32_t low = gq__frame_u32(f, GQ_TLV_VERSIONS, 0);
 	const uint32_t high = gq__frame_u32(f, GQ_TLV_VERSIONS, 1);
-	const uint64_t limits[3] = { GQ_WIRE_FRAME_MAX, GQ_WIRE_FRAME_MAX, GQ_WIRE_BATCH_MAX };
+	const uint64_t limits[3] = { GQ_WIRE_FRAME_MAX, GQ_WIRE_MESSAGE_MAX, GQ_WIRE_BATCH_MAX };
+	const uint64_t features = GQ_FEATURE_REGIONS;
 	const uint64_t credits[2] = { r->cfg.window, (uint64_t)r->cfg.window * GQ_WIRE_FRAME_MAX };
 	struct gq_frame out = { .type = GQ_MESSAGE_HELLO,
 				.flags = GQ_FLAG_CHECKSUM | GQ_FLAG_REPLY,
@@ -106,10 +107,11 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 	}
 	if (gq_frame_has(f, GQ_TLV_CLIENT))
 		memcpy(p->name, f->tlv[GQ_TLV_CLIENT].data, f->tlv[GQ_TLV_CLIENT].bytes);
-	p->answers_checks = gq_frame_has(f, GQ_TLV_FEATURES) &&
-			    (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & GQ_FEATURE_CHECKS) != 0;
+	p->answers_checks = (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & GQ_FEATURE_CHECKS) != 0;
+	p->takes_regions = (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & GQ_FEATURE_REGIONS) != 0;
 	versions[0] = versions[1] = chosen;
 	gq__frame_set(&out, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
+	gq__frame_set(&out, GQ_TLV_FEATURES, false, &features, sizeof(features));
 	gq__frame_set(&out, GQ_TLV_EPOCH, false, &r->epoch, sizeof(r->epoch));
 	gq__frame_set(&out, GQ_TLV_LIMITS, false, limits, sizeof(limits));
 	gq__frame_set(&out, GQ_TLV_CREDITS, false, credits, sizeof(credits));

@@ -40,6 +40,7 @@ static bool make_request(struct router *r, const struct gq_frame *f, uint32_t i,
 	struct gq_frame one = *f;
 	size_t bytes;
 
+	r->counts.copied_bytes += item.bytes;
 	one.type = GQ_MESSAGE_REQUEST;
 	one.flags = f->flags & (uint32_t)(GQ_FLAG_CACHE | GQ_FLAG_IDEMPOTENT);
 	one.correlation = f->correlation + i;
@@ -151,6 +152,7 @@ bool batch_answer(struct router *r, struct peer *p, uint64_t correlation, uint32
 				  .status = GQ_WIRE_SUCCESS,
 				  .latency_us =
 					  took_us < UINT32_MAX ? (uint32_t)took_us : UINT32_MAX };
+	r->counts.copied_bytes += payload->bytes;
 	if (payload->bytes != 0)
 		memcpy(o->payload + o->bytes, payload->data, payload->bytes);
 	o->bytes += payload->bytes;

@@ -125,6 +125,25 @@ bool group_moves(const struct router *r, uint32_t group)
 	return gq_places_empty(&b->well) || !gq_places_empty(&room);
 }
 
+/* ---- regions ---- */
+
+/* Whether the service at a place can read what the request's bytes lie in. */
+static bool can_read(const struct router *r, const struct request *q, uint32_t place)
+{
+	return q->region == NULL || r->served[place].peer->takes_regions;
+}
+
+/* Takes out those that cannot. @return false: none is left */
+static bool leave_readers(const struct router *r, const struct request *q, struct gq_places *can)
+{
+	const bool some = !gq_places_empty(can);
+
+	for (uint32_t i = gq_places_next(can, 0); i < GQ_PLACES; i = gq_places_next(can, i + 1))
+		if (!can_read(r, q, i))
+			gq_places_remove(can, i);
+	return !some || !gq_places_empty(can);
+}
+
 /* ---- sessions ---- */
 
 static bool has_sticky(struct router *r, struct group *g)
@@ -177,7 +196,7 @@ static uint32_t keep(struct router *r, struct request *q, const struct gq_sessio
 		generations[i] = r->served[i].generation;
 	*homeless = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place) !=
 		    GQ_STICKY_KEEP;
-	if (*homeless || gq_places_has(&q->failed, place) ||
+	if (*homeless || gq_places_has(&q->failed, place) || !can_read(r, q, place) ||
 	    gq__balance_take(&g->balance, place) != GQ_BALANCE_OK)
 		return NOBODY;
 	return place;
@@ -252,6 +271,8 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	uint32_t place = sticks ? keep(r, q, &session, now_ns, &homeless) : NOBODY;
 	enum gq_balance_status status;
 
+	if (q->region != NULL && !leave_readers(r, q, &can))
+		return GQ_WIRE_UNSUPPORTED;
 	for (;;) {
 		if (place == NOBODY) {
 			status = gq__balance_pick(&g->balance, &want, now_ns, &r->random, &place);

@@ -73,6 +73,9 @@ void handle_frame(struct router *r, struct peer *p, const struct gq_frame *f)
 	case GQ_MESSAGE_ORDER:
 		order_obey(r, p, f);
 		return;
+	case GQ_MESSAGE_REGION:
+		region_asked(r, p, f);
+		return;
 	case GQ_MESSAGE_ACK:
 	case GQ_MESSAGE_NACK:
 	case GQ_MESSAGE_ERROR:

@@ -141,8 +141,35 @@ void peer_accept(struct router *r)
 
 /* ---- frames out ------------------------------------------------------------------------------ */
 
+/* One frame, with a region's descriptor (NULL: none), if there is room now. @return as sendmsg() */
+static ssize_t put(const struct peer *p, uint8_t *data, size_t bytes, const struct region *g)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec io = { .iov_base = data, .iov_len = bytes };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+
+	if (g != NULL) {
+		m.msg_control = control;
+		m.msg_controllen = sizeof(control);
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &g->fd, sizeof(g->fd));
+	}
+	return sendmsg(p->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* ETOOMANYREFS: others do not take the descriptors that they have been sent. */
+static bool may_go_later(int error)
+{
+	return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM ||
+	       error == ETOOMANYREFS;
+}
+
 static bool queue_frame(struct router *r, struct peer *p, const void *data, size_t bytes,
-			uint64_t serial)
+			uint64_t serial, struct region *region)
 {
 	struct outgoing *o = malloc(sizeof(*o) + bytes);
 
@@ -152,6 +179,7 @@ static bool queue_frame(struct router *r, struct peer *p, const void *data, size
 	}
 	o->next = NULL;
 	o->serial = serial;
+	o->region = region != NULL ? region_hold(region) : NULL;
 	o->bytes = bytes;
 	memcpy(o->data, data, bytes);
 	if (p->out == NULL)
@@ -166,7 +194,8 @@ static bool queue_frame(struct router *r, struct peer *p, const void *data, size
 	return true;
 }
 
-bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial)
+bool peer_send_region(struct router *r, struct peer *p, const struct gq_frame *frame,
+		      uint64_t serial, struct region *region)
 {
 	size_t bytes;
 
@@ -174,15 +203,20 @@ bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, u
 	    gq__frame_encode(frame, r->out, sizeof(r->out), &bytes) != GQ_FRAME_OK)
 		return false;
 	p->turn_bytes += bytes;
-	if (p->out != NULL)
-		return queue_frame(r, p, r->out, bytes, serial);
-	if (sendto(p->socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) ==
-	    (ssize_t)bytes)
+	r->counts.copied_bytes += payload_bytes(frame);
+	if (p->out == NULL && put(p, r->out, bytes, region) == (ssize_t)bytes)
 		return true;
-	if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM)
-		return queue_frame(r, p, r->out, bytes, serial);
+	if (p->out != NULL || may_go_later(errno)) {
+		r->counts.copied_bytes += payload_bytes(frame);
+		return queue_frame(r, p, r->out, bytes, serial, region);
+	}
 	p->doomed = true;
 	return false;
+}
+
+bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial)
+{
+	return peer_send_region(r, p, frame, serial, NULL);
 }
 
 bool peer_has_enough(const struct peer *p)
@@ -190,30 +224,50 @@ bool peer_has_enough(const struct peer *p)
 	return p->doomed || p->last_words || p->muted || p->turn_bytes > TURN_BYTES;
 }
 
+static struct outgoing *take_first(struct peer *p)
+{
+	struct outgoing *o = p->out;
+
+	p->out = o->next;
+	if (p->out == NULL)
+		p->out_end = &p->out;
+	p->out_count--;
+	p->out_bytes -= o->bytes;
+	p->moved_ns = gq__now_ns();
+	return o;
+}
+
+/* A frame whose descriptor cannot be sent holds up those behind it, which may have none. */
+static void give_up(struct router *r, struct peer *p)
+{
+	struct outgoing *o = take_first(p);
+
+	if (o->serial != 0)
+		request_unsent(r, p, o->serial);
+	else
+		region_unsent(r, p, o->region);
+	region_put(r, o->region);
+	free(o);
+}
+
 void peer_flush(struct router *r, struct peer *p)
 {
-	const struct outgoing *first = p->out;
-
 	while (p->out != NULL && !p->doomed) {
 		struct outgoing *o = p->out;
 
-		if (sendto(p->socket, o->data, o->bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) !=
-		    (ssize_t)o->bytes) {
-			p->doomed = errno != EAGAIN && errno != EINTR && errno != ENOBUFS &&
-				    errno != ENOMEM;
+		if (put(p, o->data, o->bytes, o->region) == (ssize_t)o->bytes) {
+			(void)take_first(p);
+			region_put(r, o->region);
+			free(o);
+		} else if (errno == ETOOMANYREFS && o->region != NULL) {
+			give_up(r, p);
+		} else {
+			p->doomed = !may_go_later(errno);
 			break;
 		}
-		p->out = o->next;
-		p->out_count--;
-		p->out_bytes -= o->bytes;
-		free(o);
 	}
-	if (p->out == NULL) {
-		p->out_end = &p->out;
+	if (p->out == NULL)
 		p->muted = false;
-	}
-	if (p->out != first)
-		p->moved_ns = gq__now_ns();
 	if (!p->doomed)
 		listen_for(r, p);
 }
@@ -283,8 +337,10 @@ static void bury(struct router *r, struct peer *p)
 {
 	request_peer_gone(r, p);
 	token_peer_gone(r, p);
+	region_peer_gone(r, p);
 	for (struct outgoing *o = p->out, *next; o != NULL; o = next) {
 		next = o->next;
+		region_put(r, o->region);
 		free(o);
 	}
 	if (p->pidfd >= 0) {

@@ -91,6 +91,11 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "denied", c->denied },
 		{ "rate_limited", c->rate_limited },
 		{ "keys", r->keys.count + r->keys.running },
+		{ "regions", r->regions },
+		{ "region_bytes", r->region_bytes },
+		{ "described", c->described },
+		{ "described_bytes", c->described_bytes },
+		{ "copied_bytes", c->copied_bytes },
 	};
 	size_t at = 0;
 

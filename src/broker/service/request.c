@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of admission. */
+enum { COST_MOST = 256 };
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static void move_to(struct router *r, struct request *q, enum request_state state)
@@ -51,8 +54,10 @@ static struct request *take_entry(struct router *r)
 	return q;
 }
 
-static void put_frame(struct request *q)
+static void put_frame(struct router *r, struct request *q)
 {
+	region_put(r, q->region);
+	q->region = NULL;
 	if (q->frame != NULL && --q->frame->refs == 0)
 		free(q->frame);
 	q->frame = NULL;
@@ -66,7 +71,7 @@ static void free_entry(struct router *r, struct request *q)
 	q->user->requests--;
 	user_put(r, q->user);
 	q->user = NULL;
-	put_frame(q);
+	put_frame(r, q);
 	q->worker = NULL;
 	q->next_free = r->free_request;
 	r->free_request = (uint32_t)(q - r->requests);
@@ -234,7 +239,7 @@ static void end_early(struct router *r, const struct gq_told *told, enum gq_wire
 		if (reuse_goes_on(r, q)) /* others may wait for what the worker says, or ask */
 			return;
 		reuse_end(r, q, &a, NULL);
-		put_frame(q);
+		put_frame(r, q);
 		(void)peer_send(r, q->worker, &f, 0);
 		return;
 	}
@@ -375,6 +380,13 @@ static struct request *enter(struct router *r, struct peer *p, const struct gq_f
 	return q;
 }
 
+static uint32_t cost_of(const struct request *q)
+{
+	const uint64_t cost = 1 + (q->frame->bytes + q->region_bytes) / 4096;
+
+	return cost < COST_MOST ? (uint32_t)cost : COST_MOST;
+}
+
 /* It will run: so it waits for a service. */
 static enum gq_admission_status wait_in_line(struct router *r, struct request *q)
 {
@@ -383,7 +395,7 @@ static enum gq_admission_status wait_in_line(struct router *r, struct request *q
 		.service = q->group,
 		.uid = q->caller->uid,
 		.priority = q->priority,
-		.cost = 1 + q->frame->bytes / 4096,
+		.cost = cost_of(q),
 		.bytes = q->frame->bytes,
 		.timeout_ns = q->deadline_ns > now_ns ? q->deadline_ns - now_ns : 1,
 		.cookie = (uint64_t)(q - r->requests),
@@ -408,8 +420,8 @@ static bool keep_frame(struct request *q, const uint8_t *data, uint32_t bytes)
 }
 
 /* @return false, and `a`: why it may not run */
-static bool admit(struct router *r, struct request *q, const uint8_t *data, uint32_t bytes,
-		  struct answer *a)
+static bool admit(struct router *r, struct request *q, const struct gq_frame *f,
+		  const uint8_t *data, struct answer *a)
 {
 	enum gq_admission_status status = GQ_ADMISSION_FULL;
 
@@ -418,8 +430,9 @@ static bool admit(struct router *r, struct request *q, const uint8_t *data, uint
 				      .text = "no service of this name, or for this op" };
 		return false;
 	}
-	if (keep_frame(q, data, bytes))
+	if (keep_frame(q, data, f->length))
 		status = wait_in_line(r, q);
+	r->counts.copied_bytes += payload_bytes(f);
 	if (status != GQ_ADMISSION_OK)
 		*a = answer_of(r, status);
 	return status == GQ_ADMISSION_OK;
@@ -449,6 +462,8 @@ bool request_promote(struct router *r, struct request *q)
 static void accept(struct router *r, struct request *q)
 {
 	r->counts.accepted++;
+	r->counts.described += q->region != NULL;
+	r->counts.described_bytes += q->region_bytes;
 	q->caller->inside++;
 	q->asked_before = q->caller->asked;
 	if (q->asked_before != NULL)
@@ -473,7 +488,7 @@ static bool take_in(struct router *r, struct request *q, const struct gq_frame *
 		return true;
 	case GQ_CACHE_LEAD:
 	case GQ_CACHE_ALONE:
-		if (admit(r, q, data, f->length, a)) {
+		if (admit(r, q, f, data, a)) {
 			accept(r, q);
 			return true;
 		}
@@ -487,15 +502,15 @@ static bool take_in(struct router *r, struct request *q, const struct gq_frame *
 /* Why it is refused whatever it asks for. @return false: it is not */
 static bool object(struct router *r, struct peer *p, const struct gq_frame *f, struct answer *a)
 {
-	const uint64_t cannot = UINT64_C(1) << GQ_TLV_REGION | UINT64_C(1) << GQ_TLV_FRAGMENT |
-				UINT64_C(1) << GQ_TLV_TARGET;
+	const uint64_t cannot = UINT64_C(1) << GQ_TLV_FRAGMENT | UINT64_C(1) << GQ_TLV_TARGET;
 
 	*a = (struct answer){ .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
 	if (a->text != NULL)
 		return true;
 	if ((f->present & cannot) != 0)
-		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED,
-				      .text = "no regions or fragments here" };
+		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED, .text = "no fragments here" };
+	else if (gq_frame_has(f, GQ_TLV_REGION) && region_named(p, f, a) == NULL)
+		return true;
 	else if (r->draining)
 		*a = (struct answer){ .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
 	else if (p->inside >= r->cfg.window)
@@ -513,6 +528,10 @@ bool request_take(struct router *r, struct peer *p, const struct gq_frame *f, co
 	if (object(r, p, f, a) || (q = enter(r, p, f, a)) == NULL)
 		return false;
 	q->batched = batched;
+	if (gq_frame_has(f, GQ_TLV_REGION)) { /* object() has seen to it */
+		q->region = region_hold(region_named(p, f, a));
+		q->region_bytes = gq__frame_u64(f, GQ_TLV_REGION, 2);
+	}
 	if (take_in(r, q, f, data, a))
 		return true;
 	free_entry(r, q);
@@ -561,7 +580,7 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 	if (q->borrows)
 		f->present &= ~(UINT64_C(1) << GQ_TLV_TRACE); /* another's */
 	gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
-	q->seen = peer_send(r, q->worker, f, q->serial);
+	q->seen = peer_send_region(r, q->worker, f, q->serial, q->region);
 }
 
 static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_ns)
@@ -581,7 +600,8 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		send_to_worker(r, q, &f, now_ns);
 		return;
 	}
-	a.text = "no service can take it now";
+	a.text = a.status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
+						 : "no service can take it now";
 	if (q->lost_once && a.status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
 		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };
 	end_request(r, q, &a, NULL);
@@ -689,6 +709,21 @@ static void lose(struct router *r, struct request *q)
 		group_done(r, q, GQ_OUTCOME_FAULT, gq__now_ns());
 	}
 	q->lost_once = q->lost_once || q->seen;
+	attempt_failed(r, q, &a, NULL);
+}
+
+void request_unsent(struct router *r, struct peer *p, uint64_t serial)
+{
+	struct request *q = &r->requests[serial & 0xffff];
+	const struct answer a = { .status = GQ_WIRE_FD_EXHAUSTED,
+				  .text = "too many descriptors are on their way to workers" };
+
+	if (q->worker != p || q->serial != serial)
+		return;
+	q->seen = false;
+	q->worker = NULL;
+	if (q->place != NOBODY)
+		group_done(r, q, GQ_OUTCOME_NOTHING, gq__now_ns());
 	attempt_failed(r, q, &a, NULL);
 }
 

@@ -238,9 +238,9 @@ static struct gq_cache *table_of(struct router *r, const struct request *q,
 {
 	if (gq_frame_has(f, GQ_TLV_IDEMPOTENCY))
 		return &r->keys;
-	if ((f->flags & GQ_FLAG_CACHE) == 0 || gq_frame_has(f, GQ_TLV_SESSION) ||
-	    q->group == GROUPS || r->groups[q->group]->members == 0 ||
-	    r->groups[q->group]->op.cache == ROUTER_CACHE_NO)
+	if ((f->flags & GQ_FLAG_CACHE) == 0 || q->region != NULL ||
+	    gq_frame_has(f, GQ_TLV_SESSION) || q->group == GROUPS ||
+	    r->groups[q->group]->members == 0 || r->groups[q->group]->op.cache == ROUTER_CACHE_NO)
 		return NULL;
 	return &r->cache;
 }
@@ -394,6 +394,7 @@ static void tell_all(struct router *r, struct request *q, const struct answer *a
 	bool is_kept;
 
 	q->kept = NULL;
+	r->counts.copied_bytes += kept->payload_bytes;
 	same.reused = true;
 	(void)gq__cache_done(table, &key, (uint64_t)(uintptr_t)kept, bytes, keep, gq__now_ns(),
 			     &is_kept);

@@ -110,7 +110,7 @@ static void handle_event(struct router *r, const struct epoll_event *event)
 static uint64_t turn(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
-	uint64_t due[5], next_ns = UINT64_MAX;
+	uint64_t due[6], next_ns = UINT64_MAX;
 
 	if (r->accept_again_ns != 0 && now_ns >= r->accept_again_ns) {
 		r->accept_again_ns = 0;
@@ -126,7 +126,8 @@ static uint64_t turn(struct router *r)
 	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
 	due[3] = r->accept_again_ns != 0 ? r->accept_again_ns : UINT64_MAX;
 	due[4] = reuse_tick(r, now_ns);
-	for (int i = 0; i < 5; i++)
+	due[5] = region_tick(r, now_ns);
+	for (int i = 0; i < 6; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;
 	return next_ns;
 }
@@ -199,6 +200,8 @@ static void take_fresh(struct router *r)
 	r->cfg.drain_ms = fresh->drain_ms;
 	r->cfg.cache_ttl_ms = fresh->cache_ttl_ms;
 	r->cfg.key_ttl_ms = fresh->key_ttl_ms;
+	r->cfg.uid_regions = fresh->uid_regions;
+	r->cfg.uid_region_bytes = fresh->uid_region_bytes;
 	r->cfg.ops = fresh->ops;
 	memcpy(r->cfg.op, fresh->op, sizeof(r->cfg.op));
 	r->retry.attempts = fresh->attempts;
@@ -313,6 +316,7 @@ static void free_router(struct router *r)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
+	region_free(r);
 	reuse_free(r);
 	token_free(r);
 	for (uint32_t i = 0; i < GROUPS; i++) {

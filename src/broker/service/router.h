@@ -54,6 +54,20 @@ struct user {
 	uint32_t waiting; /* requests in state WAITS */
 	uint32_t keys;    /* of idempotency: that run, and that are remembered */
 	uint64_t key_bytes;
+	uint32_t regions; /* not closed yet */
+	uint64_t region_bytes;
+};
+
+/* Memory whose bytes requests name. gpuqd has its descriptor, and never maps it. */
+struct region {
+	struct region *next; /* of its owner's, or of those that are to be closed */
+	struct user *user;
+	uint64_t id;   /* among its owner's, for ever */
+	uint64_t asks; /* correlation of the frame that has asked for it */
+	uint64_t bytes;
+	int fd;
+	uint32_t refs; /* its owner, requests that name it, frames that wait with its descriptor */
+	bool sealed;   /* requests may name it */
 };
 
 /* All connections whose tokens come from the same one: what that one's rates are counted for,
@@ -78,7 +92,8 @@ struct pass {
 /* A frame that a full socket has not taken yet. */
 struct outgoing {
 	struct outgoing *next;
-	uint64_t serial; /* of the request in it; 0: none */
+	uint64_t serial;       /* of the request in it; 0: none */
+	struct region *region; /* whose descriptor goes with it; NULL: none */
 	size_t bytes;
 	uint8_t data[];
 };
@@ -104,6 +119,9 @@ struct peer {
 	uint64_t moved_ns;     /* the queue was empty, or became shorter */
 	uint32_t inside;       /* its requests that have not ended */
 	struct request *asked; /* they, the latest first */
+	bool takes_regions;    /* as a worker */
+	struct region *regions;
+	uint64_t regions_ever;
 	bool watches;
 	struct pass *pass;       /* NULL: none was needed */
 	struct answers *answers; /* of this turn, of items of its batches; NULL: none */
@@ -153,6 +171,8 @@ struct request {
 	bool lost_once; /* a worker died with it */
 	uint64_t came_ns, deadline_ns;
 	struct submitted *frame; /* as it came; NULL: LATE, and nobody waits for its answer */
+	struct region *region;   /* where its payload lies; NULL: in the frame */
+	uint64_t region_bytes;   /* of it */
 	/* what else its answer is for */
 	struct gq_cache *table; /* of cache, or of keys; NULL: nothing */
 	struct gq_cache_key key;
@@ -208,6 +228,8 @@ struct counts {
 	uint64_t key_conflicts;
 	uint64_t denied, rate_limited; /* by tokens */
 	uint64_t connections_refused, connections_too_often;
+	uint64_t described, described_bytes; /* requests whose payload lies in a region, accepted */
+	uint64_t copied_bytes;               /* of payloads, by this process */
 };
 
 struct router {
@@ -239,6 +261,9 @@ struct router {
 	uint32_t free_request, used;     /* used: entries that have ever been */
 	uint32_t late, resting, joining; /* entries in these states */
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
+	struct region *closing;          /* nobody has them any more */
+	uint32_t regions;                /* not closed yet */
+	uint64_t region_bytes;
 	struct gq_cache cache, keys;
 	uint32_t cache_epoch;          /* answers of an older one are not used any more */
 	uint32_t op_epoch[ROUTER_OPS]; /* the same of one op of the configuration */
@@ -246,6 +271,11 @@ struct router {
 	struct counts counts;
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX], item[GQ_WIRE_FRAME_MAX];
 };
+
+static inline uint32_t payload_bytes(const struct gq_frame *f)
+{
+	return gq_frame_has(f, GQ_TLV_PAYLOAD) ? f->tlv[GQ_TLV_PAYLOAD].bytes : 0;
+}
 
 /* ---- user.c ---- */
 
@@ -263,6 +293,9 @@ void peer_accept(struct router *r);
 void peer_hear(struct router *r, struct peer *p);
 /* Sends a frame, now or when there is room. @return false: it will never go */
 bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial);
+/* The same, with the descriptor of a region; NULL: none. */
+bool peer_send_region(struct router *r, struct peer *p, const struct gq_frame *frame,
+		      uint64_t serial, struct region *region);
 void peer_flush(struct router *r, struct peer *p);
 /* Whether it has got so much at once that others come first. */
 bool peer_has_enough(const struct peer *p);
@@ -350,6 +383,8 @@ void request_withdraw(struct router *r, struct peer *p, uint64_t correlation,
 		      const struct answer *a);
 void request_answered(struct router *r, struct peer *p, const struct gq_frame *f);
 void request_cancel(struct router *r, struct peer *p, uint64_t correlation);
+/* A frame to its worker could not go: no more descriptors may be on their way. */
+void request_unsent(struct router *r, struct peer *p, uint64_t serial);
 /* A caller, or a worker, is gone. */
 void request_peer_gone(struct router *r, struct peer *p);
 /* The service at this place has left: nothing is counted there any more. With `fenced` its worker
@@ -366,6 +401,22 @@ uint64_t request_tick(struct router *r, uint64_t now_ns);
 void request_end_all(struct router *r);
 /* Accepted and not ended, counted one by one. */
 uint64_t request_inside(const struct router *r);
+
+/* ---- region.c ---- */
+
+/* A region is asked for, or is to be used, or is not needed any more. */
+void region_asked(struct router *r, struct peer *p, const struct gq_frame *f);
+/* The region that a request's payload lies in, all of it. @return NULL, and `a` */
+struct region *region_named(const struct peer *p, const struct gq_frame *f, struct answer *a);
+struct region *region_hold(struct region *g);
+/* NULL is allowed. */
+void region_put(struct router *r, struct region *g);
+/* Its owner cannot get its descriptor now. */
+void region_unsent(struct router *r, struct peer *p, struct region *g);
+void region_peer_gone(struct router *r, struct peer *p);
+/* Closes one. @return when to call it next */
+uint64_t region_tick(struct router *r, uint64_t now_ns);
+void region_free(struct router *r);
 
 /* ---- batch.c ---- */
 

@@ -61,6 +61,8 @@ struct router_config {
 	uint32_t keys;                 /* most keys of idempotency, of all users */
 	uint64_t key_bytes;            /* most bytes of their answers together */
 	uint32_t key_ttl_ms;           /* how long a key is remembered */
+	uint32_t uid_regions;          /* of one user */
+	uint64_t uid_region_bytes;     /* of all of them together */
 	char tokens[ROUTER_PATH_ROOM]; /* the file of the keys of tokens; "": nobody needs one */
 	struct router_tokens token;    /* what is in it */
 	uint32_t ops;                  /* entries in `op` */
@@ -81,7 +83,8 @@ struct page;
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
 		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \
-		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000                              \
+		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000, .uid_regions = 64,          \
+		.uid_region_bytes = UINT64_C(256) << 20                                            \
 	}
 
 /* The ways to choose a service. */

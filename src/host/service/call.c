@@ -6,11 +6,14 @@
 #include "host/base/error.h"
 #include "host/base/sys.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 _Static_assert((int)Q_REASON_BREAKER == GQ_WIRE_BREAKER_OPEN &&
 		       (int)Q_REASON_LOST == GQ_WIRE_LOST &&
+		       (int)Q_REASON_DESCRIPTORS == GQ_WIRE_FD_EXHAUSTED &&
+		       (int)Q_REASON_REVOKED == GQ_WIRE_REGION_REVOKED &&
 		       (int)Q_REASON_NOT_FOUND == GQ_WIRE_NOT_FOUND,
 	       "the header's numbers are those of the wire");
 
@@ -49,7 +52,16 @@ static QueueStatus check(const BrokerCall *call)
 {
 	if (call == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "call is NULL");
-	if (call->bytes > Q_BROKER_MAX_BYTES || (call->payload == NULL && call->bytes != 0))
+	if (call->extent != NULL) {
+		if (call->payload != NULL || call->key != NULL)
+			return gq__fail(Q_ERR_INVALID_ARG,
+					"the call has an extent, and a payload or a key; allowed: "
+					"NULL for these");
+		if (call->bytes == 0 || call->bytes > Q_BROKER_MAX_REGION)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "bytes is %zu; allowed: 1 to %u in an extent", call->bytes,
+					 Q_BROKER_MAX_REGION);
+	} else if (call->bytes > Q_BROKER_MAX_BYTES || (call->payload == NULL && call->bytes != 0))
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "bytes is %zu; allowed: 0 to %u, with a payload unless 0",
 				 call->bytes, Q_BROKER_MAX_BYTES);
@@ -103,9 +115,22 @@ static QueueStatus send_call(BrokerClient *c, const BrokerCall *call, struct gq_
 static QueueStatus submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id)
 {
 	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST };
+	uint64_t where[3];
 
 	GQ_RETURN_IF_REFUSED(check(call));
-	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, call->payload, call->bytes);
+	if (call->extent != NULL) {
+		where[0] = call->extent->region;
+		where[1] = call->extent->offset;
+		where[2] = call->bytes;
+		if (where[1] > UINT64_MAX - where[2]) /* no region reaches there */
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "offset is %" PRIu64 ", bytes %zu; allowed: within the "
+					 "region",
+					 where[1], call->bytes);
+		gq__frame_set(&f, GQ_TLV_REGION, true, where, sizeof(where));
+	} else {
+		gq__frame_set(&f, GQ_TLV_PAYLOAD, false, call->payload, call->bytes);
+	}
 	if (call->key_bytes != 0)
 		gq__frame_set(&f, GQ_TLV_IDEMPOTENCY, false, call->key, call->key_bytes);
 	return send_call(c, call, &f, 1, out_id);
@@ -160,9 +185,10 @@ QueueStatus q_broker_submit_batch(BrokerClient *c, const BrokerCall *call, const
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "items or out_id is NULL, or count is %zu; allowed: 1 to %u",
 				 count, Q_BROKER_MAX_BATCH);
-	if (call->payload != NULL || call->key != NULL)
+	if (call->payload != NULL || call->key != NULL || call->extent != NULL)
 		return gq__fail(Q_ERR_INVALID_ARG,
-				"the call has a payload or a key; allowed: NULL for a batch");
+				"the call has a payload, a key or an extent; allowed: NULL for a "
+				"batch");
 	all = malloc(sizeof(*all));
 	if (all == NULL)
 		return gq__fail(Q_ERR_NO_MEMORY, "out of memory");
@@ -260,7 +286,7 @@ static QueueStatus wait_for(BrokerClient *c, uint64_t id, void *reply, size_t *b
 	}
 	close_one(c, h->frame.correlation);
 	status = deliver(h, reply, bytes, out);
-	free(h);
+	gq__broker_free(h);
 	return status;
 }
 

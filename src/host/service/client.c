@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -96,12 +97,23 @@ struct heard *gq__broker_take(struct heard_list *list, uint64_t correlation)
 	return NULL;
 }
 
+void gq__broker_free(struct heard *h)
+{
+	if (h == NULL)
+		return;
+	if (h->fd >= 0)
+		gq_sys_close(h->fd);
+	if (h->map != NULL)
+		munmap(h->map, h->mapped);
+	free(h);
+}
+
 static void drop_all(struct heard_list *list)
 {
 	struct heard *h;
 
 	while ((h = gq__broker_take(list, 0)) != NULL)
-		free(h);
+		gq__broker_free(h);
 }
 
 /* One of many answers, as one that came by itself. */
@@ -113,6 +125,7 @@ static struct heard *part_of(const struct gq_frame *f, uint32_t i)
 
 	if (h == NULL)
 		return NULL;
+	*h = (struct heard){ .fd = -1 };
 	h->frame = (struct gq_frame){ .type = GQ_MESSAGE_RESPONSE,
 				      .flags = f->flags,
 				      .correlation = f->correlation + i };
@@ -137,18 +150,21 @@ static bool take_apart(BrokerClient *c, const struct gq_frame *f)
 	return true;
 }
 
-/* @return false: lost, or out of memory */
-static bool sort(BrokerClient *c, size_t n)
+/* @param fd  its own from now on; -1: none. @return false: lost, or out of memory */
+static bool sort(BrokerClient *c, size_t n, int fd)
 {
 	struct heard *h = malloc(sizeof(*h) + n);
 
 	if (h == NULL) {
+		if (fd >= 0)
+			gq_sys_close(fd);
 		gq__broker_lose(c, "out of memory");
 		return false;
 	}
+	*h = (struct heard){ .fd = fd, .why = GQ_WIRE_CANCELLED };
 	memcpy(h->bytes, c->in, n);
 	if (gq__frame_decode(h->bytes, n, &c->rules, &h->frame) != GQ_FRAME_OK) {
-		free(h);
+		gq__broker_free(h);
 		gq__broker_lose(c, "what came is no frame of the protocol");
 		return false;
 	}
@@ -159,7 +175,7 @@ static bool sort(BrokerClient *c, size_t n)
 	case GQ_MESSAGE_BATCH_RESPONSE: {
 		const bool taken = take_apart(c, &h->frame);
 
-		free(h);
+		gq__broker_free(h);
 		return taken;
 	}
 	case GQ_MESSAGE_REQUEST:
@@ -170,7 +186,7 @@ static bool sort(BrokerClient *c, size_t n)
 		struct heard *unwanted =
 			gq__broker_take(&c->requests, gq__frame_u64(&h->frame, GQ_TLV_TARGET, 0));
 
-		free(h);
+		gq__broker_free(h);
 		if (unwanted != NULL)
 			put(&c->dropped, unwanted);
 		return true;
@@ -184,22 +200,37 @@ static bool sort(BrokerClient *c, size_t n)
 	}
 }
 
+/* The descriptor that has come; -1: none, or this process has no room for it. */
+static int descriptor_of(struct msghdr *m)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(m);
+	int fd = -1;
+
+	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+	    c->cmsg_len >= CMSG_LEN(sizeof(fd)))
+		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	return fd;
+}
+
 /* One frame, if there is one. @return Q_OK; Q_ERR_EMPTY; Q_ERR_LOST */
 static QueueStatus hear_one(BrokerClient *c)
 {
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	struct iovec io = { .iov_base = c->in, .iov_len = sizeof(c->in) };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = control };
 	long n;
 
 	/* ECONNRESET comes once, if gpuqd has closed with something of ours unread, and before what
 	 * it had said. */
-	do
-		n = syscall(SYS_recvfrom, c->socket, c->in, sizeof(c->in), MSG_DONTWAIT, NULL,
-			    NULL);
-	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	do {
+		m.msg_controllen = CMSG_LEN(sizeof(int)); /* for one: the kernel drops others */
+		n = syscall(SYS_recvmsg, c->socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0 && errno == EAGAIN)
 		return Q_ERR_EMPTY;
 	if (n <= 0)
 		return gq__broker_lose(c, "gpuqd has ended, or has closed the connection");
-	return sort(c, (size_t)n) ? Q_OK : Q_ERR_LOST;
+	return sort(c, (size_t)n, descriptor_of(&m)) ? Q_OK : Q_ERR_LOST;
 }
 
 /* @return poll()'s, but for signals */
@@ -251,13 +282,13 @@ static QueueStatus send_one(BrokerClient *c, const struct gq_frame *f)
 	}
 }
 
-/* What was cancelled before anybody took it. What gpuqd does not take now stays for the next. */
+/* Requests that nobody takes. What gpuqd does not take now stays for the next. */
 static QueueStatus answer_dropped(BrokerClient *c)
 {
-	const uint32_t words[4] = { GQ_WIRE_CANCELLED, 0, 0, 0 };
 	QueueStatus status = Q_OK;
 
 	while (status == Q_OK && c->dropped.first != NULL) {
+		const uint32_t words[4] = { c->dropped.first->why, 0, 0, 0 };
 		struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE,
 				      .flags = GQ_FLAG_CHECKSUM,
 				      .correlation = c->dropped.first->frame.correlation };
@@ -265,7 +296,7 @@ static QueueStatus answer_dropped(BrokerClient *c)
 		gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
 		status = send_one(c, &f); /* it may hear of more: they are put at the end */
 		if (status == Q_OK)
-			free(gq__broker_take(&c->dropped, f.correlation));
+			gq__broker_free(gq__broker_take(&c->dropped, f.correlation));
 	}
 	return status;
 }
@@ -283,7 +314,7 @@ static QueueStatus answer_checks(BrokerClient *c)
 		gq__frame_set(&f, GQ_TLV_HEALTH, false, health, sizeof(health));
 		status = send_one(c, &f); /* as above */
 		if (status == Q_OK)
-			free(gq__broker_take(&c->checks, f.correlation));
+			gq__broker_free(gq__broker_take(&c->checks, f.correlation));
 	}
 	return status;
 }
@@ -294,6 +325,13 @@ static QueueStatus answer_all(BrokerClient *c)
 	const QueueStatus status = answer_dropped(c);
 
 	return status == Q_OK ? answer_checks(c) : status;
+}
+
+void gq__broker_refuse(BrokerClient *c, struct heard *h, uint32_t why)
+{
+	h->why = why;
+	put(&c->dropped, h);
+	(void)answer_dropped(c);
 }
 
 QueueStatus gq__broker_send(BrokerClient *c, const struct gq_frame *f)
@@ -416,7 +454,7 @@ static size_t read_token(BrokerClient *c, const char *text)
 static bool greet(BrokerClient *c, const char *name, const char *token)
 {
 	const uint32_t versions[2] = { GQ_WIRE_VERSION, GQ_WIRE_VERSION };
-	const uint64_t features = GQ_FEATURE_CHECKS;
+	const uint64_t features = GQ_FEATURE_REGIONS | GQ_FEATURE_CHECKS;
 	struct gq_frame f = { .type = GQ_MESSAGE_HELLO };
 	struct heard *h;
 	uint64_t window;
@@ -437,12 +475,12 @@ static bool greet(BrokerClient *c, const char *name, const char *token)
 	if (gq__broker_ask(c, &f, &h) != Q_OK) {
 		if (h == NULL && (h = gq__broker_take(&c->others, 0)) != NULL)
 			(void)refused(h); /* before the hello it names no correlation */
-		free(h);
+		gq__broker_free(h);
 		return false;
 	}
 	window = gq__frame_u64(&h->frame, GQ_TLV_CREDITS, 0);
 	c->window = window == 0 || window > WINDOW_MAX ? WINDOW_MAX : (uint32_t)window;
-	free(h);
+	gq__broker_free(h);
 	c->rules.state = GQ_FRAME_AFTER_HELLO;
 	c->open = calloc(c->window, sizeof(*c->open));
 	if (c->open == NULL)
@@ -490,6 +528,7 @@ void q_broker_close(BrokerClient *c)
 	drop_all(&c->others);
 	drop_all(&c->dropped);
 	drop_all(&c->checks);
+	gq__broker_drop_regions(c);
 	if (c->socket >= 0)
 		gq_sys_close(c->socket);
 	free(c->open);

@@ -82,7 +82,7 @@ QueueStatus q_broker_discover(BrokerClient *c, const char *filter, BrokerService
 		gq__frame_set(&f, GQ_TLV_FILTER, false, filter, strlen(filter));
 	status = gq__broker_ask(c, &f, &h);
 	text = status == Q_OK ? text_of(&h->frame) : NULL;
-	free(h);
+	gq__broker_free(h);
 	if (status != Q_OK)
 		return status;
 	if (text == NULL)
@@ -127,7 +127,7 @@ QueueStatus q_broker_stats(BrokerClient *c, char *text, size_t *bytes)
 			text[report->bytes] = '\0';
 		}
 	}
-	free(h);
+	gq__broker_free(h);
 	return status;
 }
 
@@ -149,7 +149,7 @@ static QueueStatus begin_to_watch(BrokerClient *c)
 			status = gq__fail(Q_ERR_NO_MEMORY, "out of memory");
 		c->watching = status == Q_OK;
 	}
-	free(h);
+	gq__broker_free(h);
 	return status;
 }
 
@@ -211,6 +211,6 @@ QueueStatus q_broker_watch(BrokerClient *c, BrokerServiceInfo *out, uint32_t tim
 	} else {
 		read_change(&h->frame, out);
 	}
-	free(h);
+	gq__broker_free(h);
 	return status;
 }

@@ -63,6 +63,6 @@ QueueStatus q_broker_order(BrokerClient *c, const BrokerOrder *order)
 		gq__frame_set(&f, GQ_TLV_UID, true, &order->uid, sizeof(order->uid));
 	}
 	status = gq__broker_ask(c, &f, &h);
-	free(h);
+	gq__broker_free(h);
 	return status;
 }

@@ -15,11 +15,26 @@
 struct heard {
 	struct heard *next;
 	struct gq_frame frame;
+	int fd;        /* that came with it; -1: none */
+	uint32_t why;  /* among `dropped`: what it is answered with */
+	void *map;     /* where the payload lies that is in a region; NULL: nowhere */
+	size_t mapped; /* bytes of it */
+	size_t at;     /* of the payload, in it */
 	uint8_t bytes[];
 };
 
 struct heard_list {
 	struct heard *first, **end;
+};
+
+/* Memory that this side has asked for: region.c. */
+struct own_region {
+	struct own_region *next;
+	uint64_t id;
+	int fd; /* -1: sealed, and in use */
+	void *memory;
+	size_t bytes;
+	bool readable_only; /* it has no mapping that could write */
 };
 
 struct BrokerClient {
@@ -31,8 +46,9 @@ struct BrokerClient {
 	uint32_t inside; /* requests whose end has not been taken */
 	uint64_t *open;  /* their ids, `window` at most */
 	struct heard_list answers, requests, others;
-	struct heard_list dropped; /* cancelled before they were taken; gpuqd is yet to be told */
+	struct heard_list dropped; /* requests that are not taken; gpuqd is yet to be told */
 	struct heard_list checks;  /* whether this worker is well; gpuqd is yet to be told */
+	struct own_region *regions;
 	/* the service; name "": none */
 	char service[Q_BROKER_NAME_BYTES], op[Q_BROKER_NAME_BYTES];
 	uint64_t generation, beat_ns, beat_every_ns;
@@ -63,6 +79,20 @@ QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **o
 
 /* The first frame of a list with this correlation (0: any), taken out; NULL. */
 struct heard *gq__broker_take(struct heard_list *list, uint64_t correlation);
+
+/* Frees it, with its descriptor and its mapping. NULL is allowed. */
+void gq__broker_free(struct heard *h);
+
+/* A request that is not taken: it is answered with `why`, now or with the next frame that is sent.
+ */
+void gq__broker_refuse(BrokerClient *c, struct heard *h, uint32_t why);
+
+/* Maps what a request names of a region. @return GQ_WIRE_SUCCESS, also without a region; or what
+ * the request is to be answered with */
+uint32_t gq__broker_map(struct heard *h);
+
+/* Unmaps all regions of a connection that ends. */
+void gq__broker_drop_regions(BrokerClient *c);
 
 QueueStatus gq__broker_status(uint32_t reason);
 

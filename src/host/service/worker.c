@@ -94,7 +94,7 @@ QueueStatus q_service_register(BrokerClient *c, const BrokerService *s)
 			(s->heartbeat_ms != 0 ? s->heartbeat_ms : HEARTBEAT_MS) * UINT64_C(1000000);
 		status = beat(c, NULL); /* the first says that it is ready */
 	}
-	free(h);
+	gq__broker_free(h);
 	return status;
 }
 
@@ -111,7 +111,7 @@ QueueStatus q_service_unregister(BrokerClient *c)
 	gq__frame_set(&f, GQ_TLV_NAME, false, c->service, strlen(c->service));
 	gq__frame_set(&f, GQ_TLV_GENERATION, false, &c->generation, sizeof(c->generation));
 	status = gq__broker_ask(c, &f, &h);
-	free(h);
+	gq__broker_free(h);
 	if (status == Q_ERR_NOT_FOUND)
 		status = gq__fail(Q_ERR_STALE, stale);
 	if (status == Q_OK || status == Q_ERR_STALE)
@@ -161,7 +161,7 @@ static void look_for_refusals(BrokerClient *c)
 		c->stale = c->stale || (h->frame.type == GQ_MESSAGE_NACK &&
 					is_refusal(gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0)) &&
 					h->frame.correlation > GQ_OWN_CORRELATION);
-		free(h);
+		gq__broker_free(h);
 	}
 }
 
@@ -181,7 +181,10 @@ static void hand_out(struct heard *h, BrokerRequest *out)
 				.payload = "",
 				.frame = h };
 	memcpy(out->op, name->data, name->bytes);
-	if (gq_frame_has(f, GQ_TLV_PAYLOAD)) {
+	if (h->map != NULL) {
+		out->payload = (const uint8_t *)h->map + h->at;
+		out->bytes = (size_t)gq__frame_u64(f, GQ_TLV_REGION, 2);
+	} else if (gq_frame_has(f, GQ_TLV_PAYLOAD)) {
 		out->payload = f->tlv[GQ_TLV_PAYLOAD].data;
 		out->bytes = f->tlv[GQ_TLV_PAYLOAD].bytes;
 	}
@@ -189,6 +192,22 @@ static void hand_out(struct heard *h, BrokerRequest *out)
 		out->key = f->tlv[GQ_TLV_IDEMPOTENCY].data;
 		out->key_bytes = f->tlv[GQ_TLV_IDEMPOTENCY].bytes;
 	}
+}
+
+/* The next request whose bytes can be read here. Others are answered: another worker may have room.
+ * @return NULL: none has come */
+static struct heard *next_request(BrokerClient *c)
+{
+	struct heard *h;
+	uint32_t why;
+
+	while ((h = gq__broker_take(&c->requests, 0)) != NULL) {
+		why = gq__broker_map(h);
+		if (why == GQ_WIRE_SUCCESS)
+			return h;
+		gq__broker_refuse(c, h, why);
+	}
+	return NULL;
 }
 
 QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
@@ -201,7 +220,7 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 	GQ_RETURN_IF_REFUSED(enter(c));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
-	while ((h = gq__broker_take(&c->requests, 0)) == NULL) {
+	while ((h = next_request(c)) == NULL) {
 		const uint64_t beat_ns = gq__broker_beat(c);
 
 		look_for_refusals(c);
@@ -222,7 +241,7 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 /* Its payload may be what is answered, so not before that has been sent. */
 static void drop(BrokerRequest *request)
 {
-	free(request->frame);
+	gq__broker_free(request->frame);
 	request->frame = NULL;
 	request->payload = NULL;
 	request->key = NULL;

@@ -354,6 +354,7 @@ static void services(struct world *w)
 	const BrokerCall call = { .service = "work", .payload = "x", .bytes = 1 };
 	const BrokerCall many = { .service = "work" };
 	const BrokerItem item = { "x", 1 };
+	BrokerRegion region = { 0 };
 	const BrokerLoad load = { .capacity = 4 };
 	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "worker" };
 	const BrokerOrder resume = { .kind = Q_ORDER_RESUME, .name = "worker" };
@@ -389,6 +390,9 @@ static void services(struct world *w)
 	pthread_join(thread, &failed);
 	pthread_setcancelstate(cancel, NULL);
 	must(failed == NULL);
+	must(q_broker_region_create(caller, 1, &region) == Q_OK);
+	must(q_broker_region_seal(caller, region.id) == Q_OK);
+	must(q_broker_region_end(caller, region.id) == Q_OK);
 	must(q_broker_discover(caller, NULL, &info, 1, &n) == Q_OK && n == 1);
 	n = sizeof(buf);
 	must(q_broker_stats(caller, buf, &n) == Q_OK);
@@ -565,6 +569,7 @@ static const struct {
 	  " q_broker_connect q_broker_close q_broker_fd q_broker_call q_broker_submit"
 	  " q_broker_submit_batch q_broker_wait"
 	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_broker_order"
+	  " q_broker_region_create q_broker_region_seal q_broker_region_end"
 	  " q_service_register q_service_unregister q_service_heartbeat q_service_set_health"
 	  " q_service_recv q_service_reply " },
 	{ notifications, "notifications",
