@@ -108,6 +108,18 @@ void gq__broker_free(struct heard *h)
 	free(h);
 }
 
+void gq__broker_drop_region(struct own_region **at)
+{
+	struct own_region *g = *at;
+
+	*at = g->next;
+	if (g->memory != MAP_FAILED)
+		munmap(g->memory, g->bytes);
+	if (g->fd >= 0)
+		gq_sys_close(g->fd);
+	free(g);
+}
+
 static void drop_all(struct heard_list *list)
 {
 	struct heard *h;
@@ -528,7 +540,8 @@ void q_broker_close(BrokerClient *c)
 	drop_all(&c->others);
 	drop_all(&c->dropped);
 	drop_all(&c->checks);
-	gq__broker_drop_regions(c);
+	while (c->regions != NULL)
+		gq__broker_drop_region(&c->regions);
 	if (c->socket >= 0)
 		gq_sys_close(c->socket);
 	free(c->open);

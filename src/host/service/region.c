@@ -79,24 +79,6 @@ static struct own_region **find(BrokerClient *c, uint64_t id)
 	return at;
 }
 
-static void drop(struct own_region **at)
-{
-	struct own_region *g = *at;
-
-	*at = g->next;
-	if (g->memory != MAP_FAILED)
-		munmap(g->memory, g->bytes);
-	if (g->fd >= 0)
-		gq_sys_close(g->fd);
-	free(g);
-}
-
-void gq__broker_drop_regions(BrokerClient *c)
-{
-	while (c->regions != NULL)
-		drop(&c->regions);
-}
-
 static QueueStatus say(BrokerClient *c, uint32_t action, uint64_t id)
 {
 	const uint64_t where[3] = { id };
@@ -182,7 +164,7 @@ QueueStatus q_broker_region_create(BrokerClient *c, size_t bytes, BrokerRegion *
 	if (status != Q_OK) {
 		if (g->id != 0)
 			(void)say(c, ACTION_END, g->id);
-		drop(&c->regions);
+		gq__broker_drop_region(&c->regions);
 		return status;
 	}
 	*out = (BrokerRegion){ .id = g->id, .memory = g->memory, .bytes = bytes };
@@ -242,6 +224,6 @@ QueueStatus q_broker_region_end(BrokerClient *c, uint64_t region)
 		return gq__failf(Q_ERR_NOT_FOUND, "there is no region %" PRIu64, region);
 	status = say(c, ACTION_END, region);
 	if (status != Q_ERR_TIMEOUT) /* then it can be tried again */
-		drop(find(c, region));
+		gq__broker_drop_region(find(c, region));
 	return status;
 }

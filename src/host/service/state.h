@@ -91,8 +91,8 @@ void gq__broker_refuse(BrokerClient *c, struct heard *h, uint32_t why);
  * the request is to be answered with */
 uint32_t gq__broker_map(struct heard *h);
 
-/* Unmaps all regions of a connection that ends. */
-void gq__broker_drop_regions(BrokerClient *c);
+/* Takes a region out of a connection's list, unmaps it and frees it. */
+void gq__broker_drop_region(struct own_region **at);
 
 QueueStatus gq__broker_status(uint32_t reason);
 
