@@ -51,6 +51,7 @@ set(gpuq_test_variants
 	"unit.service"
 	"unit.service_batch"
 	"unit.service_client"
+	"unit.service_order"
 	"unit.service_region"
 	"unit.service_reuse"
 	"unit.service_token"
