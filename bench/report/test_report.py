@@ -246,6 +246,7 @@ class NearAndFar(unittest.TestCase):
         self.assertEqual(near.near(lines[0], 100), [10, 11, 12, 13])
         self.assertEqual(near.near(lines[0], 500), [])
         self.assertEqual([m["samples"] for m in near.merged(lines, floor)], [[10, 11, 12, 13, 2], [5]])
+        self.assertEqual(near.median_floor([line_of([1, 2, 3, 4], [60, 60, 200, 200])]), 60, "no floor that nobody had")
         self.assertEqual(near.near({"samples": [1, 2]}, floor), [1, 2])
 
     def test_a_program_with_too_few_is_run_again_and_its_samples_are_added(self):

@@ -21,9 +21,9 @@ def key_of(line):
 
 
 def median_floor(lines):
-    """Of all samples that have a floor; None where there are none."""
+    """Of all samples that have a floor, one of these floors; None where there are none."""
     floors = [f for line in lines for f in line.get("floors", [])]
-    return statistics.median(floors) if floors else None
+    return statistics.median_low(floors) if floors else None
 
 
 def near(line, floor):

@@ -266,6 +266,7 @@ GQ_ALWAYS_INLINE QueueStatus end_without_front(RingQueue *r, const struct gq_box
 	if (found == DAMAGED)
 		return gq_ring_damaged();
 	q->front = found == NOTHING ? Q_OK : Q_ERR_EMPTY;
+	q->needed = 0; /* of a message that somebody else has taken meanwhile */
 	return Q_ERR_EMPTY;
 }
 
@@ -347,7 +348,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 		guess(b, local);
 	do
 		found = claim_many(r, b, ageing, &f, q, &c);
-	while (found == NOTHING && messages && gq_slip_receive(local, &waited));
+	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, peer, found, q);
 	if (c.n == 0) {
@@ -402,7 +403,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 		guess(b, local);
 	do
 		found = look(r, b, ageing, &f, &tries);
-	while (found == NOTHING && messages && gq_slip_receive(local, &waited));
+	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, peer, found, q);
 	head = choose_aged(r, b, ageing, &f, q, &c);
@@ -550,6 +551,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, Q
 						  gq_entry_value(slot, 0, 0), 0, &done, &barred),
 				    0)) {
 		op_end(peer);
+		*front = Q_OK;
 		return gq_ring_damaged();
 	}
 	gq_ring_tally(&peer->bytes_received, bytes);

@@ -45,6 +45,15 @@ static void expect_text(RingQueue *r, const char *text)
 	assert_memory_equal(buf, text, len);
 }
 
+static void expect_nothing(RingQueue *r)
+{
+	char buf[8];
+	size_t len = sizeof(buf);
+
+	assert_status(q_ring_recv(r, buf, &len), Q_ERR_EMPTY);
+	assert_int_equal(len, 0);
+}
+
 static void expect_error_names(const char *a, const char *b, const char *c)
 {
 	const char *error = q_last_error();
@@ -660,6 +669,16 @@ static void sequences_count_accepted_messages_one_by_one_beyond_16_and_32_bits(v
 			assert_int_equal(m.sequence, i);
 		}
 		q_ring_destroy(r);
+		FOR_EACH_MODE(flags)
+		{
+			r = make_ring(2, 8, flags);
+			for (uint64_t i = 0; i < 40; i++) {
+				expect_nothing(r);
+				send_text(r, "x", (QueuePriority)(i % 5));
+				expect_text(r, "x");
+			}
+			q_ring_destroy(r);
+		}
 		gq__start_pos = start;
 	}
 }
@@ -680,9 +699,81 @@ static void a_thread_that_comes_back_after_others_have_gone_half_round_loses_not
 		gq__ring_fill_box(&r->messages, gq__start_pos + (UINT64_C(1) << 40) + more[i]);
 		for (unsigned k = 0; k < 9; k++) {
 			send_text(r, "y", 0);
-			assert_status(q_ring_recv_typed(r, &m.length, 1, &m), Q_OK);
+			if (k % 2 != 0)
+				expect_text(r, "y");
+			else
+				assert_status(q_ring_recv_typed(r, &m.length, 1, &m), Q_OK);
 		}
 		assert_int_equal(q_ring_available(r), 4);
+		q_ring_destroy(r);
+	}
+}
+
+/* ---- a receiver of messages that are too long for it, beside another ---------------------------
+ */
+
+struct hurry {
+	RingQueue *r;
+	uint32_t over;
+};
+
+static void *send_and_receive(void *arg)
+{
+	struct hurry *h = arg;
+	uint8_t message[48] = { 0 }, buf[48];
+
+	for (int i = 0; i < 200000; i++) {
+		size_t len = sizeof(buf);
+
+		(void)q_ring_send(h->r, message, sizeof(message), 0);
+		(void)q_ring_recv(h->r, buf, &len);
+	}
+	gq_exchange_seq_cst_u32(&h->over, 1);
+	return NULL;
+}
+
+/* The message that it has seen is taken by the other before it looks again. */
+static void who_finds_nothing_is_told_no_length(void **state)
+{
+	(void)state;
+	for (uint32_t size = 1; size <= 64; size *= 64) {
+		struct hurry h = { make_ring(size, 64, 0), 0 };
+		pthread_t thread;
+
+		assert_int_equal(pthread_create(&thread, NULL, send_and_receive, &h), 0);
+		while (gq_load_seq_cst_u32(&h.over) == 0) {
+			uint8_t buf[8];
+			size_t len = sizeof(buf);
+			const QueueStatus status = q_ring_recv(h.r, buf, &len);
+
+			if (status == Q_ERR_EMPTY)
+				assert_int_equal(len, 0);
+			else
+				assert_status(status, Q_ERR_BUFFER_TOO_SMALL);
+		}
+		pthread_join(thread, NULL);
+		q_ring_destroy(h.r);
+	}
+}
+
+/* Who finds nothing may wait a little (slip.h); but not with messages in its hands. */
+static void a_batch_is_not_kept_back_for_more(void **state)
+{
+	(void)state;
+	FOR_EACH_MODE(flags)
+	{
+		RingQueue *r = make_ring(1024, 8, flags);
+		uint8_t buf[1024];
+		RingMessage got[64];
+		size_t n;
+
+		for (int i = 0; i < 20; i++)
+			send_text(r, "x", 0);
+		assert_status(q_ring_recv_batch(r, buf, sizeof(buf), got, 64, &n), Q_OK);
+		assert_int_equal(n, 20);
+		for (uint32_t i = 0; i < GQ_RING_PEERS;
+		     i++) /* a wait in vain is followed by a rest */
+			assert_int_equal(r->local[i].receive_rest, 0);
 		q_ring_destroy(r);
 	}
 }
@@ -1411,6 +1502,8 @@ int main(void)
 			sequences_count_accepted_messages_one_by_one_beyond_16_and_32_bits),
 		cmocka_unit_test(
 			a_thread_that_comes_back_after_others_have_gone_half_round_loses_nothing),
+		cmocka_unit_test(who_finds_nothing_is_told_no_length),
+		cmocka_unit_test(a_batch_is_not_kept_back_for_more),
 		cmocka_unit_test(a_long_message_goes_in_several_entries_and_comes_out_whole),
 		cmocka_unit_test(a_message_may_be_as_long_as_the_header_says_and_no_longer),
 		cmocka_unit_test(a_batch_may_mix_long_and_short_messages),
