@@ -50,7 +50,7 @@ enum {
 
 /* Bits of FEATURES. Others say nothing. */
 #define GQ_FEATURE_REGIONS (UINT64_C(1) << 0) /* takes requests whose payload lies in a region */
-#define GQ_FEATURE_CHECKS (UINT64_C(1) << 1)  /* as a worker: it answers HEALTH_CHECK */
+#define GQ_FEATURE_CHECKS  (UINT64_C(1) << 1) /* as a worker: it answers HEALTH_CHECK */
 
 /* Flags of a TLV. All others are 0. */
 enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the frame */ };
