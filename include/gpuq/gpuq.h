@@ -432,8 +432,8 @@ Q_API QueueStatus q_resume(GpuQueue *q);
  * `load` returns. A queue that is paused stays paused. On the CPU device, and on the remote one,
  * there is no grid in this process, and `load` is called at once.
  *
- * `load` must not call libgpuq, nor wait for a thread that may be in one of those calls; nor must
- * it throw, leave by longjmp(), or leave another context current. The thread cannot be cancelled
+ * `load` must not call libgpuq, nor wait for a thread that does, as what that waits for may come
+ * only after `load` has returned; nor must it throw, leave by longjmp(), or leave another context current. The thread cannot be cancelled
  * meanwhile.
  *
  * @param load  called once if the call returns Q_OK, else not at all

@@ -142,6 +142,16 @@ static void r_2_checks_have_thresholds_in_a_row(void **state)
 	assert_int_equal(health(r, id), GQ_HEALTH_UNHEALTHY);
 	gq__registry_checked(r, id.index, id.generation, true);
 	assert_int_equal(health(r, id), GQ_HEALTH_HEALTHY);
+	/* Whom nobody checks any more is as well as its heartbeats say, and begins anew. */
+	for (int i = 0; i < 3; i++)
+		gq__registry_checked(r, id.index, id.generation, false);
+	assert_int_equal(health(r, id), GQ_HEALTH_UNHEALTHY);
+	assert_int_equal(gq__registry_unchecked(r, id.index, id.generation), GQ_REGISTRY_OK);
+	assert_int_equal(health(r, id), GQ_HEALTH_HEALTHY);
+	gq__registry_checked(r, id.index, id.generation, false);
+	assert_int_equal(health(r, id), GQ_HEALTH_DEGRADED);
+	assert_int_equal(gq__registry_unchecked(r, id.index, id.generation + 1),
+			 GQ_REGISTRY_NOT_FOUND);
 	free_registry(r);
 }
 

@@ -46,7 +46,8 @@ static void picture(const GpuQueue *q)
 		", resumed %#" PRIx64 ", answered %#" PRIx64 "\n",
 		q->cfg.capacity, q->cfg.consumers, get(q->control),
 		(uint32_t)get(q->live_consumers),
-		gq_pool_start(get(q->pool_pos.head)) + gq_pool_taken(get(q->pool_pos.head)),
+		gq_pool_start(&q->pool, get(q->pool_pos.head)) +
+			gq_pool_taken(&q->pool, get(q->pool_pos.head)),
 		(get(q->pool_pos.head) & GQ_POOL_CLOSED) != 0 ? " (closed)" : "",
 		get(q->pool_pos.tail), get(q->done_pos.head), get(q->done_pos.tail),
 		get(q->finished_first), get(q->finished_last), get(q->work.word), get(q->room.word),

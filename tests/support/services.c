@@ -30,6 +30,7 @@ const char *services_begin(void)
 	}
 	snprintf(cfg.socket, sizeof(cfg.socket), "%s/s", folder);
 	cfg.uid_connect_rate = 0;
+	cfg.uid_regions = 64;
 	router = router_start(&cfg, error);
 	if (router == NULL) {
 		fprintf(stderr, "gpuqd: %s\n", error);

@@ -330,6 +330,20 @@ enum gq_registry_status gq__registry_checked(struct gq_registry *r, uint32_t ind
 	return GQ_REGISTRY_OK;
 }
 
+enum gq_registry_status gq__registry_unchecked(struct gq_registry *r, uint32_t index,
+					       uint64_t generation)
+{
+	enum gq_registry_status status;
+	struct gq_service *s = named(r, index, generation, &status);
+
+	if (!s)
+		return status;
+	s->good_checks = s->bad_checks = 0;
+	s->by_checks = GQ_HEALTH_UNKNOWN;
+	become(r, s, s->state);
+	return GQ_REGISTRY_OK;
+}
+
 enum gq_registry_status gq__registry_stop(struct gq_registry *r, uint32_t index,
 					  uint64_t generation, enum gq_service_state state)
 {

@@ -146,6 +146,10 @@ enum gq_registry_status gq__registry_heartbeat(struct gq_registry *r, uint32_t i
 					       uint64_t generation, const struct gq_load *load,
 					       uint64_t now_ns);
 
+/** It is not asked any more: what checks have said of it is forgotten. OK, NOT_FOUND, STALE. */
+enum gq_registry_status gq__registry_unchecked(struct gq_registry *r, uint32_t index,
+					       uint64_t generation);
+
 /** The daemon has asked it, and it answered well or not (in time). OK, NOT_FOUND, STALE. */
 enum gq_registry_status gq__registry_checked(struct gq_registry *r, uint32_t index,
 					     uint64_t generation, bool good);

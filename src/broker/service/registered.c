@@ -378,6 +378,27 @@ static uint64_t check(struct router *r, uint32_t place, uint64_t now_ns)
 	return s->check_due_ns;
 }
 
+/* check_ms has changed, perhaps. */
+void registered_configure(struct router *r)
+{
+	const uint64_t due_ns = gq__now_ns() + r->cfg.check_ms * UINT64_C(1000000);
+
+	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++) {
+		struct served *s = &r->served[i];
+
+		if (s->peer == NULL || !s->peer->answers_checks)
+			continue;
+		if (r->cfg.check_ms == 0) {
+			s->check = s->check_due_ns = 0; /* an answer on its way is of no use */
+			(void)gq__registry_unchecked(&r->registry, i, s->generation);
+			note_health(r, i);
+			registered_sync(r, i);
+		} else if (s->check == 0 && s->check_due_ns > due_ns) {
+			s->check_due_ns = due_ns;
+		}
+	}
+}
+
 void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f)
 {
 	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++)

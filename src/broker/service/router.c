@@ -208,6 +208,7 @@ static void take_fresh(struct router *r)
 	for (uint32_t i = 0; i < GROUPS; i++)
 		if (r->groups[i] != NULL)
 			group_configure(r, i);
+	registered_configure(r);
 	reuse_configure(r);
 	r->cfg.token = fresh->token;
 	token_configure(r);

@@ -338,6 +338,7 @@ void registered_unregister(struct router *r, struct peer *p, const struct gq_fra
 void registered_heartbeat(struct router *r, struct peer *p, const struct gq_frame *f);
 /* The answer to a check. */
 void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f);
+void registered_configure(struct router *r);
 void registered_peer_gone(struct router *r, struct peer *p);
 /* Heartbeats that did not come, checks, tokens that are not good any more, breakers whose rest is
  * over. Is called before requests are handed out. @return when to call it next */

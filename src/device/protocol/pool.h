@@ -35,10 +35,10 @@
  */
 struct gq_pool {
 	struct gq_word_ring ring;
-	uint32_t max_run;  /* a power of two, at most GQ_MAX_POOL_RUN and the slots */
-	uint32_t id_shift; /* an id is position << id_shift | slot */
-	uint32_t order;    /* log2 of the number of slots */
-	uint32_t reserved;
+	uint32_t max_run;   /* a power of two, at most GQ_MAX_POOL_RUN and the slots */
+	uint32_t id_shift;  /* an id is position << id_shift | slot */
+	uint32_t order;     /* log2 of the number of slots */
+	uint32_t pos_shift; /* of the head: see below */
 };
 
 #define GQ_POOL_RUN_BITS 6u
@@ -52,32 +52,35 @@ GQ_FN uint64_t gq_pool_words(uint32_t order, bool runs)
 
 /* ---- the head -------------------------------------------------------------------------------- */
 
-/* position of the extent at the front << GQ_POOL_POS_SHIFT | slots of it that are taken << 1 |
- * closed. Positions are signed there: they have 57 bits. */
-#define GQ_POOL_CLOSED    UINT64_C(1)
-#define GQ_POOL_POS_SHIFT (GQ_POOL_RUN_BITS + 1)
+/*
+ * position of the extent at the front << pos_shift | slots of it that are taken << 1 | closed.
+ * Positions are signed there. They have 57 bits with runs, as the tags of such a ring; and 63
+ * without, where nothing is taken in part: the words' tags have up to 60.
+ */
+#define GQ_POOL_CLOSED     UINT64_C(1)
+#define GQ_POOL_RUNS_SHIFT (GQ_POOL_RUN_BITS + 1)
 
-GQ_FN uint64_t gq_pool_head_of(uint64_t start, uint32_t taken)
+GQ_FN uint64_t gq_pool_head_of(const struct gq_pool *pool, uint64_t start, uint32_t taken)
 {
-	return start << GQ_POOL_POS_SHIFT | taken << 1;
+	return start << pool->pos_shift | taken << 1;
 }
 
-GQ_FN uint64_t gq_pool_start(uint64_t head)
+GQ_FN uint64_t gq_pool_start(const struct gq_pool *pool, uint64_t head)
 {
-	return (uint64_t)((int64_t)head >> GQ_POOL_POS_SHIFT);
+	return (uint64_t)((int64_t)head >> pool->pos_shift);
 }
 
-GQ_FN uint32_t gq_pool_taken(uint64_t head)
+GQ_FN uint32_t gq_pool_taken(const struct gq_pool *pool, uint64_t head)
 {
-	return (uint32_t)head >> 1 & (GQ_MAX_POOL_RUN - 1);
+	return (uint32_t)head >> 1 & (pool->max_run - 1);
 }
 
 /* How many slots are free, of a tail and a head that were read one after the other. */
-GQ_FN uint64_t gq_pool_free(uint64_t tail, uint64_t head)
+GQ_FN uint64_t gq_pool_free(const struct gq_pool *pool, uint64_t tail, uint64_t head)
 {
-	const uint64_t pos = gq_pool_start(head) + gq_pool_taken(head);
+	const uint64_t pos = gq_pool_start(pool, head) + gq_pool_taken(pool, head);
 
-	return (tail - pos) << GQ_POOL_POS_SHIFT >> GQ_POOL_POS_SHIFT;
+	return (tail - pos) << pool->pos_shift >> pool->pos_shift;
 }
 
 /* ---- an extent's word ------------------------------------------------------------------------ */
@@ -118,11 +121,11 @@ GQ_FN struct gq_pool gq_pool_of(uint64_t *entry, uint64_t *head, uint64_t *tail,
 	pool.id_shift = gq_id_shift(order);
 	pool.order = order;
 	pool.max_run = !runs ? 1 : order < GQ_POOL_RUN_BITS ? 1u << order : GQ_MAX_POOL_RUN;
-	pool.reserved = 0;
+	pool.pos_shift = runs ? GQ_POOL_RUNS_SHIFT : 1;
 	/* With runs the tag leaves out what the entry's index says, and has as many bits of a
 	 * position as the head. */
 	pool.ring = runs ? gq_word_ring_of(entry, head, tail, order + 1,
-					   order + 1 + GQ_POOL_POS_SHIFT, order + 1)
+					   order + 1 + GQ_POOL_RUNS_SHIFT, order + 1)
 			 : gq_word_ring_of(entry, head, tail, order, pool.id_shift, 0);
 	return pool;
 }
@@ -139,7 +142,7 @@ GQ_FN void gq_pool_fill(const struct gq_pool *pool, uint64_t start)
 	for (uint64_t i = 0; i < slots; i += pool->max_run)
 		*gq_word_ring_entry(r, start + i) =
 			gq_pool_word(pool, start + i, (uint32_t)i, pool->max_run);
-	*r->head = gq_pool_head_of(start, 0);
+	*r->head = gq_pool_head_of(pool, start, 0);
 	*r->tail = start + slots;
 }
 
@@ -160,8 +163,8 @@ GQ_FN bool gq_pool_try_pop(const struct gq_pool *pool, uint64_t *ids, uint32_t m
 	const uint64_t head =
 		gq_load_acquire_u64(r->head); /* [intake.look]: sees the stop's close */
 	const uint64_t next = (UINT64_C(1) << pool->id_shift) + 1; /* position and slot */
-	uint64_t start = gq_pool_start(head), word;
-	uint32_t taken = gq_pool_taken(head), found = 0;
+	uint64_t start = gq_pool_start(pool, head), word;
+	uint32_t taken = gq_pool_taken(pool, head), found = 0;
 
 	*n = 0;
 	*closed = (head & GQ_POOL_CLOSED) != 0;
@@ -171,6 +174,7 @@ GQ_FN bool gq_pool_try_pop(const struct gq_pool *pool, uint64_t *ids, uint32_t m
 		uint32_t count, end;
 		uint64_t id;
 
+		GQ_WINDOW();
 		/* [pool.take] acquire: the previous owner is done with the slots.
 		 * Sequentially consistent for a producer that waits for room: [sleep.look]. */
 		word = gq_load_seq_cst_u64(gq_word_ring_entry(r, start));
@@ -191,7 +195,7 @@ GQ_FN bool gq_pool_try_pop(const struct gq_pool *pool, uint64_t *ids, uint32_t m
 		return gq_pool_age(pool, word, start) < 0;
 	GQ_WINDOW();
 	/* [intake.close]: against other takers and the stop's close, which makes it fail. */
-	if (!gq_cas_acq_rel_u64(r->head, head, gq_pool_head_of(start, taken)))
+	if (!gq_cas_acq_rel_u64(r->head, head, gq_pool_head_of(pool, start, taken)))
 		return false;
 	*n = found;
 	return true;

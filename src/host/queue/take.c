@@ -215,11 +215,9 @@ QueueStatus q_release(GpuQueue *q, uint64_t msg_id)
 /*
  * The same in one step each, of messages that are known to have finished: from ids[] on, up to the
  * first that is not.
- * @param won  the ids that are the caller's. A copy, as ids[] may lie in a result that is released
- *             with them, so that other bytes are there once the first slot has been returned.
  * @return how many
  */
-static inline uint32_t win_reaped(GpuQueue *q, const uint64_t *ids, uint32_t count, uint64_t *won)
+static inline uint32_t win_reaped(GpuQueue *q, const uint64_t *ids, uint32_t count)
 {
 	struct gq_host_slot *const host_slots = q->host_slots;
 	const uint64_t slot_mask = q->slot_mask, capacity = q->cfg.capacity;
@@ -231,7 +229,6 @@ static inline uint32_t win_reaped(GpuQueue *q, const uint64_t *ids, uint32_t cou
 
 		if (slot >= capacity)
 			break;
-		won[n] = id;
 		/* Relaxed: the swap acquires. DONE and POLLED are the last two phases. */
 		state = gq_load_relaxed_u64(&host_slots[slot].state);
 		if (state - (free | GQ_DONE) > GQ_POLLED - GQ_DONE ||
@@ -245,39 +242,46 @@ enum { RELEASE_CHUNK = 64 }; /* slots that are returned in one go */
 
 QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count)
 {
-	uint64_t won[RELEASE_CHUNK];
+	/* A copy, as ids[] may lie in a result that is released with them: other bytes may be there
+	 * once the first slot has been returned. */
+	uint64_t chunk[RELEASE_CHUNK], failed_id = 0;
 	QueueStatus first = Q_OK, status;
-	size_t failed = 0, done = 0;
+	size_t failed = 0;
 
 	GQ_RETURN_IF_REFUSED(gq_enter(q));
 	if (ids == NULL && count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "ids is NULL with count %zu; allowed: NULL only with count 0",
 				 count);
-	while (done < count) {
-		const size_t left = count - done;
-		const uint32_t most = left < RELEASE_CHUNK ? (uint32_t)left : RELEASE_CHUNK,
-			       n = win_reaped(q, ids + done, most, won);
+	for (size_t done = 0; done < count; done += RELEASE_CHUNK) {
+		const uint32_t most =
+			count - done < RELEASE_CHUNK ? (uint32_t)(count - done) : RELEASE_CHUNK;
+		uint32_t k = 0;
 
-		if (n != 0) {
-			gq__free_slots(q, won, n);
-			taken_by_id(q, won, n);
-			done += n;
-			continue;
+		memcpy(chunk, ids + done, most * sizeof(*chunk));
+		while (k < most) {
+			const uint32_t n = win_reaped(q, chunk + k, most - k);
+
+			if (n != 0) {
+				gq__free_slots(q, chunk + k, n);
+				taken_by_id(q, chunk + k, n);
+				k += n;
+				continue;
+			}
+			/* A message that has not been reaped, or is not there. */
+			status = win_finished(q, chunk[k]);
+			if (status == Q_OK) {
+				give_back(q, chunk[k]);
+			} else if (first == Q_OK) {
+				first = status;
+				failed = done + k;
+				failed_id = chunk[k];
+			}
+			k++;
 		}
-		/* A message that has not been reaped, or is not there. */
-		won[0] = ids[done];
-		status = win_finished(q, won[0]);
-		if (status == Q_OK) {
-			give_back(q, won[0]);
-		} else if (first == Q_OK) {
-			first = status;
-			failed = done;
-		}
-		done++;
 	}
 	if (first != Q_OK)
-		gq__failf(first, "ids[%zu] is %" PRIu64 ": %s", failed, ids[failed],
+		gq__failf(first, "ids[%zu] is %" PRIu64 ": %s", failed, failed_id,
 			  q_status_string(first));
 	return first;
 }

@@ -19,7 +19,7 @@ bool gq__settled(const GpuQueue *q)
 	const uint64_t tail =
 		gq_load_seq_cst_u64(q->pool.ring.tail); /* [tail.read], [sleep.look] */
 	const uint64_t head = gq_load_seq_cst_u64(q->pool.ring.head);
-	uint64_t settled = gq_pool_free(tail, head);
+	uint64_t settled = gq_pool_free(&q->pool, tail, head);
 
 	for (uint32_t i = 0; i < q->cfg.capacity; i++) {
 		enum gq_phase phase = gq_phase_of(gq_load_acquire_u64(&q->host_slots[i].state));

@@ -1171,7 +1171,7 @@ static void a_call_that_does_not_wait_takes_notice_of_a_thousand_at_most(void **
 	assert_in_range(seen, 1, GQ_MOST_AT_ONCE);
 	/* It goes on until there is a slot, which here is at once; so FULL is never said wrongly.
 	 */
-	while (gq_pool_free(gq_load_seq_cst_u64(q->pool.ring.tail),
+	while (gq_pool_free(&q->pool, gq_load_seq_cst_u64(q->pool.ring.tail),
 			    gq_load_seq_cst_u64(q->pool.ring.head)) != 0)
 		assert_status(q_enqueue(q, "y", 1, &id, 0), Q_OK);
 	seen = noticed(q, assert_status(q_enqueue(q, "y", 1, &id, 0), Q_OK));

@@ -806,6 +806,12 @@ static void r_2_a_worker_is_asked_whether_it_is_well(void **state)
 	id = submit(c, "ask", "x");
 	echo_one(w);
 	expect_reply(c, id, "x");
+	/* Whom nobody asks any more is as well as its heartbeats say. */
+	assert_int_equal(q_service_set_health(w, false), Q_OK);
+	await_health(c, "unhealthy", w, wait_for_nothing);
+	write_config("check_ms = 0\n");
+	assert_int_equal(kill(daemon_pid, SIGHUP), 0);
+	await_health(c, "healthy", w, say_that_it_lives);
 	q_broker_close(w);
 	q_broker_close(c);
 	/* One that says nothing is not well either, before its heartbeats are missed. */

@@ -352,6 +352,7 @@ static void ca_what_runs_when_its_answer_is_forgotten_is_not_kept(void **state)
 	id[0] = submit(c, "open", "x");
 	old = take_one(w);
 	assert_status(q_broker_order(c, &one), Q_OK);
+	expect_run(c, "open", "x", w, "beside it"); /* who asks afterwards does not wait for it */
 	answer(w, &old, Q_REASON_OK, "old");
 	end_of(c, id[0], Q_OK, "old");
 	expect_run(c, "open", "x", w, "new");

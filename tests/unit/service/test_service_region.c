@@ -46,7 +46,8 @@ static void begin(const char *words)
 {
 	char keys[256];
 
-	snprintf(keys, sizeof(keys), "window = 256\nheartbeat_ms = 60000\n%s", words);
+	snprintf(keys, sizeof(keys), "window = 256\nheartbeat_ms = 60000\n%s%s",
+		 strstr(words, "uid_regions") == NULL ? "uid_regions = 64\n" : "", words);
 	daemon_set_up(&d, "", keys);
 	idle = daemon_held(&d);
 }

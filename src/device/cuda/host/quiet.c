@@ -65,6 +65,12 @@ bool gq__quiet_begin(const struct gq_cuda *c, enum gq_quiet whose)
 	bool all = true;
 
 	pthread_mutex_lock(&live_lock);
+	/* A queue that starts has its lock for seconds. The others serve until that is over. */
+	for (struct gq_cuda *one = live; one != NULL; one = one->next)
+		if (is_one_of(one, c, whose)) {
+			pthread_mutex_lock(&one->lock);
+			pthread_mutex_unlock(&one->lock);
+		}
 	for (struct gq_cuda *one = live; one != NULL; one = one->next)
 		if (is_one_of(one, c, whose))
 			keep_away(one);
