@@ -433,8 +433,8 @@ Q_API QueueStatus q_resume(GpuQueue *q);
  * there is no grid in this process, and `load` is called at once.
  *
  * `load` must not call libgpuq, nor wait for a thread that does, as what that waits for may come
- * only after `load` has returned; nor must it throw, leave by longjmp(), or leave another context current. The thread cannot be cancelled
- * meanwhile.
+ * only after `load` has returned; nor must it throw, leave by longjmp(), or leave another context
+ * current. The thread cannot be cancelled meanwhile.
  *
  * @param load  called once if the call returns Q_OK, else not at all
  * @return Q_OK; Q_ERR_INVALID_ARG: load is NULL; Q_ERR_TIMEOUT: a queue on the GPU is inside a
