@@ -763,7 +763,7 @@ GQ_DEV bool gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 	}
 	/* The counts of other classes are none of this read's. */
 	const uint32_t of = (((1u << GQ_CLASSES) - 1) & (at_front ? ~0u : ~(1u << c))) |
-			    GQ_FULL_MAX << gq_full_shift(c);
+			    (uint32_t)GQ_FULL_MAX << gq_full_shift(c);
 	uint32_t full =
 		(uint32_t)gq_from(look->told, GQ_TOLD_WAITS) >> gq_full_shift(c) & GQ_FULL_MAX;
 
