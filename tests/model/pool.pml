@@ -37,6 +37,10 @@
  *                        overwritten
  *   BREAK_STEP           who returns goes past an extent by one position
  *   BREAK_WHOLE          an extent that is taken in part is taken anew from its first slot
+ *   BREAK_ANY_TAG        who returns puts over any word but that of its position, a newer one too
+ *   BREAK_PLAIN_PUT      and by a store, whatever is there by then
+ *   BREAK_LAP_BEFORE     an older word is one of exactly the lap before: one inside of an extent has
+ *                        stayed for longer, and never gives way
  */
 #ifndef THREADS
 #define THREADS 3
@@ -71,7 +75,11 @@
 #define COUNT(w)     (1 + (((w) >> 2) & 1))
 #define AGE(w, p)    ((LAP(p) - ((w) >> 3)) & (LAPS - 1)) /* in laps */
 #define IS_AT(w, p)  (AGE(w, p) == 0)
+#ifdef BREAK_LAP_BEFORE
+#define IS_OLD(w, p) (AGE(w, p) == 1)
+#else
 #define IS_OLD(w, p) (AGE(w, p) != 0 && AGE(w, p) <= LAPS / 2)
+#endif
 
 /* A head: position, and in one bit slots taken. */
 #define AT(h)	     ((h) >> 1)
@@ -142,9 +150,17 @@ inline put(v)
 #if !defined(BREAK_LATE_HELP) && !defined(BREAK_NO_HELP)
 			try_raise()
 #endif
+#ifdef BREAK_ANY_TAG
+		:: !IS_AT(old, p) ->
+#else
 		:: IS_OLD(old, p) ->
+#endif
 			d_step {
+#ifdef BREAK_PLAIN_PUT
+				got = true;
+#else
 				got = (entry[IDX(p)] == old);
+#endif
 				if
 				:: got ->
 					assert(POS(p + size - HEAD_POS(head)) <= CAP);
@@ -159,8 +175,10 @@ inline put(v)
 			:: got -> got = false; break
 			:: else
 			fi
+#ifndef BREAK_ANY_TAG
 		:: !IS_AT(old, p) && !IS_OLD(old, p) ->
 			BEHIND(p, tail) -> p = tail /* lapped */
+#endif
 		fi
 	od
 #endif
