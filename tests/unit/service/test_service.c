@@ -1542,6 +1542,7 @@ static void *submit_late(void *arg)
 static void co_a_gpuqd_told_to_end_finishes_what_it_has_accepted(void **state)
 {
 	BrokerClient *w = worker("w", "op=end", 1), *c = client(), *late = client();
+	const uint64_t accepted = count("accepted");
 	BrokerRequest q;
 	pthread_t thread;
 	void *status;
@@ -1552,6 +1553,7 @@ static void co_a_gpuqd_told_to_end_finishes_what_it_has_accepted(void **state)
 	for (int i = 0; i < 3; i++)
 		id[i] = submit(c, "end", "x");
 	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	await_count("accepted", accepted + 3); /* what it has not read by then is refused */
 	assert_int_equal(kill(daemon_pid, SIGTERM), 0);
 	/* Until it drains, that thread's requests are accepted; then one is refused. */
 	assert_int_equal(pthread_create(&thread, NULL, submit_late, late), 0);
