@@ -4,33 +4,10 @@
  */
 #include "rights.h"
 
-#include "broker/policy/token.h"
-#include "broker/service/service.h"
+#include "broker/service/token.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-static enum gq_token_status verify(const struct router_tokens *t, const void *token, size_t bytes,
-				   uint32_t uid, struct gq_claims *out)
-{
-	struct gq_token_key keys[ROUTER_KEYS];
-	const struct gq_token_check check = { .keys = keys,
-					      .key_count = t->keys,
-					      .denied = t->deny,
-					      .denied_count = t->denied,
-					      .uid = uid,
-					      .now_s = (uint64_t)time(NULL) };
-	enum gq_token_status status;
-
-	for (uint32_t i = 0; i < t->keys; i++) {
-		keys[i].number = t->key[i].number;
-		memcpy(keys[i].key, t->key[i].key, sizeof(keys[i].key));
-	}
-	status = gq__token_verify(token, bytes, &check, out);
-	explicit_bzero(keys, sizeof(keys));
-	return status;
-}
 
 /* Classes of tokens count from critical, those of queues from low. CRITICAL needs a right. */
 static uint32_t best_of(const struct gq_claims *may)
@@ -55,7 +32,7 @@ bool rights_check(const struct router_tokens *keys, const void *token, size_t by
 		snprintf(text, RIGHTS_TEXT, "queue '%.63s' needs a token: GPUQ_TOKEN", queue);
 		return false;
 	}
-	status = verify(keys, token, bytes, uid, &may);
+	status = token_verify(keys, token, bytes, uid, &may);
 	if (status != GQ_TOKEN_IS_OK)
 		why = gq__token_status_text(status);
 	else if (!gq_claims_give(&may, GQ_RIGHT_SUBMIT))

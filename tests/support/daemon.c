@@ -193,13 +193,3 @@ void daemon_await_held(const struct daemon *d, const struct daemon_held *what)
 		nap_ms(1);
 	}
 }
-
-BrokerClient *connect_to_services(const char *endpoint)
-{
-	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
-	BrokerClient *c = q_broker_connect(&cfg);
-
-	if (c == NULL)
-		fail_msg("%s", q_last_error());
-	return c;
-}

@@ -3,8 +3,6 @@
 #ifndef GPUQ_TEST_DAEMON_H
 #define GPUQ_TEST_DAEMON_H
 
-#include <gpuq/broker.h>
-
 #include <sys/types.h>
 
 struct daemon {
@@ -27,9 +25,6 @@ int daemon_end(struct daemon *d, int how);
 void daemon_stop(struct daemon *d);
 /* Ends it by SIGTERM, which must succeed, and removes the folder. */
 void daemon_tear_down(struct daemon *d);
-
-/* A connection to the services at an endpoint; fails the test if there is none. */
-BrokerClient *connect_to_services(const char *endpoint);
 
 /* Its processes for queues. @return how many */
 unsigned daemon_processes(const struct daemon *d, pid_t *to, unsigned most);

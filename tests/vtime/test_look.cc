@@ -261,6 +261,20 @@ static void a_second_unit_feeds_when_one_does_not_keep_up()
 	CHECK(__func__, gq_feeders_of(&g, &look, 1) == 1); /* the last one has found an end */
 }
 
+/* A read of another class says nothing of this one. */
+static void a_read_of_another_class_leaves_the_count()
+{
+	begin(200, 0);
+	g.feeders = 2;
+	counters.waits = 5u << gq_full_shift(1) | 1u << 3 | 1u << 1;
+	publish(3, 0, GQ_FED);
+	publish(1, 0, GQ_FED);
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(3));
+	CHECK(__func__, (counters.waits >> gq_full_shift(1) & GQ_FULL_MAX) == 5);
+	CHECK(__func__, (counters.waits >> gq_full_shift(3) & GQ_FULL_MAX) == 1);
+}
+
 /* The last of what waits is claimed: nobody is told that there is more. */
 static void the_end_of_what_waits_is_told()
 {
@@ -382,6 +396,7 @@ int main()
 	who_claims_for_nobody_else_takes_all_that_it_claims((UINT64_C(1) << 33) - 3);
 	no_more_is_read_for_others_than_can_be_claimed();
 	a_second_unit_feeds_when_one_does_not_keep_up();
+	a_read_of_another_class_leaves_the_count();
 	the_end_of_what_waits_is_told();
 	units_that_begin_to_feed_at_once_read_one_behind_the_other(0);
 	units_that_begin_to_feed_at_once_read_one_behind_the_other(5);

@@ -6,6 +6,8 @@
  * A holder may narrow its token as often as it likes, without us. So rates are counted twice: each
  * connection by its own token, and all connections together by what was issued.
  */
+#include "token.h"
+
 #include "router.h"
 
 #include "host/base/clock.h"
@@ -210,16 +212,15 @@ static struct bearer *bearer_of(struct router *r, const struct gq_token_head *he
 
 /* ---- checking -------------------------------------------------------------------------------- */
 
-static enum gq_token_status verify(const struct router *r, const struct peer *p, const void *token,
-				   size_t bytes, struct gq_claims *out)
+enum gq_token_status token_verify(const struct router_tokens *t, const void *token, size_t bytes,
+				  uint32_t uid, struct gq_claims *out)
 {
-	const struct router_tokens *t = &r->cfg.token;
 	struct gq_token_key keys[ROUTER_KEYS];
 	const struct gq_token_check check = { .keys = keys,
 					      .key_count = t->keys,
 					      .denied = t->deny,
 					      .denied_count = t->denied,
-					      .uid = p->uid,
+					      .uid = uid,
 					      .now_s = (uint64_t)time(NULL) };
 	enum gq_token_status status;
 
@@ -254,7 +255,7 @@ bool token_greet(struct router *r, struct peer *p, const struct gq_frame *f, str
 	pass = calloc(1, sizeof(*pass) + shown->bytes);
 	if (pass == NULL)
 		return refuse(r, a, GQ_WIRE_OVERLOADED, "out of memory");
-	status = verify(r, p, shown->data, shown->bytes, &pass->may);
+	status = token_verify(&r->cfg.token, shown->data, shown->bytes, p->uid, &pass->may);
 	if (status == GQ_TOKEN_IS_OK) /* so it has a first part */
 		(void)gq__token_part(shown->data, shown->bytes, 0, &head, &issued);
 	if (status != GQ_TOKEN_IS_OK || (pass->bearer = bearer_of(r, &head, &issued)) == NULL) {
@@ -403,7 +404,8 @@ void token_configure(struct router *r)
 		if (r->cfg.token.keys == 0)
 			token_peer_gone(r, p);
 		else if (p->pass != NULL && p->pass->bearer != NULL)
-			p->pass->status = verify(r, p, p->pass->token, p->pass->length, &may);
+			p->pass->status = token_verify(&r->cfg.token, p->pass->token,
+						       p->pass->length, p->uid, &may);
 		else if (p->greeted && (p->pass = calloc(1, sizeof(*p->pass))) == NULL)
 			p->doomed = true;
 	}

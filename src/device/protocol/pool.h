@@ -236,8 +236,10 @@ GQ_FN bool gq_pool_try_put(const struct gq_pool *pool, uint64_t *pos, uint32_t s
 		}
 	} else if (newer == 0) {
 		/* Another's extent; that thread may stand still before it raises the tail. So
-		 * everybody that goes past raises it; one try is enough: see
-		 * gq_word_ring_try_put(). */
+		 * everybody that goes past raises it; one try is enough. Of extents of one slot:
+		 * see gq_word_ring_try_put(). With runs a try may raise by less than it went
+		 * past; but each call begins at the tail, so that lags by no more than the slots
+		 * there are, and the ring has twice as many words. */
 		*pos += gq_pool_run(pool, old);
 		(void)gq_word_ring_try_raise(r, *pos);
 	} else {

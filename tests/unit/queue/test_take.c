@@ -4,6 +4,9 @@
 #include "support.h"
 
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Take until `wanted` messages have come. */
@@ -274,6 +277,143 @@ static void what_is_left_after_a_stop_is_taken_then_nothing_comes(void **state)
 	q_shutdown(q);
 }
 
+/* ---- releasing what others release, and ids that lie in a result -------------------------------
+ */
+
+enum { IDS = 64 };
+
+struct releaser {
+	GpuQueue *q;
+	uint64_t ids[IDS];
+	uint64_t round, done; /* told and answered by these words, so that both begin at once */
+};
+
+static void await_round(const uint64_t *word, uint64_t round)
+{
+	for (unsigned i = 0; gq_load_acquire_u64(word) != round; i++)
+		if (i % 1000 == 999)
+			sched_yield();
+}
+
+static void *release_with_others(void *arg)
+{
+	struct releaser *r = arg;
+
+	for (uint64_t n = 1;; n++) {
+		await_round(&r->round, n);
+		if (r->ids[0] == 0)
+			return NULL;
+		(void)q_release_batch(r->q, r->ids, IDS); /* some are the other's by then */
+		gq_store_release_u64(&r->done, n);
+	}
+}
+
+/* Each slot comes back once: then just so many can be held, all of different slots. */
+static void what_two_threads_release_comes_back_once(void **state)
+{
+	const uint32_t rounds = getenv("GPUQ_TEST_SHORT") != NULL ? 50 : 3000;
+	struct releaser r = { .q = make_queue(IDS, 16) };
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, release_with_others, &r), 0);
+	for (uint32_t n = 1; n <= rounds; n++) {
+		uint64_t slots = 0;
+
+		for (unsigned i = 0; i < IDS; i++) {
+			r.ids[i] = send(r.q, "x", 1);
+			slots |= UINT64_C(1) << (r.ids[i] & (IDS - 1));
+		}
+		assert_int_equal(slots, UINT64_MAX);
+		assert_status(q_enqueue_async(r.q, "x", 1, NULL), Q_ERR_FULL);
+		for (unsigned i = 0; i < IDS; i++)
+			assert_status(q_wait(r.q, r.ids[i], LONG_MS), Q_OK);
+		gq_store_release_u64(&r.round, n);
+		(void)q_release_batch(r.q, r.ids, IDS);
+		await_round(&r.done, n);
+		assert_int_equal(stats_of(r.q).queue_depth, 0);
+	}
+	r.ids[0] = 0;
+	gq_store_release_u64(&r.round, rounds + 1);
+	pthread_join(thread, NULL);
+	q_shutdown(r.q);
+}
+
+/* The result: this message's id, 62 that are nobody's, and the one that the payload names. */
+static void list_ids(const MsgView *in, ResultView *out)
+{
+	uint64_t *ids = (uint64_t *)out->out;
+
+	for (unsigned i = 1; i < IDS - 1; i++)
+		ids[i] = 5;
+	ids[0] = in->msg_id;
+	memcpy(&ids[IDS - 1], in->payload, sizeof(*ids));
+	*out->out_len = IDS * sizeof(*ids);
+}
+
+static const QProcessorImage lister = { .magic = Q_PROCESSOR_MAGIC,
+					.protocol_version = Q_PROTOCOL_VERSION,
+					.granularity = Q_PER_WARP,
+					.name = "list_ids",
+					.cpu = list_ids };
+
+struct heir {
+	GpuQueue *q;
+	uint64_t *result, id;
+	uint64_t waits;
+};
+
+/* As soon as there is a slot, it is the next message's, and so is its result. */
+static void *inherit(void *arg)
+{
+	struct heir *h = arg;
+	const uint64_t none = 5;
+
+	gq_store_release_u64(&h->waits, 1);
+	while (q_enqueue_async(h->q, &none, sizeof(none), &h->id) == Q_ERR_FULL)
+		;
+	h->result[IDS - 1] = none; /* as its processor might have */
+	return NULL;
+}
+
+static void ids_may_lie_in_a_result_that_is_released_with_them(void **state)
+{
+	const unsigned rounds = getenv("GPUQ_TEST_SHORT") != NULL ? 20 : 200;
+	QueueConfig c = config(2, 16);
+	GpuQueue *q;
+
+	(void)state;
+	c.device = Q_DEVICE_CPU;
+	c.result_bytes = IDS * sizeof(uint64_t);
+	c.processor = "list_ids";
+	q_register_processor(&lister);
+	q = make_queue_from(&c);
+	for (unsigned n = 0; n < rounds; n++) {
+		const uint64_t none = 5, last = send(q, &none, sizeof(none)),
+			       first = send(q, &last, sizeof(last));
+		struct heir h = { .q = q };
+		pthread_t thread;
+		const void *ids;
+		size_t len;
+
+		assert_status(q_wait(q, first, LONG_MS), Q_OK);
+		assert_status(q_wait(q, last, LONG_MS), Q_OK);
+		assert_status(q_pause(q, LONG_MS), Q_OK);
+		assert_status(q_peek_result(q, first, &ids, &len, NULL), Q_OK);
+		h.result = (uint64_t *)(uintptr_t)ids;
+		assert_int_equal(pthread_create(&thread, NULL, inherit, &h), 0);
+		await_round(&h.waits, 1);
+		assert_status(q_release_batch(q, ids, IDS), Q_ERR_NOT_FOUND);
+		assert_status(q_release(q, last), Q_ERR_NOT_FOUND); /* it has been */
+		pthread_join(thread, NULL);
+		assert_status(q_resume(q), Q_OK);
+		assert_status(q_wait(q, h.id, LONG_MS), Q_OK);
+		assert_status(q_release(q, h.id), Q_OK);
+	}
+	q_shutdown(q);
+	q_unregister_processor(&lister);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +427,8 @@ int main(void)
 		cmocka_unit_test(a_wait_by_id_ends_when_another_caller_has_taken_it),
 		cmocka_unit_test(a_full_queue_is_reaped_by_a_producer_only_for_messages_to_discard),
 		cmocka_unit_test(what_is_left_after_a_stop_is_taken_then_nothing_comes),
+		cmocka_unit_test(what_two_threads_release_comes_back_once),
+		cmocka_unit_test(ids_may_lie_in_a_result_that_is_released_with_them),
 	};
 
 	return cmocka_run_group_tests_name("take", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #undef send
 
+#include "callers.h"
 #include "daemon.h"
 #include "support.h"
 
@@ -126,11 +127,8 @@ static BrokerClient *worker(const char *name, const char *can, uint32_t capacity
 	const BrokerService s = {
 		.name = name, .capability = can, .capacity = capacity, .heartbeat_ms = 20
 	};
-	BrokerClient *c = client();
 
-	if (q_service_register(c, &s) != Q_OK)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_worker(endpoint, &s);
 }
 
 /* ---- counts ---------------------------------------------------------------------------------- */
@@ -160,10 +158,7 @@ static void read_counts(char text[2048])
 
 static uint64_t count(const char *name)
 {
-	char text[2048];
-
-	read_counts(text);
-	return count_of(text, name);
+	return services_count(endpoint, name);
 }
 
 /* Everything that was accepted has ended once, or is inside. */
@@ -180,10 +175,7 @@ static void expect_conservation(void)
 
 static void await_count(const char *name, uint64_t value)
 {
-	for (unsigned i = 0; count(name) != value; i++) {
-		assert_true(i < LONG_MS);
-		nap_ms(1);
-	}
+	services_await_count(endpoint, name, value);
 }
 
 /* Until all that a test has left has gone, every descriptor among it. */

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #undef send
 
+#include "callers.h"
 #include "daemon.h"
 #include "support.h"
 
@@ -50,11 +51,8 @@ static BrokerClient *client(void)
 static BrokerClient *worker(const char *can)
 {
 	const BrokerService s = { .name = "w", .capability = can, .capacity = 64 };
-	BrokerClient *c = client();
 
-	if (q_service_register(c, &s) != Q_OK)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_worker(d.broker, &s);
 }
 
 static uint64_t submit(BrokerClient *c, const BrokerCall *call, size_t count)

@@ -4,6 +4,7 @@
  * may give them. gpuqd is a process of its own; callers and workers are connections of this one
  * thread.
  */
+#include "callers.h"
 #include "daemon.h"
 #include "support.h"
 
@@ -33,10 +34,8 @@ static BrokerClient *client(void)
 static BrokerClient *worker(const char *name, const char *can)
 {
 	const BrokerService s = { .name = name, .capability = can, .heartbeat_ms = 20 };
-	BrokerClient *c = client();
+	BrokerClient *c = connect_worker(d.broker, &s);
 
-	if (q_service_register(c, &s) != Q_OK)
-		fail_msg("%s", q_last_error());
 	assert_status(q_service_heartbeat(c, NULL), Q_OK);
 	return c;
 }
@@ -88,21 +87,6 @@ static void answer(BrokerClient *w, BrokerRequest *q, uint32_t reason, const cha
 	assert_status(q_service_reply(w, q, reason, text, strlen(text)), Q_OK);
 }
 
-static BrokerReply end_of(BrokerClient *c, uint64_t id, QueueStatus status, const char *text)
-{
-	BrokerReply r = { 0 };
-	char reply[64];
-	size_t n = sizeof(reply);
-
-	if (q_broker_wait(c, id, reply, &n, &r, LONG_MS) != status)
-		fail_msg("it ended %d: %s", (int)r.status, q_last_error());
-	if (text != NULL) {
-		assert_int_equal(n, strlen(text));
-		assert_memory_equal(reply, text, n);
-	}
-	return r;
-}
-
 /* A request there and back, by this worker. */
 static void serve(BrokerClient *c, const char *op, BrokerClient *w, const char *text)
 {
@@ -110,7 +94,7 @@ static void serve(BrokerClient *c, const char *op, BrokerClient *w, const char *
 	BrokerRequest q = take_one(w);
 
 	answer(w, &q, Q_REASON_OK, text);
-	end_of(c, id, Q_OK, text);
+	await_end(c, id, Q_OK, text);
 }
 
 static BrokerServiceInfo look(BrokerClient *c, const char *name)
@@ -143,11 +127,11 @@ static void a_service_that_drains_finishes_what_it_has_and_gets_nothing_new(void
 	order(c, Q_ORDER_DRAIN, "a");
 	assert_string_equal(look(c, "a").state, "draining");
 	/* Nobody else does it: who asks is told, and need not wait. */
-	assert_true(end_of(c, submit(c, "job", "x"), Q_ERR_FULL, NULL).may_retry);
+	assert_true(await_end(c, submit(c, "job", "x"), Q_ERR_FULL, NULL).may_retry);
 	assert_status(q_service_heartbeat(a, NULL), Q_OK); /* it lives, and drains on */
 	assert_string_equal(look(c, "a").state, "draining");
 	answer(a, &q, Q_REASON_OK, "done");
-	end_of(c, id, Q_OK, "done");
+	await_end(c, id, Q_OK, "done");
 	b = worker("b", "op=job");
 	for (int i = 0; i < 5; i++)
 		serve(c, "job", b, "by b");
@@ -192,7 +176,7 @@ static int home_of(BrokerClient *c, BrokerClient *const w[2], const char *sessio
 
 		if (q_service_recv(w[i % 2], &q, 0) == Q_OK) {
 			answer(w[i % 2], &q, Q_REASON_OK, "");
-			end_of(c, id, Q_OK, "");
+			await_end(c, id, Q_OK, "");
 			return (int)(i % 2);
 		}
 		assert_true(i < 2 * LONG_MS);
@@ -242,7 +226,7 @@ static void fail_one(BrokerClient *c, BrokerClient *w)
 	BrokerRequest q = take_one(w);
 
 	answer(w, &q, Q_REASON_INTERNAL, "");
-	end_of(c, id, Q_ERR_FAILED, NULL);
+	await_end(c, id, Q_ERR_FAILED, NULL);
 }
 
 static void cb_a_breaker_is_opened_closed_and_reset(void **state)
@@ -255,7 +239,7 @@ static void cb_a_breaker_is_opened_closed_and_reset(void **state)
 	c = client();
 	order(c, Q_ORDER_BREAKER_OPEN, "w");
 	assert_string_equal(look(c, "w").breaker, "forced_open");
-	assert_true(end_of(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL).retry_after_ms != 0);
+	assert_true(await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL).retry_after_ms != 0);
 	order(c, Q_ORDER_BREAKER_CLOSE, "w");
 	for (int i = 0; i < 12; i++) /* five in a row would open it */
 		fail_one(c, w);
@@ -268,7 +252,7 @@ static void cb_a_breaker_is_opened_closed_and_reset(void **state)
 	for (int i = 0; i < 5; i++)
 		fail_one(c, w);
 	assert_string_equal(look(c, "w").breaker, "open");
-	end_of(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
+	await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
 	order(c, Q_ORDER_BREAKER_RESET, "w");
 	serve(c, "job", w, "well");
 	q_broker_close(w);
@@ -280,7 +264,7 @@ static void cb_a_breaker_is_opened_closed_and_reset(void **state)
 
 static void expect_cached(BrokerClient *c, const char *op, const char *text, const char *reply)
 {
-	assert_true(end_of(c, submit(c, op, text), Q_OK, reply).reused);
+	assert_true(await_end(c, submit(c, op, text), Q_OK, reply).reused);
 }
 
 /* It runs, and is answered so. */
@@ -291,7 +275,7 @@ static void expect_run(BrokerClient *c, const char *op, const char *text, Broker
 	BrokerRequest q = take_one(w);
 
 	answer(w, &q, Q_REASON_OK, reply);
-	assert_false(end_of(c, id, Q_OK, reply).reused);
+	assert_false(await_end(c, id, Q_OK, reply).reused);
 }
 
 static void ca_answers_are_forgotten_one_an_op_s_or_all(void **state)
@@ -354,7 +338,7 @@ static void ca_what_runs_when_its_answer_is_forgotten_is_not_kept(void **state)
 	assert_status(q_broker_order(c, &one), Q_OK);
 	expect_run(c, "open", "x", w, "beside it"); /* who asks afterwards does not wait for it */
 	answer(w, &old, Q_REASON_OK, "old");
-	end_of(c, id[0], Q_OK, "old");
+	await_end(c, id[0], Q_OK, "old");
 	expect_run(c, "open", "x", w, "new");
 	expect_cached(c, "open", "x", "new");
 	/* Who asks after all have been forgotten does not wait for one of before. */
@@ -365,8 +349,8 @@ static void ca_what_runs_when_its_answer_is_forgotten_is_not_kept(void **state)
 	new = take_one(w);
 	answer(w, &new, Q_REASON_OK, "new");
 	answer(w, &old, Q_REASON_OK, "old");
-	end_of(c, id[1], Q_OK, "new");
-	end_of(c, id[0], Q_OK, "old");
+	await_end(c, id[1], Q_OK, "new");
+	await_end(c, id[0], Q_OK, "old");
 	expect_cached(c, "pure", "x", "new");
 	q_broker_close(w);
 	q_broker_close(c);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #undef send
 
+#include "callers.h"
 #include "daemon.h"
 #include "support.h"
 
@@ -60,35 +61,18 @@ static BrokerClient *client(void)
 static BrokerClient *worker(const char *name, const char *can, uint32_t capacity)
 {
 	const BrokerService s = { .name = name, .capability = can, .capacity = capacity };
-	BrokerClient *c = client();
 
-	if (q_service_register(c, &s) != Q_OK)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_worker(d.broker, &s);
 }
 
 static uint64_t count(const char *name)
 {
-	BrokerClient *c = client();
-	char text[4096] = "\n", word[64];
-	size_t n = sizeof(text) - 1;
-	const char *at;
-
-	assert_int_equal(q_broker_stats(c, text + 1, &n), Q_OK);
-	q_broker_close(c);
-	snprintf(word, sizeof(word), "\n%s\t", name);
-	at = strstr(text, word);
-	assert_non_null(at);
-	return strtoull(at + strlen(word), NULL, 10);
+	return services_count(d.broker, name);
 }
 
 static void await_count(const char *name, uint64_t value)
 {
-	for (unsigned i = 0; count(name) != value; i++) {
-		if (i == LONG_MS)
-			fail_msg("%s is %llu", name, (unsigned long long)count(name));
-		nap_ms(1);
-	}
+	services_await_count(d.broker, name, value);
 }
 
 /* Nothing of what there was is left: no request, no region, no descriptor. */
@@ -152,16 +136,6 @@ static uint64_t submit(BrokerClient *c, const BrokerRegion *g, uint64_t offset, 
 	return id;
 }
 
-static BrokerReply expect_end(BrokerClient *c, uint64_t id, QueueStatus status)
-{
-	BrokerReply r = { 0 };
-	size_t n = 0;
-
-	if (q_broker_wait(c, id, NULL, &n, &r, LONG_MS) != status)
-		fail_msg("it ended %d: %s", (int)r.status, q_last_error());
-	return r;
-}
-
 static BrokerRequest take_one(BrokerClient *w)
 {
 	BrokerRequest q;
@@ -203,7 +177,7 @@ static void a_payload_is_read_where_it_lies(void **state)
 				    q.bytes);
 		assert_ptr_not_equal(q.payload, (const uint8_t *)g.memory + parts[i].offset);
 		answer(w, &q);
-		(void)expect_end(c, id, Q_OK);
+		(void)await_end(c, id, Q_OK, NULL);
 	}
 	assert_int_equal(q_broker_region_end(c, g.id), Q_OK);
 	assert_int_equal(q_broker_region_end(c, g.id), Q_ERR_NOT_FOUND);
@@ -235,7 +209,7 @@ static void rg_8_a_payload_in_a_region_is_copied_by_nobody(void **state)
 		assert_memory_equal(q.payload, g.memory, SIZE);
 		assert_int_equal(mapped_there(), 0);
 		answer(w, &q);
-		(void)expect_end(c, id, Q_OK);
+		(void)await_end(c, id, Q_OK, NULL);
 	}
 	assert_int_equal(count("copied_bytes"), copied);
 	assert_int_equal(count("described"), 10);
@@ -244,7 +218,7 @@ static void rg_8_a_payload_in_a_region_is_copied_by_nobody(void **state)
 	assert_int_equal(q_broker_submit(c, &carried, &id), Q_OK);
 	q = take_one(w);
 	answer(w, &q);
-	(void)expect_end(c, id, Q_OK);
+	(void)await_end(c, id, Q_OK, NULL);
 	assert_true(count("copied_bytes") >= copied + 2 * sizeof(bytes));
 	q_broker_close(c);
 	q_broker_close(w);
@@ -292,7 +266,7 @@ static void rg_1_a_region_is_used_only_if_it_is_sealed(void **state)
 	fd = c->regions->fd;
 	assert_int_equal(fcntl(fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
 			 F_SEAL_SHRINK | F_SEAL_GROW);
-	r = expect_end(c, submit(c, &g, 0, 1), Q_ERR_INVALID_ARG);
+	r = await_end(c, submit(c, &g, 0, 1), Q_ERR_INVALID_ARG, NULL);
 	assert_non_null(strstr(r.text, "not in use yet"));
 	expect_refused(c, g.id, "not sealed against writing");
 	mine = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -306,7 +280,7 @@ static void rg_1_a_region_is_used_only_if_it_is_sealed(void **state)
 	/* Who has it mapped could go on writing: this seal is not enough. */
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
 	expect_refused(c, g.id, "not sealed against writing");
-	r = expect_end(c, submit(c, &g, 0, 1), Q_ERR_INVALID_ARG);
+	r = await_end(c, submit(c, &g, 0, 1), Q_ERR_INVALID_ARG, NULL);
 	assert_int_equal(q_broker_region_end(c, g.id), Q_OK);
 	q_broker_close(c);
 	q_broker_close(w);
@@ -576,20 +550,20 @@ static void rg_4_a_region_given_back_lives_until_its_requests_have_ended(void **
 	third = submit(c, &g, 0, 1);
 	await_count("inside", 3);
 	assert_int_equal(q_broker_region_end(c, g.id), Q_OK);
-	r = expect_end(c, submit(c, &g, 0, 1), Q_ERR_STALE);
+	r = await_end(c, submit(c, &g, 0, 1), Q_ERR_STALE, NULL);
 	assert_int_equal(r.reason, Q_REASON_REVOKED);
 	assert_int_equal(count("regions"), 1);
 	assert_memory_equal(q.payload, same, SIZE);
 	answer(w, &q);
-	(void)expect_end(c, first, Q_OK);
+	(void)await_end(c, first, Q_OK, NULL);
 	assert_int_equal(q_broker_cancel(c, third), Q_OK);
-	(void)expect_end(c, third, Q_ERR_CANCELLED);
+	(void)await_end(c, third, Q_ERR_CANCELLED, NULL);
 	assert_int_equal(count("regions"), 1);
 	q = take_one(w);
 	assert_int_equal(q.bytes, 200);
 	assert_memory_equal(q.payload, same + 100, 200);
 	answer(w, &q);
-	(void)expect_end(c, second, Q_OK);
+	(void)await_end(c, second, Q_OK, NULL);
 	await_count("regions", 0);
 	free(same);
 	q_broker_close(c);
@@ -934,7 +908,7 @@ static void a_worker_without_room_for_a_descriptor_passes_it_on(void **state)
 	q = take_one(w);
 	assert_memory_equal(q.payload, g.memory, SIZE);
 	answer(w, &q);
-	(void)expect_end(c, id, Q_OK);
+	(void)await_end(c, id, Q_OK, NULL);
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -986,7 +960,7 @@ static void descriptors_on_their_way_run_out_and_nobody_else_suffers(void **stat
 		ids[i] = submit(c, &g, 0, SIZE);
 	/* The worker takes none: what is beyond the limit is told so at once. */
 	for (unsigned i = 0; i < MANY - MOST - 1; i++) {
-		const BrokerReply r = expect_end(c, 0, Q_ERR_LIMIT);
+		const BrokerReply r = await_end(c, 0, Q_ERR_LIMIT, NULL);
 
 		assert_int_equal(r.reason, Q_REASON_DESCRIPTORS);
 		assert_true(r.may_retry);
@@ -998,7 +972,7 @@ static void descriptors_on_their_way_run_out_and_nobody_else_suffers(void **stat
 
 		answer(w, &q);
 	}
-	(void)expect_end(c, id, Q_OK);
+	(void)await_end(c, id, Q_OK, NULL);
 	for (unsigned i = 0; i < MANY; i++) {
 		BrokerRequest q;
 		BrokerReply r;
@@ -1020,7 +994,7 @@ static void descriptors_on_their_way_run_out_and_nobody_else_suffers(void **stat
 
 		answer(deaf, &q);
 	}
-	(void)expect_end(c, id, Q_OK);
+	(void)await_end(c, id, Q_OK, NULL);
 	assert_true(refused > 0);
 	q_broker_close(c);
 	q_broker_close(deaf);
@@ -1096,14 +1070,14 @@ static void a_worker_that_knows_no_regions_gets_none(void **state)
 	old = raw_worker(0, "old");
 	c = client();
 	g = sealed(c, SIZE);
-	(void)expect_end(c, submit(c, &g, 0, 1), Q_ERR_UNSUPPORTED);
+	(void)await_end(c, submit(c, &g, 0, 1), Q_ERR_UNSUPPORTED, NULL);
 	w = worker("new", "op=read", 64);
 	for (int i = 0; i < 20; i++) {
 		const uint64_t id = submit(c, &g, 0, 1);
 		BrokerRequest q = take_one(w);
 
 		answer(w, &q);
-		(void)expect_end(c, id, Q_OK);
+		(void)await_end(c, id, Q_OK, NULL);
 	}
 	close(old);
 	q_broker_close(c);
@@ -1206,7 +1180,7 @@ static void se_who_talks_nonsense_of_regions_harms_only_itself(void **state)
 
 		assert_memory_equal(q.payload, (const uint8_t *)g.memory + i, 100);
 		answer(w, &q);
-		(void)expect_end(c, id, Q_OK);
+		(void)await_end(c, id, Q_OK, NULL);
 	}
 	q_broker_close(c);
 	q_broker_close(w);

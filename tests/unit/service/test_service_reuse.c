@@ -4,6 +4,7 @@
  * run at the same time, and keys of idempotency. gpuqd is a process of its own; callers and workers
  * are connections of this one thread, so a test decides what has happened when.
  */
+#include "callers.h"
 #include "daemon.h"
 #include "support.h"
 
@@ -42,38 +43,18 @@ static BrokerClient *worker(const char *name, const char *can)
 	const BrokerService s = {
 		.name = name, .capability = can, .capacity = 64, .heartbeat_ms = 20
 	};
-	BrokerClient *c = client();
 
-	if (q_service_register(c, &s) != Q_OK)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_worker(d.broker, &s);
 }
 
 static uint64_t count(const char *name)
 {
-	BrokerClient *c = client();
-	char text[4096], word[64];
-	size_t n = sizeof(text);
-	const char *at;
-
-	assert_int_equal(q_broker_stats(c, text, &n), Q_OK);
-	q_broker_close(c);
-	snprintf(word, sizeof(word), "%s\t", name);
-	at = text;
-	while (at != NULL && strncmp(at, word, strlen(word)) != 0) {
-		at = strchr(at, '\n');
-		at += at != NULL;
-	}
-	assert_non_null(at);
-	return strtoull(at + strlen(word), NULL, 10);
+	return services_count(d.broker, name);
 }
 
 static void await_count(const char *name, uint64_t value)
 {
-	for (unsigned i = 0; count(name) != value; i++) {
-		assert_true(i < LONG_MS);
-		nap_ms(1);
-	}
+	services_await_count(d.broker, name, value);
 }
 
 static void end(void)
@@ -112,22 +93,6 @@ static uint64_t submit(BrokerClient *c, const BrokerCall *call)
 	return id;
 }
 
-/* How it ends; its reply is `text`, NULL: none is looked at. */
-static BrokerReply expect(BrokerClient *c, uint64_t id, QueueStatus status, const char *text)
-{
-	BrokerReply r = { 0 };
-	char reply[64];
-	size_t n = sizeof(reply);
-
-	if (q_broker_wait(c, id, reply, &n, &r, LONG_MS) != status)
-		fail_msg("it ended %d: %s", (int)r.status, q_last_error());
-	if (text != NULL) {
-		assert_int_equal(n, strlen(text));
-		assert_memory_equal(reply, text, n);
-	}
-	return r;
-}
-
 static BrokerRequest take_one(BrokerClient *w)
 {
 	BrokerRequest q;
@@ -149,7 +114,7 @@ static bool runs(BrokerClient *c, BrokerClient *w, const BrokerCall *call, const
 	BrokerRequest q = take_one(w);
 
 	reply(w, &q, Q_REASON_OK, text);
-	return expect(c, id, Q_OK, text).reused;
+	return await_end(c, id, Q_OK, text).reused;
 }
 
 /* gpuqd has handled all that `c` has sent. */
@@ -184,7 +149,7 @@ static void ca_1_an_identical_request_is_answered_and_does_not_run(void **state)
 	w = worker("w", "op=pure op=plain");
 	assert_false(runs(c, w, &call, "first"));
 	for (int i = 0; i < 5; i++)
-		assert_true(expect(c, submit(c, &call), Q_OK, "first").reused);
+		assert_true(await_end(c, submit(c, &call), Q_OK, "first").reused);
 	has_nothing(c, w);
 	assert_int_equal(count("cache_hits"), 5);
 	assert_int_equal(count("ok"), 6);
@@ -197,7 +162,7 @@ static void ca_1_an_identical_request_is_answered_and_does_not_run(void **state)
 	assert_false(runs(c, w, &session, "fourth"));
 	assert_false(runs(c, w, &other_op, "fifth"));
 	assert_false(runs(c, w, &other_op, "sixth"));
-	assert_true(expect(c, submit(c, &call), Q_OK, "first").reused);
+	assert_true(await_end(c, submit(c, &call), Q_OK, "first").reused);
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -217,7 +182,7 @@ static void ca_1_another_version_of_the_op_and_a_reload_run_it_again(void **stat
 	q_broker_close(w);
 	await_count("services", 1);
 	assert_false(runs(c, newer, &call, "new"));
-	assert_true(expect(c, submit(c, &call), Q_OK, "new").reused);
+	assert_true(await_end(c, submit(c, &call), Q_OK, "new").reused);
 	assert_int_equal(kill(d.pid, SIGHUP), 0);
 	await_count("cache_answers", 0);
 	assert_false(runs(c, newer, &call, "newer"));
@@ -250,20 +215,20 @@ static void ca_1_an_answer_is_kept_as_one_of_its_worker_s_version(void **state)
 	id[1] = submit(c, &call);
 	settle(c);
 	reply(newer, &held, Q_REASON_OK, "");
-	expect(c, id[2], Q_OK, "");
+	await_end(c, id[2], Q_OK, "");
 	reply(old, &q, Q_REASON_OK, "old");
-	expect(c, id[0], Q_OK, "old");
-	assert_true(expect(c, id[1], Q_OK, "old").reused); /* it has waited for just that */
+	await_end(c, id[0], Q_OK, "old");
+	assert_true(await_end(c, id[1], Q_OK, "old").reused); /* it has waited for just that */
 	q_broker_close(old);
 	await_count("services", 1);
 	assert_false(runs(c, newer, &call, "new"));
-	assert_true(expect(c, submit(c, &call), Q_OK, "new").reused);
+	assert_true(await_end(c, submit(c, &call), Q_OK, "new").reused);
 	/* Back to the old one. */
 	old = worker("o", "op=pure:1");
 	q_broker_close(newer);
 	await_count("services", 1);
 	assert_false(runs(c, old, &call, "old again"));
-	assert_true(expect(c, submit(c, &call), Q_OK, "old again").reused);
+	assert_true(await_end(c, submit(c, &call), Q_OK, "old again").reused);
 	q_broker_close(c);
 	q_broker_close(old);
 	end();
@@ -287,7 +252,7 @@ static void ca_2_a_thousand_identical_requests_are_one_run(void **state)
 	has_nothing(c, w);
 	reply(w, &q, Q_REASON_OK, "one");
 	for (int i = 0; i < 1000; i++)
-		reused += expect(c, ids[i], Q_OK, "one").reused;
+		reused += await_end(c, ids[i], Q_OK, "one").reused;
 	assert_int_equal(reused, 999);
 	assert_int_equal(count("cache_joined"), 999);
 	assert_int_equal(count("ok"), 1000);
@@ -319,18 +284,18 @@ static void ca_2_a_leader_that_fails_or_leaves_hands_over(void **state)
 	q = take_one(w);
 	q_broker_close(leaver);
 	again = take_one(w);
-	expect(c, id[0], Q_ERR_EXPIRED, NULL);
+	await_end(c, id[0], Q_ERR_EXPIRED, NULL);
 	reply(w, &q, Q_REASON_OK, "late"); /* nobody's */
 	reply(w, &again, Q_REASON_OK, "late, too");
 	q = take_one(w);
 	assert_int_equal(q_broker_cancel(c, id[1]), Q_OK);
-	expect(c, id[1], Q_ERR_CANCELLED, NULL);
+	await_end(c, id[1], Q_ERR_CANCELLED, NULL);
 	again = take_one(w);
 	reply(w, &again, Q_REASON_ERROR, "no");
-	assert_false(expect(c, id[2], Q_ERR_FAILED, "no").reused);
+	assert_false(await_end(c, id[2], Q_ERR_FAILED, "no").reused);
 	again = take_one(w);
 	reply(w, &again, Q_REASON_OK, "yes");
-	assert_false(expect(c, id[3], Q_OK, "yes").reused); /* it ran itself, in the end */
+	assert_false(await_end(c, id[3], Q_OK, "yes").reused); /* it ran itself, in the end */
 	reply(w, &q, Q_REASON_OK, "late");
 	has_nothing(c, w);
 	q_broker_close(c);
@@ -363,12 +328,12 @@ static void ca_2_who_joins_may_leave(void **state)
 	q = take_one(w);
 	q_broker_close(leaver);
 	assert_int_equal(q_broker_cancel(c, cancelled), Q_OK);
-	assert_false(expect(c, cancelled, Q_ERR_CANCELLED, NULL).may_have_run);
-	expect(c, expired, Q_ERR_EXPIRED, NULL);
+	assert_false(await_end(c, cancelled, Q_ERR_CANCELLED, NULL).may_have_run);
+	await_end(c, expired, Q_ERR_EXPIRED, NULL);
 	await_count("inside", 2);
 	reply(w, &q, Q_REASON_OK, "it");
-	assert_false(expect(c, first, Q_OK, "it").reused);
-	assert_true(expect(c, last, Q_OK, "it").reused);
+	assert_false(await_end(c, first, Q_OK, "it").reused);
+	assert_true(await_end(c, last, Q_OK, "it").reused);
 	has_nothing(c, w);
 	q_broker_close(c);
 	q_broker_close(w);
@@ -404,18 +369,18 @@ static void ca_2_nobody_joins_who_waits_with_less_priority(void **state)
 	reply(w, &q, Q_REASON_OK, "");
 	q = take_one(w);
 	reply(w, &q, Q_REASON_OK, "high");
-	expect(c, id[3], Q_OK, "high");
+	await_end(c, id[3], Q_OK, "high");
 	q = take_one(w);
 	reply(w, &q, Q_REASON_OK, "low");
-	expect(c, id[1], Q_OK, "low");
+	await_end(c, id[1], Q_OK, "low");
 	q = take_one(w);
 	id[3] = submit(c, &same_high); /* now it runs: nobody waits longer for joining it */
 	has_nothing(c, w);
 	reply(w, &q, Q_REASON_OK, "x");
-	expect(c, id[2], Q_OK, "x");
-	assert_true(expect(c, id[3], Q_OK, "x").reused);
-	assert_true(expect(c, id[4], Q_OK, "x").reused);
-	expect(c, id[0], Q_OK, "");
+	await_end(c, id[2], Q_OK, "x");
+	assert_true(await_end(c, id[3], Q_OK, "x").reused);
+	assert_true(await_end(c, id[4], Q_OK, "x").reused);
+	await_end(c, id[0], Q_OK, "");
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -532,13 +497,13 @@ static void ca_answers_that_say_no_are_kept_only_where_that_is_said(void **state
 		id = submit(c, &plain);
 		q = take_one(w);
 		reply(w, &q, Q_REASON_ERROR, "no");
-		assert_false(expect(c, id, Q_ERR_FAILED, "no").reused);
+		assert_false(await_end(c, id, Q_ERR_FAILED, "no").reused);
 	}
 	id = submit(c, &strict);
 	q = take_one(w);
 	reply(w, &q, Q_REASON_ERROR, "never");
-	expect(c, id, Q_ERR_FAILED, "never");
-	assert_true(expect(c, submit(c, &strict), Q_ERR_FAILED, "never").reused);
+	await_end(c, id, Q_ERR_FAILED, "never");
+	assert_true(await_end(c, submit(c, &strict), Q_ERR_FAILED, "never").reused);
 	has_nothing(c, w);
 	q_broker_close(c);
 	q_broker_close(w);
@@ -565,17 +530,18 @@ static void rt_5_a_key_runs_once_and_all_get_its_answer(void **state)
 	assert_int_equal(q.key_bytes, 1);
 	assert_memory_equal(q.key, "k", 1);
 	has_nothing(c, w);
-	expect(c, submit(c, &other), Q_ERR_INVALID_ARG, NULL);
-	expect(c, submit(c, &elsewhere), Q_ERR_INVALID_ARG, NULL);
+	await_end(c, submit(c, &other), Q_ERR_INVALID_ARG, NULL);
+	await_end(c, submit(c, &elsewhere), Q_ERR_INVALID_ARG, NULL);
 	reply(w, &q, Q_REASON_ERROR, "no money"); /* an answer, as good as any */
-	assert_false(expect(c, id[0], Q_ERR_FAILED, "no money").reused);
-	assert_true(expect(c, id[1], Q_ERR_FAILED, "no money").reused);
-	assert_true(expect(c, submit(c, &call), Q_ERR_FAILED, "no money").reused);
-	expect(c, submit(c, &other), Q_ERR_INVALID_ARG, NULL);
+	assert_false(await_end(c, id[0], Q_ERR_FAILED, "no money").reused);
+	assert_true(await_end(c, id[1], Q_ERR_FAILED, "no money").reused);
+	assert_true(await_end(c, submit(c, &call), Q_ERR_FAILED, "no money").reused);
+	await_end(c, submit(c, &other), Q_ERR_INVALID_ARG, NULL);
 	assert_false(runs(c, w, &next, "paid"));
 	q_broker_close(w);
 	await_count("services", 0);
-	assert_true(expect(c, submit(c, &next), Q_OK, "paid").reused); /* though nobody does it */
+	assert_true(
+		await_end(c, submit(c, &next), Q_OK, "paid").reused); /* though nobody does it */
 	assert_int_equal(count("key_conflicts"), 3);
 	assert_int_equal(count("key_repeats"), 3);
 	q_broker_close(c);
@@ -601,14 +567,14 @@ static void rt_5_a_key_s_run_goes_on_though_its_caller_has_left(void **state)
 	(void)submit(leaver, &left);
 	r = take_one(w);
 	q_broker_close(leaver);
-	expect(c, id, Q_ERR_EXPIRED, NULL);
+	await_end(c, id, Q_ERR_EXPIRED, NULL);
 	id = submit(c, &call); /* joins what the worker still has */
 	has_nothing(c, w);
 	reply(w, &q, Q_REASON_OK, "paid");
-	assert_true(expect(c, id, Q_OK, "paid").reused);
+	assert_true(await_end(c, id, Q_OK, "paid").reused);
 	reply(w, &r, Q_REASON_OK, "paid 1"); /* nobody waits, but somebody may ask */
 	await_count("late", 2);
-	assert_true(expect(c, submit(c, &left), Q_OK, "paid 1").reused);
+	assert_true(await_end(c, submit(c, &left), Q_OK, "paid 1").reused);
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -631,21 +597,22 @@ static void rt_5_a_key_that_may_have_run_does_not_run_again(void **state)
 	assert_int_equal(q.bytes, 2);
 	q_broker_close(w); /* it dies, and nobody knows what it has done */
 	free(q.frame);     /* as its memory would */
-	expect(c, id[0], Q_ERR_LOST, NULL);
-	expect(c, id[1], Q_ERR_LOST, NULL);
-	expect(c, submit(c, &unseen), Q_ERR_NOT_FOUND, NULL); /* which says that it has not run */
+	await_end(c, id[0], Q_ERR_LOST, NULL);
+	await_end(c, id[1], Q_ERR_LOST, NULL);
+	await_end(c, submit(c, &unseen), Q_ERR_NOT_FOUND,
+		  NULL); /* which says that it has not run */
 	v = worker("v", "op=pay");
-	assert_true(expect(c, submit(c, &call), Q_ERR_LOST, NULL).reused);
+	assert_true(await_end(c, submit(c, &call), Q_ERR_LOST, NULL).reused);
 	has_nothing(c, v);
 	/* One that has not run runs: here for whoever waited for it. */
 	id[0] = submit(c, &unseen);
 	id[1] = submit(c, &unseen);
 	q = take_one(v);
 	reply(v, &q, Q_REASON_OVERLOADED, "");
-	expect(c, id[0], Q_ERR_FULL, NULL);
+	await_end(c, id[0], Q_ERR_FULL, NULL);
 	q = take_one(v);
 	reply(v, &q, Q_REASON_OK, "paid");
-	expect(c, id[1], Q_OK, "paid");
+	await_end(c, id[1], Q_OK, "paid");
 	q_broker_close(c);
 	q_broker_close(v);
 	end();
@@ -671,8 +638,8 @@ static void rt_5_who_joins_a_key_and_leaves_is_told_that_it_may_run(void **state
 	id[2] = submit(c, &call);
 	id[3] = submit(c, &call);
 	assert_int_equal(q_broker_cancel(c, id[2]), Q_OK);
-	assert_true(expect(c, id[1], Q_ERR_EXPIRED, NULL).may_have_run);
-	assert_true(expect(c, id[2], Q_ERR_CANCELLED, NULL).may_have_run);
+	assert_true(await_end(c, id[1], Q_ERR_EXPIRED, NULL).may_have_run);
+	assert_true(await_end(c, id[2], Q_ERR_CANCELLED, NULL).may_have_run);
 	await_count("inside", 2);
 	assert_int_equal(daemon_end(&d, SIGTERM), 0);
 	for (int i = 0; i < 4; i += 3) {
@@ -714,18 +681,18 @@ static void rt_5_who_leads_a_key_and_leaves_is_told_that_it_may_run(void **state
 	q = take_one(w);
 	id[1] = submit(c, &alone);
 	assert_int_equal(q_broker_cancel(c, id[1]), Q_OK);
-	r = expect(c, id[1], Q_ERR_CANCELLED, NULL);
+	r = await_end(c, id[1], Q_ERR_CANCELLED, NULL);
 	assert_false(r.may_have_run);
 	id[2] = submit(c, &call);
 	id[3] = submit(c, &call);
 	assert_int_equal(q_broker_cancel(c, id[2]), Q_OK);
-	r = expect(c, id[2], Q_ERR_CANCELLED, NULL);
+	r = await_end(c, id[2], Q_ERR_CANCELLED, NULL);
 	assert_true(r.may_have_run);
 	reply(w, &q, Q_REASON_OK, "done");
-	expect(c, id[0], Q_OK, "done");
+	await_end(c, id[0], Q_OK, "done");
 	q = take_one(w); /* and so it does */
 	reply(w, &q, Q_REASON_OK, "paid");
-	expect(c, id[3], Q_OK, "paid");
+	await_end(c, id[3], Q_OK, "paid");
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -748,7 +715,7 @@ static void rt_5_keys_have_room_for_others_and_a_time(void **state)
 	}
 	call = keyed("pay", "1", "one more");
 	if (count("keys") == 6) { /* else the first ones' time is over already */
-		const BrokerReply r = expect(c, submit(c, &call), Q_ERR_FULL, NULL);
+		const BrokerReply r = await_end(c, submit(c, &call), Q_ERR_FULL, NULL);
 
 		assert_true(r.may_retry && r.retry_after_ms > 0);
 	}
@@ -779,7 +746,7 @@ static void wrong_keys_are_refused(void **state)
 	assert_int_equal(q_broker_submit(c, &call, &id), Q_ERR_INVALID_ARG);
 	assert_non_null(strstr(q_last_error(), "key_bytes is 65; allowed: 1 to 64"));
 	call.key_bytes = 64;
-	expect(c, submit(c, &call), Q_ERR_NOT_FOUND, NULL);
+	await_end(c, submit(c, &call), Q_ERR_NOT_FOUND, NULL);
 	q_broker_close(c);
 	end();
 }

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "callers.h"
+
+#include "support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+BrokerClient *connect_to_services(const char *endpoint)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+	BrokerClient *c = q_broker_connect(&cfg);
+
+	if (c == NULL)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+BrokerClient *connect_worker(const char *endpoint, const BrokerService *service)
+{
+	BrokerClient *c = connect_to_services(endpoint);
+
+	if (q_service_register(c, service) != Q_OK)
+		fail_msg("%s", q_last_error());
+	return c;
+}
+
+BrokerReply await_end(BrokerClient *c, uint64_t id, QueueStatus status, const char *text)
+{
+	BrokerReply r = { 0 };
+	char reply[64];
+	size_t n = sizeof(reply);
+
+	if (q_broker_wait(c, id, reply, &n, &r, LONG_MS) != status)
+		fail_msg("it ended %d: %s", (int)r.status, q_last_error());
+	if (id != 0) /* else: whichever ends */
+		assert_int_equal(r.id, id);
+	if (text != NULL) {
+		assert_int_equal(n, strlen(text));
+		assert_memory_equal(reply, text, n);
+	}
+	return r;
+}
+
+uint64_t services_count(const char *endpoint, const char *name)
+{
+	BrokerClient *c = connect_to_services(endpoint);
+	char text[4096] = "\n", word[64];
+	size_t n = sizeof(text) - 1;
+	const char *at;
+
+	assert_status(q_broker_stats(c, text + 1, &n), Q_OK);
+	q_broker_close(c);
+	snprintf(word, sizeof(word), "\n%s\t", name);
+	at = strstr(text, word);
+	if (at == NULL)
+		fail_msg("there is no count '%s'", name);
+	return strtoull(at + strlen(word), NULL, 10);
+}
+
+void services_await_count(const char *endpoint, const char *name, uint64_t value)
+{
+	for (unsigned i = 0; services_count(endpoint, name) != value; i++) {
+		if (i == LONG_MS)
+			fail_msg("%s is %llu", name,
+				 (unsigned long long)services_count(endpoint, name));
+		nap_ms(1);
+	}
+}

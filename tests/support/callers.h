@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* callers.h - callers and workers of a gpuqd's services. Each function fails the test if it cannot
+ * do what it says. */
+#ifndef GPUQ_TEST_CALLERS_H
+#define GPUQ_TEST_CALLERS_H
+
+#include <gpuq/broker.h>
+
+#include <stdint.h>
+
+BrokerClient *connect_to_services(const char *endpoint);
+
+/* A connection that has registered this service. */
+BrokerClient *connect_worker(const char *endpoint, const BrokerService *service);
+
+/* Waits for the end of a request, which has to be `status`; its reply is `text`, NULL: none is
+ * looked at. */
+BrokerReply await_end(BrokerClient *c, uint64_t id, QueueStatus status, const char *text);
+
+/* One of the counts of q_broker_stats(), on a connection made for it. */
+uint64_t services_count(const char *endpoint, const char *name);
+void services_await_count(const char *endpoint, const char *name, uint64_t value);
+
+#endif /* GPUQ_TEST_CALLERS_H */
