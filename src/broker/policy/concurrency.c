@@ -81,7 +81,7 @@ static double vegas(struct gq_concurrency *c, double took, uint64_t *random)
 	if (++c->since_probe >= c->probe_at) {
 		/* What was fastest once may be so no more. */
 		c->since_probe = 0;
-		c->probe_at = PROBE_FACTOR * limit * (0.5 + 0.5 * gq_random_unit(random));
+		c->probe_at = (double)PROBE_FACTOR * limit * (0.5 + 0.5 * gq_random_unit(random));
 		c->fastest_ns = took;
 		return limit;
 	}
