@@ -161,7 +161,7 @@ static double imbalance(enum gq_balance_algorithm algorithm)
 			most = b.members[s].active > most ? b.members[s].active : most;
 		sum += most;
 	}
-	return sum / REQUESTS / ((double)ON_THE_WAY / SERVICES);
+	return sum * (double)SERVICES / ((double)REQUESTS * (double)ON_THE_WAY);
 }
 
 static void lb_3_the_better_of_two_is_much_better_than_any(void **state)

@@ -212,7 +212,8 @@ static void st_3_maglev_moves_few_others(void **state)
 	for (int i = 0; i < 8; i++)
 		assert_in_range(counts[i], GQ_MAGLEV_SIZE / 8, GQ_MAGLEV_SIZE / 8 + 1);
 	assert_true(others < GQ_MAGLEV_SIZE * 2 / 8);
-	print_message("of the others' keys %.2f %% moved\n", others * 100.0 / GQ_MAGLEV_SIZE);
+	print_message("of the others' keys %.2f %% moved\n",
+		      others * 100.0 / (double)GQ_MAGLEV_SIZE);
 	gq__maglev_fill(&after, &(struct gq_places){ { 0 } }, names);
 	assert_int_equal(gq__maglev_at(&after, 7), GQ_PLACES);
 }
