@@ -239,13 +239,23 @@ static void claimed(const uint64_t *word, bool ours)
 	}
 }
 
+static void stand_still(void)
+{
+	if (++vt_m.stalls == vt_m.s->stall_at)
+		vt_spend(vt_m.s->stall_ns);
+}
+
 void vt_swapped(const void *at, bool ours)
 {
-	const uint64_t *word = at, *held = vt_m.grid.counters->held[0];
+	const uint64_t *word = at, *held = vt_m.grid.counters->held[vt_m.s->stall_class],
+		       *feeding = vt_m.grid.counters->feeding[vt_m.s->stall_class];
 
-	if (ours && word >= held && word < held + GQ_CLASSES * GQ_RUNS)
+	if (ours && word >= held && word < held + GQ_RUNS)
 		vt_m.holder = vt_current();
 	claimed(word, ours);
+	if (ours && word >= feeding && word < feeding + GQ_FEEDERS &&
+	    vt_m.s->stall_in == VT_IN_FEED)
+		stand_still();
 }
 
 void vt_window(const char *function)
@@ -253,8 +263,8 @@ void vt_window(const char *function)
 	if (vt_m.holder != vt_current() || strcmp(function, "gq_claim_run") != 0)
 		return;
 	vt_m.holder = NULL;
-	if (++vt_m.holds == vt_m.s->stall_at)
-		vt_spend(vt_m.s->stall_ns);
+	if (vt_m.s->stall_in == VT_IN_CLAIM)
+		stand_still();
 }
 
 void vt_took(const void *at, uint64_t run)

@@ -105,13 +105,15 @@ static uint32_t send(uint32_t n)
 	n = gq_pool_pop(&pool, ids, n < 64 ? n : 64, &closed);
 	for (uint32_t i = 0; i < n; i++) {
 		struct gq_slot *slot = gq_slot_at(ch, (uint32_t)(ids[i] & ch->slot_mask));
+		const bool urgent =
+			vt_m.s->urgent != 0 && (vt_m.published + 1) % vt_m.s->urgent == 0;
 
 		vt_spend(vt_m.s->send_ns);
 		*slot = (struct gq_slot){ .msg_id = ids[i],
 					  .tag = vt_m.published,
 					  .cancel = ~ids[i],
 					  .len = vt_m.s->bytes,
-					  .priority = 1 };
+					  .priority = urgent ? 3 : 1 };
 		memset((char *)(slot + 1), (int)vt_m.published, slot->len);
 		slot->seal = gq_seal_of_message(ch, slot);
 		vt_spend(vt_m.s->publish_ns);
@@ -119,7 +121,7 @@ static uint32_t send(uint32_t n)
 			memset(&vt_m.counts, 0,
 			       sizeof(vt_m.counts)); /* idle looks before are nobody's */
 		vt_m.sent_ns[vt_m.published++] = vt_current()->clock;
-		gq_publish(ch, 1, &ids[i], 1);
+		gq_publish(ch, slot->priority, &ids[i], 1);
 	}
 	return n;
 }

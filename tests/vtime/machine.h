@@ -37,8 +37,8 @@ struct vt_machine {
 	uint64_t *sent_ns, *done_ns;             /* ... and when each was */
 	uint32_t gone;                           /* units that have left ... */
 	uint64_t gone_ns;                        /* ... and when the last of them has */
-	const struct fiber *holder; /* that has held a run's copies last, to claim ... */
-	uint32_t holds;             /* ... the so-manieth that did */
+	const struct fiber *holder;              /* that has held a run's copies last, to claim */
+	uint32_t stalls; /* units that came by where one is to stand still */
 };
 extern struct vt_machine vt_m;
 

@@ -7,6 +7,11 @@
 
 #include "vtime.h"
 
+enum vt_stall {
+	VT_IN_CLAIM, /* between holding a run's copies and claiming it */
+	VT_IN_FEED,  /* with a place of those that read for others, before it reads */
+};
+
 struct vt_scenario {
 	const struct vt_image *image;
 	struct vt_costs costs;
@@ -26,10 +31,14 @@ struct vt_scenario {
 	uint64_t gap_ns;     /* between the messages of a lone run, beside what is drawn */
 	uint64_t hang_ns;    /* the first message of a lone run takes so long; 0: as the others */
 	uint64_t park_ns;    /* gq_grid.park_ns; 0: never */
-	uint64_t stall_ns;   /* a unit stands still for so long between holding and claiming ... */
+	uint32_t urgent;     /* each so-manieth message is of class 3, not 1; 0: none */
 	uint64_t bounded_ns; /* gq_grid.bounded_ns: the grid leaves when all have been served */
-	uint32_t stall_at;   /* ... the so-manieth run for others, from 1; 0: none does */
-	uint64_t limit_ns;   /* the run ends */
+	/* A unit stands still for so long ... */
+	uint64_t stall_ns;
+	enum vt_stall stall_in; /* ... at this ... */
+	uint32_t stall_class;   /* ... for a class's messages ... */
+	uint32_t stall_at;      /* ... the so-manieth that comes there, from 1; 0: none does */
+	uint64_t limit_ns;      /* the run ends */
 };
 
 struct vt_result {

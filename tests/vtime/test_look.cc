@@ -157,21 +157,6 @@ static void what_a_unit_takes_itself_needs_no_copies_that_others_hold(void)
 	CHECK(__func__, counters.held[1][1] == 1);
 }
 
-/* Others count as reading for all, and nothing comes. */
-static void a_unit_that_waits_for_long_looks_itself(void)
-{
-	struct gq_rare rare = {};
-
-	begin(4, 0);
-	g.scouts = 1;
-	u.number = 1;
-	for (uint32_t i = 0; i < GQ_PATIENCE; i++)
-		CHECK(__func__, !gq_starve(&g, &u, &rare) && !u.scout);
-	CHECK(__func__, gq_starve(&g, &u, &rare) && u.scout && counters.scouts == 1);
-	u.scout = false; /* another one */
-	CHECK(__func__, !gq_starve(&g, &u, &rare) && counters.scouts == 1);
-}
-
 static void what_is_claimed_of_a_higher_class_comes_before_a_lower_one(void)
 {
 	begin(4, 0);
@@ -230,7 +215,7 @@ static void no_more_is_read_for_others_than_can_be_claimed()
 	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][0] == gq_run_of(0, 6, 0));
 	CHECK(__func__, waits() == 1u << 1); /* there is more */
-	CHECK(__func__, counters.feeding[1] == 0);
+	CHECK(__func__, counters.feeding[1][0] == 0);
 	gq_look_at_runs(&g, &look);
 	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][1] == gq_run_of(6, 3, 0)); /* one and a half of `feed` */
@@ -239,6 +224,58 @@ static void no_more_is_read_for_others_than_can_be_claimed()
 	counters.waits = 0;
 	CHECK(__func__, try_feed(1));
 	CHECK(__func__, counters.run[1][2] == gq_run_first(0, 2));
+}
+
+/* One that has been at it for so long stands still. The others go on without it. */
+static void who_stands_still_loses_its_place_to_feed()
+{
+	begin(200, 0);
+	g.feeders = 1;
+	clock_now = 1000000;
+	publish(1, 0, 5);
+	counters.waits = 1u << 1;
+	counters.feeding[1][0] = clock_now - GQ_FEED_NS;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, !try_feed(1) && counters.run[1][0] == gq_run_first(0, 0));
+	clock_now++;
+	CHECK(__func__, try_feed(1) && counters.run[1][0] == gq_run_of(0, 5, 0));
+	CHECK(__func__, counters.feeding[1][0] == 0);
+}
+
+static uint32_t place_of_three(uint64_t a, uint64_t b, uint64_t c, bool *others)
+{
+	counters.feeding[2][0] = a;
+	counters.feeding[2][1] = b;
+	counters.feeding[2][2] = c;
+	gq_look_at_runs(&g, &look);
+	return gq_take_place_to_feed(&g, &look, 2, 3, others);
+}
+
+static void a_unit_takes_a_free_place_to_feed_and_knows_whether_others_do()
+{
+	bool others = false;
+
+	begin(4, 0);
+	clock_now = 1000000;
+	const uint64_t now = clock_now, late = now - GQ_FEED_NS - 1;
+
+	CHECK(__func__, place_of_three(0, 0, 0, &others) == 0 && !others);
+	CHECK(__func__, counters.feeding[2][0] == now);
+	CHECK(__func__, place_of_three(0, 0, now - 5, &others) == 0 && others);
+	CHECK(__func__, place_of_three(now - 5, 0, 0, &others) == 1 && others);
+	CHECK(__func__, place_of_three(late, late, 0, &others) == 0 && !others);
+	CHECK(__func__, place_of_three(now - 5, late, now, &others) == 1 && others);
+	CHECK(__func__, counters.feeding[2][1] == now);
+	CHECK(__func__, place_of_three(now - 5, now, late, &others) == 2 && others);
+	/* Another unit's clock is a little ahead. */
+	CHECK(__func__, place_of_three(now + 9, now - 5, now, &others) == 3);
+	place_of_three(now, now, now, &others);
+	counters.feeding[2][1] = 0; /* since the look */
+	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 3, &others) == 3);
+	place_of_three(now, 0, now, &others);
+	counters.feeding[2][1] = now - 3; /* another unit has come first, since the look */
+	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 3, &others) == 3);
+	CHECK(__func__, counters.feeding[2][1] == now - 3);
 }
 
 /* Units may feed beside one another when one has found all published that it read, six times. */
@@ -387,7 +424,6 @@ int main()
 	(void)&gpuq_grid; /* the loop itself is not run here */
 	a_look_that_claims_nothing_says_what_waits();
 	what_a_unit_takes_itself_needs_no_copies_that_others_hold();
-	a_unit_that_waits_for_long_looks_itself();
 	what_is_claimed_of_a_higher_class_comes_before_a_lower_one();
 	the_guard_counts_classes_that_are_claimed_and_not_taken();
 	who_claims_for_nobody_else_takes_all_that_it_claims(0);
@@ -395,6 +431,8 @@ int main()
 	who_claims_for_nobody_else_takes_all_that_it_claims(UINT64_C(0) - 7);
 	who_claims_for_nobody_else_takes_all_that_it_claims((UINT64_C(1) << 33) - 3);
 	no_more_is_read_for_others_than_can_be_claimed();
+	who_stands_still_loses_its_place_to_feed();
+	a_unit_takes_a_free_place_to_feed_and_knows_whether_others_do();
 	a_second_unit_feeds_when_one_does_not_keep_up();
 	a_read_of_another_class_leaves_the_count();
 	the_end_of_what_waits_is_told();

@@ -48,7 +48,17 @@ static const struct row {
 	{                                                                                          \
 		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = 16, .order = 10,     \
 		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
-		.begin_ns = 100000, .limit_ns = 10000000, .stall_at = 5, .stall_ns = 1000000000    \
+		.begin_ns = 100000, .limit_ns = 10000000, .stall_at = 5, .stall_class = 1,         \
+		.stall_ns = 1000000000                                                             \
+	}
+/* One message in a hundred comes first, and the eighth unit that reads these for all stands still.
+ */
+#define FIRST(units_, messages_, in_)                                                              \
+	{                                                                                          \
+		.image = &vt_warp, .costs = COSTS, .units = units_, .scouts = 16, .order = 10,     \
+		.bytes = 64, .messages = messages_, .send_ns = 5, .take_ns = 5,                    \
+		.begin_ns = 100000, .limit_ns = 10000000, .urgent = 100, .stall_at = 8,            \
+		.stall_class = 3, .stall_in = in_, .stall_ns = 1000000000                          \
 	}
 /* As the grid was before there were runs, and few units looked at once: to be seen to collapse. */
 #define ALONE(units_, messages_)                                                                   \
@@ -94,8 +104,10 @@ static const struct row {
 	{ "unfed.528", UNFED(528, 600), { 105, 3.9, 12.7, 0.98, 0.48, 0, 0 } },
 	/* The fifth unit that claims for others stands still before it has claimed, and is the one
 	 * that reads for all. */
-	{ "stall.64", STALL(64, 1000), { 23.5, 3.0, 5.5, 0, 0.6, 0, 0 } },
-	{ "stall.132", STALL(132, 1000), { 21.5, 3.0, 9.7, 0, 1.3, 0, 0 } },
+	{ "stall.64", STALL(64, 1000), { 1.8, 3.0, 0.31, 0, 14.9, 0, 0 } },
+	{ "stall.132", STALL(132, 1000), { 2.1, 3.0, 1.3, 0, 17.2, 0, 0 } },
+	{ "feed.64", FIRST(64, 4000, VT_IN_FEED), { 1.4, 3.0, 0.64, 0, 12.0, 0, 0 } },
+	{ "hold.64", FIRST(64, 4000, VT_IN_CLAIM), { 1.4, 3.0, 0.58, 0, 11.6, 0, 0 } },
 	/* A bounded launch: how long after its last message all units have left. */
 	{ "bounded.132", BOUNDED(132, 300), { 106, 3.9, 12.7, 0.98, 0.47, 0, 0 } },
 	{ "bounded.528", BOUNDED(528, 300), { 106, 3.9, 12.7, 0.98, 0.47, 0, 0 } },
@@ -103,8 +115,24 @@ static const struct row {
 	{ "stream.64", STREAM(64, 4000, 60), { 1.6, 3.0, 0.35, 0, 16.5, 7700, 10600 } },
 	{ "stream.132", STREAM(132, 4000, 60), { 1.7, 3.2, 1.5, 0, 16.7, 6810, 9200 } },
 	{ "stream.528", STREAM(528, 4000, 60), { 1.7, 3.5, 4.8, 0, 16.7, 6600, 9100 } },
-	{ "rush.132", STREAM(132, 4000, 40), { 1.3, 3.0, 0.9, 0, 25.0, 9700, 12900 } },
+	{ "rush.132", STREAM(132, 4000, 40), { 1.3, 3.0, 1.0, 0, 25.0, 9700, 12900 } },
 	{ "rush.528", STREAM(528, 4000, 40), { 1.3, 3.1, 5.3, 0, 24.5, 9300, 12300 } },
+	/* The same with two classes: two units bring the lower one all the same. */
+	{ "mixed.132",
+	  { .image = &vt_warp,
+	    .costs = COSTS,
+	    .units = 132,
+	    .scouts = 16,
+	    .order = 10,
+	    .bytes = 64,
+	    .messages = 4000,
+	    .send_ns = 5,
+	    .take_ns = 5,
+	    .begin_ns = 100000,
+	    .limit_ns = 20000000,
+	    .every_ns = 40,
+	    .urgent = 100 },
+	  { 1.4, 3.0, 1.6, 0, 18.8, 61300, 78000 } },
 	{ "thread.16", BACKLOG(thread, 16, 8000), { 1.3, 1.4, 0.02, 0, 11.0, 0, 0 } },
 	/* Its failed claims are from 2.0 to 3.1, as the order of charges falls out. */
 	{ "thread.528", BACKLOG(thread, 528, 4000), { 1.8, 1.4, 3.1, 0, 20.3, 0, 0 } },

@@ -489,10 +489,8 @@ GQ_DEV void gq_begin_work(const struct gq_grid *g, struct gq_unit *u, struct gq_
 	u->found_nothing = 0;
 	u->has_left = false;
 	u->idle_since_ns = 0;
-	if (GQ_IS_LANE_0) {
+	if (GQ_IS_LANE_0)
 		rare->looked_ns = 0;
-		rare->starved = 0;
-	}
 	u->passed = look->passed;
 	u->pool_lead = gq_from(look->told, GQ_TOLD_LEAD);
 	u->hints = 0;
@@ -584,6 +582,36 @@ GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u, const str
 	gq_have_orders(g, u, now, true);
 }
 
+/* A unit reads for others for some microseconds. One that has been at it for so long stands still,
+ * and another may have its place. */
+enum { GQ_FEED_NS = 50000 };
+
+/*
+ * Take a place of those that read for others of class `c`, of which there are `feeders`. One that
+ * comes back after another has had its place gives that away: then one more reads for the moment.
+ * Only speed depends on this.
+ * @param others  set: whether other units read, too
+ * @return the place, or `feeders`: enough units read, or another one has just begun
+ */
+GQ_DEV uint32_t gq_take_place_to_feed(const struct gq_grid *g, const struct gq_look *look,
+				      uint32_t c, uint32_t feeders, bool *others)
+{
+	const uint32_t first = GQ_TOLD_FEEDING + c * GQ_FEEDERS, all = (1u << feeders) - 1;
+	const uint64_t now = gq_clock_ns();
+	bool is_free[GQ_OWN], taken = false;
+
+	GQ_EACH_LANE(l)
+	is_free[GQ_AT(l)] =
+		look->told[GQ_AT(l)] == 0 || gq_pos_diff(now, look->told[GQ_AT(l)]) > GQ_FEED_NS;
+	const uint32_t votes = gq_vote(is_free) >> first & all, place = gq_first_zero(~votes & all);
+	const uint64_t since = gq_from(look->told, first + place);
+
+	if (votes != 0 && GQ_IS_LANE_0)
+		taken = gq_cas_relaxed_device_u64(&g->counters->feeding[c][place], since, now);
+	*others = votes != all;
+	return gq_from_lane_0(taken) != 0 ? place : feeders;
+}
+
 /*
  * Read and claim for others of class `c`, unless enough units do.
  * @return whether the unit did; *look_now: as gq_feed() says
@@ -591,29 +619,24 @@ GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u, const str
 GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_unit *u,
 			uint32_t unit_in_block, struct gq_look *look, uint32_t c, bool *look_now)
 {
-	uint64_t *feeding = &g->counters->feeding[c];
 	const uint64_t cursor = gq_of_class(look->cursor, c);
 	const uint32_t feeders = gq_feeders_of(g, look, c);
-	uint64_t others = feeders, pos = 0;
+	uint64_t pos = 0;
 	uint32_t most = gq_may_be_left(g), read = 0;
+	bool others;
+	const uint32_t place = gq_take_place_to_feed(g, look, c, feeders, &others);
 
+	if (place == feeders)
+		return false;
+	GQ_WINDOW();
 	most = look->left_in_all < most ? most - look->left_in_all : 1;
 	most = most < g->feed ? most : g->feed;
-	if (gq_from(look->told, GQ_TOLD_FEEDING + c) >= feeders)
-		return false;
-	if (GQ_IS_LANE_0) {
-		others = gq_fetch_add_relaxed_device_u64(feeding, 1);
-		if (others >= feeders)
-			gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
-		else
-			pos = gq_place_to_feed(g, c, cursor, others != 0, most, &read);
-	}
-	if (gq_from_lane_0(others >= feeders) != 0)
-		return false;
+	if (GQ_IS_LANE_0)
+		pos = gq_place_to_feed(g, c, cursor, others, most, &read);
 	*look_now = gq_feed(g, u, look, c, gq_wide_from_lane_0(pos), gq_from_lane_0(read), most,
 			    &s->ageing[unit_in_block]);
 	if (GQ_IS_LANE_0)
-		gq_add_relaxed_device_u64(feeding, 0 - UINT64_C(1));
+		gq_store_relaxed_device_u64(&g->counters->feeding[c][place], 0);
 	return true;
 }
 
@@ -630,28 +653,6 @@ GQ_DEV uint32_t gq_class_to_feed(const struct gq_grid *g, const struct gq_unit *
 	if ((look->live >> c & 1) == 0)
 		return c;
 	return look->left_in_all * 2 > g->feed ? GQ_NONE : gq_next_class(ageing, waits);
-}
-
-/* So many turns a unit without a message leaves the reading to others: some 200 us, in which each
- * of 528 units has had a message if the others do read. */
-enum { GQ_PATIENCE = 400 };
-
-/*
- * Others read for all, and nothing is left. One of them may stand still, though, and it counts as
- * reading: a unit that has waited for long looks itself, as one of few.
- * @return whether it does
- */
-GQ_DEV bool gq_starve(const struct gq_grid *g, struct gq_unit *u, struct gq_rare *rare)
-{
-	bool looks = false;
-
-	if (GQ_IS_LANE_0)
-		looks = ++rare->starved > GQ_PATIENCE;
-	if (gq_from_lane_0(looks) == 0)
-		return false;
-	if (!u->scout)
-		gq_start_scouting(g, u, g->scouts);
-	return u->scout;
 }
 
 /*
@@ -683,10 +684,8 @@ GQ_DEV uint32_t gq_turn_near(const struct gq_grid *g, struct gq_shared *s, struc
 		return GQ_NOTHING;
 	}
 	u->has_fed = false;
-	if (look->left_in_all == 0) {
-		*look_now = gq_starve(g, u, &s->rare[unit_in_block]);
-		if (!*look_now)
-			gq_nap(100);
+	if (look->left_in_all == 0) { /* others read for all */
+		gq_nap(100);
 		return GQ_NOTHING;
 	}
 	if (GQ_IS_LANE_0)
@@ -849,7 +848,6 @@ GQ_DEV void gq_consume(const struct gq_grid *g, struct gq_shared *s, struct gq_l
 			s->ageing[unit_in_block].passed[c] = 0;
 		rare->begun_ns = gq_clock_ns();
 		rare->looked_ns = 0;
-		rare->starved = 0;
 		if (u.number == 0) /* the last launch's answer */
 			rare->pong = gq_load_relaxed_u64(&g->report->pong);
 	}

@@ -101,6 +101,8 @@ struct gq_tally {
 #undef GQ_TALLY_MEMBER
 };
 
+#define GQ_FEEDERS 4u /* units that may read entries of a class for others at once */
+
 /* While a grid is there only the grid touches it. It survives from launch to launch. */
 struct gq_counters {
 	GQ_ALIGNED(GQ_LINE) uint64_t run[GQ_CLASSES][GQ_RUNS]; /* run.h */
@@ -113,12 +115,14 @@ struct gq_counters {
 	/* Classes of which a look has seen more than it claimed, a bit each; and how deep they are:
 	 * gq_feeders_of(). */
 	uint64_t waits;
-	uint64_t feeding[GQ_CLASSES]; /* units that read entries of the class for others ... */
-	/* ... and where the next one begins, if that is a little beyond what is claimed */
+	/* Where the next unit that reads entries of the class for others begins, if that is a
+	 * little beyond what is claimed. */
 	uint64_t fed[GQ_CLASSES];
 	/* What the last read of the orders has brought, for units that take of runs: when it began
 	 * and flags of the control word, gq_told_control(); and `depart`. */
 	uint64_t control, depart;
+	/* Places of the units that read for others: when the one in it began; 0: nobody. */
+	GQ_ALIGNED(GQ_LINE) uint64_t feeding[GQ_CLASSES][GQ_FEEDERS];
 	GQ_ALIGNED(GQ_LINE) uint64_t done_tail;
 	GQ_ALIGNED(GQ_LINE) uint64_t resident; /* blocks that have started, over all launches */
 	uint64_t gone;                         /* the launch that has parked */
@@ -155,7 +159,7 @@ struct gq_grid {
 	uint32_t batch;      /* messages a warp claims at once: places a unit */
 	uint32_t scouts;     /* so many units look without a pause, beside the first */
 	uint32_t feed;       /* so many messages are claimed for others at most: 0: none */
-	uint32_t feeders;    /* so many units read entries of a class for others at once */
+	uint32_t feeders;    /* so many units read entries of a class for others: GQ_FEEDERS */
 	uint32_t nap_ns;     /* of a unit that has nothing to do, once it has been idle for long */
 };
 

@@ -22,7 +22,6 @@ struct gq_rare {
 	uint64_t begun_ns;  /* when the launch began */
 	uint64_t looked_ns; /* of the first unit: when it last found nothing; 0: it did not */
 	uint64_t pong;      /* of the first unit: the last ping that it has answered */
-	uint32_t starved;   /* turns since its last message that left the reading to others */
 };
 
 struct gq_shared {
@@ -84,13 +83,13 @@ enum {
 };
 #define GQ_FRONTS 0x01010101u /* the votes on the entries at the four cursors */
 
-/* The lanes of gq_look.told: counters of that name; of `feeding` a lane a class. */
+/* The lanes of gq_look.told: counters of that name; of `feeding` a lane a place. */
 enum {
 	GQ_TOLD_GONE,
 	GQ_TOLD_LEAD,
 	GQ_TOLD_WAITS,
 	GQ_TOLD_FEEDING,
-	GQ_TOLD_CONTROL = GQ_TOLD_FEEDING + GQ_CLASSES,
+	GQ_TOLD_CONTROL = GQ_TOLD_FEEDING + GQ_CLASSES * GQ_FEEDERS,
 	GQ_TOLD_DEPART,
 };
 
@@ -236,10 +235,11 @@ GQ_DEV void gq_look_at_runs(const struct gq_grid *g, struct gq_look *look)
 		look->run[GQ_AT(l)] = gq_load_relaxed_device_u64(&k->run[l / GQ_RUNS][l % GQ_RUNS]);
 		near[GQ_AT(l)] = gq_load_relaxed_device_u64(&k->cursor[l / GQ_RUNS]);
 		look->told[GQ_AT(l)] = gq_load_relaxed_device_u64(
-			l == GQ_TOLD_GONE      ? &k->gone
-			: l == GQ_TOLD_LEAD    ? &k->pool_lead
-			: l == GQ_TOLD_WAITS   ? &k->waits
-			: l < GQ_TOLD_CONTROL  ? &k->feeding[l - GQ_TOLD_FEEDING]
+			l == GQ_TOLD_GONE     ? &k->gone
+			: l == GQ_TOLD_LEAD   ? &k->pool_lead
+			: l == GQ_TOLD_WAITS  ? &k->waits
+			: l < GQ_TOLD_CONTROL ? &k->feeding[(l - GQ_TOLD_FEEDING) / GQ_FEEDERS]
+							   [(l - GQ_TOLD_FEEDING) % GQ_FEEDERS]
 			: l == GQ_TOLD_CONTROL ? &k->control
 					       : &k->depart);
 	}

@@ -12,7 +12,7 @@
 	X(scouts, 16, 1, 4096)                                                                     \
 	X(batch, 32, 1, 32)                                                                        \
 	X(feed, GQ_TUNE_UNSET, 0, 416)                                                             \
-	X(feeders, GQ_TUNE_UNSET, 1, 16)                                                           \
+	X(feeders, GQ_TUNE_UNSET, 1, 4)                                                            \
 	X(nap, 1000, 32, 1000000)                                                                  \
 	X(journal, 1, 0, 1)                                                                        \
 	X(seal, 1, 0, 1)                                                                           \
