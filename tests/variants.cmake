@@ -23,6 +23,7 @@ set(gpuq_test_variants
 	"unit.completion        standin bar1 gpu remote"
 	"unit.control           standin bar1 copy gpu remote"
 	"unit.beside            standin"
+	"unit.quiet             standin"
 	"unit.cuda              standin"
 	"unit.descriptor_queue  standin copy gpu"
 	"unit.faults            standin gpu"

@@ -427,10 +427,12 @@ Q_API QueueStatus q_resume(GpuQueue *q);
  *
  * All queues on that GPU start no message from before the call of `load` to its return, and accept
  * messages up to their capacity. Their other calls keep their timeouts: q_pause() finds that all
- * consumers stand still, and a q_stop() whose time is over before `load` returns cancels what has
- * not been started. Only q_init(), q_shutdown() and q_bind_regions(), on all GPUs, block until
- * `load` returns. A queue that is paused stays paused. On the CPU device, and on the remote one,
- * there is no grid in this process, and `load` is called at once.
+ * consumers stand still, and what has not been started when the time of a q_stop() is over ends
+ * CANCELLED once `load` has returned. (A message that the copy engine is to bring is handed to the
+ * driver, which may be busy with what `load` does.) Only q_init(), q_shutdown() and
+ * q_bind_regions(), on all GPUs, block until `load` returns. A queue that is paused stays paused.
+ * On the CPU device, and on the remote one, there is no grid in this process, and `load` is called
+ * at once.
  *
  * `load` must not call libgpuq, nor wait for a thread that does, as what that waits for may come
  * only after `load` has returned; nor must it throw, leave by longjmp(), or leave another context
@@ -440,8 +442,8 @@ Q_API QueueStatus q_resume(GpuQueue *q);
  * @return Q_OK; Q_ERR_INVALID_ARG: load is NULL; Q_ERR_TIMEOUT: a queue on the GPU is inside a
  *         message for more than two seconds; Q_ERR_CUDA.
  * Threads: any; `load` runs in the calling one.
- * Blocking: for another thread's q_preload() or q_init(); for what is being processed on that GPU,
- *           two seconds at most; and for `load`.
+ * Blocking: for another thread's q_preload(), q_init(), q_shutdown() or q_bind_regions(); for what
+ *           is being processed on that GPU, two seconds at most; and for `load`.
  */
 Q_API QueueStatus q_preload(GpuQueue *q, void (*load)(void *user), void *user);
 

@@ -5,12 +5,13 @@
  * acknowledged, paused, resumed).
  *
  * UNITS units are the blocks of one grid; PUBLISHERS publish ROUNDS messages each, into CLASSES
- * classes in turn; a host thread pauses and resumes PAUSES times. A stream starts a launched grid
+ * classes in turn; a host thread pauses and resumes PAUSES times. Another one QUIETS times keeps the
+ * grid away (quiet.c), and the lock is free meanwhile. A stream starts a launched grid
  * when the one before has left. Each unit tries PARKS times a launch to park, so that the search
  * also ends with an idle grid that stays. Reads and writes are sequentially consistent, one a step;
  * a look is two (the cursors, then entries and orders).
  *
- * Holds: nothing is launched while the grid before may go on; a pause is acknowledged, and stays
+ * Holds: nothing is launched while the grid before may go on, nor while it is kept away; a pause is acknowledged, and stays
  * so, only with no unit inside a message and no claim; and when nothing can move any more,
  * every message has been claimed and completed and no host thread waits.
  *
@@ -20,6 +21,9 @@
  *   BREAK_NO_WAIT      LOOKING is taken for GONE: the next grid is launched
  *   BREAK_NO_COUNT     the grid parks with a unit inside a message
  *   BREAK_STAND_STILL  a unit that stands still does not leave with its grid
+ *   BREAK_RESUME_KEPT  a resume brings the grid back though it is kept away
+ *   BREAK_BACK_PAUSED  the grid is brought back though the queue is paused
+ *   BREAK_AWAY_IS_LEFT a grid that is ordered away counts as one that has left
  */
 #ifndef UNITS
 #define UNITS 2
@@ -35,6 +39,9 @@
 #endif
 #ifndef PAUSES
 #define PAUSES 1
+#endif
+#ifndef QUIETS
+#define QUIETS 0
 #endif
 #ifndef PARKS
 #define PARKS 1
@@ -70,7 +77,19 @@ bool closed[CLASSES];
 /* The host's. */
 byte launched = 1; /* the last launch's number */
 bool locked, departed, quiet; /* quiet: a pause is acknowledged */
+#if QUIETS > 0
+byte hosts = PUBLISHERS + 2;
+bool kept, loading; /* the grid is kept away; and has left */
+/* Without quiet sections a grid that is ordered away is waited for under the lock. */
+#ifdef BREAK_AWAY_IS_LEFT
+#define AWAY departed
+#else
+#define AWAY (departed && LEFT)
+#endif
+#else
 byte hosts = PUBLISHERS + 1;
+#define AWAY departed
+#endif
 /* The stream's: units that are there, of which launch. */
 byte inside = UNITS, current = 1;
 
@@ -81,6 +100,9 @@ inline launch()
 {
 	d_step {
 		assert(gone == launched || (departed && inside == 0));
+#if QUIETS > 0
+		assert(!loading);
+#endif
 		launched++;
 		departed = false;
 		if
@@ -332,7 +354,7 @@ proctype pauser()
 		do
 		:: lock();
 			if
-			:: departed -> acked = true
+			:: AWAY -> acked = true
 			:: else ->
 				park_of();
 				/* Read one at a time in truth; a unit's stays once it is there. */
@@ -342,14 +364,18 @@ proctype pauser()
 			if
 			:: acked -> break
 			:: else -> /* again when it may be otherwise */
+#if QUIETS > 0
+				(LEFT || ALL_ACKED || (park_launch == launched && park == GONE))
+#else
 				(ALL_ACKED || (park_launch == launched && park == GONE))
+#endif
 			fi
 		od;
 		skip;
 		d_step { assert(CLAIMED == done); quiet = true };
 		lock();
 		if
-		:: !departed -> depart = launched; LEFT -> departed = true
+		:: !AWAY -> depart = launched; LEFT -> departed = true
 		:: else
 		fi;
 		locked = false;
@@ -358,7 +384,12 @@ proctype pauser()
 		control++;
 		lock();
 		if
+#if QUIETS > 0 && !defined(BREAK_RESUME_KEPT)
+		:: kept
+		:: !kept && departed -> launch()
+#else
 		:: departed -> launch()
+#endif
 		:: else -> wake_grid()
 		fi;
 		locked = false;
@@ -368,6 +399,38 @@ proctype pauser()
 	od;
 	hosts--
 }
+
+#if QUIETS > 0
+proctype quieter()
+{
+	byte round;
+
+	do
+	:: round < QUIETS ->
+		lock();
+		kept = true;
+		if
+		:: !AWAY -> depart = launched; departed = true
+		:: else
+		fi;
+		locked = false;
+		d_step { LEFT -> loading = true };
+		loading = false;
+		lock();
+		kept = false;
+		if
+#ifndef BREAK_BACK_PAUSED
+		:: PAUSED
+#endif
+		:: else -> launch()
+		fi;
+		locked = false;
+		round++
+	:: else -> break
+	od;
+	hosts--
+}
+#endif
 
 init
 {
@@ -381,6 +444,10 @@ init
 			run publisher(i)
 		}
 		run pauser()
+#if QUIETS > 0
+		;
+		run quieter()
+#endif
 	}
 	timeout ->
 	assert(hosts == 0);

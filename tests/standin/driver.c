@@ -35,7 +35,9 @@ static uint32_t n_live, n_launches[MAX_DEVICES], n_resident[MAX_DEVICES], n_bloc
 static uint32_t last_launch; /* standin_launch */
 static uint64_t n_wholes, n_hints, n_nears, clock_stands;
 static uint32_t countdown; /* under fault_lock */
-static int countdown_error, broken, copies_held;
+static uint32_t n_held;
+static int countdown_error, broken, copies_held, canary_held, busy;
+static _Thread_local bool is_busy; /* it is this thread */
 static const char *failed_call;
 static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -51,10 +53,18 @@ static _Thread_local uint32_t depth;
 
 static pid_t pid; /* of the process that called cuInit() */
 
+static _Noreturn void misuse(const char *call, const char *what)
+{
+	fprintf(stderr, "stand-in driver: %s: %s\n", call, what);
+	abort();
+}
+
 static int count_down(const char *call)
 {
 	int error = 0;
 
+	if (get(busy) != 0 && !is_busy)
+		misuse(call, "called while another thread is inside a call that may take long");
 	if (pid != 0 && pid != getpid())
 		return 3; /* CUDA_ERROR_NOT_INITIALIZED: unusable in the child of a fork */
 	pthread_mutex_lock(&fault_lock);
@@ -86,12 +96,6 @@ static void nap_ns(long ns)
 	struct timespec t = { 0, ns };
 
 	nanosleep(&t, NULL);
-}
-
-static _Noreturn void misuse(const char *call, const char *what)
-{
-	fprintf(stderr, "stand-in driver: %s: %s\n", call, what);
-	abort();
 }
 
 static int current_device(const char *call)
@@ -190,6 +194,13 @@ static void set_attribute(int attribute, int value)
 	case STANDIN_COPIES_HELD:
 		set(copies_held, value);
 		break;
+	case STANDIN_CANARY_HELD:
+		set(canary_held, value);
+		break;
+	case STANDIN_BUSY:
+		is_busy = value != 0;
+		set(busy, value);
+		break;
 	case GQ_CU_MULTIPROCESSOR_COUNT:
 		sms = value;
 		break;
@@ -247,11 +258,16 @@ static uint32_t how_launched(void)
 	return get(last_launch);
 }
 
+static uint32_t count_held(void)
+{
+	return get(n_held);
+}
+
 EXPORT const struct standin_control standin = { fail_nth,    which_failed,      break_context,
 						count_live,  count_launches,    count_resident,
 						stack_depth, set_attribute,     count_wholes,
 						count_hints, count_launches_on, stop_clock,
-						count_nears, how_launched };
+						count_nears, how_launched,      count_held };
 
 static void count(int by)
 {
@@ -872,6 +888,14 @@ static int launch_flag(struct stream *s, void **parameters)
 	return put(s, l);
 }
 
+static void wait_if_held(void)
+{
+	__atomic_add_fetch(&n_held, 1, __ATOMIC_ACQ_REL);
+	while (get(canary_held) != 0)
+		nap_ns(20000);
+	__atomic_sub_fetch(&n_held, 1, __ATOMIC_ACQ_REL);
+}
+
 static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
 			  unsigned int grid_z, unsigned int block_x, unsigned int block_y,
 			  unsigned int block_z, unsigned int shared_bytes, CUstream stream,
@@ -896,6 +920,8 @@ static int cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int
 	if (info != NULL) {
 		*info = image->info;
 		info->clock_ns = device_clock_ns();
+	} else if (shared_bytes == 0) {
+		wait_if_held();
 	}
 	return launch_on(stream_of(stream), NULL, grid_x, block_x, parameters,
 			 shared_bytes > USUAL_SHARED_BYTES);

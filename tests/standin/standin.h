@@ -69,6 +69,8 @@ struct standin_control {
 	uint64_t (*nears)(void);
 	/* The last launch of a grid: standin_launch, bits. */
 	uint32_t (*how_launched)(void);
+	/* Threads that STANDIN_CANARY_HELD keeps waiting. */
+	uint32_t (*held)(void);
 };
 enum standin_launch {
 	STANDIN_COOPERATIVE = 1,
@@ -82,6 +84,11 @@ enum standin_attribute {
 	STANDIN_BAR1 = -3,
 	/* Not 0: no copy, and no value behind it, arrives, but for the first of each stream. */
 	STANDIN_COPIES_HELD = -4,
+	/* Not 0: a call that launches the canary of one thread beside a grid does not return. */
+	STANDIN_CANARY_HELD = -5,
+	/* Not 0: the calling thread is inside a call of the driver, for as long as it likes. A call
+	 * of another thread, which might wait for that, ends the process. */
+	STANDIN_BUSY = -6,
 };
 
 /*

@@ -10,7 +10,6 @@
 #include "standin.h"
 #include "support.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,177 +183,6 @@ static void the_settings_reach_the_grid(void **state)
 	q_shutdown(q);
 }
 
-/* ---- what the application loads -------------------------------------------------------------- */
-
-struct loading {
-	const struct gq_cuda *c;
-	unsigned loads;
-	int results; /* of the calls, or-ed */
-};
-
-/* All of this ends the process if a grid is there, or if no context is current. */
-static void load_all(void *user)
-{
-	struct loading *l = user;
-	const struct gq_cu *cu = l->c->cu;
-	CUdeviceptr memory = 0;
-	CUmodule module;
-
-	l->loads++;
-	l->results |= cu->cuModuleLoadDataEx(&module, l->c->q->processor.device[1], 0, NULL, NULL);
-	l->results |= cu->cuMemAlloc(&memory, 64);
-	l->results |= cu->cuMemFree(memory);
-	l->results |= cu->cuModuleUnload(module);
-	assert_int_equal(standin->resident(), 0);
-}
-
-static void the_application_loads_while_no_grid_is_there(void **state)
-{
-	QueueConfig cfg = cuda_config();
-	GpuQueue *q = make_queue_from(&cfg), *other = make_queue_from(&cfg);
-	struct loading l = { .c = q->device_state };
-	const uint32_t launches = standin->launches();
-	uint64_t id;
-
-	(void)state;
-	expect_echo(q, send(q, "x", 1), "x", 1);
-	expect_echo(other, send(other, "y", 1), "y", 1);
-	assert_status(q_preload(q, load_all, &l), Q_OK);
-	assert_int_equal(l.loads, 1);
-	assert_int_equal(l.results, 0);
-	assert_int_equal(standin->depth(), 0);
-	assert_int_equal(standin->launches(), launches + 2); /* both are back */
-	expect_echo(q, send(q, "x", 1), "x", 1);
-	expect_echo(other, send(other, "y", 1), "y", 1);
-
-	close_gate();
-	id = send_op(other, OP_GATE, 0, "h", 1);
-	await_gate_waiters(1);
-	assert_status(q_preload(q, load_all, &l), Q_ERR_TIMEOUT);
-	assert_non_null(strstr(q_last_error(), "and loading would wait for it"));
-	assert_int_equal(l.loads, 1);
-	open_gate();
-	expect_echo(other, id, "h", 1);
-	expect_echo(q, send(q, "x", 1), "x", 1);
-
-	standin->break_context(700);
-	assert_status(q_preload(q, load_all, &l), Q_ERR_CUDA);
-	assert_int_equal(l.loads, 1);
-	q_shutdown(q);
-	q_shutdown(other);
-	while (standin->resident() != 0)
-		nap_ms(1);
-	standin->break_context(0);
-	assert_int_equal(standin->live(), 0);
-}
-
-/* What a thread may do while `load` runs: calls of queues that are idle, parked, bounded, never
- * launched. If one of them waits for `load`, which waits for the thread, the test hangs. */
-struct meanwhile {
-	GpuQueue *idle, *parked, *bounded, *stopped, *busy;
-	uint64_t id[3], lost;
-	QueueStatus enqueued[3], lone, paused, stopped_empty, stopped_late;
-	uint32_t resident; /* grids, at the end */
-};
-
-static void *use_queues(void *arg)
-{
-	struct meanwhile *m = arg;
-
-	m->enqueued[0] = q_enqueue(m->idle, "a", 1, &m->id[0], 0);
-	m->enqueued[1] = q_enqueue(m->parked, "b", 1, &m->id[1], 0);
-	m->enqueued[2] = q_enqueue(m->bounded, "c", 1, &m->id[2], 0);
-	m->paused = q_pause(m->parked, 1);
-	q_resume(m->parked);
-	m->stopped_empty = q_stop(m->stopped, LONG_MS);
-	m->lone = q_enqueue(m->busy, "e", 1, &m->lost, 0);
-	m->stopped_late = q_stop(m->busy, 1);
-	return NULL;
-}
-
-static void use_queues_meanwhile(void *user)
-{
-	struct meanwhile *m = user;
-	pthread_t thread;
-
-	if (pthread_create(&thread, NULL, use_queues, m) == 0)
-		pthread_join(thread, NULL);
-	m->resident = standin->resident();
-}
-
-static void await_park(GpuQueue *q)
-{
-	const struct gq_cuda *c = q->device_state;
-
-	while (gq_load_acquire_u64(&c->link->report.park) !=
-	       (gq_load_relaxed_u64(&c->launch) << GQ_PARK_BITS | GQ_PARK_GONE))
-		nap_ms(1);
-}
-
-static void calls_of_queues_do_not_wait_for_what_is_loaded(void **state)
-{
-	QueueConfig cfg = cuda_config(), parks = cuda_config(), bounded = cuda_config();
-	struct meanwhile m = { .paused = Q_ERR_TIMEOUT };
-	size_t len = 0;
-
-	(void)state;
-	cfg.idle_park_ms = UINT32_MAX;
-	parks.idle_park_ms = 1;
-	bounded.bounded_messages = 1;
-	m.idle = make_queue_from(&cfg);
-	m.bounded = make_queue_from(&bounded);
-	m.stopped = make_queue_from(&cfg);
-	m.busy = make_queue_from(&cfg);
-	m.parked = make_queue_from(&parks);
-	expect_echo(m.parked, send(m.parked, "x", 1), "x", 1);
-	await_park(m.parked);
-	assert_status(q_preload(m.idle, use_queues_meanwhile, &m), Q_OK);
-	for (unsigned i = 0; i < 3; i++)
-		assert_status(m.enqueued[i], Q_OK);
-	assert_status(m.paused, Q_OK);
-	assert_status(m.stopped_empty, Q_OK);
-	assert_status(m.lone, Q_OK);
-	assert_status(m.stopped_late, Q_ERR_TIMEOUT);
-	assert_int_equal(m.resident, 0);
-	expect_echo(m.idle, m.id[0], "a", 1);
-	expect_echo(m.parked, m.id[1], "b", 1);
-	expect_echo(m.bounded, m.id[2], "c", 1);
-	assert_status(take(m.busy, m.lost, NULL, &len), Q_ERR_CANCELLED);
-	q_shutdown(m.idle);
-	q_shutdown(m.parked);
-	q_shutdown(m.bounded);
-	q_shutdown(m.stopped);
-	q_shutdown(m.busy);
-	assert_int_equal(standin->live(), 0);
-}
-
-static void publish_meanwhile(void *user)
-{
-	struct meanwhile *m = user;
-
-	m->enqueued[0] = q_enqueue(m->bounded, "x", 1, &m->id[0], 0);
-	m->resident = standin->resident();
-}
-
-/* Its kernel has never been launched, so no grid of it is brought back. */
-static void what_comes_while_something_is_loaded_gets_its_first_launch(void **state)
-{
-	QueueConfig cfg = cuda_config();
-	struct meanwhile m = { 0 };
-	uint32_t launches;
-
-	(void)state;
-	cfg.bounded_messages = 1;
-	m.bounded = make_queue_from(&cfg);
-	launches = standin->launches();
-	assert_status(q_preload(m.bounded, publish_meanwhile, &m), Q_OK);
-	assert_status(m.enqueued[0], Q_OK);
-	assert_int_equal(m.resident, 0);
-	assert_int_equal(standin->launches(), launches + 1); /* and nobody waits for it yet */
-	expect_echo(m.bounded, m.id[0], "x", 1);
-	q_shutdown(m.bounded);
-}
-
 /* ---- counting -------------------------------------------------------------------------------- */
 
 static void the_grid_counts_what_it_does(void **state)
@@ -390,9 +218,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_kernel_that_fills_a_multiprocessor_is_tried),
 		cmocka_unit_test(what_is_wrong_with_the_settings_is_said),
 		cmocka_unit_test(the_settings_reach_the_grid),
-		cmocka_unit_test(the_application_loads_while_no_grid_is_there),
-		cmocka_unit_test(calls_of_queues_do_not_wait_for_what_is_loaded),
-		cmocka_unit_test(what_comes_while_something_is_loaded_gets_its_first_launch),
 		cmocka_unit_test(the_grid_counts_what_it_does),
 	};
 

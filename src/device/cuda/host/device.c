@@ -286,7 +286,7 @@ static bool take_over(struct gq_cuda *c)
 /*
  * A stop has timed out. While units are there they cancel what waits, and leave when they find
  * nothing. What is published after they have left is cancelled here, by any thread that publishes
- * or tends.
+ * or tends. While the grid is kept away that has to wait: it takes calls of the driver.
  */
 static void cancel_unstarted(GpuQueue *q)
 {
@@ -294,7 +294,7 @@ static void cancel_unstarted(GpuQueue *q)
 
 	pthread_mutex_lock(&c->lock);
 	if (gq__launch_has_left(c) && !gq_has_failed(c) &&
-	    (c->state == GQ_GRID_TAKEN_OVER || take_over(c)))
+	    (c->state == GQ_GRID_TAKEN_OVER || (!c->kept_away && take_over(c))))
 		gq__cancel_unstarted(q);
 	pthread_mutex_unlock(&c->lock);
 }

@@ -32,7 +32,8 @@ bool gq__launch_has_left(struct gq_cuda *c)
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
-	if (c->launch == 0 || gq_has_failed(c))
+	/* While the application loads something, a call of the driver may wait for that. */
+	if (c->launch == 0 || c->launch == c->gone || gq_has_failed(c))
 		return true;
 	GQ_NO_CANCEL();
 	result = c->cu->cuCtxPushCurrent(c->context);

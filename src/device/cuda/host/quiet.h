@@ -16,7 +16,7 @@ enum gq_quiet {
 
 /*
  * Send these grids away, keep others from being launched, and wait until they have left. Takes the
- * lock of the list, which gq__quiet_end(), with the same arguments, gives back. Calls of these
+ * lock of such sections, which gq__quiet_end(), with the same arguments, gives back. Calls of these
  * queues go on: what they publish waits, a pause finds that all stand still.
  * @return false: a grid did not leave in time. Call gq__quiet_end() all the same.
  */
@@ -31,9 +31,9 @@ QueueStatus gq__quiet_refuse(const char *what);
  * @return not Q_OK: a grid did not leave, or this queue has failed; gq__quiet_end() all the same */
 QueueStatus gq__quiet_try(struct gq_cuda *c, enum gq_quiet whose, const char *what);
 
-/* The queue is about to have a grid. Under the lock of the list. */
+/* The queue is about to have a grid. In a section. */
 void gq__quiet_enlist(struct gq_cuda *c);
-/* Its grid has left for good. Takes the lock of the list. */
+/* Its grid has left for good. Waits for a section's end. */
 void gq__quiet_unlist(struct gq_cuda *c);
 
 /* From now on, when the process ends, grids that are left are told to leave. */

@@ -95,6 +95,7 @@ struct gq_cuda {
 	uint64_t launch; /* the number of the last; 0: none */
 	enum gq_grid_state state;
 	bool kept_away; /* nothing is launched, until quiet.c brings the grid back */
+	uint64_t gone;  /* the launch that has left, while it is kept away; 0: not known */
 	uint64_t tended_ns, watched_ns, aligned_ns, asked_ns;
 	uint64_t torn_id; /* the last result that was reported not to arrive */
 
@@ -110,7 +111,7 @@ struct gq_cuda {
 	struct gq_cuda_region *region;
 	size_t regions;
 
-	/* In the list of queues that have a grid, under that list's lock: quiet.c. */
+	/* In the list of queues that have a grid, under the locks of quiet.c. */
 	struct gq_cuda *next;
 	bool is_awaited; /* it has been ordered to leave */
 };
