@@ -28,6 +28,11 @@ static bool is_among(const char (*names)[32], unsigned n, const char *name)
 	return false;
 }
 
+static void load_nothing(void *user)
+{
+	*(uint64_t *)user = range("q_preload")->popped;
+}
+
 /* Every call that has a range; some of them fail. */
 static void call_everything(void)
 {
@@ -62,6 +67,9 @@ static void call_everything(void)
 	assert_status(q_enqueue(q, "", 65, NULL, 0), Q_ERR_INVALID_ARG);
 	assert_status(q_pause(q, LONG_MS), Q_OK);
 	assert_status(q_resume(q), Q_OK);
+	assert_status(q_preload(q, load_nothing, &id), Q_OK);
+	assert_int_equal(id + 1, range("q_preload")->popped); /* what is loaded is inside it */
+	assert_status(q_preload(q, NULL, NULL), Q_ERR_INVALID_ARG);
 	assert_true(q_completion_fd(q) >= 0);
 	q_shutdown(q); /* also q_stop */
 }

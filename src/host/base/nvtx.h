@@ -13,6 +13,7 @@
 	X(GQ_RANGE_STOP, "q_stop", "timeout_ms")                                                   \
 	X(GQ_RANGE_PAUSE, "q_pause", "timeout_ms")                                                 \
 	X(GQ_RANGE_RESUME, "q_resume", "0")                                                        \
+	X(GQ_RANGE_PRELOAD, "q_preload", "0")                                                      \
 	X(GQ_RANGE_DRAIN, "q_drain", "timeout_ms")                                                 \
 	X(GQ_RANGE_ENQUEUE, "q_enqueue", "bytes")                                                  \
 	X(GQ_RANGE_ENQUEUE_BATCH, "q_enqueue_batch", "messages")                                   \

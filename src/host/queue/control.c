@@ -107,6 +107,7 @@ static void resume(GpuQueue *q)
 QueueStatus q_preload(GpuQueue *q, void (*load)(void *user), void *user)
 {
 	GQ_RETURN_IF_REFUSED(gq_enter(q));
+	GQ_CALL_TO_END_OF_BLOCK(q, GQ_RANGE_PRELOAD, 0);
 	if (load == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "load is NULL; allowed: a function");
 	if (q->device->preload != NULL)
