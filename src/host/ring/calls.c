@@ -432,7 +432,7 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 				 out == NULL ? "NULL" : "given", max_count);
 	a.receiving =
 		(struct gq_receiving){ .buf = buf, .cap = cap, .out = out, .descriptors = true };
-	while (status == Q_OK && a.receiving.count < max_count &&
+	while (status == Q_OK && a.receiving.count < max_count && !a.receiving.all &&
 	       a.receiving.count < UINT32_MAX / 2) {
 		size_t left = max_count - a.receiving.count;
 

@@ -39,30 +39,6 @@ GQ_ALWAYS_INLINE enum look look_at(const struct gq_box *b, uint32_t class, struc
 	}
 }
 
-/* The next message to receive: of the highest class, unless a lower one has been passed over too
- * often. */
-GQ_ALWAYS_INLINE enum look look(const RingQueue *r, const struct gq_box *b,
-				const struct gq_ageing *ageing, struct front *f, uint32_t *tries)
-{
-	enum look found;
-
-	if (ageing != NULL) {
-		for (uint32_t c = 0; c + 1 < b->classes; c++) {
-			if (ageing->passed[c] < r->cfg.ageing_limit)
-				continue;
-			found = look_at(b, c, f, tries);
-			if (found != NOTHING)
-				return found;
-		}
-	}
-	for (uint32_t c = b->classes; c-- > 0;) {
-		found = look_at(b, c, f, tries);
-		if (found != NOTHING)
-			return found;
-	}
-	return NOTHING;
-}
-
 /*
  * The next message of a box without ageing, mostly. Most classes are empty most of the time, and
  * then nothing of them has changed since the last look. @return OVERTAKEN: look again, more
@@ -93,6 +69,50 @@ GQ_ALWAYS_INLINE enum look glance(const struct gq_box *b, struct gq_ring_local *
 		*nothing = (struct gq_ring_nothing){ head, word, entry };
 	}
 	return NOTHING;
+}
+
+/* The next message to receive: of the highest class, unless a lower one has been passed over too
+ * often. */
+GQ_ALWAYS_INLINE enum look look(const RingQueue *r, const struct gq_box *b,
+				struct gq_ring_local *local, const struct gq_ageing *ageing,
+				struct front *f, uint32_t *tries)
+{
+	enum look found;
+
+	if (ageing != NULL) {
+		for (uint32_t c = 0; c + 1 < b->classes; c++) {
+			if (ageing->passed[c] < r->cfg.ageing_limit)
+				continue;
+			found = look_at(b, c, f, tries);
+			if (found != NOTHING)
+				return found;
+		}
+	} else if (b == &r->messages) {
+		found = glance(b, local, f);
+		if (found != OVERTAKEN)
+			return found;
+	}
+	for (uint32_t c = b->classes; c-- > 0;) {
+		found = look_at(b, c, f, tries);
+		if (found != NOTHING)
+			return found;
+	}
+	return NOTHING;
+}
+
+/* Whether this thread remembers of each class below that there is nothing in it, and still is. */
+GQ_ALWAYS_INLINE bool nothing_below(const struct gq_box *b, const struct gq_ring_local *local,
+				    uint32_t class)
+{
+	for (uint32_t c = class; c-- > 0;) {
+		const struct gq_ring_nothing *nothing = &local->nothing[c];
+
+		if (nothing->entry == NULL ||
+		    gq_load_relaxed_u64(b->ready[c].head) != nothing->head ||
+		    gq_load_relaxed_u64(nothing->entry) != nothing->word)
+			return false;
+	}
+	return true;
 }
 
 /* Count which classes were passed over by `n` messages of a class. */

@@ -28,6 +28,7 @@ struct gq_receiving {
 	bool waited;      /* see gq_slip_receive() */
 	/* written */
 	uint32_t count;
+	bool all;          /* of messages: nothing else was there, as far as one look showed */
 	size_t used;       /* of buf */
 	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
 	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not reached. With

@@ -18,6 +18,7 @@ struct part {
 struct claim {
 	uint32_t n;     /* messages */
 	uint32_t count; /* parts */
+	bool all;       /* behind them nothing was published when they were chosen */
 	struct part part[GQ_CHUNK];
 };
 
@@ -55,6 +56,7 @@ GQ_ALWAYS_INLINE uint64_t choose(RingQueue *r, const struct gq_box *b, const str
 	size_t used = q->used;
 
 	c->n = c->count = 0;
+	c->all = false;
 	while (c->n < max) {
 		const uint64_t before = head;
 		struct part *p = &c->part[c->count];
@@ -62,8 +64,10 @@ GQ_ALWAYS_INLINE uint64_t choose(RingQueue *r, const struct gq_box *b, const str
 		if (c->n != 0) {
 			/* [message.claim] */
 			word = gq_load_acquire_u64(gq_head_entry(ready, head));
-			if (!gq_head_is_at(ready, word, head))
+			if (!gq_head_is_at(ready, word, head)) {
+				c->all = true;
 				break;
+			}
 			if (gq_is_in_parts(b, word) || gq_is_in_parts(b, f->word))
 				break; /* goes alone: its cells are many */
 		}
@@ -299,11 +303,11 @@ GQ_ALWAYS_INLINE void count_received(struct gq_ring_peer *peer, const struct gq_
 /* Find the front, choose, and claim. @return FOUND: c->n messages are claimed; if that is 0, the
  * front stays. */
 GQ_ALWAYS_INLINE enum look claim_many(RingQueue *r, const struct gq_box *b,
-				      const struct gq_ageing *ageing, struct front *f,
-				      struct gq_receiving *q, struct claim *c)
+				      struct gq_ring_local *local, const struct gq_ageing *ageing,
+				      struct front *f, struct gq_receiving *q, struct claim *c)
 {
 	for (uint32_t tries = 0; tries < GQ_TRIES; tries++) {
-		enum look found = look(r, b, ageing, f, &tries);
+		enum look found = look(r, b, local, ageing, f, &tries);
 		uint64_t head;
 
 		if (found != FOUND)
@@ -347,7 +351,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	if (messages)
 		guess(b, local);
 	do
-		found = claim_many(r, b, ageing, &f, q, &c);
+		found = claim_many(r, b, local, ageing, &f, q, &c);
 	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, peer, found, q);
@@ -369,6 +373,8 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	op_end(peer);
 	q->count += c.n;
 	if (messages) {
+		/* With ageing a class above may have been left for this one. */
+		q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
 		local->streak += c.n;
 		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
@@ -402,7 +408,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	if (messages)
 		guess(b, local);
 	do
-		found = look(r, b, ageing, &f, &tries);
+		found = look(r, b, local, ageing, &f, &tries);
 	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, peer, found, q);
@@ -424,6 +430,8 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	op_end(peer);
 	q->count += c.n;
 	if (messages) {
+		/* With ageing a class above may have been left for this one. */
+		q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
 		local->streak += c.n;
 		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		local->next_slot = runs[count - 1].slot + runs[count - 1].n;

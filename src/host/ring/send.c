@@ -440,17 +440,21 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 /* ---- the most common message ----------------------------------------------------------------- */
 
 /* Take one cell. In single mode the head is stored when the message is published. @return false:
- * not at once, if at all. */
+ * not at once; *full: not at all, there is none. */
 GQ_ALWAYS_INLINE bool pop_one(const struct gq_box *b, uint64_t *pos, uint32_t *slot, uint64_t *next,
-			      bool single)
+			      bool *full, bool single)
 {
 	const uint64_t head = gq_load_acquire_u64(b->pool.head), start = gq_head_start(head);
 	/* [pool.take] acquire: the previous owner is done with the cell. */
 	const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(&b->pool, start));
 	const uint32_t taken = (uint32_t)(head & GQ_HEAD_MASK), count = gq_extent_count(word);
 
-	if (__builtin_expect(!gq_word_ring_is_at(&b->pool, word, start), 0))
+	*full = false;
+	if (__builtin_expect(!gq_word_ring_is_at(&b->pool, word, start), 0)) {
+		/* Nothing has been published there yet, so the head is still there, too. */
+		*full = gq_extent_is_older(&b->pool, word, start);
 		return false;
+	}
 	*pos = start + taken;
 	*slot = gq_head_slot(b, word, head);
 	*next = head + 1;
@@ -498,7 +502,7 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 	struct gq_ring_peer *peer;
 	uint64_t pos, next, value;
 	uint32_t slot, done;
-	bool barred;
+	bool barred, full;
 	QueueStatus status = single ? begin_single(r, b->send_role, GQ_OP_SEND, &peer)
 				    : begin_many(r, GQ_OP_SEND, &peer);
 
@@ -509,8 +513,9 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 		return send_one_slowly(r, peer, data, len, class);
 	local = gq_ring_local_of(r, peer);
 	gq_slip_send(b, local);
-	if (__builtin_expect(!pop_one(b, &pos, &slot, &next, single), 0))
-		return send_one_slowly(r, peer, data, len, class);
+	if (__builtin_expect(!pop_one(b, &pos, &slot, &next, &full, single), 0))
+		return full ? end_without_room(true, peer)
+			    : send_one_slowly(r, peer, data, len, class);
 	value = gq_entry_value(slot, len, 0);
 	gq_store_relaxed_u64(
 		&b->number[slot],

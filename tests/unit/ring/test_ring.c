@@ -534,6 +534,48 @@ static void ageing_bounds_how_long_low_waits_and_is_off_by_default(void **state)
 	assert_int_equal(passed_before_low(0, 0, 1000), 1000);
 }
 
+/* A batch that got all of one class looks at the others again only if it does not remember them as
+ * empty, or if ageing has let a lower class go first. */
+static void a_batch_takes_what_is_in_all_classes(void **state)
+{
+	const RingConfig cfg = {
+		.ring_size = 64, .max_msg_size = 8, .flags = Q_RING_AGEING, .ageing_limit = 1
+	};
+	RingMessage m[32];
+	char buf[256];
+	size_t n, len;
+	RingQueue *r;
+
+	(void)state;
+	FOR_EACH_MODE(flags)
+	{
+		r = make_ring(64, 8, flags);
+		for (int i = 0; i < 3; i++) {
+			/* At first nothing is remembered, then that all classes are empty. */
+			send_text(r, "low", Q_PRIORITY_LOW);
+			send_text(r, "n", Q_PRIORITY_NORMAL);
+			send_text(r, "u", Q_PRIORITY_URGENT);
+			assert_status(q_ring_recv_batch(r, buf, sizeof(buf), m, 32, &n), Q_OK);
+			assert_int_equal(n, 3);
+			assert_status(q_ring_recv_batch(r, buf, sizeof(buf), m, 32, &n),
+				      Q_ERR_EMPTY);
+		}
+		q_ring_destroy(r);
+	}
+	assert_status(q_ring_create(&cfg, NULL, 0, &r), Q_OK);
+	send_text(r, "low", Q_PRIORITY_LOW);
+	send_text(r, "u", Q_PRIORITY_URGENT);
+	len = sizeof(buf);
+	assert_status(q_ring_recv(r, buf, &len), Q_OK);
+	assert_int_equal(len, 1);
+	send_text(r, "u", Q_PRIORITY_URGENT); /* for which LOW is not passed over again */
+	assert_status(q_ring_recv_batch(r, buf, sizeof(buf), m, 32, &n), Q_OK);
+	assert_int_equal(n, 2);
+	assert_int_equal(m[0].priority, Q_PRIORITY_LOW);
+	assert_int_equal(m[1].priority, Q_PRIORITY_URGENT);
+	q_ring_destroy(r);
+}
+
 static void a_batch_does_not_outrun_the_ageing_bound(void **state)
 {
 	RingConfig cfg = {
@@ -1496,6 +1538,7 @@ int main(void)
 		cmocka_unit_test(typed_receive_tells_kind_length_priority_and_sequence),
 		cmocka_unit_test(higher_classes_come_first_and_each_class_in_order),
 		cmocka_unit_test(ageing_bounds_how_long_low_waits_and_is_off_by_default),
+		cmocka_unit_test(a_batch_takes_what_is_in_all_classes),
 		cmocka_unit_test(a_batch_does_not_outrun_the_ageing_bound),
 		cmocka_unit_test(a_batch_is_accepted_as_far_as_there_is_room),
 		cmocka_unit_test(a_batch_is_received_packed_and_aligned_as_far_as_it_fits),
