@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plots of a run, as SVG by gnuplot: throughput, latency, load, cost and scaling."""
 import dataclasses
+import math
 import shutil
 import subprocess
 
@@ -27,6 +28,7 @@ class Panel:
     x: str
     y: str
     series: dict  # name: [(x, y)...]
+    time: bool = False  # y is in nanoseconds, and labelled so
     log_x: int = 2  # base; 0: linear
     tics: list = dataclasses.field(default_factory=list)  # of x: (text, value)
 
@@ -44,6 +46,25 @@ def _quoted(text):
 
 def _data(points):
     return "".join(f"{x} {y}\n" for x, y in points) + "e\n"
+
+
+def _duration(ns):
+    """A time in nanoseconds as a label: 20 ns, 5 \u00b5s."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("\u00b5s", 1e3)):
+        if ns >= size:
+            return f"{ns / size:g} {unit}"
+    return f"{ns:g} ns"
+
+
+def _axis(axis, values, label):
+    """A logarithmic axis that is no longer than its values, with labels at 1, 2, 5, or at powers of ten where these
+    are many. An axis that ends at powers of ten may be empty by half."""
+    low, high = min(values) / 1.3, max(values) * 1.3
+    steps = (1, 2, 5) if high / low < 400 else (1,)
+    tics = [s * 10.0 ** e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for s in steps]
+    tics = [t for t in tics if low <= t <= high]
+    return (f"set logscale {axis} 10\nset {axis}range [{low:.6g}:{high:.6g}]\nset m{axis}tics 1\n"
+            f"set {axis}tics ({', '.join(f'{_quoted(label(t))} {t:g}' for t in tics)})\n")
 
 
 def _head(path, title, width, height):
@@ -66,13 +87,12 @@ def lines_script(path, title, rows):
             left, right = (c + (0.23 if c == 0 else 0.16)) / len(row), (c + 0.96) / len(row)
             floor, ceiling = top - (r + 1) * high + 54 / height, top - r * high - 26 / height
             values = [y for points in panel.series.values() for _, y in points if y > 0] or [1]
-            plain = min(values) < 1 or max(values) <= 1000
             script += (f"set lmargin at screen {left:.4f}\nset rmargin at screen {right:.4f}\n"
                        f"set bmargin at screen {floor:.4f}\nset tmargin at screen {ceiling:.4f}\n"
                        f"set title {_quoted(panel.title)} font ',13' offset 0,-0.6\n"
                        f"set xlabel {_quoted(panel.x)} offset 0,0.4\n"
                        f"set ylabel {_quoted(panel.y if c == 0 else '')} offset 0.5,0\n"
-                       f"unset logscale\nset logscale y 10\nset format y '{'%g' if plain else '%.0s%c'}'\n"
+                       f"unset logscale\n{_axis('y', values, _duration if panel.time else '{:g}'.format)}"
                        + (f"set logscale x {panel.log_x}\n" if panel.log_x else "")
                        + "set xtics autofreq\n"
                        + (f"set xtics ({', '.join(f'{_quoted(t)} {v}' for t, v in panel.tics)})\n" if panel.tics else "")
@@ -97,12 +117,13 @@ def dots_script(path, title, groups, metrics, x):
     height = 23 * len(rows) + 140
     script = _head(path, title, 900, height)
     script += (f"set lmargin at screen 0.24\nset rmargin at screen 0.97\nset tmargin at screen {1 - 48 / height:.4f}\n"
-               f"set bmargin at screen {88 / height:.4f}\nset logscale x 10\nset format x '%.0s%c'\nset xlabel {_quoted(x)}\n"
+               f"set bmargin at screen {88 / height:.4f}\nset xlabel {_quoted(x)}\n"
+               f"{_axis('x', [v for _, entry in rows for v in (entry or {}).values()], _duration)}"
                f"set yrange [{len(rows) - 0.4}:-0.6]\n"
                f"set key at screen 0.6,{18 / height:.4f} center center horizontal noenhanced font ',12'\n"
                "set ytics noenhanced (" + ", ".join(
                    f"{_quoted(n if v is not None else n.upper().replace('KIB', 'KiB'))} {i}" for i, (n, v) in enumerate(rows)) + ")\n"
-               "set mxtics 10\nset grid xtics mxtics\n")
+               "set grid xtics\n")
     looks = (("#0072b2", 7), ("#d55e00", 9), ("#000000", 4))
     spans = [(min(v.values()), i, max(v.values())) for i, (_, v) in enumerate(rows) if v]
     script += "plot '-' using 1:2:3:4 with vectors nohead lc rgb '#bbbbbb' lw 1.5 notitle"
@@ -149,7 +170,7 @@ def throughput(figures, path):
             found = pick(figures, "ring", case, {"placement": placement, "batch": batch}, "rate")
             if found:
                 row.append(Panel(f"{what}, {batch} a call", "bytes a message", "million messages/s",
-                                 _by_peer(found, "size"), 2, [(str(s), s) for s in (64, 256, 2048)]))
+                                 _by_peer(found, "size"), False, 2, [(str(s), s) for s in (64, 256, 2048)]))
         if row:
             rows.append(row)
     return rows and lines_script(path, "Throughput of rings by payload and batch (higher is better)", rows)
@@ -169,7 +190,7 @@ def latency(figures, path):
         if rows:
             groups.append((heading, sorted(rows.items(), key=lambda r: next(iter(r[1].values())))))
     return groups and dots_script(path, "One message there and back, between two cores (lower is better)", groups,
-                                  ("p50", "p99", "p99.9"), "nanoseconds")
+                                  ("p50", "p99", "p99.9"), "there and back")
 
 
 def load(figures, path):
@@ -180,7 +201,7 @@ def load(figures, path):
         found = pick(figures, "load", "open_loop", {}, metric)
         if found:
             series = {n: [(x / 1e6, y) for x, y in points] for n, points in _by_name(found, "load").items()}
-            row.append(Panel(title, "million messages/s offered", "ns since it was due", series, 10,
+            row.append(Panel(title, "million messages/s offered", "since it was due", series, True, 10,
                              [(t, float(t)) for t in ("0.1", "0.3", "1", "3", "10", "30")]))
     return row and lines_script(path, "Latency from when a message was due, by offered load (lower is better)", [row])
 
@@ -196,7 +217,7 @@ def cost(figures, path):
         if found:
             tics = (("1", 1), ("16", 16), ("256", 256), ("4 Ki", 4096), ("64 Ki", 65536), ("1 Mi", 1 << 20))
             tics = [t for t in tics if t[1] <= max(f.parameters[key] for f in found)]
-            row.append(Panel(title, x, "ns a message", _by_name(found, key), 2, tics))
+            row.append(Panel(title, x, "a message", _by_name(found, key), True, 2, tics))
     return row and lines_script(path, "Cost of a 64-byte message by capacity and messages outstanding (lower is better)",
                                 [row])
 
@@ -204,16 +225,17 @@ def cost(figures, path):
 def scaling(figures, path):
     """Threads that send and take, one and 32 messages a call. Where there are more than CPUs they take turns."""
     rows = []
-    shapes = (("N senders, 1 taker", lambda s, t: t == 1, "senders"), ("1 sender, N takers", lambda s, t: s == 1, "takers"),
-              ("N senders, N takers", lambda s, t: s == t, "senders"))
+    shapes = (("N senders, 1 taker", lambda s, t: t == 1, "senders", "N, senders"),
+              ("1 sender, N takers", lambda s, t: s == 1, "takers", "N, takers"),
+              ("N senders, N takers", lambda s, t: s == t, "senders", "N, of each"))
     for batch in (1, 32):
         row = []
-        for title, wanted, key in shapes:
+        for title, wanted, key, label in shapes:
             found = [f for f in pick(figures, "sweep", "threads", {"batch": batch}, "cost")
                      if wanted(f.parameters["senders"], f.parameters["takers"])]
             if found:
-                row.append(Panel(f"{title}, {batch} a call", "N", "million messages/s",
-                                 _by_name(found, key, lambda f: 1e3 / f.median), 2,
+                row.append(Panel(f"{title}, {batch} a call", label, "million messages/s",
+                                 _by_name(found, key, lambda f: 1e3 / f.median), False, 2,
                                  [(str(n), n) for n in (1, 2, 4, 8)]))
         if row:
             rows.append(row)
