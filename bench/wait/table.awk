@@ -27,28 +27,36 @@ function load(what, row,   s, n) {
 	where = number("busy") SUBSEP number("cpus") SUBSEP number("build")
 	kind = number("peer") == "gpuq" ? number("variant") : number("peer")
 	row = where SUBSEP kind
+	what = number("case") SUBSEP number("metric")
 	if (suite > suites) suites = suite
 	if (!(row in known)) { known[row] = 1; order[++rows] = row }
-	data[number("metric"), row, suite] = number("median") + 0
-	if (kind == "condition variable" && number("metric") == "p50") floor_[where, suite] = number("median") + 0
+	data[what, row, suite] = number("median") + 0
+	if (kind == "condition variable") floor_[what, where, suite] = number("median") + 0
+}
+# The median over the suites of a row's figure, or of its ratio to the condition variable.
+function middle(what, row, where, ratio,   s, n) {
+	n = 0
+	for (s = 1; s <= suites; s++)
+		if ((what, row, s) in data)
+			v[++n] = data[what, row, s] / (ratio ? floor_[what, where, s] : 1)
+	sort(n)
+	return v[int((n + 1) / 2)]
 }
 END {
-	print "| busy threads | CPUs | build | round trip by | p50, us | min to max | p99, us | to the condition variable |"
-	print "|---:|---|---|---|---:|---:|---:|---:|"
+	mean = "round_trip" SUBSEP "mean"; p99 = "round_trip" SUBSEP "p99"
+	paused = "after_pause" SUBSEP "p50"; paused99 = "after_pause" SUBSEP "p99"
+	print "| busy threads | CPUs | build | round trip by | one after the other, us | min to max | p99, us | to the condition variable | after a pause, p50, us | p99, us | to the condition variable |"
+	print "|---:|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
 	for (i = 1; i <= rows; i++) {
 		row = order[i]
 		split(row, part, SUBSEP)
-		for (s = 1; s <= suites; s++)
-			if (("p50", row, s) in data)
-				data["ratio", row, s] = data["p50", row, s] / \
-					floor_[part[1], part[2], part[3], s]
-		n = load("p99", row)
-		p99 = v[int((n + 1) / 2)]
-		n = load("ratio", row)
-		ratio = v[int((n + 1) / 2)]
-		n = load("p50", row)
-		printf "| %s | %s | %s | %s | %s | %s to %s | %s | %.2f |\n", part[1],
-			part[2], part[3], part[4], us(v[int((n + 1) / 2)]),
-			us(v[1]), us(v[n]), us(p99), ratio
+		where = part[1] SUBSEP part[2] SUBSEP part[3]
+		n = load(mean, row)
+		least = v[1]; most = v[n]
+		printf "| %s | %s | %s | %s | %s | %s to %s | %s | %.2f | %s | %s | %.2f |\n", part[1],
+			part[2], part[3], part[4], us(middle(mean, row, where, 0)), us(least), us(most),
+			us(middle(p99, row, where, 0)), middle(mean, row, where, 1),
+			us(middle(paused, row, where, 0)), us(middle(paused99, row, where, 0)),
+			middle(paused, row, where, 1)
 	}
 }

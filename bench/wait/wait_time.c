@@ -7,9 +7,18 @@
  * Five kinds, each with a partner thread: a byte by pipe and one back; a turn by condition variable
  * and one back; enqueue, q_wait() and the result of a queue; the same with a consumer that never
  * parks; a message by ring and one back. N threads (0) that never wait run beside them; --pinned
- * puts all threads on one CPU. A kind has up to 1000 round trips and 3 s, in ten parts that take
- * turns with the other kinds' parts; before each part are up to 100 trips and 50 ms that do not
- * count. Prints two lines of JSON a kind, as bench/README.md has them: p50 and p99.
+ * puts all threads on one CPU. Kinds take turns, in ten parts. In each part:
+ *
+ *   round_trip   one trip after the other for 30 ms: how long one takes in the mean. Where threads
+ *                want the same CPUs, a kind that spins is fast while both of its threads have one,
+ *                and slow when one has not; 30 ms hold several slices of the scheduler's, so the
+ *                mean has both in the shares in which they occur. (The median of a few trips is
+ *                the one or the other.) And of all trips the 99th percentile.
+ *   after_pause  20 trips, each after a sleep of 0.5 to 1.5 ms, so that the partner has long waited
+ *                for it: the median of these, and of all the 99th percentile.
+ *
+ * Before these are up to 100 trips and 50 ms that do not count. Prints JSON lines as
+ * bench/README.md has them.
  */
 #include <gpuq/gpuq.h>
 #include <gpuq/ring.h>
@@ -24,8 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PARTS = 10, PART = 100 };
-#define PART_NS UINT64_C(300000000)
+enum { PARTS = 10, WARM = 100, PAUSED = 20, MOST = 1 << 20 };
+#define PART_NS UINT64_C(30000000)
 #define WARM_NS UINT64_C(50000000)
 
 static bool smoke;
@@ -242,9 +251,11 @@ static struct kind {
 	void (*open)(void);
 	void (*trip)(void);
 	const char *peer;
-	unsigned n, parts;
-	unsigned in_part[PARTS];
-	uint64_t ns[PARTS * PART];
+	unsigned parts;
+	double mean[PARTS];
+	size_t n, n_paused;
+	uint32_t ns[MOST]; /* of trips one after the other: as many as there is room for */
+	uint32_t paused[PARTS * PAUSED]; /* of trips after a pause */
 } kinds[] = {
 	{ "", open_pipe, trip_by_pipe, .peer = "pipe" },
 	{ "", open_condition, trip_by_condition, .peer = "condition variable" },
@@ -254,57 +265,94 @@ static struct kind {
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
+static uint32_t trip_ns(const struct kind *k)
+{
+	const uint64_t begun = now_ns();
+	uint64_t took;
+
+	k->trip();
+	took = now_ns() - begun;
+	return took < UINT32_MAX ? (uint32_t)took : UINT32_MAX;
+}
+
 static void measure_part(struct kind *k)
 {
+	static uint32_t seed = 1;
 	const bool awake = k->trip == trip_by_awake_queue;
-	uint64_t end;
+	uint64_t begin, end;
+	size_t trips = 0;
 
 	if (awake)
 		must(q_resume(awake_queue) == Q_OK, "q_resume");
 	end = now_ns() + WARM_NS;
-	for (unsigned i = 0; i < (smoke ? 2 : PART) && now_ns() < end; i++)
+	for (unsigned i = 0; i < (smoke ? 2 : WARM) && now_ns() < end; i++)
 		k->trip();
-	end = now_ns() + PART_NS;
-	for (unsigned i = 0; i < (smoke ? 2 : PART) && now_ns() < end; i++) {
-		const uint64_t begun = now_ns();
+	begin = now_ns();
+	do {
+		const uint32_t took = trip_ns(k);
 
-		k->trip();
-		k->ns[k->n++] = now_ns() - begun;
-		k->in_part[k->parts]++;
+		if (k->n < MOST)
+			k->ns[k->n++] = took;
+		trips++;
+		end = now_ns();
+	} while (smoke ? trips < 2 : end - begin < PART_NS);
+	k->mean[k->parts++] = (double)(end - begin) / (double)trips;
+	for (unsigned i = 0; i < (smoke ? 2 : PAUSED); i++) {
+		struct timespec pause = { .tv_nsec = 500000 };
+
+		seed = seed * 1664525u + 1013904223u;
+		pause.tv_nsec += (long)(seed >> 12);
+		nanosleep(&pause, NULL);
+		k->paused[k->n_paused++] = trip_ns(k);
 	}
-	if (k->in_part[k->parts] > 0) /* the warm-up may have taken the time of a part */
-		k->parts++;
 	if (awake)
 		must(q_pause(awake_queue, UINT32_MAX) == Q_OK, "q_pause");
 }
 
 static int compare(const void *a, const void *b)
 {
-	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
 	return x < y ? -1 : x > y;
 }
 
-/* The median of each part, and the 99th percentile of all: JSON lines as bench/README.md has them.
- */
+static int compare_double(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Two JSON lines as bench/README.md has them: a sample of each part, and the 99th percentile of all
+ * trips. */
+static void print_case(const char *name, const char *about, const char *metric, double *samples,
+		       unsigned parts, uint32_t *trips, size_t n)
+{
+	printf("{\"case\":\"%s\",%s,\"metric\":\"%s\",\"samples\":[", name, about, metric);
+	for (unsigned part = 0; part < parts; part++)
+		printf("%s%.0f", part > 0 ? "," : "", samples[part]);
+	qsort(samples, parts, sizeof(*samples), compare_double);
+	qsort(trips, n, sizeof(*trips), compare);
+	printf("],\"median\":%.0f}\n{\"case\":\"%s\",%s,\"metric\":\"p99\",\"median\":%u}\n",
+	       (samples[(parts - 1) / 2] + samples[parts / 2]) / 2, name, about,
+	       trips[n * 99 / 100]);
+}
+
 static void print(struct kind *k, unsigned long busy, bool pinned)
 {
+	const size_t each = k->n_paused / k->parts;
+	double p50[PARTS];
 	char about[192];
 
 	snprintf(about, sizeof(about),
-		 "{\"case\":\"round_trip\",\"peer\":\"%s\",\"variant\":\"%s\",\"busy\":%lu,"
-		 "\"cpus\":\"%s\",\"unit\":\"ns\"",
+		 "\"peer\":\"%s\",\"variant\":\"%s\",\"busy\":%lu,\"cpus\":\"%s\",\"unit\":\"ns\"",
 		 k->peer, k->name, busy, pinned ? "one" : "all");
-	printf("%s,\"metric\":\"p50\",\"samples\":[", about);
-	for (unsigned part = 0, at = 0; part < k->parts; at += k->in_part[part++]) {
-		qsort(&k->ns[at], k->in_part[part], sizeof(k->ns[0]), compare);
-		printf("%s%llu", part > 0 ? "," : "",
-		       (unsigned long long)k->ns[at + k->in_part[part] / 2]);
+	print_case("round_trip", about, "mean", k->mean, k->parts, k->ns, k->n);
+	for (unsigned part = 0; part < k->parts; part++) {
+		qsort(&k->paused[part * each], each, sizeof(k->paused[0]), compare);
+		p50[part] = k->paused[part * each + each / 2];
 	}
-	qsort(k->ns, k->n, sizeof(k->ns[0]), compare);
-	printf("],\"median\":%llu}\n", (unsigned long long)k->ns[k->n / 2]);
-	printf("%s,\"metric\":\"p99\",\"median\":%llu}\n", about,
-	       (unsigned long long)k->ns[k->n * 99 / 100]);
+	print_case("after_pause", about, "p50", p50, k->parts, k->paused, k->n_paused);
 }
 
 int main(int argc, char **argv)
