@@ -5,6 +5,7 @@
 #include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/bind.h"
+#include "host/ring/extent.h"
 #include "host/ring/ring.h"
 
 #include <inttypes.h>
@@ -821,6 +822,30 @@ static void a_batch_is_not_kept_back_for_more(void **state)
 	}
 }
 
+/* Only a word of an older lap says that no cell is free. What a send that goes at once finds
+ * otherwise, it looks at more closely. */
+static void a_word_that_cannot_be_is_damage_and_not_a_full_ring(void **state)
+{
+	(void)state;
+	for (uint32_t mode = 0; mode < 2; mode++) {
+		RingQueue *r = make_ring(4, 8, mode != 0 ? Q_RING_SINGLE : 0);
+		const struct gq_word_ring *pool = &r->messages.pool;
+		const uint64_t at = gq_head_start(gq_load_relaxed_u64(pool->head));
+		uint64_t *entry = gq_word_ring_entry(pool, at);
+		const uint64_t word = gq_load_relaxed_u64(entry);
+
+		gq_store_relaxed_u64(entry,
+				     gq_word_ring_value(pool, word) |
+					     gq_word_ring_tag(pool, at + gq_word_ring_size(pool)));
+		assert_status(q_ring_send(r, "x", 1, 0), mode != 0 ? Q_ERR_FULL : Q_ERR_FAILED);
+		gq_store_relaxed_u64(entry, word);
+		for (int i = 0; i < 4; i++)
+			send_text(r, "x", 0);
+		assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FULL);
+		q_ring_destroy(r);
+	}
+}
+
 /* ---- messages in several entries ------------------------------------------------------------- */
 
 static void a_long_message_goes_in_several_entries_and_comes_out_whole(void **state)
@@ -1548,6 +1573,7 @@ int main(void)
 			a_thread_that_comes_back_after_others_have_gone_half_round_loses_nothing),
 		cmocka_unit_test(who_finds_nothing_is_told_no_length),
 		cmocka_unit_test(a_batch_is_not_kept_back_for_more),
+		cmocka_unit_test(a_word_that_cannot_be_is_damage_and_not_a_full_ring),
 		cmocka_unit_test(a_long_message_goes_in_several_entries_and_comes_out_whole),
 		cmocka_unit_test(a_message_may_be_as_long_as_the_header_says_and_no_longer),
 		cmocka_unit_test(a_batch_may_mix_long_and_short_messages),
