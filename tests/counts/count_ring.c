@@ -68,12 +68,6 @@ static inline void one_by_batch(RingQueue *r)
 	}
 }
 
-static inline void send_in_vain(RingQueue *r)
-{
-	for (int i = 0; i < OPS; i++)
-		q_ring_send(r, message, BYTES, Q_PRIORITY_NORMAL);
-}
-
 #define RING_PATH(mode, ring, name)                                                                \
 	PATH(mode##_##name)                                                                        \
 	{                                                                                          \
@@ -87,7 +81,6 @@ RING_PATH(many, many, recv_one)
 RING_PATH(many, many_batches, recv_batch)
 RING_PATH(many, many, recv_nothing)
 RING_PATH(many, many, one_by_batch)
-RING_PATH(many, many, send_in_vain)
 RING_PATH(single, single, send_one)
 RING_PATH(single, single_batches, send_batch)
 RING_PATH(single, single_batches, send_array)
@@ -95,7 +88,6 @@ RING_PATH(single, single, recv_one)
 RING_PATH(single, single_batches, recv_batch)
 RING_PATH(single, single, recv_nothing)
 RING_PATH(single, single, one_by_batch)
-RING_PATH(single, single, send_in_vain)
 
 static RingQueue *make(uint32_t flags)
 {
@@ -118,25 +110,12 @@ static void round_of(RingQueue *r, void (*send)(void), void (*recv)(void), size_
 	must(n == last && q_ring_is_empty(r), "all are received");
 }
 
-/* Fill a ring, send in vain, and empty it. */
-static void round_when_full(RingQueue *r, void (*send)(void))
-{
-	while (q_ring_send(r, message, BYTES, Q_PRIORITY_NORMAL) == Q_OK)
-		continue;
-	forget_lines();
-	send();
-	do
-		n = BYTES;
-	while (q_ring_recv(r, buffer, &n) == Q_OK);
-}
-
 /* How often a round takes each path. */
 static const struct {
 	const char *name;
 	int times;
-} paths[] = { { "send_one", 1 },     { "send_batch", 1 },  { "send_array", 1 },
-	      { "recv_one", 1 },     { "recv_batch", 2 },  { "recv_nothing", 1 },
-	      { "one_by_batch", 1 }, { "send_in_vain", 1 } };
+} paths[] = { { "send_one", 1 },   { "send_batch", 1 },   { "send_array", 1 },  { "recv_one", 1 },
+	      { "recv_batch", 2 }, { "recv_nothing", 1 }, { "one_by_batch", 1 } };
 
 int main(void)
 {
@@ -155,7 +134,6 @@ int main(void)
 		path_many_recv_nothing();
 		forget_lines();
 		path_many_one_by_batch();
-		round_when_full(many, path_many_send_in_vain);
 		round_of(single, path_single_send_one, path_single_recv_one, BYTES);
 		round_of(single_batches, path_single_send_array, path_single_recv_batch, OPS);
 		round_of(single_batches, path_single_send_batch, path_single_recv_batch, OPS);
@@ -163,7 +141,6 @@ int main(void)
 		path_single_recv_nothing();
 		forget_lines();
 		path_single_one_by_batch();
-		round_when_full(single, path_single_send_in_vain);
 	}
 	/* Each path, and how many messages it was called for. */
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
