@@ -50,6 +50,7 @@ set(gpuq_test_variants
 	"unit.ring_slip"
 	"unit.ring_stopped"
 	"unit.service"
+	"unit.service_away"
 	"unit.service_batch"
 	"unit.service_client"
 	"unit.service_order"

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { HANDSHAKE_NS = 2000000000, BACKLOG = 512 };
+enum { HANDSHAKE_NS = 2000000000, LOOK_MS = 500, BACKLOG = 512 };
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 
@@ -134,14 +134,17 @@ static bool has_spoken(const struct session *s)
 	return poll(&socket, 1, 0) > 0;
 }
 
-/* Who connects and does not say what it wants holds a descriptor of ours: not for long. */
+/* Who connects and does not say what it wants holds a descriptor of ours: not for long. Who has not
+ * read descriptors holds those, as long as it likes; but when it has, it is gone. */
 static void end_slow_handshakes(struct broker *b)
 {
 	const uint64_t now_ns = gq__now_ns();
 
 	for (struct session *s = b->sessions, *next; s != NULL; s = next) {
 		next = s->next;
-		if ((s->state == SESSION_NEW || s->state == SESSION_OFFERED) &&
+		if (s->state == SESSION_UNREAD)
+			session_look(s);
+		else if ((s->state == SESSION_NEW || s->state == SESSION_OFFERED) &&
 		    now_ns > s->since_ns + HANDSHAKE_NS && !has_spoken(s)) {
 			b->counts.silent++;
 			show_error(b, "a client did not say what it wanted");
@@ -223,8 +226,9 @@ static int patience_ms(struct broker *b)
 			     : 0;
 	}
 	for (const struct session *s = b->sessions; s != NULL && ms < 0; s = s->next)
-		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED)
-			ms = 500;
+		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED ||
+		    s->state == SESSION_UNREAD)
+			ms = LOOK_MS;
 	ms = until_told(b, ms);
 	return ms < 0 || (of_processes >= 0 && of_processes < ms) ? of_processes : ms;
 }

@@ -12,7 +12,10 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+#include <linux/sockios.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -62,7 +65,16 @@ static bool welcome(struct session *s)
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(fds));
 	memcpy(CMSG_DATA(c), fds, sizeof(fds));
-	return sendmsg(s->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(w);
+	s->given = sendmsg(s->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(w);
+	return s->given;
+}
+
+/* Whether something that it was sent lies in the socket yet. */
+static bool has_unread(const struct session *s)
+{
+	int bytes = 0;
+
+	return ioctl(s->socket, SIOCOUTQ, &bytes) == 0 && bytes != 0;
 }
 
 /* ---- the beginning and the end --------------------------------------------------------------- */
@@ -127,6 +139,25 @@ static void forget(struct session *s)
 	free(s);
 }
 
+void session_look(struct session *s)
+{
+	if (!has_unread(s))
+		forget(s);
+}
+
+/* Its memory is unmapped here. Whoever does not read the descriptors of it that he was sent keeps
+ * it: then he keeps his place, too, or connecting anew would bring him more and more. */
+static void forget_when_read(struct session *s)
+{
+	if (!s->given || s->b->stopped || !has_unread(s)) {
+		forget(s);
+		return;
+	}
+	(void)shutdown(s->socket, SHUT_RDWR); /* he reads what he was sent, and then the end */
+	close_if_open(&s->pidfd);
+	s->state = SESSION_UNREAD;
+}
+
 /* No other thread has it any more: its memory goes, and then it. */
 static void release(struct session *s)
 {
@@ -144,7 +175,7 @@ void session_end(struct session *s, uint64_t until_ns)
 
 	if (state == SESSION_CLOSING || state == SESSION_GUEST)
 		return; /* a guest's process ends it */
-	if (state == SESSION_NEW || state == SESSION_WAITING) {
+	if (state == SESSION_NEW || state == SESSION_WAITING || state == SESSION_UNREAD) {
 		forget(s);
 		return;
 	}
@@ -414,8 +445,14 @@ static bool on_made(struct session *s)
 	s->client.pid = (uint32_t)s->pid;
 	s->client.uid = s->uid;
 	s->client.best = s->rights.best;
-	if (!welcome(s))
+	if (!welcome(s)) {
+		snprintf(text, sizeof(text), "gpuqd could not send it its memory: %s",
+			 errno == ETOOMANYREFS
+				 ? "too many descriptors are on their way (RLIMIT_NOFILE)"
+				 : strerror(errno));
+		refuse(s, Q_ERR_LIMIT, text);
 		return false;
+	}
 	s->since_ns = gq__now_ns();
 	return true;
 }
@@ -443,8 +480,10 @@ static bool on_start(struct session *s)
 	struct broker *b = s->b;
 	char error[BROKER_ERROR_ROOM];
 
-	if (!pages_seal(s->memfd, s->bytes))
+	/* He cannot have read what he says that he has mapped. */
+	if (has_unread(s) || !pages_seal(s->memfd, s->bytes))
 		return false;
+	s->given = false;
 	close_if_open(&s->memfd); /* it is mapped */
 	if (!s->queue->per_client) {
 		s->dispatcher = b->dispatcher[s->queue - b->cfg.queue];
@@ -545,7 +584,7 @@ void session_note(struct session *s, const struct note *n)
 		release(s);
 		return;
 	case NOTE_UNMADE:
-		forget(s);
+		forget_when_read(s);
 		return;
 	case NOTE_DEVICE:
 		return; /* not of a client's */

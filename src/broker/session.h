@@ -22,6 +22,8 @@
  *   RUNNING   it is served
  *   CLOSING   the dispatcher, or the maker of its memory, has been asked to let go of it; then its
  *             memory is given back
+ *   UNREAD    the rest has gone. But the client has not taken the descriptors that it was sent out
+ *             of its socket, where they keep its memory: so it counts against its user's quota
  */
 enum session_state {
 	SESSION_NEW,
@@ -31,7 +33,8 @@ enum session_state {
 	SESSION_OFFERED,
 	SESSION_STARTING,
 	SESSION_RUNNING,
-	SESSION_CLOSING
+	SESSION_CLOSING,
+	SESSION_UNREAD
 };
 
 struct session {
@@ -54,6 +57,7 @@ struct session {
 	struct dispatcher *dispatcher;
 	bool own_dispatcher;
 	bool begun; /* a tracer has been told so */
+	bool given; /* it has been sent descriptors, and has not been seen to have read them */
 	uint8_t *memory;
 	uint64_t bytes;          /* of the memory */
 	uint64_t charged, slots; /* that count against its user's quota */
@@ -163,6 +167,8 @@ void session_note(struct session *s, const struct note *note);
 void session_refuse(struct session *s, QueueStatus status, const char *text);
 /* It is gone from here. */
 void session_forget(struct session *s);
+/* Whether an UNREAD one has read what it was sent, or closed its end: then it is gone. */
+void session_look(struct session *s);
 /* Whether the process that it waits for could be given it. */
 bool session_pass(struct session *s);
 /* A client that gpuqd has given to this process. */

@@ -19,20 +19,28 @@
 enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
 #define HANDSHAKE_NS      UINT64_C(2000000000)
 #define UNREAD_NS         UINT64_C(30000000000)
+#define UNTAKEN_NS        UINT64_C(300000000000)
 #define NO_DESCRIPTORS_NS UINT64_C(100000000)
 
 /* ---- the beginning --------------------------------------------------------------------------- */
+
+/* Whether what is queued waits until it has read descriptors: of that epoll does not tell. */
+static bool awaits_reader(const struct peer *p)
+{
+	return p->out != NULL && p->out->region != NULL && away_is_full(p);
+}
 
 /* What is not going to be read must not be told of, or epoll would tell of it for ever. */
 static void listen_for(struct router *r, struct peer *p)
 {
 	const bool hears = !p->muted && !p->last_words;
+	const bool awaits_room = p->out != NULL && !awaits_reader(p);
 	struct epoll_event event = { .events = (hears ? (uint32_t)(EPOLLIN | EPOLLRDHUP) : 0) |
-					       (p->out != NULL ? (uint32_t)EPOLLOUT : 0),
+					       (awaits_room ? (uint32_t)EPOLLOUT : 0),
 				     .data.ptr = p };
 
 	epoll_ctl(r->epoll, EPOLL_CTL_MOD, p->socket, &event);
-	p->listens_for_room = p->out != NULL;
+	p->listens_for_room = awaits_room;
 }
 
 /* A descriptor of the process: a copy of its socket that a child holds keeps nothing alive. */
@@ -142,14 +150,21 @@ void peer_accept(struct router *r)
 /* ---- frames out ------------------------------------------------------------------------------ */
 
 /* One frame, with a region's descriptor (NULL: none), if there is room now. @return as sendmsg() */
-static ssize_t put(const struct peer *p, uint8_t *data, size_t bytes, const struct region *g)
+static ssize_t put(struct router *r, struct peer *p, uint8_t *data, size_t bytes, struct region *g)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec io = { .iov_base = data, .iov_len = bytes };
 	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
 	struct cmsghdr *c;
+	ssize_t n;
 
 	if (g != NULL) {
+		const int objection = away_objection(r, p);
+
+		if (objection != 0) {
+			errno = objection;
+			return -1;
+		}
 		m.msg_control = control;
 		m.msg_controllen = sizeof(control);
 		c = CMSG_FIRSTHDR(&m);
@@ -158,7 +173,10 @@ static ssize_t put(const struct peer *p, uint8_t *data, size_t bytes, const stru
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &g->fd, sizeof(g->fd));
 	}
-	return sendmsg(p->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	n = sendmsg(p->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n >= 0 && g != NULL)
+		away_sent(r, p, g);
+	return n;
 }
 
 /* ETOOMANYREFS: others do not take the descriptors that they have been sent. */
@@ -204,7 +222,7 @@ bool peer_send_region(struct router *r, struct peer *p, const struct gq_frame *f
 		return false;
 	p->turn_bytes += bytes;
 	r->counts.copied_bytes += payload_bytes(frame);
-	if (p->out == NULL && put(p, r->out, bytes, region) == (ssize_t)bytes)
+	if (p->out == NULL && put(r, p, r->out, bytes, region) == (ssize_t)bytes)
 		return true;
 	if (p->out != NULL || may_go_later(errno)) {
 		r->counts.copied_bytes += payload_bytes(frame);
@@ -255,7 +273,7 @@ void peer_flush(struct router *r, struct peer *p)
 	while (p->out != NULL && !p->doomed) {
 		struct outgoing *o = p->out;
 
-		if (put(p, o->data, o->bytes, o->region) == (ssize_t)o->bytes) {
+		if (put(r, p, o->data, o->bytes, o->region) == (ssize_t)o->bytes) {
 			(void)take_first(p);
 			region_put(r, o->region);
 			free(o);
@@ -319,6 +337,7 @@ static bool hear_one(struct router *r, struct peer *p)
 
 void peer_hear(struct router *r, struct peer *p)
 {
+	away_settle(r, p);
 	if (p->out != NULL)
 		peer_flush(r, p);
 	if (p->last_words || p->muted) {
@@ -348,11 +367,17 @@ static void bury(struct router *r, struct peer *p)
 		gq_sys_close(p->pidfd);
 	}
 	epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->socket, NULL);
+	free(p->answers);
+	if (!away_keeps(r, p))
+		peer_free(r, p);
+}
+
+void peer_free(struct router *r, struct peer *p)
+{
 	gq_sys_close(p->socket);
 	p->user->peers--;
 	r->connected--;
 	user_put(r, p->user);
-	free(p->answers);
 	free(p);
 }
 
@@ -382,12 +407,16 @@ uint64_t peer_tick(struct router *r, uint64_t now_ns)
 	uint64_t next_ns = UINT64_MAX;
 
 	for (struct peer *p = r->peers; p != NULL; p = p->next) {
-		uint64_t until_ns = UINT64_MAX;
+		uint64_t until_ns = UINT64_MAX, unread_ns = UINT64_MAX;
 
 		if (!p->greeted)
 			until_ns = p->since_ns + HANDSHAKE_NS;
-		if (p->out != NULL && p->moved_ns + UNREAD_NS < until_ns)
-			until_ns = p->moved_ns + UNREAD_NS;
+		/* A worker that is busy reads late: it may, until a silent one is forgotten. */
+		if (p->out != NULL)
+			unread_ns = p->moved_ns + (awaits_reader(p) && p->out->serial != 0
+							   ? UNTAKEN_NS
+							   : UNREAD_NS);
+		until_ns = unread_ns < until_ns ? unread_ns : until_ns;
 		if (until_ns <= now_ns && !p->doomed) {
 			report_error(r, "%s",
 				     p->greeted ? "a peer does not read what it is sent"

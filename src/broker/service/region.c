@@ -6,8 +6,8 @@
  *
  *   made -> in use (sealed against writing, all pages there) -> given back: no new requests
  *
- * Its owner, requests that name it, and frames that wait with its descriptor each have a reference.
- * Without any it is closed, one in a turn, because the kernel may then free thousands of pages.
+ * Its owner, requests that name it, and frames that wait with its descriptor or are on their way
+ * with it (away.c) each have a reference. Without any it is closed, one in a turn, because the kernel may then free thousands of pages.
  */
 #include "router.h"
 
@@ -261,6 +261,7 @@ static bool end(struct router *r, struct peer *p, uint64_t id, struct answer *a)
 		return false;
 	}
 	leave(r, at);
+	away_settle(r, p); /* it has read the descriptor, or it could not name the region */
 	return true;
 }
 

@@ -110,7 +110,7 @@ static void handle_event(struct router *r, const struct epoll_event *event)
 static uint64_t turn(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
-	uint64_t due[6], next_ns = UINT64_MAX;
+	uint64_t due[7], next_ns = UINT64_MAX;
 
 	if (r->accept_again_ns != 0 && now_ns >= r->accept_again_ns) {
 		r->accept_again_ns = 0;
@@ -126,8 +126,9 @@ static uint64_t turn(struct router *r)
 	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
 	due[3] = r->accept_again_ns != 0 ? r->accept_again_ns : UINT64_MAX;
 	due[4] = reuse_tick(r, now_ns);
-	due[5] = region_tick(r, now_ns);
-	for (int i = 0; i < 6; i++)
+	due[5] = away_tick(r, now_ns);
+	due[6] = region_tick(r, now_ns);
+	for (int i = 0; i < 7; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;
 	return next_ns;
 }
@@ -317,6 +318,7 @@ static void free_router(struct router *r)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
+	away_free(r);
 	region_free(r);
 	reuse_free(r);
 	token_free(r);

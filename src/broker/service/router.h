@@ -37,6 +37,7 @@ enum {
 	OUT_FRAMES = 512, /* that wait for a peer: then it is not listened to */
 	OUT_BYTES = 8 << 20,
 	TURN_BYTES = 2 << 20, /* sent to a peer while it is heard: then others are */
+	AWAY_MOST = 2,        /* descriptors in a peer's socket that it has not read */
 	GROUP_SESSIONS = 4096,
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
@@ -56,6 +57,7 @@ struct user {
 	uint64_t key_bytes;
 	uint32_t regions; /* not closed yet */
 	uint64_t region_bytes;
+	uint32_t away; /* descriptors in sockets of its connections */
 };
 
 /* Memory whose bytes requests name. gpuqd has its descriptor, and never maps it. */
@@ -66,7 +68,7 @@ struct region {
 	uint64_t asks; /* correlation of the frame that has asked for it */
 	uint64_t bytes;
 	int fd;
-	uint32_t refs; /* its owner, requests that name it, frames that wait with its descriptor */
+	uint32_t refs; /* its owner, requests that name it, frames with its descriptor: away.c */
 	bool sealed;   /* requests may name it */
 };
 
@@ -122,6 +124,9 @@ struct peer {
 	bool takes_regions;    /* as a worker */
 	struct region *regions;
 	uint64_t regions_ever;
+	uint32_t away; /* descriptors that it may not have read yet */
+	struct region *away_region[AWAY_MOST]; /* NULL: of another user */
+	uint64_t look_ns, look_every_ns;       /* whether it has read them */
 	bool watches;
 	struct pass *pass;       /* NULL: none was needed */
 	struct answers *answers; /* of this turn, of items of its batches; NULL: none */
@@ -262,6 +267,9 @@ struct router {
 	uint32_t late, resting, joining; /* entries in these states */
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
 	struct region *closing;          /* nobody has them any more */
+	uint32_t away;                   /* descriptors in sockets */
+	struct peer *unread; /* gone, but for descriptors that they have not read */
+	uint64_t swept_ns;   /* when all peers were last asked whether they have read theirs */
 	uint32_t regions;                /* not closed yet */
 	uint64_t region_bytes;
 	struct gq_cache cache, keys;
@@ -303,6 +311,8 @@ bool peer_has_enough(const struct peer *p);
 void peer_last_words(struct router *r, struct peer *p);
 /* All whose end has come. @return whether there were some */
 bool peer_bury(struct router *r);
+/* The last of a peer that is in no list any more: its socket, and its place among connections. */
+void peer_free(struct router *r, struct peer *p);
 /* @return when peer_tick() is to be called next */
 uint64_t peer_tick(struct router *r, uint64_t now_ns);
 
@@ -418,6 +428,23 @@ void region_peer_gone(struct router *r, struct peer *p);
 /* Closes one. @return when to call it next */
 uint64_t region_tick(struct router *r, uint64_t now_ns);
 void region_free(struct router *r);
+
+/* ---- away.c ---- */
+
+/* Whether a descriptor may go to it. @return 0; EAGAIN: it has to read those that it has been sent;
+ * ETOOMANYREFS: too many are on their way */
+int away_objection(struct router *r, struct peer *p);
+/* One has gone. */
+void away_sent(struct router *r, struct peer *p, struct region *region);
+/* Whether no other may go until it has read some, as far as is known. */
+bool away_is_full(const struct peer *p);
+/* Finds out whether it has read them. */
+void away_settle(struct router *r, struct peer *p);
+/* It ends. @return whether it stays a connection until it has read them, or closed its end */
+bool away_keeps(struct router *r, struct peer *p);
+/* @return when to call it next */
+uint64_t away_tick(struct router *r, uint64_t now_ns);
+void away_free(struct router *r);
 
 /* ---- batch.c ---- */
 

@@ -83,7 +83,7 @@ struct page;
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
 		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \
-		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000, .uid_regions = 0,           \
+		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000, .uid_regions = 64,          \
 		.uid_region_bytes = UINT64_C(256) << 20                                            \
 	}
 
