@@ -117,12 +117,23 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 	group_put(r, group);
 }
 
-bool group_moves(const struct router *r, uint32_t group)
+/* Whether one that drains has room for requests of its sessions. */
+static bool session_moves(const struct router *r, const struct gq_balance *b, uint64_t now_ns)
+{
+	for (uint32_t i = gq_places_next(&b->joined, 0); i < GQ_PLACES;
+	     i = gq_places_next(&b->joined, i + 1))
+		if (r->served[i].sessions_until_ns > now_ns && !gq_places_has(&b->full, i))
+			return true;
+	return false;
+}
+
+bool group_moves(const struct router *r, uint32_t group, uint64_t now_ns)
 {
 	const struct gq_balance *b = &r->groups[group]->balance;
 	const struct gq_places room = gq_places_without(&b->well, &b->full);
 
-	return gq_places_empty(&b->well) || !gq_places_empty(&room);
+	return gq_places_empty(&b->well) || !gq_places_empty(&room) ||
+	       (r->sessions_until_ns > now_ns && session_moves(r, b, now_ns));
 }
 
 /* ---- regions ---- */
@@ -133,14 +144,23 @@ static bool can_read(const struct router *r, const struct request *q, uint32_t p
 	return q->region == NULL || r->served[place].peer->takes_regions;
 }
 
-/* Takes out those that cannot. @return false: none is left */
-static bool leave_readers(const struct router *r, const struct request *q, struct gq_places *can)
+/* Takes out those that cannot, and as long as there are others those whose worker has just had no
+ * descriptor left. @return false: none is left */
+static bool leave_readers(const struct router *r, const struct request *q, struct gq_places *can,
+			  uint64_t now_ns)
 {
 	const bool some = !gq_places_empty(can);
+	struct gq_places short_of = { { 0 } }, others;
 
-	for (uint32_t i = gq_places_next(can, 0); i < GQ_PLACES; i = gq_places_next(can, i + 1))
+	for (uint32_t i = gq_places_next(can, 0); i < GQ_PLACES; i = gq_places_next(can, i + 1)) {
 		if (!can_read(r, q, i))
 			gq_places_remove(can, i);
+		else if (r->served[i].no_room_until_ns > now_ns)
+			gq_places_add(&short_of, i);
+	}
+	others = gq_places_without(can, &short_of);
+	if (!gq_places_empty(&others))
+		*can = others;
 	return !some || !gq_places_empty(can);
 }
 
@@ -183,9 +203,10 @@ static struct gq_places may_keep(const struct router *r, const struct group *g, 
 
 /* The service that the session goes on with, counted as taken; NOBODY.
  * @param homeless  whether it has none that is well: then it stays where it goes now. A home that
- * is full, or that has failed this request, is still its home. */
+ * is full, or that has failed this request, is still its home.
+ * @param full  whether it has no room there, and nothing else is wrong */
 static uint32_t keep(struct router *r, struct request *q, const struct gq_session *session,
-		     uint64_t now_ns, bool *homeless)
+		     uint64_t now_ns, bool *homeless, bool *full)
 {
 	struct group *g = r->groups[q->group];
 	const struct gq_places set = may_keep(r, g, now_ns);
@@ -196,10 +217,10 @@ static uint32_t keep(struct router *r, struct request *q, const struct gq_sessio
 		generations[i] = r->served[i].generation;
 	*homeless = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place) !=
 		    GQ_STICKY_KEEP;
-	if (*homeless || gq_places_has(&q->failed, place) || !can_read(r, q, place) ||
-	    gq__balance_take(&g->balance, place) != GQ_BALANCE_OK)
+	if (*homeless || gq_places_has(&q->failed, place) || !can_read(r, q, place))
 		return NOBODY;
-	return place;
+	*full = gq__balance_take(&g->balance, place) == GQ_BALANCE_OVERLOADED;
+	return *full ? NOBODY : place;
 }
 
 /* ---- choosing ---- */
@@ -259,24 +280,35 @@ static enum gq_wire_status why_none(const struct router *r, const struct group *
 	return status;
 }
 
+/* Whether one of these is well and has no room. */
+static bool some_are_full(const struct group *g, const struct gq_places *can)
+{
+	for (uint32_t i = gq_places_next(can, 0); i < GQ_PLACES; i = gq_places_next(can, i + 1))
+		if (gq_places_has(&g->balance.well, i) && gq_places_has(&g->balance.full, i))
+			return true;
+	return false;
+}
+
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
-			       uint64_t now_ns, uint64_t *retry_ns)
+			       uint64_t now_ns, uint64_t *retry_ns, bool *only_full)
 {
 	struct group *g = r->groups[q->group];
 	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
 	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
 	struct gq_places can = g->balance.joined;
 	const struct gq_balance_request want = { .can = &can, .avoid = &q->failed };
-	bool homeless = false;
-	uint32_t place = sticks ? keep(r, q, &session, now_ns, &homeless) : NOBODY;
+	bool homeless = false, full = false;
+	uint32_t place = sticks ? keep(r, q, &session, now_ns, &homeless, &full) : NOBODY;
 	enum gq_balance_status status;
 
-	if (q->region != NULL && !leave_readers(r, q, &can))
+	*only_full = false;
+	if (q->region != NULL && !leave_readers(r, q, &can, now_ns))
 		return GQ_WIRE_UNSUPPORTED;
 	for (;;) {
 		if (place == NOBODY) {
 			status = gq__balance_pick(&g->balance, &want, now_ns, &r->random, &place);
 			if (status != GQ_BALANCE_OK) {
+				*only_full = full || some_are_full(g, &can);
 				if (g->members != 0)
 					return why_none(r, g, now_ns, retry_ns);
 				return status_of(status);

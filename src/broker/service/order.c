@@ -14,11 +14,65 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Whom the kernel names so may be anybody whose container gives him no other number. */
+enum { UNMAPPED = 65534 };
+
 static void refuse(struct router *r, struct peer *p, const struct gq_frame *f,
 		   enum gq_wire_status status, const char *text)
 {
 	answer_nack(r, p, f->correlation, &(struct answer){ .status = status, .text = text });
 	report_error(r, "an order was refused: %s", text);
+}
+
+/* ---- breakers -------------------------------------------------------------------------------- */
+
+static struct held_breaker *held_breaker(struct router *r, const char *name, uid_t uid)
+{
+	for (uint32_t i = 0; i < r->holds; i++)
+		if (strcmp(r->held[i].name.text, name) == 0 && r->held[i].uid == uid)
+			return &r->held[i];
+	return NULL;
+}
+
+void order_breaker(struct router *r, uint32_t place)
+{
+	struct served *s = &r->served[place];
+	const struct held_breaker *h =
+		held_breaker(r, r->registry.services[place].name.text, s->peer->uid);
+
+	if (h != NULL)
+		gq__breaker_force(&s->breaker, h->state, gq__now_ns(), &r->random);
+}
+
+/* @return false: there is no room */
+static bool hold_breaker(struct router *r, uint32_t place, enum gq_breaker_state state)
+{
+	const struct gq_name *name = &r->registry.services[place].name;
+	const uid_t uid = r->served[place].peer->uid;
+	struct held_breaker *h = held_breaker(r, name->text, uid);
+
+	if (h == NULL && r->holds == HELD_BREAKERS)
+		return false;
+	if (h == NULL)
+		h = &r->held[r->holds++];
+	*h = (struct held_breaker){ .name = *name, .uid = uid, .state = state };
+	return true;
+}
+
+/* Of whatever user. @return whether there was one */
+static bool release_breaker(struct router *r, const struct gq_view *name)
+{
+	const uint32_t before = r->holds;
+
+	for (uint32_t i = 0; i < r->holds;) {
+		const char *text = r->held[i].name.text;
+
+		if (strlen(text) == name->bytes && memcmp(text, name->data, name->bytes) == 0)
+			r->held[i] = r->held[--r->holds];
+		else
+			i++;
+	}
+	return r->holds != before;
 }
 
 /* ---- services -------------------------------------------------------------------------------- */
@@ -34,30 +88,35 @@ static bool is_allowed(const struct router *r, const struct peer *p, uint32_t pl
 	return true;
 }
 
-static void obey(struct router *r, uint32_t place, enum gq_order order, uint64_t sessions_ns)
+/* @return NULL, or why not */
+static const char *obey(struct router *r, uint32_t place, enum gq_order order, uint64_t sessions_ns)
 {
 	const uint64_t now_ns = gq__now_ns();
+	enum gq_breaker_state state = GQ_BREAKER_CLOSED;
 	struct served *s = &r->served[place];
 
 	switch (order) {
 	case GQ_ORDER_DRAIN:
 		(void)gq__registry_stop(&r->registry, place, s->generation, GQ_SERVICE_DRAINING);
 		s->sessions_until_ns = now_ns + sessions_ns;
-		return;
+		if (s->sessions_until_ns > r->sessions_until_ns)
+			r->sessions_until_ns = s->sessions_until_ns;
+		return NULL;
 	case GQ_ORDER_RESUME:
 		(void)gq__registry_resume(&r->registry, place, s->generation);
 		s->sessions_until_ns = 0;
-		return;
+		return NULL;
 	case GQ_ORDER_BREAKER_OPEN:
-		gq__breaker_force(&s->breaker, GQ_BREAKER_FORCED, now_ns, &r->random);
-		return;
 	case GQ_ORDER_BREAKER_CLOSE:
-		gq__breaker_force(&s->breaker, GQ_BREAKER_DISABLED, now_ns, &r->random);
-		return;
+		state = order == GQ_ORDER_BREAKER_OPEN ? GQ_BREAKER_FORCED : GQ_BREAKER_DISABLED;
+		if (!hold_breaker(r, place, state))
+			return "128 breakers are held: reset some";
+		break;
 	default:
-		gq__breaker_force(&s->breaker, GQ_BREAKER_CLOSED, now_ns, &r->random);
-		return;
+		break;
 	}
+	gq__breaker_force(&s->breaker, state, now_ns, &r->random);
+	return NULL;
 }
 
 static void order_service(struct router *r, struct peer *p, const struct gq_frame *f,
@@ -68,11 +127,17 @@ static void order_service(struct router *r, struct peer *p, const struct gq_fram
 				       ? gq__registry_find(&r->registry, name->data, name->bytes)
 				       : UINT32_MAX;
 	const uint64_t most_us = UINT64_C(86400000000);
+	const char *why;
 	uint64_t sessions_us =
 		gq_frame_has(f, GQ_TLV_TIMEOUT) ? gq__frame_u64(f, GQ_TLV_TIMEOUT, 0) : 0;
 
 	if (place == UINT32_MAX) {
-		refuse(r, p, f, GQ_WIRE_NOT_FOUND, "there is no such service");
+		/* Its order holds on, for whoever registers the name. */
+		if (order == GQ_ORDER_BREAKER_RESET && gq_frame_has(f, GQ_TLV_NAME) &&
+		    token_names(p, NULL) && release_breaker(r, name))
+			answer_ack(r, p, f->correlation, 0);
+		else
+			refuse(r, p, f, GQ_WIRE_NOT_FOUND, "there is no such service");
 		return;
 	}
 	if (!is_allowed(r, p, place)) {
@@ -80,7 +145,13 @@ static void order_service(struct router *r, struct peer *p, const struct gq_fram
 		return;
 	}
 	sessions_us = sessions_us < most_us ? sessions_us : most_us;
-	obey(r, place, order, sessions_us * 1000);
+	if (order == GQ_ORDER_BREAKER_RESET)
+		(void)release_breaker(r, name);
+	why = obey(r, place, order, sessions_us * 1000);
+	if (why != NULL) {
+		refuse(r, p, f, GQ_WIRE_OVERLOADED, why);
+		return;
+	}
 	registered_sync(r, place);
 	answer_ack(r, p, f->correlation, r->served[place].generation);
 }
@@ -120,7 +191,7 @@ void order_obey(struct router *r, struct peer *p, const struct gq_frame *f)
 	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
 	struct answer denied;
 
-	if (p->uid != 0 && p->uid != geteuid()) {
+	if (p->uid != 0 && (p->uid != geteuid() || p->uid == UNMAPPED)) {
 		refuse(r, p, f, GQ_WIRE_DENIED, "orders are taken from gpuqd's own user and root");
 		return;
 	}

@@ -238,6 +238,7 @@ struct region *region_named(const struct peer *p, const struct gq_frame *f, stru
 			 " bytes, allowed: 1 to these",
 			 offset, length, g->bytes);
 		a->text = text;
+		a->error = "it names bytes outside of its region";
 	}
 	return a->text == NULL ? g : NULL;
 }

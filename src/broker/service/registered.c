@@ -188,6 +188,7 @@ static void serve(struct router *r, struct peer *p, uint32_t place, const struct
 	*s = *what;
 	s->peer = p;
 	(void)gq__breaker_init(&s->breaker, &breaker, gq__now_ns());
+	order_breaker(r, place);
 	for (uint32_t i = 0; i < s->groups; i++)
 		group_join(r, s->group[i], place, priority);
 	registered_sync(r, place);
@@ -347,6 +348,25 @@ static void has_been_checked(struct router *r, uint32_t place, bool good, uint64
 	registered_sync(r, place);
 }
 
+/*
+ * Until when it may answer. A check lies in the socket behind requests, so a worker that has some is
+ * patiently waited for: its answers to those say that it turns, and it may be as silent as its
+ * heartbeats may. Who has nothing to do answers at once.
+ */
+static uint64_t check_until_ns(const struct router *r, uint32_t place)
+{
+	const struct served *s = &r->served[place];
+	const struct group *g = s->groups != 0 ? r->groups[s->group[0]] : NULL;
+	const uint64_t beats_ns = r->registry.config.unhealthy_after * r->registry.config.heartbeat_ns;
+	const uint64_t answered_ns = s->peer->answered_ns;
+	const uint64_t since_ns = answered_ns > s->checked_ns ? answered_ns : s->checked_ns;
+	uint64_t patience_ns = r->cfg.check_timeout_ms * UINT64_C(1000000);
+
+	if (g != NULL && g->balance.members[place].active != 0 && patience_ns < beats_ns)
+		patience_ns = beats_ns;
+	return since_ns + patience_ns;
+}
+
 static void ask(struct router *r, uint32_t place, uint64_t now_ns)
 {
 	const struct gq_name *name = &r->registry.services[place].name;
@@ -358,7 +378,7 @@ static void ask(struct router *r, uint32_t place, uint64_t now_ns)
 	gq__frame_set(&f, GQ_TLV_NAME, false, name->text, strlen(name->text));
 	s->check = f.correlation;
 	s->checked_ns = now_ns;
-	s->check_due_ns = now_ns + r->cfg.check_timeout_ms * UINT64_C(1000000);
+	s->check_due_ns = check_until_ns(r, place);
 	(void)peer_send(r, s->peer, &f, 0);
 }
 
@@ -371,10 +391,14 @@ static uint64_t check(struct router *r, uint32_t place, uint64_t now_ns)
 		return UINT64_MAX;
 	if (s->check_due_ns == 0) /* it has registered just now */
 		s->check_due_ns = now_ns + r->cfg.check_ms * UINT64_C(1000000);
-	if (now_ns >= s->check_due_ns && s->check != 0)
+	if (s->check != 0)
+		s->check_due_ns = check_until_ns(r, place);
+	if (now_ns >= s->check_due_ns && s->check != 0) {
+		s->missed = s->check;
 		has_been_checked(r, place, false, now_ns);
-	else if (now_ns >= s->check_due_ns)
+	} else if (now_ns >= s->check_due_ns) {
 		ask(r, place, now_ns);
+	}
 	return s->check_due_ns;
 }
 
@@ -389,7 +413,8 @@ void registered_configure(struct router *r)
 		if (s->peer == NULL || !s->peer->answers_checks)
 			continue;
 		if (r->cfg.check_ms == 0) {
-			s->check = s->check_due_ns = 0; /* an answer on its way is of no use */
+			s->check = s->missed = 0; /* an answer on its way is of no use */
+			s->check_due_ns = 0;
 			(void)gq__registry_unchecked(&r->registry, i, s->generation);
 			note_health(r, i);
 			registered_sync(r, i);
@@ -399,14 +424,29 @@ void registered_configure(struct router *r)
 	}
 }
 
+/* One that says that it is well, late, has been slow and does not hang. */
+static void has_answered_late(struct router *r, uint32_t place)
+{
+	r->served[place].missed = 0;
+	(void)gq__registry_checked(&r->registry, place, r->served[place].generation, true);
+	note_health(r, place);
+	registered_sync(r, place);
+}
+
 void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f)
 {
-	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++)
-		if (r->served[i].peer == p && r->served[i].check != 0 &&
-		    r->served[i].check == f->correlation)
-			has_been_checked(r, i,
-					 gq__frame_u32(f, GQ_TLV_HEALTH, 1) == GQ_HEALTH_HEALTHY,
-					 gq__now_ns());
+	const bool good = gq__frame_u32(f, GQ_TLV_HEALTH, 1) == GQ_HEALTH_HEALTHY;
+
+	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++) {
+		const struct served *s = &r->served[i];
+
+		if (s->peer != p || f->correlation == 0)
+			continue;
+		if (s->check == f->correlation)
+			has_been_checked(r, i, good, gq__now_ns());
+		else if (s->missed == f->correlation && good)
+			has_answered_late(r, i);
+	}
 }
 
 uint64_t registered_tick(struct router *r, uint64_t now_ns)

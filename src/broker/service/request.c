@@ -19,6 +19,7 @@
 
 /* Of admission. */
 enum { COST_MOST = 256 };
+#define SHORTAGE_NS UINT64_C(100000000)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
@@ -300,7 +301,7 @@ void request_refuse(struct router *r, struct peer *p, uint64_t correlation, cons
 	struct gq_frame w = out;
 
 	r->counts.refused++;
-	report_error(r, "a request was refused: %s", a->text);
+	report_error(r, "a request was refused: %s", a->error != NULL ? a->error : a->text);
 	gq__frame_set(&w, GQ_TLV_STATUS, false, words, sizeof(words));
 	gq__frame_set(&w, GQ_TLV_TEXT, false, a->text, strlen(a->text));
 	(void)peer_send(r, p, &w, 0);
@@ -583,21 +584,34 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 	q->seen = peer_send_region(r, q->worker, f, q->serial, q->region);
 }
 
+/* Some services would take it that have no room, or one: it waits beside the line, so that others
+ * get past it. With many that wait so each is looked at more seldom. */
+static void rest(struct router *r, struct request *q, uint64_t now_ns)
+{
+	move_to(r, q, REQUEST_RESTS);
+	q->again_ns = now_ns + (2 + r->resting / 32) * UINT64_C(1000000);
+}
+
 static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_ns)
 {
 	const struct gq_frame_rules rules = { .state = GQ_FRAME_AFTER_HELLO };
 	struct request *q = &r->requests[told->request.cookie];
 	struct answer a = { .seen = false };
 	struct gq_frame f;
+	bool only_full;
 
 	if (told->deadline_ns <= now_ns) { /* no worker could answer in time */
 		end_request(r, q, &(struct answer){ .status = GQ_WIRE_TIMEOUT }, NULL);
 		return;
 	}
 	(void)gq__frame_decode(q->frame->data, q->frame->bytes, &rules, &f); /* it was good */
-	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns);
+	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns, &only_full);
 	if (a.status == GQ_WIRE_SUCCESS) {
 		send_to_worker(r, q, &f, now_ns);
+		return;
+	}
+	if (only_full) {
+		rest(r, q, now_ns);
 		return;
 	}
 	a.text = a.status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
@@ -607,12 +621,12 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 	end_request(r, q, &a, NULL);
 }
 
-static struct gq_places groups_that_move(const struct router *r)
+static struct gq_places groups_that_move(const struct router *r, uint64_t now_ns)
 {
 	struct gq_places set = { { 0 } };
 
 	for (uint32_t i = 0; i < GROUPS; i++)
-		if (r->groups[i] != NULL && r->groups[i]->waiting != 0 && group_moves(r, i))
+		if (r->groups[i] != NULL && r->groups[i]->waiting != 0 && group_moves(r, i, now_ns))
 			gq_places_add(&set, i);
 	return set;
 }
@@ -623,7 +637,7 @@ void request_pump(struct router *r)
 	struct gq_told told;
 
 	for (;;) {
-		const struct gq_places set = groups_that_move(r);
+		const struct gq_places set = groups_that_move(r, now_ns);
 
 		if (gq_places_empty(&set) ||
 		    !gq__admission_next(&r->admission, &set, now_ns, &told))
@@ -650,6 +664,14 @@ static enum gq_breaker_outcome outcome_of(enum gq_wire_status status)
 	}
 }
 
+/* A worker without descriptors answers at once, so it would get the next one, too. */
+static void note_shortage(struct router *r, const struct request *q, enum gq_wire_status status,
+			  uint64_t now_ns)
+{
+	if (status == GQ_WIRE_FD_EXHAUSTED)
+		r->served[q->place].no_room_until_ns = now_ns + SHORTAGE_NS;
+}
+
 void request_answered(struct router *r, struct peer *p, const struct gq_frame *f)
 {
 	const uint32_t index = (uint32_t)(f->correlation & 0xffff);
@@ -670,9 +692,11 @@ void request_answered(struct router *r, struct peer *p, const struct gq_frame *f
 		return;
 	}
 	q->worker = NULL;
+	p->answered_ns = gq__now_ns();
 	if (q->place != NOBODY) {
 		gq_places_add(&q->failed, q->place);
-		group_done(r, q, outcome_of(a.status), gq__now_ns());
+		note_shortage(r, q, a.status, p->answered_ns);
+		group_done(r, q, outcome_of(a.status), p->answered_ns);
 	}
 	if (q->state != REQUEST_LATE && a.status == GQ_WIRE_SUCCESS) {
 		gq__retry_succeeded(&r->groups[q->group]->budget);
@@ -722,8 +746,10 @@ void request_unsent(struct router *r, struct peer *p, uint64_t serial)
 		return;
 	q->seen = false;
 	q->worker = NULL;
-	if (q->place != NOBODY)
+	if (q->place != NOBODY) {
+		note_shortage(r, q, a.status, gq__now_ns());
 		group_done(r, q, GQ_OUTCOME_NOTHING, gq__now_ns());
+	}
 	attempt_failed(r, q, &a, NULL);
 }
 

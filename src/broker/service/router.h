@@ -39,6 +39,7 @@ enum {
 	TURN_BYTES = 2 << 20, /* sent to a peer while it is heard: then others are */
 	AWAY_MOST = 2,        /* descriptors in a peer's socket that it has not read */
 	GROUP_SESSIONS = 4096,
+	HELD_BREAKERS = 128,
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
 	USER_CAPACITY = REQUESTS / 4, /* of all its services */
@@ -124,6 +125,7 @@ struct peer {
 	bool takes_regions;    /* as a worker */
 	struct region *regions;
 	uint64_t regions_ever;
+	uint64_t answered_ns; /* as a worker: when it last answered a request */
 	uint32_t away; /* descriptors that it may not have read yet */
 	struct region *away_region[AWAY_MOST]; /* NULL: of another user */
 	uint64_t look_ns, look_every_ns;       /* whether it has read them */
@@ -211,6 +213,16 @@ struct served {
 	/* The check that it has not answered (0: none), when the last one was sent, and when the
 	 * next is due, or is over. */
 	uint64_t check, checked_ns, check_due_ns;
+	uint64_t missed;       /* the one before, if that was not answered in time; 0: it was */
+	uint64_t no_room_until_ns; /* its worker had no descriptor left for a region */
+};
+
+/* A breaker that whoever runs gpuqd has opened or closed, until he resets it: also of who registers
+ * the name again. */
+struct held_breaker {
+	struct gq_name name;
+	uid_t uid; /* whose service it was */
+	enum gq_breaker_state state;
 };
 
 struct group {
@@ -261,6 +273,9 @@ struct router {
 	struct user *users;
 	struct bearer *bearers;
 	struct served served[GQ_PLACES];
+	struct held_breaker held[HELD_BREAKERS];
+	uint32_t holds;             /* of `held` */
+	uint64_t sessions_until_ns; /* no service that drains keeps its sessions any longer */
 	struct group *groups[GROUPS];
 	struct request *requests;
 	uint32_t free_request, used;     /* used: entries that have ever been */
@@ -323,6 +338,7 @@ struct answer {
 	bool seen;
 	uint64_t retry_ns;
 	const char *text; /* NULL: none */
+	const char *error; /* for report_error(), where `text` is another one each time; NULL */
 	bool reused;      /* it did not run for this request */
 };
 
@@ -371,10 +387,11 @@ void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
 /* What the configuration says of its op. */
 void group_configure(struct router *r, uint32_t group);
 /* Whether a request of it would go somewhere, or end, at once. */
-bool group_moves(const struct router *r, uint32_t group);
-/* Chooses a service, and takes its permit. */
+bool group_moves(const struct router *r, uint32_t group, uint64_t now_ns);
+/* Chooses a service, and takes its permit. `only_full`: none has room, and one would take it that is
+ * well: it is to wait. */
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
-			       uint64_t now_ns, uint64_t *retry_ns);
+			       uint64_t now_ns, uint64_t *retry_ns, bool *only_full);
 /* What has become of the attempt, for the breaker: the permit goes back. Once an attempt. */
 void group_verdict(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
 		   uint64_t now_ns);
@@ -516,6 +533,8 @@ const char *reuse_forget_one(struct router *r, const struct peer *p, const char 
 /* ---- order.c ---- */
 
 void order_obey(struct router *r, struct peer *p, const struct gq_frame *f);
+/* The breaker of a service that has just registered is as it was ordered to be. */
+void order_breaker(struct router *r, uint32_t place);
 
 /* ---- report.c ---- */
 

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 
 enum { HEALTHY = 0, UNHEALTHY = 2 }; /* enum gq_service_health, as it is on the wire */
-enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024 };
+enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024, WAITING_MAX = 256 };
 
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
 {
@@ -162,6 +162,42 @@ static bool take_apart(BrokerClient *c, const struct gq_frame *f)
 	return true;
 }
 
+/* A region that nobody waits for any more is there after all, or is not. */
+static void note_late_region(BrokerClient *c, const struct gq_frame *f)
+{
+	for (struct own_region **at = &c->late; *at != NULL; at = &(*at)->next) {
+		if ((*at)->asks != f->correlation)
+			continue;
+		(*at)->id = gq__frame_u64(f, GQ_TLV_REGION, 0);
+		if (f->type != GQ_MESSAGE_ACK)
+			gq__broker_drop_region(at);
+		return;
+	}
+}
+
+static bool is_refusal(const struct gq_frame *f)
+{
+	const uint32_t status = gq__frame_u32(f, GQ_TLV_STATUS, 0);
+
+	return f->type == GQ_MESSAGE_NACK &&
+	       (status == GQ_WIRE_NOT_FOUND || status == GQ_WIRE_UNAUTHENTICATED);
+}
+
+/* An answer to what was asked: kept, if somebody waits for it. A heartbeat that was not taken says
+ * that the service is somebody else's now, or that the token is not good. */
+static void take_answer(BrokerClient *c, struct heard *h)
+{
+	const struct gq_frame *f = &h->frame;
+
+	if (f->correlation == c->asked || f->correlation <= GQ_OWN_CORRELATION) {
+		put(&c->others, h);
+		return;
+	}
+	c->stale = c->stale || (f->correlation == c->beaten && is_refusal(f));
+	note_late_region(c, f);
+	gq__broker_free(h);
+}
+
 /* @param fd  its own from now on; -1: none. @return false: lost, or out of memory */
 static bool sort(BrokerClient *c, size_t n, int fd)
 {
@@ -203,6 +239,11 @@ static bool sort(BrokerClient *c, size_t n, int fd)
 			put(&c->dropped, unwanted);
 		return true;
 	}
+	case GQ_MESSAGE_ACK:
+	case GQ_MESSAGE_NACK:
+	case GQ_MESSAGE_ERROR:
+		take_answer(c, h);
+		return true;
 	case GQ_MESSAGE_HEALTH_CHECK:
 		put(&c->checks, h);
 		return true;
@@ -331,12 +372,39 @@ static QueueStatus answer_checks(BrokerClient *c)
 	return status;
 }
 
+/* Regions that have come too late. */
+static QueueStatus end_late_regions(BrokerClient *c)
+{
+	const uint32_t action = 2;
+	struct own_region **at = &c->late;
+	QueueStatus status = Q_OK;
+
+	while (status == Q_OK && *at != NULL) {
+		const uint64_t where[3] = { (*at)->id };
+		struct gq_frame f = { .type = GQ_MESSAGE_REGION, .flags = GQ_FLAG_CHECKSUM };
+
+		if (where[0] == 0) { /* it may come yet */
+			at = &(*at)->next;
+			continue;
+		}
+		gq__broker_drop_region(at); /* first: what is sent may hear of more, at the front */
+		gq__frame_set(&f, GQ_TLV_ACTION, false, &action, sizeof(action));
+		gq__frame_set(&f, GQ_TLV_REGION, false, where, sizeof(where));
+		f.correlation = ++c->last;
+		status = send_one(c, &f);
+		at = &c->late;
+	}
+	return status;
+}
+
 /* What gpuqd waits for besides what it is sent. */
 static QueueStatus answer_all(BrokerClient *c)
 {
-	const QueueStatus status = answer_dropped(c);
+	QueueStatus status = answer_dropped(c);
 
-	return status == Q_OK ? answer_checks(c) : status;
+	if (status == Q_OK)
+		status = answer_checks(c);
+	return status == Q_OK ? end_late_regions(c) : status;
 }
 
 void gq__broker_refuse(BrokerClient *c, struct heard *h, uint32_t why)
@@ -367,6 +435,17 @@ QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns)
 	return status == Q_ERR_EMPTY ? Q_ERR_TIMEOUT : status;
 }
 
+QueueStatus gq__broker_hear_all(BrokerClient *c)
+{
+	QueueStatus status = Q_OK;
+
+	for (uint32_t i = 0; i < WAITING_MAX && status == Q_OK; i++)
+		status = hear_one(c);
+	if (status == Q_ERR_LOST || answer_all(c) == Q_ERR_LOST)
+		return Q_ERR_LOST;
+	return Q_OK;
+}
+
 /* An answer other than the one that was asked for. */
 static QueueStatus refused(const struct heard *h)
 {
@@ -383,7 +462,7 @@ QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **o
 	const uint64_t deadline_ns = gq__deadline_ns(c->timeout_ms);
 	QueueStatus status;
 
-	f->correlation = ++c->last;
+	f->correlation = c->asked = ++c->last;
 	f->flags |= GQ_FLAG_CHECKSUM;
 	*out = NULL;
 	status = gq__broker_send(c, f);
@@ -393,6 +472,7 @@ QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **o
 			break;
 		status = gq__broker_hear(c, deadline_ns);
 	}
+	c->asked = 0;
 	if (status == Q_ERR_TIMEOUT)
 		return gq__failf(Q_ERR_TIMEOUT, "gpuqd did not answer within %u ms", c->timeout_ms);
 	if (status != Q_OK)
@@ -540,8 +620,14 @@ void q_broker_close(BrokerClient *c)
 	drop_all(&c->others);
 	drop_all(&c->dropped);
 	drop_all(&c->checks);
-	while (c->regions != NULL)
+	while (c->regions != NULL) {
+		/* In a child there is no mapping of one that is not sealed, and perhaps another. */
+		if (c->pid != getpid() && !c->regions->readable_only)
+			c->regions->memory = MAP_FAILED;
 		gq__broker_drop_region(&c->regions);
+	}
+	while (c->late != NULL)
+		gq__broker_drop_region(&c->late);
 	if (c->socket >= 0)
 		gq_sys_close(c->socket);
 	free(c->open);

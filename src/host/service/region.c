@@ -49,7 +49,7 @@ uint32_t gq__broker_map(struct heard *h)
 	const uint64_t from = offset / page * page;
 	void *map;
 
-	if (!gq_frame_has(&h->frame, GQ_TLV_REGION))
+	if (!gq_frame_has(&h->frame, GQ_TLV_REGION) || h->map != NULL)
 		return GQ_WIRE_SUCCESS;
 	if (h->fd < 0)
 		return GQ_WIRE_FD_EXHAUSTED;
@@ -139,11 +139,22 @@ static QueueStatus create(BrokerClient *c, struct own_region *g)
 	return status;
 }
 
+void gq__broker_give_up_region(BrokerClient *c, struct own_region **at, uint64_t asks)
+{
+	struct own_region *g = *at;
+
+	*at = g->next;
+	g->asks = asks;
+	g->next = c->late;
+	c->late = g;
+}
+
 QueueStatus q_broker_region_create(BrokerClient *c, size_t bytes, BrokerRegion *out)
 {
 	GQ_NO_CANCEL();
 	struct own_region *g;
 	QueueStatus status;
+	uint64_t asks;
 
 	GQ_RETURN_IF_REFUSED(enter(c));
 	if (out == NULL)
@@ -159,8 +170,13 @@ QueueStatus q_broker_region_create(BrokerClient *c, size_t bytes, BrokerRegion *
 	};
 	c->regions = g;
 	status = create(c, g);
+	asks = c->last;
 	if (status == Q_OK)
 		status = map_to_write(g);
+	if (status == Q_ERR_TIMEOUT && g->id == 0) {
+		gq__broker_give_up_region(c, &c->regions, asks);
+		return status;
+	}
 	if (status != Q_OK) {
 		if (g->id != 0)
 			(void)say(c, ACTION_END, g->id);

@@ -35,6 +35,7 @@ struct own_region {
 	void *memory;
 	size_t bytes;
 	bool readable_only; /* it has no mapping that could write */
+	uint64_t asks;      /* among `late`: the correlation of what has asked for it */
 };
 
 struct BrokerClient {
@@ -43,15 +44,18 @@ struct BrokerClient {
 	bool lost, watching, resync;
 	uint32_t timeout_ms, window;
 	uint64_t last;   /* correlation of the last frame that asks for something */
+	uint64_t asked;  /* of the one whose answer is waited for; 0: none */
+	uint64_t beaten; /* of the last heartbeat */
 	uint32_t inside; /* requests whose end has not been taken */
 	uint64_t *open;  /* their ids, `window` at most */
 	struct heard_list answers, requests, others;
 	struct heard_list dropped; /* requests that are not taken; gpuqd is yet to be told */
 	struct heard_list checks;  /* whether this worker is well; gpuqd is yet to be told */
 	struct own_region *regions;
+	struct own_region *late; /* given up before gpuqd's answer: it is yet to be told so */
 	/* the service; name "": none */
 	char service[Q_BROKER_NAME_BYTES], op[Q_BROKER_NAME_BYTES];
-	uint64_t generation, beat_ns, beat_every_ns;
+	uint64_t generation, beat_ns, beat_every_ns, empty_ns; /* empty: its socket was */
 	bool stale, ill; /* ill: as q_service_set_health() says */
 	struct gq_frame_rules rules;
 	/* what q_broker_watch() has yet to tell of what is there now */
@@ -77,6 +81,10 @@ QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns);
  * caller's to free, also after a refusal */
 QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **out);
 
+/* Takes all that has come, without waiting, but not more requests than a connection can have.
+ * @return Q_OK, Q_ERR_LOST */
+QueueStatus gq__broker_hear_all(BrokerClient *c);
+
 /* The first frame of a list with this correlation (0: any), taken out; NULL. */
 struct heard *gq__broker_take(struct heard_list *list, uint64_t correlation);
 
@@ -90,6 +98,9 @@ void gq__broker_refuse(BrokerClient *c, struct heard *h, uint32_t why);
 /* Maps what a request names of a region. @return GQ_WIRE_SUCCESS, also without a region; or what
  * the request is to be answered with */
 uint32_t gq__broker_map(struct heard *h);
+
+/* A region whose creation was given up: gpuqd is told so, should it have made it. */
+void gq__broker_give_up_region(BrokerClient *c, struct own_region **at, uint64_t asks);
 
 /* Takes a region out of a connection's list, unmaps it and frees it. */
 void gq__broker_drop_region(struct own_region **at);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { CAPACITY_MAX = 256, HEARTBEAT_MS = 1000, CAPABILITY_MAX = 64 * 256, TOKEN_MAX = 4096 };
+#define LOOK_NS UINT64_C(10000000)
 
 static const char stale[] =
 	"another worker has taken over this service, gpuqd has heard nothing of this one for too "
@@ -33,7 +34,7 @@ static QueueStatus beat(BrokerClient *c, const BrokerLoad *load)
 	if (load != NULL)
 		gq__frame_set(&f, GQ_TLV_LOAD, false, load, sizeof(*load));
 	c->beat_ns = gq__now_ns() + c->beat_every_ns;
-	f.correlation = ++c->last;
+	f.correlation = c->beaten = ++c->last;
 	return gq__broker_send(c, &f);
 }
 
@@ -119,6 +120,19 @@ QueueStatus q_service_unregister(BrokerClient *c)
 	return status;
 }
 
+/* What lies behind requests in the socket must not wait for all of them: checks, cancellations.
+ * gpuqd sends the next descriptor of a region when those before have been read. */
+static QueueStatus hear_all(BrokerClient *c)
+{
+	const QueueStatus status = gq__broker_hear_all(c);
+
+	for (struct heard *h = c->requests.first; h != NULL; h = h->next)
+		if (h->fd >= 0)
+			(void)gq__broker_map(h); /* if it fails: again when it is its turn */
+	c->empty_ns = gq__now_ns();
+	return status;
+}
+
 QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
 {
 	GQ_NO_CANCEL();
@@ -133,10 +147,7 @@ QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
 	status = beat(c, load);
 	if (status != Q_OK)
 		return status;
-	do /* checks are answered, also while one request takes long */
-		status = gq__broker_hear(c, 0);
-	while (status == Q_OK);
-	return status == Q_ERR_TIMEOUT ? Q_OK : status;
+	return hear_all(c); /* checks are answered, also while one request takes long */
 }
 
 QueueStatus q_service_set_health(BrokerClient *c, bool well)
@@ -147,22 +158,13 @@ QueueStatus q_service_set_health(BrokerClient *c, bool well)
 	return Q_OK;
 }
 
-/* A heartbeat that was not taken: the service is somebody else's now, or the token is not good. */
-static bool is_refusal(uint32_t status)
-{
-	return status == GQ_WIRE_NOT_FOUND || status == GQ_WIRE_UNAUTHENTICATED;
-}
-
-static void look_for_refusals(BrokerClient *c)
+/* Refusals of answers, mostly: to one that came too late. */
+static void drop_others(BrokerClient *c)
 {
 	struct heard *h;
 
-	while ((h = gq__broker_take(&c->others, 0)) != NULL) {
-		c->stale = c->stale || (h->frame.type == GQ_MESSAGE_NACK &&
-					is_refusal(gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0)) &&
-					h->frame.correlation > GQ_OWN_CORRELATION);
+	while ((h = gq__broker_take(&c->others, 0)) != NULL)
 		gq__broker_free(h);
-	}
 }
 
 static void hand_out(struct heard *h, BrokerRequest *out)
@@ -223,7 +225,7 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 	while ((h = next_request(c)) == NULL) {
 		const uint64_t beat_ns = gq__broker_beat(c);
 
-		look_for_refusals(c);
+		drop_others(c);
 		if (c->stale)
 			return gq__fail(Q_ERR_STALE, stale);
 		if (c->service[0] == '\0')
@@ -234,6 +236,8 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 		if (status == Q_ERR_TIMEOUT && gq__now_ns() >= deadline_ns)
 			return gq__fail(Q_ERR_TIMEOUT, "no request has come in that time");
 	}
+	if (h->map != NULL && c->requests.first == NULL)
+		(void)hear_all(c); /* what is lost is said by the next call */
 	hand_out(h, out);
 	return Q_OK;
 }
@@ -276,5 +280,7 @@ QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t re
 	status = gq__broker_send(c, &f);
 	if (status != Q_ERR_TIMEOUT) /* then it can be answered again */
 		drop(request);
+	if (status == Q_OK && gq__now_ns() >= c->empty_ns + LOOK_NS)
+		(void)hear_all(c); /* as above */
 	return status;
 }

@@ -819,6 +819,63 @@ static void r_2_a_worker_is_asked_whether_it_is_well(void **state)
 	restart_daemon(NULL);
 }
 
+/* A check lies in the socket behind requests. */
+static void r_2_a_worker_is_not_ill_because_it_is_busy(void **state)
+{
+	BrokerServiceInfo info;
+	BrokerClient *w, *c;
+	BrokerRequest q;
+	uint64_t id;
+	size_t n;
+
+	(void)state;
+	restart_daemon("check_ms = 20\ncheck_timeout_ms = 20\n");
+	w = worker("busy", "op=work", 4);
+	c = client();
+	id = submit(c, "work", "x");
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	await_health(c, "healthy", w, say_nothing);
+	for (int i = 0; i < 25; i++) { /* ten times as long as three checks take */
+		nap_ms(20);
+		assert_int_equal(q_broker_discover(c, NULL, &info, 1, &n), Q_OK);
+		assert_string_equal(info.health, "healthy");
+	}
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, "x", 1), Q_OK);
+	expect_reply(c, id, "x");
+	await_health(c, "unhealthy", w, say_nothing); /* it has nothing to do any more */
+	await_health(c, "healthy", w, say_that_it_lives);
+	q_broker_close(w);
+	q_broker_close(c);
+	restart_daemon(NULL);
+}
+
+/* Whoever attacks must not be able to push what has gone wrong before out of `gpuq errors`. */
+static void many_refusals_of_a_kind_are_one_error(void **state)
+{
+	BrokerClient *c = client(), *w = worker("reads", "op=read", 1);
+	BrokerExtent at = { 0 };
+	const BrokerCall call = {
+		.service = "read", .extent = &at, .bytes = 1, .timeout_ms = LONG_MS
+	};
+	BrokerRegion g;
+	uint64_t id;
+
+	(void)state;
+	assert_int_equal(q_broker_region_create(c, 64, &g), Q_OK);
+	memset(g.memory, 0, 64);
+	assert_int_equal(q_broker_region_seal(c, g.id), Q_OK);
+	at.region = g.id;
+	for (uint64_t i = 0; i < 40; i++) {
+		at.offset = 64 + i;
+		assert_int_equal(q_broker_submit(c, &call, &id), Q_OK);
+		expect_end(c, id, Q_ERR_INVALID_ARG);
+	}
+	await_errors("a request was refused: it names bytes outside of its region", 40);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+}
+
 static void a_killed_caller_s_requests_are_cancelled(void **state)
 {
 	BrokerClient *w = worker("w", "op=slow", 1);
@@ -1676,6 +1733,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(r_1_a_killed_worker_is_gone_and_watchers_know),
 		cmocka_unit_test(r_2_a_stopped_worker_gets_nothing_until_it_lives_again),
 		cmocka_unit_test(r_2_a_worker_is_asked_whether_it_is_well),
+		cmocka_unit_test(r_2_a_worker_is_not_ill_because_it_is_busy),
+		cmocka_unit_test(many_refusals_of_a_kind_are_one_error),
 		cmocka_unit_test(a_killed_caller_s_requests_are_cancelled),
 		cmocka_unit_test(t_4_a_killed_daemon_ends_every_call),
 		cmocka_unit_test(co_2_a_deadline_fires_while_the_worker_is_busy),

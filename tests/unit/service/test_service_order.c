@@ -218,6 +218,86 @@ static void st_4_sessions_of_a_service_that_drains_may_go_on(void **state)
 	daemon_tear_down(&d);
 }
 
+static void st_4_a_session_waits_for_the_service_that_drains(void **state)
+{
+	const BrokerCall call = { .service = "sit",
+				  .session = "s",
+				  .session_bytes = 1,
+				  .timeout_ms = LONG_MS };
+	const BrokerService one = { .name = "a", .capability = "op=sit", .capacity = 1 };
+	BrokerOrder drain = named(Q_ORDER_DRAIN, "a");
+	BrokerClient *w, *c;
+	uint64_t id[3];
+	BrokerRequest q;
+
+	(void)state;
+	begin();
+	c = client();
+	w = connect_worker(d.broker, &one);
+	assert_status(q_service_heartbeat(w, NULL), Q_OK);
+	id[0] = submit_call(c, &call);
+	q = take_one(w);
+	drain.timeout_ms = LONG_MS;
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	id[1] = submit_call(c, &call); /* it is full, and nobody else does it */
+	id[2] = submit_call(c, &call);
+	for (int i = 0; i < 3; i++) {
+		if (i != 0)
+			q = take_one(w);
+		answer(w, &q, Q_REASON_OK, "");
+		await_end(c, id[i], Q_OK, "");
+	}
+	/* Who has no session there does not wait. */
+	await_end(c, submit(c, "sit", "x"), Q_ERR_FULL, NULL);
+	q_broker_close(w);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+static void st_4_a_session_need_not_wait_for_a_full_service_that_is_not_its_own(void **state)
+{
+	const BrokerCall call = { .service = "sit",
+				  .session = "s",
+				  .session_bytes = 1,
+				  .timeout_ms = LONG_MS };
+	const BrokerService one = { .name = "a", .capability = "op=sit", .capacity = 1 },
+			    two = { .name = "b", .capability = "op=sit", .capacity = 1 };
+	BrokerOrder drain = named(Q_ORDER_DRAIN, "a");
+	BrokerClient *a, *b, *c;
+	uint64_t held, waits, own;
+	BrokerRequest q, other;
+
+	(void)state;
+	begin();
+	c = client();
+	a = connect_worker(d.broker, &one);
+	assert_status(q_service_heartbeat(a, NULL), Q_OK);
+	own = submit_call(c, &call);
+	q = take_one(a);
+	answer(a, &q, Q_REASON_OK, "");
+	await_end(c, own, Q_OK, "");
+	drain.timeout_ms = LONG_MS;
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	b = connect_worker(d.broker, &two);
+	assert_status(q_service_heartbeat(b, NULL), Q_OK);
+	held = submit(c, "sit", "x");
+	other = take_one(b); /* full */
+	waits = submit(c, "sit", "y");
+	own = submit_call(c, &call);
+	q = take_one(a);
+	answer(a, &q, Q_REASON_OK, "");
+	await_end(c, own, Q_OK, "");
+	answer(b, &other, Q_REASON_OK, "");
+	await_end(c, held, Q_OK, "");
+	other = take_one(b); /* it has waited for b, and a has not got it */
+	answer(b, &other, Q_REASON_OK, "");
+	await_end(c, waits, Q_OK, "");
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
 /* ---- breakers -------------------------------------------------------------------------------- */
 
 static void fail_one(BrokerClient *c, BrokerClient *w)
@@ -254,6 +334,62 @@ static void cb_a_breaker_is_opened_closed_and_reset(void **state)
 	assert_string_equal(look(c, "w").breaker, "open");
 	await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
 	order(c, Q_ORDER_BREAKER_RESET, "w");
+	serve(c, "job", w, "well");
+	q_broker_close(w);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+/* Registers the name again, when gpuqd has seen that its worker is gone. */
+static BrokerClient *again(const char *name, const char *can)
+{
+	const BrokerService s = { .name = name, .capability = can, .heartbeat_ms = 20 };
+
+	for (unsigned i = 0;; i++) {
+		BrokerClient *w = client();
+
+		if (q_service_register(w, &s) == Q_OK) {
+			assert_status(q_service_heartbeat(w, NULL), Q_OK);
+			return w;
+		}
+		assert_true(i < LONG_MS);
+		q_broker_close(w);
+		nap_ms(1);
+	}
+}
+
+static void cb_a_worker_that_comes_again_has_the_breaker_it_was_ordered(void **state)
+{
+	const BrokerOrder reset = named(Q_ORDER_BREAKER_RESET, "w");
+	BrokerClient *w, *c;
+
+	(void)state;
+	begin();
+	w = worker("w", "op=job");
+	c = client();
+	order(c, Q_ORDER_BREAKER_OPEN, "w");
+	q_broker_close(w);
+	w = again("w", "op=job");
+	assert_string_equal(look(c, "w").breaker, "forced_open");
+	await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
+	order(c, Q_ORDER_BREAKER_CLOSE, "w");
+	q_broker_close(w);
+	w = again("w", "op=job");
+	assert_string_equal(look(c, "w").breaker, "disabled");
+	order(c, Q_ORDER_BREAKER_OPEN, "w");
+	order(c, Q_ORDER_BREAKER_RESET, "w");
+	q_broker_close(w);
+	w = again("w", "op=job");
+	assert_string_equal(look(c, "w").breaker, "closed");
+	/* Also of a service that is gone. */
+	order(c, Q_ORDER_BREAKER_OPEN, "w");
+	q_broker_close(w);
+	for (unsigned i = 0; q_broker_order(c, &reset) != Q_ERR_NOT_FOUND; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	w = again("w", "op=job");
+	assert_string_equal(look(c, "w").breaker, "closed");
 	serve(c, "job", w, "well");
 	q_broker_close(w);
 	q_broker_close(c);
@@ -445,7 +581,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_service_that_drains_finishes_what_it_has_and_gets_nothing_new),
 		cmocka_unit_test(st_4_sessions_of_a_service_that_drains_may_go_on),
+		cmocka_unit_test(st_4_a_session_waits_for_the_service_that_drains),
+		cmocka_unit_test(
+			st_4_a_session_need_not_wait_for_a_full_service_that_is_not_its_own),
 		cmocka_unit_test(cb_a_breaker_is_opened_closed_and_reset),
+		cmocka_unit_test(cb_a_worker_that_comes_again_has_the_breaker_it_was_ordered),
 		cmocka_unit_test(ca_answers_are_forgotten_one_an_op_s_or_all),
 		cmocka_unit_test(ca_what_runs_when_its_answer_is_forgotten_is_not_kept),
 		cmocka_unit_test(se_2_orders_are_taken_from_gpuqd_s_user_and_root),

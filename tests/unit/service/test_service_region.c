@@ -47,8 +47,7 @@ static void begin(const char *words)
 {
 	char keys[256];
 
-	snprintf(keys, sizeof(keys), "window = 256\nheartbeat_ms = 60000\n%s%s",
-		 strstr(words, "uid_regions") == NULL ? "uid_regions = 64\n" : "", words);
+	snprintf(keys, sizeof(keys), "window = 256\nheartbeat_ms = 60000\n%s", words);
 	daemon_set_up(&d, "", keys);
 	idle = daemon_held(&d);
 }
@@ -916,6 +915,111 @@ static void a_worker_without_room_for_a_descriptor_passes_it_on(void **state)
 	end();
 }
 
+/* As start(true, 0), with room for no descriptor more. */
+static pid_t start_without_descriptors(void)
+{
+	const pid_t pid = fork_child();
+	const BrokerConfig cfg = { .endpoint = d.broker, .timeout_ms = LONG_MS };
+	const BrokerService s = { .name = "short", .capability = "op=read", .capacity = 64 };
+	struct rlimit none = { .rlim_cur = 1, .rlim_max = 1 }; /* poll() takes one */
+	BrokerClient *c;
+
+	if (pid != 0)
+		return pid;
+	c = q_broker_connect(&cfg);
+	if (c == NULL || q_service_register(c, &s) != Q_OK || setrlimit(RLIMIT_NOFILE, &none) != 0)
+		_exit(1);
+	(void)serve(c);
+	_exit(0);
+}
+
+static void a_worker_without_descriptors_does_not_cost_the_others_their_retries(void **state)
+{
+	pid_t well, none;
+	BrokerClient *c;
+	BrokerRegion g;
+
+	(void)state;
+	begin("");
+	none = start_without_descriptors();
+	await_count("services", 1);
+	well = start(true, 1);
+	await_count("services", 2);
+	c = client();
+	g = sealed(c, SIZE);
+	for (int i = 0; i < 100; i++)
+		(void)await_end(c, submit(c, &g, 0, SIZE), Q_OK, NULL);
+	/* It is tried again after a while: more often than retries could pay for. */
+	for (uint64_t before = count("retried"); count("retried") < before + 3;)
+		(void)await_end(c, submit(c, &g, 0, SIZE), Q_OK, NULL);
+	kill_child(none);
+	kill_child(well);
+	q_broker_close(c);
+	end();
+}
+
+static void what_has_come_to_a_worker_is_read_beside_its_requests(void **state)
+{
+	BrokerClient *c, *w;
+	BrokerRequest q;
+	BrokerRegion g;
+	uint64_t ids[4];
+
+	(void)state;
+	begin("");
+	c = client();
+	w = worker("w", "op=read", 4);
+	g = sealed(c, SIZE);
+	for (int i = 0; i < 4; i++)
+		ids[i] = submit(c, &g, 0, SIZE);
+	q = take_one(w);
+	for (unsigned i = 0; w->requests.first == NULL; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+		assert_status(q_service_heartbeat(w, NULL), Q_OK);
+	}
+	assert_int_equal(w->requests.first->fd, -1); /* mapped, so that it takes no descriptor */
+	assert_non_null(w->requests.first->map);
+	for (int i = 0; i < 4; i++) {
+		if (i != 0)
+			q = take_one(w);
+		assert_memory_equal(q.payload, g.memory, SIZE);
+		answer(w, &q);
+		(void)await_end(c, ids[i], Q_OK, NULL);
+	}
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void a_region_that_came_too_late_is_given_back(void **state)
+{
+	const BrokerConfig cfg = { .endpoint = d.broker, .timeout_ms = 50 };
+	BrokerClient *c;
+	BrokerRegion g;
+
+	(void)state;
+	begin("");
+	c = q_broker_connect(&cfg);
+	for (unsigned i = 0; c == NULL && i < LONG_MS; i++) /* a busy machine */
+		c = q_broker_connect(&cfg);
+	assert_non_null(c);
+	daemon_stop(&d);
+	for (int i = 0; i < 3; i++)
+		assert_status(q_broker_region_create(c, SIZE, &g), Q_ERR_TIMEOUT);
+	assert_int_equal(kill(d.pid, SIGCONT), 0);
+	for (unsigned i = 0; c->late != NULL || count("regions") != 0; i++) {
+		char text[4096];
+		size_t n = sizeof(text);
+
+		assert_true(i < LONG_MS);
+		(void)q_broker_stats(c, text, &n); /* hears, and says so */
+	}
+	assert_null(c->others.first);
+	q_broker_close(c);
+	end();
+}
+
 /* ---- peers that lie, or know less ------------------------------------------------------------ */
 
 static int raw(uint64_t features)
@@ -993,6 +1097,36 @@ static void a_worker_that_knows_no_regions_gets_none(void **state)
 		answer(w, &q);
 		(void)await_end(c, id, Q_OK, NULL);
 	}
+	close(old);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void a_request_waits_for_the_worker_that_reads_regions(void **state)
+{
+	BrokerClient *c, *w;
+	uint64_t first, second;
+	BrokerRequest q;
+	BrokerRegion g;
+	int old;
+
+	(void)state;
+	begin("");
+	old = raw_worker(0, "old"); /* has room, and cannot read it */
+	c = client();
+	w = worker("new", "op=read", 1);
+	g = sealed(c, SIZE);
+	first = submit(c, &g, 0, 1);
+	q = take_one(w);
+	second = submit(c, &g, 0, 2);
+	await_count("inside", 2);
+	await_count("waiting", 0); /* gpuqd has tried */
+	answer(w, &q);
+	(void)await_end(c, first, Q_OK, NULL);
+	q = take_one(w);
+	answer(w, &q);
+	(void)await_end(c, second, Q_OK, NULL);
 	close(old);
 	q_broker_close(c);
 	q_broker_close(w);
@@ -1123,7 +1257,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(rg_6_whoever_is_killed_leaves_no_region_behind),
 		cmocka_unit_test(rg_2_who_attacks_its_own_memory_harms_nobody),
 		cmocka_unit_test(a_worker_without_room_for_a_descriptor_passes_it_on),
+		cmocka_unit_test(
+			a_worker_without_descriptors_does_not_cost_the_others_their_retries),
+		cmocka_unit_test(what_has_come_to_a_worker_is_read_beside_its_requests),
+		cmocka_unit_test(a_region_that_came_too_late_is_given_back),
 		cmocka_unit_test(a_worker_that_knows_no_regions_gets_none),
+		cmocka_unit_test(a_request_waits_for_the_worker_that_reads_regions),
 		cmocka_unit_test(se_who_talks_nonsense_of_regions_harms_only_itself),
 	};
 
