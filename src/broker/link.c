@@ -5,6 +5,7 @@
 #include "host/base/sys.h"
 
 #include "broker/page/page.h"
+#include "program/memfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,7 +109,7 @@ bool link_receive(int socket, struct link_message *m, int *fds, int flags)
 
 static int make_file(const char *name, const void *from, size_t bytes)
 {
-	const int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const int fd = program_memfd(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0)
 		return -1;

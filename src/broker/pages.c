@@ -16,15 +16,12 @@
 
 #include "host/base/sys.h"
 #include "host/base/thread.h"
+#include "program/memfd.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 
 enum { STEP_BYTES = 4 << 20 };
 
@@ -32,11 +29,7 @@ enum { STEP_BYTES = 4 << 20 };
 
 static bool open_files(struct session *s)
 {
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-
-	s->memfd = memfd_create("gpuqd-client", flags | MFD_NOEXEC_SEAL);
-	if (s->memfd < 0 && errno == EINVAL) /* Linux before 6.3 */
-		s->memfd = memfd_create("gpuqd-client", flags);
+	s->memfd = program_memfd("gpuqd-client", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (s->memfd < 0)
 		return false;
 	s->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

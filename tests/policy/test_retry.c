@@ -147,6 +147,22 @@ static void rt_3_retries_are_never_the_load(void **state)
 	assert_int_equal(storm(1000, true), 2000); /* one in ten is retried, and succeeds */
 }
 
+static void a_want_of_descriptors_takes_no_retries_from_others(void **state)
+{
+	const struct gq_retry_case failed = { .status = GQ_WIRE_FD_EXHAUSTED,
+					      .attempts = 1,
+					      .deadline_ns = UINT64_MAX };
+	struct gq_retry_budget budget;
+	uint64_t random = SEED, delay;
+
+	(void)state;
+	gq__retry_budget_init(&budget);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(
+			gq__retry_decide(&standard, &budget, &failed, 0, &random, &delay),
+			GQ_RETRY_GO);
+}
+
 static void rt_3_at_most_a_fifth_of_what_is_on_its_way_are_retries(void **state)
 {
 	struct gq_retry_budget budget;
@@ -238,6 +254,7 @@ int main(void)
 		cmocka_unit_test(rt_1_full_jitter_is_even),
 		cmocka_unit_test(rt_2_no_attempt_begins_after_the_deadline),
 		cmocka_unit_test(rt_3_retries_are_never_the_load),
+		cmocka_unit_test(a_want_of_descriptors_takes_no_retries_from_others),
 		cmocka_unit_test(rt_3_at_most_a_fifth_of_what_is_on_its_way_are_retries),
 		cmocka_unit_test(each_status_is_tried_again_as_the_table_says),
 		cmocka_unit_test(the_server_has_the_last_word),

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "layout.h"
 
+#include "program/memfd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -189,7 +191,7 @@ static bool make(struct page *p, const char *path, const char *also, uint32_t mo
 	int error;
 
 	if (path == NULL) { /* whoever else has it cannot cut it under us */
-		p->fd = memfd_create("gpuqd-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		p->fd = program_memfd("gpuqd-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 		return p->fd >= 0 && fill(p) &&
 		       fcntl(p->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
 	}
