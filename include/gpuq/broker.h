@@ -180,12 +180,13 @@ typedef enum BrokerOrderKind {
 			      again; what it has it answers */
 	Q_ORDER_RESUME = 2,        /* a service that drains does not any more */
 	Q_ORDER_BREAKER_OPEN = 3,  /* a service gets nothing new, as if it had failed, until the
-				      breaker is closed or reset, or it registers again */
+				      breaker is closed or reset, also if it registers again */
 	Q_ORDER_BREAKER_CLOSE = 4, /* a service gets requests however often it fails, until the
-				      breaker is opened or reset, or it registers again */
+				      breaker is opened or reset, also if it registers again */
 	Q_ORDER_BREAKER_RESET = 5, /* a service's breaker is closed, decides by itself, and knows of
 				      no fault */
-	Q_ORDER_FORGET = 6,        /* the answer of an op to one request leaves the cache */
+	Q_ORDER_FORGET = 6,        /* the answer of an op, in the version that is served now, to one
+				      request leaves the cache */
 	Q_ORDER_FORGET_OP = 7,     /* all answers of an op */
 	Q_ORDER_FORGET_ALL = 8,    /* all answers */
 } BrokerOrderKind;
@@ -312,8 +313,8 @@ typedef struct BrokerRegion {
  * Makes a region. Its pages are allocated here, so they are this process's; a child has no mapping
  * of it until it is sealed.
  * @param bytes  1 to Q_BROKER_MAX_REGION
- * @return Q_OK; Q_ERR_FULL: this user has too many, or too much in them (uid_regions, which is 0
- *         until it is set, uid_region_bytes); Q_ERR_LIMIT: no descriptor is left, here or in gpuqd;
+ * @return Q_OK; Q_ERR_FULL: this user has too many, or too much in them (uid_regions,
+ *         uid_region_bytes); Q_ERR_LIMIT: no descriptor is left, here or in gpuqd;
  *         Q_ERR_SHUTDOWN: gpuqd ends; Q_ERR_UNSUPPORTED: it knows no regions
  */
 Q_API QueueStatus q_broker_region_create(BrokerClient *c, size_t bytes, BrokerRegion *out);
@@ -355,7 +356,7 @@ Q_API QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load);
 
 /**
  * Whether this worker can do its work, which it can as long as nothing else is said: what the
- * library answers when gpuqd asks (every check_ms, if that is set), within q_service_recv() and
+ * library answers when gpuqd asks (every check_ms), within q_service_recv(), q_service_reply() and
  * q_service_heartbeat(). After three answers in a row that it is not well the worker gets nothing
  * new, after two that it is again it does. What it has it answers either way. Q_OK.
  */

@@ -145,7 +145,7 @@ static void end_slow_handshakes(struct broker *b)
 		if (s->state == SESSION_UNREAD)
 			session_look(s);
 		else if ((s->state == SESSION_NEW || s->state == SESSION_OFFERED) &&
-		    now_ns > s->since_ns + HANDSHAKE_NS && !has_spoken(s)) {
+			 now_ns > s->since_ns + HANDSHAKE_NS && !has_spoken(s)) {
 			b->counts.silent++;
 			show_error(b, "a client did not say what it wanted");
 			session_end(s, 0);

@@ -564,8 +564,12 @@ static void kill_it(struct process *p, const char *why)
 	if (why != NULL && p->why[0] == '\0')
 		snprintf(p->why, sizeof(p->why), "%s", why);
 	p->dying = true;
-	if (p->pid != 0) /* it is our child: the number is its own until we reap it */
-		(void)kill(p->pid, SIGKILL);
+	/* It is our child: the number is its own until we reap it. */
+	if (p->pid != 0 && kill(p->pid, SIGKILL) != 0 && errno == EPERM)
+		gq__log(Q_LOG_ERROR,
+			"gpuqd: process '%s' cannot be ended: it has another user (child_user), "
+			"and gpuqd no CAP_KILL",
+			p->name);
 }
 
 static void answer(struct process *p, bool good, const char *why, struct broker *b);

@@ -10,7 +10,8 @@
 #define MFD_NOEXEC_SEAL 8u
 #endif
 
-/* An empty one. With vm.memfd_noexec = 2 the kernel makes no others than these. @return -1: errno */
+/* An empty one. With vm.memfd_noexec = 2 the kernel makes no others than these. @return -1: errno
+ */
 static inline int program_memfd(const char *name, unsigned flags)
 {
 	const int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);

@@ -158,9 +158,8 @@ static void a_want_of_descriptors_takes_no_retries_from_others(void **state)
 	(void)state;
 	gq__retry_budget_init(&budget);
 	for (int i = 0; i < 1000; i++)
-		assert_int_equal(
-			gq__retry_decide(&standard, &budget, &failed, 0, &random, &delay),
-			GQ_RETRY_GO);
+		assert_int_equal(gq__retry_decide(&standard, &budget, &failed, 0, &random, &delay),
+				 GQ_RETRY_GO);
 }
 
 static void rt_3_at_most_a_fifth_of_what_is_on_its_way_are_retries(void **state)

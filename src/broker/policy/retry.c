@@ -98,8 +98,7 @@ enum gq_retry_verdict gq__retry_decide(const struct gq_retry_config *config,
 		return GQ_RETRY_FINAL;
 	/* A want of descriptors has cost nobody anything, and says nothing of the others. */
 	if (failed->status != GQ_WIRE_FD_EXHAUSTED)
-		budget->tenths -=
-			budget->tenths < FAILURE_TAKES ? budget->tenths : FAILURE_TAKES;
+		budget->tenths -= budget->tenths < FAILURE_TAKES ? budget->tenths : FAILURE_TAKES;
 	if (failed->after_ns < 0)
 		return GQ_RETRY_REFUSED;
 	if (kind == GQ_RETRY_IDEMPOTENT && !failed->idempotent)

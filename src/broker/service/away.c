@@ -114,7 +114,8 @@ static uint64_t look(struct router *r, struct peer *p, uint64_t now_ns)
 	if (now_ns < p->look_ns)
 		return p->look_ns;
 	away_settle(r, p);
-	p->look_every_ns = p->look_every_ns < LOOK_MOST_NS / 2 ? 2 * p->look_every_ns : LOOK_MOST_NS;
+	p->look_every_ns =
+		p->look_every_ns < LOOK_MOST_NS / 2 ? 2 * p->look_every_ns : LOOK_MOST_NS;
 	p->look_ns = now_ns + p->look_every_ns;
 	return p->away != 0 ? p->look_ns : UINT64_MAX;
 }

@@ -413,9 +413,9 @@ uint64_t peer_tick(struct router *r, uint64_t now_ns)
 			until_ns = p->since_ns + HANDSHAKE_NS;
 		/* A worker that is busy reads late: it may, until a silent one is forgotten. */
 		if (p->out != NULL)
-			unread_ns = p->moved_ns + (awaits_reader(p) && p->out->serial != 0
-							   ? UNTAKEN_NS
-							   : UNREAD_NS);
+			unread_ns =
+				p->moved_ns +
+				(awaits_reader(p) && p->out->serial != 0 ? UNTAKEN_NS : UNREAD_NS);
 		until_ns = unread_ns < until_ns ? unread_ns : until_ns;
 		if (until_ns <= now_ns && !p->doomed) {
 			report_error(r, "%s",

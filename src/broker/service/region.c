@@ -7,7 +7,8 @@
  *   made -> in use (sealed against writing, all pages there) -> given back: no new requests
  *
  * Its owner, requests that name it, and frames that wait with its descriptor or are on their way
- * with it (away.c) each have a reference. Without any it is closed, one in a turn, because the kernel may then free thousands of pages.
+ * with it (away.c) each have a reference. Without any it is closed, one in a turn, because the
+ * kernel may then free thousands of pages.
  */
 #include "router.h"
 
@@ -158,7 +159,7 @@ static void begin(struct router *r, struct peer *p, const struct gq_frame *f)
 
 	if (r->draining)
 		a = (struct answer){ .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
-	else if (token_may_serve(r, p, &a))
+	else if (token_may_make_region(r, p, f->length, &a))
 		g = make(r, p, f, &a);
 	if (g == NULL) {
 		answer_nack(r, p, f->correlation, &a);

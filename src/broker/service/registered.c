@@ -349,15 +349,16 @@ static void has_been_checked(struct router *r, uint32_t place, bool good, uint64
 }
 
 /*
- * Until when it may answer. A check lies in the socket behind requests, so a worker that has some is
- * patiently waited for: its answers to those say that it turns, and it may be as silent as its
+ * Until when it may answer. A check lies in the socket behind requests, so a worker that has some
+ * is patiently waited for: its answers to those say that it turns, and it may be as silent as its
  * heartbeats may. Who has nothing to do answers at once.
  */
 static uint64_t check_until_ns(const struct router *r, uint32_t place)
 {
 	const struct served *s = &r->served[place];
 	const struct group *g = s->groups != 0 ? r->groups[s->group[0]] : NULL;
-	const uint64_t beats_ns = r->registry.config.unhealthy_after * r->registry.config.heartbeat_ns;
+	const uint64_t beats_ns =
+		r->registry.config.unhealthy_after * r->registry.config.heartbeat_ns;
 	const uint64_t answered_ns = s->peer->answered_ns;
 	const uint64_t since_ns = answered_ns > s->checked_ns ? answered_ns : s->checked_ns;
 	uint64_t patience_ns = r->cfg.check_timeout_ms * UINT64_C(1000000);

@@ -125,8 +125,8 @@ struct peer {
 	bool takes_regions;    /* as a worker */
 	struct region *regions;
 	uint64_t regions_ever;
-	uint64_t answered_ns; /* as a worker: when it last answered a request */
-	uint32_t away; /* descriptors that it may not have read yet */
+	uint64_t answered_ns;                  /* as a worker: when it last answered a request */
+	uint32_t away;                         /* descriptors that it may not have read yet */
 	struct region *away_region[AWAY_MOST]; /* NULL: of another user */
 	uint64_t look_ns, look_every_ns;       /* whether it has read them */
 	bool watches;
@@ -213,7 +213,7 @@ struct served {
 	/* The check that it has not answered (0: none), when the last one was sent, and when the
 	 * next is due, or is over. */
 	uint64_t check, checked_ns, check_due_ns;
-	uint64_t missed;       /* the one before, if that was not answered in time; 0: it was */
+	uint64_t missed;           /* the one before, if that was not answered in time; 0: it was */
 	uint64_t no_room_until_ns; /* its worker had no descriptor left for a region */
 };
 
@@ -283,9 +283,9 @@ struct router {
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
 	struct region *closing;          /* nobody has them any more */
 	uint32_t away;                   /* descriptors in sockets */
-	struct peer *unread; /* gone, but for descriptors that they have not read */
-	uint64_t swept_ns;   /* when all peers were last asked whether they have read theirs */
-	uint32_t regions;                /* not closed yet */
+	struct peer *unread;             /* gone, but for descriptors that they have not read */
+	uint64_t swept_ns; /* when all peers were last asked whether they have read theirs */
+	uint32_t regions;  /* not closed yet */
 	uint64_t region_bytes;
 	struct gq_cache cache, keys;
 	uint32_t cache_epoch;          /* answers of an older one are not used any more */
@@ -337,9 +337,9 @@ struct answer {
 	enum gq_wire_status status;
 	bool seen;
 	uint64_t retry_ns;
-	const char *text; /* NULL: none */
+	const char *text;  /* NULL: none */
 	const char *error; /* for report_error(), where `text` is another one each time; NULL */
-	bool reused;      /* it did not run for this request */
+	bool reused;       /* it did not run for this request */
 };
 
 void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
@@ -388,8 +388,8 @@ void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
 void group_configure(struct router *r, uint32_t group);
 /* Whether a request of it would go somewhere, or end, at once. */
 bool group_moves(const struct router *r, uint32_t group, uint64_t now_ns);
-/* Chooses a service, and takes its permit. `only_full`: none has room, and one would take it that is
- * well: it is to wait. */
+/* Chooses a service, and takes its permit. `only_full`: none has room, and one would take it that
+ * is well: it is to wait. */
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
 			       uint64_t now_ns, uint64_t *retry_ns, bool *only_full);
 /* What has become of the attempt, for the breaker: the permit goes back. Once an attempt. */
@@ -480,6 +480,10 @@ bool token_greet(struct router *r, struct peer *p, const struct gq_frame *f, str
  * @return false, and `a` */
 bool token_may_submit(struct router *r, struct peer *p, const struct gq_frame *f, uint8_t priority,
 		      struct answer *a);
+/* Whether it may make a region now, by a frame of so many bytes, which its rates count as a
+ * request.
+ * @return false, and `a` */
+bool token_may_make_region(struct router *r, struct peer *p, uint32_t bytes, struct answer *a);
 /* Whether it may register what it can do. @return false, and `a` */
 bool token_may_register(struct router *r, struct peer *p, const struct gq_registration *reg,
 			struct answer *a);

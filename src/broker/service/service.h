@@ -79,7 +79,7 @@ struct page;
 	{                                                                                          \
 		.socket_mode = 0600, .connections = 1024, .uid_connections = 64,                   \
 		.uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64,                   \
-		.heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,                     \
+		.heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,                 \
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
 		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \

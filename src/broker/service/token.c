@@ -359,6 +359,17 @@ bool token_may_submit(struct router *r, struct peer *p, const struct gq_frame *f
 	return pass_rates(r, p, f->length, a);
 }
 
+bool token_may_make_region(struct router *r, struct peer *p, uint32_t bytes, struct answer *a)
+{
+	if (p->pass == NULL)
+		return true;
+	if (!token_may_serve(r, p, a))
+		return false;
+	if (!gq_claims_give(&p->pass->may, GQ_RIGHT_SUBMIT))
+		return refuse(r, a, GQ_WIRE_DENIED, "the token has no right to submit");
+	return pass_rates(r, p, bytes, a);
+}
+
 bool token_may_register(struct router *r, struct peer *p, const struct gq_registration *reg,
 			struct answer *a)
 {

@@ -333,7 +333,8 @@ static void se_4_descriptors_that_a_user_does_not_read_are_two_a_connection(void
 			       "uid_connections = 16\nuid_regions = 4096\n"
 			       "[queue default]\nprocess = one\nprocessor = echo\ndevice = cpu\n");
 	a = attack(ask_for_regions, CONNECTIONS);
-	/* Its connections are not gone with what it has said: they count, so more do not come in. */
+	/* Its connections are not gone with what it has said: they count, so more do not come in.
+	 */
 	services_await_count(d.broker, "connections_refused", CONNECTIONS - MOST);
 	services_await_count(d.broker, "regions", 2 * MOST);
 	expect_region("other");
@@ -361,9 +362,9 @@ static void se_4_memory_of_queues_that_a_user_does_not_take_counts_against_it(vo
 
 	(void)state;
 	skip_unless_root();
-	begin_with_descriptors(
-		256, "socket_mode = 0666\nuid_connections = 4\nuid_connect_rate = 0\n",
-		"[queue default]\nprocessor = echo\ndevice = cpu\n");
+	begin_with_descriptors(256,
+			       "socket_mode = 0666\nuid_connections = 4\nuid_connect_rate = 0\n",
+			       "[queue default]\nprocessor = echo\ndevice = cpu\n");
 	idle = daemon_held(&d);
 	a = attack(ask_for_queue, CONNECTIONS);
 	expect_queue("default"); /* of another user */

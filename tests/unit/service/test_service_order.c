@@ -220,10 +220,9 @@ static void st_4_sessions_of_a_service_that_drains_may_go_on(void **state)
 
 static void st_4_a_session_waits_for_the_service_that_drains(void **state)
 {
-	const BrokerCall call = { .service = "sit",
-				  .session = "s",
-				  .session_bytes = 1,
-				  .timeout_ms = LONG_MS };
+	const BrokerCall call = {
+		.service = "sit", .session = "s", .session_bytes = 1, .timeout_ms = LONG_MS
+	};
 	const BrokerService one = { .name = "a", .capability = "op=sit", .capacity = 1 };
 	BrokerOrder drain = named(Q_ORDER_DRAIN, "a");
 	BrokerClient *w, *c;
@@ -256,10 +255,9 @@ static void st_4_a_session_waits_for_the_service_that_drains(void **state)
 
 static void st_4_a_session_need_not_wait_for_a_full_service_that_is_not_its_own(void **state)
 {
-	const BrokerCall call = { .service = "sit",
-				  .session = "s",
-				  .session_bytes = 1,
-				  .timeout_ms = LONG_MS };
+	const BrokerCall call = {
+		.service = "sit", .session = "s", .session_bytes = 1, .timeout_ms = LONG_MS
+	};
 	const BrokerService one = { .name = "a", .capability = "op=sit", .capacity = 1 },
 			    two = { .name = "b", .capability = "op=sit", .capacity = 1 };
 	BrokerOrder drain = named(Q_ORDER_DRAIN, "a");

@@ -211,10 +211,12 @@ static void se_2_each_right_is_needed_for_what_it_gives_and_nothing_else(void **
 	struct gq_claims claims = { .rights = GQ_RIGHT_SUBMIT, .all_ops = true };
 	size_t found = 1;
 	BrokerClient *c;
+	BrokerRegion g;
 
 	(void)state;
 	begin();
 	c = connected(issue(&claims)); /* to submit */
+	assert_int_equal(q_broker_region_create(c, 1, &g), Q_OK);
 	expect_let_in(c, "a", 128);
 	expect_let_in(c, "a", 254);
 	expect_denied(c, "a", 255);
@@ -237,6 +239,8 @@ static void se_2_each_right_is_needed_for_what_it_gives_and_nothing_else(void **
 	claims = (struct gq_claims){ .rights = GQ_RIGHT_REGISTER, .all_ops = true };
 	c = connected(issue(&claims));
 	expect_denied(c, "a", 128);
+	assert_int_equal(q_broker_region_create(c, 1, &g), Q_ERR_POLICY); /* to name in requests */
+	assert_non_null(strstr(q_last_error(), "no right to submit"));
 	assert_int_equal(registers(c, "w", "op=a"), Q_OK);
 	q_broker_close(c);
 	claims = (struct gq_claims){ .rights = GQ_RIGHTS,
