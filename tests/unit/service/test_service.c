@@ -1337,7 +1337,7 @@ static void se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves(voi
 	for (int i = 0; i < 20000; i++)
 		if (sendto(deaf, question, m, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) < 0)
 			break;
-	for (int i = 0; i < 50; i++) {
+	for (int i = 0; i < 100; i++) {
 		const int fd = raw();
 
 		if (i % 2 == 0)
