@@ -57,6 +57,7 @@ set(gpuq_test_variants
 	"unit.service_region"
 	"unit.service_reuse"
 	"unit.service_token"
+	"unit.service_transport"
 	"unit.subscription"
 	"unit.take              standin gpu remote"
 	"unit.trace             standin gpu remote"

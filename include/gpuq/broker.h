@@ -65,8 +65,10 @@ typedef enum BrokerReason {
 
 /* In every field zero means the default. */
 typedef struct BrokerConfig {
-	const char *endpoint; /* "unix:PATH" of gpuqd's services; NULL: $GPUQ_BROKER, which has the
-				 same form */
+	const char *endpoint; /* of gpuqd's services: "unix:PATH"; "fd:NUMBER", a SEQPACKET socket
+				 that is connected to it, which is the connection's from then on,
+				 also if connecting fails. NULL: $GPUQ_BROKER, which has the same
+				 form */
 	const char *name;     /* of this client, for people; NULL: none */
 	uint32_t timeout_ms;  /* for connecting, for gpuqd to take what is sent, and for its answers
 				 to anything but requests: 5000 */
@@ -225,7 +227,7 @@ typedef struct BrokerServiceInfo {
 /**
  * Connects to gpuqd.
  * @param cfg  copied; NULL: all defaults
- * @return NULL with q_last_error(): no such socket, no gpuqd, another version, too many
+ * @return NULL with q_last_error(): no such endpoint, no gpuqd, another version, too many
  * connections, a token that is needed, or is not good
  */
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);

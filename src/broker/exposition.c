@@ -268,9 +268,10 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	    "Requests with a key that another request had.", (double)s->key_conflicts);
 	one(p, "gpuq_idempotency_keys", "gauge", "Keys that are remembered, or run.",
 	    (double)s->keys);
-	metrics_begin(p, "gpuq_frames_rejected_total", "counter", "Frames that were no good.");
-	metrics_value(p, "gpuq_frames_rejected_total", "transport", "seqpacket",
-		      (double)s->bad_frames);
+	metrics_begin(p, "gpuq_frames_rejected_total", "counter",
+		      "Frames that were no good, or not of the peer that they came from.");
+	metrics_value(p, "gpuq_frames_rejected_total", "reason", "frame", (double)s->bad_frames);
+	metrics_value(p, "gpuq_frames_rejected_total", "reason", "peer", (double)s->forged);
 	one(p, "gpuq_service_connections", "gauge", "Connections of callers and workers.",
 	    (double)s->connections);
 	one(p, "gpuq_service_connections_accepted_total", "counter",

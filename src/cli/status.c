@@ -315,6 +315,7 @@ static void json_services(const struct look *l)
 	json_number("running", s->running);
 	json_number("level", s->level);
 	json_number("bad_frames", s->bad_frames);
+	json_number("forged", s->forged);
 	json_number("cache_hits", s->cache_hits);
 	json_number("cache_misses", s->cache_misses);
 	json_number("cache_joined", s->cache_joined);

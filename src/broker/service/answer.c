@@ -5,7 +5,6 @@
 #include "host/base/clock.h"
 
 #include <string.h>
-#include <sys/socket.h>
 
 static void set_status(struct gq_frame *f, uint32_t words[4], const struct answer *a)
 {
@@ -66,15 +65,15 @@ void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f
 		peer_last_words(r, p);
 }
 
-void answer_at_the_door(struct router *r, int socket, const struct answer *a)
+void answer_at_the_door(struct router *r, struct link *l, const struct answer *a)
 {
 	struct gq_frame f = { .type = GQ_MESSAGE_NACK, .flags = GQ_FLAG_CHECKSUM };
 	uint32_t words[4];
-	size_t bytes;
+	size_t bytes = 0;
 
 	set_status(&f, words, a);
-	if (gq__frame_encode(&f, r->out, sizeof(r->out), &bytes) == GQ_FRAME_OK)
-		(void)sendto(socket, r->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	(void)gq__frame_encode(&f, r->out, sizeof(r->out), &bytes);
+	l->transport->refuse(l, r->out, bytes);
 }
 
 void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
@@ -82,7 +81,7 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 	const uint32_t low = gq__frame_u32(f, GQ_TLV_VERSIONS, 0);
 	const uint32_t high = gq__frame_u32(f, GQ_TLV_VERSIONS, 1);
 	const uint64_t limits[3] = { GQ_WIRE_FRAME_MAX, GQ_WIRE_MESSAGE_MAX, GQ_WIRE_BATCH_MAX };
-	const uint64_t features = GQ_FEATURE_REGIONS;
+	const uint64_t features = p->link.transport->passes_regions ? GQ_FEATURE_REGIONS : 0;
 	const uint64_t credits[2] = { r->cfg.window, (uint64_t)r->cfg.window * GQ_WIRE_FRAME_MAX };
 	struct gq_frame out = { .type = GQ_MESSAGE_HELLO,
 				.flags = GQ_FLAG_CHECKSUM | GQ_FLAG_REPLY,
@@ -108,7 +107,7 @@ void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f)
 	if (gq_frame_has(f, GQ_TLV_CLIENT))
 		memcpy(p->name, f->tlv[GQ_TLV_CLIENT].data, f->tlv[GQ_TLV_CLIENT].bytes);
 	p->answers_checks = (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & GQ_FEATURE_CHECKS) != 0;
-	p->takes_regions = (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & GQ_FEATURE_REGIONS) != 0;
+	p->takes_regions = (gq__frame_u64(f, GQ_TLV_FEATURES, 0) & features) != 0;
 	versions[0] = versions[1] = chosen;
 	gq__frame_set(&out, GQ_TLV_VERSIONS, false, versions, sizeof(versions));
 	gq__frame_set(&out, GQ_TLV_FEATURES, false, &features, sizeof(features));

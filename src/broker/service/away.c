@@ -33,7 +33,7 @@ static bool is_unread(const struct peer *p)
 {
 	int bytes = 0;
 
-	return ioctl(p->socket, SIOCOUTQ, &bytes) == 0 && bytes != 0;
+	return ioctl(p->link.fd, SIOCOUTQ, &bytes) == 0 && bytes != 0;
 }
 
 void away_settle(struct router *r, struct peer *p)
@@ -74,16 +74,16 @@ static bool exceeds_share(const struct router *r, const struct user *u)
 	return r->away >= most || u->away >= most / USER_SHARE;
 }
 
-int away_objection(struct router *r, struct peer *p)
+enum transport_result away_objection(struct router *r, struct peer *p)
 {
 	if (away_is_full(p))
 		away_settle(r, p);
 	if (away_is_full(p))
-		return EAGAIN;
+		return TRANSPORT_NOT_NOW;
 	if (!exceeds_share(r, p->user))
-		return 0;
+		return TRANSPORT_DONE;
 	settle_all(r);
-	return exceeds_share(r, p->user) ? ETOOMANYREFS : 0;
+	return exceeds_share(r, p->user) ? TRANSPORT_HELD : TRANSPORT_DONE;
 }
 
 void away_sent(struct router *r, struct peer *p, struct region *region)
@@ -91,8 +91,8 @@ void away_sent(struct router *r, struct peer *p, struct region *region)
 	p->away_region[p->away++] = region->user == p->user ? region_hold(region) : NULL;
 	p->user->away++;
 	r->away++;
-	p->look_every_ns = LOOK_LEAST_NS;
-	p->look_ns = gq__now_ns() + LOOK_LEAST_NS;
+	p->away_every_ns = LOOK_LEAST_NS;
+	p->away_look_ns = gq__now_ns() + LOOK_LEAST_NS;
 }
 
 bool away_keeps(struct router *r, struct peer *p)
@@ -100,7 +100,7 @@ bool away_keeps(struct router *r, struct peer *p)
 	away_settle(r, p);
 	if (p->away == 0 || r->ending)
 		return false;
-	(void)shutdown(p->socket, SHUT_RDWR); /* it reads what was sent, and then the end */
+	(void)shutdown(p->link.fd, SHUT_RDWR); /* it reads what was sent, and then the end */
 	p->next = r->unread;
 	r->unread = p;
 	return true;
@@ -111,13 +111,13 @@ static uint64_t look(struct router *r, struct peer *p, uint64_t now_ns)
 {
 	if (p->away == 0)
 		return UINT64_MAX;
-	if (now_ns < p->look_ns)
-		return p->look_ns;
+	if (now_ns < p->away_look_ns)
+		return p->away_look_ns;
 	away_settle(r, p);
-	p->look_every_ns =
-		p->look_every_ns < LOOK_MOST_NS / 2 ? 2 * p->look_every_ns : LOOK_MOST_NS;
-	p->look_ns = now_ns + p->look_every_ns;
-	return p->away != 0 ? p->look_ns : UINT64_MAX;
+	p->away_every_ns =
+		p->away_every_ns < LOOK_MOST_NS / 2 ? 2 * p->away_every_ns : LOOK_MOST_NS;
+	p->away_look_ns = now_ns + p->away_every_ns;
+	return p->away != 0 ? p->away_look_ns : UINT64_MAX;
 }
 
 uint64_t away_tick(struct router *r, uint64_t now_ns)

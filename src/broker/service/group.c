@@ -178,7 +178,7 @@ static bool has_sticky(struct router *r, struct group *g)
 
 static struct gq_session session_of(const struct request *q, const struct gq_frame *f)
 {
-	return (struct gq_session){ .uid = q->caller->uid,
+	return (struct gq_session){ .uid = q->caller->link.uid,
 				    .key = f->tlv[GQ_TLV_SESSION].data,
 				    .bytes = f->tlv[GQ_TLV_SESSION].bytes };
 }

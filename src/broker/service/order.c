@@ -191,7 +191,7 @@ void order_obey(struct router *r, struct peer *p, const struct gq_frame *f)
 	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
 	struct answer denied;
 
-	if (p->uid != 0 && (p->uid != geteuid() || p->uid == UNMAPPED)) {
+	if (p->link.uid != 0 && (p->link.uid != geteuid() || p->link.uid == UNMAPPED)) {
 		refuse(r, p, f, GQ_WIRE_DENIED, "orders are taken from gpuqd's own user and root");
 		return;
 	}
@@ -207,7 +207,7 @@ void order_obey(struct router *r, struct peer *p, const struct gq_frame *f)
 		order_service(r, p, f, (enum gq_order)order);
 	else
 		order_cache(r, p, f, (enum gq_order)order);
-	gq__log(Q_LOG_INFO, "gpuqd: user %u orders: %s %.*s", (unsigned)p->uid,
+	gq__log(Q_LOG_INFO, "gpuqd: user %u orders: %s %.*s", (unsigned)p->link.uid,
 		gq__order_text((enum gq_order)order),
 		gq_frame_has(f, GQ_TLV_NAME) ? (int)name->bytes : 0,
 		gq_frame_has(f, GQ_TLV_NAME) ? (const char *)name->data : "");

@@ -10,17 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
 
 enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
 #define HANDSHAKE_NS      UINT64_C(2000000000)
 #define UNREAD_NS         UINT64_C(30000000000)
 #define UNTAKEN_NS        UINT64_C(300000000000)
 #define NO_DESCRIPTORS_NS UINT64_C(100000000)
+
+static const struct answer none_left = { .status = GQ_WIRE_FD_EXHAUSTED,
+					 .retry_ns = NO_DESCRIPTORS_NS,
+					 .text = "gpuqd has no descriptor or memory left for it" };
 
 /* ---- the beginning --------------------------------------------------------------------------- */
 
@@ -30,33 +29,19 @@ static bool awaits_reader(const struct peer *p)
 	return p->out != NULL && p->out->region != NULL && away_is_full(p);
 }
 
-/* What is not going to be read must not be told of, or epoll would tell of it for ever. */
 static void listen_for(struct router *r, struct peer *p)
 {
 	const bool hears = !p->muted && !p->last_words;
-	const bool awaits_room = p->out != NULL && !awaits_reader(p);
-	struct epoll_event event = { .events = (hears ? (uint32_t)(EPOLLIN | EPOLLRDHUP) : 0) |
-					       (awaits_room ? (uint32_t)EPOLLOUT : 0),
+	const bool full = p->out != NULL && !awaits_reader(p);
+	struct epoll_event event = { .events = p->link.transport->events(hears, full),
 				     .data.ptr = p };
 
-	epoll_ctl(r->epoll, EPOLL_CTL_MOD, p->socket, &event);
-	p->listens_for_room = awaits_room;
+	epoll_ctl(r->epoll, EPOLL_CTL_MOD, p->link.fd, &event);
 }
 
-/* A descriptor of the process: a copy of its socket that a child holds keeps nothing alive. */
-static int open_pidfd(int socket, pid_t pid)
+static bool watch(struct router *r, struct peer *p, int fd, uint32_t events)
 {
-	socklen_t length = sizeof(int);
-	int fd = -1;
-
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &length) == 0)
-		return fd;
-	return (int)syscall(SYS_pidfd_open, pid, 0); /* Linux before 6.5 */
-}
-
-static bool watch(struct router *r, struct peer *p, int fd)
-{
-	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = p };
+	struct epoll_event event = { .events = events, .data.ptr = p };
 
 	return epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
@@ -80,44 +65,45 @@ static bool objects(struct router *r, const struct user *user, struct answer *a)
 }
 
 /* A refusal costs some microseconds, and no memory. */
-static void turn_away(struct router *r, int socket, struct user *user, const struct answer *a)
+static void turn_away(struct router *r, struct door *d, struct link *l, const struct answer *a)
 {
-	answer_at_the_door(r, socket, a);
+	answer_at_the_door(r, l, a);
 	report_error(r, "a connection was refused: %s", a->text);
-	gq_sys_close(socket);
-	user_put(r, user);
-	r->accept_again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
+	if (d->again_ns == 0)
+		d->again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
 }
 
-static void begin(struct router *r, int socket)
+/* Who waits at the door waits on, and this thread must not spin. */
+static void rest(struct router *r, struct door *d)
 {
-	struct ucred who = { 0 };
-	socklen_t length = sizeof(who);
-	struct answer refusal;
-	struct user *user;
-	struct peer *p;
+	report_error(r, "a peer cannot be let in: %s", strerror(errno));
+	d->again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
+}
 
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 ||
-	    (user = user_of(r, who.uid)) == NULL) {
-		gq_sys_close(socket);
-		return;
+static void unwatch_link(struct router *r, struct link *l)
+{
+	if (l->pidfd >= 0) {
+		epoll_ctl(r->epoll, EPOLL_CTL_DEL, l->pidfd, NULL);
+		gq_sys_close(l->pidfd);
 	}
-	if (objects(r, user, &refusal)) {
-		turn_away(r, socket, user, &refusal);
-		return;
-	}
-	p = calloc(1, sizeof(*p));
-	if (p == NULL) {
-		gq_sys_close(socket);
-		user_put(r, user);
-		return;
+	epoll_ctl(r->epoll, EPOLL_CTL_DEL, l->fd, NULL);
+}
+
+/* NULL: it has gone, or has been turned away. */
+static struct peer *let_in(struct router *r, struct door *d, struct link *l, struct user *user)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	const enum transport_result begun = p != NULL ? l->transport->begin(l) : TRANSPORT_SHORT;
+
+	if (begun != TRANSPORT_DONE) {
+		if (begun == TRANSPORT_SHORT)
+			turn_away(r, d, l, &none_left);
+		free(p);
+		return NULL;
 	}
 	*p = (struct peer){ .next = r->peers,
-			    .socket = socket,
-			    .pidfd = open_pidfd(socket, who.pid),
+			    .link = *l,
 			    .user = user,
-			    .uid = who.uid,
-			    .pid = who.pid,
 			    .number = ++r->peers_ever,
 			    .since_ns = gq__now_ns() };
 	p->out_end = &p->out;
@@ -125,65 +111,71 @@ static void begin(struct router *r, int socket)
 	r->connected++;
 	user->peers++;
 	r->counts.connections++;
-	if (!watch(r, p, socket) || (p->pidfd >= 0 && !watch(r, p, p->pidfd)))
+	if (!watch(r, p, l->fd, l->transport->events(true, false)) ||
+	    (l->pidfd >= 0 && !watch(r, p, l->pidfd, EPOLLIN)))
 		p->doomed = true;
+	return p;
 }
 
-void peer_accept(struct router *r)
+/* Nothing is spent on one that may not come in. */
+static void begin(struct router *r, struct door *d, struct link *l)
 {
-	for (int i = 0; i < ACCEPTED_A_TURN && r->accept_again_ns == 0; i++) {
-		const int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct user *user = user_of(r, l->uid);
+	struct answer refusal;
 
-		if (fd < 0) {
-			/* Out of descriptors: who waits in the backlog waits on, and this thread
-			 * must not spin. */
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-				report_error(r, "a peer cannot be let in: %s", strerror(errno));
-				r->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
-			}
+	if (user == NULL) {
+		turn_away(r, d, l, &none_left);
+		return;
+	}
+	if (objects(r, user, &refusal)) {
+		turn_away(r, d, l, &refusal);
+		user_put(r, user);
+	} else if (let_in(r, d, l, user) == NULL) {
+		user_put(r, user);
+	}
+}
+
+void peer_accept(struct router *r, struct door *d)
+{
+	for (int i = 0; i < ACCEPTED_A_TURN && d->again_ns == 0; i++) {
+		struct link l;
+
+		switch (d->transport->accept(d, &l)) {
+		case TRANSPORT_DONE:
+			begin(r, d, &l);
+			break;
+		case TRANSPORT_FORGED:
+			r->counts.forged++;
+			break;
+		case TRANSPORT_NOBODY:
+			break;
+		case TRANSPORT_SHORT:
+			rest(r, d);
+			return;
+		default:
 			return;
 		}
-		begin(r, fd);
 	}
 }
 
 /* ---- frames out ------------------------------------------------------------------------------ */
 
-/* One frame, with a region's descriptor (NULL: none), if there is room now. @return as sendmsg() */
-static ssize_t put(struct router *r, struct peer *p, uint8_t *data, size_t bytes, struct region *g)
+/* One frame, with a region's descriptor (NULL: none), if there is room now. */
+static enum transport_result put(struct router *r, struct peer *p, const uint8_t *data,
+				 size_t bytes, struct region *g)
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec io = { .iov_base = data, .iov_len = bytes };
-	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
-	struct cmsghdr *c;
-	ssize_t n;
+	enum transport_result sent = g != NULL ? away_objection(r, p) : TRANSPORT_DONE;
 
-	if (g != NULL) {
-		const int objection = away_objection(r, p);
-
-		if (objection != 0) {
-			errno = objection;
-			return -1;
-		}
-		m.msg_control = control;
-		m.msg_controllen = sizeof(control);
-		c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &g->fd, sizeof(g->fd));
-	}
-	n = sendmsg(p->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (n >= 0 && g != NULL)
+	if (sent == TRANSPORT_DONE)
+		sent = p->link.transport->send(&p->link, data, bytes, g != NULL ? g->fd : -1);
+	if (sent == TRANSPORT_DONE && g != NULL)
 		away_sent(r, p, g);
-	return n;
+	return sent;
 }
 
-/* ETOOMANYREFS: others do not take the descriptors that they have been sent. */
-static bool may_go_later(int error)
+static bool may_go_later(enum transport_result sent)
 {
-	return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM ||
-	       error == ETOOMANYREFS;
+	return sent == TRANSPORT_NOT_NOW || sent == TRANSPORT_HELD;
 }
 
 static bool queue_frame(struct router *r, struct peer *p, const void *data, size_t bytes,
@@ -222,14 +214,18 @@ bool peer_send_region(struct router *r, struct peer *p, const struct gq_frame *f
 		return false;
 	p->turn_bytes += bytes;
 	r->counts.copied_bytes += payload_bytes(frame);
-	if (p->out == NULL && put(r, p, r->out, bytes, region) == (ssize_t)bytes)
-		return true;
-	if (p->out != NULL || may_go_later(errno)) {
-		r->counts.copied_bytes += payload_bytes(frame);
-		return queue_frame(r, p, r->out, bytes, serial, region);
+	if (p->out == NULL) {
+		const enum transport_result sent = put(r, p, r->out, bytes, region);
+
+		if (sent == TRANSPORT_DONE)
+			return true;
+		if (!may_go_later(sent)) {
+			p->doomed = true;
+			return false;
+		}
 	}
-	p->doomed = true;
-	return false;
+	r->counts.copied_bytes += payload_bytes(frame);
+	return queue_frame(r, p, r->out, bytes, serial, region);
 }
 
 bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial)
@@ -272,15 +268,16 @@ void peer_flush(struct router *r, struct peer *p)
 {
 	while (p->out != NULL && !p->doomed) {
 		struct outgoing *o = p->out;
+		const enum transport_result sent = put(r, p, o->data, o->bytes, o->region);
 
-		if (put(r, p, o->data, o->bytes, o->region) == (ssize_t)o->bytes) {
+		if (sent == TRANSPORT_DONE) {
 			(void)take_first(p);
 			region_put(r, o->region);
 			free(o);
-		} else if (errno == ETOOMANYREFS && o->region != NULL) {
+		} else if (sent == TRANSPORT_HELD && o->region != NULL) {
 			give_up(r, p);
 		} else {
-			p->doomed = !may_go_later(errno);
+			p->doomed = !may_go_later(sent);
 			break;
 		}
 	}
@@ -301,37 +298,42 @@ void peer_last_words(struct router *r, struct peer *p)
 /* A descriptor of a process can be read once that has ended. */
 static bool has_died(const struct peer *p)
 {
-	struct pollfd process = { .fd = p->pidfd, .events = POLLIN };
+	struct pollfd process = { .fd = p->link.pidfd, .events = POLLIN };
 
-	return p->pidfd >= 0 && poll(&process, 1, 0) > 0;
+	return p->link.pidfd >= 0 && poll(&process, 1, 0) > 0;
 }
 
 /* @return false: nothing more now */
 static bool hear_one(struct router *r, struct peer *p)
 {
-	struct iovec io = { .iov_base = r->in, .iov_len = sizeof(r->in) };
-	/* No room for descriptors: the kernel closes what a peer sends. */
-	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
-	const ssize_t n = recvmsg(p->socket, &m, MSG_DONTWAIT);
+	const struct transport *t = p->link.transport;
 	const struct gq_frame_rules rules = { .state = p->greeted ? GQ_FRAME_AFTER_HELLO
 								  : GQ_FRAME_BEFORE_HELLO };
 	enum gq_frame_status status;
 	struct gq_frame f = { 0 };
+	size_t n;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-		p->doomed = has_died(p);
-		return false;
-	}
-	if (n <= 0) {
+	switch (t->receive(&p->link, r->in, sizeof(r->in), &n)) {
+	case TRANSPORT_DONE:
+		break;
+	case TRANSPORT_NOT_NOW:
+		/* What it said just before it died comes first. */
+		p->doomed = p->died;
+		p->died = has_died(p);
+		return p->died && !p->doomed;
+	case TRANSPORT_FORGED:
+		r->counts.forged++;
+		return true;
+	default:
 		p->doomed = true;
 		return false;
 	}
 	/* One that was cut is longer than any may be: its length says so, or is a lie. */
-	status = gq__frame_decode(r->in, (size_t)n, &rules, &f);
+	status = gq__frame_decode(r->in, n, &rules, &f);
 	if (status == GQ_FRAME_OK)
 		handle_frame(r, p, &f);
 	else
-		answer_bad_frame(r, p, &f, status, (size_t)n);
+		answer_bad_frame(r, p, &f, status, n);
 	return !peer_has_enough(p);
 }
 
@@ -362,11 +364,7 @@ static void bury(struct router *r, struct peer *p)
 		region_put(r, o->region);
 		free(o);
 	}
-	if (p->pidfd >= 0) {
-		epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->pidfd, NULL);
-		gq_sys_close(p->pidfd);
-	}
-	epoll_ctl(r->epoll, EPOLL_CTL_DEL, p->socket, NULL);
+	unwatch_link(r, &p->link);
 	free(p->answers);
 	if (!away_keeps(r, p))
 		peer_free(r, p);
@@ -374,7 +372,7 @@ static void bury(struct router *r, struct peer *p)
 
 void peer_free(struct router *r, struct peer *p)
 {
-	gq_sys_close(p->socket);
+	p->link.transport->end(&p->link);
 	p->user->peers--;
 	r->connected--;
 	user_put(r, p->user);
@@ -402,21 +400,27 @@ bool peer_bury(struct router *r)
 	return some;
 }
 
+/* When its time is over; UINT64_MAX: never. */
+static uint64_t ends_ns(const struct peer *p)
+{
+	uint64_t until_ns = UINT64_MAX, unread_ns = UINT64_MAX;
+
+	if (!p->greeted)
+		until_ns = p->since_ns + HANDSHAKE_NS;
+	/* A worker that is busy reads late: it may, until a silent one is forgotten. */
+	if (p->out != NULL)
+		unread_ns = p->moved_ns +
+			    (awaits_reader(p) && p->out->serial != 0 ? UNTAKEN_NS : UNREAD_NS);
+	return unread_ns < until_ns ? unread_ns : until_ns;
+}
+
 uint64_t peer_tick(struct router *r, uint64_t now_ns)
 {
 	uint64_t next_ns = UINT64_MAX;
 
 	for (struct peer *p = r->peers; p != NULL; p = p->next) {
-		uint64_t until_ns = UINT64_MAX, unread_ns = UINT64_MAX;
+		const uint64_t until_ns = ends_ns(p);
 
-		if (!p->greeted)
-			until_ns = p->since_ns + HANDSHAKE_NS;
-		/* A worker that is busy reads late: it may, until a silent one is forgotten. */
-		if (p->out != NULL)
-			unread_ns =
-				p->moved_ns +
-				(awaits_reader(p) && p->out->serial != 0 ? UNTAKEN_NS : UNREAD_NS);
-		until_ns = unread_ns < until_ns ? unread_ns : until_ns;
 		if (until_ns <= now_ns && !p->doomed) {
 			report_error(r, "%s",
 				     p->greeted ? "a peer does not read what it is sent"

@@ -157,7 +157,10 @@ static void begin(struct router *r, struct peer *p, const struct gq_frame *f)
 	struct answer a;
 	struct region *g = NULL;
 
-	if (r->draining)
+	if (!p->link.transport->passes_regions)
+		a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED,
+				     .text = "regions do not pass over this transport" };
+	else if (r->draining)
 		a = (struct answer){ .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
 	else if (token_may_make_region(r, p, f->length, &a))
 		g = make(r, p, f, &a);

@@ -118,7 +118,7 @@ static bool reserve_groups(struct router *r, const struct peer *p,
 	memcpy(own.text, reg->name, reg->name_bytes);
 	for (uint32_t i = 0; i < n; i++) {
 		const uint32_t group = group_make(
-			r, reg->can.op_count != 0 ? &reg->can.ops[i].name : &own, p->uid);
+			r, reg->can.op_count != 0 ? &reg->can.ops[i].name : &own, p->link.uid);
 		bool twice = false;
 
 		for (uint32_t k = 0; k < w->count; k++)
@@ -140,7 +140,7 @@ static void prove(const struct router *r, const struct peer *p, const struct gq_
 		  uint8_t proof[GQ_PROOF_BYTES])
 {
 	for (uint32_t i = 0; i < GQ_PROOF_BYTES / sizeof(uint64_t); i++) {
-		const uint64_t key[2] = { r->secret[0] ^ (i + 1), r->secret[1] ^ p->uid };
+		const uint64_t key[2] = { r->secret[0] ^ (i + 1), r->secret[1] ^ p->link.uid };
 		const uint64_t hash = gq__siphash(key, token->data, token->bytes);
 
 		memcpy(proof + i * sizeof(hash), &hash, sizeof(hash));

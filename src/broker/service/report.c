@@ -77,6 +77,7 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "late", c->late },
 		{ "orphans", c->orphans },
 		{ "bad_frames", c->bad_frames },
+		{ "forged", c->forged },
 		{ "connections", c->connections },
 		{ "connections_refused", c->connections_refused },
 		{ "connections_too_often", c->connections_too_often },
@@ -151,6 +152,7 @@ static void show_counts(const struct router *r, struct page_services *to)
 	to->answers_late = c->late;
 	to->orphans = c->orphans;
 	to->bad_frames = c->bad_frames;
+	to->forged = c->forged;
 	to->cache_hits = r->cache.hits;
 	to->cache_misses = r->cache.misses;
 	to->cache_joined = r->cache.coalesced;

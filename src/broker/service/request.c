@@ -394,7 +394,7 @@ static enum gq_admission_status wait_in_line(struct router *r, struct request *q
 	const uint64_t now_ns = gq__now_ns();
 	const struct gq_request request = {
 		.service = q->group,
-		.uid = q->caller->uid,
+		.uid = q->caller->link.uid,
 		.priority = q->priority,
 		.cost = cost_of(q),
 		.bytes = q->frame->bytes,

@@ -478,7 +478,8 @@ const char *reuse_forget_one(struct router *r, const struct peer *p, const char 
 			     const struct gq_frame *f)
 {
 	const uint32_t group = group_find(r, op, strlen(op));
-	const uint32_t uid = gq_frame_has(f, GQ_TLV_UID) ? gq__frame_u32(f, GQ_TLV_UID, 0) : p->uid;
+	const uint32_t uid =
+		gq_frame_has(f, GQ_TLV_UID) ? gq__frame_u32(f, GQ_TLV_UID, 0) : p->link.uid;
 	struct gq_cache_key key;
 	uint64_t leader;
 	bool runs, was_kept;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* router.c - starting and stopping the router, its socket, its thread, its clock. */
+/* router.c - starting and stopping the router, its doors, its thread, its clock. */
 #include "router.h"
 
 #include "device/protocol/atomics.h"
@@ -14,66 +14,93 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
-enum { BACKLOG = 512, EVENTS = 64, LAST_WORDS_MS = 200 };
+enum { EVENTS = 64, LAST_WORDS_MS = 200 };
 #define FORGET_NS UINT64_C(300000000000)
 
-/* ---- the socket ------------------------------------------------------------------------------ */
+/* ---- the doors ------------------------------------------------------------------------------- */
 
-/* What a gpuqd has left there. Anything but a socket is somebody's. */
-static bool remove_old(const struct router *r, char error[ROUTER_ERROR_ROOM])
+const struct transport *const router_transports[TRANSPORTS] = {
+	[TRANSPORT_UNIX] = &unix_transport,
+	[TRANSPORT_IN_PROCESS] = &in_process_transport,
+};
+
+static bool open_doors(struct router *r, char error[ROUTER_ERROR_ROOM])
 {
-	struct stat old;
-
-	if (lstat(r->cfg.socket, &old) != 0)
-		return true; /* bind() says what else is wrong */
-	if (!S_ISSOCK(old.st_mode)) {
-		snprintf(
-			error, ROUTER_ERROR_ROOM,
-			"the services' socket is '%s', where there is something that is no socket; "
-			"allowed: a path where there is nothing, or an old socket",
-			r->cfg.socket);
-		return false;
+	for (int i = 0; i < TRANSPORTS; i++) {
+		r->door[i] = (struct door){ .transport = router_transports[i], .fd = -1 };
+		if (!r->door[i].transport->open(&r->door[i], &r->cfg, error))
+			return false;
 	}
-	unlink(r->cfg.socket);
 	return true;
 }
 
-static bool listen_there(struct router *r, char error[ROUTER_ERROR_ROOM])
+static bool watch_door(struct router *r, struct door *d, int how, bool on)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = d };
 
-	if (r->cfg.listener != 0) { /* who connected before we came waits in it */
-		r->listener = r->cfg.listener;
-		r->listening = true;
-		return true;
+	return d->fd < 0 || epoll_ctl(r->epoll, how, d->fd, &event) == 0;
+}
+
+/* Somebody comes: unless there are no descriptors for others. */
+static void answer_door(struct router *r, struct door *d)
+{
+	peer_accept(r, d);
+	if (d->again_ns != 0)
+		watch_door(r, d, EPOLL_CTL_MOD, false);
+}
+
+/* @return when a door that is not watched is to be looked at again */
+static uint64_t door_tick(struct router *r, uint64_t now_ns)
+{
+	uint64_t next_ns = UINT64_MAX;
+
+	for (int i = 0; i < TRANSPORTS; i++) {
+		struct door *d = &r->door[i];
+
+		if (d->again_ns != 0 && now_ns >= d->again_ns) {
+			d->again_ns = 0;
+			watch_door(r, d, EPOLL_CTL_MOD, true);
+		}
+		if (d->again_ns != 0 && d->again_ns < next_ns)
+			next_ns = d->again_ns;
 	}
-	if (r->lock_fd < 0)
-		r->lock_fd = socket_lock(r->cfg.socket, error);
-	if (r->lock_fd < 0 || !remove_old(r, error))
-		return false;
-	memcpy(address.sun_path, r->cfg.socket, sizeof(address.sun_path));
-	r->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (r->listener >= 0 &&
-	    bind(r->listener, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
-	    chmod(r->cfg.socket, r->cfg.socket_mode) == 0 && listen(r->listener, BACKLOG) == 0) {
-		r->listening = true;
-		return true;
+	return next_ns;
+}
+
+static void stop_doors(struct router *r)
+{
+	for (int i = 0; i < TRANSPORTS; i++) {
+		struct door *d = &r->door[i];
+
+		if (d->own == NULL)
+			continue;
+		d->again_ns = 0;
+		watch_door(r, d, EPOLL_CTL_DEL, false);
+		d->transport->stop(d);
 	}
-	snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", r->cfg.socket, strerror(errno));
-	return false;
+}
+
+static void free_doors(struct router *r)
+{
+	for (int i = 0; i < TRANSPORTS; i++)
+		if (r->door[i].own != NULL)
+			r->door[i].transport->free(&r->door[i]);
+}
+
+int router_connect(struct router *r)
+{
+	return in_process_connect(&r->door[TRANSPORT_IN_PROCESS]);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-static void watch_listener(struct router *r, bool on)
+static struct door *door_of(struct router *r, const void *pointer)
 {
-	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = &r->listener };
-
-	epoll_ctl(r->epoll, EPOLL_CTL_MOD, r->listener, &event);
+	for (int i = 0; i < TRANSPORTS; i++)
+		if (pointer == &r->door[i])
+			return &r->door[i];
+	return NULL;
 }
 
 static bool is_peer(const struct router *r, const void *pointer)
@@ -87,12 +114,11 @@ static bool is_peer(const struct router *r, const void *pointer)
 
 static void handle_event(struct router *r, const struct epoll_event *event)
 {
+	struct door *d = door_of(r, event->data.ptr);
 	uint64_t count;
 
-	if (event->data.ptr == &r->listener) {
-		peer_accept(r);
-		if (r->accept_again_ns != 0)
-			watch_listener(r, false);
+	if (d != NULL) {
+		answer_door(r, d);
 	} else if (event->data.ptr == &r->wake) {
 		(void)gq_sys_read(r->wake, &count, sizeof(count));
 	} else if (is_peer(r, event->data.ptr)) {
@@ -112,10 +138,6 @@ static uint64_t turn(struct router *r)
 	const uint64_t now_ns = gq__now_ns();
 	uint64_t due[7], next_ns = UINT64_MAX;
 
-	if (r->accept_again_ns != 0 && now_ns >= r->accept_again_ns) {
-		r->accept_again_ns = 0;
-		watch_listener(r, true);
-	}
 	due[0] = registered_tick(r, now_ns);
 	due[1] = peer_tick(r, now_ns);
 	do {
@@ -124,7 +146,7 @@ static uint64_t turn(struct router *r)
 		batch_flush(r);
 	} while (peer_bury(r));
 	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
-	due[3] = r->accept_again_ns != 0 ? r->accept_again_ns : UINT64_MAX;
+	due[3] = door_tick(r, now_ns);
 	due[4] = reuse_tick(r, now_ns);
 	due[5] = away_tick(r, now_ns);
 	due[6] = region_tick(r, now_ns);
@@ -216,19 +238,11 @@ static void take_fresh(struct router *r)
 	free_config(fresh);
 }
 
-/* Who waits in the backlog waits for whoever listens next, if the socket is a service manager's; or
- * is told by its end. */
 static void begin_to_drain(struct router *r)
 {
 	r->draining = true;
 	r->until_ns = gq__now_ns() + r->cfg.drain_ms * UINT64_C(1000000);
-	r->accept_again_ns = 0;
-	epoll_ctl(r->epoll, EPOLL_CTL_DEL, r->listener, NULL);
-	if (r->listening && r->cfg.listener == 0)
-		unlink(r->cfg.socket);
-	gq_sys_close(r->listener);
-	r->listener = -1;
-	r->listening = false;
+	stop_doors(r);
 }
 
 static bool has_drained(struct router *r)
@@ -291,14 +305,15 @@ static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 
 static bool start_thread(struct router *r, char error[ROUTER_ERROR_ROOM])
 {
-	struct epoll_event on_listener = { .events = EPOLLIN, .data.ptr = &r->listener };
 	struct epoll_event on_wake = { .events = EPOLLIN, .data.ptr = &r->wake };
+	bool watched = true;
 	int rc;
 
 	r->epoll = epoll_create1(EPOLL_CLOEXEC);
 	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (r->epoll < 0 || r->wake < 0 ||
-	    epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->listener, &on_listener) != 0 ||
+	for (int i = 0; r->epoll >= 0 && i < TRANSPORTS; i++)
+		watched = watch_door(r, &r->door[i], EPOLL_CTL_ADD, true) && watched;
+	if (r->epoll < 0 || r->wake < 0 || !watched ||
 	    epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake, &on_wake) != 0)
 		rc = errno;
 	else
@@ -311,10 +326,10 @@ static bool start_thread(struct router *r, char error[ROUTER_ERROR_ROOM])
 
 static void free_router(struct router *r)
 {
-	const int fds[] = { r->epoll, r->wake, r->listener, r->lock_fd };
+	const int fds[] = { r->epoll, r->wake };
 
-	if (r->listening && r->cfg.listener == 0) /* else it is the service manager's */
-		unlink(r->cfg.socket); /* the lock's file stays: another gpuqd may wait for it */
+	stop_doors(r);
+	free_doors(r);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
@@ -345,12 +360,14 @@ struct router *router_start(const struct router_config *cfg, char error[ROUTER_E
 	}
 	r->cfg = *cfg;
 	pthread_mutex_init(&r->lock, NULL);
-	r->epoll = r->wake = r->listener = -1;
-	r->lock_fd = cfg->lock > 0 ? cfg->lock : -1;
-	if (gq__balance_named(cfg->balance) == GQ_BALANCE_ALGORITHMS)
-		snprintf(error, ROUTER_ERROR_ROOM, "balance is '%s', which is none", cfg->balance);
-	else if (listen_there(r, error) && make_tables(r, error) && start_thread(r, error))
-		return r;
+	r->epoll = r->wake = -1;
+	if (open_doors(r, error)) { /* first: the lock is a door's from now on */
+		if (gq__balance_named(cfg->balance) == GQ_BALANCE_ALGORITHMS)
+			snprintf(error, ROUTER_ERROR_ROOM, "balance is '%s', which is none",
+				 cfg->balance);
+		else if (make_tables(r, error) && start_thread(r, error))
+			return r;
+	}
 	free_router(r);
 	return NULL;
 }

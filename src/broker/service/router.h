@@ -9,7 +9,7 @@
 #ifndef GPUQ_BROKER_SERVICE_ROUTER_H
 #define GPUQ_BROKER_SERVICE_ROUTER_H
 
-#include "service.h"
+#include "transport.h"
 
 #include "broker/page/page.h"
 
@@ -103,17 +103,16 @@ struct outgoing {
 
 struct peer {
 	struct peer *next;
-	int socket, pidfd;
+	struct link link;
 	struct user *user;
-	uid_t uid;
-	pid_t pid;
 	uint64_t number; /* of the connection, for ever */
 	uint64_t since_ns;
 	char name[GQ_WIRE_NAME_MAX + 1];
 	bool greeted, doomed; /* doomed: closed at the end of this turn */
 	bool answers_checks;  /* as a worker: it has said so */
+	bool died;            /* what it has said is heard, then it is doomed */
 	bool last_words;      /* its queue is sent, as far as that goes, then it is doomed */
-	bool listens_for_room, muted;
+	bool muted;
 	struct gq_strikes strikes;
 	struct outgoing *out, **out_end;
 	uint32_t out_count;
@@ -128,7 +127,7 @@ struct peer {
 	uint64_t answered_ns;                  /* as a worker: when it last answered a request */
 	uint32_t away;                         /* descriptors that it may not have read yet */
 	struct region *away_region[AWAY_MOST]; /* NULL: of another user */
-	uint64_t look_ns, look_every_ns;       /* whether it has read them */
+	uint64_t away_look_ns, away_every_ns;  /* whether it has read them */
 	bool watches;
 	struct pass *pass;       /* NULL: none was needed */
 	struct answers *answers; /* of this turn, of items of its batches; NULL: none */
@@ -241,7 +240,8 @@ struct group {
 
 struct counts {
 	uint64_t accepted, ok, failed, expired, cancelled, lost; /* requests */
-	uint64_t refused, retried, late, orphans, bad_frames, connections;
+	uint64_t refused, retried, late, orphans, connections;
+	uint64_t bad_frames, forged; /* those that were no good; that came from another peer */
 	uint64_t key_conflicts;
 	uint64_t denied, rate_limited; /* by tokens */
 	uint64_t connections_refused, connections_too_often;
@@ -251,8 +251,8 @@ struct counts {
 
 struct router {
 	struct router_config cfg;
-	int epoll, listener, wake, lock_fd;
-	bool listening; /* the socket's path is ours */
+	int epoll, wake;
+	struct door door[TRANSPORTS];
 	pthread_t thread;
 	uint32_t stopping; /* asks the thread to end */
 	uint32_t ended;    /* it has */
@@ -262,7 +262,7 @@ struct router {
 	pthread_mutex_t lock; /* of `fresh` */
 	struct router_config *fresh;
 	struct page_services shown; /* what is written into the page; its histogram is kept here */
-	uint64_t random, epoch, peers_ever, serials, checks, accept_again_ns;
+	uint64_t random, epoch, peers_ever, serials, checks;
 	uint64_t secret[2];
 	struct gq_registry registry;
 	struct gq_admission admission;
@@ -311,8 +311,8 @@ const char *user_objection(const struct router *r, const struct peer *p, uint32_
 
 /* ---- peer.c ---- */
 
-void peer_accept(struct router *r);
-/* Its socket can be read or written, or it is gone. */
+void peer_accept(struct router *r, struct door *d);
+/* Something has come, or there is room, or it is gone. */
 void peer_hear(struct router *r, struct peer *p);
 /* Sends a frame, now or when there is room. @return false: it will never go */
 bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, uint64_t serial);
@@ -328,7 +328,7 @@ void peer_last_words(struct router *r, struct peer *p);
 bool peer_bury(struct router *r);
 /* The last of a peer that is in no list any more: its socket, and its place among connections. */
 void peer_free(struct router *r, struct peer *p);
-/* @return when peer_tick() is to be called next */
+/* Those whose time is over. @return when it is to be called next */
 uint64_t peer_tick(struct router *r, uint64_t now_ns);
 
 /* ---- answer.c ---- */
@@ -344,8 +344,8 @@ struct answer {
 
 void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
 void answer_ack(struct router *r, struct peer *p, uint64_t correlation, uint64_t generation);
-/* The only word to one that may not come in. */
-void answer_at_the_door(struct router *r, int socket, const struct answer *a);
+/* The only word to one that may not come in: l is no link any more. */
+void answer_at_the_door(struct router *r, struct link *l, const struct answer *a);
 void answer_hello(struct router *r, struct peer *p, const struct gq_frame *f);
 /* A frame that is none, or a version that nobody speaks. */
 void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f,
@@ -448,9 +448,9 @@ void region_free(struct router *r);
 
 /* ---- away.c ---- */
 
-/* Whether a descriptor may go to it. @return 0; EAGAIN: it has to read those that it has been sent;
- * ETOOMANYREFS: too many are on their way */
-int away_objection(struct router *r, struct peer *p);
+/* Whether a descriptor may go to it. @return DONE: it may; NOT_NOW: it has to read those that it has
+ * been sent; HELD: too many are on their way */
+enum transport_result away_objection(struct router *r, struct peer *p);
 /* One has gone. */
 void away_sent(struct router *r, struct peer *p, struct region *region);
 /* Whether no other may go until it has read some, as far as is known. */

@@ -68,6 +68,7 @@ struct router_config {
 	uint32_t ops;                  /* entries in `op` */
 	struct router_op op[ROUTER_OPS];
 	struct page *page; /* where counts are written; NULL: nowhere */
+	bool in_process;   /* router_connect() may be called */
 	int listener;      /* a socket that listens already; 0: none */
 	int lock;          /* of socket_lock(), if it is held already; 0: router_start() takes it */
 };
@@ -111,6 +112,15 @@ bool router_tokens_read(const char *path, struct router_tokens *to, char error[R
 /* Listens, and serves on a thread of its own; `cfg->lock` is its own from now on. @return NULL:
  * `error` says why */
 struct router *router_start(const struct router_config *cfg, char error[ROUTER_ERROR_ROOM]);
+
+/*
+ * A connection of this process, without a path: only with cfg->in_process. Its endpoint is
+ * "fd:NUMBER"; whoever has the descriptor speaks as this process, wherever it takes it. From any
+ * thread, as long as router_stop() has not been called.
+ * @return a descriptor, the caller's; -1 with errno: ECONNREFUSED: it is ending, EAGAIN: too many
+ *         come at once, EOPNOTSUPP: not with this configuration; as socketpair()
+ */
+int router_connect(struct router *r);
 
 /* Have its counts written into the page, now. From any thread. */
 void router_show(struct router *r);

@@ -255,7 +255,7 @@ bool token_greet(struct router *r, struct peer *p, const struct gq_frame *f, str
 	pass = calloc(1, sizeof(*pass) + shown->bytes);
 	if (pass == NULL)
 		return refuse(r, a, GQ_WIRE_OVERLOADED, "out of memory");
-	status = token_verify(&r->cfg.token, shown->data, shown->bytes, p->uid, &pass->may);
+	status = token_verify(&r->cfg.token, shown->data, shown->bytes, p->link.uid, &pass->may);
 	if (status == GQ_TOKEN_IS_OK) /* so it has a first part */
 		(void)gq__token_part(shown->data, shown->bytes, 0, &head, &issued);
 	if (status != GQ_TOKEN_IS_OK || (pass->bearer = bearer_of(r, &head, &issued)) == NULL) {
@@ -416,7 +416,7 @@ void token_configure(struct router *r)
 			token_peer_gone(r, p);
 		else if (p->pass != NULL && p->pass->bearer != NULL)
 			p->pass->status = token_verify(&r->cfg.token, p->pass->token,
-						       p->pass->length, p->uid, &may);
+						       p->pass->length, p->link.uid, &may);
 		else if (p->greeted && (p->pass = calloc(1, sizeof(*p->pass))) == NULL)
 			p->doomed = true;
 	}

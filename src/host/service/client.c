@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* client.c - a connection to gpuqd's services: its beginning, frames out and in, its end. */
-#include "state.h"
+#include "transport.h"
 
 #include "host/base/clock.h"
 #include "host/base/error.h"
@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 enum { HEALTHY = 0, UNHEALTHY = 2 }; /* enum gq_service_health, as it is on the wire */
 enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024, WAITING_MAX = 256 };
@@ -253,37 +251,20 @@ static bool sort(BrokerClient *c, size_t n, int fd)
 	}
 }
 
-/* The descriptor that has come; -1: none, or this process has no room for it. */
-static int descriptor_of(struct msghdr *m)
-{
-	const struct cmsghdr *c = CMSG_FIRSTHDR(m);
-	int fd = -1;
-
-	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len >= CMSG_LEN(sizeof(fd)))
-		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
-}
-
 /* One frame, if there is one. @return Q_OK; Q_ERR_EMPTY; Q_ERR_LOST */
 static QueueStatus hear_one(BrokerClient *c)
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-	struct iovec io = { .iov_base = c->in, .iov_len = sizeof(c->in) };
-	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = control };
+	int fd = -1;
 	long n;
 
-	/* ECONNRESET comes once, if gpuqd has closed with something of ours unread, and before what
-	 * it had said. */
-	do {
-		m.msg_controllen = CMSG_LEN(sizeof(int)); /* for one: the kernel drops others */
-		n = syscall(SYS_recvmsg, c->socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	} while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	do
+		n = c->transport->receive(c, c->in, sizeof(c->in), &fd);
+	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
 		return Q_ERR_EMPTY;
 	if (n <= 0)
 		return gq__broker_lose(c, "gpuqd has ended, or has closed the connection");
-	return sort(c, (size_t)n, descriptor_of(&m)) ? Q_OK : Q_ERR_LOST;
+	return sort(c, (size_t)n, fd) ? Q_OK : Q_ERR_LOST;
 }
 
 /* @return poll()'s, but for signals */
@@ -317,8 +298,7 @@ static QueueStatus send_one(BrokerClient *c, const struct gq_frame *f)
 		return gq__failf(Q_ERR_INVALID_ARG, "it cannot be sent: %s",
 				 gq__frame_status_text(status));
 	for (;;) {
-		n = syscall(SYS_sendto, c->socket, c->out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
-			    0);
+		n = c->transport->send(c, c->out, bytes);
 		if (n == (long)bytes)
 			return Q_OK;
 		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
@@ -428,7 +408,8 @@ QueueStatus gq__broker_hear(BrokerClient *c, uint64_t deadline_ns)
 {
 	QueueStatus status = hear_one(c);
 
-	if (status == Q_ERR_EMPTY && wait_for(c, POLLIN, deadline_ns) > 0)
+	/* What has come may be nothing for us. */
+	while (status == Q_ERR_EMPTY && wait_for(c, POLLIN, deadline_ns) > 0)
 		status = hear_one(c);
 	if (status == Q_OK && answer_all(c) == Q_ERR_LOST)
 		status = Q_ERR_LOST;
@@ -484,49 +465,25 @@ QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **o
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
 
-/* A gpuqd that accepts nobody has a backlog that fills. @return false: errno */
-static bool connect_until(const BrokerClient *c, const struct sockaddr_un *address)
+static bool open_endpoint(BrokerClient *c, const char *endpoint)
 {
-	const uint64_t deadline_ns = gq__deadline_ns(c->timeout_ms);
-	int rc;
+	static const struct gq_client_transport *const all[] = {
+		&gq__client_unix,
+		&gq__client_handed,
+	};
 
-	do {
-		const uint64_t now_ns = gq__now_ns();
-		const uint64_t left_us =
-			now_ns < deadline_ns ? (deadline_ns - now_ns) / 1000 + 1 : 1;
-		const struct timeval left = { (time_t)(left_us / 1000000),
-					      (suseconds_t)(left_us % 1000000) };
+	for (size_t i = 0; endpoint != NULL && i < sizeof(all) / sizeof(all[0]); i++) {
+		const size_t n = strlen(all[i]->prefix);
 
-		if (setsockopt(c->socket, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left)) != 0)
-			return false;
-		rc = (int)syscall(SYS_connect, c->socket, address, sizeof(*address));
-	} while (rc != 0 && errno == EINTR && gq__now_ns() < deadline_ns);
-	return rc == 0;
-}
-
-static bool open_socket(BrokerClient *c, const char *endpoint)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const size_t n =
-		endpoint != NULL && strncmp(endpoint, "unix:", 5) == 0 ? strlen(endpoint + 5) : 0;
-
-	if (n == 0 || n >= sizeof(address.sun_path)) {
-		gq__failf(Q_ERR_INVALID_ARG,
-			  "endpoint is '%.200s'; allowed: unix:PATH, PATH of 1 to 107 bytes, here "
-			  "or in GPUQ_BROKER",
-			  endpoint != NULL ? endpoint : "");
-		return false;
+		if (strncmp(endpoint, all[i]->prefix, n) != 0)
+			continue;
+		c->transport = all[i];
+		return c->transport->open(c, endpoint + n);
 	}
-	memcpy(address.sun_path, endpoint + 5, n + 1);
-	c->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (c->socket >= 0 && connect_until(c, &address))
-		return true;
-	gq__failf(Q_ERR_LOST, "gpuqd's services at %s: %s", endpoint + 5,
-		  errno == ENOENT         ? "there is no such socket: is gpuqd running?"
-		  : errno == ECONNREFUSED ? "nobody listens there: has gpuqd ended?"
-		  : errno == EAGAIN || errno == EINTR
-			  ? "gpuqd has accepted nobody within timeout_ms"
-			  : strerror(errno));
+	gq__failf(Q_ERR_INVALID_ARG,
+		  "endpoint is '%.200s'; allowed: unix:PATH, fd:NUMBER, here or in "
+		  "GPUQ_BROKER",
+		  endpoint != NULL ? endpoint : "");
 	return false;
 }
 
@@ -562,8 +519,6 @@ static bool greet(BrokerClient *c, const char *name, const char *token)
 			return false;
 		gq__frame_set(&f, GQ_TLV_TOKEN, false, c->in, n);
 	}
-	c->rules = (struct gq_frame_rules){ .receiver = GQ_FRAME_AT_PEER,
-					    .state = GQ_FRAME_BEFORE_HELLO };
 	if (gq__broker_ask(c, &f, &h) != Q_OK) {
 		if (h == NULL && (h = gq__broker_take(&c->others, 0)) != NULL)
 			(void)refused(h); /* before the hello it names no correlation */
@@ -580,15 +535,10 @@ static bool greet(BrokerClient *c, const char *name, const char *token)
 	return c->open != NULL;
 }
 
-BrokerClient *q_broker_connect(const BrokerConfig *cfg)
+BrokerClient *gq__broker_open(const char *endpoint, uint32_t timeout_ms)
 {
-	GQ_NO_CANCEL();
-	const BrokerConfig none = { 0 };
-	const char *endpoint, *token;
-	BrokerClient *c;
+	BrokerClient *c = calloc(1, sizeof(*c));
 
-	cfg = cfg != NULL ? cfg : &none;
-	c = calloc(1, sizeof(*c));
 	if (c == NULL) {
 		gq__fail(Q_ERR_NO_MEMORY, "out of memory");
 		return NULL;
@@ -596,15 +546,34 @@ BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 	c->pid = getpid();
 	c->last = GQ_OWN_CORRELATION;
 	c->socket = -1;
-	c->timeout_ms = cfg->timeout_ms != 0 ? cfg->timeout_ms : DEFAULT_TIMEOUT_MS;
+	c->timeout_ms = timeout_ms;
 	c->answers.end = &c->answers.first;
 	c->requests.end = &c->requests.first;
 	c->others.end = &c->others.first;
 	c->dropped.end = &c->dropped.first;
 	c->checks.end = &c->checks.first;
-	endpoint = cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER");
+	c->rules = (struct gq_frame_rules){ .receiver = GQ_FRAME_AT_PEER,
+					    .state = GQ_FRAME_BEFORE_HELLO };
+	if (open_endpoint(c, endpoint))
+		return c;
+	q_broker_close(c);
+	return NULL;
+}
+
+BrokerClient *q_broker_connect(const BrokerConfig *cfg)
+{
+	GQ_NO_CANCEL();
+	const BrokerConfig none = { 0 };
+	const char *token;
+	BrokerClient *c;
+
+	cfg = cfg != NULL ? cfg : &none;
+	c = gq__broker_open(cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER"),
+			    cfg->timeout_ms != 0 ? cfg->timeout_ms : DEFAULT_TIMEOUT_MS);
+	if (c == NULL)
+		return NULL;
 	token = cfg->token != NULL ? cfg->token : getenv("GPUQ_TOKEN");
-	if (open_socket(c, endpoint) && greet(c, cfg->name, token))
+	if (greet(c, cfg->name, token))
 		return c;
 	q_broker_close(c);
 	return NULL;
@@ -628,6 +597,8 @@ void q_broker_close(BrokerClient *c)
 	}
 	while (c->late != NULL)
 		gq__broker_drop_region(&c->late);
+	if (c->socket >= 0 && c->pid == getpid())
+		c->transport->end(c);
 	if (c->socket >= 0)
 		gq_sys_close(c->socket);
 	free(c->open);

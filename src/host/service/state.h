@@ -27,6 +27,8 @@ struct heard_list {
 	struct heard *first, **end;
 };
 
+struct gq_client_transport;
+
 /* Memory that this side has asked for: region.c. */
 struct own_region {
 	struct own_region *next;
@@ -39,6 +41,7 @@ struct own_region {
 };
 
 struct BrokerClient {
+	const struct gq_client_transport *transport;
 	int socket;
 	pid_t pid;
 	bool lost, watching, resync;
@@ -62,6 +65,9 @@ struct BrokerClient {
 	char *snapshot, *snapshot_at;
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX];
 };
+
+/* A connection that has not said hello. @return NULL with q_last_error() */
+BrokerClient *gq__broker_open(const char *endpoint, uint32_t timeout_ms);
 
 /* From now on every call says so. @return Q_ERR_LOST */
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why);
