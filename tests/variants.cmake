@@ -53,6 +53,7 @@ set(gpuq_test_variants
 	"unit.service_away"
 	"unit.service_batch"
 	"unit.service_client"
+	"unit.service_netlink"
 	"unit.service_order"
 	"unit.service_region"
 	"unit.service_reuse"

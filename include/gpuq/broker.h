@@ -65,7 +65,9 @@ typedef enum BrokerReason {
 
 /* In every field zero means the default. */
 typedef struct BrokerConfig {
-	const char *endpoint; /* of gpuqd's services: "unix:PATH"; "fd:NUMBER", a SEQPACKET socket
+	const char *endpoint; /* of gpuqd's services: "unix:PATH"; "netlink:PORT", of a gpuqd of
+				 root's or of this process's effective user, or
+				 "netlink:PORT@UID", of that one's; "fd:NUMBER", a SEQPACKET socket
 				 that is connected to it, which is the connection's from then on,
 				 also if connecting fails. NULL: $GPUQ_BROKER, which has the same
 				 form */
@@ -228,7 +230,8 @@ typedef struct BrokerServiceInfo {
  * Connects to gpuqd.
  * @param cfg  copied; NULL: all defaults
  * @return NULL with q_last_error(): no such endpoint, no gpuqd, another version, too many
- * connections, a token that is needed, or is not good
+ * connections, a user that is not let in, a token that is needed, or is not good; of netlink also:
+ * who has the port is no user that is believed
  */
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 

@@ -13,6 +13,8 @@
  */
 #include "broker.h"
 
+#include "host/base/netlink.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -137,6 +139,7 @@ static const struct key services_keys[] = {
 	{ "socket", TEXT, OF_SERVICES(socket), 1, ROUTER_SOCKET_ROOM - 1 },
 	{ "socket_mode", OCTAL, OF_SERVICES(socket_mode), 0, 0777 },
 	{ "connections", NUMBER, OF_SERVICES(connections), 1, 65536 },
+	{ "netlink", NUMBER, OF_SERVICES(netlink), GQ_NETLINK_PORT_LEAST, GQ_NETLINK_PORT_MOST },
 	{ "uid_connections", NUMBER, OF_SERVICES(uid_connections), 1, 4096 },
 	{ "uid_connect_rate", NUMBER, OF_SERVICES(uid_connect_rate), 0, 1000000 },
 	{ "uid_connect_burst", NUMBER, OF_SERVICES(uid_connect_burst), 1, 1000000 },

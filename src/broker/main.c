@@ -297,6 +297,8 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 		printf("gpuqd: listening at %s\n", cfg->socket);
 	if (served.router != NULL)
 		printf("gpuqd: services at %s\n", cfg->services.socket);
+	if (served.router != NULL && cfg->services.netlink != 0)
+		printf("gpuqd: services at netlink port %u\n", cfg->services.netlink);
 	fflush(stdout);
 	keeper_run(k, served.broker, served.router);
 	stop(&served);

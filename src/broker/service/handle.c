@@ -4,7 +4,6 @@
 
 static void discover(struct router *r, struct peer *p, const struct gq_frame *f)
 {
-	static char text[GQ_WIRE_FRAME_MAX - 1024]; /* one thread */
 	struct gq_capability want = { 0 };
 
 	if (gq_frame_has(f, GQ_TLV_FILTER)) {
@@ -19,8 +18,8 @@ static void discover(struct router *r, struct peer *p, const struct gq_frame *f)
 			return;
 		}
 	}
-	report_services(r, gq_frame_has(f, GQ_TLV_FILTER) ? &want : NULL, text, sizeof(text));
-	answer_report(r, p, GQ_MESSAGE_DISCOVERY, f->correlation, text, r->registry.revision);
+	report_services(r, gq_frame_has(f, GQ_TLV_FILTER) ? &want : NULL, r->text, sizeof(r->text));
+	answer_report(r, p, GQ_MESSAGE_DISCOVERY, f->correlation, r->text, r->registry.revision);
 }
 
 static void stats(struct router *r, struct peer *p, const struct gq_frame *f)

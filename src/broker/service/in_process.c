@@ -117,6 +117,7 @@ static void free_door(struct door *d)
 const struct transport in_process_transport = {
 	.name = "in_process",
 	.passes_regions = true,
+	.tells_room = true,
 	.open = open_door,
 	.accept = accept_link,
 	.begin = socket_begin,

@@ -38,7 +38,7 @@ void order_breaker(struct router *r, uint32_t place)
 {
 	struct served *s = &r->served[place];
 	const struct held_breaker *h =
-		held_breaker(r, r->registry.services[place].name.text, s->peer->uid);
+		held_breaker(r, r->registry.services[place].name.text, s->peer->link.uid);
 
 	if (h != NULL)
 		gq__breaker_force(&s->breaker, h->state, gq__now_ns(), &r->random);
@@ -48,7 +48,7 @@ void order_breaker(struct router *r, uint32_t place)
 static bool hold_breaker(struct router *r, uint32_t place, enum gq_breaker_state state)
 {
 	const struct gq_name *name = &r->registry.services[place].name;
-	const uid_t uid = r->served[place].peer->uid;
+	const uid_t uid = r->served[place].peer->link.uid;
 	struct held_breaker *h = held_breaker(r, name->text, uid);
 
 	if (h == NULL && r->holds == HELD_BREAKERS)

@@ -4,6 +4,7 @@
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
+#include "host/base/netlink.h"
 #include "host/base/sys.h"
 
 #include <poll.h>
@@ -16,6 +17,10 @@ enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
 #define UNREAD_NS         UINT64_C(30000000000)
 #define UNTAKEN_NS        UINT64_C(300000000000)
 #define NO_DESCRIPTORS_NS UINT64_C(100000000)
+/* Each try copies a frame, so they become rare. */
+#define AGAIN_LEAST_NS UINT64_C(2000000)
+#define AGAIN_MOST_NS  UINT64_C(128000000)
+#define LOOK_NS        (GQ_NETLINK_LOOK_MS * UINT64_C(1000000))
 
 static const struct answer none_left = { .status = GQ_WIRE_FD_EXHAUSTED,
 					 .retry_ns = NO_DESCRIPTORS_NS,
@@ -47,7 +52,8 @@ static bool watch(struct router *r, struct peer *p, int fd, uint32_t events)
 }
 
 /* Whether one more connection of this user may not come in; then `a` says why. */
-static bool objects(struct router *r, const struct user *user, struct answer *a)
+static bool objects(struct router *r, const struct link *l, const struct user *user,
+		    struct answer *a)
 {
 	*a = (struct answer){ .status = GQ_WIRE_OVERLOADED, .retry_ns = UINT64_C(1000000000) };
 	if (!gq__arrivals_pass(&r->arrivals, user->uid, gq__now_ns(), &a->retry_ns)) {
@@ -56,7 +62,9 @@ static bool objects(struct router *r, const struct user *user, struct answer *a)
 		r->counts.connections_too_often++;
 		return true;
 	}
-	if (user->peers >= r->cfg.uid_connections)
+	if (l->objection != NULL)
+		*a = (struct answer){ .status = GQ_WIRE_DENIED, .text = l->objection };
+	else if (user->peers >= r->cfg.uid_connections)
 		a->text = "this user has too many connections (uid_connections)";
 	else if (r->connected >= r->cfg.connections)
 		a->text = "there are too many connections (connections)";
@@ -89,6 +97,12 @@ static void unwatch_link(struct router *r, struct link *l)
 	epoll_ctl(r->epoll, EPOLL_CTL_DEL, l->fd, NULL);
 }
 
+/* For all at the same time, so that this thread need not wake for each. */
+static uint64_t next_look(uint64_t now_ns)
+{
+	return now_ns / LOOK_NS * LOOK_NS + LOOK_NS;
+}
+
 /* NULL: it has gone, or has been turned away. */
 static struct peer *let_in(struct router *r, struct door *d, struct link *l, struct user *user)
 {
@@ -106,6 +120,8 @@ static struct peer *let_in(struct router *r, struct door *d, struct link *l, str
 			    .user = user,
 			    .number = ++r->peers_ever,
 			    .since_ns = gq__now_ns() };
+	if (l->transport->look != NULL)
+		p->look_ns = next_look(p->since_ns);
 	p->out_end = &p->out;
 	r->peers = p;
 	r->connected++;
@@ -127,7 +143,7 @@ static void begin(struct router *r, struct door *d, struct link *l)
 		turn_away(r, d, l, &none_left);
 		return;
 	}
-	if (objects(r, user, &refusal)) {
+	if (objects(r, l, user, &refusal)) {
 		turn_away(r, d, l, &refusal);
 		user_put(r, user);
 	} else if (let_in(r, d, l, user) == NULL) {
@@ -178,6 +194,17 @@ static bool may_go_later(enum transport_result sent)
 	return sent == TRANSPORT_NOT_NOW || sent == TRANSPORT_HELD;
 }
 
+/* More that is queued does not put it off. */
+static void try_later(struct peer *p, bool moved)
+{
+	if (p->link.transport->tells_room)
+		return;
+	p->again_after_ns = moved ? AGAIN_LEAST_NS : 2 * p->again_after_ns;
+	if (p->again_after_ns > AGAIN_MOST_NS)
+		p->again_after_ns = AGAIN_MOST_NS;
+	p->again_ns = gq__now_ns() + p->again_after_ns;
+}
+
 static bool queue_frame(struct router *r, struct peer *p, const void *data, size_t bytes,
 			uint64_t serial, struct region *region)
 {
@@ -192,8 +219,10 @@ static bool queue_frame(struct router *r, struct peer *p, const void *data, size
 	o->region = region != NULL ? region_hold(region) : NULL;
 	o->bytes = bytes;
 	memcpy(o->data, data, bytes);
-	if (p->out == NULL)
+	if (p->out == NULL) {
 		p->moved_ns = gq__now_ns();
+		try_later(p, true);
+	}
 	*p->out_end = o;
 	p->out_end = &o->next;
 	p->out_count++;
@@ -266,6 +295,8 @@ static void give_up(struct router *r, struct peer *p)
 
 void peer_flush(struct router *r, struct peer *p)
 {
+	const struct outgoing *first = p->out;
+
 	while (p->out != NULL && !p->doomed) {
 		struct outgoing *o = p->out;
 		const enum transport_result sent = put(r, p, o->data, o->bytes, o->region);
@@ -281,8 +312,12 @@ void peer_flush(struct router *r, struct peer *p)
 			break;
 		}
 	}
-	if (p->out == NULL)
+	if (p->out == NULL) {
 		p->muted = false;
+		p->again_ns = 0;
+	} else {
+		try_later(p, p->out != first);
+	}
 	if (!p->doomed)
 		listen_for(r, p);
 }
@@ -319,7 +354,7 @@ static bool hear_one(struct router *r, struct peer *p)
 	case TRANSPORT_NOT_NOW:
 		/* What it said just before it died comes first. */
 		p->doomed = p->died;
-		p->died = has_died(p);
+		p->died = p->died || has_died(p);
 		return p->died && !p->doomed;
 	case TRANSPORT_FORGED:
 		r->counts.forged++;
@@ -340,10 +375,10 @@ static bool hear_one(struct router *r, struct peer *p)
 void peer_hear(struct router *r, struct peer *p)
 {
 	away_settle(r, p);
-	if (p->out != NULL)
+	if (p->out != NULL && p->link.transport->tells_room)
 		peer_flush(r, p);
 	if (p->last_words || p->muted) {
-		p->doomed = p->doomed || has_died(p);
+		p->doomed = p->doomed || p->died || has_died(p);
 		return;
 	}
 	p->turn_bytes = 0;
@@ -414,20 +449,41 @@ static uint64_t ends_ns(const struct peer *p)
 	return unread_ns < until_ns ? unread_ns : until_ns;
 }
 
-uint64_t peer_tick(struct router *r, uint64_t now_ns)
+/* One that has gone may have said something before. */
+static void look_for(struct router *r, struct peer *p, uint64_t now_ns)
 {
-	uint64_t next_ns = UINT64_MAX;
+	p->look_ns = next_look(now_ns);
+	p->died = p->link.transport->look(&p->link) == TRANSPORT_GONE;
+	if (p->died)
+		peer_hear(r, p);
+}
 
+void peer_tick(struct router *r, uint64_t now_ns)
+{
 	for (struct peer *p = r->peers; p != NULL; p = p->next) {
-		const uint64_t until_ns = ends_ns(p);
-
-		if (until_ns <= now_ns && !p->doomed) {
+		if (ends_ns(p) <= now_ns && !p->doomed) {
 			report_error(r, "%s",
 				     p->greeted ? "a peer does not read what it is sent"
 						: "a peer has not said hello in time");
 			p->doomed = true;
 		}
-		next_ns = until_ns < next_ns ? until_ns : next_ns;
+		if (p->again_ns != 0 && p->again_ns <= now_ns && !p->doomed)
+			peer_flush(r, p);
+		if (p->look_ns != 0 && p->look_ns <= now_ns && !p->doomed)
+			look_for(r, p, now_ns);
+	}
+}
+
+uint64_t peer_due(const struct router *r)
+{
+	uint64_t next_ns = UINT64_MAX;
+
+	for (const struct peer *p = r->peers; p != NULL; p = p->next) {
+		const uint64_t due[3] = { ends_ns(p), p->again_ns, p->look_ns };
+
+		for (int i = 0; i < 3; i++)
+			if (due[i] != 0 && due[i] < next_ns)
+				next_ns = due[i];
 	}
 	return next_ns;
 }

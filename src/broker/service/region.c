@@ -215,7 +215,7 @@ static bool use(struct peer *p, uint64_t id, struct answer *a)
 
 struct region *region_named(const struct peer *p, const struct gq_frame *f, struct answer *a)
 {
-	static char text[160]; /* one thread */
+	static _Thread_local char text[160];
 	const uint64_t id = gq__frame_u64(f, GQ_TLV_REGION, 0);
 	const uint64_t offset = gq__frame_u64(f, GQ_TLV_REGION, 1);
 	const uint64_t length = gq__frame_u64(f, GQ_TLV_REGION, 2);

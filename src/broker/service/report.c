@@ -199,11 +199,9 @@ void report_error(struct router *r, const char *format, ...)
 
 static void tell_all(struct router *r, struct peer *p)
 {
-	static char text[GQ_WIRE_FRAME_MAX - 1024]; /* one thread */
-
-	report_services(r, NULL, text, sizeof(text));
+	report_services(r, NULL, r->text, sizeof(r->text));
 	p->known = r->registry.revision;
-	answer_report(r, p, GQ_MESSAGE_WATCH, p->watch, text, p->known);
+	answer_report(r, p, GQ_MESSAGE_WATCH, p->watch, r->text, p->known);
 }
 
 static void tell_change(struct router *r, struct peer *p, const struct gq_change *c)

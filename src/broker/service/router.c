@@ -23,6 +23,7 @@ enum { EVENTS = 64, LAST_WORDS_MS = 200 };
 const struct transport *const router_transports[TRANSPORTS] = {
 	[TRANSPORT_UNIX] = &unix_transport,
 	[TRANSPORT_IN_PROCESS] = &in_process_transport,
+	[TRANSPORT_NETLINK] = &netlink_transport,
 };
 
 static bool open_doors(struct router *r, char error[ROUTER_ERROR_ROOM])
@@ -139,7 +140,7 @@ static uint64_t turn(struct router *r)
 	uint64_t due[7], next_ns = UINT64_MAX;
 
 	due[0] = registered_tick(r, now_ns);
-	due[1] = peer_tick(r, now_ns);
+	peer_tick(r, now_ns);
 	do {
 		request_pump(r);
 		report_changes(r);
@@ -150,6 +151,7 @@ static uint64_t turn(struct router *r)
 	due[4] = reuse_tick(r, now_ns);
 	due[5] = away_tick(r, now_ns);
 	due[6] = region_tick(r, now_ns);
+	due[1] = peer_due(r);
 	for (int i = 0; i < 7; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;
 	return next_ns;

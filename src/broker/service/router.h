@@ -117,8 +117,11 @@ struct peer {
 	struct outgoing *out, **out_end;
 	uint32_t out_count;
 	size_t out_bytes;
-	size_t turn_bytes;     /* sent, or queued, since it began to be heard */
-	uint64_t moved_ns;     /* the queue was empty, or became shorter */
+	size_t turn_bytes; /* sent, or queued, since it began to be heard */
+	uint64_t moved_ns; /* the queue was empty, or became shorter */
+	/* Where nobody tells of room: when it is tried next (0: never), and how long after that. */
+	uint64_t again_ns, again_after_ns;
+	uint64_t look_ns;      /* when it is to be looked for; 0: never */
 	uint32_t inside;       /* its requests that have not ended */
 	struct request *asked; /* they, the latest first */
 	bool takes_regions;    /* as a worker */
@@ -292,6 +295,7 @@ struct router {
 	uint32_t op_epoch[ROUTER_OPS]; /* the same of one op of the configuration */
 	bool ending;                   /* all requests are being ended */
 	struct counts counts;
+	char text[GQ_WIRE_FRAME_MAX - 1024]; /* of the report that is written */
 	uint8_t in[GQ_WIRE_FRAME_MAX + 8], out[GQ_WIRE_FRAME_MAX], item[GQ_WIRE_FRAME_MAX];
 };
 
@@ -328,8 +332,10 @@ void peer_last_words(struct router *r, struct peer *p);
 bool peer_bury(struct router *r);
 /* The last of a peer that is in no list any more: its socket, and its place among connections. */
 void peer_free(struct router *r, struct peer *p);
-/* Those whose time is over. @return when it is to be called next */
-uint64_t peer_tick(struct router *r, uint64_t now_ns);
+/* Those whose time is over, that have gone without a word, or may have room again. */
+void peer_tick(struct router *r, uint64_t now_ns);
+/* @return when peer_tick() is to be called next; after all that may send in a turn */
+uint64_t peer_due(const struct router *r);
 
 /* ---- answer.c ---- */
 

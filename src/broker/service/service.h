@@ -69,6 +69,7 @@ struct router_config {
 	struct router_op op[ROUTER_OPS];
 	struct page *page; /* where counts are written; NULL: nowhere */
 	bool in_process;   /* router_connect() may be called */
+	uint32_t netlink;  /* a port of NETLINK_USERSOCK where it listens, too; 0: none */
 	int listener;      /* a socket that listens already; 0: none */
 	int lock;          /* of socket_lock(), if it is held already; 0: router_start() takes it */
 };

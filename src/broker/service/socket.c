@@ -58,7 +58,7 @@ enum transport_result socket_receive(struct link *l, void *to, size_t room, size
 enum transport_result socket_send(struct link *l, const void *frame, size_t bytes, int fd)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fd))] = { 0 };
-	struct iovec io = { .iov_base = (void *)(uintptr_t)frame, .iov_len = bytes };
+	struct iovec io = { .iov_base = (void *)frame, .iov_len = bytes };
 	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1 };
 	struct cmsghdr *c;
 	ssize_t n;

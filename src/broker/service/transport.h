@@ -33,8 +33,10 @@ struct link {
 	int fd;    /* for epoll: something has come, there may be room, or it is gone */
 	int pidfd; /* of the process at the other end: can be read once that has died; -1: none */
 	uid_t uid; /* whose it is, as the kernel says */
-	pid_t pid;
-	void *own; /* the transport's */
+	pid_t pid; /* 0: not known */
+	const char *objection; /* after accept(): why it may not come in; NULL: for all I know, it
+				  may */
+	void *own;             /* the transport's */
 };
 
 struct door {
@@ -47,6 +49,7 @@ struct door {
 struct transport {
 	const char *name;
 	bool passes_regions; /* a region's descriptor can go with a frame */
+	bool tells_room;     /* epoll tells when a link that was full has room. Else: try again */
 	/* Where this configuration says so. A transport that it does not name leaves d->own NULL.
 	 * @return false: `error` says why */
 	bool (*open)(struct door *d, const struct router_config *cfg,
@@ -72,15 +75,18 @@ struct transport {
 	/* All of a frame, or nothing, with a copy of a descriptor (-1: none).
 	 * @return DONE, NOT_NOW: there is no room, HELD, GONE */
 	enum transport_result (*send)(struct link *l, const void *frame, size_t bytes, int fd);
+	/* Where the end of a peer that says nothing is not told: whether it is there, to be asked
+	 * now and then. @return DONE, GONE. NULL: it is told */
+	enum transport_result (*look)(struct link *l);
 	/* Ends the connection, and closes l->fd. */
 	void (*end)(struct link *l);
 };
 
 /* Their order is that of router_transports. */
-enum { TRANSPORT_UNIX, TRANSPORT_IN_PROCESS, TRANSPORTS };
+enum { TRANSPORT_UNIX, TRANSPORT_IN_PROCESS, TRANSPORT_NETLINK, TRANSPORTS };
 
 extern const struct transport *const router_transports[TRANSPORTS];
-extern const struct transport unix_transport, in_process_transport;
+extern const struct transport unix_transport, in_process_transport, netlink_transport;
 
 /* ---- of sockets that keep messages apart; socket.c ---- */
 

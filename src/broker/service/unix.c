@@ -141,6 +141,7 @@ static void free_door(struct door *d)
 const struct transport unix_transport = {
 	.name = "unix",
 	.passes_regions = true,
+	.tells_room = true,
 	.open = open_door,
 	.accept = accept_link,
 	.begin = begin_link,

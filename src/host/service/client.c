@@ -14,6 +14,7 @@
 
 enum { HEALTHY = 0, UNHEALTHY = 2 }; /* enum gq_service_health, as it is on the wire */
 enum { DEFAULT_TIMEOUT_MS = 5000, WINDOW_MAX = 1024, WAITING_MAX = 256 };
+#define AGAIN_NS UINT64_C(2000000)
 
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
 {
@@ -267,12 +268,15 @@ static QueueStatus hear_one(BrokerClient *c)
 	return sort(c, (size_t)n, fd) ? Q_OK : Q_ERR_LOST;
 }
 
-/* @return poll()'s, but for signals */
+/* Where nobody tells of room, also after a while. @return poll()'s, but for signals */
 static int wait_for(const BrokerClient *c, short events, uint64_t deadline_ns)
 {
-	struct pollfd at = { .fd = c->socket, .events = events };
+	const bool tries = (events & POLLOUT) != 0 && !c->transport->tells_room;
+	struct pollfd at = { .fd = q_broker_fd(c), .events = (short)(tries ? POLLIN : events) };
 	long rc;
 
+	if (tries && deadline_ns > gq__now_ns() + AGAIN_NS)
+		deadline_ns = gq__now_ns() + AGAIN_NS;
 	do {
 		const uint64_t now_ns = gq__now_ns();
 		const uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
@@ -301,7 +305,12 @@ static QueueStatus send_one(BrokerClient *c, const struct gq_frame *f)
 		n = c->transport->send(c, c->out, bytes);
 		if (n == (long)bytes)
 			return Q_OK;
-		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
+		if (errno == EMSGSIZE)
+			return gq__failf(Q_ERR_LIMIT,
+					 "the kernel passes no message of %zu bytes: "
+					 "net.core.wmem_default is too low",
+					 bytes);
+		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS && errno != ENOMEM) {
 			while (hear_one(c) == Q_OK) /* why it has closed it, perhaps */
 				;
 			return gq__broker_lose(c, "gpuqd has ended, or has closed the connection");
@@ -428,11 +437,11 @@ QueueStatus gq__broker_hear_all(BrokerClient *c)
 }
 
 /* An answer other than the one that was asked for. */
-static QueueStatus refused(const struct heard *h)
+static QueueStatus refused(const struct gq_frame *f)
 {
-	const struct gq_view *text = &h->frame.tlv[GQ_TLV_TEXT];
-	const QueueStatus status = gq__broker_status(gq__frame_u32(&h->frame, GQ_TLV_STATUS, 0));
-	const bool says = gq_frame_has(&h->frame, GQ_TLV_TEXT);
+	const struct gq_view *text = &f->tlv[GQ_TLV_TEXT];
+	const QueueStatus status = gq__broker_status(gq__frame_u32(f, GQ_TLV_STATUS, 0));
+	const bool says = gq_frame_has(f, GQ_TLV_TEXT);
 
 	return gq__failf(status == Q_OK ? Q_ERR_FAILED : status, "gpuqd refuses: %.*s",
 			 says ? (int)text->bytes : 0, says ? (const char *)text->data : "");
@@ -459,17 +468,28 @@ QueueStatus gq__broker_ask(BrokerClient *c, struct gq_frame *f, struct heard **o
 	if (status != Q_OK)
 		return status;
 	return (*out)->frame.type == GQ_MESSAGE_NACK || (*out)->frame.type == GQ_MESSAGE_ERROR
-		       ? refused(*out)
+		       ? refused(&(*out)->frame)
 		       : Q_OK;
 }
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
+
+/* Why the door was not opened. */
+static void read_away(BrokerClient *c)
+{
+	struct gq_frame f;
+
+	if (gq__frame_decode(c->in, c->away, &c->rules, &f) == GQ_FRAME_OK &&
+	    f.type == GQ_MESSAGE_NACK)
+		(void)refused(&f);
+}
 
 static bool open_endpoint(BrokerClient *c, const char *endpoint)
 {
 	static const struct gq_client_transport *const all[] = {
 		&gq__client_unix,
 		&gq__client_handed,
+		&gq__client_netlink,
 	};
 
 	for (size_t i = 0; endpoint != NULL && i < sizeof(all) / sizeof(all[0]); i++) {
@@ -478,10 +498,14 @@ static bool open_endpoint(BrokerClient *c, const char *endpoint)
 		if (strncmp(endpoint, all[i]->prefix, n) != 0)
 			continue;
 		c->transport = all[i];
-		return c->transport->open(c, endpoint + n);
+		if (c->transport->open(c, endpoint + n))
+			return true;
+		if (c->away != 0)
+			read_away(c);
+		return false;
 	}
 	gq__failf(Q_ERR_INVALID_ARG,
-		  "endpoint is '%.200s'; allowed: unix:PATH, fd:NUMBER, here or in "
+		  "endpoint is '%.200s'; allowed: unix:PATH, netlink:PORT, fd:NUMBER, here or in "
 		  "GPUQ_BROKER",
 		  endpoint != NULL ? endpoint : "");
 	return false;
@@ -521,7 +545,7 @@ static bool greet(BrokerClient *c, const char *name, const char *token)
 	}
 	if (gq__broker_ask(c, &f, &h) != Q_OK) {
 		if (h == NULL && (h = gq__broker_take(&c->others, 0)) != NULL)
-			(void)refused(h); /* before the hello it names no correlation */
+			(void)refused(&h->frame); /* before the hello it names no correlation */
 		gq__broker_free(h);
 		return false;
 	}
@@ -545,7 +569,7 @@ BrokerClient *gq__broker_open(const char *endpoint, uint32_t timeout_ms)
 	}
 	c->pid = getpid();
 	c->last = GQ_OWN_CORRELATION;
-	c->socket = -1;
+	c->socket = c->events = c->timer = c->probe = -1;
 	c->timeout_ms = timeout_ms;
 	c->answers.end = &c->answers.first;
 	c->requests.end = &c->requests.first;
@@ -579,6 +603,15 @@ BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 	return NULL;
 }
 
+static void close_all(BrokerClient *c)
+{
+	const int fds[] = { c->socket, c->events, c->timer, c->probe };
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			gq_sys_close(fds[i]);
+}
+
 void q_broker_close(BrokerClient *c)
 {
 	GQ_NO_CANCEL();
@@ -599,8 +632,7 @@ void q_broker_close(BrokerClient *c)
 		gq__broker_drop_region(&c->late);
 	if (c->socket >= 0 && c->pid == getpid())
 		c->transport->end(c);
-	if (c->socket >= 0)
-		gq_sys_close(c->socket);
+	close_all(c);
 	free(c->open);
 	free(c->snapshot);
 	free(c);
@@ -608,5 +640,7 @@ void q_broker_close(BrokerClient *c)
 
 int q_broker_fd(const BrokerClient *c)
 {
-	return c != NULL ? c->socket : -1;
+	if (c == NULL)
+		return -1;
+	return c->events >= 0 ? c->events : c->socket;
 }

@@ -98,6 +98,7 @@ static bool open_path(BrokerClient *c, const char *path)
 
 const struct gq_client_transport gq__client_unix = {
 	.prefix = "unix:",
+	.tells_room = true,
 	.open = open_path,
 	.send = gq__client_socket_send,
 	.receive = gq__client_socket_receive,
@@ -147,6 +148,7 @@ static bool open_handed(BrokerClient *c, const char *number)
 
 const struct gq_client_transport gq__client_handed = {
 	.prefix = "fd:",
+	.tells_room = true,
 	.open = open_handed,
 	.send = gq__client_socket_send,
 	.receive = gq__client_socket_receive,

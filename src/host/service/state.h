@@ -43,6 +43,14 @@ struct own_region {
 struct BrokerClient {
 	const struct gq_client_transport *transport;
 	int socket;
+	int events; /* what is waited for where that is not the socket; -1: it is */
+	/* of netlink.c */
+	int timer, probe; /* when gpuqd is to be looked for, and with what; -1 */
+	uint32_t port;    /* gpuqd's; 0: none yet */
+	uid_t uid;
+	uint64_t cookie;
+	bool gone;   /* gpuqd is */
+	size_t away; /* bytes of the frame in `in` that says why it may not connect; 0: none does */
 	pid_t pid;
 	bool lost, watching, resync;
 	uint32_t timeout_ms, window;

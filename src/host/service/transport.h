@@ -7,8 +7,9 @@
 
 struct gq_client_transport {
 	const char *prefix; /* of its endpoints */
-	/* Connects within c->timeout_ms, to what follows the prefix. c->socket is closed, if it is
-	 * set, also after a failure. @return false with q_last_error() */
+	bool tells_room;    /* poll() of c->socket tells when there is some. Else: try again */
+	/* Connects within c->timeout_ms, to what follows the prefix. Descriptors in *c are closed
+	 * by q_broker_close(), also after a failure. @return false with q_last_error() */
 	bool (*open)(BrokerClient *c, const char *address);
 	/* Of one whole frame. @return its bytes; -1 with errno: EAGAIN: there is no room. */
 	long (*send)(BrokerClient *c, const void *frame, size_t bytes);
@@ -20,7 +21,7 @@ struct gq_client_transport {
 	void (*end)(BrokerClient *c);
 };
 
-extern const struct gq_client_transport gq__client_unix, gq__client_handed;
+extern const struct gq_client_transport gq__client_unix, gq__client_handed, gq__client_netlink;
 
 /* ---- of connected sockets that keep messages apart ---- */
 

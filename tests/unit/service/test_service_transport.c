@@ -18,6 +18,7 @@
 #include "broker/policy/crc32c.h"
 #include "broker/service/service.h"
 #include "host/base/clock.h"
+#include "host/base/netlink.h"
 #include "host/service/transport.h"
 
 #include <gpuq/broker.h>
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +44,33 @@ struct house {
 };
 
 static struct house usual;
+static bool has_netlink;
+
+/* One that no other test has. */
+static uint32_t next_port(void)
+{
+	static uint32_t n;
+
+	return 0x40000000u + ((uint32_t)getpid() << 6) + n++ % 64;
+}
+
+static bool look_for_netlink(void)
+{
+	const int fd = gq__netlink_open();
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* How often somebody connects is of one case alone. */
+static struct router_config unhurried(void)
+{
+	struct router_config cfg = ROUTER_DEFAULTS;
+
+	cfg.uid_connect_rate = 0;
+	return cfg;
+}
 
 static void open_house(struct house *h, const struct router_config *cfg)
 {
@@ -52,7 +81,7 @@ static void open_house(struct house *h, const struct router_config *cfg)
 	assert_non_null(mkdtemp(h->folder));
 	snprintf(h->cfg.socket, sizeof(h->cfg.socket), "%s/s", h->folder);
 	h->cfg.in_process = true;
-	h->cfg.uid_connect_rate = 0;
+	h->cfg.netlink = has_netlink ? next_port() : 0;
 	h->cfg.uid_regions = 8;
 	h->router = router_start(&h->cfg, error);
 	if (h->router == NULL)
@@ -95,9 +124,15 @@ static void in_process_endpoint(const struct house *h, char to[160])
 	snprintf(to, 160, "fd:%d", fd);
 }
 
+static void netlink_endpoint(const struct house *h, char to[160])
+{
+	snprintf(to, 160, "netlink:%u", h->cfg.netlink);
+}
+
 static const struct way ways[] = {
 	{ "unix", unix_endpoint, false, true, NULL },
 	{ "in_process", in_process_endpoint, true, true, NULL },
+	{ "netlink", netlink_endpoint, false, false, &has_netlink },
 };
 
 /* ---- clients --------------------------------------------------------------------------------- */
@@ -423,7 +458,7 @@ static void t_1_hello_comes_first(void **state)
 static void t_1_auth_one_user_has_so_many_connections(void **state)
 {
 	enum { MOST = 4 };
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 	static struct house h;
 	BrokerClient *c[MOST];
 
@@ -442,6 +477,30 @@ static void t_1_auth_one_user_has_so_many_connections(void **state)
 		nap_ms(1);
 	for (unsigned i = 0; i < MOST; i++)
 		q_broker_close(c[i]);
+	close_house(&h);
+}
+
+static void t_1_auth_one_user_connects_so_often(void **state)
+{
+	struct router_config cfg = ROUTER_DEFAULTS;
+	static struct house h;
+	BrokerClient *c;
+
+	cfg.uid_connect_rate = 1;
+	cfg.uid_connect_burst = 1;
+	open_house(&h, &cfg);
+	c = try_client(&h, *state, NULL);
+	assert_non_null(c);
+	for (unsigned refused = 0; refused < 10;) { /* the others may come after a second */
+		BrokerClient *more = try_client(&h, *state, NULL);
+
+		if (more == NULL && strstr(q_last_error(), "uid_connect_rate") == NULL)
+			fail_msg("%s", q_last_error());
+		refused += more == NULL;
+		q_broker_close(more);
+	}
+	expect_it_serves(c, 77);
+	q_broker_close(c);
 	close_house(&h);
 }
 
@@ -465,7 +524,7 @@ static const char *issue(uint32_t rights, uint32_t uid)
 /* A router that wants tokens. */
 static void open_locked_house(struct house *h)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 
 	cfg.token.keys = 1;
 	cfg.token.key[0].number = token_key.number;
@@ -972,7 +1031,7 @@ static void t_1_unregister_keeps_what_has_come(void **state)
 
 static void t_1_drain_finishes_what_is_inside_and_refuses_what_comes(void **state)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 	const BrokerService s = { .name = "w", .capability = "op=end" };
 	static struct house h;
 	BrokerClient *w, *c;
@@ -1008,7 +1067,7 @@ static void t_1_drain_finishes_what_is_inside_and_refuses_what_comes(void **stat
 
 static void t_1_drain_that_takes_too_long_ends_what_is_inside(void **state)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 	const BrokerService s = { .name = "w", .capability = "op=end" };
 	static struct house h;
 	BrokerClient *w, *c;
@@ -1143,9 +1202,103 @@ static void t_1_death_a_killed_process_is_seen(void **state)
 	expect_quiet(state);
 }
 
+/* It has one by fork(), and goes on. */
+static void t_1_death_a_child_s_copy_of_a_connection_keeps_nothing(void **state)
+{
+	BrokerClient *w = worker(state, "w", "op=x", 1);
+	const pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	q_broker_close(w);
+	expect_quiet(state);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* ---- what a process says just before it dies ---- */
+
+static _Atomic pid_t watched;
+static int go[2];
+
+/* The router's: when there is nothing of this process it answers, and dies, before the router sees
+ * that. */
+ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	const ssize_t n = syscall(SYS_recvmsg, fd, m, flags);
+	const int error = errno;
+	struct ucred who = { 0 };
+	socklen_t room = sizeof(who);
+	siginfo_t end;
+
+	if (n < 0 && error == EAGAIN && watched != 0 &&
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &room) == 0 && who.pid == watched) {
+		(void)!write(go[1], "x", 1);
+		(void)waitid(P_PID, (id_t)watched, &end, WEXITED | WNOWAIT);
+		watched = 0;
+	}
+	errno = error;
+	return n;
+}
+
+/* A child, which calls nothing of cmocka's. */
+static void answer_and_die(const char *endpoint, int told)
+{
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+	const BrokerService s = { .name = "w", .capability = "op=last", .heartbeat_ms = 20 };
+	struct pollfd now = { .fd = go[0], .events = POLLIN };
+	BrokerClient *c = q_broker_connect(&cfg);
+	BrokerRequest q, none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (c == NULL || q_service_register(c, &s) != Q_OK || write(told, "x", 1) != 1 ||
+	    q_service_recv(c, &q, LONG_MS) != Q_OK || write(told, "x", 1) != 1)
+		_exit(1);
+	while (poll(&now, 1, 0) == 0)
+		(void)q_service_recv(c, &none, 10); /* it says that it lives */
+	_exit(q_service_reply(c, &q, Q_REASON_OK, "done", 4) == Q_OK ? 0 : 1);
+}
+
+static void t_1_death_the_last_answer_of_a_process_counts(void **state)
+{
+	char endpoint[160], byte;
+	BrokerClient *c;
+	uint64_t id;
+	int told[2], status;
+	pid_t pid;
+
+	(void)state;
+	unix_endpoint(&usual, endpoint);
+	assert_int_equal(pipe(told) + pipe(go), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		answer_and_die(endpoint, told[1]);
+	close(told[1]);
+	assert_int_equal(read(told[0], &byte, 1), 1);
+	c = try_client(&usual, &ways[0], NULL);
+	assert_non_null(c);
+	id = submit(c, "last", "x", 1);
+	assert_int_equal(read(told[0], &byte, 1), 1);
+	watched = pid;
+	expect_reply(c, id, "done", 4);
+	while (watched != 0) /* the router uses go[1] */
+		nap_ms(1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(told[0]);
+	close(go[0]);
+	close(go[1]);
+	q_broker_close(c);
+	expect_quiet((void *[]){ (void *)(uintptr_t)&ways[0] });
+}
+
 static void t_1_death_of_the_router_ends_every_call(void **state)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 	const BrokerService s = { .name = "w", .capability = "op=x" };
 	static struct house h;
 	BrokerClient *w, *c, *watch;
@@ -1600,7 +1753,7 @@ static void t_1_noise_harms_nobody_else(void **state)
 
 static void t_1_a_router_that_ends_takes_nobody_in(void **state)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 	static struct house h;
 	BrokerClient *c, *w;
 	BrokerRequest q;
@@ -1627,7 +1780,7 @@ static void t_1_a_router_that_ends_takes_nobody_in(void **state)
 
 static void t_1_a_router_without_that_door_says_so(void **state)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 	char error[ROUTER_ERROR_ROOM], folder[] = "/tmp/gpuq-transport-XXXXXX", lock[64];
 	struct router *r;
 
@@ -1646,10 +1799,26 @@ static void t_1_a_router_without_that_door_says_so(void **state)
 
 static void t_1_endpoints_that_are_none_are_told(void **state)
 {
-	static const char *const wrong[] = { "",      "unix:",  "unix",
-					     "fd:",   "fd:x",   "fd:-1",
-					     "fd:99", "fd:1x",  "fd:99999999999",
-					     "tcp:1", "UNIX:/x" };
+	static const char *const wrong[] = { "",
+					     "unix:",
+					     "unix",
+					     "fd:",
+					     "fd:x",
+					     "fd:-1",
+					     "fd:99",
+					     "fd:1x",
+					     "fd:99999999999",
+					     "tcp:1",
+					     "UNIX:/x",
+					     "netlink:",
+					     "netlink:7",
+					     "netlink:4194304",
+					     "netlink:2147483648",
+					     "netlink:5000000@",
+					     "netlink:5000000@x",
+					     "netlink:x",
+					     "netlink:5000000@4294967295",
+					     "netlink:5000000@65534" };
 	char file[32];
 
 	(void)state;
@@ -1677,9 +1846,11 @@ static void t_4_a_killed_daemon_ends_every_call(void **state)
 {
 	const BrokerService s = { .name = "w", .capability = "op=slow" };
 	const struct way *way = *state;
-	static struct house h;
-	BrokerClient *w, *c, *idle;
+	struct house h = { .cfg = { .netlink = next_port() } };
+	BrokerClient *w, *c, *idle, *hasty;
+	BrokerServiceInfo info;
 	struct daemon d;
+	char keys[64] = "";
 	BrokerRequest q;
 	uint64_t id;
 
@@ -1687,26 +1858,37 @@ static void t_4_a_killed_daemon_ends_every_call(void **state)
 		print_message("left out: both ends are in this process\n");
 		skip();
 	}
-	daemon_set_up(&d, "", "");
+	if (has_netlink)
+		snprintf(keys, sizeof(keys), "netlink = %u\n", h.cfg.netlink);
+	daemon_set_up(&d, "", keys);
 	snprintf(h.cfg.socket, sizeof(h.cfg.socket), "%s", d.services);
 	w = try_client(&h, way, NULL);
 	c = try_client(&h, way, NULL);
 	idle = try_client(&h, way, NULL);
-	assert_true(w != NULL && c != NULL && idle != NULL);
+	hasty = try_client(&h, way, NULL);
+	assert_true(w != NULL && c != NULL && idle != NULL && hasty != NULL);
 	assert_status(q_service_register(w, &s), Q_OK);
 	id = submit(c, "slow", "x", 1);
 	take_one(w, &q);
 	(void)daemon_end(&d, SIGKILL);
 	assert_status(q_broker_wait(c, id, NULL, &(size_t){ 0 }, NULL, LONG_MS), Q_ERR_LOST);
 	assert_status(q_service_reply(w, &q, Q_REASON_OK, NULL, 0), Q_ERR_LOST);
-	{ /* who only waits for the descriptor is told, too */
+	id = 0;
+	while (q_broker_watch(hasty, &info, 1) != Q_ERR_LOST) /* and who never waits for long */
+		assert_true(id++ < LONG_MS);
+	for (QueueStatus status = Q_OK; status != Q_ERR_LOST;) { /* who waits elsewhere, too */
 		struct pollfd at = { .fd = q_broker_fd(idle), .events = POLLIN };
 
 		assert_int_equal(poll(&at, 1, (int)LONG_MS), 1);
+		do
+			status = q_broker_watch(idle, &info, 0);
+		while (status == Q_OK);
+		assert_true(status == Q_ERR_TIMEOUT || status == Q_ERR_LOST);
 	}
 	q_broker_close(c);
 	q_broker_close(w);
 	q_broker_close(idle);
+	q_broker_close(hasty);
 	daemon_start(&d);
 	daemon_tear_down(&d);
 }
@@ -1728,6 +1910,7 @@ static const struct {
 	CASE(t_1_hello_comes_once),
 	CASE(t_1_hello_comes_first),
 	CASE(t_1_auth_one_user_has_so_many_connections),
+	CASE(t_1_auth_one_user_connects_so_often),
 	CASE(t_1_auth_without_a_token_or_with_a_false_one_nobody_gets_in),
 	CASE(t_1_auth_a_token_is_held_against_the_user_that_the_kernel_names),
 	CASE(t_1_auth_a_token_allows_what_it_says),
@@ -1762,6 +1945,7 @@ static const struct {
 	CASE(t_1_death_a_worker_that_goes_loses_what_it_has_seen),
 	CASE(t_1_death_an_idempotent_request_goes_to_another_worker),
 	CASE(t_1_death_a_killed_process_is_seen),
+	CASE(t_1_death_a_child_s_copy_of_a_connection_keeps_nothing),
 	CASE(t_1_death_of_the_router_ends_every_call),
 	CASE(t_4_a_killed_daemon_ends_every_call),
 	CASE(t_1_slow_reader_harms_nobody_else),
@@ -1780,14 +1964,14 @@ enum {
 	WAYS = sizeof(ways) / sizeof(ways[0]),
 	CASES = sizeof(cases) / sizeof(cases[0]),
 	SPOILT = sizeof(spoilt) / sizeof(spoilt[0]),
-	ALONE = 3,
+	ALONE = 4,
 };
 
 static unsigned files_before;
 
 static int set_up(void **state)
 {
-	struct router_config cfg = ROUTER_DEFAULTS;
+	struct router_config cfg = unhurried();
 
 	(void)state;
 	cfg.heartbeat_ms = 1000;
@@ -1810,6 +1994,7 @@ int main(int argc, char **argv)
 	static char names[WAYS * (CASES + SPOILT)][120];
 	unsigned n = 0;
 
+	has_netlink = look_for_netlink();
 	for (unsigned w = 0; w < WAYS; w++) {
 		if (ways[w].is_there != NULL && !*ways[w].is_there) {
 			fprintf(stderr, "left out: %s, which this machine has not\n", ways[w].name);
@@ -1829,6 +2014,8 @@ int main(int argc, char **argv)
 							&bad[w][i] };
 		}
 	}
+	tests[n++] =
+		(struct CMUnitTest)cmocka_unit_test(t_1_death_the_last_answer_of_a_process_counts);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(t_1_a_router_that_ends_takes_nobody_in);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(t_1_a_router_without_that_door_says_so);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(t_1_endpoints_that_are_none_are_told);
