@@ -280,7 +280,7 @@ static void give_up(struct dispatcher *d)
 		if (c->broken)
 			continue;
 		c->broken = true;
-		d->note(d->user, c, NOTE_BROKEN, "");
+		d->note(d->user, c, NOTE_LOST, "");
 	}
 }
 

@@ -14,7 +14,8 @@ enum note_kind {
 	NOTE_UNMADE, /* and has been given back */
 	NOTE_READY,  /* the client is served from now on; `text` is not used */
 	NOTE_FAILED, /* its queue could not be made: `text` */
-	NOTE_BROKEN, /* it has broken the protocol, or the queue has failed: end the connection */
+	NOTE_BROKEN, /* it has broken the protocol: end the connection */
+	NOTE_LOST,   /* the queue has failed: end the connection */
 	NOTE_GONE,   /* the dispatcher has let go of it */
 	NOTE_DEVICE, /* of no client: the queue's device has failed; `text` is the queue's name */
 };

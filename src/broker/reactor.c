@@ -213,18 +213,24 @@ static int until_told(const struct broker *b, int ms)
 	return ms;
 }
 
+static int ms_until(uint64_t ns)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	return ns > now_ns ? (int)((ns - now_ns) / 1000000) + 1 : 0;
+}
+
 static int patience_ms(struct broker *b)
 {
 	const int of_processes = supervise_turn(b);
 	int ms = -1;
 
-	if (b->accept_again_ns != 0) {
-		const uint64_t now_ns = gq__now_ns();
+	const uint64_t held_ns = gq__tarpit_next_ns(&b->tarpit);
 
-		ms = b->accept_again_ns > now_ns
-			     ? (int)((b->accept_again_ns - now_ns) / 1000000) + 1
-			     : 0;
-	}
+	if (b->accept_again_ns != 0)
+		ms = ms_until(b->accept_again_ns);
+	if (held_ns != UINT64_MAX && (ms < 0 || ms_until(held_ns) < ms))
+		ms = ms_until(held_ns);
 	for (const struct session *s = b->sessions; s != NULL && ms < 0; s = s->next)
 		if (s->state == SESSION_NEW || s->state == SESSION_OFFERED ||
 		    s->state == SESSION_UNREAD)
@@ -357,11 +363,13 @@ static void *react(void *arg)
 			if (!b->stopped)
 				watch_listener(b, true);
 		}
+		session_accept_held(b, gq__now_ns());
 		if (told)
 			show_counts(b);
 		if (!b->stopped && gq_load_seq_cst_u32(&b->stopping) != 0)
 			begin_to_stop(b);
 	}
+	session_accept_held(b, UINT64_MAX);
 	gq_exchange_seq_cst_u32(&b->ended, 1);
 	return NULL;
 }

@@ -205,26 +205,22 @@ static bool open_pidfd(int socket, pid_t pid, int *fd)
 	return *fd >= 0 || errno == ENOSYS;
 }
 
-/*
- * One that comes too often is told so and forgotten, in some microseconds, and without a line of
- * the log each. @return whether it is one
- */
-static bool comes_too_often(struct broker *b, int socket, const struct ucred *peer)
+/* In some microseconds, and without a line of the log each. */
+static void turn_away(struct broker *b, int socket, const struct ucred *peer, const char *why)
 {
 	struct gq_wire_refused w = { .head = gq_wire_head_of(GQ_WIRE_REFUSED, sizeof(w)),
 				     .status = Q_ERR_LIMIT };
 	const uint64_t now_ns = gq__now_ns();
 
-	if (admit_arrival(b, peer->uid, w.text))
-		return false;
+	snprintf(w.text, sizeof(w.text), "%s", why);
 	b->counts.refused[PAGE_REFUSED_RATE]++;
 	(void)sendto(socket, &w, sizeof(w), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+	gq_sys_close(socket);
 	if (now_ns < b->refusals_told_ns + TELL_NS && b->refusals_told_ns != 0)
-		return true;
+		return;
 	b->refusals_told_ns = now_ns;
 	gq__log(Q_LOG_WARNING, "gpuqd: client %d refused: %s; others like it are only counted",
-		(int)peer->pid, w.text);
-	return true;
+		(int)peer->pid, why);
 }
 
 /* Whoever has left a process counts no more: he may have seen its end before we have. */
@@ -293,32 +289,55 @@ static struct session *begin(struct broker *b, int socket, const struct ucred *p
 
 enum { ACCEPTED_A_TURN = 64, NO_DESCRIPTORS_NS = 100000000 };
 
+static void let_in(struct broker *b, int socket)
+{
+	char text[GQ_WIRE_TEXT];
+	struct ucred peer;
+
+	if (!is_known(socket, &peer)) {
+		gq_sys_close(socket);
+	} else if (admit_arrival(b, peer.uid, text)) {
+		(void)begin(b, socket, &peer);
+	} else if (!gq__tarpit_hold(&b->tarpit, socket, peer.uid, gq__now_ns())) {
+		turn_away(b, socket, &peer, text);
+		b->accept_again_ns = gq__arrivals_refused(&b->arrivals, gq__now_ns());
+	}
+}
+
 void session_accept(struct broker *b)
 {
 	for (int i = 0; i < ACCEPTED_A_TURN && b->accept_again_ns == 0; i++) {
-		struct ucred peer;
 		const int fd = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0) {
-			/* Out of descriptors: who waits in the backlog waits on, and this thread
-			 * must not spin. */
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-				b->counts.accept_failures++;
-				show_error(b, "a client cannot be let in: %s", strerror(errno));
-				b->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
-			}
-			return;
+		if (fd >= 0) {
+			let_in(b, fd);
+			continue;
 		}
-		if (!is_known(fd, &peer)) {
+		/* Out of descriptors: who waits in the backlog waits on, and this thread must not
+		 * spin. */
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+			b->counts.accept_failures++;
+			show_error(b, "a client cannot be let in: %s", strerror(errno));
+			b->accept_again_ns = gq__now_ns() + NO_DESCRIPTORS_NS;
+		}
+		return;
+	}
+}
+
+void session_accept_held(struct broker *b, uint64_t now_ns)
+{
+	int fd;
+
+	while ((fd = gq__tarpit_due(&b->tarpit, now_ns)) >= 0) {
+		char text[GQ_WIRE_TEXT];
+		struct ucred peer;
+
+		if (b->stopped || !is_known(fd, &peer))
 			gq_sys_close(fd);
-			continue;
-		}
-		if (!comes_too_often(b, fd, &peer)) {
+		else if (admit_arrival(b, peer.uid, text))
 			(void)begin(b, fd, &peer);
-			continue;
-		}
-		gq_sys_close(fd);
-		b->accept_again_ns = gq__arrivals_refused(&b->arrivals, gq__now_ns());
+		else
+			turn_away(b, fd, &peer, text);
 	}
 }
 
@@ -545,6 +564,16 @@ void session_hear(struct session *s)
 
 /* ---- what other threads say ------------------------------------------------------------------ */
 
+static void on_broken(struct session *s, const char *why)
+{
+	s->b->counts.broken++;
+	show_error(s->b, "a client's memory makes no sense, or its queue has failed");
+	s->detail = LINK_GONE_BROKEN;
+	gq__log(Q_LOG_WARNING, "gpuqd: client %d of user %u: %s; the connection ends", (int)s->pid,
+		s->uid, why);
+	session_end(s, 0);
+}
+
 void session_note(struct session *s, const struct note *n)
 {
 	struct gq_wire_started started;
@@ -571,14 +600,11 @@ void session_note(struct session *s, const struct note *n)
 		session_end(s, 0);
 		return;
 	case NOTE_BROKEN:
-		s->b->counts.broken++;
-		show_error(s->b, "a client's memory makes no sense, or its queue has failed");
-		s->detail = LINK_GONE_BROKEN;
-		gq__log(Q_LOG_WARNING,
-			"gpuqd: client %d of user %u: its memory makes no sense, or its queue has "
-			"failed; the connection ends",
-			(int)s->pid, s->uid);
-		session_end(s, 0);
+		gq__arrivals_fine(&s->b->arrivals, s->uid, gq__now_ns());
+		on_broken(s, "its memory makes no sense");
+		return;
+	case NOTE_LOST:
+		on_broken(s, "its queue has failed");
 		return;
 	case NOTE_GONE:
 		release(s);

@@ -8,6 +8,7 @@
 #include "rights.h"
 
 #include "broker/policy/arrivals.h"
+#include "broker/policy/tarpit.h"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -122,6 +123,7 @@ struct broker {
 	uint32_t ended;    /* it has */
 	uint32_t told;     /* asks it to write the counts */
 	struct gq_arrivals arrivals;
+	struct gq_tarpit tarpit;
 	uint64_t
 		refusals_told_ns; /* when the log was last told of a user that connects too often */
 	struct page_clients counts;
@@ -158,6 +160,8 @@ struct broker {
 /* ---- session.c: all on the reactor's thread ---- */
 
 void session_accept(struct broker *b);
+/* And those that had to wait, because their users connect too often. */
+void session_accept_held(struct broker *b, uint64_t now_ns);
 /* The socket can be read, or the peer is gone. */
 void session_hear(struct session *s);
 /* End the connection: at once, or when the dispatcher has let go. */

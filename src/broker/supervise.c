@@ -644,6 +644,8 @@ static void forget_guest(struct broker *b, const struct process *p, const struct
 	for (struct session *s = b->sessions; s != NULL; s = s->next) {
 		if (s->state == SESSION_GUEST && s->process == p && s->number == m->number) {
 			show_ended(b, m->detail);
+			if (m->detail == LINK_GONE_BROKEN)
+				gq__arrivals_fine(&b->arrivals, s->uid, gq__now_ns());
 			session_forget(s);
 			return;
 		}

@@ -65,6 +65,22 @@ static void of_more_users_than_there_is_room_for_the_quiet_ones_are_forgotten(vo
 	assert_int_equal(a.users, GQ_ARRIVALS_USERS);
 }
 
+static void whoever_broke_the_protocol_may_connect_less_often(void **state)
+{
+	(void)state;
+	gq__arrivals_init(&a, 100, 25);
+	gq__arrivals_fine(&a, 1000, S);
+	assert_int_equal(come(1000, 100, S), 25 - GQ_ARRIVALS_FINE);
+	assert_int_equal(come(1001, 100, S), 25);
+	/* A user that has nothing left is not locked out for longer. */
+	for (int i = 0; i < 1000; i++)
+		gq__arrivals_fine(&a, 1000, S);
+	assert_int_equal(come(1000, 100, S + 10 * MS), 1);
+	gq__arrivals_set(&a, 0, 1, 2 * S);
+	gq__arrivals_fine(&a, 1000, 2 * S);
+	assert_int_equal(come(1000, 100, 2 * S), 100);
+}
+
 /* A flood of refusals: then nobody is accepted for a moment. */
 static void many_refusals_at_once_are_a_reason_to_stop_accepting(void **state)
 {
@@ -89,6 +105,7 @@ int main(void)
 		cmocka_unit_test(each_user_has_a_burst_and_a_rate_of_its_own),
 		cmocka_unit_test(without_a_rate_all_come_in),
 		cmocka_unit_test(a_new_rate_is_for_those_who_have_come_too),
+		cmocka_unit_test(whoever_broke_the_protocol_may_connect_less_often),
 		cmocka_unit_test(many_refusals_at_once_are_a_reason_to_stop_accepting),
 		cmocka_unit_test(of_more_users_than_there_is_room_for_the_quiet_ones_are_forgotten),
 	};

@@ -58,6 +58,15 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns, uin
 	return gq__limits_pass(&limit, 1, now_ns, out_retry_ns) == 1;
 }
 
+void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns)
+{
+	struct gq_limiter *l = of_user(a, uid, now_ns);
+	const uint64_t left = gq__limiter_left(l, now_ns);
+
+	if (a->rate != 0)
+		gq__limiter_commit(l, left < GQ_ARRIVALS_FINE ? left : GQ_ARRIVALS_FINE, now_ns);
+}
+
 uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns)
 {
 	if (now_ns > a->refusals_since_ns + GQ_ARRIVALS_FLOOD_NS) {

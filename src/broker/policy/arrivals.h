@@ -8,7 +8,12 @@
 
 #include "limiter.h"
 
-enum { GQ_ARRIVALS_USERS = 256, GQ_ARRIVALS_REFUSALS = 16, GQ_ARRIVALS_FLOOD_NS = 3000000 };
+enum {
+	GQ_ARRIVALS_USERS = 256,
+	GQ_ARRIVALS_FINE = 10,
+	GQ_ARRIVALS_REFUSALS = 16,
+	GQ_ARRIVALS_FLOOD_NS = 3000000,
+};
 
 struct gq_arrivals {
 	uint64_t rate, burst;
@@ -36,6 +41,12 @@ void gq__arrivals_set(struct gq_arrivals *a, uint64_t rate, uint64_t burst, uint
  */
 bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns,
 		       uint64_t *out_retry_ns);
+
+/**
+ * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less, if it has
+ * so many left. What came of that connection cost the others more than a handshake.
+ */
+void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns);
 
 /**
  * Somebody has been refused. A user who floods would keep the thread that accepts at refusing. So

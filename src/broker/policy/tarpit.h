@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tarpit.h - connections of users that connect too often, which are looked at later. Refused at
+ * once, a client that tries again at once keeps the thread that accepts busy, and so takes CPU time
+ * from the others; one that has to wait comes as often as it waits. Pure; of a fixed size.
+ */
+#ifndef GPUQ_BROKER_POLICY_TARPIT_H
+#define GPUQ_BROKER_POLICY_TARPIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { GQ_TARPIT_MOST = 256, GQ_TARPIT_MOST_OF_USER = 64, GQ_TARPIT_NS = 20000000 };
+
+/* In the order in which they came, which is that of their times. Zero: none. */
+struct gq_tarpit {
+	struct {
+		uint64_t until_ns;
+		uint32_t uid;
+		int fd;
+	} held[GQ_TARPIT_MOST];
+	uint32_t first, count;
+};
+
+/**
+ * A connection is kept for GQ_TARPIT_NS.
+ * @param now_ns  of a monotonic clock
+ * @return false: there is no place, at all or for this user; the connection is still the caller's
+ */
+bool gq__tarpit_hold(struct gq_tarpit *t, int fd, uint32_t uid, uint64_t now_ns);
+
+/** @return the first connection whose time has come, the caller's from now on; -1: there is none */
+int gq__tarpit_due(struct gq_tarpit *t, uint64_t now_ns);
+
+/** @return when the next one is due; UINT64_MAX: never */
+uint64_t gq__tarpit_next_ns(const struct gq_tarpit *t);
+
+#endif /* GPUQ_BROKER_POLICY_TARPIT_H */
