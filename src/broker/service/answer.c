@@ -61,8 +61,11 @@ void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f
 	r->counts.bad_frames++;
 	report_error(r, "a frame was refused: %s", gq__frame_status_text(status));
 	nack(r, p, knows ? f->correlation : 0, &a, status == GQ_FRAME_VERSION ? mismatch : NULL);
-	if (gq__frame_closes(status) || gq__strikes_add(&p->strikes, gq__now_ns()))
+	if (gq__frame_closes(status) || gq__strikes_add(&p->strikes, gq__now_ns())) {
+		if (status != GQ_FRAME_VERSION)
+			gq__arrivals_fine(&r->arrivals, p->link.uid, gq__now_ns());
 		peer_last_words(r, p);
+	}
 }
 
 void answer_at_the_door(struct router *r, struct link *l, const struct answer *a)

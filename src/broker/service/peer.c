@@ -59,7 +59,6 @@ static bool objects(struct router *r, const struct link *l, const struct user *u
 	if (!gq__arrivals_pass(&r->arrivals, user->uid, gq__now_ns(), &a->retry_ns)) {
 		a->status = GQ_WIRE_RATE_LIMITED;
 		a->text = "this user connects too often (uid_connect_rate, uid_connect_burst)";
-		r->counts.connections_too_often++;
 		return true;
 	}
 	if (l->objection != NULL)
@@ -76,6 +75,7 @@ static bool objects(struct router *r, const struct link *l, const struct user *u
 static void turn_away(struct router *r, struct door *d, struct link *l, const struct answer *a)
 {
 	answer_at_the_door(r, l, a);
+	r->counts.connections_too_often += a->status == GQ_WIRE_RATE_LIMITED;
 	report_error(r, "a connection was refused: %s", a->text);
 	if (d->again_ns == 0)
 		d->again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
@@ -133,8 +133,15 @@ static struct peer *let_in(struct router *r, struct door *d, struct link *l, str
 	return p;
 }
 
+/* A socket can be kept without a word. */
+static bool hold(struct router *r, const struct link *l, const struct answer *why)
+{
+	return why->status == GQ_WIRE_RATE_LIMITED && l->transport == &unix_transport &&
+	       gq__tarpit_hold(&r->tarpit, l->fd, l->uid, gq__now_ns());
+}
+
 /* Nothing is spent on one that may not come in. */
-static void begin(struct router *r, struct door *d, struct link *l)
+static void begin(struct router *r, struct door *d, struct link *l, bool may_wait)
 {
 	struct user *user = user_of(r, l->uid);
 	struct answer refusal;
@@ -144,11 +151,27 @@ static void begin(struct router *r, struct door *d, struct link *l)
 		return;
 	}
 	if (objects(r, l, user, &refusal)) {
-		turn_away(r, d, l, &refusal);
+		if (!may_wait || !hold(r, l, &refusal))
+			turn_away(r, d, l, &refusal);
 		user_put(r, user);
 	} else if (let_in(r, d, l, user) == NULL) {
 		user_put(r, user);
 	}
+}
+
+uint64_t peer_accept_held(struct router *r, uint64_t now_ns)
+{
+	int fd;
+
+	while ((fd = gq__tarpit_due(&r->tarpit, now_ns)) >= 0) {
+		struct link l = { .transport = &unix_transport, .fd = fd, .pidfd = -1 };
+
+		if (!r->draining && socket_owner(fd, &l))
+			begin(r, &r->door[TRANSPORT_UNIX], &l, false);
+		else
+			gq_sys_close(fd);
+	}
+	return gq__tarpit_next_ns(&r->tarpit);
 }
 
 void peer_accept(struct router *r, struct door *d)
@@ -158,7 +181,7 @@ void peer_accept(struct router *r, struct door *d)
 
 		switch (d->transport->accept(d, &l)) {
 		case TRANSPORT_DONE:
-			begin(r, d, &l);
+			begin(r, d, &l, true);
 			break;
 		case TRANSPORT_FORGED:
 			r->counts.forged++;

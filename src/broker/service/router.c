@@ -137,7 +137,7 @@ static void handle_event(struct router *r, const struct epoll_event *event)
 static uint64_t turn(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
-	uint64_t due[7], next_ns = UINT64_MAX;
+	uint64_t due[8], next_ns = UINT64_MAX;
 
 	due[0] = registered_tick(r, now_ns);
 	peer_tick(r, now_ns);
@@ -151,8 +151,9 @@ static uint64_t turn(struct router *r)
 	due[4] = reuse_tick(r, now_ns);
 	due[5] = away_tick(r, now_ns);
 	due[6] = region_tick(r, now_ns);
+	due[7] = peer_accept_held(r, now_ns);
 	due[1] = peer_due(r);
-	for (int i = 0; i < 7; i++)
+	for (int i = 0; i < 8; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;
 	return next_ns;
 }
@@ -245,6 +246,7 @@ static void begin_to_drain(struct router *r)
 	r->draining = true;
 	r->until_ns = gq__now_ns() + r->cfg.drain_ms * UINT64_C(1000000);
 	stop_doors(r);
+	(void)peer_accept_held(r, UINT64_MAX); /* they are closed */
 }
 
 static bool has_drained(struct router *r)

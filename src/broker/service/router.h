@@ -24,6 +24,7 @@
 #include "broker/policy/retry.h"
 #include "broker/policy/sticky.h"
 #include "broker/policy/strikes.h"
+#include "broker/policy/tarpit.h"
 #include "broker/policy/token.h"
 
 #include <pthread.h>
@@ -271,6 +272,7 @@ struct router {
 	struct gq_admission admission;
 	struct gq_retry_config retry;
 	struct gq_arrivals arrivals;
+	struct gq_tarpit tarpit;
 	uint32_t connected; /* peers */
 	struct peer *peers;
 	struct user *users;
@@ -316,6 +318,9 @@ const char *user_objection(const struct router *r, const struct peer *p, uint32_
 /* ---- peer.c ---- */
 
 void peer_accept(struct router *r, struct door *d);
+/* Those that had to wait, because their users connect too often. @return when the next one's time
+ * has come; UINT64_MAX: none waits */
+uint64_t peer_accept_held(struct router *r, uint64_t now_ns);
 /* Something has come, or there is room, or it is gone. */
 void peer_hear(struct router *r, struct peer *p);
 /* Sends a frame, now or when there is room. @return false: it will never go */
