@@ -57,12 +57,16 @@ def _duration(ns):
 
 
 def _axis(axis, values, label):
-    """A logarithmic axis that is no longer than its values, with labels at 1, 2, 5, or at powers of ten where these
-    are many. An axis that ends at powers of ten may be empty by half."""
+    """A logarithmic axis that is no longer than its values, with labels at 1, 2, 5, at powers of ten where these are
+    many, and closer together where it is so short that it would have less than two. An axis that ends at powers of ten
+    may be empty by half."""
     low, high = min(values) / 1.3, max(values) * 1.3
-    steps = (1, 2, 5) if high / low < 400 else (1,)
-    tics = [s * 10.0 ** e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for s in steps]
-    tics = [t for t in tics if low <= t <= high]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    tics = []
+    for steps in ((1, 2, 5), range(1, 10), [1 + k / 5 for k in range(45)]) if high / low < 400 else ((1,),):
+        tics = [t for t in (s * 10.0 ** e for e in decades for s in steps) if low <= t <= high]
+        if len(tics) > 1:
+            break
     return (f"set logscale {axis} 10\nset {axis}range [{low:.6g}:{high:.6g}]\nset m{axis}tics 1\n"
             f"set {axis}tics ({', '.join(f'{_quoted(label(t))} {t:g}' for t in tics)})\n")
 

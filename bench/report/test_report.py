@@ -229,6 +229,12 @@ class Plots(unittest.TestCase):
         self.assertEqual(dict(plots.scripts([f for f in zero if f.peer == "ck"], pathlib.Path("."))), {})
         table.page(zero, {"date": "2026-01-02T", "lines": [], "notes": []}, [])
 
+    def test_an_axis_has_labels_however_short_and_not_many_however_long(self):
+        for value in (10 ** (k / 50 - 2) for k in range(200)):
+            for most in (value, 1.1 * value, 50 * value, 1e6 * value):
+                axis = plots._axis("y", [value, most], "{:g}".format)  # pylint: disable=protected-access
+                self.assertIn(axis.split("set ytics")[1].count('"') // 2, range(2, 10), (value, most))
+
     def test_where_nothing_was_measured_there_is_no_plot(self):
         for make in plots.PLOTS.values():
             self.assertFalse(make([], "x.svg"))
