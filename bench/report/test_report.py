@@ -240,6 +240,19 @@ class Plots(unittest.TestCase):
             self.assertFalse(make([], "x.svg"))
 
 
+class Waiting(unittest.TestCase):
+    def test_what_another_build_does_not_measure_has_no_figure_in_the_table(self):
+        text = "".join(json.dumps({"suite": 1, "build": b, "case": "round_trip", "peer": "condition variable", "variant": "",
+                                   "busy": 2, "cpus": "all", "unit": "ns", "metric": m, "median": ns},
+                                  separators=(",", ":")) + "\n"
+                       for b, m, ns in (("now", "mean", 20000), ("now", "p99", 90000), ("before", "p99", 8000)))
+        made = subprocess.run(["awk", "-f", RING.parent / "wait" / "table.awk"], input=text, text=True, check=True,
+                              stdout=subprocess.PIPE).stdout.splitlines()
+        self.assertEqual(made[2:], [
+            "| 2 | all | now | condition variable | 20.0 | 20.0 to 20.0 | 90.0 | 1.00 | - | - | - |",
+            "| 2 | all | before | condition variable | - | - | 8.0 | - | - | - | - |"])
+
+
 def line_of(samples, floors, peer="gpuq"):
     return {"peer": peer, "case": "spsc", "metric": "rate", "unit": "Mmsg/s", "samples": samples, "floors": floors}
 

@@ -34,13 +34,22 @@ function load(what, row,   s, n) {
 	if (kind == "condition variable") floor_[what, where, suite] = number("median") + 0
 }
 # The median over the suites of a row's figure, or of its ratio to the condition variable.
-function middle(what, row, where, ratio,   s, n) {
+function middle(what, row, where, relative,   s, n) {
 	n = 0
 	for (s = 1; s <= suites; s++)
 		if ((what, row, s) in data)
-			v[++n] = data[what, row, s] / (ratio ? floor_[what, where, s] : 1)
+			v[++n] = data[what, row, s] / (relative ? floor_[what, where, s] : 1)
 	sort(n)
-	return v[int((n + 1) / 2)]
+	return n == 0 ? "" : v[int((n + 1) / 2)]
+}
+# What the program of another build does not measure has no figure.
+function cell(what, row,   figure) {
+	figure = middle(what, row, "", 0)
+	return figure == "" ? "-" : us(figure)
+}
+function ratio(what, row, where,   figure) {
+	figure = middle(what, row, where, 1)
+	return figure == "" ? "-" : sprintf("%.2f", figure)
 }
 END {
 	mean = "round_trip" SUBSEP "mean"; p99 = "round_trip" SUBSEP "p99"
@@ -53,10 +62,9 @@ END {
 		where = part[1] SUBSEP part[2] SUBSEP part[3]
 		n = load(mean, row)
 		least = v[1]; most = v[n]
-		printf "| %s | %s | %s | %s | %s | %s to %s | %s | %.2f | %s | %s | %.2f |\n", part[1],
-			part[2], part[3], part[4], us(middle(mean, row, where, 0)), us(least), us(most),
-			us(middle(p99, row, where, 0)), middle(mean, row, where, 1),
-			us(middle(paused, row, where, 0)), us(middle(paused99, row, where, 0)),
-			middle(paused, row, where, 1)
+		printf "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", part[1],
+			part[2], part[3], part[4], cell(mean, row), n == 0 ? "-" : us(least) " to " us(most),
+			cell(p99, row), ratio(mean, row, where), cell(paused, row), cell(paused99, row),
+			ratio(paused, row, where)
 	}
 }
