@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -486,6 +487,96 @@ static void a_ring_for_one_sender_and_one_receiver_does_the_same(void **state)
 	}
 }
 
+/* ---- exact answers --------------------------------------------------------------------------- */
+
+/*
+ * One sender and one receiver, each of which knows what calls of the other have returned before its
+ * own call began. What it is told has to fit: nothing is there, or a batch has all that was there,
+ * only if what was sent before has been received; there is no room only if the ring is full of what
+ * has not. Acquire and release: "before" is what the promise is about.
+ */
+struct told {
+	uint32_t messages, size;
+	uint64_t sent, received;
+};
+
+static void *send_and_be_told(void *arg)
+{
+	struct told *t = arg;
+	struct rng r = rng_of(t->size);
+
+	for (uint64_t i = 0; i < t->messages;) {
+		const uint64_t received = __atomic_load_n(&t->received, __ATOMIC_ACQUIRE);
+		const uint32_t one_of_six = rng_below(&r, 6);
+		const QueueStatus status = q_ring_send(
+			ring, &i, sizeof(i),
+			(QueuePriority)(one_of_six < CLASSES ? Q_PRIORITY_LOW + one_of_six
+							     : Q_PRIORITY_NORMAL));
+
+		if (status == Q_ERR_FULL) {
+			must(i - received >= t->size,
+			     "full, and %" PRIu64 " of %" PRIu32 " cells are taken", i - received,
+			     t->size);
+			sched_yield();
+		} else {
+			must(status == Q_OK, "send: %s", q_last_error());
+			__atomic_store_n(&t->sent, ++i, __ATOMIC_RELEASE);
+		}
+	}
+	return NULL;
+}
+
+static void receive_and_be_told(struct told *t)
+{
+	struct rng r = rng_of(t->size + 1);
+	RingMessage m[MAX_BATCH];
+	uint64_t data[MAX_BATCH], got = 0;
+
+	while (got < t->messages) {
+		const uint64_t sent = __atomic_load_n(&t->sent, __ATOMIC_ACQUIRE);
+		const size_t max = 1 + rng_below(&r, MAX_BATCH);
+		size_t n = 0, len = sizeof(data);
+		QueueStatus status;
+
+		if (rng_below(&r, 3) == 0) {
+			status = q_ring_recv(ring, data, &len);
+			n = status == Q_OK;
+		} else {
+			status = q_ring_recv_batch(ring, data, sizeof(data), m, max, &n);
+			must(status != Q_OK || n == max || got + n >= sent,
+			     "%zu of at most %zu, but %" PRIu64 " more were sent before", n, max,
+			     sent - got - n);
+		}
+		must(status == Q_OK || (status == Q_ERR_EMPTY && got >= sent),
+		     "%s, with %" PRIu64 " received and %" PRIu64 " sent before",
+		     q_status_string(status), got, sent);
+		got += n;
+		__atomic_store_n(&t->received, got, __ATOMIC_RELEASE);
+		if (status == Q_ERR_EMPTY)
+			sched_yield();
+	}
+}
+
+static void nothing_there_and_no_room_are_exact_and_so_is_a_short_batch(void **state)
+{
+	(void)state;
+	for (uint32_t n = 0; n < 4; n++) {
+		struct told t = { .messages = stress_scaled(20000), .size = n / 2 == 0 ? 4 : 64 };
+		const RingConfig cfg = { .ring_size = t.size,
+					 .max_msg_size = sizeof(uint64_t),
+					 .flags = n % 2 == 0 ? 0 : Q_RING_SINGLE };
+		pthread_t sender;
+
+		stress_phase(NULL, "answers of a ring of %" PRIu32 " flags %" PRIu32, t.size,
+			     cfg.flags);
+		must_be(Q_OK, q_ring_create(&cfg, NULL, 0, &ring));
+		sender = stress_thread(send_and_be_told, &t);
+		receive_and_be_told(&t);
+		stress_join(sender);
+		q_ring_destroy(ring);
+	}
+}
+
 /* ---- processes ------------------------------------------------------------------------------- */
 
 static pid_t start_peer(const struct arena *a, int fd, uint32_t index)
@@ -741,6 +832,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_of_each_number_receive_every_message_once_and_in_order),
 		cmocka_unit_test(a_ring_for_one_sender_and_one_receiver_does_the_same),
+		cmocka_unit_test(nothing_there_and_no_room_are_exact_and_so_is_a_short_batch),
 		cmocka_unit_test(processes_receive_every_message_once_and_in_order),
 		cmocka_unit_test(killed_peers_take_nothing_with_them_but_what_was_in_their_hands),
 		cmocka_unit_test(a_peer_that_scribbles_harms_only_its_ring),
