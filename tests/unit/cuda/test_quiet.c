@@ -353,14 +353,21 @@ static void *preload_until_told(void *arg)
 	return arg;
 }
 
-/* Runs when the library has done what it does at the end of the process. */
+/* Runs when the library has done what it does at the end of the process. It waits a moment only
+ * until the grids have left, which may not be enough on a busy machine. */
 static void say_what_is_left(void)
 {
-	const uint32_t left = standin->resident();
+	const uint64_t deadline_ns = gq__now_ns() + UINT64_C(20000000000);
+	const uint32_t launches = standin->launches();
 
+	while (standin->resident() != 0) {
+		if (gq__now_ns() > deadline_ns)
+			_exit(3);
+		nap_ms(1);
+	}
 	gq_store_release_u64(&ends.may_return, 1);
 	pthread_join(ends.thread, NULL);
-	_exit(left != 0 ? 3 : standin->resident() != 0 ? 4 : 0);
+	_exit(standin->launches() != launches ? 4 : 0);
 }
 
 static int exit_while_something_is_loaded(void)
