@@ -15,11 +15,20 @@
 #include "device/cuda/host/fail.h"
 #include "host/base/sys.h"
 
+/* While the application loads something, a call of the driver may wait for that. */
+static bool is_known_to_have_left(const struct gq_cuda *c)
+{
+	return c->gone != 0 && c->launch == c->gone;
+}
+
 bool gq__launch_is_resident(struct gq_cuda *c)
 {
-	GQ_NO_CANCEL();
-	int result = c->cu->cuCtxPushCurrent(c->context);
+	int result;
 
+	if (is_known_to_have_left(c))
+		return false;
+	GQ_NO_CANCEL();
+	result = c->cu->cuCtxPushCurrent(c->context);
 	if (result == GQ_CU_SUCCESS) {
 		result = c->cu->cuStreamQuery(c->stream);
 		gq_context_leave(c);
@@ -32,8 +41,7 @@ bool gq__launch_has_left(struct gq_cuda *c)
 	const char *call = "cuCtxPushCurrent";
 	int result;
 
-	/* While the application loads something, a call of the driver may wait for that. */
-	if (c->launch == 0 || c->launch == c->gone || gq_has_failed(c))
+	if (c->launch == 0 || is_known_to_have_left(c) || gq_has_failed(c))
 		return true;
 	GQ_NO_CANCEL();
 	result = c->cu->cuCtxPushCurrent(c->context);
