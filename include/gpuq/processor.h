@@ -134,7 +134,7 @@ static inline __host__ __device__ void q_sync(void)
 /* ---- the image: what q_init() finds, checks and calls ------------------------------------ */
 
 /* Changes whenever the protocol between host and consumer loop does. */
-#define Q_PROTOCOL_VERSION 6u
+#define Q_PROTOCOL_VERSION 7u
 #define Q_PROCESSOR_MAGIC  0x51505247u /* "GRPQ" */
 
 typedef void (*QProcessorFn)(const MsgView *in, ResultView *out);

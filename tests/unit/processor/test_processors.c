@@ -137,7 +137,7 @@ static void an_object_that_is_no_processor_is_refused_with_the_reason(void **sta
 		{ module_path("missing.so"), "cannot load" },
 		{ module_path("no_symbol.so"), "gpuq_processor_image" },
 		{ module_path("wrong_magic.so"), "holds no processor image" },
-		{ module_path("wrong_version.so"), "protocol version 47" },
+		{ module_path("wrong_version.so"), "protocol version 48" },
 		{ module_path("gpu_only.so"),
 		  on_cuda() ? "has no image for a GPU" : "not compiled for the CPU device" },
 	};
