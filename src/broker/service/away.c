@@ -51,7 +51,8 @@ bool away_is_full(const struct peer *p)
 	return p->away == AWAY_MOST;
 }
 
-/* The same of all peers, unless that was just done: who is at a limit has us look no oftener. */
+/* The same of all peers, unless that was just done: who is at a limit has us look no oftener. What
+ * waits for one of them can go now: the next turn sends it. */
 static void settle_all(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
@@ -59,8 +60,13 @@ static void settle_all(struct router *r)
 	if (now_ns < r->swept_ns + LOOK_LEAST_NS)
 		return;
 	r->swept_ns = now_ns;
-	for (struct peer *p = r->peers; p != NULL; p = p->next)
+	for (struct peer *p = r->peers; p != NULL; p = p->next) {
+		const uint32_t before = p->away;
+
 		away_settle(r, p);
+		if (before != p->away && p->out != NULL)
+			peer_listen(r, p);
+	}
 }
 
 static bool exceeds_share(const struct router *r, const struct user *u)

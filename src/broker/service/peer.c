@@ -34,7 +34,7 @@ static bool awaits_reader(const struct peer *p)
 	return p->out != NULL && p->out->region != NULL && away_is_full(p);
 }
 
-static void listen_for(struct router *r, struct peer *p)
+void peer_listen(struct router *r, struct peer *p)
 {
 	const bool hears = !p->muted && !p->last_words;
 	const bool full = p->out != NULL && !awaits_reader(p);
@@ -252,7 +252,7 @@ static bool queue_frame(struct router *r, struct peer *p, const void *data, size
 	p->out_bytes += bytes;
 	if (p->out_count > OUT_FRAMES || p->out_bytes > OUT_BYTES)
 		p->muted = true;
-	listen_for(r, p);
+	peer_listen(r, p);
 	return true;
 }
 
@@ -342,13 +342,13 @@ void peer_flush(struct router *r, struct peer *p)
 		try_later(p, p->out != first);
 	}
 	if (!p->doomed)
-		listen_for(r, p);
+		peer_listen(r, p);
 }
 
 void peer_last_words(struct router *r, struct peer *p)
 {
 	p->last_words = true;
-	listen_for(r, p);
+	peer_listen(r, p);
 }
 
 /* ---- frames in ------------------------------------------------------------------------------- */

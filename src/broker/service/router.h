@@ -329,6 +329,8 @@ bool peer_send(struct router *r, struct peer *p, const struct gq_frame *frame, u
 bool peer_send_region(struct router *r, struct peer *p, const struct gq_frame *frame,
 		      uint64_t serial, struct region *region);
 void peer_flush(struct router *r, struct peer *p);
+/* Has epoll tell of what it waits for now, and of nothing else. */
+void peer_listen(struct router *r, struct peer *p);
 /* Whether it has got so much at once that others come first. */
 bool peer_has_enough(const struct peer *p);
 /* What is queued is sent, as far as that goes; nothing more is heard, and then it is closed. */
@@ -459,8 +461,8 @@ void region_free(struct router *r);
 
 /* ---- away.c ---- */
 
-/* Whether a descriptor may go to it. @return DONE: it may; NOT_NOW: it has to read those that it has
- * been sent; HELD: too many are on their way */
+/* Whether a descriptor may go to it. @return DONE: it may; NOT_NOW: it has to read those that it
+ * has been sent; HELD: too many are on their way */
 enum transport_result away_objection(struct router *r, struct peer *p);
 /* One has gone. */
 void away_sent(struct router *r, struct peer *p, struct region *region);

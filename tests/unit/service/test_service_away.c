@@ -131,14 +131,13 @@ static int connect_raw(const char *path)
 	return fd;
 }
 
-/* Sixty-four regions, of which it takes none. Where gpuqd has refused it, nothing comes of it. */
-static int ask_for_regions(void)
+/* A connection that has said hello. Where gpuqd has refused it, nothing comes of it. */
+static int greet_raw(void)
 {
 	const int fd = connect_raw(d.services);
-	const uint32_t versions[2] = { 1, 1 }, action = 1;
-	const uint64_t features = GQ_FEATURE_REGIONS, bytes = SIZE;
+	const uint32_t versions[2] = { 1, 1 };
+	const uint64_t features = GQ_FEATURE_REGIONS;
 	struct gq_frame hello = { .type = GQ_MESSAGE_HELLO, .correlation = 1 };
-	struct gq_frame f = { .type = GQ_MESSAGE_REGION };
 	uint8_t out[256];
 	size_t n;
 
@@ -146,13 +145,32 @@ static int ask_for_regions(void)
 	gq__frame_set(&hello, GQ_TLV_FEATURES, false, &features, sizeof(features));
 	NEED(gq__frame_encode(&hello, out, sizeof(out), &n) == GQ_FRAME_OK);
 	(void)sendto(fd, out, n, MSG_NOSIGNAL, NULL, 0);
+	return fd;
+}
+
+static void ask_for(int fd, uint64_t regions)
+{
+	const uint32_t action = 1;
+	const uint64_t bytes = SIZE;
+	struct gq_frame f = { .type = GQ_MESSAGE_REGION };
+	uint8_t out[256];
+	size_t n;
+
 	gq__frame_set(&f, GQ_TLV_ACTION, false, &action, sizeof(action));
 	gq__frame_set(&f, GQ_TLV_SIZE, false, &bytes, sizeof(bytes));
-	for (uint64_t i = 0; i < 64; i++) {
+	for (uint64_t i = 0; i < regions; i++) {
 		f.correlation = i + 2;
 		NEED(gq__frame_encode(&f, out, sizeof(out), &n) == GQ_FRAME_OK);
 		(void)sendto(fd, out, n, MSG_NOSIGNAL, NULL, 0);
 	}
+}
+
+/* Sixty-four regions, of which it takes none. */
+static int ask_for_regions(void)
+{
+	const int fd = greet_raw();
+
+	ask_for(fd, 64);
 	(void)shutdown(fd, SHUT_WR);
 	return fd;
 }
@@ -175,36 +193,45 @@ static int ask_for_queue(void)
 	return fd;
 }
 
-/* @return how many descriptors lay in it */
-static int read_all(int fd)
+/* One message. @return how many descriptors lay in it; -1: there are no more messages */
+static int read_one(int fd)
 {
 	static uint8_t in[1 << 16];
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
+	struct iovec io = { .iov_base = in, .iov_len = sizeof(in) };
+	struct msghdr m = { .msg_iov = &io,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof(control) };
+	const struct cmsghdr *c;
+	size_t held;
+	ssize_t n;
+
+	do
+		n = recvmsg(fd, &m, 0);
+	while (n < 0 && errno == ECONNRESET); /* gpuqd has closed it with something unread */
+	NEED(n >= 0);
+	if (n == 0)
+		return -1;
+	c = CMSG_FIRSTHDR(&m);
+	held = c != NULL ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+	for (size_t i = 0; i < held; i++) {
+		int got;
+
+		memcpy(&got, CMSG_DATA(c) + i * sizeof(got), sizeof(got));
+		close(got);
+	}
+	return (int)held;
+}
+
+/* @return how many descriptors lay in it */
+static int read_all(int fd)
+{
 	int held = 0;
 
-	for (;;) {
-		struct iovec io = { .iov_base = in, .iov_len = sizeof(in) };
-		struct msghdr m = { .msg_iov = &io,
-				    .msg_iovlen = 1,
-				    .msg_control = control,
-				    .msg_controllen = sizeof(control) };
-		const ssize_t n = recvmsg(fd, &m, 0);
-		const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-
-		if (n < 0 && errno == ECONNRESET)
-			continue; /* gpuqd has closed it with something unread */
-		NEED(n >= 0);
-		if (n == 0)
-			return held;
-		for (size_t i = 0; c != NULL && i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		     i++) {
-			int got;
-
-			memcpy(&got, CMSG_DATA(c) + i * sizeof(got), sizeof(got));
-			close(got);
-			held++;
-		}
-	}
+	for (int one = read_one(fd); one >= 0; one = read_one(fd))
+		held += one;
+	return held;
 }
 
 static struct attack attack(int (*one)(void), int connections)
@@ -439,6 +466,39 @@ static void se_4_services_have_a_share_of_the_descriptors_and_a_user_half_of_it(
 	daemon_tear_down(&d);
 }
 
+/* At its user's share gpuqd looks at all connections, and so sees that one has read: then what
+ * waits for that goes, though that one says nothing more. */
+static void what_waits_goes_also_if_another_was_served_first(void **state)
+{
+	enum { LIMIT = 64, FULL = LIMIT / 4 / 2 / 2 }; /* connections that have two each */
+	int reader, other[FULL - 1], last;
+
+	(void)state;
+	begin_with_descriptors(LIMIT, "", "");
+	reader = greet_raw();
+	ask_for(reader, 3);
+	for (unsigned i = 0; i < FULL - 1; i++) {
+		other[i] = greet_raw();
+		ask_for(other[i], 2);
+	}
+	last = greet_raw();
+	assert_int_equal(read_one(last), 0);
+	services_await_count(d.broker, "regions", 3 + 2 * (FULL - 1));
+	nap_ms(300);                           /* it looks by itself ever more rarely */
+	assert_int_equal(read_one(reader), 0); /* hello */
+	assert_int_equal(read_one(reader), 1);
+	assert_int_equal(read_one(reader), 1);
+	ask_for(last, 1);
+	assert_int_equal(read_one(last), 1);
+	assert_int_equal(read_one(reader), 1);
+	close(reader);
+	close(last);
+	for (unsigned i = 0; i < FULL - 1; i++)
+		close(other[i]);
+	services_await_count(d.broker, "regions", 0);
+	daemon_tear_down(&d);
+}
+
 static void a_worker_that_reads_late_gets_all_it_is_to_have(void **state)
 {
 	enum { MANY = 200 };
@@ -486,6 +546,7 @@ int main(void)
 		cmocka_unit_test(se_4_memory_of_queues_that_a_user_does_not_take_counts_against_it),
 		cmocka_unit_test(
 			se_4_services_have_a_share_of_the_descriptors_and_a_user_half_of_it),
+		cmocka_unit_test(what_waits_goes_also_if_another_was_served_first),
 		cmocka_unit_test(a_worker_that_reads_late_gets_all_it_is_to_have),
 	};
 
