@@ -324,6 +324,14 @@ void session_accept(struct broker *b)
 	}
 }
 
+/* It would take the place of one that is there, as often as its user may connect. */
+static bool has_hung_up(int socket)
+{
+	struct pollfd at = { .fd = socket };
+
+	return poll(&at, 1, 0) > 0 && (at.revents & POLLHUP) != 0;
+}
+
 void session_accept_held(struct broker *b, uint64_t now_ns)
 {
 	int fd;
@@ -332,7 +340,7 @@ void session_accept_held(struct broker *b, uint64_t now_ns)
 		char text[GQ_WIRE_TEXT];
 		struct ucred peer;
 
-		if (b->stopped || !is_known(fd, &peer))
+		if (b->stopped || has_hung_up(fd) || !is_known(fd, &peer))
 			gq_sys_close(fd);
 		else if (admit_arrival(b, peer.uid, text))
 			(void)begin(b, fd, &peer);

@@ -1059,6 +1059,39 @@ static void a_user_that_connects_too_often_is_told_so(void **state)
 	restart_daemon(NULL);
 }
 
+/* Those that were let in, and those that were told that they come too often. */
+static uint64_t arrivals(BrokerClient *c)
+{
+	char text[2048];
+	size_t n = sizeof(text);
+
+	assert_int_equal(q_broker_stats(c, text, &n), Q_OK);
+	return count_of(text, "connections") + count_of(text, "connections_too_often");
+}
+
+static void who_gives_up_before_it_is_let_in_takes_nothing_from_the_others(void **state)
+{
+	enum { GIVE_UP = 40 };
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
+	BrokerClient *c, *more;
+	uint64_t before, tries = 0;
+
+	(void)state;
+	restart_daemon("uid_connect_rate = 1\nuid_connect_burst = 5\n");
+	c = client();
+	assert_false(come_and_go(10000));
+	before = arrivals(c);
+	for (int i = 0; i < GIVE_UP; i++)
+		close(raw());
+	/* They wait in the order in which they came: those before this one have been looked at. */
+	for (; (more = q_broker_connect(&cfg)) != NULL; tries++)
+		q_broker_close(more);
+	/* Some may have been let in before they gave up, where this is slow. */
+	assert_true(arrivals(c) < before + GIVE_UP + tries + 1);
+	q_broker_close(c);
+	restart_daemon(NULL);
+}
+
 static void connections_are_bounded_for_a_user_and_for_all(void **state)
 {
 	BrokerClient *c[2];
@@ -1746,6 +1779,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(r_who_is_refused_takes_nothing_over),
 		cmocka_unit_test(a_worker_that_answers_nothing_gets_no_more_than_one_does),
 		cmocka_unit_test(a_user_that_connects_too_often_is_told_so),
+		cmocka_unit_test(who_gives_up_before_it_is_let_in_takes_nothing_from_the_others),
 		cmocka_unit_test(connections_are_bounded_for_a_user_and_for_all),
 		cmocka_unit_test(a_user_has_its_share_of_what_may_wait),
 		cmocka_unit_test(cb_6_a_failing_worker_rests_and_comes_back),
