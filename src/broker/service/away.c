@@ -36,14 +36,18 @@ static bool is_unread(const struct peer *p)
 	return ioctl(p->link.fd, SIOCOUTQ, &bytes) == 0 && bytes != 0;
 }
 
-void away_settle(struct router *r, struct peer *p)
+static void count_none(struct router *r, struct peer *p)
 {
-	if (p->away == 0 || is_unread(p))
-		return;
 	r->away -= p->away;
 	p->user->away -= p->away;
 	while (p->away != 0)
 		region_put(r, p->away_region[--p->away]);
+}
+
+void away_settle(struct router *r, struct peer *p)
+{
+	if (p->away != 0 && !is_unread(p))
+		count_none(r, p);
 }
 
 bool away_is_full(const struct peer *p)
@@ -104,7 +108,9 @@ void away_sent(struct router *r, struct peer *p, struct region *region)
 bool away_keeps(struct router *r, struct peer *p)
 {
 	away_settle(r, p);
-	if (p->away == 0 || r->ending)
+	if (r->ending) /* nobody counts any more */
+		count_none(r, p);
+	if (p->away == 0)
 		return false;
 	(void)shutdown(p->link.fd, SHUT_RDWR); /* it reads what was sent, and then the end */
 	p->next = r->unread;
@@ -161,8 +167,7 @@ void away_free(struct router *r)
 		struct peer *p = r->unread;
 
 		r->unread = p->next;
-		while (p->away != 0)
-			region_put(r, p->away_region[--p->away]);
+		count_none(r, p);
 		peer_free(r, p);
 	}
 }

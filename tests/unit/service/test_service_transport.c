@@ -1326,6 +1326,46 @@ static void t_1_death_of_the_router_ends_every_call(void **state)
 	close_house(&h);
 }
 
+/* Also the regions whose descriptors somebody has not read: one that is there, and one that has
+ * gone. */
+static void a_router_that_ends_has_closed_all_that_it_had(void **state)
+{
+	const uint32_t action = 1;
+	const uint64_t size = 4096;
+	struct router_config cfg = unhurried();
+	const unsigned before = files_now();
+	static struct house h;
+	BrokerClient *silent[2], *c;
+	char endpoint[160], text[4096];
+	size_t n;
+
+	(void)state;
+	open_house(&h, &cfg);
+	unix_endpoint(&h, endpoint);
+	for (unsigned i = 0; i < 2; i++) {
+		struct gq_frame f = { .type = GQ_MESSAGE_REGION, .correlation = 2 };
+
+		silent[i] = gq__broker_open(endpoint, LONG_MS);
+		assert_non_null(silent[i]);
+		say_hello(silent[i], GQ_WIRE_VERSION, GQ_WIRE_VERSION);
+		gq__frame_set(&f, GQ_TLV_ACTION, false, &action, sizeof(action));
+		gq__frame_set(&f, GQ_TLV_SIZE, false, &size, sizeof(size));
+		throw_frame(silent[i], &f);
+	}
+	assert_int_equal(shutdown(silent[0]->socket, SHUT_WR), 0);
+	c = try_client(&h, &ways[0], NULL);
+	assert_non_null(c);
+	for (text[0] = '\0'; strstr(text, "regions\t2\n") == NULL; nap_ms(1)) {
+		n = sizeof(text);
+		assert_status(q_broker_stats(c, text, &n), Q_OK);
+	}
+	q_broker_close(c);
+	close_house(&h);
+	assert_int_equal(files_now(), before + 2);
+	q_broker_close(silent[0]);
+	q_broker_close(silent[1]);
+}
+
 /* ---- who does not read ----------------------------------------------------------------------- */
 
 /* It asks, and never reads: at some time nothing more is taken from it. */
@@ -1964,7 +2004,7 @@ enum {
 	WAYS = sizeof(ways) / sizeof(ways[0]),
 	CASES = sizeof(cases) / sizeof(cases[0]),
 	SPOILT = sizeof(spoilt) / sizeof(spoilt[0]),
-	ALONE = 4,
+	ALONE = 5,
 };
 
 static unsigned files_before;
@@ -2018,6 +2058,8 @@ int main(int argc, char **argv)
 		(struct CMUnitTest)cmocka_unit_test(t_1_death_the_last_answer_of_a_process_counts);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(t_1_a_router_that_ends_takes_nobody_in);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(t_1_a_router_without_that_door_says_so);
+	tests[n++] =
+		(struct CMUnitTest)cmocka_unit_test(a_router_that_ends_has_closed_all_that_it_had);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(t_1_endpoints_that_are_none_are_told);
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
