@@ -11,6 +11,7 @@
 #include "support.h"
 
 #include "broker/policy/frame.h"
+#include "host/service/state.h"
 
 #include <gpuq/broker.h>
 
@@ -188,13 +189,15 @@ static void let_go(void)
 	assert_int_equal(write(go[1], "x", 1), 1);
 }
 
+/* The time-out is not that of connecting: gpuqd's thread may come late. */
 static BrokerClient *client(uint32_t timeout_ms)
 {
-	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = timeout_ms };
+	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
 	BrokerClient *c = q_broker_connect(&cfg);
 
 	if (c == NULL)
 		fail_msg("%s", q_last_error());
+	c->timeout_ms = timeout_ms;
 	return c;
 }
 
