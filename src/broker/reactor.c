@@ -510,6 +510,7 @@ struct broker *broker_start(const struct broker_config *cfg, char error[BROKER_E
 	}
 	b->cfg = *cfg;
 	gq__arrivals_init(&b->arrivals, cfg->uid_connect_rate, cfg->uid_connect_burst);
+	gq__tarpit_init(&b->tarpit, gq_sys_descriptors());
 	b->known = cfg->queues;
 	b->epoll = b->wake = b->listener = -1;
 	b->lock_fd = cfg->lock > 0 ? cfg->lock : -1;

@@ -9,7 +9,7 @@ static struct gq_tarpit t;
 static int begin(void **state)
 {
 	(void)state;
-	memset(&t, 0, sizeof(t));
+	gq__tarpit_init(&t, UINT64_MAX);
 	return 0;
 }
 
@@ -47,6 +47,16 @@ static void a_user_has_some_places_and_others_have_theirs(void **state)
 	assert_true(gq__tarpit_hold(&t, fd, 0, 2 * S));
 }
 
+static void none_is_kept_while_half_of_the_descriptors_are_in_use(void **state)
+{
+	(void)state;
+	gq__tarpit_init(&t, 201);
+	assert_true(gq__tarpit_hold(&t, 99, 1000, S));
+	assert_false(gq__tarpit_hold(&t, 100, 1000, S));
+	gq__tarpit_init(&t, 0);
+	assert_false(gq__tarpit_hold(&t, 3, 1000, S));
+}
+
 static void places_are_used_again_for_ever(void **state)
 {
 	(void)state;
@@ -65,6 +75,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(each_waits_its_time_and_they_come_in_order, begin),
 		cmocka_unit_test_setup(a_user_has_some_places_and_others_have_theirs, begin),
+		cmocka_unit_test_setup(none_is_kept_while_half_of_the_descriptors_are_in_use,
+				       begin),
 		cmocka_unit_test_setup(places_are_used_again_for_ever, begin),
 	};
 

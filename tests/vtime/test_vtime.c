@@ -148,8 +148,8 @@ static const struct row {
 	    .limit_ns = 20000000 },
 	  { 10, 1, 0, 0, 0.1, 1900, 2500 } },
 	{ "warp.lone", LONE(warp, 132, 64, 500), { 299, 4.0, 16, 0.99, 0.2, 2190, 2800 } },
-	/* Of what is longer than a line with its header, half comes whole: the lines behind the first
-	 * are read before the entries are. */
+	/* Of what is longer than a line with its header, half comes whole: the lines behind the
+	 * first are read before the entries are. */
 	{ "warp.lone.512", LONE(warp, 132, 512, 500), { 515, 9.0, 16, 0.50, 0.18, 3360, 3470 } },
 	/* Around a processor that does not say Q_RESULT_ONLY: the fence waits for the journal. */
 	{ "fenced.lone", LONE(fenced, 132, 64, 200), { 380, 4.0, 16, 0.98, 0.16, 3270, 3850 } },

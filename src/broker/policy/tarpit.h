@@ -12,8 +12,9 @@
 
 enum { GQ_TARPIT_MOST = 256, GQ_TARPIT_MOST_OF_USER = 64, GQ_TARPIT_NS = 20000000 };
 
-/* In the order in which they came, which is that of their times. Zero: none. */
+/* In the order in which they came, which is that of their times. */
 struct gq_tarpit {
+	int below;
 	struct {
 		uint64_t until_ns;
 		uint32_t uid;
@@ -23,9 +24,17 @@ struct gq_tarpit {
 };
 
 /**
+ * There is none yet.
+ * @param descriptors  that the process may have. The least one that is free is used next, so one
+ * from the half of that on says that half are in use: then no connection is kept
+ */
+void gq__tarpit_init(struct gq_tarpit *t, uint64_t descriptors);
+
+/**
  * A connection is kept for GQ_TARPIT_NS.
  * @param now_ns  of a monotonic clock
- * @return false: there is no place, at all or for this user; the connection is still the caller's
+ * @return false: there is no place, at all or for this user, or no descriptor to spare; the
+ * connection is still the caller's
  */
 bool gq__tarpit_hold(struct gq_tarpit *t, int fd, uint32_t uid, uint64_t now_ns);
 

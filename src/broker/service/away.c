@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <linux/sockios.h>
@@ -75,12 +74,8 @@ static void settle_all(struct router *r)
 
 static bool exceeds_share(const struct router *r, const struct user *u)
 {
-	struct rlimit limit;
-	uint64_t most;
+	const uint64_t most = gq_sys_descriptors() / SERVICES_SHARE;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return false;
-	most = limit.rlim_cur / SERVICES_SHARE;
 	return r->away >= most || u->away >= most / USER_SHARE;
 }
 

@@ -475,8 +475,9 @@ static uint64_t ends_ns(const struct peer *p)
 		until_ns = p->since_ns + HANDSHAKE_NS;
 	/* A worker that is busy reads late: it may, until a silent one is forgotten. */
 	if (p->out != NULL)
-		unread_ns = p->moved_ns +
-			    (awaits_reader(p) && p->out->serial != 0 ? UNTAKEN_NS : UNREAD_NS);
+		unread_ns = p->moved_ns + (awaits_reader(p) && p->out->serial != 0 && !p->last_words
+						   ? UNTAKEN_NS
+						   : UNREAD_NS);
 	return unread_ns < until_ns ? unread_ns : until_ns;
 }
 

@@ -294,6 +294,7 @@ static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 						       .class_most = r->cfg.queued / 2 + 1 };
 
 	gq__arrivals_init(&r->arrivals, r->cfg.uid_connect_rate, r->cfg.uid_connect_burst);
+	gq__tarpit_init(&r->tarpit, gq_sys_descriptors());
 	r->requests = calloc(REQUESTS, sizeof(*r->requests));
 	r->retry.attempts = r->cfg.attempts;
 	if (getrandom(r->secret, sizeof(r->secret), 0) != (ssize_t)sizeof(r->secret) ||

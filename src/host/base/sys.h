@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <time.h>
@@ -89,6 +91,14 @@ static inline int gq_sys_close(int fd)
 #else
 	return syscall(SYS_close, fd) == 0 || errno == EINTR ? 0 : -1;
 #endif
+}
+
+/* How many descriptors this process may have. */
+static inline uint64_t gq_sys_descriptors(void)
+{
+	struct rlimit limit = { 0, 0 };
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
 /* Sleep that long, or until a signal comes. */
