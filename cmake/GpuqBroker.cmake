@@ -47,11 +47,14 @@ elseif(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	file(GLOB gpuq_router_sources CONFIGURE_DEPENDS src/broker/service/*.c)
 	add_library(gpuq_router_objects OBJECT ${gpuq_router_sources})
 	target_include_directories(gpuq_router_objects PRIVATE include src src/broker)
-	target_link_libraries(gpuq_router_objects PRIVATE gpuq_policy gpuq_flags Threads::Threads)
+	target_link_libraries(gpuq_router_objects PRIVATE gpuq_policy gpuq_fuse gpuq_flags Threads::Threads)
+	target_compile_definitions(gpuq_router_objects PRIVATE
+		$<$<BOOL:${GPUQ_HAVE_FUSE}>:GPUQ_HAVE_FUSE>
+		$<$<BOOL:${GPUQ_HAVE_FUSE}>:_FILE_OFFSET_BITS=64>) # libfuse asks for it
 	add_executable(gpuqd ${gpuq_daemon_sources} ${gpuq_program_sources}
 		$<TARGET_OBJECTS:gpuq_broker_objects> $<TARGET_OBJECTS:gpuq_router_objects>)
 	target_include_directories(gpuqd PRIVATE include src src/broker)
-	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_policy gpuq_flags gpuq_metrics
+	target_link_libraries(gpuqd PRIVATE gpuq_internal gpuq_policy gpuq_fuse gpuq_flags gpuq_metrics
 		Threads::Threads)
 	set_target_properties(gpuqd PROPERTIES
 		RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")

@@ -138,6 +138,7 @@ static const struct key queue_keys[] = {
 static const struct key services_keys[] = {
 	{ "socket", TEXT, OF_SERVICES(socket), 1, ROUTER_SOCKET_ROOM - 1 },
 	{ "socket_mode", OCTAL, OF_SERVICES(socket_mode), 0, 0777 },
+	{ "chardev", TEXT, OF_SERVICES(chardev), 1, ROUTER_SOCKET_ROOM - 1 },
 	{ "connections", NUMBER, OF_SERVICES(connections), 1, 65536 },
 	{ "netlink", NUMBER, OF_SERVICES(netlink), GQ_NETLINK_PORT_LEAST, GQ_NETLINK_PORT_MOST },
 	{ "uid_connections", NUMBER, OF_SERVICES(uid_connections), 1, 4096 },

@@ -63,6 +63,7 @@ static bool same_services(const struct router_config *now, const struct router_c
 	return same_text(where, "socket", now->socket, then->socket, error) &&
 	       same_number(where, "socket_mode", now->socket_mode, then->socket_mode, error) &&
 	       same_number(where, "netlink", now->netlink, then->netlink, error) &&
+	       same_text(where, "chardev", now->chardev, then->chardev, error) &&
 	       same_number(where, "heartbeat_ms", now->heartbeat_ms, then->heartbeat_ms, error) &&
 	       same_number(where, "queued", now->queued, then->queued, error) &&
 	       same_number(where, "cache_entries", now->cache_entries, then->cache_entries,

@@ -91,6 +91,8 @@ if(TARGET gpuqd)
 	add_dependencies(test_service_token gpuqd)
 	add_dependencies(test_service_transport gpuqd)
 	add_dependencies(test_service_netlink gpuqd)
+	target_compile_definitions(test_service_transport PRIVATE
+		$<$<BOOL:${GPUQ_HAVE_FUSE}>:GPUQ_HAVE_FUSE>)
 endif()
 target_compile_definitions(test_calls PRIVATE GPUQ_SYMBOLS="${PROJECT_SOURCE_DIR}/src/libgpuq.map")
 set_tests_properties(unit.calls unit.calls.standin PROPERTIES TIMEOUT 300)

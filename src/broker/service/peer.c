@@ -374,7 +374,8 @@ static bool hear_one(struct router *r, struct peer *p)
 {
 	const struct transport *t = p->link.transport;
 	const struct gq_frame_rules rules = { .state = p->greeted ? GQ_FRAME_AFTER_HELLO
-								  : GQ_FRAME_BEFORE_HELLO };
+								  : GQ_FRAME_BEFORE_HELLO,
+					      .need_checksum = t->needs_checksum };
 	enum gq_frame_status status;
 	struct gq_frame f = { 0 };
 	size_t n;

@@ -24,12 +24,14 @@ const struct transport *const router_transports[TRANSPORTS] = {
 	[TRANSPORT_UNIX] = &unix_transport,
 	[TRANSPORT_IN_PROCESS] = &in_process_transport,
 	[TRANSPORT_NETLINK] = &netlink_transport,
+	[TRANSPORT_CHARDEV] = &chardev_transport,
 };
 
 static bool open_doors(struct router *r, char error[ROUTER_ERROR_ROOM])
 {
 	for (int i = 0; i < TRANSPORTS; i++) {
-		r->door[i] = (struct door){ .transport = router_transports[i], .fd = -1 };
+		r->door[i] =
+			(struct door){ .transport = router_transports[i], .fd = -1, .pump_fd = -1 };
 		if (!r->door[i].transport->open(&r->door[i], &r->cfg, error))
 			return false;
 	}
@@ -41,6 +43,24 @@ static bool watch_door(struct router *r, struct door *d, int how, bool on)
 	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = d };
 
 	return d->fd < 0 || epoll_ctl(r->epoll, how, d->fd, &event) == 0;
+}
+
+static bool watch_pump(struct router *r, struct door *d)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = &d->pump_fd };
+
+	return d->pump_fd < 0 || epoll_ctl(r->epoll, EPOLL_CTL_ADD, d->pump_fd, &event) == 0;
+}
+
+/* @return whether clients have yet to read something */
+static bool pump_doors(struct router *r)
+{
+	bool unread = false;
+
+	for (int i = 0; i < TRANSPORTS; i++)
+		if (r->door[i].pump_fd >= 0)
+			unread = r->door[i].transport->pump(&r->door[i]) || unread;
+	return unread;
 }
 
 /* Somebody comes: unless there are no descriptors for others. */
@@ -104,6 +124,14 @@ static struct door *door_of(struct router *r, const void *pointer)
 	return NULL;
 }
 
+static struct door *pump_of(struct router *r, const void *pointer)
+{
+	for (int i = 0; i < TRANSPORTS; i++)
+		if (pointer == &r->door[i].pump_fd)
+			return &r->door[i];
+	return NULL;
+}
+
 static bool is_peer(const struct router *r, const void *pointer)
 {
 	const struct peer *p = r->peers;
@@ -115,11 +143,13 @@ static bool is_peer(const struct router *r, const void *pointer)
 
 static void handle_event(struct router *r, const struct epoll_event *event)
 {
-	struct door *d = door_of(r, event->data.ptr);
+	struct door *d = door_of(r, event->data.ptr), *pump = pump_of(r, event->data.ptr);
 	uint64_t count;
 
 	if (d != NULL) {
 		answer_door(r, d);
+	} else if (pump != NULL) {
+		(void)pump->transport->pump(pump);
 	} else if (event->data.ptr == &r->wake) {
 		(void)gq_sys_read(r->wake, &count, sizeof(count));
 	} else if (is_peer(r, event->data.ptr)) {
@@ -179,7 +209,7 @@ static void say_goodbye(struct router *r)
 	request_end_all(r);
 	for (struct peer *p = r->peers; p != NULL; p = p->next)
 		p->last_words = true;
-	while (r->peers != NULL && gq__now_ns() < until_ns) {
+	while ((pump_doors(r) || r->peers != NULL) && gq__now_ns() < until_ns) {
 		const struct timespec nap = { .tv_nsec = 1000000 };
 
 		for (struct peer *p = r->peers; p != NULL; p = p->next)
@@ -317,7 +347,8 @@ static bool start_thread(struct router *r, char error[ROUTER_ERROR_ROOM])
 	r->epoll = epoll_create1(EPOLL_CLOEXEC);
 	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	for (int i = 0; r->epoll >= 0 && i < TRANSPORTS; i++)
-		watched = watch_door(r, &r->door[i], EPOLL_CTL_ADD, true) && watched;
+		watched = watch_door(r, &r->door[i], EPOLL_CTL_ADD, true) &&
+			  watch_pump(r, &r->door[i]) && watched;
 	if (r->epoll < 0 || r->wake < 0 || !watched ||
 	    epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake, &on_wake) != 0)
 		rc = errno;

@@ -39,7 +39,8 @@ struct router_op {
 };
 
 struct router_config {
-	char socket[ROUTER_SOCKET_ROOM]; /* "": no services */
+	char socket[ROUTER_SOCKET_ROOM];  /* "": no services */
+	char chardev[ROUTER_SOCKET_ROOM]; /* a file that is a device; "": none */
 	uint32_t socket_mode;
 	uint32_t connections;       /* of all users */
 	uint32_t uid_connections;   /* of one user */

@@ -4,9 +4,10 @@
  * no peer and no request; the router knows no socket.
  *
  * A *door* is where connections of one transport begin. A *link* is the router's end of a
- * connection. Each has one descriptor that the router waits for. Who comes is looked at before
- * anything is spent on it: accept() says who it is, then the router calls begin() or refuse(). All
- * calls but in_process_connect() are the router's thread's, and none waits.
+ * connection. Each has one descriptor that the router waits for, and a door may have another, where
+ * all that its links carry comes. Who comes is looked at before anything is spent on it: accept()
+ * says who it is, then the router calls begin() or refuse(). All calls but in_process_connect() are
+ * the router's thread's, and none waits.
  */
 #ifndef GPUQ_BROKER_SERVICE_TRANSPORT_H
 #define GPUQ_BROKER_SERVICE_TRANSPORT_H
@@ -43,6 +44,7 @@ struct door {
 	const struct transport *transport;
 	int fd;            /* for epoll: somebody comes; -1: nobody does any more */
 	uint64_t again_ns; /* the router's: it does not listen until then; 0: it does */
+	int pump_fd;       /* for epoll: pump() has something to do; -1: never */
 	void *own;         /* the transport's; NULL: it is not open */
 };
 
@@ -50,6 +52,7 @@ struct transport {
 	const char *name;
 	bool passes_regions; /* a region's descriptor can go with a frame */
 	bool tells_room;     /* epoll tells when a link that was full has room. Else: try again */
+	bool needs_checksum; /* frames without one are refused */
 	/* Where this configuration says so. A transport that it does not name leaves d->own NULL.
 	 * @return false: `error` says why */
 	bool (*open)(struct door *d, const struct router_config *cfg,
@@ -64,6 +67,9 @@ struct transport {
 	void (*refuse)(struct link *l, const void *frame, size_t bytes);
 	/* Nobody comes any more. The links stay. */
 	void (*stop)(struct door *d);
+	/* Carries what links say and are told, also after stop(). NULL: the kernel does.
+	 * @return whether a client has yet to read what it was told before its link ended */
+	bool (*pump)(struct door *d);
 	/* After stop(), and when no link is left. */
 	void (*free)(struct door *d);
 	/* What to wait for at a link's descriptor, for epoll_ctl(): `hears`: what comes is wanted;
@@ -83,10 +89,17 @@ struct transport {
 };
 
 /* Their order is that of router_transports. */
-enum { TRANSPORT_UNIX, TRANSPORT_IN_PROCESS, TRANSPORT_NETLINK, TRANSPORTS };
+enum {
+	TRANSPORT_UNIX,
+	TRANSPORT_IN_PROCESS,
+	TRANSPORT_NETLINK,
+	TRANSPORT_CHARDEV,
+	TRANSPORTS,
+};
 
 extern const struct transport *const router_transports[TRANSPORTS];
-extern const struct transport unix_transport, in_process_transport, netlink_transport;
+extern const struct transport unix_transport, in_process_transport, netlink_transport,
+	chardev_transport;
 
 /* ---- of sockets that keep messages apart; socket.c ---- */
 

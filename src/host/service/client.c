@@ -490,6 +490,7 @@ static bool open_endpoint(BrokerClient *c, const char *endpoint)
 		&gq__client_unix,
 		&gq__client_handed,
 		&gq__client_netlink,
+		&gq__client_chardev,
 	};
 
 	for (size_t i = 0; endpoint != NULL && i < sizeof(all) / sizeof(all[0]); i++) {
@@ -498,6 +499,7 @@ static bool open_endpoint(BrokerClient *c, const char *endpoint)
 		if (strncmp(endpoint, all[i]->prefix, n) != 0)
 			continue;
 		c->transport = all[i];
+		c->rules.need_checksum = all[i]->needs_checksum;
 		if (c->transport->open(c, endpoint + n))
 			return true;
 		if (c->away != 0)
@@ -505,7 +507,8 @@ static bool open_endpoint(BrokerClient *c, const char *endpoint)
 		return false;
 	}
 	gq__failf(Q_ERR_INVALID_ARG,
-		  "endpoint is '%.200s'; allowed: unix:PATH, netlink:PORT, fd:NUMBER, here or in "
+		  "endpoint is '%.200s'; allowed: unix:PATH, netlink:PORT, chardev:PATH, "
+		  "fd:NUMBER, here or in "
 		  "GPUQ_BROKER",
 		  endpoint != NULL ? endpoint : "");
 	return false;

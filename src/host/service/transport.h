@@ -6,8 +6,9 @@
 #include "state.h"
 
 struct gq_client_transport {
-	const char *prefix; /* of its endpoints */
-	bool tells_room;    /* poll() of c->socket tells when there is some. Else: try again */
+	const char *prefix;  /* of its endpoints */
+	bool needs_checksum; /* frames without one are refused */
+	bool tells_room;     /* poll() of c->socket tells when there is some. Else: try again */
 	/* Connects within c->timeout_ms, to what follows the prefix. Descriptors in *c are closed
 	 * by q_broker_close(), also after a failure. @return false with q_last_error() */
 	bool (*open)(BrokerClient *c, const char *address);
@@ -21,7 +22,8 @@ struct gq_client_transport {
 	void (*end)(BrokerClient *c);
 };
 
-extern const struct gq_client_transport gq__client_unix, gq__client_handed, gq__client_netlink;
+extern const struct gq_client_transport gq__client_unix, gq__client_handed, gq__client_netlink,
+	gq__client_chardev;
 
 /* ---- of connected sockets that keep messages apart ---- */
 

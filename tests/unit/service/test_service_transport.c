@@ -26,10 +26,13 @@
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -43,8 +46,10 @@ struct house {
 	char folder[40];
 };
 
+/* Whether this machine can have them: only then are they among the transports. */
+static bool has_netlink, has_chardev;
+
 static struct house usual;
-static bool has_netlink;
 
 /* One that no other test has. */
 static uint32_t next_port(void)
@@ -80,6 +85,8 @@ static void open_house(struct house *h, const struct router_config *cfg)
 	snprintf(h->folder, sizeof(h->folder), "/tmp/gpuq-transport-XXXXXX");
 	assert_non_null(mkdtemp(h->folder));
 	snprintf(h->cfg.socket, sizeof(h->cfg.socket), "%s/s", h->folder);
+	if (has_chardev)
+		snprintf(h->cfg.chardev, sizeof(h->cfg.chardev), "%s/c", h->folder);
 	h->cfg.in_process = true;
 	h->cfg.netlink = has_netlink ? next_port() : 0;
 	h->cfg.uid_regions = 8;
@@ -96,6 +103,8 @@ static void close_house(struct house *h)
 		router_stop(h->router);
 	h->router = NULL;
 	snprintf(path, sizeof(path), "%s/s.lock", h->folder);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/c.lock", h->folder);
 	unlink(path);
 	assert_int_equal(rmdir(h->folder), 0);
 }
@@ -129,10 +138,16 @@ static void netlink_endpoint(const struct house *h, char to[160])
 	snprintf(to, 160, "netlink:%u", h->cfg.netlink);
 }
 
+static void chardev_endpoint(const struct house *h, char to[160])
+{
+	snprintf(to, 160, "chardev:%s", h->cfg.chardev);
+}
+
 static const struct way ways[] = {
 	{ "unix", unix_endpoint, false, true, NULL },
 	{ "in_process", in_process_endpoint, true, true, NULL },
 	{ "netlink", netlink_endpoint, false, false, &has_netlink },
+	{ "chardev", chardev_endpoint, false, false, &has_chardev },
 };
 
 /* ---- clients --------------------------------------------------------------------------------- */
@@ -1858,7 +1873,8 @@ static void t_1_endpoints_that_are_none_are_told(void **state)
 					     "netlink:5000000@x",
 					     "netlink:x",
 					     "netlink:5000000@4294967295",
-					     "netlink:5000000@65534" };
+					     "netlink:5000000@65534",
+					     "chardev:" };
 	char file[32];
 
 	(void)state;
@@ -1888,9 +1904,9 @@ static void t_4_a_killed_daemon_ends_every_call(void **state)
 	const struct way *way = *state;
 	struct house h = { .cfg = { .netlink = next_port() } };
 	BrokerClient *w, *c, *idle, *hasty;
+	char keys[160] = "", path[128];
 	BrokerServiceInfo info;
 	struct daemon d;
-	char keys[64] = "";
 	BrokerRequest q;
 	uint64_t id;
 
@@ -1898,8 +1914,14 @@ static void t_4_a_killed_daemon_ends_every_call(void **state)
 		print_message("left out: both ends are in this process\n");
 		skip();
 	}
+	snprintf(h.folder, sizeof(h.folder), "/tmp/gpuq-transport-XXXXXX");
+	assert_non_null(mkdtemp(h.folder));
+	snprintf(h.cfg.chardev, sizeof(h.cfg.chardev), "%s/c", h.folder);
 	if (has_netlink)
 		snprintf(keys, sizeof(keys), "netlink = %u\n", h.cfg.netlink);
+	if (has_chardev)
+		snprintf(keys + strlen(keys), sizeof(keys) - strlen(keys), "chardev = %s\n",
+			 h.cfg.chardev);
 	daemon_set_up(&d, "", keys);
 	snprintf(h.cfg.socket, sizeof(h.cfg.socket), "%s", d.services);
 	w = try_client(&h, way, NULL);
@@ -1929,8 +1951,14 @@ static void t_4_a_killed_daemon_ends_every_call(void **state)
 	q_broker_close(w);
 	q_broker_close(idle);
 	q_broker_close(hasty);
-	daemon_start(&d);
+	daemon_start(&d); /* what the killed one has left is in nobody's way */
+	c = try_client(&h, way, NULL);
+	assert_non_null(c);
+	q_broker_close(c);
 	daemon_tear_down(&d);
+	snprintf(path, sizeof(path), "%s.lock", h.cfg.chardev);
+	unlink(path);
+	assert_int_equal(rmdir(h.folder), 0);
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
@@ -2027,6 +2055,69 @@ static int tear_down(void **state)
 	return files_now() == files_before ? 0 : -1;
 }
 
+/* With mounts of its own, so that none is left behind, however this ends. */
+static bool probe_chardev(void)
+{
+#ifdef GPUQ_HAVE_FUSE
+	if (access("/dev/fuse", R_OK | W_OK) != 0)
+		return false;
+	return geteuid() == 0 ? unshare(CLONE_NEWNS) == 0 &&
+					mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0
+			      : access("/usr/bin/fusermount3", X_OK) == 0;
+#else
+	return false;
+#endif
+}
+
+/*
+ * This process serves the device and uses it. Were it to die while one of its threads waits for the
+ * other, that one would wait for ever: the kernel ends a request that is being worked on when the
+ * last descriptor of /dev/fuse is closed, and that is this process's. So another process ends the
+ * mounts once this one's threads die.
+ */
+static void end_mounts(void)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char line[512], path[256];
+
+	while (mounts != NULL && fgets(line, sizeof(line), mounts) != NULL)
+		if (strstr(line, " - fuse gpuqd ") != NULL &&
+		    sscanf(line, "%*s %*s %*s %*s %255s", path) == 1)
+			umount2(path, MNT_FORCE);
+	_exit(0);
+}
+
+static void *guard(void *arg)
+{
+	const pid_t pid = fork();
+
+	(void)arg;
+	if (pid == 0) {
+		const pid_t parent = getppid();
+		sigset_t set;
+		int ended;
+
+		sigfillset(&set);
+		sigprocmask(SIG_BLOCK, &set, NULL);
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* of the thread that has forked */
+		while (parent == getppid() && sigwait(&set, &ended) == 0 && ended != SIGTERM)
+			;
+		end_mounts();
+	}
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void start_guard(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, guard, NULL) != 0)
+		abort();
+	pthread_detach(thread);
+}
+
 int main(int argc, char **argv)
 {
 	static struct CMUnitTest tests[WAYS * (CASES + SPOILT) + ALONE];
@@ -2035,6 +2126,9 @@ int main(int argc, char **argv)
 	unsigned n = 0;
 
 	has_netlink = look_for_netlink();
+	has_chardev = probe_chardev();
+	if (has_chardev)
+		start_guard();
 	for (unsigned w = 0; w < WAYS; w++) {
 		if (ways[w].is_there != NULL && !*ways[w].is_there) {
 			fprintf(stderr, "left out: %s, which this machine has not\n", ways[w].name);
