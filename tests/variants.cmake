@@ -52,6 +52,7 @@ set(gpuq_test_variants
 	"unit.service"
 	"unit.service_away"
 	"unit.service_batch"
+	"unit.service_chardev"
 	"unit.service_client"
 	"unit.service_netlink"
 	"unit.service_order"

@@ -29,11 +29,11 @@
 
 enum {
 	GQ_CHARDEV_LETTER = 'V',
-	GQ_CHARDEV_REGISTER = 0x20,   /* of a service */
+	GQ_CHARDEV_REGISTER = 0x20, /* of a service */
 	GQ_CHARDEV_UNREGISTER = 0x21,
-	GQ_CHARDEV_SEND = 0x22,       /* every other frame */
-	GQ_CHARDEV_STATUS = 0x23,     /* how a service is: its heartbeats, its health */
-	GQ_CHARDEV_LIST = 0x24,       /* which services there are */
+	GQ_CHARDEV_SEND = 0x22,   /* every other frame */
+	GQ_CHARDEV_STATUS = 0x23, /* how a service is: its heartbeats, its health */
+	GQ_CHARDEV_LIST = 0x24,   /* which services there are */
 	GQ_CHARDEV_STATS = 0x25,
 };
 
@@ -41,7 +41,7 @@ enum {
 struct gq_chardev_piece {
 	uint32_t frame_bytes; /* of all of the frame */
 	uint32_t offset;      /* of these bytes in it: where the piece before has ended */
-	/* and the bytes, at most GQ_CHARDEV_PIECE_MAX */
+			      /* and the bytes, at most GQ_CHARDEV_PIECE_MAX */
 };
 
 enum {

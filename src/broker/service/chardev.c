@@ -650,7 +650,8 @@ static bool clear_path(struct device *d, char error[ROUTER_ERROR_ROOM])
 	d->made = S_ISREG(old.st_mode) && old.st_size == 0 && old.st_uid == geteuid();
 	if (!d->made)
 		snprintf(error, ROUTER_ERROR_ROOM,
-			 "chardev is '%s', where there is something else; allowed: a path where there "
+			 "chardev is '%s', where there is something else; allowed: a path where "
+			 "there "
 			 "is nothing, or an empty file of this user",
 			 d->path);
 	return d->made;

@@ -35,8 +35,8 @@ static bool open_device(BrokerClient *c, const char *path)
 	const char *why;
 
 	if (path[0] == '\0') {
-		gq__fail(Q_ERR_INVALID_ARG,
-			 "endpoint is 'chardev:'; allowed: chardev:PATH, the path of gpuqd's device");
+		gq__fail(Q_ERR_INVALID_ARG, "endpoint is 'chardev:'; allowed: chardev:PATH, the "
+					    "path of gpuqd's device");
 		return false;
 	}
 	for (;;) {
@@ -47,11 +47,11 @@ static bool open_device(BrokerClient *c, const char *path)
 	}
 	if (c->socket >= 0 && is_device(c))
 		return true;
-	why = errno == ENOENT    ? "there is no such file: is gpuqd running?"
-	      : errno == EAGAIN  ? "gpuqd has accepted nobody within timeout_ms"
-	      : errno == ENOTTY  ? "that is no device of gpuqd: has gpuqd ended?"
+	why = errno == ENOENT   ? "there is no such file: is gpuqd running?"
+	      : errno == EAGAIN ? "gpuqd has accepted nobody within timeout_ms"
+	      : errno == ENOTTY ? "that is no device of gpuqd: has gpuqd ended?"
 	      : errno == ENOTCONN || errno == ECONNABORTED ? "nobody serves it: has gpuqd ended?"
-							     : strerror(errno);
+							   : strerror(errno);
 	gq__failf(Q_ERR_LOST, "gpuqd's services at %s: %s", path, why);
 	return false;
 }
