@@ -62,6 +62,9 @@ set(CPACK_DEBIAN_COMMAND_PACKAGE_NAME gpuq)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SECTION utils)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_DEPENDS "${gpuq_deb_library} (= ${PROJECT_VERSION})")
+if(GPUQ_HAVE_FUSE)
+	set(CPACK_DEBIAN_COMMAND_PACKAGE_SUGGESTS fuse3) # fusermount3, for a gpuqd that is not root's
+endif()
 set(CPACK_COMPONENT_COMMAND_DESCRIPTION "${gpuq_deb_what}
 .
 This package contains the command gpuq, which sends files through a queue.")

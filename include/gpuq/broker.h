@@ -67,10 +67,10 @@ typedef enum BrokerReason {
 typedef struct BrokerConfig {
 	const char *endpoint; /* of gpuqd's services: "unix:PATH"; "netlink:PORT", of a gpuqd of
 				 root's or of this process's effective user, or
-				 "netlink:PORT@UID", of that one's; "fd:NUMBER", a SEQPACKET socket
-				 that is connected to it, which is the connection's from then on,
-				 also if connecting fails. NULL: $GPUQ_BROKER, which has the same
-				 form */
+				 "netlink:PORT@UID", of that one's; "chardev:PATH", its device;
+				 "fd:NUMBER", a SEQPACKET socket that is connected to it, which is
+				 the connection's from then on, also if connecting fails. NULL:
+				 $GPUQ_BROKER, which has the same form */
 	const char *name;     /* of this client, for people; NULL: none */
 	uint32_t timeout_ms;  /* for connecting, for gpuqd to take what is sent, and for its answers
 				 to anything but requests: 5000 */

@@ -299,6 +299,8 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 		printf("gpuqd: services at %s\n", cfg->services.socket);
 	if (served.router != NULL && cfg->services.netlink != 0)
 		printf("gpuqd: services at netlink port %u\n", cfg->services.netlink);
+	if (served.router != NULL && cfg->services.chardev[0] != '\0')
+		printf("gpuqd: services at the device %s\n", cfg->services.chardev);
 	fflush(stdout);
 	keeper_run(k, served.broker, served.router);
 	stop(&served);

@@ -23,7 +23,7 @@ const char services_help[] =
 	"are needed, from holders of the right admin alone.\n"
 	"\n"
 	"  -e, --endpoint ENDPOINT   where gpuqd has its services: unix:PATH, netlink:PORT\n"
-	"                            (default: $GPUQ_BROKER)\n"
+	"                            or chardev:PATH (default: $GPUQ_BROKER)\n"
 	"  -f, --filter WORDS        only those that meet it, such as 'op=embed dims=512'\n"
 	"  -w, --watch               go on, with a line for each change\n"
 	"  -s, --stats               what gpuqd has counted, in place of a list; always\n"

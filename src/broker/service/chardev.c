@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * chardev.c - the transport over a file whose calls the kernel brings to us (FUSE);
- * policy/chardev_wire.h says what goes over it.
+ * chardev.c - the transport over a file whose calls the kernel brings to us: one that we mount
+ * (FUSE), or a node in /dev (CUSE). policy/chardev_wire.h says what goes over it.
  *
  * A connection that has been let in has a pair of sockets. One end is the router's link, as it is
  * for the transport over a socket. The other stands for the client: what its ioctl() brings is sent
@@ -22,6 +22,7 @@
 #include "host/base/sys.h"
 
 #include <errno.h>
+#include <fuse3/cuse_lowlevel.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <limits.h>
 #include <poll.h>
@@ -43,9 +44,13 @@ enum {
 	OPEN = 4200,  /* files of a user: some more than it may have connections */
 	UNREAD = 16,  /* connections of a user that have ended, and not all of it is read */
 	STALE = 8,    /* mounts over each other that are left behind */
+	NODE_MS = 5000,
 	READ_MAX = 128 * 1024,
 	ATTRIBUTES_S = 3600,
 };
+
+/* In front of the name of a node. */
+static const char CUSE[] = "cuse:";
 
 struct file;
 
@@ -57,7 +62,7 @@ struct opener {
 };
 
 struct device {
-	char path[ROUTER_SOCKET_ROOM];
+	char path[ROUTER_SOCKET_ROOM + 8];
 	int lock;
 	uint32_t mode;
 	bool mounted, made;           /* made: the file below the mount is ours */
@@ -552,6 +557,44 @@ static const struct fuse_lowlevel_ops operations = {
 	.poll = on_poll,
 };
 
+/* ---- the same, of a node --------------------------------------------------------------------- */
+
+static void node_open(fuse_req_t req, struct fuse_file_info *fi)
+{
+	on_open(req, FUSE_ROOT_ID, fi);
+}
+
+static void node_release(fuse_req_t req, struct fuse_file_info *fi)
+{
+	on_release(req, FUSE_ROOT_ID, fi);
+}
+
+static void node_ioctl(fuse_req_t req, int cmd, void *at, struct fuse_file_info *fi, unsigned flags,
+		       const void *argument, size_t bytes, size_t room)
+{
+	on_ioctl(req, FUSE_ROOT_ID, (unsigned)cmd, at, fi, flags, argument, bytes, room);
+}
+
+static void node_read(fuse_req_t req, size_t room, off_t offset, struct fuse_file_info *fi)
+{
+	on_read(req, FUSE_ROOT_ID, room, offset, fi);
+}
+
+static void node_poll(fuse_req_t req, struct fuse_file_info *fi, struct fuse_pollhandle *handle)
+{
+	on_poll(req, FUSE_ROOT_ID, fi, handle);
+}
+
+static const struct cuse_lowlevel_ops node_operations = {
+	.open = node_open,
+	.release = node_release,
+	.ioctl = node_ioctl,
+	.read = node_read,
+	.poll = node_poll,
+};
+
+/* ---- what is told ---------------------------------------------------------------------------- */
+
 /* What can be told a read() that waits. */
 static void feed_reader(struct file *f)
 {
@@ -657,14 +700,21 @@ static bool clear_path(struct device *d, char error[ROUTER_ERROR_ROOM])
 	return d->made;
 }
 
+static bool watch_session(struct device *d)
+{
+	const int fd = fuse_session_fd(d->session);
+	struct epoll_event event = { .events = EPOLLIN }; /* and NULL */
+
+	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0 &&
+	       epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
 static bool mount_there(struct device *d, char error[ROUTER_ERROR_ROOM])
 {
 	const bool shared = geteuid() == 0 || (d->mode & 0066) != 0;
 	char options[120];
 	char *arguments[] = { "gpuqd", "-o", options, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
-	struct epoll_event event = { .events = EPOLLIN };
-	int fd;
 
 	snprintf(options, sizeof(options), "fsname=gpuqd,default_permissions,nosuid,nodev,noexec%s",
 		 shared ? ",allow_other" : "");
@@ -674,9 +724,7 @@ static bool mount_there(struct device *d, char error[ROUTER_ERROR_ROOM])
 	fuse_opt_free_args(&args);
 	if (d->session != NULL && fuse_session_mount(d->session, d->path) == 0) {
 		d->mounted = true;
-		fd = fuse_session_fd(d->session);
-		if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0 &&
-		    epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event) == 0)
+		if (watch_session(d))
 			return true;
 	}
 	snprintf(error, ROUTER_ERROR_ROOM, "%s cannot be mounted: %s%s", d->path,
@@ -699,6 +747,22 @@ static void turn_out_all(struct device *d)
 	}
 }
 
+static void serve(struct device *d)
+{
+	for (int i = 0; i < REQUESTS_A_TURN; i++) {
+		const int n = fuse_session_receive_buf(d->session, &d->request);
+
+		if (n == -EAGAIN || n == -EINTR)
+			return;
+		if (n <= 0) { /* somebody has unmounted it, or has told the kernel to end it */
+			epoll_ctl(d->epoll, EPOLL_CTL_DEL, fuse_session_fd(d->session), NULL);
+			turn_out_all(d);
+			return;
+		}
+		fuse_session_process_buf(d->session, &d->request);
+	}
+}
+
 static void free_door(struct door *door)
 {
 	struct device *d = door->own;
@@ -706,8 +770,10 @@ static void free_door(struct door *door)
 	turn_out_all(d);
 	if (d->mounted && !unmount(d->path))
 		d->made = false;
-	if (d->session != NULL)
+	if (d->session != NULL) {
+		fuse_session_unmount(d->session); /* it frees something, and finds no mount */
 		fuse_session_destroy(d->session);
+	}
 	free(d->request.mem);
 	if (d->made)
 		unlink(d->path); /* the lock's file stays: another gpuqd may wait for it */
@@ -725,6 +791,60 @@ static void free_door(struct door *door)
 	}
 	free(d);
 	door->own = NULL;
+	door->pump_fd = -1;
+}
+
+/* The kernel asks at once what it is to be, and has made it when it has been told. */
+static bool await_node(struct device *d)
+{
+	struct pollfd at = { .fd = fuse_session_fd(d->session), .events = POLLIN };
+	struct stat st;
+
+	if (poll(&at, 1, NODE_MS) == 1)
+		serve(d);
+	return stat(d->path, &st) == 0 && S_ISCHR(st.st_mode) && chmod(d->path, d->mode) == 0;
+}
+
+static bool make_node(struct device *d, const char *name, char error[ROUTER_ERROR_ROOM])
+{
+	char *arguments[] = { "gpuqd", NULL }, text[ROUTER_SOCKET_ROOM + 8], number[24];
+	const char *info_text = text;
+	struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
+	const struct cuse_info info = { .dev_info_argc = 1, .dev_info_argv = &info_text };
+	struct stat st;
+	int fd;
+
+	snprintf(d->path, sizeof(d->path), "/dev/%s", name);
+	if (!gq__name_valid(name, strlen(name)) || lstat(d->path, &st) == 0) {
+		snprintf(error, ROUTER_ERROR_ROOM,
+			 "chardev is 'cuse:%s'; allowed: cuse:NAME, NAME of 1 to 64 of A-Z a-z 0-9 "
+			 ". _ "
+			 "-, and none that is in /dev",
+			 name);
+		return false;
+	}
+	fd = open("/dev/cuse", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		snprintf(error, ROUTER_ERROR_ROOM,
+			 "chardev is 'cuse:%s': /dev/cuse: %s%s. A PATH has no need of it", name,
+			 strerror(errno),
+			 errno == ENOENT || errno == ENODEV || errno == ENXIO
+				 ? " (this kernel has no CUSE, or its module cuse is not loaded)"
+				 : "");
+		return false;
+	}
+	snprintf(text, sizeof(text), "DEVNAME=%s", name);
+	snprintf(number, sizeof(number), "/dev/fd/%d", fd); /* libfuse takes it as it is */
+	words[0] = '\0';
+	fuse_set_log_func(keep_words);
+	d->session = cuse_lowlevel_new(&args, &info, &node_operations, d);
+	if (d->session == NULL || fuse_session_mount(d->session, number) != 0)
+		gq_sys_close(fd);
+	else if (watch_session(d) && await_node(d))
+		return true;
+	snprintf(error, ROUTER_ERROR_ROOM, "%s cannot be made: %s", d->path,
+		 words[0] != '\0' ? words : strerror(errno));
+	return false;
 }
 
 static bool open_door(struct door *door, const struct router_config *cfg,
@@ -739,21 +859,26 @@ static bool open_door(struct door *door, const struct router_config *cfg,
 		snprintf(error, ROUTER_ERROR_ROOM, "services: out of memory");
 		return false;
 	}
-	memcpy(d->path, cfg->chardev, sizeof(d->path));
-	d->mode = cfg->socket_mode & 0666;
+	memcpy(d->path, cfg->chardev, sizeof(cfg->chardev));
+	d->mode = cfg->socket_mode & 0222;
+	d->mode |= d->mode << 1; /* a socket asks for the right to write, this for both */
 	d->backlog_end = &d->backlog;
 	d->unread_end = &d->unread;
 	d->epoll = epoll_create1(EPOLL_CLOEXEC);
 	d->come = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
-	d->lock = socket_lock(d->path, error);
-	if (d->lock < 0)
-		return false;
+	d->lock = -1;
 	if (d->epoll < 0 || d->come < 0) {
 		snprintf(error, ROUTER_ERROR_ROOM, "services: %s", strerror(errno));
 		return false;
 	}
-	if (!clear_path(d, error) || !mount_there(d, error))
-		return false;
+	if (strncmp(cfg->chardev, CUSE, strlen(CUSE)) == 0) {
+		if (!make_node(d, cfg->chardev + strlen(CUSE), error))
+			return false;
+	} else {
+		d->lock = socket_lock(d->path, error);
+		if (d->lock < 0 || !clear_path(d, error) || !mount_there(d, error))
+			return false;
+	}
 	door->fd = d->come;
 	door->pump_fd = d->epoll;
 	return true;
@@ -817,22 +942,6 @@ static void stop_door(struct door *door)
 	while (d->backlog != NULL)
 		leave(d->backlog);
 	door->fd = -1;
-}
-
-static void serve(struct device *d)
-{
-	for (int i = 0; i < REQUESTS_A_TURN; i++) {
-		const int n = fuse_session_receive_buf(d->session, &d->request);
-
-		if (n == -EAGAIN || n == -EINTR)
-			return;
-		if (n <= 0) { /* somebody has unmounted it, or has told the kernel to end it */
-			epoll_ctl(d->epoll, EPOLL_CTL_DEL, fuse_session_fd(d->session), NULL);
-			turn_out_all(d);
-			return;
-		}
-		fuse_session_process_buf(d->session, &d->request);
-	}
 }
 
 /* What is told of connections comes first: requests may free them. */

@@ -201,6 +201,14 @@ static int patience_ms(uint64_t next_ns)
 	return (int)((next_ns - now_ns + 999999) / 1000000);
 }
 
+/* Whoever asks there from now on would wait for this thread. */
+static void close_pumps(struct router *r)
+{
+	for (int i = 0; i < TRANSPORTS; i++)
+		if (r->door[i].pump_fd >= 0)
+			r->door[i].transport->free(&r->door[i]);
+}
+
 /* Answers to all, and some time for the sockets to take them. */
 static void say_goodbye(struct router *r)
 {
@@ -305,6 +313,7 @@ static void *route(void *arg)
 			report_show(r);
 	}
 	say_goodbye(r);
+	close_pumps(r);
 	gq_exchange_seq_cst_u32(&r->ended, 1);
 	return NULL;
 }

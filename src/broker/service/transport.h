@@ -70,7 +70,8 @@ struct transport {
 	/* Carries what links say and are told, also after stop(). NULL: the kernel does.
 	 * @return whether a client has yet to read what it was told before its link ended */
 	bool (*pump)(struct door *d);
-	/* After stop(), and when no link is left. */
+	/* After stop(), and when no link is left; of a door with a pump before the router's thread
+	 * ends. */
 	void (*free)(struct door *d);
 	/* What to wait for at a link's descriptor, for epoll_ctl(): `hears`: what comes is wanted;
 	 * `full`: the last send() had no room. */
