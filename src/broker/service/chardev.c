@@ -299,6 +299,7 @@ static struct device *device_of(fuse_req_t req)
 
 static struct file *file_of(const struct fuse_file_info *fi)
 {
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr): what libfuse keeps for us is a number. */
 	return (struct file *)(uintptr_t)fi->fh;
 }
 
@@ -694,8 +695,7 @@ static bool clear_path(struct device *d, char error[ROUTER_ERROR_ROOM])
 	if (!d->made)
 		snprintf(error, ROUTER_ERROR_ROOM,
 			 "chardev is '%s', where there is something else; allowed: a path where "
-			 "there "
-			 "is nothing, or an empty file of this user",
+			 "there is nothing, or an empty file of this user",
 			 d->path);
 	return d->made;
 }
@@ -818,8 +818,7 @@ static bool make_node(struct device *d, const char *name, char error[ROUTER_ERRO
 	if (!gq__name_valid(name, strlen(name)) || lstat(d->path, &st) == 0) {
 		snprintf(error, ROUTER_ERROR_ROOM,
 			 "chardev is 'cuse:%s'; allowed: cuse:NAME, NAME of 1 to 64 of A-Z a-z 0-9 "
-			 ". _ "
-			 "-, and none that is in /dev",
+			 ". _ -, and none that is in /dev",
 			 name);
 		return false;
 	}

@@ -582,7 +582,7 @@ static void a_client_of_other_namespaces_is_served_and_forgotten(void **state)
 	} else {
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		assert_int_equal(WEXITSTATUS(status), 77);
-		print_message("left out: this machine lets nobody have namespaces\n");
+		print_message("left out: no namespaces can be had here\n");
 	}
 	daemon_await_held(&d, &before);
 	close(ready[0]);
