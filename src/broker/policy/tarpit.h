@@ -14,7 +14,7 @@ enum { GQ_TARPIT_MOST = 256, GQ_TARPIT_MOST_OF_USER = 64, GQ_TARPIT_NS = 2000000
 
 /* In the order in which they came, which is that of their times. */
 struct gq_tarpit {
-	int below;
+	int below; /* only descriptors below this number are kept */
 	struct {
 		uint64_t until_ns;
 		uint32_t uid;

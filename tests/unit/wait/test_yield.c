@@ -226,7 +226,8 @@ static void who_is_to_spin_for_long_looks_every_millisecond_on_a_busy_cpu(void *
 	}
 	gq__wait_end(&wait);
 	alarm(0);
-	/* The longer the looks take, the more often the back-off ends: not ten times, if not in
+	/* On a slow machine the back-off ends more often while the looks last. But each back-off is
+	 * longer than the one before, so fewer looks yield than there are, unless they last for
 	 * 16 s. */
 	assert_in_range(yields_since(&before), 1, looks - 1);
 }
