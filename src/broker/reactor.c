@@ -223,9 +223,8 @@ static int ms_until(uint64_t ns)
 static int patience_ms(struct broker *b)
 {
 	const int of_processes = supervise_turn(b);
-	int ms = -1;
-
 	const uint64_t held_ns = gq__tarpit_next_ns(&b->tarpit);
+	int ms = -1;
 
 	if (b->accept_again_ns != 0)
 		ms = ms_until(b->accept_again_ns);

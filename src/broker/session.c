@@ -7,15 +7,13 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/sys.h"
+#include "program/socket.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-
-#include <linux/sockios.h>
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -67,14 +65,6 @@ static bool welcome(struct session *s)
 	memcpy(CMSG_DATA(c), fds, sizeof(fds));
 	s->given = sendmsg(s->socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(w);
 	return s->given;
-}
-
-/* Whether something that it was sent lies in the socket yet. */
-static bool has_unread(const struct session *s)
-{
-	int bytes = 0;
-
-	return ioctl(s->socket, SIOCOUTQ, &bytes) == 0 && bytes != 0;
 }
 
 /* ---- the beginning and the end --------------------------------------------------------------- */
@@ -141,7 +131,7 @@ static void forget(struct session *s)
 
 void session_look(struct session *s)
 {
-	if (!has_unread(s))
+	if (!socket_has_unread(s->socket))
 		forget(s);
 }
 
@@ -149,7 +139,7 @@ void session_look(struct session *s)
  * it: then he keeps his place, too, or connecting anew would bring him more and more. */
 static void forget_when_read(struct session *s)
 {
-	if (!s->given || s->b->stopped || !has_unread(s)) {
+	if (!s->given || s->b->stopped || !socket_has_unread(s->socket)) {
 		forget(s);
 		return;
 	}
@@ -324,14 +314,8 @@ void session_accept(struct broker *b)
 	}
 }
 
-/* It would take the place of one that is there, as often as its user may connect. */
-static bool has_hung_up(int socket)
-{
-	struct pollfd at = { .fd = socket };
-
-	return poll(&at, 1, 0) > 0 && (at.revents & POLLHUP) != 0;
-}
-
+/* One that has hung up would take the place of one that is there, as often as its user may connect.
+ */
 void session_accept_held(struct broker *b, uint64_t now_ns)
 {
 	int fd;
@@ -340,7 +324,7 @@ void session_accept_held(struct broker *b, uint64_t now_ns)
 		char text[GQ_WIRE_TEXT];
 		struct ucred peer;
 
-		if (b->stopped || has_hung_up(fd) || !is_known(fd, &peer))
+		if (b->stopped || socket_has_hung_up(fd) || !is_known(fd, &peer))
 			gq_sys_close(fd);
 		else if (admit_arrival(b, peer.uid, text))
 			(void)begin(b, fd, &peer);
@@ -508,7 +492,7 @@ static bool on_start(struct session *s)
 	char error[BROKER_ERROR_ROOM];
 
 	/* He cannot have read what he says that he has mapped. */
-	if (has_unread(s) || !pages_seal(s->memfd, s->bytes))
+	if (socket_has_unread(s->socket) || !pages_seal(s->memfd, s->bytes))
 		return false;
 	s->given = false;
 	close_if_open(&s->memfd); /* it is mapped */

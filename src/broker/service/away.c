@@ -16,24 +16,15 @@
 
 #include "host/base/clock.h"
 #include "host/base/sys.h"
+#include "program/socket.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-
-#include <linux/sockios.h>
 
 enum { SERVICES_SHARE = 4, USER_SHARE = 2 }; /* of RLIMIT_NOFILE; of that */
 #define LOOK_LEAST_NS UINT64_C(1000000)
 #define LOOK_MOST_NS  UINT64_C(1000000000)
-
-static bool is_unread(const struct peer *p)
-{
-	int bytes = 0;
-
-	return ioctl(p->link.fd, SIOCOUTQ, &bytes) == 0 && bytes != 0;
-}
 
 static void count_none(struct router *r, struct peer *p)
 {
@@ -45,7 +36,7 @@ static void count_none(struct router *r, struct peer *p)
 
 void away_settle(struct router *r, struct peer *p)
 {
-	if (p->away != 0 && !is_unread(p))
+	if (p->away != 0 && !socket_has_unread(p->link.fd))
 		count_none(r, p);
 }
 

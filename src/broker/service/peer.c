@@ -6,6 +6,7 @@
 #include "host/base/log.h"
 #include "host/base/netlink.h"
 #include "host/base/sys.h"
+#include "program/socket.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -159,14 +160,8 @@ static void begin(struct router *r, struct door *d, struct link *l, bool may_wai
 	}
 }
 
-/* It would take the place of one that is there, as often as its user may connect. */
-static bool has_hung_up(int socket)
-{
-	struct pollfd at = { .fd = socket };
-
-	return poll(&at, 1, 0) > 0 && (at.revents & POLLHUP) != 0;
-}
-
+/* One that has hung up would take the place of one that is there, as often as its user may connect.
+ */
 uint64_t peer_accept_held(struct router *r, uint64_t now_ns)
 {
 	int fd;
@@ -174,7 +169,7 @@ uint64_t peer_accept_held(struct router *r, uint64_t now_ns)
 	while ((fd = gq__tarpit_due(&r->tarpit, now_ns)) >= 0) {
 		struct link l = { .transport = &unix_transport, .fd = fd, .pidfd = -1 };
 
-		if (!r->draining && !has_hung_up(fd) && socket_owner(fd, &l))
+		if (!r->draining && !socket_has_hung_up(fd) && socket_owner(fd, &l))
 			begin(r, &r->door[TRANSPORT_UNIX], &l, false);
 		else
 			gq_sys_close(fd);

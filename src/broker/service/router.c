@@ -374,11 +374,11 @@ static void free_router(struct router *r)
 	const int fds[] = { r->epoll, r->wake };
 
 	stop_doors(r);
+	away_free(r); /* its links need their doors */
 	free_doors(r);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			gq_sys_close(fds[i]);
-	away_free(r);
 	region_free(r);
 	reuse_free(r);
 	token_free(r);

@@ -12,6 +12,7 @@
 #include "host/pipe/storage.h"
 
 #include "host/base/fault.h"
+#include "host/base/memfd.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 
@@ -24,9 +25,6 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
@@ -97,16 +95,10 @@ QueueStatus gq__pipe_map_private(struct gq_pipe_source *s, uint64_t capacity, ui
 
 static int open_memfd(void)
 {
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	int fd;
-
 	errno = ENOMEM;
 	if (gq__fault())
 		return -1;
-	fd = memfd_create("gpuq-pipe", flags | MFD_NOEXEC_SEAL);
-	if (fd < 0 && errno == EINVAL) /* Linux before 6.3 */
-		fd = memfd_create("gpuq-pipe", flags);
-	return fd;
+	return gq_sys_memfd("gpuq-pipe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 }
 
 /* @return 0, or the reason why not. */

@@ -10,6 +10,7 @@
 #include "host/ring/ring.h"
 
 #include "host/base/fault.h"
+#include "host/base/memfd.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
 
@@ -22,22 +23,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u
-#endif
-
 static int open_memfd(void)
 {
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	int fd;
-
 	errno = ENOMEM;
 	if (gq__fault())
 		return -1;
-	fd = memfd_create("gpuq-ring", flags | MFD_NOEXEC_SEAL);
-	if (fd < 0 && errno == EINVAL) /* Linux before 6.3 */
-		fd = memfd_create("gpuq-ring", flags);
-	return fd;
+	return gq_sys_memfd("gpuq-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 }
 
 /* @return 0, or the reason why not. */
