@@ -716,6 +716,15 @@ static bool mount_there(struct device *d, char error[ROUTER_ERROR_ROOM])
 	char *arguments[] = { "gpuqd", "-o", options, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
 
+	/* A machine that was booted has it; a bare root has not. fusermount3 would mount, and not
+	 * unmount. */
+	if (geteuid() != 0 && access("/etc/mtab", R_OK) != 0) {
+		snprintf(error, ROUTER_ERROR_ROOM,
+			 "%s cannot be mounted: without /etc/mtab fusermount3 cannot unmount; "
+			 "'ln -s ../proc/self/mounts /etc/mtab' as root makes it",
+			 d->path);
+		return false;
+	}
 	snprintf(options, sizeof(options), "fsname=gpuqd,default_permissions,nosuid,nodev,noexec%s",
 		 shared ? ",allow_other" : "");
 	words[0] = '\0';

@@ -6,7 +6,8 @@
 
 static uint32_t waiters_of(const struct gq_notify_place *p)
 {
-	return (uint32_t)(gq_load_relaxed_u64(&p->waiters) & GQ_NOTIFY_COUNT);
+	/* Acquire: with enter_waiters()'s swap. Who is counted has written since when. */
+	return (uint32_t)(gq_load_acquire_u64(&p->waiters) & GQ_NOTIFY_COUNT);
 }
 
 static bool is_live(const struct gq_notify_place *p)

@@ -794,8 +794,10 @@ static const char *objection(void)
 #ifdef GPUQ_HAVE_FUSE
 	if (access("/dev/fuse", R_OK | W_OK) != 0)
 		return "/dev/fuse cannot be opened";
+	if (geteuid() != 0 && access("/usr/bin/fusermount3", X_OK) != 0)
+		return "there is no fusermount3";
 	if (geteuid() != 0)
-		return access("/usr/bin/fusermount3", X_OK) == 0 ? NULL : "there is no fusermount3";
+		return access("/etc/mtab", R_OK) == 0 ? NULL : "there is no /etc/mtab";
 	return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0
 		       ? NULL
 		       : "root may not mount here";

@@ -2080,7 +2080,8 @@ static bool probe_chardev(void)
 		return false;
 	return geteuid() == 0 ? unshare(CLONE_NEWNS) == 0 &&
 					mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0
-			      : access("/usr/bin/fusermount3", X_OK) == 0;
+			      : access("/usr/bin/fusermount3", X_OK) == 0 &&
+					access("/etc/mtab", R_OK) == 0;
 #else
 	return false;
 #endif
