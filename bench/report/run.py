@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import plots
 import table
 
 SKIPPED = 77  # exit status: cannot run on this machine
+OTHERS_CPUS = 0.1  # of one CPU; what else the system does takes less
 
 Suite = collections.namedtuple("Suite", "name seconds target command")
 
@@ -52,10 +54,18 @@ def describe(build):
     compiler = _first(["cc", "--version"])
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"machine": cpu, "cpus": cpus, "kernel": os.uname().release, "compiler": compiler, "build": kind,
-            "commit": commit, "date": date, "load_before": os.getloadavg()[0],
+            "commit": commit, "date": date,
             "lines": [f"date {date}, commit {commit}",
                       f"machine {cpu}, {cpus} CPUs, kernel {os.uname().release}",
                       f"compiler {compiler}; {kind}"]}
+
+
+def _cpu_seconds():
+    """(that all programs and the kernel have used, that children we have waited for have used), since some time."""
+    all_cpus = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    user, nice, system, _, _, irq, softirq = map(int, all_cpus[1:8])
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ((user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), children.ru_utime + children.ru_stime)
 
 
 def run_suite(suite, build, smoke):
@@ -93,11 +103,14 @@ def measure(suites, build, folder, smoke):
     with open(folder / "figures.jsonl", "a", encoding="utf-8") as file:
         machine = describe(build)
         for suite in suites:
+            all_before, ours_before = _cpu_seconds()
             found, context, complaints, took = run_suite(suite, build, smoke)
+            all_after, ours_after = _cpu_seconds()
+            others = max(0.0, (all_after - all_before - (ours_after - ours_before)) / took)
             for complaint in complaints:
                 print(f"scripts/bench: {complaint}", file=sys.stderr)
             failed += any("skipped:" not in c for c in complaints)
-            note = {**machine, "suite": suite.name, "seconds": round(took, 1), "load_after": os.getloadavg()[0],
+            note = {**machine, "suite": suite.name, "seconds": round(took, 1), "others_cpus": round(others, 3),
                     "complaints": complaints}
             for line in [note, *({**c, "suite": suite.name} for c in context), *map(lines.line_of, found)]:
                 file.write(json.dumps(line) + "\n")
@@ -140,11 +153,13 @@ def about(context):
                                 f"line took more than {aside['within']} times as long or as short as the median of "
                                 f"{aside['floor_ns']:g} ns there and back{left_out}")
     machine["lines"].append("suites: " + ", ".join(f"{n['suite']} {n['seconds']:.0f} s" for n in notes))
-    before = [n["load_before"] for n in notes]
-    machine["lines"].append(f"load average before each suite {min(before):.1f} to {max(before):.1f}")
     machine["notes"] = []
-    if max(before) > 0.5 * machine["cpus"]:
-        machine["notes"].append("**The machine was shared**: other programs ran beside the benchmarks.")
+    others = [n["others_cpus"] for n in notes if "others_cpus" in n]
+    if others:
+        machine["lines"].append(f"other programs and the kernel used {min(others):.2f} to {max(others):.2f} CPUs while a "
+                                "suite ran")
+        if max(others) > OTHERS_CPUS:
+            machine["notes"].append("**The machine was shared**: other programs ran beside the benchmarks.")
     machine["notes"] += [f"Incomplete: {c}." for n in notes for c in n["complaints"]]
     return machine
 

@@ -280,7 +280,7 @@ class NearAndFar(unittest.TestCase):
         self.assertEqual([m["peer"] for m in near.merged(lines, 100)], ["ck_ring"])
         told = near.told(lines, 100)
         self.assertEqual((told["set_aside"], told["of"], told["left_out"]), (5, 10, 1))
-        page = run.about([{**told, "machine": "m", "lines": [], "suite": "ring", "seconds": 1, "load_before": 0,
+        page = run.about([{**told, "machine": "m", "lines": [], "suite": "ring", "seconds": 1,
                            "cpus": 2, "complaints": []}])
         self.assertIn("suite: 5 of 10 samples set aside", page["lines"][0])
 
@@ -303,6 +303,19 @@ class NearAndFar(unittest.TestCase):
 
 
 class Reports(unittest.TestCase):
+    def test_what_other_programs_used_is_said_and_ours_is_not_theirs(self):
+        def page(*others):
+            return run.about([{"machine": "m", "lines": [], "suite": "s", "seconds": 1, "complaints": [], "cpus": 2,
+                               **({} if o is None else {"others_cpus": o})} for o in others])
+        self.assertEqual((page(None)["lines"], page(None)["notes"]), (["suites: s 1 s"], []), "an older run")
+        self.assertEqual(page(0.01, 0.05)["notes"], [])
+        self.assertIn("other programs and the kernel used 0.01 to 0.50 CPUs while a suite ran", page(0.01, 0.5)["lines"])
+        self.assertIn("shared", page(0.01, 0.5)["notes"][0])
+        before = run._cpu_seconds()
+        subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
+        self.assertGreaterEqual(run._cpu_seconds()[1] - before[1], 0.2, "a child's time is ours")
+        self.assertGreater(run._cpu_seconds()[0], before[0])
+
     def test_a_folder_becomes_a_page_and_two_folders_a_comparison(self):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
