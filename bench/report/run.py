@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the suites of bench/suites, notes the machine, and writes what has been measured."""
 import collections
+import ctypes
 import datetime
 import json
 import os
@@ -15,6 +16,7 @@ import figures as lines
 import plots
 import table
 
+PR_SET_CHILD_SUBREAPER = 36
 SKIPPED = 77  # exit status: cannot run on this machine
 OTHERS_CPUS = 0.1  # of one CPU; what else the system does takes less
 
@@ -61,7 +63,13 @@ def describe(build):
 
 
 def _cpu_seconds():
-    """(that all programs and the kernel have used, that children we have waited for have used), since some time."""
+    """(that all programs and the kernel have used, that children we have waited for have used), since some time.
+    Servers that a suite has left to nobody are our children, see measure(), and are waited for here."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            pass
+    except ChildProcessError:
+        pass
     all_cpus = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
     user, nice, system, _, _, irq, softirq = map(int, all_cpus[1:8])
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -100,6 +108,7 @@ def measure(suites, build, folder, smoke):
     """Runs them and appends to figures.jsonl in the folder. Returns how many failed."""
     folder.mkdir(parents=True, exist_ok=True)
     failed = 0
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with open(folder / "figures.jsonl", "a", encoding="utf-8") as file:
         machine = describe(build)
         for suite in suites:
@@ -158,8 +167,9 @@ def about(context):
     if others:
         machine["lines"].append(f"other programs and the kernel used {min(others):.2f} to {max(others):.2f} CPUs while a "
                                 "suite ran")
-        if max(others) > OTHERS_CPUS:
-            machine["notes"].append("**The machine was shared**: other programs ran beside the benchmarks.")
+        beside = [n["suite"] for n in notes if n.get("others_cpus", 0) > OTHERS_CPUS]
+        if beside:
+            machine["notes"].append(f"**The machine was shared**: other programs ran beside {', '.join(beside)}.")
     machine["notes"] += [f"Incomplete: {c}." for n in notes for c in n["complaints"]]
     return machine
 

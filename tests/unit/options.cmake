@@ -109,3 +109,4 @@ set_tests_properties(unit.ring_stopped PROPERTIES TIMEOUT 600)
 if(NOT TARGET gpuq_broker_objects)
 	target_sources(test_page PRIVATE ${gpuq_page_sources})
 endif()
+target_link_options(test_pipe PRIVATE LINKER:--wrap=gq__now_ns) # a test of pace.c stops the clock
