@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def _cpu_seconds():
 def run_suite(suite, build, smoke):
     """(figures, context, complaints, seconds). A suite that cannot run, fails or takes too long is a complaint;
     what it has printed until then counts."""
-    command = suite.command.replace("BUILD", str(build)) + (" --smoke" if smoke else "")
+    command = suite.command.replace("BUILD", shlex.quote(str(build))) + (" --smoke" if smoke else "")
     begin = time.monotonic()
     process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                start_new_session=True)

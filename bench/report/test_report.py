@@ -303,6 +303,15 @@ class NearAndFar(unittest.TestCase):
 
 
 class Reports(unittest.TestCase):
+    def test_the_build_folder_may_have_a_space_and_a_quote(self):
+        with tempfile.TemporaryDirectory(suffix=" a b's") as name:
+            program = pathlib.Path(name) / "prints"
+            program.write_text("#!/bin/sh\necho '" + json.dumps({"metric": "rate", "unit": "M/s", "case": "c", "peer": "p",
+                                                                "samples": [1]}) + "'\n")
+            program.chmod(0o755)
+            found, _, complaints, _ = run.run_suite(run.Suite("s", 60, "", "BUILD/prints"), pathlib.Path(name), False)
+        self.assertEqual((len(found), complaints), (1, []))
+
     def test_what_other_programs_used_is_said_and_ours_is_not_theirs(self):
         def page(*others):
             return run.about([{"machine": "m", "lines": [], "suite": "s", "seconds": 1, "complaints": [], "cpus": 2,

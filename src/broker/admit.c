@@ -105,9 +105,10 @@ static QueueStatus check_processor(const struct session *s, char text[GQ_WIRE_TE
 	if (q->processor[0] != '\0') {
 		if (asked[0] == '\0' || strcmp(asked, q->processor) == 0)
 			return Q_OK;
-		return REFUSE(Q_ERR_UNSUPPORTED,
-			      "queue '%s' runs the processor '%s', and the client asks for '%s'",
-			      q->name, q->processor, asked);
+		return REFUSE(
+			Q_ERR_UNSUPPORTED,
+			"queue '%s' runs the processor '%.120s', and the client asks for '%.120s'",
+			q->name, q->processor, asked);
 	}
 	if (asked[0] == '\0')
 		return REFUSE(Q_ERR_UNSUPPORTED,
@@ -117,7 +118,7 @@ static QueueStatus check_processor(const struct session *s, char text[GQ_WIRE_TE
 	if (is_path(asked)) /* gpuqd loads no code that a client chooses */
 		return REFUSE(
 			Q_ERR_POLICY,
-			"processor is '%s'; allowed: the name of one that is built into gpuqd",
+			"processor is '%.200s'; allowed: the name of one that is built into gpuqd",
 			asked);
 	return Q_OK;
 }

@@ -17,8 +17,9 @@ enum {
 
 struct broker_queue {
 	char name[GQ_WIRE_NAME];
-	char processor[GQ_WIRE_NAME]; /* "": with per_client, the client's choice */
-	uint32_t device;              /* Q_DEVICE_AUTO, _CPU or _CUDA */
+	char processor[GQ_WIRE_PROCESSOR]; /* name or path; "": with per_client, the client's choice
+					    */
+	uint32_t device;                   /* Q_DEVICE_AUTO, _CPU or _CUDA */
 	uint32_t ordinal, capacity, slot_bytes, result_bytes, consumers;
 	uint32_t window; /* messages of one client that may be in the queue at once */
 	/* The dispatcher runs messages itself that take no longer than this on average, on the CPU
@@ -65,6 +66,15 @@ struct broker_config {
 	int listener; /* a socket that listens already, of a service manager; 0: none */
 	int lock;     /* of socket_lock(), if it is held already; 0: broker_start() takes it */
 };
+
+/* What pages and metrics call a processor: of a path, the file; as much of it as there is room for.
+ */
+static inline void broker_tell_processor(char *to, size_t room, const char *processor)
+{
+	const char *slash = strrchr(processor, '/');
+
+	snprintf(to, room, "%.*s", (int)room - 1, slash != NULL ? slash + 1 : processor);
+}
 
 /* Whether a queue is this process's own. */
 static inline bool broker_has(const struct broker_config *cfg, uint32_t queue)

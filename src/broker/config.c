@@ -21,7 +21,7 @@
 #include <pwd.h>
 #include <stdarg.h>
 
-enum { MOST_BYTES = 1 << 16, MOST_LINE = 1024 };
+enum { MOST_BYTES = 1 << 16, MOST_LINE = 2048 };
 
 void broker_queue_defaults(struct broker_queue *q, const char *name)
 {
@@ -117,7 +117,7 @@ static const struct key config_keys[] = {
 };
 
 static const struct key queue_keys[] = {
-	{ "processor", TEXT, OF_QUEUE(processor), 1, GQ_WIRE_NAME - 1 },
+	{ "processor", TEXT, OF_QUEUE(processor), 1, GQ_WIRE_PROCESSOR - 1 },
 	{ "device", DEVICE, OF_QUEUE(device), 0, 0 },
 	{ "ordinal", NUMBER, OF_QUEUE(ordinal), 0, 1023 },
 	{ "capacity", POWER, OF_QUEUE(capacity), 1, Q_MAX_CAPACITY },

@@ -210,7 +210,7 @@ static void start_leaving(struct dispatcher *d, struct client *c, uint64_t until
 static void describe(struct dispatcher *d, struct page_queue *counts)
 {
 	snprintf(counts->name, sizeof(counts->name), "%s", d->cfg.name);
-	snprintf(counts->processor, sizeof(counts->processor), "%s", d->cfg.processor);
+	broker_tell_processor(counts->processor, sizeof(counts->processor), d->cfg.processor);
 	snprintf(counts->process, sizeof(counts->process), "%s", d->cfg.process);
 	counts->per_client = d->cfg.per_client;
 	counts->failed = d->failed;
@@ -557,7 +557,7 @@ static void size(struct dispatcher *d, const struct gq_wire_hello *h)
 	else if (d->consumers == 0 && cfg->device != Q_DEVICE_CUDA) /* as many as it would be */
 		d->consumers = cpus <= 2 ? 1 : cpus - 1 < (long)most ? (uint32_t)cpus - 1 : most;
 	if (d->cfg.processor[0] == '\0')
-		memcpy(d->cfg.processor, h->processor, sizeof(d->cfg.processor));
+		memcpy(d->cfg.processor, h->processor, sizeof(h->processor));
 }
 
 struct dispatcher *dispatcher_start(const struct broker_queue *cfg, const struct gq_wire_hello *h,

@@ -92,7 +92,7 @@ static void show_own(struct broker *b, uint32_t index)
 
 	*sum = b->gone[index] != NULL ? *b->gone[index] : (struct page_queue){ .clients = 0 };
 	snprintf(sum->name, sizeof(sum->name), "%s", cfg->name);
-	snprintf(sum->processor, sizeof(sum->processor), "%s", cfg->processor);
+	broker_tell_processor(sum->processor, sizeof(sum->processor), cfg->processor);
 	snprintf(sum->process, sizeof(sum->process), "%s", cfg->process);
 	sum->failed = 0;
 	sum->per_client = 1;

@@ -320,7 +320,7 @@ static void copy_counts(struct page *page, const struct broker_queue *q, uint32_
 	if (!page_read(from, PAGE_QUEUE, index, &now))
 		return;
 	snprintf(now.name, sizeof(now.name), "%s", q->name);
-	snprintf(now.processor, sizeof(now.processor), "%s", q->processor);
+	broker_tell_processor(now.processor, sizeof(now.processor), q->processor);
 	snprintf(now.process, sizeof(now.process), "%s", q->process);
 	page_write(page, PAGE_QUEUE, index, &now);
 }
@@ -366,7 +366,7 @@ static void write_for(struct page *page, const struct broker_queue *q, uint32_t 
 	memset(ledger->client, 0, sizeof(ledger->client));
 	now = *ledger;
 	snprintf(now.name, sizeof(now.name), "%s", q->name);
-	snprintf(now.processor, sizeof(now.processor), "%s", q->processor);
+	broker_tell_processor(now.processor, sizeof(now.processor), q->processor);
 	snprintf(now.process, sizeof(now.process), "%s", q->process);
 	now.per_client = q->per_client;
 	now.failed = failed;

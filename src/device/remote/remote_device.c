@@ -26,9 +26,9 @@ static bool describe_self(GpuQueue *q, struct gq_remote *r)
 
 	if (strlen(processor) >= sizeof(h->processor)) {
 		gq__failf(Q_ERR_INVALID_ARG,
-			  "processor is '%.80s'; allowed on the remote device: a name of at most "
-			  "63 bytes",
-			  processor);
+			  "processor is '%.80s', %zu bytes; allowed on the remote device: at most "
+			  "%zu",
+			  processor, strlen(processor), sizeof(h->processor) - 1);
 		return false;
 	}
 	if (q->cfg.processor_data_bytes > GQ_REMOTE_MAX_DATA) {

@@ -37,7 +37,7 @@ struct gq_wire_head {
 	uint32_t magic, version, type, bytes; /* `bytes`: of all of the message */
 };
 
-enum { GQ_WIRE_NAME = 64, GQ_WIRE_TEXT = 400 };
+enum { GQ_WIRE_NAME = 64, GQ_WIRE_PROCESSOR = 1024, GQ_WIRE_TEXT = 400 };
 
 /* Names end with a zero byte and are padded with zero bytes. */
 struct gq_wire_hello {
@@ -48,7 +48,7 @@ struct gq_wire_hello {
 	uint64_t data_bytes; /* of processor_data */
 	uint32_t consumers, reserved;
 	char queue[GQ_WIRE_NAME];
-	char processor[GQ_WIRE_NAME]; /* "": whichever the queue runs */
+	char processor[GQ_WIRE_PROCESSOR]; /* name or path; "": whichever the queue runs */
 };
 
 struct gq_wire_welcome {
