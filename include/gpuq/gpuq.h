@@ -43,15 +43,22 @@ extern "C" {
  * Unloading  The shared library stays loaded once it is; dlclose() does nothing. A plug-in that
  *            holds the static library, or a processor, stays while a queue needs it. A process may
  *            end with live queues.
- * Errors     Every call returns a QueueStatus; q_last_error() then holds a sentence about the
- *            calling thread's most recent failure. A failing call leaves the queue as it was, and
- *            one that succeeds leaves that sentence as it was.
- *            Every call on a queue may return Q_ERR_INVALID_ARG (queue is NULL),
- *            Q_ERR_UNSUPPORTED (called in a forked child on a queue of the parent), and, once the
- *            CUDA device has failed, Q_ERR_CUDA (not q_stats(), q_info() and the trace's calls);
- *            they are not repeated below.
+ * Errors     A call that can fail returns a QueueStatus, or, where it returns a handle or a
+ *            descriptor, NULL or -1. q_last_error() then holds a sentence about the calling
+ *            thread's most recent failure. A failing call leaves the queue as it was, and one that
+ *            succeeds leaves that sentence as it was. errno says nothing, and a call may change it.
+ *            Every call on a queue may return Q_ERR_INVALID_ARG (queue is NULL), Q_ERR_UNSUPPORTED
+ *            (called in a forked child on a queue of the parent), and, once the CUDA device has
+ *            failed, Q_ERR_CUDA (not q_stats(), q_info() and the trace's calls); they are not
+ *            repeated below.
  * Outputs    Written on success only, except counts and lengths (`*out_enqueued`, `*out_count`,
  *            `*inout_len`), which are written whatever the status.
+ * Units      Sizes and offsets are bytes, times are milliseconds where a name ends in _ms and
+ *            nanoseconds where it ends in _ns, counts are messages unless the comment says
+ *            otherwise.
+ * Reserved   Fields called `reserved` in what a caller fills in must be 0; another value is refused
+ *            by name, because it would mean something to a newer library. In what a call fills in
+ *            they are 0. docs/reference/limits.md says what may change from version to version.
  * Time       `timeout_ms`: 0 tries once, UINT32_MAX waits for ever; all waiting is on
  *            CLOCK_MONOTONIC. A waiting call spins for some microseconds, yields where
  *            that is cheap, then sleeps.
@@ -187,7 +194,8 @@ typedef struct QueueConfig {
 	uint32_t result_bytes; /* largest result, bytes; 0 to 2^24; 0: same as slot_bytes */
 	uint32_t device;       /* Q_DEVICE_*; AUTO: CUDA when usable, else CPU */
 	uint32_t ordinal;      /* CUDA device number; must be 0 on the CPU device */
-	uint32_t granularity;  /* Q_PER_*: GPU threads that work on one message; 0: the image's */
+	uint32_t granularity;  /* Q_PER_*: GPU threads that work on one message; 0: Q_PER_THREAD, or
+				* what the processor has an image for; no effect on the CPU device */
 	uint32_t consumers;    /* CPU threads or GPU blocks, at most 1024; 0: device default */
 	uint32_t reserve_sms;  /* CUDA: multiprocessors left to others; 0 on the CPU device */
 	uint32_t idle_park_ms; /* idle time before consumers sleep; UINT32_MAX: never */
@@ -199,11 +207,12 @@ typedef struct QueueConfig {
 	uint64_t trace_records; /* with Q_TRACE: messages recorded, at most 2^24; 0: 2^18 */
 	/* The rest is of the CUDA device; the CPU device does without. */
 	uint32_t transport; /* Q_TRANSPORT_* */
-	uint32_t copy_from; /* bytes from which COPY copies; 0: 1 */
-	/* Not 0: no grid stays resident. A launch serves what waits, once that is so many messages,
-	 * or fewer when a thread waits or polls, and ends. For profilers and tests. */
+	uint32_t copy_from; /* with Q_TRANSPORT_COPY: bytes from which it copies; 0: 1. Else 0 */
+	/* 0: a grid stays resident. 1 to 2^20: none does. A launch serves what waits, once that is
+	 * so many messages, or fewer when a thread waits or polls, and ends. For profilers and
+	 * tests. */
 	uint32_t bounded_messages;
-	uint32_t bounded_ms; /* a bounded launch ends after that; 0: 1000 */
+	uint32_t bounded_ms; /* a bounded launch ends after that; 0: 1000. Else 0 */
 	/* REMOTE: "unix:PATH" or "unix:PATH#QUEUE"; NULL: gpuqd's own default. Else NULL. */
 	const char *endpoint;
 	uint64_t reserved[12]; /* zero */
@@ -376,6 +385,8 @@ Q_API GpuQueue *q_init(const QueueConfig *cfg);
  * dead all the same and the memory it uses is freed when the last consumer leaves.
  *
  * Threads: no other call on this queue may run or follow. In a forked child it does nothing.
+ * Blocking: for cfg.shutdown_timeout_ms, on the remote device up to a second more; for hooks that
+ *           run; and for another thread's q_preload().
  */
 Q_API void q_shutdown(GpuQueue *q);
 
@@ -471,22 +482,31 @@ Q_API QueueStatus q_drain(GpuQueue *q, uint32_t timeout_ms);
  * @param len         bytes, 0 to slot_bytes
  * @param out_msg_id  the id; may be NULL
  * @param timeout_ms  how long to wait for a free slot
- * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_FULL: no free slot and timeout_ms was 0;
- *         Q_ERR_TIMEOUT: none within timeout_ms; Q_ERR_SHUTDOWN; Q_ERR_LOST: gpuqd has gone.
+ * @return Q_OK; Q_ERR_INVALID_ARG: data is NULL and len is not 0, or len is above slot_bytes;
+ *         Q_ERR_FULL: no free slot and timeout_ms was 0; Q_ERR_TIMEOUT: none within timeout_ms;
+ *         Q_ERR_SHUTDOWN: stopped or being stopped; Q_ERR_POLICY: with Q_ONE_PRODUCER, another
+ *         thread is the producer; Q_ERR_LOST: gpuqd has gone.
  * Ordering: release: everything written before the call is visible to the processor.
  * Blocking: only while the queue is full. One futex call when a consumer sleeps.
  */
 Q_API QueueStatus q_enqueue(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id,
 			    uint32_t timeout_ms);
 
-/** q_enqueue() with options; NULL options are all zero. */
+/**
+ * q_enqueue() with options.
+ *
+ * @param options  not kept; NULL: all zero
+ * @return as q_enqueue(); Q_ERR_INVALID_ARG: also a field of the options that is out of range.
+ */
 Q_API QueueStatus q_enqueue_ex(GpuQueue *q, const void *data, size_t len,
 			       const EnqueueOptions *options, uint64_t *out_msg_id,
 			       uint32_t timeout_ms);
 
 /**
- * q_enqueue() that does not wait: not for a free slot (Q_ERR_FULL), nor until the device can see
- * the message; q_wait_enqueue() waits for that.
+ * q_enqueue() that does not wait: not for a free slot, nor until the device can see the message;
+ * q_wait_enqueue() waits for that. `data` has been copied when the call returns, as ever.
+ *
+ * @return as q_enqueue(); Q_ERR_FULL: no free slot. Never Q_ERR_TIMEOUT.
  */
 Q_API QueueStatus q_enqueue_async(GpuQueue *q, const void *data, size_t len, uint64_t *out_msg_id);
 
@@ -509,7 +529,12 @@ Q_API QueueStatus q_wait_enqueue(GpuQueue *q, uint64_t msg_id, uint32_t timeout_
 Q_API QueueStatus q_enqueue_batch(GpuQueue *q, const EnqueueItem *items, size_t count,
 				  uint64_t *out_msg_ids, size_t *out_enqueued, uint32_t timeout_ms);
 
-/** q_enqueue_batch() with one set of options for all; NULL options are all zero. */
+/**
+ * q_enqueue_batch() with one set of options for all.
+ *
+ * @param options  not kept; NULL: all zero
+ * @return as q_enqueue_batch().
+ */
 Q_API QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size_t count,
 				     const EnqueueOptions *options, uint64_t *out_msg_ids,
 				     size_t *out_enqueued, uint32_t timeout_ms);
@@ -524,7 +549,7 @@ Q_API QueueStatus q_enqueue_batch_ex(GpuQueue *q, const EnqueueItem *items, size
  * @param out_payload  where to write them: 16-byte aligned host memory, the caller's until
  *                     q_commit() or q_abort(); contents undefined
  * @param out_msg_id   required: commit and abort need it
- * @return as q_enqueue_ex().
+ * @return as q_enqueue_ex(); Q_ERR_INVALID_ARG: also out_payload or out_msg_id is NULL.
  */
 Q_API QueueStatus q_reserve(GpuQueue *q, size_t len, const EnqueueOptions *options,
 			    void **out_payload, uint64_t *out_msg_id, uint32_t timeout_ms);
@@ -611,7 +636,8 @@ Q_API QueueStatus q_enqueue_descriptor(GpuQueue *q, const MessageDescriptor *des
  *         Q_ERR_NOT_FOUND: never issued, aborted, discarded or taken;
  *         Q_ERR_BUFFER_TOO_SMALL: the result stays;
  *         Q_ERR_FAILED, Q_ERR_EXPIRED, Q_ERR_CANCELLED, Q_ERR_LOST: how the message ended, slot
- *         freed.
+ *         freed; Q_ERR_INVALID_ARG: inout_len is NULL, or out_buf is with *inout_len not 0.
+ * Ordering: acquire: all that the processor wrote is visible.
  */
 Q_API QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_buf,
 				       size_t *inout_len);
@@ -622,8 +648,9 @@ Q_API QueueStatus q_try_dequeue_result(GpuQueue *q, uint64_t msg_id, void *out_b
  * Over all callers of this and q_poll_results(), each finished id comes at most once, and exactly
  * once unless its result was taken first; discarded ones never.
  *
- * @param out_msg_ids  room for max_count ids
+ * @param out_msg_ids  room for max_count ids; NULL is legal when max_count is 0
  * @param out_count    ids written; 0 with Q_OK when there is nothing (yet: see Work, above)
+ * @return Q_OK; Q_ERR_INVALID_ARG: out_count is NULL, or out_msg_ids is with max_count not 0.
  */
 Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t max_count,
 				     size_t *out_count);
@@ -631,10 +658,18 @@ Q_API QueueStatus q_poll_completions(GpuQueue *q, uint64_t *out_msg_ids, size_t 
 /**
  * q_poll_completions() with outcome, tag and result in place; release each when done with it.
  *
+ * Of n results, n calls of q_release() or one of q_release_batch() free the slots, in any order and
+ * by any thread.
+ *
  * The bytes are the library's: never write to them, and do not read them once the message is taken
  * or released, because they are another message's from then on. On a GPU a program that writes to
  * them may keep that other message from ever finishing, and so all that complete after it: the log
  * and q_info() (`hung`) say so.
+ *
+ * @param out        room for max_count completions; NULL is legal when max_count is 0
+ * @param out_count  completions written; 0 with Q_OK when there is nothing (yet: see Work, above)
+ * @return Q_OK; Q_ERR_INVALID_ARG: out_count is NULL, or out is with max_count not 0.
+ * Ordering: acquire: all that the processors wrote is visible.
  */
 Q_API QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count, size_t *out_count);
 
@@ -660,7 +695,7 @@ Q_API QueueStatus q_poll_results(GpuQueue *q, Completion *out, size_t max_count,
  * @param buffer        buffer_bytes bytes; aligned to 16, if the copies are to be. The caller's
  * @param buffer_bytes  0 with a buffer: only messages without a result are taken
  * @param out_count     completions written; 0 with Q_OK when there is nothing (yet: see Work,
- * above)
+ *                      above)
  * @return Q_OK; Q_ERR_BUFFER_TOO_SMALL: the first result is longer than buffer_bytes, and nothing
  *         has been taken (q_last_error() has its length); Q_ERR_INVALID_ARG: out_count is NULL, or
  *         out is with max_count not 0, or buffer is with buffer_bytes not 0.
@@ -676,7 +711,9 @@ Q_API QueueStatus q_take_results(GpuQueue *q, Completion *out, size_t max_count,
  *                    read-only, as that of q_poll_results()
  * @param out_len     its length, bytes; 0 unless *out_status is Q_OK
  * @param out_status  how the message ended; each of the three may be NULL
- * @return Q_OK; Q_ERR_NOT_READY; Q_ERR_NOT_FOUND.
+ * @return Q_OK; Q_ERR_NOT_READY: unfinished or reserved; Q_ERR_NOT_FOUND: never issued, aborted,
+ *         discarded or taken.
+ * Ordering: acquire: all that the processor wrote is visible.
  */
 Q_API QueueStatus q_peek_result(GpuQueue *q, uint64_t msg_id, const void **out, size_t *out_len,
 				QueueStatus *out_status);
@@ -694,7 +731,8 @@ Q_API QueueStatus q_processor_status(GpuQueue *q, uint64_t msg_id, uint32_t *out
 
 /**
  * Free a finished message's slot without copying its result.
- * @return Q_OK; Q_ERR_NOT_READY: unfinished or reserved; Q_ERR_NOT_FOUND.
+ * @return Q_OK; Q_ERR_NOT_READY: unfinished or reserved; Q_ERR_NOT_FOUND: never issued, aborted,
+ *         discarded or taken.
  */
 Q_API QueueStatus q_release(GpuQueue *q, uint64_t msg_id);
 
@@ -705,10 +743,11 @@ Q_API QueueStatus q_release(GpuQueue *q, uint64_t msg_id);
 Q_API QueueStatus q_release_batch(GpuQueue *q, const uint64_t *ids, size_t count);
 
 /**
- * Wait until a message has finished, whatever the outcome.
+ * Wait until a message has finished, whatever the outcome. It stays to be taken.
  * @return Q_OK; Q_ERR_TIMEOUT; Q_ERR_NOT_FOUND: never issued, aborted, or already taken or
  *         discarded when the call began (a reservation: also when it was committed, finished and
  *         taken before this thread looked again); Q_ERR_SHUTDOWN: a revoked reservation.
+ * Ordering: acquire: all that the processor wrote is visible.
  */
 Q_API QueueStatus q_wait(GpuQueue *q, uint64_t msg_id, uint32_t timeout_ms);
 

@@ -37,10 +37,10 @@ extern "C" {
  *            the queue hold. A call that would go beyond gives Q_ERR_LIMIT, changes nothing, and
  *            q_last_error() names the limit.
  * Errors     The calls on a GpuQueue (q_subscribe(), q_on_completion(), q_remove_hook()) may return
- *            what gpuq.h says of every such call. Of the others,
- *            every call may return Q_ERR_INVALID_ARG (the queue or subscription is NULL, the handle
- *            is 0) and Q_ERR_UNSUPPORTED (it belongs to the process that forked this one); every
- *            call that takes a handle Q_ERR_STALE. They are not repeated below.
+ *            what gpuq.h says of every such call. Of the others, every call may return
+ *            Q_ERR_INVALID_ARG (the queue or subscription is NULL, the handle is 0) and
+ *            Q_ERR_UNSUPPORTED (it belongs to the process that forked this one); every call that
+ *            takes a handle Q_ERR_STALE. They are not repeated below.
  */
 
 #define Q_NOTIFY_MAX_HANDLES      65536u
@@ -180,7 +180,7 @@ Q_API QueueStatus q_notify_observe(NotifyQueue *nq, NotifyHandle handle, uint64_
  *
  * @param key         from q_notify_observe(), or the `sequence` of an event
  * @param out         the latest event; `lost` says how many came between; may be NULL
- * @param timeout_ms  0: only look
+ * @param timeout_ms  0: only look; UINT32_MAX: for ever
  * @return Q_OK; Q_ERR_INVALID_ARG (key is beyond the handle's sequence); Q_ERR_EMPTY (timeout_ms 0,
  *         and no post since); Q_ERR_TIMEOUT; Q_ERR_SHUTDOWN (unregistered meanwhile); Q_ERR_LIMIT
  *         (max_waiters threads wait on the handle)
@@ -233,7 +233,7 @@ Q_API void q_notify_unsubscribe(NotifySubscription *sub);
  * Several threads may receive from one subscription; each event goes to one of them.
  *
  * @param out         the event; may be NULL
- * @param timeout_ms  0: only look
+ * @param timeout_ms  0: only look; UINT32_MAX: for ever
  * @return Q_OK; Q_ERR_EMPTY (timeout_ms 0, nothing there); Q_ERR_TIMEOUT; Q_ERR_SHUTDOWN (the
  *         handle, or the queue it came from, has ended, and all is received); Q_ERR_LIMIT (policy
  *         CLOSE: it has overflowed, and all it held is received)
@@ -289,10 +289,10 @@ typedef struct CompletionFilter {
 	uint64_t tag_min; /* with Q_FILTER_TAGS: the lowest tag, and ... */
 	uint64_t tag_max; /* ... the highest */
 	uint32_t flags;
-	uint32_t priorities; /* Q_FILTER_PRIORITY(...) | ...; 0: every priority */
-	uint32_t statuses;   /* Q_FILTER_STATUS(...) | ..., of Q_OK, Q_ERR_FAILED, Q_ERR_EXPIRED and
-			      * Q_ERR_CANCELLED; 0: every status */
-	uint32_t reserved0;
+	uint32_t priorities;  /* Q_FILTER_PRIORITY(...) | ...; 0: every priority */
+	uint32_t statuses;    /* Q_FILTER_STATUS(...) | ..., of Q_OK, Q_ERR_FAILED, Q_ERR_EXPIRED,
+			       * Q_ERR_CANCELLED and Q_ERR_LOST; 0: every status */
+	uint32_t reserved0;   /* zero */
 	uint64_t reserved[4]; /* zero */
 } CompletionFilter;
 

@@ -29,6 +29,8 @@ extern "C" {
  *            opened or closed, where a pipe is closed or given an error, and where a full pipe with
  *            Q_PIPE_WAIT looks for room. q_pipe_share() holds it, and keeps writes out, while it
  *            copies what is in the pipe.
+ * Ordering   What a writer wrote to memory before a write is visible to a reader that has read
+ *            bytes of that write, as far as both can reach the memory.
  * Cancelling No call is a cancellation point: a thread that is cancelled inside one comes back from
  *            it first.
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
@@ -115,6 +117,7 @@ Q_API void q_pipe_destroy(Pipe *p);
  * nobody); nobody reads any more; there is no room.
  *
  * @param data         NULL is legal when len is 0
+ * @param len          bytes, any number; how many fit is up to max_bytes and the policy
  * @param out_written  how many bytes are in the stream, whatever the status; may be NULL
  * @param timeout_ms   how long to wait for room: with Q_PIPE_WAIT only. 0: not at all
  * @return Q_OK: all of them; Q_ERR_INVALID_ARG: data is NULL and len is not 0; Q_ERR_FULL: no room
@@ -124,7 +127,7 @@ Q_API void q_pipe_destroy(Pipe *p);
  *         (a pipe that was shared may have readers that it does not know of, and never is broken);
  *         Q_ERR_NO_MEMORY: the kernel has no page for the rest (of a shared pipe).
  * Blocking: a thread that comes while another one writes waits for it: up to timeout_ms with
- * Q_PIPE_WAIT, where the other may be waiting for room; else for as long as that copies.
+ *           Q_PIPE_WAIT, where the other may be waiting for room; else for as long as that copies.
  */
 Q_API QueueStatus q_pipe_write(Pipe *p, const void *data, size_t len, size_t *out_written,
 			       uint32_t timeout_ms);
@@ -174,7 +177,8 @@ Q_API QueueStatus q_pipe_stats(Pipe *p, PipeStats *out);
  *
  * @return the descriptor, the caller's to close, at any time; closed by execve(). -1 with
  *         q_last_error() set: the policy is neither Q_PIPE_FAIL nor Q_PIPE_DROP_HISTORY (others
- * need to know their readers), no memory or descriptor is left, or the kernel has no such seals.
+ *         need to know their readers), no memory or descriptor is left, or the kernel has no such
+ *         seals.
  */
 Q_API int q_pipe_share(Pipe *p);
 
@@ -187,7 +191,7 @@ Q_API int q_pipe_share(Pipe *p);
  *
  * @param p    the writer's handle, not destroyed yet
  * @param out  give it to q_pipe_reader_close()
- * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_NO_MEMORY.
+ * @return Q_OK; Q_ERR_INVALID_ARG: out is NULL; Q_ERR_NO_MEMORY.
  */
 Q_API QueueStatus q_pipe_reader_open(Pipe *p, PipeReader **out);
 
@@ -204,8 +208,7 @@ Q_API QueueStatus q_pipe_reader_open(Pipe *p, PipeReader **out);
  * reader and writer are in the same PID namespace; else a reader of a dead writer finds nothing for
  * ever.
  *
- * @param fd   of q_pipe_share(), sent or inherited; stays the caller's, and may be closed
- * afterwards
+ * @param fd   of q_pipe_share(), sent or inherited; stays the caller's, who may close it at once
  * @param out  give it to q_pipe_reader_close()
  * @return Q_OK; Q_ERR_INVALID_ARG: no descriptor, or no pipe, of another version or damaged;
  *         Q_ERR_POLICY: no memfd of ordinary pages, or one that its writer could cut
@@ -227,7 +230,8 @@ Q_API void q_pipe_reader_close(PipeReader *r);
  *         is NULL, or cap is 0; Q_ERR_EMPTY: nothing there and timeout_ms is 0; Q_ERR_TIMEOUT:
  *         nothing came in time; Q_ERR_FAILED: the reader's own error, or, after all data, the
  *         writer's: q_pipe_reader_error(); Q_ERR_LAGGED: bytes were forgotten before they were
- * read: see PipePolicy, q_pipe_reader_open(); Q_ERR_POLICY: another thread reads from this reader.
+ *         read: see PipePolicy, q_pipe_reader_open(); Q_ERR_POLICY: another thread reads from this
+ *         reader.
  */
 Q_API QueueStatus q_pipe_read(PipeReader *r, void *buf, size_t cap, size_t *out_len,
 			      uint32_t timeout_ms);
@@ -306,7 +310,7 @@ Q_API QueueStatus q_pipe_pool_writer(PipePool *pool, const char *name, const Pip
  * @return Q_OK; Q_ERR_INVALID_ARG: the name or flags are out of range; Q_ERR_EMPTY: nobody has
  *         opened it for writing yet, and timeout_ms is 0; Q_ERR_TIMEOUT: nobody has in time;
  *         Q_ERR_NOT_FOUND: there is none (Q_PIPE_POOL_EXISTING); Q_ERR_SHUTDOWN: the pool was
- * closed and there is none; Q_ERR_NO_MEMORY.
+ *         closed and there is none; Q_ERR_NO_MEMORY.
  */
 Q_API QueueStatus q_pipe_pool_reader(PipePool *pool, const char *name, uint32_t flags,
 				     uint32_t timeout_ms, PipeReader **out);

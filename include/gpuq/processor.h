@@ -267,7 +267,8 @@ extern "C" {
  * Add a processor to those that cfg.processor can name, and that a NULL cfg.processor finds.
  *
  * @param image  static storage; checked by q_init(), not here. A queue that uses it keeps the
- *               shared object that holds it loaded
+ *               shared object that holds it loaded. NULL: nothing. At most 256 are known at a time;
+ *               q_init() warns in the log of those beyond
  * Threads: any.
  */
 #if defined(__GNUC__)
@@ -276,9 +277,9 @@ __attribute__((visibility("default")))
 void q_register_processor(const QProcessorImage *image);
 
 /**
- * Take a processor back: q_init() does not find it any more; queues that use it go on. One that was
- * never registered is ignored. Needed before the code of `image` goes, which Q_PROCESSOR_REGISTER()
- * sees to by itself.
+ * Take a processor back: q_init() does not find it any more; queues that use it go on. NULL, and
+ * one that was never registered, are ignored. Needed before the code of `image` goes, which
+ * Q_PROCESSOR_REGISTER() sees to by itself.
  *
  * Threads: any.
  */

@@ -31,6 +31,9 @@ extern "C" {
  * Signals    No call of this header may be made in a signal handler, or left by longjmp(). A signal
  *            that comes meanwhile makes no call fail and no wait end early. No call raises SIGPIPE,
  *            or changes what a signal does or the caller's mask; only q_ring_fd() starts a thread.
+ * Ordering   What a sender wrote before it sent a message is visible to the thread that receives
+ *            it, and what a receiver wrote before q_ring_complete() to the thread that polls the
+ *            completion, as far as both can reach the memory.
  * Progress   After a thread's first call, nothing on the way of a message takes a lock: a thread
  *            that stalls or dies anywhere delays no other thread. (A thread that stalls in its
  *            first call delays the first calls of its own process. A handle with q_ring_fd() takes
@@ -109,7 +112,7 @@ typedef struct RingMessage {
 } RingMessage;
 
 typedef struct RingCompletion {
-	uint64_t sequence;
+	uint64_t sequence;  /* as given to q_ring_complete() */
 	QueueStatus status; /* as given to q_ring_complete() */
 	uint32_t length;    /* bytes in data */
 	uint8_t data[Q_RING_INLINE_BYTES];
@@ -140,6 +143,11 @@ typedef struct RingStats {
 			    * see q_ring_recover() */
 	uint64_t reserved[10];
 } RingStats;
+
+GPUQ_STATIC_ASSERT(sizeof(RingConfig) == 64, "RingConfig is frozen");
+GPUQ_STATIC_ASSERT(sizeof(RingMessage) == 56, "RingMessage is frozen");
+GPUQ_STATIC_ASSERT(sizeof(RingCompletion) == 32, "RingCompletion is frozen");
+GPUQ_STATIC_ASSERT(sizeof(RingStats) == 192, "RingStats is frozen");
 
 /* ---- a ring's life --------------------------------------------------------------------------- */
 
@@ -231,6 +239,8 @@ Q_API void q_ring_destroy(RingQueue *r);
  * delays no other, except with Q_RING_SINGLE: there receivers find nothing (Q_ERR_EMPTY,
  * Q_ERR_TIMEOUT) until the sender goes on or has died. If a caller dies in here, the next thread
  * that uses the ring does the rest. Completions are not affected.
+ *
+ * @return Q_OK.
  */
 Q_API QueueStatus q_ring_close(RingQueue *r);
 
@@ -337,9 +347,12 @@ Q_API QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len
  * @param buf        inline messages are packed here, each beginning at a multiple of 8
  * @param cap        room in buf, bytes
  * @param out        one a message; out[i].offset says where in buf it begins
+ * @param max_count  room in out, messages; at least 1
  * @param out_count  how many
- * @return Q_OK: at least one; Q_ERR_EMPTY; Q_ERR_SHUTDOWN; Q_ERR_BUFFER_TOO_SMALL: not even the
- *         first fits; out[0].length says how long it is, and it stays.
+ * @return Q_OK: at least one; Q_ERR_EMPTY; Q_ERR_SHUTDOWN: closed and nothing left;
+ *         Q_ERR_BUFFER_TOO_SMALL: not even the first fits; out[0].length says how long it is, and
+ *         it stays; Q_ERR_INVALID_ARG: out or out_count is NULL, max_count is 0, or buf is NULL and
+ *         cap is not 0.
  */
 Q_API QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,
 				    size_t max_count, size_t *out_count);
@@ -377,12 +390,17 @@ Q_API QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap,
  */
 Q_API int q_ring_fd(RingQueue *r);
 
-/** Drop the message at the front; a descriptor's region is released. @return Q_OK; Q_ERR_EMPTY;
- *  Q_ERR_SHUTDOWN; Q_ERR_UNSUPPORTED: it is a descriptor and no regions are bound here. */
+/**
+ * Drop the message at the front; a descriptor's region is released.
+ * @return Q_OK; Q_ERR_EMPTY; Q_ERR_SHUTDOWN: closed and nothing left; Q_ERR_UNSUPPORTED: it is a
+ *         descriptor and no regions are bound here.
+ */
 Q_API QueueStatus q_ring_discard(RingQueue *r);
 
-/** What is at the front, leaving it there; another receiver may take it at any time.
- *  @return Q_OK; Q_ERR_EMPTY; Q_ERR_SHUTDOWN. */
+/**
+ * What is at the front, leaving it there; another receiver may take it at any time.
+ * @return Q_OK; Q_ERR_EMPTY; Q_ERR_SHUTDOWN: closed and nothing left.
+ */
 Q_API QueueStatus q_ring_peek(RingQueue *r, RingMessage *out);
 
 /* ---- completions: from receivers back to senders --------------------------------------------- */
@@ -399,7 +417,9 @@ Q_API QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus s
 
 /**
  * Take completions, in the order of q_ring_complete(); each comes once over all callers.
+ * @param out        room for max_count completions; NULL is legal when max_count is 0
  * @param out_count  how many; 0 with Q_OK when there is nothing
+ * @return Q_OK; Q_ERR_INVALID_ARG: out_count is NULL, or out is with max_count not 0.
  */
 Q_API QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t max_count,
 					  size_t *out_count);
@@ -407,16 +427,20 @@ Q_API QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, siz
 /* ---- observation ------------------------------------------------------------------------------
  */
 
-/* Snapshots; exact when the ring is quiet; 0 (or true) for a NULL or a forked parent's ring. */
+/* Snapshots; exact when the ring is quiet; 0 (or true) for a NULL or a forked parent's ring. Only
+ * the status of a send or a receive says what the next call will find. */
 Q_API uint32_t q_ring_len(RingQueue *r);       /* messages queued */
 Q_API uint32_t q_ring_available(RingQueue *r); /* entries free */
 Q_API uint32_t q_ring_is_empty(RingQueue *r);
 Q_API uint32_t q_ring_is_full(RingQueue *r);
 
-/** @return Q_OK; Q_ERR_INVALID_ARG: out is NULL. */
+/** Counters over all processes; see RingStats. @return Q_OK; Q_ERR_INVALID_ARG: out is NULL. */
 Q_API QueueStatus q_ring_stats(RingQueue *r, RingStats *out);
 
-/** The configuration the ring was made with, defaults filled in. */
+/**
+ * The configuration the ring was made with, defaults filled in.
+ * @return Q_OK; Q_ERR_INVALID_ARG: out is NULL.
+ */
 Q_API QueueStatus q_ring_config(RingQueue *r, RingConfig *out);
 
 /* ---- schema and regions of a ring ---------------------------------------------------------------
@@ -430,6 +454,7 @@ Q_API QueueStatus q_ring_config(RingQueue *r, RingConfig *out);
  *                  bytes), with `user`; any status but Q_OK is returned by the send, and nothing
  *                  is sent. NULL removes it. May be called by several threads at once
  * @return Q_OK; Q_ERR_INVALID_ARG: not the ring's schema.
+ * Threads: no thread may send through this handle meanwhile.
  */
 Q_API QueueStatus q_ring_set_schema(RingQueue *r, uint32_t schema,
 				    QueueStatus (*validate)(const void *data, size_t len,
@@ -441,6 +466,9 @@ typedef struct RegionTable RegionTable;
 /**
  * The regions that descriptors sent and discarded through this handle refer to; NULL unbinds.
  * The table must outlive the handle or the binding. Bind before sending.
+ *
+ * @return Q_OK.
+ * Threads: no thread may use this handle meanwhile.
  */
 Q_API QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table);
 
@@ -448,6 +476,10 @@ Q_API QueueStatus q_ring_bind_regions(RingQueue *r, RegionTable *table);
  */
 
 /*
+ * Any thread of any process may call anything on one table at the same time, without an outer lock;
+ * only q_region_table_destroy() needs that no other thread uses the handle. Registering, mapping
+ * and appending take a lock of the handle, all other calls none.
+ *
  * Every call on a table may return Q_ERR_INVALID_ARG (table or an output is NULL), Q_ERR_FAILED
  * (its memory holds what no correct peer writes) and, with a region, Q_ERR_NOT_READY (others
  * changed its state 65536 times within the call, which has done nothing: try again); they are not
@@ -473,18 +505,28 @@ typedef struct RegionInfo {
 	uint64_t reserved[4];
 } RegionInfo;
 
+GPUQ_STATIC_ASSERT(sizeof(RegionInfo) == 64, "RegionInfo is frozen");
+
 /**
  * A table of regions, in memory that children made by fork() share.
  *
  * @param max_regions  registered at one time; 1 to 65536
- * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_NO_MEMORY.
+ * @return Q_OK; Q_ERR_INVALID_ARG: max_regions is out of range, or out is NULL; Q_ERR_NO_MEMORY.
  */
 Q_API QueueStatus q_region_table_create(uint32_t max_regions, RegionTable **out);
 
 /** Bytes for q_region_table_create_in(); 0 if max_regions is out of range. */
 Q_API size_t q_region_table_required_memory(uint32_t max_regions);
 
-/** q_region_table_create() in the caller's memory, aligned to 128 bytes, for processes that attach.
+/**
+ * q_region_table_create() in the caller's memory, for processes that attach.
+ *
+ * @param memory  aligned to 128 bytes, shared; the caller's, kept for as long as any process uses
+ *                the table, whatever its content
+ * @param bytes   size of `memory`
+ * @return Q_OK; Q_ERR_INVALID_ARG: max_regions is out of range, or memory is misaligned, cannot be
+ *         written, or is a private mapping of a file; Q_ERR_NO_MEMORY: `bytes` is below
+ *         q_region_table_required_memory(), or not all of it could be had.
  */
 Q_API QueueStatus q_region_table_create_in(uint32_t max_regions, void *memory, size_t bytes,
 					   RegionTable **out);
@@ -516,9 +558,10 @@ Q_API void q_region_table_destroy(RegionTable *t);
  *                no thread of this process reads it, too
  * @param size    bytes, not 0. Append-only: the room; appended bytes begin at 0
  * @param out     the handle
- * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered; Q_ERR_POLICY:
- *         immutable, but in shared memory that can still be written; Q_ERR_UNSUPPORTED: that cannot
- *         be found out (no /proc).
+ * @return Q_OK; Q_ERR_INVALID_ARG: policy or size is out of range, or not all of it is memory of
+ *         this process that can be read (append-only: written); Q_ERR_LIMIT: max_regions are
+ *         registered; Q_ERR_POLICY: immutable, but in shared memory that can still be written;
+ *         Q_ERR_UNSUPPORTED: that cannot be found out (no /proc).
  */
 Q_API QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, RegionPolicy policy,
 				    RegionHandle *out);
@@ -531,7 +574,8 @@ Q_API QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, R
  *
  * @param address  kept by the caller until q_region_info() says Q_ERR_STALE, and written before
  * @param size     bytes, not 0
- * @return Q_OK; Q_ERR_INVALID_ARG; Q_ERR_LIMIT: max_regions are registered.
+ * @return Q_OK; Q_ERR_INVALID_ARG: address is NULL, or size is out of range; Q_ERR_LIMIT:
+ *         max_regions are registered.
  */
 Q_API QueueStatus q_region_register_device(RegionTable *t, const void *address, uint64_t size,
 					   RegionHandle *out);
@@ -557,9 +601,11 @@ Q_API QueueStatus q_region_register_fd(RegionTable *t, int fd, RegionPolicy poli
  * That its bytes do not change, or vanish with a SIGBUS, is the peer's word. The kernel's is in the
  * memfd: look at F_GET_SEALS before mapping it.
  *
- * @param size  what is mapped here; a descriptor must lie within it
- * @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: also when it is mapped here already, elsewhere or
- *         with another size.
+ * @param base  where it is mapped in this process; kept by the caller until q_region_info() says
+ *              Q_ERR_STALE
+ * @param size  bytes that are mapped here; a descriptor must lie within them
+ * @return Q_OK; Q_ERR_STALE: freed, or never was; Q_ERR_INVALID_ARG: base is NULL, size is 0, or it
+ *         is mapped here already, elsewhere or with another size.
  */
 Q_API QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *base,
 			       uint64_t size);
@@ -568,7 +614,9 @@ Q_API QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *
  * Add bytes to an append-only region. One process appends, the one that has registered it, and not
  * its children; its threads one after the other.
  *
- * @param out_offset  where they begin
+ * @param data        NULL is legal when len is 0
+ * @param len         bytes
+ * @param out_offset  where they begin, bytes from the region's beginning
  * @return Q_OK: they may be described; Q_ERR_FULL: not that much room, nothing written;
  *         Q_ERR_POLICY: not append-only; Q_ERR_STALE: retired or never registered;
  *         Q_ERR_UNSUPPORTED: not registered by this process; Q_ERR_INVALID_ARG.
@@ -582,15 +630,17 @@ Q_API QueueStatus q_region_append(RegionTable *t, RegionHandle region, const voi
  *
  * @param out  valid until q_region_release(), for a descriptor that was received; for any other
  *             while the region is registered
- * @return Q_OK; Q_ERR_STALE; Q_ERR_POLICY; Q_ERR_INVALID_ARG; Q_ERR_UNSUPPORTED: the region has not
- *         been mapped in this process.
+ * @return Q_OK; Q_ERR_STALE: freed, or never was; Q_ERR_POLICY: a slab; Q_ERR_INVALID_ARG: its
+ *         length is 0, its flags are not, or it ends beyond the region (append-only: beyond what
+ *         has been appended); Q_ERR_UNSUPPORTED: the region has not been mapped in this process.
  */
 Q_API QueueStatus q_region_resolve(RegionTable *t, const MessageDescriptor *descriptor,
 				   const void **out);
 
 /**
  * The receiver is done with a descriptor: once for each one received.
- * @return Q_OK; Q_ERR_STALE; Q_ERR_INVALID_ARG: no descriptor of this region is outstanding.
+ * @return Q_OK; Q_ERR_STALE: freed, or never was; Q_ERR_INVALID_ARG: no descriptor of this region
+ *         is outstanding.
  */
 Q_API QueueStatus q_region_release(RegionTable *t, const MessageDescriptor *descriptor);
 
@@ -601,7 +651,7 @@ Q_API QueueStatus q_region_release(RegionTable *t, const MessageDescriptor *desc
  */
 Q_API QueueStatus q_region_retire(RegionTable *t, RegionHandle region);
 
-/** @return Q_OK; Q_ERR_STALE: freed, or never was. */
+/** What a region is, and how many refer to it. @return Q_OK; Q_ERR_STALE: freed, or never was. */
 Q_API QueueStatus q_region_info(RegionTable *t, RegionHandle region, RegionInfo *out);
 
 #ifdef __cplusplus
