@@ -238,7 +238,7 @@ static bool show_token(struct gq_remote *r)
 	struct gq_wire_token w;
 	size_t n;
 
-	if (text == NULL)
+	if (text == NULL || text[0] == '\0')
 		return true;
 	n = gq_hex_decode(text, w.token, sizeof(w.token));
 	if (n == 0) {

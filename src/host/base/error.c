@@ -4,6 +4,7 @@
 
 #include "device/protocol/atomics.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -95,6 +96,21 @@ QueueStatus gq__failf(QueueStatus status, const char *format, ...)
 	memcpy(buffer, text, sizeof(text));
 	last_error = buffer;
 	return status;
+}
+
+QueueStatus gq__check_reserved(const char *name, const void *elements, size_t count, size_t size)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t value = 0;
+
+		memcpy(&value, (const uint8_t *)elements + i * size, size);
+		if (value != 0)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "%s[%zu] is %" PRIu64
+					 "; allowed: 0 (is the caller newer than this library?)",
+					 name, i, value);
+	}
+	return Q_OK;
 }
 
 const char *q_last_error(void)

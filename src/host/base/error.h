@@ -4,6 +4,7 @@
 #define GPUQ_BASE_ERROR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "host/base/log.h"
 
@@ -24,6 +25,19 @@ __attribute__((format(printf, 2, 3))) QueueStatus gq__failf(QueueStatus status, 
 		if (entered_ != Q_OK)                                                              \
 			return entered_;                                                           \
 	} while (0)
+
+/*
+ * Whether all elements of a reserved array in a caller's struct are 0. If not, the error names the
+ * first that is not, as `name`[i].
+ * @param size  bytes of an element: 1, 4 or 8
+ * @return Q_OK; Q_ERR_INVALID_ARG
+ */
+QueueStatus gq__check_reserved(const char *name, const void *elements, size_t count, size_t size);
+
+/* The same for the array `member` of *s. */
+#define GQ_CHECK_RESERVED(s, member)                                                               \
+	gq__check_reserved(#member, (s)->member, sizeof((s)->member) / sizeof((s)->member[0]),     \
+			   sizeof((s)->member[0]))
 
 enum { GQ_ERROR_ROOM = 512 }; /* bytes of a formatted sentence */
 

@@ -36,7 +36,8 @@ static struct {
 } log_sink;
 static struct line *lines;
 static uint64_t sink_is_there;
-static int log_level = -1; /* of the stderr sink; -1: none */
+enum { NOT_READ = -2, NO_LEVEL = -1 };
+static int log_level = NOT_READ; /* of the stderr sink, or one of these two */
 
 static void lock_log(void)
 {
@@ -130,9 +131,36 @@ static bool to_sink(int level, const char *text)
 	return true;
 }
 
+/* The level that GPUQ_LOG names; NO_LEVEL: it is unset, or empty; NOT_READ: it names none. */
+static int named_level(const char *value)
+{
+	if (value == NULL || value[0] == '\0')
+		return NO_LEVEL;
+	for (int i = 0; i < 4; i++)
+		if (strcmp(value, level_names[i]) == 0)
+			return i;
+	return NOT_READ;
+}
+
+/* q_init() reads the variable, and refuses what it does not know. In a program that has no queue
+ * (rings log, too) the first line reads it, and what is not known counts as unset. */
+static int stderr_level(void)
+{
+	int level = __atomic_load_n(&log_level, __ATOMIC_RELAXED);
+
+	if (level != NOT_READ)
+		return level;
+	guard_log();
+	level = named_level(getenv("GPUQ_LOG"));
+	if (level == NOT_READ)
+		level = NO_LEVEL;
+	__atomic_store_n(&log_level, level, __ATOMIC_RELAXED);
+	return level;
+}
+
 void gq__log(int level, const char *format, ...)
 {
-	const bool to_stderr = level <= __atomic_load_n(&log_level, __ATOMIC_RELAXED);
+	const bool to_stderr = level <= stderr_level();
 	char text[512], line[600];
 	va_list args;
 	int n;
@@ -152,20 +180,16 @@ void gq__log(int level, const char *format, ...)
 bool gq__log_from_environment(void)
 {
 	const char *value = getenv("GPUQ_LOG");
-	int level = -1;
+	const int level = named_level(value);
 
 	guard_log();
-	if (value != NULL && value[0] != '\0') {
-		for (int i = 0; i < 4; i++)
-			if (strcmp(value, level_names[i]) == 0)
-				level = i;
-		if (level < 0) {
-			gq__failf(Q_ERR_INVALID_ARG,
-				  "environment variable GPUQ_LOG is '%s'; allowed: error, warning, "
-				  "info, debug",
-				  value);
-			return false;
-		}
+	if (level == NOT_READ) {
+		gq__failf(
+			Q_ERR_INVALID_ARG,
+			"environment variable GPUQ_LOG is '%.64s'; allowed: error, warning, info, "
+			"debug",
+			value);
+		return false;
 	}
 	__atomic_store_n(&log_level, level, __ATOMIC_RELAXED);
 	return true;

@@ -45,11 +45,7 @@ static QueueStatus resolve(const NotifyConfig *cfg, NotifyConfig *out)
 	if (out->flags != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "flags is 0x%" PRIx32 "; allowed: 0",
 				 out->flags);
-	for (unsigned i = 0; i < 4; i++)
-		if (out->reserved[i] != 0)
-			return gq__failf(Q_ERR_INVALID_ARG,
-					 "reserved[%u] is %" PRIu64 "; allowed: 0", i,
-					 out->reserved[i]);
+	GQ_RETURN_IF_REFUSED(GQ_CHECK_RESERVED(out, reserved));
 	if (out->max_bytes == 0)
 		out->max_bytes = DEFAULT_BYTES;
 	if (out->max_bytes < table_bytes(out->max_handles))

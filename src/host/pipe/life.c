@@ -32,12 +32,7 @@ static QueueStatus check_config(const PipeConfig *cfg)
 				 cfg->policy, Q_PIPE_EVICT);
 	if (cfg->flags != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "flags is %#" PRIx32 ", must be 0", cfg->flags);
-	for (size_t i = 0; i < sizeof(cfg->reserved) / sizeof(cfg->reserved[0]); i++)
-		if (cfg->reserved[i] != 0)
-			return gq__failf(Q_ERR_INVALID_ARG,
-					 "reserved[%zu] is %" PRIu64 ", must be 0", i,
-					 cfg->reserved[i]);
-	return Q_OK;
+	return GQ_CHECK_RESERVED(cfg, reserved);
 }
 
 QueueStatus q_pipe_create(const PipeConfig *cfg, Pipe **out)

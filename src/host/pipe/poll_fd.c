@@ -17,6 +17,7 @@
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 
+#include <string.h>
 #include <sys/eventfd.h>
 
 static bool has_to_quit(const struct gq_pipe_poll *p)
@@ -113,7 +114,7 @@ static int make(PipeReader *r)
 	if (rc != 0) {
 		gq_sys_close(p->fd);
 		p->fd = -1;
-		gq__failf(Q_ERR_LIMIT, "thread for q_pipe_reader_fd: error %d", rc);
+		gq__failf(Q_ERR_LIMIT, "thread for q_pipe_reader_fd: %s", strerror(rc));
 		return -1;
 	}
 	p->is_there = true;

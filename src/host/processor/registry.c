@@ -41,6 +41,8 @@ static void guard_registry(void)
 
 void q_register_processor(const QProcessorImage *image)
 {
+	if (image == NULL)
+		return;
 	guard_registry();
 	pthread_mutex_lock(&registry_lock);
 	if (n_linked < MAX_LINKED)

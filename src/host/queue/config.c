@@ -125,20 +125,13 @@ static bool check_ranges(const QueueConfig *cfg)
 			      "0 when processor_data is NULL");
 	if (cfg->processor_data != NULL && cfg->processor_data_bytes == 0)
 		return refuse("processor_data_bytes", 0, "at least 1 when processor_data is set");
-	for (unsigned i = 0; i < sizeof(cfg->reserved) / sizeof(cfg->reserved[0]); i++)
-		if (cfg->reserved[i] != 0) {
-			gq__failf(Q_ERR_INVALID_ARG,
-				  "reserved[%u] is %" PRIu64
-				  "; allowed: 0 (is the caller newer than this library?)",
-				  i, cfg->reserved[i]);
-			return false;
-		}
-	return true;
+	return GQ_CHECK_RESERVED(cfg, reserved) == Q_OK;
 }
 
 static bool resolve_device(QueueConfig *cfg)
 {
-	static const char *const devices[4] = { "auto", "cpu", "cuda" };
+	/* What begins with "unix:" has been taken: the last is for the message alone. */
+	static const char *const devices[4] = { "auto", "cpu", "cuda", "unix:PATH[#QUEUE]" };
 	static const char *const transports[4] = { "auto", "pull", "copy", "bar1" };
 
 	const char *device = getenv("GPUQ_DEVICE");

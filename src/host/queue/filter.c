@@ -30,11 +30,9 @@ static QueueStatus check_fields(const CompletionFilter *f)
 					EVERY_PRIORITY | Q_FILTER_PRIORITY(Q_PRIORITY_DEFAULT)));
 	GQ_RETURN_IF_REFUSED(check_bits("statuses", f->statuses, EVERY_STATUS));
 	GQ_RETURN_IF_REFUSED(check_bits("reserved0", f->reserved0, 0));
-	for (unsigned i = 0; i < sizeof(f->reserved) / sizeof(f->reserved[0]); i++)
-		if (f->reserved[i] != 0)
-			return gq__failf(Q_ERR_INVALID_ARG,
-					 "filter.reserved[%u] is %" PRIu64 "; allowed: 0", i,
-					 f->reserved[i]);
+	GQ_RETURN_IF_REFUSED(gq__check_reserved("filter.reserved", f->reserved,
+						sizeof(f->reserved) / sizeof(f->reserved[0]),
+						sizeof(f->reserved[0])));
 	if ((f->flags & Q_FILTER_TAGS) == 0 && (f->tag_min | f->tag_max) != 0)
 		return gq__fail(Q_ERR_INVALID_ARG,
 				"filter.tag_min and tag_max are not 0; allowed: only with "

@@ -7,15 +7,16 @@
 
 /* ---- registering ----------------------------------------------------------------------------- */
 
-static bool check_range(const char *what, const void *base, uint64_t size)
+/* `name`: what the caller calls the beginning. */
+static bool check_range(const char *name, const void *base, uint64_t size)
 {
 	const uint64_t room = UINT64_MAX - (uint64_t)(uintptr_t)base;
 
 	if (base == NULL)
-		gq__region_null("base");
+		gq__region_null(name);
 	else if (size == 0 || size > room)
 		gq__failf(Q_ERR_INVALID_ARG,
-			  "%s is %" PRIu64 "; allowed at this base: 1 to %" PRIu64, what, size,
+			  "size is %" PRIu64 "; allowed at this %s: 1 to %" PRIu64, size, name,
 			  room);
 	return base != NULL && size != 0 && size <= room;
 }
@@ -123,7 +124,7 @@ QueueStatus q_region_register(RegionTable *t, void *base, uint64_t size, RegionP
 		return gq__region_no_table();
 	if (out == NULL)
 		return gq__region_null("out");
-	if (!check_policy(policy) || !check_range("size", base, size))
+	if (!check_policy(policy) || !check_range("base", base, size))
 		return Q_ERR_INVALID_ARG;
 	status = gq__region_look_at_memory(base, size, policy, &shared);
 	/* Without /proc the caller's word must do, if no reader relies on the answer. */
@@ -156,7 +157,7 @@ QueueStatus q_region_register_device(RegionTable *t, const void *address, uint64
 		return gq__region_no_table();
 	if (out == NULL)
 		return gq__region_null("out");
-	if (!check_range("size", address, size))
+	if (!check_range("address", address, size))
 		return Q_ERR_INVALID_ARG;
 	memcpy(&base, &address, sizeof(base)); /* never written through */
 	pthread_mutex_lock(&t->lock);
@@ -217,7 +218,7 @@ QueueStatus q_region_map(RegionTable *t, RegionHandle region, const void *base, 
 
 	if (t == NULL)
 		return gq__region_no_table();
-	if (!check_range("size", base, size))
+	if (!check_range("base", base, size))
 		return Q_ERR_INVALID_ARG;
 	if (region.id >= t->max_regions)
 		return gq__region_stale(t, region);

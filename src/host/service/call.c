@@ -17,15 +17,6 @@ _Static_assert((int)Q_REASON_BREAKER == GQ_WIRE_BREAKER_OPEN &&
 		       (int)Q_REASON_NOT_FOUND == GQ_WIRE_NOT_FOUND,
 	       "the header's numbers are those of the wire");
 
-static QueueStatus enter(const BrokerClient *c)
-{
-	const QueueStatus status = gq__broker_enter(c);
-
-	if (status == Q_OK && c->watching)
-		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
-	return status;
-}
-
 /* ---- which are open -------------------------------------------------------------------------- */
 
 static bool is_open(const BrokerClient *c, uint64_t id)
@@ -61,18 +52,37 @@ static QueueStatus check(const BrokerCall *call)
 			return gq__failf(Q_ERR_INVALID_ARG,
 					 "bytes is %zu; allowed: 1 to %u in an extent", call->bytes,
 					 Q_BROKER_MAX_REGION);
-	} else if (call->bytes > Q_BROKER_MAX_BYTES || (call->payload == NULL && call->bytes != 0))
+	} else if (call->bytes > Q_BROKER_MAX_BYTES) {
+		return gq__failf(Q_ERR_INVALID_ARG, "bytes is %zu; allowed: 0 to %u", call->bytes,
+				 Q_BROKER_MAX_BYTES);
+	} else if (call->payload == NULL && call->bytes != 0) {
 		return gq__failf(Q_ERR_INVALID_ARG,
-				 "bytes is %zu; allowed: 0 to %u, with a payload unless 0",
-				 call->bytes, Q_BROKER_MAX_BYTES);
-	if (call->session_bytes > 64 || (call->session == NULL && call->session_bytes != 0))
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "session_bytes is %zu; allowed: 0 to 64, with a session unless 0",
+				 "payload is NULL with bytes %zu; allowed: NULL only with bytes 0",
+				 call->bytes);
+	}
+	if (call->session_bytes > 64)
+		return gq__failf(Q_ERR_INVALID_ARG, "session_bytes is %zu; allowed: 0 to 64",
 				 call->session_bytes);
+	if (call->session == NULL && call->session_bytes != 0)
+		return gq__failf(
+			Q_ERR_INVALID_ARG,
+			"session is NULL with session_bytes %zu; allowed: NULL only with 0",
+			call->session_bytes);
 	if (call->key_bytes > 64 || (call->key == NULL) != (call->key_bytes == 0))
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "key_bytes is %zu; allowed: 1 to 64 with a key, 0 without",
 				 call->key_bytes);
+	return GQ_CHECK_RESERVED(call, reserved);
+}
+
+/* Where a reply is to be put. Looked at before anything is sent: a reply without a place is lost.
+ */
+static QueueStatus check_room(const void *reply, const size_t *bytes)
+{
+	if (reply == NULL && bytes != NULL && *bytes != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "reply is NULL with *bytes %zu; allowed: NULL only with 0",
+				 *bytes);
 	return Q_OK;
 }
 
@@ -139,7 +149,7 @@ static QueueStatus submit(BrokerClient *c, const BrokerCall *call, uint64_t *out
 QueueStatus q_broker_submit(BrokerClient *c, const BrokerCall *call, uint64_t *out_id)
 {
 	GQ_NO_CANCEL();
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (out_id == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out_id is NULL");
 	return submit(c, call, out_id);
@@ -153,12 +163,16 @@ static QueueStatus gather(const BrokerItem *items, uint32_t count, struct gq_ite
 	for (uint32_t i = 0; i < count; i++) {
 		const size_t n = items[i].bytes;
 
-		if (n > Q_BROKER_MAX_BYTES - count * sizeof(*table) - *bytes ||
-		    (items[i].payload == NULL && n != 0))
+		if (n > Q_BROKER_MAX_BYTES - count * sizeof(*table) - *bytes)
 			return gq__failf(Q_ERR_INVALID_ARG,
-					 "item %u has %zu bytes; allowed: %u in all with 16 for "
-					 "each item, and a payload unless 0",
+					 "items[%u].bytes is %zu; allowed: %u for all items, with "
+					 "16 for each",
 					 i, n, Q_BROKER_MAX_BYTES);
+		if (items[i].payload == NULL && n != 0)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "items[%u].payload is NULL with bytes %zu; allowed: NULL "
+					 "only with 0",
+					 i, n);
 		table[i] = (struct gq_item){ .offset = *bytes, .bytes = (uint32_t)n };
 		if (n != 0)
 			memcpy(payload + *bytes, items[i].payload, n);
@@ -179,12 +193,14 @@ QueueStatus q_broker_submit_batch(BrokerClient *c, const BrokerCall *call, const
 	uint32_t bytes;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	GQ_RETURN_IF_REFUSED(check(call));
-	if (items == NULL || out_id == NULL || count == 0 || count > Q_BROKER_MAX_BATCH)
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "items or out_id is NULL, or count is %zu; allowed: 1 to %u",
-				 count, Q_BROKER_MAX_BATCH);
+	if (items == NULL || out_id == NULL)
+		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL",
+				 items == NULL ? "items" : "out_id");
+	if (count == 0 || count > Q_BROKER_MAX_BATCH)
+		return gq__failf(Q_ERR_INVALID_ARG, "count is %zu; allowed: 1 to %u", count,
+				 Q_BROKER_MAX_BATCH);
 	if (call->payload != NULL || call->key != NULL || call->extent != NULL)
 		return gq__fail(Q_ERR_INVALID_ARG,
 				"the call has a payload, a key or an extent; allowed: NULL for a "
@@ -294,7 +310,8 @@ QueueStatus q_broker_wait(BrokerClient *c, uint64_t id, void *reply, size_t *byt
 			  BrokerReply *out, uint32_t timeout_ms)
 {
 	GQ_NO_CANCEL();
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
+	GQ_RETURN_IF_REFUSED(check_room(reply, bytes));
 	return wait_for(c, id, reply, bytes, out, gq__deadline_ns(timeout_ms));
 }
 
@@ -305,7 +322,8 @@ QueueStatus q_broker_call(BrokerClient *c, const BrokerCall *call, void *reply, 
 	uint64_t id = 0, deadline_ns;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
+	GQ_RETURN_IF_REFUSED(check_room(reply, bytes));
 	status = submit(c, call, &id);
 	if (status != Q_OK)
 		return status;
@@ -325,7 +343,7 @@ QueueStatus q_broker_cancel(BrokerClient *c, uint64_t id)
 	GQ_NO_CANCEL();
 	struct gq_frame f = { .type = GQ_MESSAGE_CANCEL, .flags = GQ_FLAG_CHECKSUM };
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (!is_open(c, id))
 		return gq__fail(Q_ERR_NOT_FOUND, "there is no such request");
 	f.correlation = ++c->last;

@@ -22,7 +22,7 @@ QueueStatus gq__broker_lose(BrokerClient *c, const char *why)
 	return gq__failf(Q_ERR_LOST, "gpuqd's services: %s", why);
 }
 
-QueueStatus gq__broker_enter(const BrokerClient *c)
+QueueStatus gq__broker_enter_to_watch(const BrokerClient *c)
 {
 	if (c == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "the client is NULL");
@@ -30,6 +30,14 @@ QueueStatus gq__broker_enter(const BrokerClient *c)
 		return gq__fail(Q_ERR_UNSUPPORTED, "the client belongs to another process");
 	if (c->lost)
 		return gq__fail(Q_ERR_LOST, "gpuqd has gone: connect again");
+	return Q_OK;
+}
+
+QueueStatus gq__broker_enter(const BrokerClient *c)
+{
+	GQ_RETURN_IF_REFUSED(gq__broker_enter_to_watch(c));
+	if (c->watching)
+		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
 	return Q_OK;
 }
 
@@ -506,11 +514,15 @@ static bool open_endpoint(BrokerClient *c, const char *endpoint)
 			read_away(c);
 		return false;
 	}
-	gq__failf(Q_ERR_INVALID_ARG,
-		  "endpoint is '%.200s'; allowed: unix:PATH, netlink:PORT, chardev:PATH, "
-		  "fd:NUMBER, here or in "
-		  "GPUQ_BROKER",
-		  endpoint != NULL ? endpoint : "");
+	if (endpoint == NULL)
+		gq__fail(Q_ERR_INVALID_ARG,
+			 "endpoint is NULL, and GPUQ_BROKER is not set; allowed: unix:PATH, "
+			 "netlink:PORT, chardev:PATH, fd:NUMBER, in one of them");
+	else
+		gq__failf(Q_ERR_INVALID_ARG,
+			  "endpoint is '%.200s'; allowed: unix:PATH, netlink:PORT, chardev:PATH, "
+			  "fd:NUMBER, here or in GPUQ_BROKER",
+			  endpoint);
 	return false;
 }
 
@@ -587,20 +599,36 @@ BrokerClient *gq__broker_open(const char *endpoint, uint32_t timeout_ms)
 	return NULL;
 }
 
+static QueueStatus check_config(const BrokerConfig *cfg)
+{
+	if (cfg->reserved32 != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "reserved32 is %u; allowed: 0",
+				 cfg->reserved32);
+	return GQ_CHECK_RESERVED(cfg, reserved);
+}
+
+/* What the configuration says, or the environment, where empty means unset; NULL: neither. */
+static const char *said(const char *field, const char *variable)
+{
+	const char *text = field != NULL ? field : getenv(variable);
+
+	return field == NULL && text != NULL && text[0] == '\0' ? NULL : text;
+}
+
 BrokerClient *q_broker_connect(const BrokerConfig *cfg)
 {
 	GQ_NO_CANCEL();
 	const BrokerConfig none = { 0 };
-	const char *token;
 	BrokerClient *c;
 
 	cfg = cfg != NULL ? cfg : &none;
-	c = gq__broker_open(cfg->endpoint != NULL ? cfg->endpoint : getenv("GPUQ_BROKER"),
+	if (check_config(cfg) != Q_OK)
+		return NULL;
+	c = gq__broker_open(said(cfg->endpoint, "GPUQ_BROKER"),
 			    cfg->timeout_ms != 0 ? cfg->timeout_ms : DEFAULT_TIMEOUT_MS);
 	if (c == NULL)
 		return NULL;
-	token = cfg->token != NULL ? cfg->token : getenv("GPUQ_TOKEN");
-	if (greet(c, cfg->name, token))
+	if (greet(c, cfg->name, said(cfg->token, "GPUQ_TOKEN")))
 		return c;
 	q_broker_close(c);
 	return NULL;

@@ -10,15 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static QueueStatus enter(const BrokerClient *c, bool watches)
-{
-	const QueueStatus status = gq__broker_enter(c);
-
-	if (status == Q_OK && !watches && c->watching)
-		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
-	return status;
-}
-
 /* ---- lines of text --------------------------------------------------------------------------- */
 
 static void copy_word(char *to, size_t room, const char *word)
@@ -75,9 +66,14 @@ QueueStatus q_broker_discover(BrokerClient *c, const char *filter, BrokerService
 	struct heard *h;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c, false));
-	if (out_count == NULL || (out == NULL && room != 0))
-		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL, or out is with room");
+	if (out_count != NULL)
+		*out_count = 0;
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
+	if (out_count == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out_count is NULL");
+	if (out == NULL && room != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "out is NULL with room %zu; allowed: NULL only with room 0", room);
 	if (filter != NULL && filter[0] != '\0')
 		gq__frame_set(&f, GQ_TLV_FILTER, false, filter, strlen(filter));
 	status = gq__broker_ask(c, &f, &h);
@@ -87,7 +83,6 @@ QueueStatus q_broker_discover(BrokerClient *c, const char *filter, BrokerService
 		return status;
 	if (text == NULL)
 		return gq__fail(Q_ERR_NO_MEMORY, "out of memory");
-	*out_count = 0;
 	rest = text;
 	while ((line = strsep(&rest, "\n")) != NULL) {
 		if (!parse_service(line, &one))
@@ -109,9 +104,12 @@ QueueStatus q_broker_stats(BrokerClient *c, char *text, size_t *bytes)
 	struct heard *h;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c, false));
-	if (bytes == NULL || (text == NULL && *bytes != 0))
-		return gq__fail(Q_ERR_INVALID_ARG, "bytes is NULL, or text is with room");
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
+	if (bytes == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "bytes is NULL");
+	if (text == NULL && *bytes != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "text is NULL with *bytes %zu; allowed: NULL only with 0", *bytes);
 	status = gq__broker_ask(c, &f, &h);
 	if (status == Q_OK && !gq_frame_has(&h->frame, GQ_TLV_REPORT))
 		status = gq__fail(Q_ERR_FAILED, "gpuqd's answer has no report");
@@ -189,7 +187,7 @@ QueueStatus q_broker_watch(BrokerClient *c, BrokerServiceInfo *out, uint32_t tim
 	QueueStatus status = Q_OK;
 	struct heard *h;
 
-	GQ_RETURN_IF_REFUSED(enter(c, true));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter_to_watch(c));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	if (!c->watching)

@@ -31,26 +31,23 @@ static QueueStatus check(const BrokerOrder *o)
 	if (o->bytes > Q_BROKER_MAX_BYTES)
 		return gq__failf(Q_ERR_INVALID_ARG, "bytes is %zu; allowed: 0 to %u", o->bytes,
 				 Q_BROKER_MAX_BYTES);
-	return Q_OK;
+	if (o->reserved32 != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "reserved32 is %u; allowed: 0", o->reserved32);
+	return GQ_CHECK_RESERVED(o, reserved);
 }
 
 QueueStatus q_broker_order(BrokerClient *c, const BrokerOrder *order)
 {
 	GQ_NO_CANCEL();
 	struct gq_frame f = { .type = GQ_MESSAGE_ORDER };
-	QueueStatus status = gq__broker_enter(c);
 	struct heard *h = NULL;
 	uint64_t timeout_us;
+	QueueStatus status;
 
-	if (status != Q_OK)
-		return status;
-	if (c->watching)
-		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (order == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "order is NULL");
-	status = check(order);
-	if (status != Q_OK)
-		return status;
+	GQ_RETURN_IF_REFUSED(check(order));
 	gq__frame_set(&f, GQ_TLV_ORDER, true, &order->kind, sizeof(order->kind));
 	if (order->kind != Q_ORDER_FORGET_ALL &&
 	    !gq__broker_name(&f, GQ_TLV_NAME, "name", order->name))

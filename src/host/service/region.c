@@ -19,15 +19,6 @@ _Static_assert(Q_BROKER_MAX_REGION == GQ_WIRE_MESSAGE_MAX, "what gpuqd makes");
 
 enum { ACTION_BEGIN = 1, ACTION_END = 2 };
 
-static QueueStatus enter(const BrokerClient *c)
-{
-	const QueueStatus status = gq__broker_enter(c);
-
-	if (status == Q_OK && c->watching)
-		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
-	return status;
-}
-
 /* ---- a worker -------------------------------------------------------------------------------- */
 
 /* gpuqd has looked at this. But whoever reads is the one that faults. */
@@ -156,7 +147,7 @@ QueueStatus q_broker_region_create(BrokerClient *c, size_t bytes, BrokerRegion *
 	QueueStatus status;
 	uint64_t asks;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	if (bytes == 0 || bytes > Q_BROKER_MAX_REGION)
@@ -214,7 +205,7 @@ QueueStatus q_broker_region_seal(BrokerClient *c, uint64_t region)
 	struct own_region *g;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	g = *find(c, region);
 	if (g == NULL)
 		return gq__failf(Q_ERR_NOT_FOUND, "there is no region %" PRIu64, region);
@@ -235,7 +226,7 @@ QueueStatus q_broker_region_end(BrokerClient *c, uint64_t region)
 	GQ_NO_CANCEL();
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (*find(c, region) == NULL)
 		return gq__failf(Q_ERR_NOT_FOUND, "there is no region %" PRIu64, region);
 	status = say(c, ACTION_END, region);

@@ -80,8 +80,12 @@ BrokerClient *gq__broker_open(const char *endpoint, uint32_t timeout_ms);
 /* From now on every call says so. @return Q_ERR_LOST */
 QueueStatus gq__broker_lose(BrokerClient *c, const char *why);
 
-/* Whether a call may be made. @return Q_OK, or refused with q_last_error() */
+/* Whether a call may be made: on a connection of this process that is not lost and that does not
+ * watch. @return Q_OK, or refused with q_last_error() */
 QueueStatus gq__broker_enter(const BrokerClient *c);
+
+/* The same for q_broker_watch(). */
+QueueStatus gq__broker_enter_to_watch(const BrokerClient *c);
 
 /* Sends a frame; takes what comes meanwhile, so that both sides never wait for each other.
  * @return Q_OK; Q_ERR_TIMEOUT: gpuqd did not take it in timeout_ms, and will not; Q_ERR_LOST */

@@ -16,15 +16,6 @@ static const char stale[] =
 	"another worker has taken over this service, gpuqd has heard nothing of this one for too "
 	"long, or its token is not good any more";
 
-static QueueStatus enter(const BrokerClient *c)
-{
-	const QueueStatus status = gq__broker_enter(c);
-
-	if (status == Q_OK && c->watching)
-		return gq__fail(Q_ERR_POLICY, "a connection that watches does nothing else");
-	return status;
-}
-
 static QueueStatus beat(BrokerClient *c, const BrokerLoad *load)
 {
 	struct gq_frame f = { .type = GQ_MESSAGE_HEARTBEAT, .flags = GQ_FLAG_CHECKSUM };
@@ -57,10 +48,13 @@ static QueueStatus check(const BrokerClient *c, const BrokerService *s)
 		return gq__failf(Q_ERR_INVALID_ARG, "capacity is %u; allowed: 0 to %d", s->capacity,
 				 CAPACITY_MAX);
 	if (s->capability != NULL && strlen(s->capability) > CAPABILITY_MAX)
-		return gq__fail(Q_ERR_INVALID_ARG, "capability has more than 16384 bytes");
+		return gq__failf(Q_ERR_INVALID_ARG, "capability has %zu bytes; allowed: 0 to %d",
+				 strlen(s->capability), CAPABILITY_MAX);
 	if (s->token != NULL && (s->token[0] == '\0' || strlen(s->token) > TOKEN_MAX))
-		return gq__fail(Q_ERR_INVALID_ARG, "token has 0 or more than 4096 bytes");
-	return Q_OK;
+		return gq__failf(Q_ERR_INVALID_ARG, "token has %zu bytes; allowed: 1 to %d",
+				 strlen(s->token), TOKEN_MAX);
+	GQ_RETURN_IF_REFUSED(GQ_CHECK_RESERVED(s, reserved8));
+	return GQ_CHECK_RESERVED(s, reserved);
 }
 
 QueueStatus q_service_register(BrokerClient *c, const BrokerService *s)
@@ -71,7 +65,7 @@ QueueStatus q_service_register(BrokerClient *c, const BrokerService *s)
 	struct heard *h;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	GQ_RETURN_IF_REFUSED(check(c, s));
 	if (!gq__broker_name(&f, GQ_TLV_NAME, "name", s->name))
 		return Q_ERR_INVALID_ARG;
@@ -106,7 +100,7 @@ QueueStatus q_service_unregister(BrokerClient *c)
 	struct heard *h;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (c->service[0] == '\0')
 		return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
 	gq__frame_set(&f, GQ_TLV_NAME, false, c->service, strlen(c->service));
@@ -138,7 +132,7 @@ QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
 	GQ_NO_CANCEL();
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (c->service[0] == '\0')
 		return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
 	if (load != NULL && (load->cpu > 1000 || load->memory > 1000))
@@ -153,7 +147,7 @@ QueueStatus q_service_heartbeat(BrokerClient *c, const BrokerLoad *load)
 QueueStatus q_service_set_health(BrokerClient *c, bool well)
 {
 	GQ_NO_CANCEL();
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	c->ill = !well;
 	return Q_OK;
 }
@@ -219,7 +213,7 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 	struct heard *h;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(enter(c));
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	while ((h = next_request(c)) == NULL) {
@@ -252,6 +246,21 @@ static void drop(BrokerRequest *request)
 	request->key_bytes = 0;
 }
 
+static QueueStatus check_reply(uint32_t reason, const void *payload, size_t bytes)
+{
+	if (reason >= GQ_WIRE_STATUS_END)
+		return gq__failf(Q_ERR_INVALID_ARG, "reason is %u; allowed: 0 to %d", reason,
+				 GQ_WIRE_STATUS_END - 1);
+	if (bytes > Q_BROKER_MAX_BYTES)
+		return gq__failf(Q_ERR_INVALID_ARG, "bytes is %zu; allowed: 0 to %u", bytes,
+				 Q_BROKER_MAX_BYTES);
+	if (payload == NULL && bytes != 0)
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "payload is NULL with bytes %zu; allowed: NULL only with bytes 0",
+				 bytes);
+	return Q_OK;
+}
+
 QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t reason,
 			    const void *payload, size_t bytes)
 {
@@ -259,7 +268,7 @@ QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t re
 	struct gq_frame f = { .type = GQ_MESSAGE_RESPONSE, .flags = GQ_FLAG_CHECKSUM };
 	const uint32_t words[4] = { reason, 0, 0, reason != Q_REASON_OVERLOADED };
 
-	QueueStatus status = enter(c);
+	QueueStatus status = gq__broker_enter(c);
 
 	if (status == Q_ERR_LOST && request != NULL)
 		drop(request);
@@ -267,12 +276,7 @@ QueueStatus q_service_reply(BrokerClient *c, BrokerRequest *request, uint32_t re
 		return status;
 	if (request == NULL || request->frame == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "the request is NULL, or has been answered");
-	if (reason >= GQ_WIRE_STATUS_END || bytes > Q_BROKER_MAX_BYTES ||
-	    (payload == NULL && bytes != 0))
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "reason is %u, allowed: 0 to %d; bytes is %zu, allowed: 0 to %u, "
-				 "with a payload unless 0",
-				 reason, GQ_WIRE_STATUS_END - 1, bytes, Q_BROKER_MAX_BYTES);
+	GQ_RETURN_IF_REFUSED(check_reply(reason, payload, bytes));
 	f.correlation = request->id;
 	gq__frame_set(&f, GQ_TLV_STATUS, false, words, sizeof(words));
 	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, payload, bytes);

@@ -123,6 +123,7 @@ static void se_2_a_queue_that_needs_a_token_takes_a_good_one_alone(void **state)
 		const char *q = queues[i];
 
 		expect_refusal(q, NULL, "needs a token: GPUQ_TOKEN");
+		expect_refusal(q, "", "needs a token: GPUQ_TOKEN"); /* empty means unset */
 		expect_refusal(q, "abc", "GPUQ_TOKEN has 3 characters");
 		expect_refusal(q, "0011", "not a token");
 		expect_refusal(q, issue(&foreign, &everything), "the signature is wrong");

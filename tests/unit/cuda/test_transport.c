@@ -651,6 +651,8 @@ static void what_is_in_device_memory_is_processed_there(void **state)
 		assert_non_null(strstr(q_last_error(), "the GPU cannot reach the region"));
 	}
 	assert_status(q_region_register_device(NULL, bytes, 1, &region), Q_ERR_INVALID_ARG);
+	assert_status(q_region_register_device(table, NULL, 1, &region), Q_ERR_INVALID_ARG);
+	assert_string_equal(q_last_error(), "address is NULL");
 	assert_status(q_region_register_device(table, bytes, 0, &region), Q_ERR_INVALID_ARG);
 	assert_status(q_region_register_device(table, bytes, 1, NULL), Q_ERR_INVALID_ARG);
 	q_shutdown(q);

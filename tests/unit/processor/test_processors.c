@@ -29,6 +29,20 @@ static void the_only_linked_processor_is_the_default(void **state)
 	q_shutdown(q);
 }
 
+static void null_is_no_processor_and_is_ignored(void **state)
+{
+	GpuQueue *q;
+
+	(void)state;
+	q_unregister_processor(NULL);
+	q_register_processor(NULL);
+	assert_null(queue_of("nosuch")); /* the message lists all names */
+	assert_non_null(strstr(q_last_error(), "no processor is called 'nosuch'"));
+	q = queue_of(NULL); /* "test" is still the only one */
+	assert_non_null(q);
+	q_shutdown(q);
+}
+
 static void the_shipped_processors_go_by_name(void **state)
 {
 	static const struct {
@@ -280,6 +294,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_only_linked_processor_is_the_default),
+		cmocka_unit_test(null_is_no_processor_and_is_ignored),
 		cmocka_unit_test(the_shipped_processors_go_by_name),
 		cmocka_unit_test(a_shared_object_is_loaded_by_path),
 		cmocka_unit_test(a_source_that_asks_for_the_tile_does_without_on_the_cpu),

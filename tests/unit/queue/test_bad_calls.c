@@ -151,6 +151,9 @@ static void every_wrong_environment_variable_is_refused_by_name(void **state)
 			fail_msg("%s=%s was accepted", bad[i][0], bad[i][1]);
 		if (strcmp(bad[i][1], "cuda") != 0)
 			assert_non_null(strstr(q_last_error(), bad[i][0]));
+		if (strcmp(bad[i][1], "gpu") == 0)
+			assert_non_null(
+				strstr(q_last_error(), "auto, cpu, cuda, unix:PATH[#QUEUE]"));
 		unsetenv(bad[i][0]);
 	}
 }

@@ -334,7 +334,7 @@ static void wrong_batches_are_refused(void **state)
 	assert_int_equal(q_broker_submit_batch(c, NULL, items, 1, &id), Q_ERR_INVALID_ARG);
 	items[1] = (BrokerItem){ large, sizeof(large) - 32 }; /* one byte more than there is room */
 	assert_int_equal(q_broker_submit_batch(c, &call, items, 2, &id), Q_ERR_INVALID_ARG);
-	assert_non_null(strstr(q_last_error(), "item 1 has"));
+	assert_non_null(strstr(q_last_error(), "items[1].bytes is"));
 	items[1].bytes--;
 	assert_int_equal(q_broker_submit_batch(c, &call, items, 2, &id), Q_OK);
 	for (unsigned i = 0; i < 2; i++)
