@@ -34,7 +34,7 @@ static void default_path(char path[DAEMON_PATH])
 {
 	const char *folder = getenv("XDG_RUNTIME_DIR");
 
-	if (geteuid() != 0 && folder && folder[0] != '\0')
+	if (geteuid() != 0 && folder && folder[0] == '/')
 		snprintf(path, DAEMON_PATH, "%s/gpuqd.sock", folder);
 	else
 		snprintf(path, DAEMON_PATH, "/run/gpuq/gpuqd.sock");

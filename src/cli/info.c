@@ -141,16 +141,14 @@ int cmd_info(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int option;
+	static const struct option_set set = {
+		.command = "info", .help = info_help, .shorts = ":h", .longs = options
+	};
 	bool usable;
+	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-		if (option != 'h')
-			return option_error("info", option, argv);
-		fputs(info_help, stdout);
-		return CLI_OK;
-	}
+	if (!options_read(&set, argc, argv, NULL, &code))
+		return code;
 	if (optind < argc)
 		return usage_error("info", "no argument expected, but got '%s'", argv[optind]);
 

@@ -6,10 +6,8 @@
 #include <gpuq/gpuq.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 const char program_name[] = "gpuq";
 
@@ -34,41 +32,27 @@ static const struct command_set set = {
 	.count = sizeof(commands) / sizeof(commands[0]),
 	.version = q_version,
 	.about = "Queue messages to a processor that runs on the GPU, or on CPU threads.\n",
-	.ending = "Exit codes:\n"
-		  "  0    everything was done\n"
-		  "  1    some messages failed, or a file could not be read\n"
-		  "  2    wrong usage\n"
-		  "  3    the output could not be written\n"
-		  "  4    the queue could not be created\n"
-		  "  5    the queue failed while running\n"
-		  "  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM\n"
-		  "  141  the reader of the output has gone\n"
-		  "\n"
-		  "'gpuq help COMMAND' describes a command and its exit codes.\n"
-		  "Manual pages: gpuq(1), gpuq-run(1), gpuq-pipe(1).\n",
+	.ending =
+		"Exit codes:\n"
+		"  0    everything was done\n"
+		"  1    some messages failed, or a file could not be read\n"
+		"  2    wrong usage\n"
+		"  3    the output could not be written\n"
+		"  4    the queue could not be created\n"
+		"  5    the queue failed while running\n"
+		"  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM\n"
+		"  141  the reader of the output has gone\n"
+		"\n"
+		"'gpuq help COMMAND' describes a command and its exit codes.\n"
+		"Manual pages: gpuq(1), gpuq-run(1), gpuq-pipe(1), gpuq-status(1), gpuq-redis(1),\n"
+		"gpuqd(1); gpuq(7) for programmers.\n",
 };
-
-/*
- * A standard descriptor that came closed would be handed out again by the next open(): results
- * could then end up in a file or an eventfd of the library. The gap is filled with a descriptor
- * that fails in the direction it is used for, so that the error is still reported.
- */
-static bool fill_standard_fds(void)
-{
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-		const int flags = fd == STDIN_FILENO ? O_WRONLY : O_RDONLY;
-
-		if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", flags) != fd)
-			return false;
-	}
-	return true;
-}
 
 int main(int argc, char **argv)
 {
 	int code;
 
-	if (!fill_standard_fds())
+	if (!standard_descriptors())
 		return CLI_QUEUE_FAILED;
 	code = command_dispatch(&set, argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {

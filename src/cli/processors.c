@@ -99,16 +99,13 @@ int cmd_processors(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int code = CLI_OK;
-	int option;
+	static const struct option_set set = {
+		.command = "processors", .help = processors_help, .shorts = ":h", .longs = options
+	};
+	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-		if (option != 'h')
-			return option_error("processors", option, argv);
-		fputs(processors_help, stdout);
-		return CLI_OK;
-	}
+	if (!options_read(&set, argc, argv, NULL, &code))
+		return code;
 	if (optind < argc)
 		return usage_error("processors", "no argument expected, but got '%s'",
 				   argv[optind]);

@@ -120,17 +120,15 @@ static int await(const char *path, const struct look *before)
 
 int cmd_reload(int argc, char **argv)
 {
+	static const struct option_set set = {
+		.command = "reload", .help = reload_help, .shorts = ":h", .longs = long_options
+	};
 	static struct look before; /* large */
 	char path[DAEMON_PATH];
-	int option, code;
+	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-		if (option != 'h')
-			return option_error("reload", option, argv);
-		fputs(reload_help, stdout);
-		return CLI_OK;
-	}
+	if (!options_read(&set, argc, argv, NULL, &code))
+		return code;
 	if (argc - optind > 1)
 		return usage_error("reload", "'%s' is one argument too many", argv[optind + 1]);
 	code = daemon_find("reload", argv[optind], path);

@@ -55,11 +55,7 @@ static void quantiles(const uint64_t buckets[HISTOGRAM_BUCKETS], uint64_t max, c
 {
 	static struct histogram h;
 
-	h.count = 0;
-	h.max = max;
-	memcpy(h.buckets, buckets, sizeof(h.buckets));
-	for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
-		h.count += buckets[i];
+	histogram_load(&h, buckets, max);
 	format_duration(text[0], 16, histogram_quantile(&h, 50, 100));
 	format_duration(text[1], 16, histogram_quantile(&h, 99, 100));
 	format_duration(text[2], 16, max);
@@ -205,11 +201,7 @@ static void json_times(const uint64_t buckets[HISTOGRAM_BUCKETS], uint64_t sum, 
 {
 	static struct histogram h;
 
-	h.count = 0;
-	h.max = max;
-	memcpy(h.buckets, buckets, sizeof(h.buckets));
-	for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
-		h.count += buckets[i];
+	histogram_load(&h, buckets, max);
 	json_number("time_count", h.count);
 	json_number("time_sum_ns", sum);
 	json_number("time_p50_ns", histogram_quantile(&h, 50, 100));

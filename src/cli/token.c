@@ -456,6 +456,8 @@ int cmd_token(int argc, char **argv)
 		return print_key(argument);
 	if (strcmp(what, "show") == 0)
 		return show(argument);
+	if (what[0] == '\0')
+		return usage_error("token", "what to do is missing: key, issue, narrow or show");
 	return usage_error("token", "'%s' is none of key, issue, narrow, show", what);
 }
 

@@ -3,6 +3,7 @@
 #include "histogram.h"
 
 #include <stddef.h>
+#include <string.h>
 
 void histogram_add(struct histogram *h, uint64_t value)
 {
@@ -10,6 +11,15 @@ void histogram_add(struct histogram *h, uint64_t value)
 	h->count++;
 	if (value > h->max)
 		h->max = value;
+}
+
+void histogram_load(struct histogram *h, const uint64_t buckets[HISTOGRAM_BUCKETS], uint64_t max)
+{
+	h->count = 0;
+	h->max = max;
+	memcpy(h->buckets, buckets, sizeof(h->buckets));
+	for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+		h->count += buckets[i];
 }
 
 uint64_t histogram_quantile(const struct histogram *h, uint32_t numerator, uint32_t denominator)

@@ -43,6 +43,9 @@ static inline uint64_t histogram_bound(uint32_t bucket)
 /** Count one value. A zeroed histogram is an empty one. */
 void histogram_add(struct histogram *h, uint64_t value);
 
+/** A histogram of what others have counted in `buckets`, with their largest value. */
+void histogram_load(struct histogram *h, const uint64_t buckets[HISTOGRAM_BUCKETS], uint64_t max);
+
 /**
  * The smallest bucket bound that at least numerator/denominator of the values do not exceed:
  * never below the true quantile, above it by less than 1/32 of it. 0 when empty.

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "program.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -10,6 +12,17 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+bool standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		const int flags = fd == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+
+		if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", flags) != fd)
+			return false;
+	}
+	return true;
+}
 
 void (*program_before_line)(void);
 
@@ -30,6 +43,7 @@ void warn_line(const char *format, ...)
 
 int usage_error(const char *command, const char *format, ...)
 {
+	const char *space = command[0] != '\0' ? " " : ""; /* gpuqd has no commands */
 	char text[1024];
 	va_list args;
 
@@ -37,8 +51,8 @@ int usage_error(const char *command, const char *format, ...)
 	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	fprintf(stderr, "%s %s: %s\nTry '%s %s --help'.\n", program_name, command, text,
-		program_name, command);
+	fprintf(stderr, "%s%s%s: %s\nTry '%s%s%s --help'.\n", program_name, space, command, text,
+		program_name, space, command);
 	return PROGRAM_USAGE;
 }
 
@@ -57,6 +71,25 @@ int option_error(const char *command, int result, char **argv)
 		return usage_error(command, "option %.*s takes no value", (int)strcspn(given, "="),
 				   given);
 	return usage_error(command, "unknown or ambiguous option %s", given);
+}
+
+bool options_read(const struct option_set *set, int argc, char **argv, void *to, int *code)
+{
+	int option;
+
+	*code = 0;
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, set->shorts, set->longs, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(set->help, stdout);
+			return false;
+		}
+		*code = option == '?' || option == ':' ? option_error(set->command, option, argv)
+						       : set->take(option, optarg, to);
+		if (*code != 0)
+			return false;
+	}
+	return true;
 }
 
 uint32_t cpus_available(void)

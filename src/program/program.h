@@ -16,14 +16,42 @@ extern const char program_name[];
  */
 extern void (*program_before_line)(void);
 
+/**
+ * Before anything else in main(). A standard descriptor that came closed would be handed out again
+ * by the next open() or socket(): what is printed could then end up in a file, a connection or an
+ * eventfd of the library. Each gap is filled with a descriptor that fails in the direction it is
+ * used for, so that the error is still reported.
+ * @return false: a gap could not be filled
+ */
+bool standard_descriptors(void);
+
 /** "PROGRAM: " and the text on stderr, as one line. */
 void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/** What was wrong with the command line, and where to find help. Returns PROGRAM_USAGE. */
+/** What was wrong with the command line, and where to find help. `command` may be "". Returns
+ * PROGRAM_USAGE. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /** The usage error for what getopt_long() has just refused with '?' or ':'. */
 int option_error(const char *command, int result, char **argv);
+
+/* The options of a command. */
+struct option_set {
+	const char *command;        /* for messages */
+	const char *help;           /* what -h and --help print */
+	const char *shorts;         /* for getopt_long(), a ':' in front */
+	const struct option *longs; /* the same; "help" is 'h' */
+	/* Is given each option but help, its argument, and `to` of options_read(). @return an exit
+	 * code; 0: go on. NULL: there is no other */
+	int (*take)(int option, char *text, void *to);
+};
+
+/**
+ * Reads the options of a command line.
+ * @return true: all are taken, and optind says where the arguments begin; false: *code is the exit
+ * code, 0 if help was wanted
+ */
+bool options_read(const struct option_set *set, int argc, char **argv, void *to, int *code);
 
 /**
  * A number in decimal with an optional suffix: K, M, G or KiB, MiB, GiB (1024, 1024^2, 1024^3), or

@@ -64,6 +64,8 @@ int main(int argc, char **argv)
 {
 	int code;
 
+	if (!standard_descriptors())
+		return EXIT_OUTPUT;
 	suspects_unblock();
 	if (!keep_arguments(argc, argv)) {
 		warn_line("no memory");

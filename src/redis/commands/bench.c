@@ -280,8 +280,9 @@ static bool wanted(const struct bench *b, int which)
 	return !any || b->only[which];
 }
 
-static int take_option(int option, char *text, struct bench *b)
+static int take_option(int option, char *text, void *to)
 {
+	struct bench *b = to;
 	const int code = place_option(ME, option, text, &b->place);
 
 	if (code != -1)
@@ -310,7 +311,6 @@ static int take_option(int option, char *text, struct bench *b)
 		b->latency_messages = 200;
 		return EXIT_DONE;
 	default:
-		b->help = true;
 		return EXIT_DONE;
 	}
 }
@@ -349,6 +349,14 @@ static int run_all(struct bench *b)
 	return code;
 }
 
+static const struct option_set options = {
+	.command = ME,
+	.help = bench_help,
+	.shorts = ":p:h",
+	.longs = long_options,
+	.take = take_option,
+};
+
 int cmd_bench(int argc, char **argv)
 {
 	struct bench b = {
@@ -359,21 +367,10 @@ int cmd_bench(int argc, char **argv)
 		.runs = 5,
 		.latency_messages = 10000,
 	};
-	int option;
 	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":p:h", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_error(ME, option, argv);
-		code = take_option(option, optarg, &b);
-		if (code != EXIT_DONE)
-			return code;
-		if (b.help) {
-			fputs(bench_help, stdout);
-			return EXIT_DONE;
-		}
-	}
+	if (!options_read(&options, argc, argv, &b, &code))
+		return code;
 	if (optind < argc)
 		return usage_error(ME, "'%s' is too much: it takes options only", argv[optind]);
 	if (b.place.sentinel || b.place.cluster || b.place.shards > 0)

@@ -28,7 +28,6 @@ struct bench {
 	uint64_t latency_messages;
 	bool only[BENCH_CASES]; /* cases to measure; none: all */
 	bool json;
-	bool help;
 };
 
 /* What a child has measured, in memory that it shares with its parent. */

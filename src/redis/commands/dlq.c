@@ -52,7 +52,6 @@ struct office {
 	bool list;
 	char shard[16]; /* "N/" before the ids, where there are shards */
 	bool all;
-	bool help;
 };
 
 /* KEYS dead stream; ARGV field id mode. 1: sent again, 0: there is no such letter. */
@@ -214,8 +213,9 @@ static letter_fn find_verb(const char *name)
 	return NULL;
 }
 
-static int take_option(int option, char *text, struct office *o)
+static int take_option(int option, char *text, void *to)
 {
+	struct office *o = to;
 	const int code = place_option(ME, option, text, &o->place);
 
 	if (code != -1)
@@ -231,7 +231,6 @@ static int take_option(int option, char *text, struct office *o)
 		return usage_error(ME, "--mode is '%s', must be stream or list", text);
 	}
 	o->all |= option == OPT_ALL;
-	o->help |= option == 'h';
 	return EXIT_DONE;
 }
 
@@ -318,25 +317,22 @@ static int in_shards(const struct office *o, letter_fn fn, char **ids, int count
 	return worst;
 }
 
+static const struct option_set options = {
+	.command = ME,
+	.help = dlq_help,
+	.shorts = ":h",
+	.longs = long_options,
+	.take = take_option,
+};
+
 int cmd_dlq(int argc, char **argv)
 {
 	struct office o = { .field = "payload" };
 	letter_fn fn;
-	int option;
 	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_error(ME, option, argv);
-		code = take_option(option, optarg, &o);
-		if (code != EXIT_DONE)
-			return code;
-		if (o.help) {
-			fputs(dlq_help, stdout);
-			return EXIT_DONE;
-		}
-	}
+	if (!options_read(&options, argc, argv, &o, &code))
+		return code;
 	if (optind == argc)
 		return usage_error(ME, "what to do is missing: ls, show, replay or purge");
 	fn = find_verb(argv[optind]);

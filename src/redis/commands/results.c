@@ -47,7 +47,6 @@ struct shower {
 	enum format format;
 	bool results_given;
 	bool follow;
-	bool help;
 };
 
 /* ---- one result ------------------------------------------------------------------------------ */
@@ -256,8 +255,9 @@ static int take_format(const char *text, struct shower *s)
 	return usage_error(ME, "--format is '%s', must be hex, text, raw or json", text);
 }
 
-static int take_option(int option, char *text, struct shower *s)
+static int take_option(int option, char *text, void *to)
 {
+	struct shower *s = to;
 	const int code = place_option(ME, option, text, &s->place);
 
 	if (code != -1)
@@ -272,7 +272,6 @@ static int take_option(int option, char *text, struct shower *s)
 		s->follow = true;
 		return EXIT_DONE;
 	default:
-		s->help = true;
 		return EXIT_DONE;
 	}
 }
@@ -338,24 +337,21 @@ static int show_all(const struct shower *s)
 	return code;
 }
 
+static const struct option_set options = {
+	.command = ME,
+	.help = results_help,
+	.shorts = ":Ff:h",
+	.longs = long_options,
+	.take = take_option,
+};
+
 int cmd_results(int argc, char **argv)
 {
 	struct shower s = { .format = FORMAT_HEX };
-	int option;
 	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":Ff:h", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_error(ME, option, argv);
-		code = take_option(option, optarg, &s);
-		if (code != EXIT_DONE)
-			return code;
-		if (s.help) {
-			fputs(results_help, stdout);
-			return EXIT_DONE;
-		}
-	}
+	if (!options_read(&options, argc, argv, &s, &code))
+		return code;
 	if (optind < argc)
 		return usage_error(ME, "'%s' is too much: it takes options only", argv[optind]);
 	code = place_resolve(ME, &s.place, false);

@@ -71,7 +71,6 @@ struct sender {
 	bool by_payload;
 	bool shard_by_given;
 	bool quiet;
-	bool help;
 	uint64_t sent;
 	uint64_t begin_ns;
 	uint32_t under_way;
@@ -247,8 +246,9 @@ static int take_shard_by(const char *text, struct sender *s)
 	return usage_error(ME, "--shard-by is '%s', must be turn or payload", text);
 }
 
-static int take_option(int option, char *text, struct sender *s)
+static int take_option(int option, char *text, void *to)
 {
+	struct sender *s = to;
 	const int code = place_option(ME, option, text, &s->place);
 
 	if (code != -1)
@@ -270,7 +270,6 @@ static int take_option(int option, char *text, struct sender *s)
 		s->quiet = true;
 		return EXIT_DONE;
 	default:
-		s->help = true;
 		return EXIT_DONE;
 	}
 }
@@ -327,24 +326,21 @@ static void disconnect_sender(struct sender *s)
 	link_close(&s->link);
 }
 
+static const struct option_set options = {
+	.command = ME,
+	.help = send_help,
+	.shorts = ":s:qh",
+	.longs = long_options,
+	.take = take_option,
+};
+
 int cmd_send(int argc, char **argv)
 {
 	struct sender s = { .field = "payload" };
-	int option;
 	int code;
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":s:qh", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_error(ME, option, argv);
-		code = take_option(option, optarg, &s);
-		if (code != EXIT_DONE)
-			return code;
-		if (s.help) {
-			fputs(send_help, stdout);
-			return EXIT_DONE;
-		}
-	}
+	if (!options_read(&options, argc, argv, &s, &code))
+		return code;
 	if (s.list && (s.maxlen > 0 || strcmp(s.field, "payload") != 0))
 		return usage_error(ME, "--maxlen and --field are for streams, not for a list");
 	code = place_resolve(ME, &s.place, true);
