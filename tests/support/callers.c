@@ -43,20 +43,27 @@ BrokerReply await_end(BrokerClient *c, uint64_t id, QueueStatus status, const ch
 	return r;
 }
 
-uint64_t services_count(const char *endpoint, const char *name)
+uint64_t services_count_on(BrokerClient *c, const char *name)
 {
-	BrokerClient *c = connect_to_services(endpoint);
 	char text[4096] = "\n", word[64];
 	size_t n = sizeof(text) - 1;
 	const char *at;
 
 	assert_status(q_broker_stats(c, text + 1, &n), Q_OK);
-	q_broker_close(c);
 	snprintf(word, sizeof(word), "\n%s\t", name);
 	at = strstr(text, word);
 	if (at == NULL)
 		fail_msg("there is no count '%s'", name);
 	return strtoull(at + strlen(word), NULL, 10);
+}
+
+uint64_t services_count(const char *endpoint, const char *name)
+{
+	BrokerClient *c = connect_to_services(endpoint);
+	const uint64_t n = services_count_on(c, name);
+
+	q_broker_close(c);
+	return n;
 }
 
 void services_await_count(const char *endpoint, const char *name, uint64_t value)
@@ -65,6 +72,31 @@ void services_await_count(const char *endpoint, const char *name, uint64_t value
 		if (i == LONG_MS)
 			fail_msg("%s is %llu", name,
 				 (unsigned long long)services_count(endpoint, name));
+		nap_ms(1);
+	}
+}
+
+static unsigned ready_services(const char *endpoint)
+{
+	BrokerClient *c = connect_to_services(endpoint);
+	static BrokerServiceInfo info[128];
+	unsigned ready = 0;
+	size_t n;
+
+	assert_status(q_broker_discover(c, NULL, info, 128, &n), Q_OK);
+	q_broker_close(c);
+	for (size_t i = 0; i < n; i++)
+		ready += strcmp(info[i].state, "ready") == 0 || strcmp(info[i].state, "busy") == 0;
+	return ready;
+}
+
+void services_await_ready(const char *endpoint, unsigned services)
+{
+	unsigned ready;
+
+	for (unsigned i = 0; (ready = ready_services(endpoint)) != services; i++) {
+		if (i == LONG_MS)
+			fail_msg("%u services are ready, not %u", ready, services);
 		nap_ms(1);
 	}
 }

@@ -17,8 +17,12 @@ BrokerClient *connect_worker(const char *endpoint, const BrokerService *service)
  * looked at. */
 BrokerReply await_end(BrokerClient *c, uint64_t id, QueueStatus status, const char *text);
 
-/* One of the counts of q_broker_stats(), on a connection made for it. */
+/* One of the counts of q_broker_stats(); services_count(): on a connection made for it. */
+uint64_t services_count_on(BrokerClient *c, const char *name);
 uint64_t services_count(const char *endpoint, const char *name);
 void services_await_count(const char *endpoint, const char *name, uint64_t value);
+/* Waits until so many services take requests: one that has registered does after its first
+ * heartbeat. */
+void services_await_ready(const char *endpoint, unsigned services);
 
 #endif /* GPUQ_TEST_CALLERS_H */

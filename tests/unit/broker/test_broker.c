@@ -795,7 +795,7 @@ static void publish_nonsense(const struct gq_remote *r, uint64_t random)
 }
 
 /* RG-5: random words everywhere, as fast as it goes, and every second one believable. */
-static void a_client_that_writes_random_bytes_ends_only_its_own_connection(void **state)
+static void rg_5_a_client_that_writes_random_bytes_ends_only_its_own_connection(void **state)
 {
 	GpuQueue *q = remote_queue();
 	uint64_t dice = 88172645463325252u;
@@ -1051,7 +1051,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_daemon_told_to_end_finishes_what_it_has),
 		cmocka_unit_test(a_stop_ends_in_its_time_while_gpuqd_stands_still),
 		cmocka_unit_test(a_queue_that_fails_while_gpuqd_ends_holds_nothing_up),
-		cmocka_unit_test(a_client_that_writes_random_bytes_ends_only_its_own_connection),
+		cmocka_unit_test(
+			rg_5_a_client_that_writes_random_bytes_ends_only_its_own_connection),
 		cmocka_unit_test(one_lie_is_enough_to_be_disconnected),
 		cmocka_unit_test(data_that_lies_about_its_size_reads_nothing_of_gpuqd),
 		cmocka_unit_test(who_never_reads_and_always_sleeps_holds_up_nobody),

@@ -16,6 +16,7 @@
 
 #include "broker/dispatch.h"
 #include "broker/session.h"
+#include "host/base/clock.h"
 #include "host/base/sanitize.h"
 
 #include <errno.h>
@@ -512,6 +513,66 @@ static void a_user_that_connects_too_often_is_told_when_it_may_again(void **stat
 	connect_rate = 0;
 }
 
+/* Those that were let in, and those that were told that they come too often: by now. */
+static uint64_t arrivals(struct broker *b)
+{
+	const uint64_t now_ns = gq__now_ns();
+	static struct page_clients clients;
+
+	broker_show(b);
+	for (unsigned i = 0;
+	     !page_read(counts, PAGE_CLIENTS_OF_QUEUES, 0, &clients) || clients.turned_ns < now_ns;
+	     i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	return clients.connections_ever + clients.refused[PAGE_REFUSED_RATE];
+}
+
+static void come_and_give_up(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	memcpy(at.sun_path, own_socket, sizeof(own_socket));
+	assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+	close(fd);
+}
+
+static void who_gives_up_while_it_waits_takes_nothing_from_the_others(void **state)
+{
+	enum { GIVE_UP = 40 };
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
+	char error[PAGE_ERROR];
+	uint64_t before, tries = 0;
+	struct broker *b;
+	GpuQueue *more;
+
+	(void)state;
+	counts = page_create(NULL, NULL, 0, error);
+	assert_non_null(counts);
+	connect_rate = 1;
+	q_set_log(NULL, NULL);
+	b = start_broker("echo", 1);
+	while ((more = q_init(&c)) != NULL)
+		q_shutdown(more);
+	before = arrivals(b);
+	for (int i = 0; i < GIVE_UP; i++)
+		come_and_give_up();
+	/* They wait in the order in which they came: those before this one have been looked at. */
+	for (; (more = q_init(&c)) != NULL; tries++)
+		q_shutdown(more);
+	/* Some may have been let in before they gave up, where this is slow. */
+	assert_true(arrivals(b) < before + GIVE_UP + tries + 1);
+	broker_stop(b);
+	page_destroy(counts);
+	counts = NULL;
+	connect_rate = 0;
+}
+
 /* ---- a gpuqd of its own ---------------------------------------------------------------------- */
 
 /* The limit of descriptors by which a process can open so many more. */
@@ -786,6 +847,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_device_that_fails_while_gpuqd_ends_holds_nothing_up),
 		cmocka_unit_test(counts_are_written_and_windows_change_while_clients_come_and_go),
 		cmocka_unit_test(a_user_that_connects_too_often_is_told_when_it_may_again),
+		cmocka_unit_test(who_gives_up_while_it_waits_takes_nothing_from_the_others),
 		cmocka_unit_test(a_client_whose_process_cannot_be_watched_is_refused),
 		cmocka_unit_test(a_process_gets_no_keys_and_can_cut_no_file),
 		cmocka_unit_test(descriptors_that_nobody_wants_are_closed),

@@ -865,7 +865,7 @@ static void rg_2_who_attacks_its_own_memory_harms_nobody(void **state)
 	(void)state;
 	begin("");
 	w = start(true, 1);
-	await_count("services", 1);
+	services_await_ready(d.broker, 1);
 	c = client();
 	assert_int_equal(pthread_create(&thread, NULL, attack_for_ever, NULL), 0);
 	while (done < most) {
@@ -957,9 +957,9 @@ static void a_worker_without_descriptors_does_not_cost_the_others_their_retries(
 	(void)state;
 	begin("");
 	none = start_without_descriptors();
-	await_count("services", 1);
+	services_await_ready(d.broker, 1);
 	well = start(true, 1);
-	await_count("services", 2);
+	services_await_ready(d.broker, 2);
 	c = client();
 	g = sealed(c, SIZE);
 	for (int i = 0; i < 100; i++)

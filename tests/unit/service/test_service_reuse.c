@@ -471,7 +471,7 @@ static void ca_4_another_user_s_request_runs_unless_the_op_is_public(void **stat
 			q_service_reply(other, &q, Q_REASON_OK, "theirs", 6);
 		_exit(0);
 	}
-	await_count("services", 2);
+	services_await_ready(d.broker, 2);
 	assert_int_equal(q_service_unregister(w), Q_OK); /* the child has its socket, too */
 	assert_int_equal(ask_as_another("open"), 0);
 	assert_int_equal(ask_as_another("pure"), 1);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fuzz_config.c - bytes for gpuqd's configuration file: nothing is read or written beyond it, and
+ * one that is refused is so in one sentence. Then it is what a running gpuqd is to take over.
+ */
+#include "broker/broker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char *file(const uint8_t *data, size_t size)
+{
+	static char path[32];
+	static int fd = -1;
+
+	if (fd < 0) {
+		fd = memfd_create("config", MFD_CLOEXEC);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	}
+	if (fd < 0 || ftruncate(fd, 0) != 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
+		abort();
+	return path;
+}
+
+static void expect_one_sentence(const char *error)
+{
+	const size_t n = strnlen(error, BROKER_ERROR_ROOM);
+
+	if (n == 0 || n == BROKER_ERROR_ROOM || memchr(error, '\n', n) != NULL)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct broker_config now, cfg;
+	char error[BROKER_ERROR_ROOM] = "";
+
+	if (!broker_config_read(file(data, size), &cfg, error)) {
+		expect_one_sentence(error);
+		return 0;
+	}
+	if (cfg.queues > BROKER_MOST_QUEUES || cfg.services.ops > ROUTER_OPS)
+		abort();
+	broker_config_defaults(&now);
+	if (!broker_config_merge(&now, &cfg, error))
+		expect_one_sentence(error);
+	return 0;
+}
