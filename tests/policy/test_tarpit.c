@@ -43,8 +43,10 @@ static void a_user_has_some_places_and_others_have_theirs(void **state)
 	}
 	assert_false(gq__tarpit_hold(&t, fd, 77, S)); /* there is no place at all */
 	assert_int_equal(gq__tarpit_due(&t, 2 * S), 0);
+	assert_int_equal(gq_tarpit_place(&t), 0);
 	assert_false(gq__tarpit_hold(&t, fd, 1, 2 * S));
 	assert_true(gq__tarpit_hold(&t, fd, 0, 2 * S));
+	assert_int_equal(gq_tarpit_place(&t), 1); /* of the one that is due next */
 }
 
 static void none_is_kept_while_half_of_the_descriptors_are_in_use(void **state)

@@ -7,14 +7,17 @@
  *                 the descriptor is closed
  *   ioctl()       a frame to gpuqd, or a piece of one. It never waits. EAGAIN: there is no room;
  *                 EPIPE: gpuqd has ended the connection; EINVAL: no such piece, or not of this
- *                 number; EMSGSIZE: too long a frame; ENOTTY: another number. A frame of no
- *                 bytes ends the connection, whoever has copies of the descriptor
- *   read()        the next frame from gpuqd, all of it. Without O_NONBLOCK it waits. 0: gpuqd has
- *                 ended the connection; EMSGSIZE: it has more bytes than there is room for, and
- *                 stays; EBUSY: another read() waits already
- *   poll()        POLLIN, POLLOUT, POLLHUP, as of a socket
+ *                 number; EMSGSIZE: too long a frame, or too long for the kernel; ENOTTY: another
+ *                 number. A frame of no bytes ends the connection, whoever has copies of the
+ *                 descriptor
+ *   read()        the next frame from gpuqd, all of it. EAGAIN: there is none; it never waits, also
+ *                 without O_NONBLOCK. 0: gpuqd has ended the connection; EMSGSIZE: it has more
+ * bytes than there is room for, and stays poll()        as of a socket. Who waits, waits here
  *
  * Once gpuqd has died, all of them fail: ENOTCONN, ECONNABORTED.
+ *
+ * Who shares a file puts its frames together one after the other: of a frame in pieces there is one
+ * for each open().
  *
  * There is no write(): while it waits for gpuqd the kernel holds a lock of the file that all who
  * have opened it share, and who waits for that lock cannot be killed. ioctl() takes no lock.

@@ -41,6 +41,13 @@ bool gq__tarpit_hold(struct gq_tarpit *t, int fd, uint32_t uid, uint64_t now_ns)
 /** @return the first connection whose time has come, the caller's from now on; -1: there is none */
 int gq__tarpit_due(struct gq_tarpit *t, uint64_t now_ns);
 
+/** @return of the GQ_TARPIT_MOST places, which the next connection has that is kept; it has that
+ * one until it is due. */
+static inline uint32_t gq_tarpit_place(const struct gq_tarpit *t)
+{
+	return (t->first + t->count) % GQ_TARPIT_MOST;
+}
+
 /** @return when the next one is due; UINT64_MAX: never */
 uint64_t gq__tarpit_next_ns(const struct gq_tarpit *t);
 

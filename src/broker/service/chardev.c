@@ -1,56 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * chardev.c - the transport over a file whose calls the kernel brings to us: one that we mount
- * (FUSE), or a node in /dev (CUSE). policy/chardev_wire.h says what goes over it.
+ * chardev.c - the transport over a file whose calls the kernel brings to us: one that is mounted
+ * (FUSE), or a node in /dev (CUSE); chardev_mount.c makes it. policy/chardev_wire.h says what goes
+ * over it.
  *
  * A connection that has been let in has a pair of sockets. One end is the router's link, as it is
  * for the transport over a socket. The other stands for the client: what its ioctl() brings is sent
  * there, what its read() asks for is taken from there. So the kernel keeps the frames apart and
  * bounds them, and it says when there is room.
  *
- * The router's thread does all of this. Each request is answered before the next is fetched, but
- * for a read() that waits, which a signal ends. So while this thread does something else, or hangs,
- * requests lie in the kernel, where SIGKILL ends them. Only flush, that is close(), would wait in
- * spite of that: there is none.
+ * The router's thread does all of this, and answers each request before it fetches the next. So
+ * while it does something else, or hangs, requests lie in the kernel, where SIGKILL ends them; who
+ * waits for a frame does so in poll(), in the kernel, too. Only flush, that is close(), would wait
+ * in spite of that: there is none.
  */
 #include "transport.h"
 
 #ifdef GPUQ_HAVE_FUSE
-#define FUSE_USE_VERSION 35
+#include "chardev_mount.h"
 
 #include "broker/policy/chardev_wire.h"
 #include "host/base/sys.h"
 
 #include <errno.h>
-#include <fuse3/cuse_lowlevel.h>
-#include <fuse3/fuse_lowlevel.h>
-#include <limits.h>
 #include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 enum {
 	REQUESTS_A_TURN = 64,
 	BACKLOG = 64, /* opened, and not yet let in */
 	OPEN = 4200,  /* files of a user: some more than it may have connections */
 	UNREAD = 16,  /* connections of a user that have ended, and not all of it is read */
-	STALE = 8,    /* mounts over each other that are left behind */
-	NODE_MS = 5000,
 	READ_MAX = 128 * 1024,
 	ATTRIBUTES_S = 3600,
+	TO_READ = POLLIN | POLLRDNORM | POLLRDBAND | POLLRDHUP,
+	TO_WRITE = POLLOUT | POLLWRNORM | POLLWRBAND,
 };
-
-/* In front of the name of a node. */
-static const char CUSE[] = "cuse:";
 
 struct file;
 
@@ -62,12 +54,8 @@ struct opener {
 };
 
 struct device {
-	char path[ROUTER_SOCKET_ROOM + 8];
-	int lock;
-	uint32_t mode;
-	bool mounted, made;           /* made: the file below the mount is ours */
-	bool stopped;                 /* nobody comes any more */
-	struct fuse_session *session; /* NULL: none */
+	struct chardev_mount mount;
+	bool stopped; /* nobody comes any more */
 	struct fuse_buf request;
 	int epoll; /* of the session, with NULL, and of our ends */
 	int come;  /* how many are in the backlog: an eventfd */
@@ -86,15 +74,14 @@ struct file {
 	struct file *next, **at; /* in device->files */
 	struct file *later;      /* in the backlog, or among the unread */
 	bool open;               /* at the client */
-	bool comes;              /* is in the backlog */
+	bool comes;              /* neither let in nor refused, nor has it left */
+	bool queued;             /* is in the backlog */
 	bool linked;             /* the router has its link */
 	bool is_unread;          /* is among those */
 	int fd;                  /* our end; -1: none yet, or no more */
 	struct link link;        /* what accept() says of it */
 	uint8_t *words;          /* the one frame that a refused one is told; NULL: none */
 	size_t word_bytes;
-	fuse_req_t reader; /* a read() that waits; NULL: none */
-	size_t reader_room;
 	struct fuse_pollhandle *poller; /* who waits in poll(); NULL: nobody */
 	uint32_t wanted;                /* what for */
 	uint8_t *half;                  /* a frame that has come in part; NULL: none */
@@ -132,17 +119,6 @@ static void wake_poller(struct file *f)
 	f->wanted = 0;
 }
 
-static void answer_reader(struct file *f, int error, const void *frame, size_t bytes)
-{
-	fuse_req_t reader = f->reader;
-
-	f->reader = NULL;
-	if (reader != NULL && error == 0)
-		(void)fuse_reply_buf(reader, frame, bytes);
-	else if (reader != NULL)
-		(void)fuse_reply_err(reader, error);
-}
-
 static void drop_half(struct file *f)
 {
 	free(f->half);
@@ -166,7 +142,6 @@ static void close_end(struct file *f)
 	}
 	f->fd = -1;
 	drop_half(f);
-	answer_reader(f, 0, NULL, 0);
 	wake_poller(f);
 }
 
@@ -178,7 +153,7 @@ static void take_from_backlog(struct file *f)
 	(void)gq_sys_read(d->come, &count, sizeof(count)); /* EFD_SEMAPHORE: one less */
 	unlink_from(&d->backlog, &d->backlog_end, f);
 	d->waiting--;
-	f->comes = false;
+	f->queued = false;
 }
 
 static void close_pidfd(struct file *f)
@@ -191,10 +166,11 @@ static void close_pidfd(struct file *f)
 /* Its connection ends at the client's side. */
 static void leave(struct file *f)
 {
-	if (f->comes) {
+	if (f->queued)
 		take_from_backlog(f);
+	if (f->comes)
 		close_pidfd(f);
-	}
+	f->comes = false;
 	free(f->words);
 	f->words = NULL;
 	close_end(f);
@@ -313,7 +289,7 @@ static void on_init(void *user, struct fuse_conn_info *conn)
 static void on_getattr(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 {
 	const struct stat st = { .st_ino = inode,
-				 .st_mode = S_IFREG | device_of(req)->mode,
+				 .st_mode = S_IFREG | device_of(req)->mount.mode,
 				 .st_nlink = 1,
 				 .st_uid = geteuid(),
 				 .st_gid = getegid() };
@@ -353,7 +329,7 @@ static void on_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 		put_file(f);
 		return;
 	}
-	f->comes = true;
+	f->comes = f->queued = true;
 	append_to(&d->backlog_end, f);
 	d->waiting++;
 	(void)gq_sys_write(d->come, &one, sizeof(one));
@@ -377,6 +353,8 @@ static int give(const struct file *f, unsigned number, const uint8_t *frame, siz
 		return EINVAL;
 	if (sendto(f->fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) == (ssize_t)bytes)
 		return 0;
+	if (errno == EMSGSIZE) /* net.core.wmem_default is too low */
+		return EMSGSIZE;
 	return errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM ? EAGAIN
 											: EPIPE;
 }
@@ -497,14 +475,8 @@ static ssize_t next_frame(struct file *f, size_t room)
 	return 0;
 }
 
-static void end_reading(fuse_req_t req, void *file)
-{
-	struct file *f = file;
-
-	if (f->reader == req)
-		answer_reader(f, EINTR, NULL, 0);
-}
-
+/* It does not wait, whatever O_NONBLOCK says: nobody could kill who waits for a thread that hangs.
+ */
 static void on_read(fuse_req_t req, fuse_ino_t inode, size_t room, off_t offset,
 		    struct fuse_file_info *fi)
 {
@@ -512,19 +484,10 @@ static void on_read(fuse_req_t req, fuse_ino_t inode, size_t room, off_t offset,
 	const ssize_t n = next_frame(f, room);
 
 	(void)inode, (void)offset;
-	if (n >= 0) {
+	if (n >= 0)
 		(void)fuse_reply_buf(req, (const char *)f->device->frame, (size_t)n);
-	} else if (errno != EAGAIN || (fi->flags & O_NONBLOCK) != 0) {
+	else
 		(void)fuse_reply_err(req, errno);
-	} else if (f->reader != NULL) {
-		(void)fuse_reply_err(req, EBUSY);
-	} else if (fuse_req_interrupted(req)) {
-		(void)fuse_reply_err(req, EINTR);
-	} else {
-		f->reader = req;
-		f->reader_room = room;
-		fuse_req_interrupt_func(req, end_reading, f);
-	}
 }
 
 /* The handle is kept before it is looked at what there is: what comes after is told. */
@@ -532,7 +495,7 @@ static void on_poll(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi,
 		    struct fuse_pollhandle *handle)
 {
 	struct file *f = file_of(fi);
-	struct pollfd at = { .fd = f->fd, .events = POLLIN | POLLOUT };
+	struct pollfd at = { .fd = f->fd, .events = TO_READ | TO_WRITE };
 
 	(void)inode;
 	if (handle != NULL) {
@@ -544,7 +507,7 @@ static void on_poll(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi,
 	if (f->fd >= 0)
 		(void)poll(&at, 1, 0);
 	else if (!f->comes)
-		at.revents = POLLIN | POLLHUP;
+		at.revents = POLLIN | POLLRDNORM | POLLRDHUP | POLLHUP;
 	(void)fuse_reply_poll(req, (unsigned)at.revents);
 }
 
@@ -596,152 +559,17 @@ static const struct cuse_lowlevel_ops node_operations = {
 
 /* ---- what is told ---------------------------------------------------------------------------- */
 
-/* What can be told a read() that waits. */
-static void feed_reader(struct file *f)
-{
-	ssize_t n;
-
-	if (f->reader == NULL)
-		return;
-	n = next_frame(f, f->reader_room); /* its end may have answered already */
-	if (n >= 0)
-		answer_reader(f, 0, f->device->frame, (size_t)n);
-	else if (errno != EAGAIN)
-		answer_reader(f, errno, NULL, 0);
-}
-
 /* Something has changed at our end. It is told each time, so nobody who waits is forgotten. */
 static void tell(struct file *f, uint32_t events)
 {
 	uint32_t wanted = f->wanted | EPOLLHUP | EPOLLRDHUP | EPOLLERR;
 
-	feed_reader(f);
 	if ((wanted & (POLLRDNORM | POLLRDBAND)) != 0)
 		wanted |= EPOLLIN;
 	if ((wanted & (POLLWRNORM | POLLWRBAND)) != 0)
 		wanted |= EPOLLOUT;
 	if ((events & wanted) != 0)
 		wake_poller(f);
-}
-
-/* ---- the mount ------------------------------------------------------------------------------- */
-
-/* The last that libfuse had to say. Mounting is done by one thread at a time. */
-static _Thread_local char words[160];
-
-static void keep_words(enum fuse_log_level level, const char *format, va_list arguments)
-{
-	if (level <= FUSE_LOG_ERR)
-		vsnprintf(words, sizeof(words), format, arguments);
-	words[strcspn(words, "\n")] = '\0';
-}
-
-/* Where not we but a program with the rights has mounted it, that one ends it. */
-static bool unmount(const char *path)
-{
-	char *const arguments[] = { "fusermount3", "-u", "-q", "-z", "--", (char *)path, NULL };
-	char *const environment[] = { "PATH=/usr/bin:/bin", NULL };
-	int status;
-	pid_t pid;
-
-	/* Forced: also where a child has a copy of our descriptor, nobody waits for us any more. */
-	if (umount2(path, MNT_FORCE | UMOUNT_NOFOLLOW) == 0 ||
-	    umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
-		return true;
-	if (geteuid() == 0 ||
-	    posix_spawn(&pid, "/usr/bin/fusermount3", NULL, NULL, arguments, environment) != 0)
-		return false;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return false;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-/* Whether a gpuqd that was killed has left its mount here: nobody answers there. */
-static bool is_stale(const char *path)
-{
-	struct stat st;
-	int fd;
-
-	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		return false; /* a device may do something when it is opened */
-	fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
-	if (fd >= 0)
-		gq_sys_close(fd);
-	return fd < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
-}
-
-/* An empty file to mount on. We have the lock, so what another gpuqd has left is nobody's. */
-static bool clear_path(struct device *d, char error[ROUTER_ERROR_ROOM])
-{
-	struct stat old;
-	int fd;
-
-	for (int i = 0; i < STALE && is_stale(d->path); i++)
-		if (!unmount(d->path))
-			break;
-	fd = open(d->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd >= 0) {
-		d->made = true;
-		gq_sys_close(fd);
-		return true;
-	}
-	if (errno != EEXIST || lstat(d->path, &old) != 0) {
-		snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", d->path, strerror(errno));
-		return false;
-	}
-	/* One of a gpuqd that was killed is empty, and its owner's. */
-	d->made = S_ISREG(old.st_mode) && old.st_size == 0 && old.st_uid == geteuid();
-	if (!d->made)
-		snprintf(error, ROUTER_ERROR_ROOM,
-			 "chardev is '%s', where there is something else; allowed: a path where "
-			 "there is nothing, or an empty file of this user",
-			 d->path);
-	return d->made;
-}
-
-static bool watch_session(struct device *d)
-{
-	const int fd = fuse_session_fd(d->session);
-	struct epoll_event event = { .events = EPOLLIN }; /* and NULL */
-
-	return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0 &&
-	       epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-static bool mount_there(struct device *d, char error[ROUTER_ERROR_ROOM])
-{
-	const bool shared = geteuid() == 0 || (d->mode & 0066) != 0;
-	char options[120];
-	char *arguments[] = { "gpuqd", "-o", options, NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
-
-	/* A machine that was booted has it; a bare root has not. fusermount3 would mount, and not
-	 * unmount. */
-	if (geteuid() != 0 && access("/etc/mtab", R_OK) != 0) {
-		snprintf(error, ROUTER_ERROR_ROOM,
-			 "%s cannot be mounted: without /etc/mtab fusermount3 cannot unmount; "
-			 "'ln -s ../proc/self/mounts /etc/mtab' as root makes it",
-			 d->path);
-		return false;
-	}
-	snprintf(options, sizeof(options), "fsname=gpuqd,default_permissions,nosuid,nodev,noexec%s",
-		 shared ? ",allow_other" : "");
-	words[0] = '\0';
-	fuse_set_log_func(keep_words);
-	d->session = fuse_session_new(&args, &operations, sizeof(operations), d);
-	fuse_opt_free_args(&args);
-	if (d->session != NULL && fuse_session_mount(d->session, d->path) == 0) {
-		d->mounted = true;
-		if (watch_session(d))
-			return true;
-	}
-	snprintf(error, ROUTER_ERROR_ROOM, "%s cannot be mounted: %s%s", d->path,
-		 words[0] != '\0' ? words : strerror(errno),
-		 shared && geteuid() != 0 ? " (other users than root need user_allow_other in "
-					    "/etc/fuse.conf for a socket_mode that lets others in)"
-					  : "");
-	return false;
 }
 
 /* ---- the door -------------------------------------------------------------------------------- */
@@ -759,16 +587,18 @@ static void turn_out_all(struct device *d)
 static void serve(struct device *d)
 {
 	for (int i = 0; i < REQUESTS_A_TURN; i++) {
-		const int n = fuse_session_receive_buf(d->session, &d->request);
+		struct fuse_session *session = d->mount.session;
+		const int n = fuse_session_receive_buf(session, &d->request);
 
 		if (n == -EAGAIN || n == -EINTR)
 			return;
 		if (n <= 0) { /* somebody has unmounted it, or has told the kernel to end it */
-			epoll_ctl(d->epoll, EPOLL_CTL_DEL, fuse_session_fd(d->session), NULL);
+			d->mount.ended = true;
+			epoll_ctl(d->epoll, EPOLL_CTL_DEL, fuse_session_fd(session), NULL);
 			turn_out_all(d);
 			return;
 		}
-		fuse_session_process_buf(d->session, &d->request);
+		fuse_session_process_buf(session, &d->request);
 	}
 }
 
@@ -777,21 +607,12 @@ static void free_door(struct door *door)
 	struct device *d = door->own;
 
 	turn_out_all(d);
-	if (d->mounted && !unmount(d->path))
-		d->made = false;
-	if (d->session != NULL) {
-		fuse_session_unmount(d->session); /* it frees something, and finds no mount */
-		fuse_session_destroy(d->session);
-	}
+	chardev_mount_remove(&d->mount);
 	free(d->request.mem);
-	if (d->made)
-		unlink(d->path); /* the lock's file stays: another gpuqd may wait for it */
 	if (d->epoll >= 0)
 		gq_sys_close(d->epoll);
 	if (d->come >= 0)
 		gq_sys_close(d->come);
-	if (d->lock >= 0)
-		gq_sys_close(d->lock);
 	while (d->openers != NULL) {
 		struct opener *next = d->openers->next;
 
@@ -803,56 +624,11 @@ static void free_door(struct door *door)
 	door->pump_fd = -1;
 }
 
-/* The kernel asks at once what it is to be, and has made it when it has been told. */
-static bool await_node(struct device *d)
+static bool watch_session(struct device *d)
 {
-	struct pollfd at = { .fd = fuse_session_fd(d->session), .events = POLLIN };
-	struct stat st;
+	struct epoll_event event = { .events = EPOLLIN }; /* and NULL */
 
-	if (poll(&at, 1, NODE_MS) == 1)
-		serve(d);
-	return stat(d->path, &st) == 0 && S_ISCHR(st.st_mode) && chmod(d->path, d->mode) == 0;
-}
-
-static bool make_node(struct device *d, const char *name, char error[ROUTER_ERROR_ROOM])
-{
-	char *arguments[] = { "gpuqd", NULL }, text[ROUTER_SOCKET_ROOM + 8], number[24];
-	const char *info_text = text;
-	struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
-	const struct cuse_info info = { .dev_info_argc = 1, .dev_info_argv = &info_text };
-	struct stat st;
-	int fd;
-
-	snprintf(d->path, sizeof(d->path), "/dev/%s", name);
-	if (!gq__name_valid(name, strlen(name)) || lstat(d->path, &st) == 0) {
-		snprintf(error, ROUTER_ERROR_ROOM,
-			 "chardev is 'cuse:%s'; allowed: cuse:NAME, NAME of 1 to 64 of A-Z a-z 0-9 "
-			 ". _ -, and none that is in /dev",
-			 name);
-		return false;
-	}
-	fd = open("/dev/cuse", O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
-		snprintf(error, ROUTER_ERROR_ROOM,
-			 "chardev is 'cuse:%s': /dev/cuse: %s%s. A PATH has no need of it", name,
-			 strerror(errno),
-			 errno == ENOENT || errno == ENODEV || errno == ENXIO
-				 ? " (this kernel has no CUSE, or its module cuse is not loaded)"
-				 : "");
-		return false;
-	}
-	snprintf(text, sizeof(text), "DEVNAME=%s", name);
-	snprintf(number, sizeof(number), "/dev/fd/%d", fd); /* libfuse takes it as it is */
-	words[0] = '\0';
-	fuse_set_log_func(keep_words);
-	d->session = cuse_lowlevel_new(&args, &info, &node_operations, d);
-	if (d->session == NULL || fuse_session_mount(d->session, number) != 0)
-		gq_sys_close(fd);
-	else if (watch_session(d) && await_node(d))
-		return true;
-	snprintf(error, ROUTER_ERROR_ROOM, "%s cannot be made: %s", d->path,
-		 words[0] != '\0' ? words : strerror(errno));
-	return false;
+	return epoll_ctl(d->epoll, EPOLL_CTL_ADD, fuse_session_fd(d->mount.session), &event) == 0;
 }
 
 static bool open_door(struct door *door, const struct router_config *cfg,
@@ -867,25 +643,20 @@ static bool open_door(struct door *door, const struct router_config *cfg,
 		snprintf(error, ROUTER_ERROR_ROOM, "services: out of memory");
 		return false;
 	}
-	memcpy(d->path, cfg->chardev, sizeof(cfg->chardev));
-	d->mode = cfg->socket_mode & 0222;
-	d->mode |= d->mode << 1; /* a socket asks for the right to write, this for both */
+	d->mount.lock = -1;
 	d->backlog_end = &d->backlog;
 	d->unread_end = &d->unread;
 	d->epoll = epoll_create1(EPOLL_CLOEXEC);
 	d->come = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
-	d->lock = -1;
 	if (d->epoll < 0 || d->come < 0) {
 		snprintf(error, ROUTER_ERROR_ROOM, "services: %s", strerror(errno));
 		return false;
 	}
-	if (strncmp(cfg->chardev, CUSE, strlen(CUSE)) == 0) {
-		if (!make_node(d, cfg->chardev + strlen(CUSE), error))
-			return false;
-	} else {
-		d->lock = socket_lock(d->path, error);
-		if (d->lock < 0 || !clear_path(d, error) || !mount_there(d, error))
-			return false;
+	if (!chardev_mount_make(&d->mount, cfg, &operations, &node_operations, d, error))
+		return false;
+	if (!watch_session(d)) {
+		snprintf(error, ROUTER_ERROR_ROOM, "services: %s", strerror(errno));
+		return false;
 	}
 	door->fd = d->come;
 	door->pump_fd = d->epoll;
@@ -900,6 +671,7 @@ static enum transport_result accept_link(struct door *door, struct link *out)
 	if (f == NULL)
 		return TRANSPORT_NOT_NOW;
 	take_from_backlog(f);
+	f->linked = true;
 	*out = f->link;
 	return TRANSPORT_DONE;
 }
@@ -922,7 +694,7 @@ static enum transport_result begin(struct link *l)
 	f->fd = pair[0];
 	l->fd = pair[1];
 	f->link.pidfd = -1; /* the router's */
-	f->linked = true;
+	f->comes = false;
 	wake_poller(f);
 	return TRANSPORT_DONE;
 }
@@ -933,13 +705,21 @@ static void refuse(struct link *l, const void *frame, size_t bytes)
 	struct file *f = l->own;
 
 	close_pidfd(f);
-	f->words = malloc(bytes);
+	f->words = f->comes ? malloc(bytes) : NULL; /* else it has left */
 	if (f->words != NULL) {
 		memcpy(f->words, frame, bytes);
 		f->word_bytes = bytes;
 	}
-	feed_reader(f);
+	f->comes = f->linked = false;
 	wake_poller(f);
+	put_file(f);
+}
+
+static bool has_left(struct link *l)
+{
+	const struct file *f = l->own;
+
+	return !f->comes;
 }
 
 static void stop_door(struct door *door)
@@ -1042,6 +822,7 @@ const struct transport chardev_transport = {
 	.accept = accept_link,
 	.begin = begin,
 	.refuse = refuse,
+	.has_left = has_left,
 	.pump = pump,
 	.stop = stop_door,
 	.free = free_door,

@@ -122,6 +122,7 @@ const struct transport in_process_transport = {
 	.accept = accept_link,
 	.begin = socket_begin,
 	.refuse = socket_refuse,
+	.has_left = socket_has_left,
 	.stop = stop_door,
 	.free = free_door,
 	.events = socket_events,

@@ -22,9 +22,6 @@ struct entrance {
 	uid_t nobody;
 	int probe; /* -1: there was no descriptor for it */
 	struct line *lines;
-	/* who knocks, until begin() or refuse() */
-	uint32_t port;
-	uint64_t cookie;
 };
 
 struct line {
@@ -117,36 +114,51 @@ static enum transport_result accept_link(struct door *d, struct link *out)
 		return TRANSPORT_FORGED;
 	if (was_answered(e, &m))
 		return TRANSPORT_NOBODY;
-	e->port = m.port;
-	e->cookie = m.cookie;
 	*out = (struct link){ .transport = &netlink_transport,
 			      .fd = d->fd,
 			      .pidfd = -1,
 			      .uid = m.uid,
 			      .objection = objection(e, &m),
-			      .own = e };
+			      .own = e,
+			      .port = m.port,
+			      .cookie = m.cookie };
 	return TRANSPORT_DONE;
+}
+
+/* Since a knock that had to wait came another one has, of the same client or of the one that has
+ * its port by now, and has been let in. */
+static bool is_outdated(const struct entrance *e, uint32_t port)
+{
+	const struct line *line = e->lines;
+
+	while (line != NULL && (line->port != port || line->is_another_s))
+		line = line->next;
+	return line != NULL;
 }
 
 /* Who has no room even for HERE is let go: it may knock again. */
 static enum transport_result begin_link(struct link *l)
 {
 	struct entrance *e = l->own;
-	const struct sockaddr_nl to = { .nl_family = AF_NETLINK, .nl_pid = e->port };
-	struct line *line = calloc(1, sizeof(*line));
-	const int fd = line != NULL ? gq__netlink_open_somewhere() : -1;
+	const struct sockaddr_nl to = { .nl_family = AF_NETLINK, .nl_pid = l->port };
+	struct line *line;
+	int fd;
 
+	if (is_outdated(e, l->port))
+		return TRANSPORT_NOBODY;
+	line = calloc(1, sizeof(*line));
+	fd = line != NULL ? gq__netlink_open_somewhere() : -1;
 	if (fd < 0) {
 		free(line);
 		return TRANSPORT_SHORT;
 	}
 	if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) != 0 ||
-	    !gq__netlink_send(fd, 0, GQ_NETLINK_HERE, e->cookie, NULL, 0)) {
+	    !gq__netlink_send(fd, 0, GQ_NETLINK_HERE, l->cookie, NULL, 0)) {
 		gq_sys_close(fd);
 		free(line);
 		return TRANSPORT_NOBODY;
 	}
-	*line = (struct line){ .at = e, .next = e->lines, .port = e->port, .cookie = e->cookie };
+	*line = (struct line){ .at = e, .next = e->lines, .port = l->port, .cookie = l->cookie };
 	e->lines = line;
 	l->fd = fd;
 	l->own = line;
@@ -155,9 +167,24 @@ static enum transport_result begin_link(struct link *l)
 
 static void refuse_link(struct link *l, const void *frame, size_t bytes)
 {
-	const struct entrance *e = l->own;
+	(void)gq__netlink_send(l->fd, l->port, GQ_NETLINK_AWAY, l->cookie, frame, bytes);
+}
 
-	(void)gq__netlink_send(l->fd, e->port, GQ_NETLINK_AWAY, e->cookie, frame, bytes);
+/* Whether it is nobody's any more, as far as that can be looked at. */
+static bool is_free(struct entrance *e, uint32_t port)
+{
+	if (e->probe < 0)
+		e->probe = gq__netlink_open();
+	if (e->probe < 0 || gq__netlink_is_taken(e->probe, port))
+		return false;
+	gq_sys_close(e->probe); /* or it would take what is sent there */
+	e->probe = gq__netlink_open();
+	return true;
+}
+
+static bool has_left(struct link *l)
+{
+	return is_free(l->own, l->port);
 }
 
 static void stop_door(struct door *d)
@@ -225,17 +252,9 @@ static enum transport_result send_frame(struct link *l, const void *frame, size_
 static enum transport_result look(struct link *l)
 {
 	const struct line *line = l->own;
-	struct entrance *e = line->at;
 
-	if (line->is_another_s)
-		return TRANSPORT_GONE;
-	if (e->probe < 0)
-		e->probe = gq__netlink_open();
-	if (e->probe < 0 || gq__netlink_is_taken(e->probe, line->port))
-		return TRANSPORT_DONE;
-	gq_sys_close(e->probe);
-	e->probe = gq__netlink_open();
-	return TRANSPORT_GONE;
+	return line->is_another_s || is_free(line->at, line->port) ? TRANSPORT_GONE
+								   : TRANSPORT_DONE;
 }
 
 /* A last word for which there is no room is not needed: the peer looks, too. */
@@ -259,6 +278,7 @@ const struct transport netlink_transport = {
 	.accept = accept_link,
 	.begin = begin_link,
 	.refuse = refuse_link,
+	.has_left = has_left,
 	.stop = stop_door,
 	.free = free_door,
 	.events = events,

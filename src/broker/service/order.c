@@ -8,14 +8,12 @@
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
+#include "host/base/netlink.h"
 
 #include <gpuq/gpuq.h>
 
 #include <string.h>
 #include <unistd.h>
-
-/* Whom the kernel names so may be anybody whose container gives him no other number. */
-enum { UNMAPPED = 65534 };
 
 static void refuse(struct router *r, struct peer *p, const struct gq_frame *f,
 		   enum gq_wire_status status, const char *text)
@@ -191,7 +189,8 @@ void order_obey(struct router *r, struct peer *p, const struct gq_frame *f)
 	const struct gq_view *name = &f->tlv[GQ_TLV_NAME];
 	struct answer denied;
 
-	if (p->link.uid != 0 && (p->link.uid != geteuid() || p->link.uid == UNMAPPED)) {
+	/* Nobody in particular is whoever has no other number in gpuqd's user namespace. */
+	if (p->link.uid != 0 && (p->link.uid != geteuid() || p->link.uid == gq__netlink_nobody())) {
 		refuse(r, p, f, GQ_WIRE_DENIED, "orders are taken from gpuqd's own user and root");
 		return;
 	}

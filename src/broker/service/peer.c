@@ -6,7 +6,6 @@
 #include "host/base/log.h"
 #include "host/base/netlink.h"
 #include "host/base/sys.h"
-#include "program/socket.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -26,6 +25,8 @@ enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
 static const struct answer none_left = { .status = GQ_WIRE_FD_EXHAUSTED,
 					 .retry_ns = NO_DESCRIPTORS_NS,
 					 .text = "gpuqd has no descriptor or memory left for it" };
+
+static const struct answer ending = { .status = GQ_WIRE_SHUTTING_DOWN, .text = "gpuqd ends" };
 
 /* ---- the beginning --------------------------------------------------------------------------- */
 
@@ -134,11 +135,17 @@ static struct peer *let_in(struct router *r, struct door *d, struct link *l, str
 	return p;
 }
 
-/* A socket can be kept without a word. */
-static bool hold(struct router *r, const struct link *l, const struct answer *why)
+/* Without a word. What is kept of it are a descriptor or two, mostly. */
+static bool hold(struct router *r, struct door *d, const struct link *l, const struct answer *why)
 {
-	return why->status == GQ_WIRE_RATE_LIMITED && l->transport == &unix_transport &&
-	       gq__tarpit_hold(&r->tarpit, l->fd, l->uid, gq__now_ns());
+	const uint32_t place = gq_tarpit_place(&r->tarpit);
+	const int most = l->fd > l->pidfd ? l->fd : l->pidfd;
+
+	if (why->status != GQ_WIRE_RATE_LIMITED ||
+	    !gq__tarpit_hold(&r->tarpit, most > 0 ? most : 0, l->uid, gq__now_ns()))
+		return false;
+	r->held_back[place] = (struct held_back){ *l, d };
+	return true;
 }
 
 /* Nothing is spent on one that may not come in. */
@@ -152,7 +159,7 @@ static void begin(struct router *r, struct door *d, struct link *l, bool may_wai
 		return;
 	}
 	if (objects(r, l, user, &refusal)) {
-		if (!may_wait || !hold(r, l, &refusal))
+		if (!may_wait || !hold(r, d, l, &refusal))
 			turn_away(r, d, l, &refusal);
 		user_put(r, user);
 	} else if (let_in(r, d, l, user) == NULL) {
@@ -164,17 +171,16 @@ static void begin(struct router *r, struct door *d, struct link *l, bool may_wai
  */
 uint64_t peer_accept_held(struct router *r, uint64_t now_ns)
 {
-	int fd;
+	for (;;) {
+		struct held_back *h = &r->held_back[r->tarpit.first];
 
-	while ((fd = gq__tarpit_due(&r->tarpit, now_ns)) >= 0) {
-		struct link l = { .transport = &unix_transport, .fd = fd, .pidfd = -1 };
-
-		if (!r->draining && !socket_has_hung_up(fd) && socket_owner(fd, &l))
-			begin(r, &r->door[TRANSPORT_UNIX], &l, false);
+		if (gq__tarpit_due(&r->tarpit, now_ns) < 0)
+			return gq__tarpit_next_ns(&r->tarpit);
+		if (r->draining || h->link.transport->has_left(&h->link))
+			answer_at_the_door(r, &h->link, &ending);
 		else
-			gq_sys_close(fd);
+			begin(r, h->door, &h->link, false);
 	}
-	return gq__tarpit_next_ns(&r->tarpit);
 }
 
 void peer_accept(struct router *r, struct door *d)

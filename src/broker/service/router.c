@@ -283,8 +283,8 @@ static void begin_to_drain(struct router *r)
 {
 	r->draining = true;
 	r->until_ns = gq__now_ns() + r->cfg.drain_ms * UINT64_C(1000000);
+	(void)peer_accept_held(r, UINT64_MAX); /* they are told so */
 	stop_doors(r);
-	(void)peer_accept_held(r, UINT64_MAX); /* they are closed */
 }
 
 static bool has_drained(struct router *r)

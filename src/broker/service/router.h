@@ -242,6 +242,12 @@ struct group {
 	struct gq_sticky sticky;
 };
 
+/* One that waits to be looked at: its user connects too often. */
+struct held_back {
+	struct link link;
+	struct door *door;
+};
+
 struct counts {
 	uint64_t accepted, ok, failed, expired, cancelled, lost; /* requests */
 	uint64_t refused, retried, late, orphans, connections;
@@ -272,7 +278,8 @@ struct router {
 	struct gq_admission admission;
 	struct gq_retry_config retry;
 	struct gq_arrivals arrivals;
-	struct gq_tarpit tarpit;
+	struct gq_tarpit tarpit; /* of held_back, by their places */
+	struct held_back held_back[GQ_TARPIT_MOST];
 	uint32_t connected; /* peers */
 	struct peer *peers;
 	struct user *users;

@@ -3,6 +3,7 @@
 #include "transport.h"
 
 #include "host/base/sys.h"
+#include "program/socket.h"
 
 #include <string.h>
 #include <sys/epoll.h>
@@ -24,6 +25,11 @@ void socket_refuse(struct link *l, const void *frame, size_t bytes)
 {
 	(void)socket_send(l, frame, bytes, -1);
 	socket_end(l);
+}
+
+bool socket_has_left(struct link *l)
+{
+	return socket_has_hung_up(l->fd);
 }
 
 /* What is not going to be read must not be told of, or epoll would tell of it for ever. */

@@ -6,8 +6,8 @@
  * A *door* is where connections of one transport begin. A *link* is the router's end of a
  * connection. Each has one descriptor that the router waits for, and a door may have another, where
  * all that its links carry comes. Who comes is looked at before anything is spent on it: accept()
- * says who it is, then the router calls begin() or refuse(). All calls but in_process_connect() are
- * the router's thread's, and none waits.
+ * says who it is, then the router calls begin() or refuse(), at once or after a while. All calls
+ * but in_process_connect() are the router's thread's, and none waits.
  */
 #ifndef GPUQ_BROKER_SERVICE_TRANSPORT_H
 #define GPUQ_BROKER_SERVICE_TRANSPORT_H
@@ -37,7 +37,9 @@ struct link {
 	pid_t pid; /* 0: not known */
 	const char *objection; /* after accept(): why it may not come in; NULL: for all I know, it
 				  may */
-	void *own;             /* the transport's */
+	void *own;             /* the transport's; so are these, until begin(): */
+	uint32_t port;
+	uint64_t cookie;
 };
 
 struct door {
@@ -57,14 +59,17 @@ struct transport {
 	 * @return false: `error` says why */
 	bool (*open)(struct door *d, const struct router_config *cfg,
 		     char error[ROUTER_ERROR_ROOM]);
-	/* Who comes next. @return DONE: `out` says who, and begin() or refuse() follows, at once;
-	 * NOT_NOW, FORGED, NOBODY, SHORT */
+	/* Who comes next. @return DONE: `out` says who, and begin() or refuse() follows, before
+	 * stop() at the latest; NOT_NOW, FORGED, NOBODY, SHORT */
 	enum transport_result (*accept)(struct door *d, struct link *out);
 	/* Lets it in: from now on it has descriptors. @return DONE; NOBODY: l is no link any more;
 	 * SHORT: refuse() follows */
 	enum transport_result (*begin)(struct link *l);
 	/* One frame is all that it is told, as far as that goes. */
 	void (*refuse)(struct link *l, const void *frame, size_t bytes);
+	/* Whether one that waits for begin() or refuse() has gone meanwhile, and is to be refused.
+	 */
+	bool (*has_left)(struct link *l);
 	/* Nobody comes any more. The links stay. */
 	void (*stop)(struct door *d);
 	/* Carries what links say and are told, also after stop(). NULL: the kernel does.
@@ -108,6 +113,7 @@ extern const struct transport unix_transport, in_process_transport, netlink_tran
 int transport_pidfd(pid_t pid);
 enum transport_result socket_begin(struct link *l);
 void socket_refuse(struct link *l, const void *frame, size_t bytes);
+bool socket_has_left(struct link *l);
 uint32_t socket_events(bool hears, bool full);
 enum transport_result socket_receive(struct link *l, void *to, size_t room, size_t *bytes);
 enum transport_result socket_send(struct link *l, const void *frame, size_t bytes, int fd);

@@ -146,6 +146,7 @@ const struct transport unix_transport = {
 	.accept = accept_link,
 	.begin = begin_link,
 	.refuse = socket_refuse,
+	.has_left = socket_has_left,
 	.stop = stop_door,
 	.free = free_door,
 	.events = socket_events,

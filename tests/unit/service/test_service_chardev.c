@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #undef send
 
+#include "callers.h"
+#include "child.h"
 #include "daemon.h"
 #include "support.h"
 
@@ -49,12 +51,7 @@ static void begin(const char *keys)
 
 static BrokerClient *client(void)
 {
-	const BrokerConfig cfg = { .endpoint = endpoint, .timeout_ms = LONG_MS };
-	BrokerClient *c = q_broker_connect(&cfg);
-
-	if (c == NULL)
-		fail_msg("%s", q_last_error());
-	return c;
+	return connect_to_services(endpoint);
 }
 
 /* ---- by hand --------------------------------------------------------------------------------- */
@@ -160,28 +157,6 @@ static void expect_it_serves(int fd, uint64_t correlation)
 	assert_true(answered == correlation);
 }
 
-/* In place of an assertion in a child, which calls nothing of cmocka's. */
-#define need(condition)                                                                            \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "in the child, line %d: %s: %s, %s\n", __LINE__,           \
-				#condition, strerror(errno), q_last_error());                      \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
-
-static pid_t fork_child(void)
-{
-	const pid_t parent = getpid(), pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		need(getppid() == parent);
-	}
-	return pid;
-}
-
 static void expect_success(pid_t pid)
 {
 	int status;
@@ -284,73 +259,35 @@ static void a_frame_may_come_in_pieces(void **state)
 
 /* ---- read() and poll() ----------------------------------------------------------------------- */
 
-struct reading {
-	int fd;
-	ssize_t n;
-	int error;
-	uint8_t in[4096];
-	uint32_t done;
-};
-
-static void *read_one(void *arg)
+/* Whatever O_NONBLOCK says: who waits in poll() can be killed, though gpuqd hangs. */
+static void a_read_takes_a_frame_and_never_waits(void **state)
 {
-	struct reading *r = arg;
-
-	r->n = read(r->fd, r->in, sizeof(r->in));
-	r->error = errno;
-	__atomic_store_n(&r->done, 1, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-static void do_nothing(int signal)
-{
-	(void)signal;
-}
-
-static void a_read_waits_until_a_frame_or_a_signal_comes(void **state)
-{
-	const struct sigaction nothing = { .sa_handler = do_nothing }; /* no SA_RESTART */
-	struct reading r = { 0 };
-	pthread_t thread;
-	uint8_t frame[512];
+	uint8_t frame[512], in[4096];
+	struct pollfd at = { .events = POLLIN };
 	size_t n;
+	int fd;
 
 	(void)state;
 	begin("");
-	sigaction(SIGUSR1, &nothing, NULL);
-	r.fd = greeted(0);
-	/* who waits in read() is in nobody's way */
-	assert_int_equal(pthread_create(&thread, NULL, read_one, &r), 0);
+	at.fd = fd = greeted(0);
+	assert_int_equal(read(fd, in, sizeof(in)), -1);
+	assert_int_equal(errno, EAGAIN);
 	n = question(frame, 5);
-	assert_int_equal(give_frame(r.fd, GQ_CHARDEV_STATS, frame, n), 0);
-	pthread_join(thread, NULL);
-	assert_true(r.n > GQ_WIRE_HEADER_BYTES);
-	/* a signal, as often as it takes: it may come before the read() */
-	r.done = 0;
-	assert_int_equal(pthread_create(&thread, NULL, read_one, &r), 0);
-	while (__atomic_load_n(&r.done, __ATOMIC_ACQUIRE) == 0) {
-		pthread_kill(thread, SIGUSR1);
-		nap_ms(1);
-	}
-	pthread_join(thread, NULL);
-	assert_int_equal(r.n, -1);
-	assert_int_equal(r.error, EINTR);
-	expect_it_serves(r.fd, 6);
+	assert_int_equal(give_frame(fd, GQ_CHARDEV_STATS, frame, n), 0);
+	assert_int_equal(poll(&at, 1, (int)LONG_MS), 1);
 	/* too little room: the frame stays */
-	assert_int_equal(give_frame(r.fd, GQ_CHARDEV_STATS, frame, n), 0);
-	assert_int_equal(read(r.fd, r.in, 8), -1);
+	assert_int_equal(read(fd, in, 8), -1);
 	assert_int_equal(errno, EMSGSIZE);
-	assert_true(read(r.fd, r.in, sizeof(r.in)) > GQ_WIRE_HEADER_BYTES);
-	/* and without waiting */
-	assert_int_equal(fcntl(r.fd, F_SETFL, O_RDWR | O_NONBLOCK), 0);
-	assert_int_equal(read(r.fd, r.in, sizeof(r.in)), -1);
+	assert_true(read(fd, in, sizeof(in)) > GQ_WIRE_HEADER_BYTES);
+	assert_int_equal(fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK), 0);
+	assert_int_equal(read(fd, in, sizeof(in)), -1);
 	assert_int_equal(errno, EAGAIN);
 	/* there is no write(), no place, and no other way to open it */
-	assert_int_equal(write(r.fd, frame, n), -1);
-	assert_int_equal(lseek(r.fd, 0, SEEK_END), -1);
+	assert_int_equal(write(fd, frame, n), -1);
+	assert_int_equal(lseek(fd, 0, SEEK_END), -1);
 	assert_int_equal(open(device, O_RDONLY), -1);
 	assert_int_equal(errno, EACCES);
-	close(r.fd);
+	close(fd);
 	daemon_tear_down(&d);
 }
 
@@ -370,6 +307,15 @@ static void poll_and_epoll_tell_of_frames(void **state)
 	at.events = POLLIN | POLLOUT;
 	assert_int_equal(poll(&at, 1, (int)LONG_MS), 1);
 	assert_int_equal(at.revents, POLLOUT);
+	/* by its other names, too */
+	at.events = POLLRDNORM | POLLWRNORM;
+	assert_int_equal(poll(&at, 1, (int)LONG_MS), 1);
+	assert_int_equal(at.revents, POLLWRNORM);
+	assert_int_equal(give_frame(fd, GQ_CHARDEV_STATS, frame, question(frame, 9)), 0);
+	at.events = POLLRDNORM;
+	assert_int_equal(poll(&at, 1, (int)LONG_MS), 1);
+	assert_int_equal(at.revents, POLLRDNORM);
+	assert_int_equal(read_type(fd, NULL), GQ_MESSAGE_STATS);
 	assert_int_equal(epoll_ctl(e, EPOLL_CTL_ADD, fd, &on), 0);
 	/* told at each edge, also while what came before lies there */
 	for (uint64_t i = 1; i <= 3; i++) {
@@ -394,6 +340,7 @@ static void poll_and_epoll_tell_of_frames(void **state)
 	expect_success(pid);
 	assert_int_equal(read_type(fd, NULL), GQ_MESSAGE_STATS);
 	/* the end */
+	at.events = POLLRDNORM;
 	(void)daemon_end(&d, SIGTERM);
 	assert_int_equal(poll(&at, 1, (int)LONG_MS), 1);
 	close(fd);
@@ -654,10 +601,19 @@ static long system_call_of(pid_t pid)
 	return strtol(text, NULL, 10);
 }
 
+static void expect_killed(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+}
+
 static void clients_of_a_gpuqd_that_hangs_can_be_killed(void **state)
 {
-	int status, fd, go[2], ready[2];
-	pid_t asks, ends;
+	int fd, go[2], ready[2];
+	pid_t asks, ends, waits;
 	char byte;
 
 	(void)state;
@@ -672,9 +628,24 @@ static void clients_of_a_gpuqd_that_hangs_can_be_killed(void **state)
 		_exit(0); /* and the kernel closes it */
 	}
 	assert_int_equal(read(ready[0], &byte, 1), 1);
+	waits = fork_child();
+	if (waits == 0) {
+		struct pollfd at = { .fd = greeted(0), .events = POLLIN };
+		uint8_t in[64];
+
+		need(read(at.fd, in, sizeof(in)) == -1 && errno == EAGAIN);
+		(void)ppoll(&at, 1, NULL, NULL);
+		_exit(1);
+	}
+	for (unsigned i = 0; system_call_of(waits) != SYS_ppoll; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	expect_it_serves(fd, 1); /* behind the poll's request */
 	daemon_stop(&d);
 	assert_int_equal(write(go[1], "", 1), 1);
 	expect_success(ends);
+	expect_killed(waits);
 	asks = fork_child();
 	if (asks == 0) {
 		uint8_t frame[512];
@@ -684,9 +655,7 @@ static void clients_of_a_gpuqd_that_hangs_can_be_killed(void **state)
 	}
 	while (system_call_of(asks) != SYS_ioctl)
 		nap_ms(1);
-	assert_int_equal(kill(asks, SIGKILL), 0);
-	assert_int_equal(waitpid(asks, &status, 0), asks);
-	assert_true(WIFSIGNALED(status));
+	expect_killed(asks);
 	assert_int_equal(kill(d.pid, SIGCONT), 0);
 	expect_it_serves(fd, 2);
 	close(fd);
@@ -765,6 +734,38 @@ static void an_unmounted_device_ends_its_connections_only(void **state)
 	unlink(device);
 }
 
+/* Whoever has unmounted it may have mounted something else there. */
+static void what_is_mounted_there_by_the_end_stays_mounted(void **state)
+{
+	struct router_config cfg = ROUTER_DEFAULTS;
+	char error[ROUTER_ERROR_ROOM] = "", other[80], text[8] = "";
+	struct router *r;
+	FILE *f;
+
+	(void)state;
+	needs_root();
+	snprintf(cfg.chardev, sizeof(cfg.chardev), "%s", device);
+	r = router_start(&cfg, error);
+	if (r == NULL)
+		fail_msg("%s", error);
+	assert_int_equal(umount2(device, 0), 0);
+	snprintf(other, sizeof(other), "%s/other", folder);
+	f = fopen(other, "w");
+	assert_non_null(f);
+	fputs("other", f);
+	fclose(f);
+	assert_int_equal(mount(other, device, NULL, MS_BIND, NULL), 0);
+	router_stop(r);
+	f = fopen(device, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	fclose(f);
+	assert_string_equal(text, "other");
+	assert_int_equal(umount2(device, 0), 0);
+	unlink(device);
+	unlink(other);
+}
+
 /* ---------------------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
@@ -812,7 +813,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(t_5_numbers_and_layouts),
 		cmocka_unit_test(what_is_no_piece_is_refused),
 		cmocka_unit_test(a_frame_may_come_in_pieces),
-		cmocka_unit_test(a_read_waits_until_a_frame_or_a_signal_comes),
+		cmocka_unit_test(a_read_takes_a_frame_and_never_waits),
 		cmocka_unit_test(poll_and_epoll_tell_of_frames),
 		cmocka_unit_test(a_connection_lasts_as_long_as_a_copy_or_until_it_is_closed),
 		cmocka_unit_test(a_killed_process_is_seen_though_a_child_has_a_copy),
@@ -822,6 +823,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(clients_of_a_gpuqd_that_hangs_can_be_killed),
 		cmocka_unit_test(what_else_is_there_stays_there),
 		cmocka_unit_test(an_unmounted_device_ends_its_connections_only),
+		cmocka_unit_test(what_is_mounted_there_by_the_end_stays_mounted),
 	};
 	const char *why = objection();
 
