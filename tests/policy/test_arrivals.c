@@ -72,10 +72,16 @@ static void whoever_broke_the_protocol_may_connect_less_often(void **state)
 	gq__arrivals_fine(&a, 1000, S);
 	assert_int_equal(come(1000, 100, S), 25 - GQ_ARRIVALS_FINE);
 	assert_int_equal(come(1001, 100, S), 25);
-	/* A user that has nothing left is not locked out for longer. */
+	/* One that has nothing left owes it, */
+	assert_int_equal(come(1002, 100, S), 25);
+	gq__arrivals_fine(&a, 1002, S);
+	assert_int_equal(come(1002, 100, S + GQ_ARRIVALS_FINE * 10 * MS), 0);
+	assert_int_equal(come(1002, 100, S + (GQ_ARRIVALS_FINE + 1) * 10 * MS), 1);
+	/* but however often, for no longer. */
 	for (int i = 0; i < 1000; i++)
 		gq__arrivals_fine(&a, 1000, S);
-	assert_int_equal(come(1000, 100, S + 10 * MS), 1);
+	assert_int_equal(come(1000, 100, S + GQ_ARRIVALS_FINE * 10 * MS), 0);
+	assert_int_equal(come(1000, 100, S + (GQ_ARRIVALS_FINE + 1) * 10 * MS), 1);
 	gq__arrivals_set(&a, 0, 1, 2 * S);
 	gq__arrivals_fine(&a, 1000, 2 * S);
 	assert_int_equal(come(1000, 100, 2 * S), 100);

@@ -60,11 +60,7 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns, uin
 
 void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns)
 {
-	struct gq_limiter *l = of_user(a, uid, now_ns);
-	const uint64_t left = gq__limiter_left(l, now_ns);
-
-	if (a->rate != 0)
-		gq__limiter_commit(l, left < GQ_ARRIVALS_FINE ? left : GQ_ARRIVALS_FINE, now_ns);
+	gq__limiter_charge(of_user(a, uid, now_ns), GQ_ARRIVALS_FINE, GQ_ARRIVALS_FINE, now_ns);
 }
 
 uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns)

@@ -72,6 +72,14 @@ void gq__limiter_commit(struct gq_limiter *l, uint64_t cost, uint64_t now_ns)
 	l->arrival = (l->arrival > now ? l->arrival : now) + (wide)l->step * cost;
 }
 
+void gq__limiter_charge(struct gq_limiter *l, uint64_t cost, uint64_t most, uint64_t now_ns)
+{
+	const wide bound = fine(now_ns) + (wide)l->step * l->burst + (wide)l->step * most;
+
+	gq__limiter_commit(l, cost, now_ns);
+	l->arrival = l->arrival < bound ? l->arrival : bound;
+}
+
 uint64_t gq__limiter_left(const struct gq_limiter *l, uint64_t now_ns)
 {
 	const wide now = fine(now_ns);

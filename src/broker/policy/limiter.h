@@ -41,6 +41,12 @@ bool gq__limiter_peek(const struct gq_limiter *l, uint64_t cost, uint64_t now_ns
 /** It passes. Only after a peek that said so. */
 void gq__limiter_commit(struct gq_limiter *l, uint64_t cost, uint64_t now_ns);
 
+/**
+ * It has to be paid for, whatever has passed before. What is owed is then no more than a burst and
+ * `most`: so nobody is kept out for longer than `most` takes at the rate.
+ */
+void gq__limiter_charge(struct gq_limiter *l, uint64_t cost, uint64_t most, uint64_t now_ns);
+
 /** How much may pass now. */
 uint64_t gq__limiter_left(const struct gq_limiter *l, uint64_t now_ns);
 
