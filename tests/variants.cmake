@@ -15,6 +15,7 @@ set(gpuq_test_variants
 	"unit.bad_calls         standin gpu"
 	"unit.bar1              standin gpu"
 	"unit.broker"
+	"unit.broker_bells"
 	"unit.broker_edges"
 	"unit.broker_inline"
 	"unit.broker_token"

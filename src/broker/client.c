@@ -159,9 +159,21 @@ static void append(struct client *c, struct record *r)
 	c->last = r;
 }
 
+/* A bell of its was worth hearing. */
+static void forgive(struct client *c)
+{
+	c->vain = 0;
+	c->vain_ns = 0;
+	if (c->rests_in_vain)
+		c->rests_until_ns = 0;
+	c->rests_in_vain = false;
+}
+
 /* A message is in class priority - 1. */
 static void count_claim(struct client *c, const struct record *r)
 {
+	if (__builtin_expect(c->vain != 0, 0))
+		forgive(c);
 	c->accepted++;
 	c->counts->accepted[r->options.priority - 1]++;
 	c->counts->bytes_in += r->len;
@@ -181,6 +193,8 @@ static void count_end(struct client *c, const struct record *r, uint32_t outcome
 	} else if (outcome == GQ_OUTCOME_CANCELLED) {
 		how = PAGE_CANCELLED;
 	}
+	if (__builtin_expect(c->vain != 0, 0))
+		forgive(c);
 	c->ended++;
 	counts->ended[r->options.priority - 1][how]++;
 	counts->seconds[histogram_bucket(ns)]++;
@@ -300,17 +314,33 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 
 #define REST_NS UINT64_C(1000000)
 
-static void start_rest(struct client *c)
+static void start_rest(struct client *c, uint64_t *last_ns, uint64_t most_ns)
 {
-	c->rest_ns = c->rest_ns == 0 ? REST_NS : 2 * c->rest_ns;
-	if (c->rest_ns > CLIENT_REST_MOST_NS)
-		c->rest_ns = CLIENT_REST_MOST_NS;
-	c->rests_until_ns = gq__now_ns() + c->rest_ns;
+	*last_ns = *last_ns == 0 ? REST_NS : 2 * *last_ns;
+	if (*last_ns > most_ns)
+		*last_ns = most_ns;
+	c->rests_until_ns = gq__now_ns() + *last_ns;
+	c->rests_in_vain = last_ns == &c->vain_ns;
 }
 
 bool client_rests(const struct client *c)
 {
 	return __builtin_expect(c->rests_until_ns != 0, 0) && gq__now_ns() < c->rests_until_ns;
+}
+
+/* An order makes up for one bell in vain, no more: random words in the client's page are orders now
+ * and then. */
+void client_heard(struct client *c, bool some)
+{
+	if (client_rests(c))
+		return; /* its socket is full: that rest is the longer one */
+	if (some) {
+		c->vain -= c->vain != 0;
+		return;
+	}
+	c->vain += c->vain < CLIENT_VAIN_BELLS;
+	if (c->vain == CLIENT_VAIN_BELLS)
+		start_rest(c, &c->vain_ns, CLIENT_VAIN_MOST_NS);
 }
 
 void client_ring(struct client *c)
@@ -326,11 +356,11 @@ void client_ring(struct client *c)
 	/* Never waits, whatever the client has made of its end. A full socket is full of bells. */
 	if (sendto(c->socket, &bell, sizeof(bell), MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0 ||
 	    errno == EPIPE || errno == ECONNRESET) {
-		c->rest_ns = 0;
+		c->deaf_ns = 0;
 		return;
 	}
 	if (errno == EAGAIN) {
-		start_rest(c);
+		start_rest(c, &c->deaf_ns, CLIENT_DEAF_MOST_NS);
 		return;
 	}
 	/* The kernel has no memory for it now: its sleeper still needs it. */

@@ -58,15 +58,22 @@ struct client {
 	uint32_t inside, held;
 	uint32_t recalled;                       /* of those inside */
 	uint64_t control, acknowledged, cancels; /* as last seen, answered */
-	uint64_t rests_until_ns; /* its socket was full: it is not served before that; 0: it was not
-				  */
-	uint64_t rest_ns;        /* how long it has rested last; 0: a bell has gone since */
-	bool muted;              /* it rests, and its bell wakes nobody */
-	bool rings;              /* something has been written that a sleeper may wait for */
-	bool left;               /* has said so */
-	bool broken;             /* has broken the protocol: not served any more */
-	bool leaving;            /* the connection has ended, or is to end */
-	bool draining;           /* what is inside is waited for, until `until_ns` */
+	uint64_t rests_until_ns; /* it is not served before that; 0: it does not rest */
+	uint64_t deaf_ns; /* how long it has rested last, as its socket was full; 0: a bell has gone
+			     since */
+	uint64_t vain_ns; /* the same, as its bell brought nothing; 0: something has been served
+			     since */
+	uint32_t vain;    /* bells of its that brought nothing, since something was served */
+	bool rests_in_vain; /* it rests for its bells' sake, not for ours */
+	bool rung;          /* its bell has been heard, and it has had no turn since */
+	bool muted;         /* it rests, or is broken, and its bell wakes nobody */
+	bool unmuted;       /* no more: the kernel says that its bell has been rung, which may have
+			       been long ago */
+	bool rings;         /* something has been written that a sleeper may wait for */
+	bool left;          /* has said so */
+	bool broken;        /* has broken the protocol: not served any more */
+	bool leaving;       /* the connection has ended, or is to end */
+	bool draining;      /* what is inside is waited for, until `until_ns` */
 	uint64_t until_ns;
 };
 
@@ -105,13 +112,24 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 void client_ring(struct client *c);
 
 /*
- * Whether its socket was full, and it is left alone for a while. A client that asks for bells and
- * never reads them has what it asks for done ever more seldom, so that it costs the others nothing:
- * for 1 ms at first, twice as long each time, up to CLIENT_REST_MOST_NS. After each rest it is
- * served once; then a bell goes, which ends it, or the next rest begins.
+ * Whether it is left alone for a while, so that it costs the others nothing: for 1 ms at first, and
+ * twice as long each time.
+ *
+ * Its socket was full: it asks for bells and never reads them. It rests for up to
+ * CLIENT_DEAF_MOST_NS. After each rest it is served once; then a bell goes, which ends it, or the
+ * next rest begins.
+ *
+ * Or its own bells have brought nothing, CLIENT_VAIN_BELLS times since something of it was served:
+ * client_heard(). It rests for up to CLIENT_VAIN_MOST_NS. After each rest one more such bell begins
+ * the next. What is claimed or completed of it ends it all.
  */
 bool client_rests(const struct client *c);
 
-#define CLIENT_REST_MOST_NS UINT64_C(128000000)
+/* Its bell has been heard, and it has had its turn. @param some  an order of its was obeyed */
+void client_heard(struct client *c, bool some);
+
+enum { CLIENT_VAIN_BELLS = 8 };
+#define CLIENT_DEAF_MOST_NS UINT64_C(128000000)
+#define CLIENT_VAIN_MOST_NS UINT64_C(8000000)
 
 #endif /* GPUQ_BROKER_CLIENT_H */

@@ -131,7 +131,7 @@ static struct command *read_inbox(struct dispatcher *d)
 
 static void add(struct dispatcher *d, struct client *c)
 {
-	struct epoll_event event = { .events = BELL_EVENTS };
+	struct epoll_event event = { .events = BELL_EVENTS, .data.ptr = c };
 	struct client **end = &d->clients;
 
 	c->counts = d->counts;
@@ -294,20 +294,27 @@ static bool is_there_work(const struct dispatcher *d)
 	return false;
 }
 
-/* Who rests wakes nobody. Its bell has been rung meanwhile, or not: that it is watched again is an
- * event, once it has ever been rung. */
+/* Who rests wakes nobody, nor who has broken the protocol and is to be disconnected. */
+static bool is_to_be_muted(const struct client *c)
+{
+	return c->broken || client_rests(c);
+}
+
+/* Its bell has been rung meanwhile, or not: that it is watched again is an event, once it has ever
+ * been rung. */
 static void mute(struct dispatcher *d, struct client *c, bool muted)
 {
-	struct epoll_event event = { .events = muted ? 0 : BELL_EVENTS };
+	struct epoll_event event = { .events = muted ? 0 : BELL_EVENTS, .data.ptr = c };
 
 	c->muted = muted;
+	c->unmuted = !muted;
 	epoll_ctl(d->epoll, EPOLL_CTL_MOD, c->bell, &event);
 }
 
 static void say_asleep(struct dispatcher *d)
 {
 	for (struct client *c = d->clients; c != NULL; c = c->next) {
-		if (c->muted != client_rests(c))
+		if (c->muted != is_to_be_muted(c))
 			mute(d, c, !c->muted);
 		if (!c->muted)
 			gq_exchange_seq_cst_u64(&c->page->daemon_asleep, 1); /* [sleep.look] */
@@ -327,7 +334,8 @@ static int patience_of(const struct client *c, uint64_t now_ns)
 
 	if (c->leaving || (c->rings && !c->muted))
 		return 10; /* a drain's time may be over; a bell did not go */
-	return c->muted ? (int)(left_ns / 1000000) + 1 : -1; /* it cannot wake this thread */
+	/* One that rests cannot wake this thread; of one that is broken it has nothing to do. */
+	return c->muted && !c->broken ? (int)(left_ns / 1000000) + 1 : -1;
 }
 
 static int patience_ms(const struct dispatcher *d)
@@ -344,16 +352,27 @@ static int patience_ms(const struct dispatcher *d)
 	return least;
 }
 
+/* What was rung before it was watched again says nothing. */
+static void hear(struct client *c)
+{
+	c->rung = c->rung || !c->unmuted;
+	c->unmuted = false;
+}
+
 static void sleep_until_rung(struct dispatcher *d)
 {
 	struct epoll_event events[16];
 	uint64_t count;
+	int n;
 
 	say_asleep(d);
 	if (!is_there_work(d)) {
 		if (d->inside != 0)
 			pair_arm(d->pair);
-		epoll_wait(d->epoll, events, 16, patience_ms(d));
+		n = epoll_wait(d->epoll, events, 16, patience_ms(d));
+		for (int i = 0; i < n; i++)
+			if (events[i].data.ptr != NULL) /* else it is `wake` */
+				hear(events[i].data.ptr);
 		pair_disarm(d->pair);
 		(void)gq_sys_read(d->wake, &count, sizeof(count));
 	}
@@ -404,6 +423,7 @@ static bool turn(struct dispatcher *d)
 {
 	uint64_t since_ns = 0;
 	uint32_t idle = 0;
+	bool worked = true; /* since it slept */
 
 	for (;;) {
 		enum served clients, completions;
@@ -420,6 +440,7 @@ static bool turn(struct dispatcher *d)
 			give_up(d);
 		if (clients == SERVED_SOME || completions == SERVED_SOME) {
 			idle = 0;
+			worked = true;
 			continue;
 		}
 		if (++idle < RELAX_TURNS) {
@@ -427,10 +448,13 @@ static bool turn(struct dispatcher *d)
 			continue;
 		}
 		since_ns = idle == RELAX_TURNS ? gq__now_ns() : since_ns;
-		if (gq__now_ns() - since_ns < GQ_SPIN_NS && gq__yield_if_cheap(gq__now_ns()))
+		/* Who has woken it for nothing has nothing more to come, either. */
+		if (worked && gq__now_ns() - since_ns < GQ_SPIN_NS &&
+		    gq__yield_if_cheap(gq__now_ns()))
 			continue;
 		sleep_until_rung(d);
 		idle = 0;
+		worked = false;
 	}
 }
 

@@ -453,19 +453,30 @@ static enum served serve_messages(struct dispatcher *d, struct client *c, struct
 	return held;
 }
 
+/* Nothing of it waits; or what does waits for what the client itself does. */
+static bool wants_nothing(const struct client *c)
+{
+	return is_standing(c) || c->inside >= c->window || (c->held == 0 && !client_waits(c));
+}
+
 enum served serve_client(struct dispatcher *d, struct client *c, struct share share)
 {
+	const bool rung = c->rung;
 	enum served served;
 	bool some;
 
 	if (c->broken || client_rests(c))
 		return SERVED_NOTHING;
 	c->rests_until_ns = 0;
+	c->rests_in_vain = false;
 	some = obey(d, c);
 	served = serve_messages(d, c, share);
 	if (served == SERVED_TOO_LONG)
 		return served;
 	client_ring(c);
+	if (__builtin_expect(rung, 0) && served == SERVED_NOTHING && (some || wants_nothing(c)))
+		client_heard(c, some);
+	c->rung = false;
 	return some ? SERVED_SOME : served;
 }
 

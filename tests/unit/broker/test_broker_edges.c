@@ -250,12 +250,12 @@ static void a_socket_that_is_full_is_rung_again_once_it_may_have_room(void **sta
 	}
 	assert_false(c.rings); /* it has bells enough */
 	/* Each time it rests for longer. */
-	for (uint64_t before = c.rest_ns; before < CLIENT_REST_MOST_NS; before *= 2) {
+	for (uint64_t before = c.deaf_ns; before < CLIENT_DEAF_MOST_NS; before *= 2) {
 		ring_in_vain(&c);
-		assert_int_equal(c.rest_ns, 2 * before);
+		assert_int_equal(c.deaf_ns, 2 * before);
 	}
 	ring_in_vain(&c);
-	assert_int_equal(c.rest_ns, CLIENT_REST_MOST_NS);
+	assert_int_equal(c.deaf_ns, CLIENT_DEAF_MOST_NS);
 	c.rests_until_ns = UINT64_MAX;
 	page.asleep = 1;
 	c.rings = true;
@@ -268,7 +268,7 @@ static void a_socket_that_is_full_is_rung_again_once_it_may_have_room(void **sta
 	client_ring(&c);
 	assert_false(c.rings);
 	assert_int_equal(recv(pair[1], &w, sizeof(w), MSG_DONTWAIT), sizeof(w.head));
-	assert_int_equal(c.rest_ns, 0);
+	assert_int_equal(c.deaf_ns, 0);
 	close(pair[0]);
 	close(pair[1]);
 }

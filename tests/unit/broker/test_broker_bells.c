@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_broker_bells.c - clients whose bells bring nothing: a dispatcher of this process, and
+ * clients in memory of the test's own, without gpuqd's reactor.
+ */
+/* The tests have a send() of their own. */
+#define send send_on_socket
+#include <sys/socket.h>
+#undef send
+
+#include "support.h"
+
+#include "broker/dispatcher.h"
+#include "host/base/clock.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { CAPACITY = 8, BELLS = 60 };
+
+/* A client: the dispatcher's half, and what the client itself has. */
+struct end {
+	struct client c;
+	struct gq_wire_hello hello;
+	struct gq_remote_page *page;
+	int socket;
+	uint32_t ready, broken, gone; /* the dispatcher has said so */
+	uint64_t sent;
+};
+
+static void note(void *user, struct client *c, enum note_kind kind, const char *text)
+{
+	struct end *e = c->session;
+
+	(void)user;
+	(void)text;
+	gq_exchange_seq_cst_u32(kind == NOTE_READY    ? &e->ready
+				: kind == NOTE_BROKEN ? &e->broken
+						      : &e->gone,
+				1);
+}
+
+static void await_word(const uint32_t *word)
+{
+	for (unsigned i = 0; gq_load_seq_cst_u32(word) == 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+static struct dispatcher *start(void)
+{
+	char error[BROKER_ERROR_ROOM];
+	struct broker_queue queue;
+	struct dispatcher *d;
+
+	broker_queue_defaults(&queue, "default");
+	queue.device = Q_DEVICE_CPU;
+	queue.consumers = 1;
+	queue.inline_us = 0; /* one of its threads leads always */
+	memcpy(queue.processor, "echo", sizeof("echo"));
+	d = dispatcher_start(&queue, NULL, NULL, NULL, NULL, note, NULL, error);
+	if (d == NULL)
+		fail_msg("%s", error);
+	return d;
+}
+
+static void open_end(struct end *e)
+{
+	uint64_t bytes;
+	int pair[2];
+
+	memset(e, 0, sizeof(*e));
+	e->hello = (struct gq_wire_hello){ .capacity = CAPACITY,
+					   .slot_bytes = 64,
+					   .result_bytes = 64,
+					   /* so that zeros are entries of the lap before */
+					   .start_pos = CAPACITY };
+	bytes = gq_remote_lay_out(&e->hello).bytes;
+	e->page = aligned_alloc(4096, bytes);
+	assert_non_null(e->page);
+	memset(e->page, 0, bytes);
+	assert_true(client_open(&e->c, &e->hello, (uint8_t *)e->page, CAPACITY));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	e->c.socket = pair[0];
+	e->socket = pair[1];
+	e->c.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	e->c.best = GQ_CLASSES - 1;
+	e->c.session = e;
+}
+
+static void close_end(struct end *e)
+{
+	client_close(&e->c);
+	close(e->c.socket);
+	close(e->c.bell);
+	close(e->socket);
+	free(e->page);
+}
+
+static void join(struct dispatcher *d, struct end *e)
+{
+	open_end(e);
+	dispatcher_add(d, &e->c);
+	await_word(&e->ready);
+}
+
+static void leave(struct dispatcher *d, struct end *e)
+{
+	dispatcher_remove(d, &e->c, 0);
+	await_word(&e->gone);
+	close_end(e);
+}
+
+/* The next message: 8 bytes, in the lowest class. */
+static void publish(struct end *e, uint64_t slot)
+{
+	const struct gq_word_ring *ring = &e->c.ready[0]; /* constant */
+	const uint64_t pos = e->hello.start_pos + e->sent++;
+	struct gq_slot *s = (struct gq_slot *)(void *)(e->c.memory + e->c.layout.slots +
+						       slot % CAPACITY * e->c.layout.slot_stride);
+
+	s->msg_id = slot;
+	s->len = 8;
+	gq_store_seq_cst_u64(gq_word_ring_entry(ring, pos), gq_word_ring_tag(ring, pos) | slot);
+}
+
+static void ring(const struct end *e)
+{
+	const uint64_t one = 1;
+
+	assert_int_equal(write(e->c.bell, &one, sizeof(one)), sizeof(one));
+}
+
+/* By the clock of the kernel's timers, not by naps of a millisecond: some microseconds. */
+static void await_asleep(const struct end *e)
+{
+	const uint64_t until_ns = gq__now_ns() + LONG_MS * UINT64_C(1000000);
+
+	while (gq_load_seq_cst_u64(&e->page->daemon_asleep) == 0) {
+		assert_true(gq__now_ns() < until_ns);
+		usleep(20);
+	}
+}
+
+static void await_done(const struct end *e, uint64_t n)
+{
+	for (unsigned i = 0; gq_load_acquire_u64(&e->page->done_tail) != e->hello.start_pos + n;
+	     i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+}
+
+/* ---- the rule -------------------------------------------------------------------------------- */
+
+static void so_many_bells_in_vain_and_the_client_rests_ever_longer(void **state)
+{
+	struct client c = { .bell = -1 };
+
+	(void)state;
+	for (unsigned i = 1; i < CLIENT_VAIN_BELLS; i++)
+		client_heard(&c, false);
+	assert_int_equal(c.rests_until_ns, 0);
+	client_heard(&c, true); /* an order makes up for one */
+	client_heard(&c, false);
+	assert_int_equal(c.rests_until_ns, 0);
+	for (uint64_t ns = 1000000; ns < 2 * CLIENT_VAIN_MOST_NS; ns *= 2) {
+		const uint64_t now_ns = gq__now_ns();
+
+		c.rests_until_ns = 0; /* as when it has had its turn */
+		client_heard(&c, false);
+		assert_true(c.rests_in_vain);
+		assert_true(c.rests_until_ns >=
+			    now_ns + (ns < CLIENT_VAIN_MOST_NS ? ns : CLIENT_VAIN_MOST_NS));
+	}
+	assert_int_equal(c.vain_ns, CLIENT_VAIN_MOST_NS);
+	/* It rests for another reason: that is not shortened. */
+	c.rests_until_ns = UINT64_MAX;
+	client_heard(&c, false);
+	assert_int_equal(c.rests_until_ns, UINT64_MAX);
+}
+
+static void rest(struct client *c)
+{
+	c->rests_until_ns = 0;
+	for (unsigned i = 0; i < CLIENT_VAIN_BELLS; i++)
+		client_heard(c, false);
+	assert_true(c->rests_in_vain);
+	assert_int_not_equal(c->rests_until_ns, 0);
+}
+
+static void expect_no_rest(const struct client *c)
+{
+	assert_false(c->rests_in_vain);
+	assert_int_equal(c->rests_until_ns, 0);
+	assert_int_equal(c->vain, 0);
+	assert_int_equal(c->vain_ns, 0);
+}
+
+static void what_is_claimed_or_completed_ends_it(void **state)
+{
+	struct page_queue counts = { .clients = 0 };
+	struct record *r = NULL;
+	struct end e;
+
+	(void)state;
+	open_end(&e);
+	e.c.counts = &counts;
+	publish(&e, 3);
+	rest(&e.c);
+	assert_int_equal(client_claim(&e.c, 0, &r), CLAIMED_ONE);
+	expect_no_rest(&e.c);
+	rest(&e.c);
+	client_complete(&e.c, r, 0, NULL);
+	expect_no_rest(&e.c);
+	/* But not the rest of one that never reads what is completed. */
+	publish(&e, 4);
+	assert_int_equal(client_claim(&e.c, 0, &r), CLAIMED_ONE);
+	e.c.rests_until_ns = UINT64_MAX;
+	client_complete(&e.c, r, 0, NULL);
+	assert_int_equal(e.c.rests_until_ns, UINT64_MAX);
+	close_end(&e);
+}
+
+/* ---- a dispatcher ---------------------------------------------------------------------------- */
+
+/* Rings whenever the dispatcher says that it sleeps. @return how long that took */
+static uint64_t ring_often(const struct end *e)
+{
+	const uint64_t since_ns = gq__now_ns();
+
+	for (int i = 0; i < BELLS; i++) {
+		await_asleep(e);
+		gq_exchange_seq_cst_u64(&e->page->daemon_asleep, 0);
+		ring(e);
+	}
+	return gq__now_ns() - since_ns;
+}
+
+/* Two bells may be heard as one, and one bell in the moment in which a rest ends says nothing: so
+ * at least a fourth of them begin a rest, which is 8 ms but for the first. */
+#define RESTS_NS ((BELLS / 4 - CLIENT_VAIN_BELLS - 3) * CLIENT_VAIN_MOST_NS)
+
+static void bells_that_bring_nothing_are_heard_ever_more_seldom(void **state)
+{
+	struct dispatcher *d = start();
+	struct end e;
+
+	(void)state;
+	join(d, &e);
+	assert_true(ring_often(&e) >= RESTS_NS);
+	publish(&e, 0); /* it is served all the same, and nobody need ring */
+	await_done(&e, 1);
+	leave(d, &e);
+	dispatcher_end(d, NULL);
+}
+
+/* What waits behind its own order is no reason to hear its bells. */
+static void nor_is_one_heard_that_has_paused(void **state)
+{
+	struct dispatcher *d = start();
+	struct end e;
+
+	(void)state;
+	join(d, &e);
+	gq_store_seq_cst_u64(&e.page->control, GQ_CONTROL_PAUSE);
+	ring(&e);
+	for (unsigned i = 0; gq_load_seq_cst_u64(&e.page->ack) != GQ_CONTROL_PAUSE; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	publish(&e, 0);
+	assert_true(ring_often(&e) >= RESTS_NS);
+	assert_int_equal(gq_load_acquire_u64(&e.page->done_tail), 0);
+	gq_store_seq_cst_u64(&e.page->control, 0);
+	await_done(&e, 1);
+	leave(d, &e);
+	dispatcher_end(d, NULL);
+}
+
+/* How often the dispatcher's threads have gone to sleep. */
+static uint64_t sleeps(void)
+{
+	DIR *all = opendir("/proc/self/task");
+	uint64_t sum = 0;
+
+	assert_non_null(all);
+	for (const struct dirent *task; (task = readdir(all)) != NULL;) {
+		char path[64], line[128];
+		bool ours = false;
+		FILE *f;
+
+		if (!isdigit((unsigned char)task->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", task->d_name);
+		f = fopen(path, "r");
+		while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+			ours = ours || strcmp(line, "Name:\tgpuqd-dispatch\n") == 0;
+			if (ours && strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+				sum += strtoull(line + 24, NULL, 10);
+		}
+		if (f != NULL)
+			fclose(f);
+	}
+	closedir(all);
+	return sum;
+}
+
+/* Until it is disconnected, which takes other threads their time. */
+static void whoever_has_broken_the_protocol_wakes_nobody(void **state)
+{
+	struct dispatcher *d = start();
+	struct end liar, other;
+	uint64_t before;
+
+	(void)state;
+	join(d, &liar);
+	join(d, &other);
+	publish(&liar, CAPACITY); /* there is no such slot */
+	ring(&liar);
+	await_word(&liar.broken);
+	/* What it says before it sleeps, it says to the liar first. */
+	await_asleep(&other);
+	gq_exchange_seq_cst_u64(&liar.page->daemon_asleep, 0);
+	gq_exchange_seq_cst_u64(&other.page->daemon_asleep, 0);
+	ring(&other);
+	await_asleep(&other);
+	assert_int_equal(gq_load_seq_cst_u64(&liar.page->daemon_asleep), 0);
+	before = sleeps();
+	assert_int_not_equal(before, 0);
+	for (int i = 0; i < BELLS; i++) {
+		ring(&liar);
+		nap_ms(1);
+	}
+	assert_in_range(sleeps() - before, 0, BELLS / 10);
+	leave(d, &liar);
+	leave(d, &other);
+	dispatcher_end(d, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(so_many_bells_in_vain_and_the_client_rests_ever_longer),
+		cmocka_unit_test(what_is_claimed_or_completed_ends_it),
+		cmocka_unit_test(bells_that_bring_nothing_are_heard_ever_more_seldom),
+		cmocka_unit_test(nor_is_one_heard_that_has_paused),
+		cmocka_unit_test(whoever_has_broken_the_protocol_wakes_nobody),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests_name("broker_bells", tests, NULL, NULL);
+}
