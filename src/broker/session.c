@@ -288,8 +288,9 @@ static void let_in(struct broker *b, int socket)
 		gq_sys_close(socket);
 	} else if (admit_arrival(b, peer.uid, text)) {
 		(void)begin(b, socket, &peer);
-	} else if (!gq__tarpit_hold(&b->tarpit, socket, peer.uid, gq__now_ns())) {
-		turn_away(b, socket, &peer, text);
+	} else {
+		if (!gq__tarpit_hold(&b->tarpit, socket, peer.uid, gq__now_ns()))
+			turn_away(b, socket, &peer, text);
 		b->accept_again_ns = gq__arrivals_refused(&b->arrivals, gq__now_ns());
 	}
 }
@@ -402,6 +403,24 @@ void session_adopt(struct broker *b, const struct adopted *a)
 		session_end(s, 0);
 }
 
+/* It has broken the protocol, which costs its user connections. In a process for queues it is gpuqd
+ * that keeps these accounts. */
+static void count_broken(struct session *s)
+{
+	gq__arrivals_fine(&s->b->arrivals, s->uid, gq__now_ns());
+	s->b->counts.broken++;
+	s->detail = LINK_GONE_BROKEN;
+}
+
+/* What it says, or does before it is served, breaks the protocol. @return false: end the connection
+ */
+static bool lies(struct session *s)
+{
+	count_broken(s);
+	show_error(s->b, "what a client says makes no sense");
+	return false;
+}
+
 /* What it may do, before it says what it wants. @return false: end the connection */
 static bool on_token(struct session *s, const union gq_wire *w, ssize_t n)
 {
@@ -411,7 +430,7 @@ static bool on_token(struct session *s, const union gq_wire *w, ssize_t n)
 		return true;
 	if ((size_t)n != w->head.bytes || bytes == 0 || bytes > sizeof(w->token.token) ||
 	    s->token != NULL)
-		return false;
+		return lies(s);
 	s->token = malloc(bytes);
 	if (s->token == NULL)
 		return false;
@@ -433,7 +452,7 @@ static bool on_hello(struct session *s, const union gq_wire *w, ssize_t n)
 		return false;
 	}
 	if (n != (ssize_t)sizeof(w->hello) || w->head.type != GQ_WIRE_HELLO)
-		return false;
+		return lies(s);
 	s->hello = w->hello;
 	supervise_hear_all(s->b); /* whoever has left a process counts no more */
 	return greet(s);
@@ -493,7 +512,7 @@ static bool on_start(struct session *s)
 
 	/* He cannot have read what he says that he has mapped. */
 	if (socket_has_unread(s->socket) || !pages_seal(s->memfd, s->bytes))
-		return false;
+		return lies(s);
 	s->given = false;
 	close_if_open(&s->memfd); /* it is mapped */
 	if (!s->queue->per_client) {
@@ -518,14 +537,14 @@ static bool on_start(struct session *s)
 static bool on_message(struct session *s, const union gq_wire *w, ssize_t n)
 {
 	if (n < (ssize_t)sizeof(w->head) || w->head.magic != GQ_WIRE_MAGIC)
-		return false;
+		return lies(s);
 	switch (s->state) {
 	case SESSION_NEW:
 		return w->head.type == GQ_WIRE_TOKEN ? on_token(s, w, n) : on_hello(s, w, n);
 	case SESSION_OFFERED:
-		return w->head.type == GQ_WIRE_START && on_start(s);
+		return w->head.type == GQ_WIRE_START ? on_start(s) : lies(s);
 	default:
-		return false; /* a client that is served has nothing to say */
+		return lies(s); /* a client that is served has nothing to say */
 	}
 }
 
@@ -558,9 +577,7 @@ void session_hear(struct session *s)
 
 static void on_broken(struct session *s, const char *why)
 {
-	s->b->counts.broken++;
 	show_error(s->b, "a client's memory makes no sense, or its queue has failed");
-	s->detail = LINK_GONE_BROKEN;
 	gq__log(Q_LOG_WARNING, "gpuqd: client %d of user %u: %s; the connection ends", (int)s->pid,
 		s->uid, why);
 	session_end(s, 0);
@@ -592,10 +609,12 @@ void session_note(struct session *s, const struct note *n)
 		session_end(s, 0);
 		return;
 	case NOTE_BROKEN:
-		gq__arrivals_fine(&s->b->arrivals, s->uid, gq__now_ns());
+		count_broken(s);
 		on_broken(s, "its memory makes no sense");
 		return;
 	case NOTE_LOST:
+		s->b->counts.broken++;
+		s->detail = LINK_GONE_BROKEN;
 		on_broken(s, "its queue has failed");
 		return;
 	case NOTE_GONE:

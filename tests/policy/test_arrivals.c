@@ -100,7 +100,7 @@ static void many_refusals_at_once_are_a_reason_to_stop_accepting(void **state)
 		assert_int_equal(gq__arrivals_refused(&a, now), now + GQ_ARRIVALS_FLOOD_NS);
 	}
 	for (unsigned i = 0; i < 100; i++) { /* now and then one is none */
-		now += GQ_ARRIVALS_FLOOD_NS / 10;
+		now += GQ_ARRIVALS_FLOOD_NS / (GQ_ARRIVALS_REFUSALS - 2);
 		assert_int_equal(gq__arrivals_refused(&a, now), 0);
 	}
 }

@@ -11,7 +11,7 @@
 enum {
 	GQ_ARRIVALS_USERS = 256,
 	GQ_ARRIVALS_FINE = 10,
-	GQ_ARRIVALS_REFUSALS = 16,
+	GQ_ARRIVALS_REFUSALS = 8,
 	GQ_ARRIVALS_FLOOD_NS = 3000000,
 };
 
@@ -43,15 +43,18 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns,
 		       uint64_t *out_retry_ns);
 
 /**
- * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less, if it has
- * so many left. What came of that connection cost the others more than a handshake.
+ * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less. What came
+ * of that connection cost the others more than a handshake. A user that has nothing left owes it:
+ * else one who lies all the time, and so never has anything left, would lie as often as others
+ * connect. It owes no more than that, however many of its connections have been broken at once.
  */
 void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns);
 
 /**
- * Somebody has been refused. A user who floods would keep the thread that accepts at refusing. So
- * after GQ_ARRIVALS_REFUSALS refusals in GQ_ARRIVALS_FLOOD_NS nobody is to be accepted for as long
- * again. A flood of connections fills the backlog, and then the kernel has whoever blocks in
+ * Somebody has been refused, or has to wait (tarpit.h). A user who floods would keep the thread
+ * that accepts at that, and for as long at a time as it has a CPU, which others wait for. So after
+ * GQ_ARRIVALS_REFUSALS of them in GQ_ARRIVALS_FLOOD_NS nobody is to be accepted for as long again.
+ * A flood of connections fills the backlog, and then the kernel has whoever blocks in
  * connect() wait; one that waits for its refusal before it tries again waits for that. Others who
  * connect need a place of the backlog, too: for a backlog of refusals, a tenth of a second or two,
  * or longer, as a full one is not served in order.
