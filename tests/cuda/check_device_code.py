@@ -11,8 +11,9 @@ processors  every kernel of kernels/ at every granularity: compiles without a wa
 protocol    src/device/protocol/protocol.h: acquire and release at system scope, read-modify-write at
             device scope, no local memory, no spills, nothing that belongs to the host
 grid        the resident grid around every kernel at every granularity: the same as for protocol,
-            but that the kernel may have tables; spills and stack frames nowhere. No fence before a
-            completion is posted, as these kernels say Q_RESULT_ONLY. Around echo no more registers
+            but that the kernel may have tables; spills and stack frames nowhere. A look is relaxed
+            loads, entries first, and one fence that acquires. No fence before a completion is
+            posted, as these kernels say Q_RESULT_ONLY. Around echo no more registers
             than recorded and, where cuobjdump is, no more weak loads, and no atomic operation that
             falls back to shared memory
 opcodes     the same around --switch, what gpuq_add_processor(... OPCODES ...) made of echo, crc32c
@@ -254,6 +255,9 @@ def check_protocol(args):
     return problems
 
 
+# The fence of a look, where there is one that only acquires: PTX of CUDA 12.8 or newer for sm_90.
+ACQUIRING = ("fence.acquire.sys",)
+
 # Of a whole grid: what the loop is there for.
 GRID_NEEDS = (
     (r"ld\.acquire\.sys\.global\.u64\b", None),
@@ -266,36 +270,52 @@ GRID_NEEDS = (
 )
 
 
-def grid_offences(kernel, fenced):
+def grid_offences(kernel):
     def find(text):
         for offence in protocol_offences(text):
             # sha256's schedule is indexed by the round; ptxas says below that it spills nothing
             if offence == "local memory" and kernel not in ("echo", "tile"):
                 continue
-            if fenced and text.startswith("fence.acq_rel.sys"): # counted by fence_problems()
+            if text.startswith(ACQUIRING + ("fence.acq_rel.sys",)):  # counted by fence_problems()
                 continue
             yield offence
     return find
 
 
 FENCES = 2  # of a message without a result, and of one whose result is sealed
+WIDE = "ld.relaxed.sys.global.v2.u64"
+NARROW = "ld.relaxed.sys.global.u64"
+
+
+def look_problems(name, texts, fences):
+    """A look's loads are relaxed, those of the slot's lines behind that of the entries, and a fence
+    acquires: of a look across PCIe, where that has the slot's first line, too, and of one at the mirror."""
+    found = sorted([text.split(" ")[0] for text in texts[i - 3:i]] for i in fences)
+    if found != sorted([[WIDE, WIDE, WIDE], [NARROW, WIDE, WIDE]]):
+        return [f"{name}: fences that acquire, and the loads ahead of them: {found}"]
+    return []
 
 
 def fence_problems(name, texts, fenced):
-    """What the processor wrote is released before the sealed result is posted, or not at all."""
-    fences = [i for i, text in enumerate(texts) if text.startswith("fence.acq_rel.sys")]
+    """What the processor wrote is released before the sealed result is posted, or not at all; and the
+    look, whose fence is the one behind loads."""
+    acquire = [i for i, text in enumerate(texts) if text.startswith(ACQUIRING) or
+               (text.startswith("fence.acq_rel.sys") and texts[i - 1].startswith(WIDE))]
+    problems = look_problems(name, texts, acquire)
+    fences = [i for i, text in enumerate(texts)
+              if text.startswith("fence.acq_rel.sys") and i not in acquire]
     posted = [i for i, text in enumerate(texts) if text.startswith("st.relaxed.sys.global.v2.u64")]
     if len(fences) != (FENCES if fenced else 0):
-        return [f"{name}: {len(fences)} times fence.acq_rel.sys"]
+        return problems + [f"{name}: {len(fences)} times fence.acq_rel.sys"]
     if not posted:
-        return [f"{name}: no result is posted"]
+        return problems + [f"{name}: no result is posted"]
     # The fence of the other path may stand anywhere outside: the compiler places blocks as it likes.
     end = next((i for i, text in enumerate(texts)
                 if i > posted[-1] and re.match(r"st\S*\.sys\.global\.u64\b", text)), len(texts))
     if fenced and (not any(i < posted[0] for i in fences) or
                    any(posted[0] < i < end for i in fences)):
-        return [f"{name}: a fence behind a result that is posted"]
-    return []
+        return problems + [f"{name}: a fence behind a result that is posted"]
+    return problems
 
 
 def check_grid(args):
@@ -393,7 +413,7 @@ def check_grids(args, sources, fenced=False):
                          if re.search(r"\b[1-9]\d* bytes stack frame", line)]
         for path in ptx:
             kernels = instructions(path)
-            problems += report(path, kernels, grid_offences(kernel, fenced))
+            problems += report(path, kernels, grid_offences(kernel))
             problems += fence_problems(os.path.basename(path), kernels["gpuq_grid"], fenced)
             with open(path, encoding="ascii") as lines:
                 text = lines.read()

@@ -127,7 +127,7 @@ static void load_across(struct fiber *f, const void *at, bool first, enum vt_wai
 	if (first) {
 		f->clock = start;
 		vt_yield(); /* the value is sampled when this returns */
-		vt_m.counts.looks += wait == VT_ACQUIRE && f->lane != VT_UNIFORM;
+		vt_m.counts.looks += wait != VT_ASYNC && f->lane != VT_UNIFORM;
 		if (wait == VT_ACQUIRE)
 			f->clock = start + vt_m.s->costs.round_trip;
 	}
@@ -156,8 +156,12 @@ void vt_load(const void *at, enum vt_wait wait)
 		wait_until(f, f->pending); /* the next instruction uses it */
 	if (first && wait == VT_ACQUIRE)
 		f->clock += vt_m.s->costs.acquired;
-	if (first && wait == VT_AHEAD)
-		f->clock += vt_m.s->costs.ahead;
+}
+
+void vt_acquired(void)
+{
+	vt_used();
+	vt_current()->clock += vt_m.s->costs.acquired;
 }
 
 void vt_store(const void *at)

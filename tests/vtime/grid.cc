@@ -70,8 +70,9 @@ static inline bool vt_swap(uint64_t *w, uint64_t expected, uint64_t desired)
 #define gq_standin_lane(l)      vt_lane(l)
 #define gq_standin_used()       vt_used()
 #define gq_standin_reads(at)    vt_load(at, VT_ASYNC)
-#define gq_standin_ahead(at)    vt_load(at, VT_AHEAD)
-#define gq_standin_look(at)     vt_load(at, VT_ACQUIRE)
+#define gq_standin_acquire(at)  vt_load(at, VT_ACQUIRE)
+#define gq_standin_look(at)     vt_load(at, VT_LOOK)
+#define gq_standin_acquired()   vt_acquired()
 #define gq_standin_writes(to)   vt_store(to)
 #define gq_standin_shared()     vt_self->shared
 #define gq_standin_barrier()    __builtin_trap() /* no image of blocks */

@@ -33,15 +33,13 @@ struct vt_costs {
 	/* Those after an acquire, which empties L1: parameters behind a pointer are loaded again.
 	 */
 	uint64_t acquired;
-	uint64_t ahead; /* those between the read of the next message's slot and that of the entries
-			 */
-	uint64_t work;  /* process_message() */
+	uint64_t work; /* process_message() */
 };
 
 /* What was counted, over all units. */
 struct vt_counts {
 	uint64_t reads, writes;  /* across PCIe: lines */
-	uint64_t looks;          /* warp-wide acquiring loads across PCIe */
+	uint64_t looks;          /* warp-wide loads of entries or orders across PCIe */
 	uint64_t claims, failed; /* swaps of a run's word */
 	uint64_t takes, missed;  /* additions to one; those that came too late */
 	uint64_t wholes, releases, rmws;
@@ -50,11 +48,16 @@ struct vt_counts {
 
 /* ---- called by the grid's operations, right before each */
 
-enum vt_wait { VT_ASYNC, VT_ACQUIRE, VT_AHEAD };
+enum vt_wait {
+	VT_ASYNC,
+	VT_ACQUIRE, /* nothing overtakes it */
+	VT_LOOK,    /* an acquire comes behind it: vt_acquired() */
+};
 
 uint32_t vt_lane(uint32_t lane);
 void vt_used(void);
 void vt_load(const void *at, enum vt_wait wait);
+void vt_acquired(void); /* what has been loaded */
 void vt_store(const void *at);
 void vt_release(void); /* all that the unit has stored has crossed PCIe */
 void vt_rmw(const void *at);

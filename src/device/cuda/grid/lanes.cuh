@@ -27,13 +27,14 @@
 
 /* The virtual-time model charges for these (tests/vtime); on threads they are nothing. */
 #if !defined(GQ_STANDIN_COSTS)
-#define gq_standin_lane(l)    (l)
-#define gq_standin_used()     ((void)0)
-#define gq_standin_reads(at)  ((void)(at))
-#define gq_standin_ahead(at)  ((void)(at))
-#define gq_standin_look(at)   ((void)(at))
-#define gq_standin_writes(to) ((void)(to))
-#define gq_begin_ticket(tail) gq_take_ticket(tail, 1)
+#define gq_standin_lane(l)     (l)
+#define gq_standin_used()      ((void)0)
+#define gq_standin_reads(at)   ((void)(at))
+#define gq_standin_acquire(at) ((void)(at))
+#define gq_standin_look(at)    ((void)(at))
+#define gq_standin_acquired()  ((void)0)
+#define gq_standin_writes(to)  ((void)(to))
+#define gq_begin_ticket(tail)  gq_take_ticket(tail, 1)
 #endif
 
 #define GQ_UNROLL
@@ -96,7 +97,7 @@ __attribute__((noinline, no_sanitize("thread"))) static gq_wide gq_read_unseen(c
 
 GQ_DEV gq_wide gq_read_ahead(const gq_wide *at)
 {
-	gq_standin_ahead(at);
+	gq_standin_reads(at);
 	return gq_read_unseen(at);
 }
 
@@ -105,20 +106,31 @@ GQ_DEV gq_wide gq_load_entries(const gq_wide *at)
 {
 	gq_wide v;
 
-	gq_standin_look(at);
+	gq_standin_acquire(at);
 	gq_must_be_aligned(at);
 	v.a = __atomic_load_n(&at->a, __ATOMIC_ACQUIRE); /* [message.claim] */
 	v.b = __atomic_load_n(&at->b, __ATOMIC_ACQUIRE); /* [message.claim] */
 	return v;
 }
 
-/* A lane's part of a look: two entries or orders, or what is read ahead. */
+/* A lane's part of a look: two entries or orders, or what is read ahead. gq_acquire_look() comes
+ * behind it; here each load acquires, as ThreadSanitizer knows no fences. */
 GQ_DEV gq_wide gq_look_wide(const gq_wide *at, bool ahead)
 {
-	if (!ahead)
-		return gq_load_entries(at);
+	gq_wide v;
+
 	gq_standin_look(at);
-	return gq_read_unseen(at);
+	if (ahead)
+		return gq_read_unseen(at);
+	gq_must_be_aligned(at);
+	v.a = __atomic_load_n(&at->a, __ATOMIC_ACQUIRE); /* [message.claim] */
+	v.b = __atomic_load_n(&at->b, __ATOMIC_ACQUIRE); /* [message.claim] */
+	return v;
+}
+
+GQ_DEV void gq_acquire_look(void)
+{
+	gq_standin_acquired();
 }
 
 /* Piece i of a slot that the unit has claimed. Two words of its header others may write. */
@@ -344,7 +356,19 @@ GQ_DEV gq_wide gq_load_entries(const gq_wide *at)
 
 GQ_DEV gq_wide gq_look_wide(const gq_wide *at, bool)
 {
-	return gq_load_entries(at);
+	return gq_read_ahead(at);
+}
+
+/* [message.claim], [hint.read] acquire: of all that the thread has read by gq_look_wide() and
+ * gq_read_hint(). A fence that only acquires waits for these loads alone; the other also for the
+ * thread's stores. */
+GQ_DEV void gq_acquire_look(void)
+{
+#if __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1208
+	asm volatile("fence.acquire.sys;" ::: "memory");
+#else
+	asm volatile("fence.acq_rel.sys;" ::: "memory");
+#endif
 }
 
 GQ_DEV gq_wide gq_fetch_piece(const gq_wide *slot, uint32_t i)
@@ -354,7 +378,7 @@ GQ_DEV gq_wide gq_fetch_piece(const gq_wide *slot, uint32_t i)
 
 GQ_DEV uint64_t gq_read_hint(const uint64_t *at)
 {
-	return gq_load_acquire_u64(at); /* [hint.read] */
+	return gq_load_relaxed_u64(at); /* [hint.read]: gq_acquire_look() comes behind it */
 }
 
 GQ_DEV void gq_post_wide(gq_wide *to, gq_wide v)

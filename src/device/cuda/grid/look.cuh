@@ -336,10 +336,11 @@ GQ_DEV uint32_t gq_published(uint32_t even, uint32_t odd, uint32_t skip)
 }
 
 /*
- * A look across PCIe, behind gq_look_at_runs(). All addresses come first, then all loads: what a
- * lane reads of the slot is to be no older than the entries, or it would seldom be the message. The
- * slot's first line comes by the very load that brings the entries. Nothing overtakes that load, as
- * it is an acquire, so the slot's other lines come right before it.
+ * A look across PCIe, behind gq_look_at_runs(). All addresses come first, then all loads, then the
+ * acquire: what a lane reads of the slot is to be no older than the entries, or it would seldom be
+ * the message. The slot's first line comes by the very load that brings the entries, and its other
+ * lines right behind it. So the loads are relaxed and a fence acquires: nothing passes an acquiring
+ * load, and what came before it would be older than the entries.
  */
 GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_look *look)
 {
@@ -356,11 +357,12 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
 			gq_from_other(look->cursor, l, (l - GQ_LANE_CLASS) / GQ_PAIRS * GQ_RUNS);
 		from[GQ_AT(l)] = gq_place_of_look(g, look, l, cursor[GQ_AT(l)], pos);
 	}
-	gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)), GQ_LANE_ORDERS);
 	GQ_EACH_LANE(l)
+	look->seen[GQ_AT(l)] = gq_look_wide(from[GQ_AT(l)], l < GQ_LANE_ORDERS && look->guess != 0);
+	gq_look_ahead(g, look, gq_slot_at(&g->ch, gq_guessed_slot(g, look)), GQ_LANE_ORDERS);
 	/* [message.claim] acquire: slot and payload; [control.read]: the orders. Pairs with
 	 * [message.publish], [control.write]. */
-	look->seen[GQ_AT(l)] = gq_look_wide(from[GQ_AT(l)], l < GQ_LANE_ORDERS && look->guess != 0);
+	gq_acquire_look();
 	GQ_EACH_LANE(l)
 	{
 		const bool of_class = l >= GQ_LANE_CLASS;
@@ -388,20 +390,25 @@ GQ_DEV void gq_take_look(const struct gq_grid *g, struct gq_unit *u, struct gq_l
  */
 GQ_DEV void gq_take_hint(const struct gq_grid *g, const struct gq_unit *u, struct gq_look *look)
 {
+	uint64_t cursor[GQ_OWN];
 	bool there[GQ_OWN];
 
 	look->guess = gq_guess(g, u, look->passed + gq_from(look->told, GQ_TOLD_LEAD));
-	gq_look_ahead(g, look, gq_mirror_at(&g->ch, gq_guessed_slot(g, look)), 0);
 	GQ_EACH_LANE(l)
 	{
 		const uint32_t c = l >= GQ_LANE_CLASS ? (l - GQ_LANE_CLASS) / GQ_PAIRS : 0;
-		const uint64_t at = gq_from_other(look->cursor, l, c * GQ_RUNS),
-			       word = gq_read_hint(gq_hint_at(&g->ch, c, at));
+		uint64_t word;
 
+		cursor[GQ_AT(l)] = gq_from_other(look->cursor, l, c * GQ_RUNS);
+		word = gq_read_hint(gq_hint_at(&g->ch, c, cursor[GQ_AT(l)]));
 		look->seen[GQ_AT(l)] = { word, word };
-		there[GQ_AT(l)] = l >= GQ_LANE_CLASS && l % GQ_PAIRS == 0 &&
-				  gq_word_ring_is_at(&g->ch.ready[c], word, at);
 	}
+	gq_look_ahead(g, look, gq_mirror_at(&g->ch, gq_guessed_slot(g, look)), 0);
+	gq_acquire_look(); /* [hint.read] acquire. Pairs with [hint.write]. */
+	GQ_EACH_LANE(l)
+	there[GQ_AT(l)] = l >= GQ_LANE_CLASS && l % GQ_PAIRS == 0 &&
+			  gq_word_ring_is_at(&g->ch.ready[(l - GQ_LANE_CLASS) / GQ_PAIRS],
+					     look->seen[GQ_AT(l)].a, cursor[GQ_AT(l)]);
 	look->published = gq_published(gq_vote(there), 0, 0);
 }
 
