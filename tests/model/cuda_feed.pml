@@ -8,16 +8,20 @@
  * messages. Runs are counts here: what is claimed for others, any unit takes (cuda_runs.pml has the
  * rest of it). A unit that knows of a class that waits, and finds nothing claimed of it, takes its
  * place of those that read, if it is free, or if the one in it has been there for long; here that
- * may be at any moment. It reads its class and the front of the other; tells what waits; claims, if
- * no other class comes first; and gives the place back, also if another has it by then. If its
+ * may be at any moment. It reads its class and the front of the other. If that comes first it claims
+ * what it has seen of that for others, too, if it can. It tells what waits; claims of its class, if
+ * it has seen the end of the other; and gives the place back, also if another has it by then. If its
  * claim fails, or nobody has told that anything waits, it looks and claims one message for itself.
- * STALLS units stand still with a place: before they read, before they claim, or behind it.
+ * STALLS units stand still with a place: before they read, before they claim either, or behind it.
  *
  * Holds: when nothing can move any more all messages have been run; nothing is claimed twice, nor
- * before it is published.
+ * before it is published; a read that has seen a message of class 1 claims of class 0 when that one
+ * is claimed, and not before.
  *
  *   BREAK_NO_TAKEOVER  a place is its unit's until that gives it back
  *   BREAK_NO_SWAP      a unit claims what it has read, whatever others have claimed since
+ *   BREAK_STALE_FRONT  the same of the front of the class that comes first
+ *   BREAK_HALF_FRONT   a unit that has claimed some of what it has seen there goes on with its class
  */
 #ifndef UNITS
 #define UNITS 2
@@ -58,15 +62,22 @@ inline may_stall()
 	fi
 }
 
+#ifdef BREAK_NO_SWAP
+#define IS_FRESH(c) true
+#else
+#define IS_FRESH(c) (claimed[c] == at[c])
+#endif
+#ifdef BREAK_STALE_FRONT
+#define IS_FRONT_FRESH true
+#else
+#define IS_FRONT_FRESH IS_FRESH(1)
+#endif
+
 /* LEFT of them are left for any unit to take. */
-inline claim(CLASS, MANY, LEFT)
+inline claim(CLASS, MANY, LEFT, FRESH)
 {
 	d_step {
-#ifdef BREAK_NO_SWAP
-		ours = (MANY != 0);
-#else
-		ours = (MANY != 0 && claimed[CLASS] == at[CLASS]);
-#endif
+		ours = (MANY != 0 && FRESH);
 		if
 		:: ours ->
 			claimed[CLASS] = claimed[CLASS] + MANY;
@@ -79,7 +90,7 @@ inline claim(CLASS, MANY, LEFT)
 
 proctype unit(byte me)
 {
-	byte at[2], told, holder, c, n, fronts;
+	byte at[2], told, holder, c, n, fronts, ahead, some;
 	bool ours, found;
 
 turn:
@@ -119,15 +130,44 @@ end_nap:
 	may_stall();
 	d_step { /* the read */
 		n = published[c] - at[c];
+		ahead = published[1] - at[1];
 		fronts = (published[0] > at[0] -> BIT(0) : 0) | (published[1] > at[1] -> BIT(1) : 0)
 	};
-	waits = fronts;
 	may_stall();
+	if
+	:: c == 0 && HAS(fronts, 1) ->
+		if
+		:: true /* the copies are held, or more may wait than it has read: that class is next */
+		:: true ->
+			if
+			:: some = 1 /* one lane's entries */
+			:: some = ahead
+			fi;
+			claim(1, some, some, IS_FRONT_FRESH);
+			d_step {
+				if
+				:: (!ours && claimed[1] - at[1] >= ahead) || /* others have */
+#ifdef BREAK_HALF_FRONT
+				   ours ->
+#else
+				   (ours && some == ahead) ->
+#endif
+					fronts = fronts & ~BIT(1)
+				:: else
+				fi;
+				some = 0
+			}
+		fi
+	:: else
+	fi;
+	may_stall();
+	waits = fronts;
 	if
 	:: c == 0 && HAS(fronts, 1) -> ours = true; goto give_back /* claims nothing */
 	:: else
 	fi;
-	claim(c, n, n);
+	claim(c, n, n, IS_FRESH(c));
+	assert(c == 1 || claimed[1] - at[1] >= ahead);
 	if
 	:: ours -> waits = fronts & ~BIT(c)
 	:: else
@@ -150,7 +190,7 @@ look:
 		c = (HAS(fronts, 1) -> 1 : 0);
 		n = (HAS(fronts, c) -> 1 : 0)
 	};
-	claim(c, n, 0);
+	claim(c, n, 0, IS_FRESH(c));
 	waits = fronts;
 	if
 	:: ours -> done++
@@ -167,7 +207,7 @@ take:
 	};
 again:
 	skip;
-	d_step { at[0] = 0; at[1] = 0; told = 0; holder = 0; n = 0; fronts = 0; c = 0; ours = false; found = false };
+	d_step { at[0] = 0; at[1] = 0; told = 0; holder = 0; n = 0; fronts = 0; ahead = 0; c = 0; ours = false; found = false };
 	goto turn;
 out:
 	skip

@@ -14,22 +14,37 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* The round trips of each `step`-th message. */
+static void percentiles(uint64_t *trip, uint64_t step, uint64_t *p50_ns, uint64_t *p99_ns)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = step - 1; i < vt_m.s->messages; i += step)
+		if (vt_m.done_ns[i] != 0)
+			trip[n++] = vt_m.done_ns[i] - vt_m.sent_ns[i];
+	if (n == 0)
+		return;
+	qsort(trip, n, sizeof(*trip), by_value);
+	*p50_ns = trip[n / 2];
+	*p99_ns = trip[n - 1 - n / 100];
+}
+
 static struct vt_result sum_up(const struct vt_scenario *s)
 {
 	struct vt_result r = { .counts = vt_m.counts, .done = vt_m.reaped };
 	const uint64_t from = vt_m.reaped / 4;
-	uint64_t *trip = calloc(s->messages, sizeof(*trip)), last = 0, first = UINT64_MAX;
+	uint64_t *trip = calloc(s->messages, sizeof(*trip)), n = 0, last = 0, first = UINT64_MAX;
 
-	for (uint64_t i = 0; i < vt_m.reaped; i++) {
-		trip[i] = vt_m.done_ns[i] - vt_m.sent_ns[i];
+	percentiles(trip, 1, &r.p50_ns, &r.p99_ns);
+	if (s->urgent != 0)
+		percentiles(trip, s->urgent, &r.urgent_p50_ns, &r.urgent_p99_ns);
+	/* What has completed after the first quarter. */
+	for (uint64_t i = 0; i < s->messages; i++) {
+		if (vt_m.done_ns[i] != 0)
+			trip[n++] = vt_m.done_ns[i];
 		last = vt_m.done_ns[i] > last ? vt_m.done_ns[i] : last;
 	}
-	/* What has completed after the first quarter. */
-	qsort(trip, vt_m.reaped, sizeof(*trip), by_value);
-	r.p50_ns = trip[vt_m.reaped / 2];
-	r.p99_ns = trip[vt_m.reaped - 1 - vt_m.reaped / 100];
-	memcpy(trip, vt_m.done_ns, vt_m.reaped * sizeof(*trip));
-	qsort(trip, vt_m.reaped, sizeof(*trip), by_value);
+	qsort(trip, n, sizeof(*trip), by_value);
 	first = trip[from];
 	r.millions = (double)(vt_m.reaped - from) * 1000 / (double)(last - first);
 	r.gone_ns = vt_m.gone_ns > last ? vt_m.gone_ns - last : 0;

@@ -43,10 +43,11 @@ struct vt_scenario {
 
 struct vt_result {
 	struct vt_counts counts;
-	uint64_t done;           /* messages */
-	double millions;         /* messages a second, after the first quarter */
-	uint64_t p50_ns, p99_ns; /* from publication to its completion's reaping */
-	uint64_t gone_ns;        /* of a bounded grid: from the last of these until all have left */
+	uint64_t done;                         /* messages */
+	double millions;                       /* messages a second, after the first quarter */
+	uint64_t p50_ns, p99_ns;               /* from publication to its completion's reaping */
+	uint64_t urgent_p50_ns, urgent_p99_ns; /* the same of urgent messages, if there are any */
+	uint64_t gone_ns; /* of a bounded grid: from the last of these until all have left */
 };
 
 struct vt_result vt_run(const struct vt_scenario *s);

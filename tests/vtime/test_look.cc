@@ -268,14 +268,109 @@ static void a_unit_takes_a_free_place_to_feed_and_knows_whether_others_do()
 	CHECK(__func__, counters.feeding[2][1] == now);
 	CHECK(__func__, place_of_three(now - 5, now, late, &others) == 2 && others);
 	/* Another unit's clock is a little ahead. */
-	CHECK(__func__, place_of_three(now + 9, now - 5, now, &others) == 3);
+	CHECK(__func__, place_of_three(now + 9, now - 5, now, &others) == GQ_FEEDERS);
+	/* It was set back while a unit stood still. */
+	CHECK(__func__, place_of_three(now - 5, now + GQ_FEED_NS + 1, now, &others) == 1);
 	place_of_three(now, now, now, &others);
 	counters.feeding[2][1] = 0; /* since the look */
-	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 3, &others) == 3);
+	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 3, &others) == GQ_FEEDERS);
 	place_of_three(now, 0, now, &others);
 	counters.feeding[2][1] = now - 3; /* another unit has come first, since the look */
-	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 3, &others) == 3);
+	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 3, &others) == GQ_FEEDERS);
 	CHECK(__func__, counters.feeding[2][1] == now - 3);
+	/* Of several that were allowed one is still at it, in whichever place. */
+	place_of_three(0, now, 0, &others);
+	counters.feeding[2][0] = 0;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 1, &others) == GQ_FEEDERS && others);
+	CHECK(__func__, gq_take_place_to_feed(&g, &look, 2, 2, &others) == 0 && others);
+}
+
+/* A read of class 1 brings three or four entries of class 3 and one or two of class 2. If it has
+ * seen the end of them it goes on with class 1. */
+static void the_front_of_a_higher_class_is_claimed_by_a_read_of_a_lower_one()
+{
+	begin(40, 3);
+	g.feeders = 1;
+	publish(1, 3, 5);
+	publish(3, 3, 2);
+	counters.waits = 1u << 1;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[3][0] == gq_run_of(3, 2, 0));
+	CHECK(__func__, counters.near[3][0][0] == *gq_word_ring_entry(&g.ch.ready[3], 3));
+	CHECK(__func__, counters.near[3][0][1] == *gq_word_ring_entry(&g.ch.ready[3], 4));
+	CHECK(__func__, counters.held[3][0] == 2);
+	CHECK(__func__, counters.run[1][0] == gq_run_of(3, 5, 0));
+	CHECK(__func__, counters.waits == 0);
+
+	publish(1, 8, 2);
+	publish(3, 5, 3); /* as many as it can see: there may be more, which come first */
+	counters.waits = 1u << 1;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[3][1] == gq_run_of(5, 3, 0));
+	CHECK(__func__, counters.near[3][1][2] == *gq_word_ring_entry(&g.ch.ready[3], 7));
+	CHECK(__func__, counters.run[1][1] == gq_run_first(3, 1));
+	CHECK(__func__, waits() == (1u << 1 | 1u << 3));
+
+	publish(2, 3, 1);
+	publish(3, 8, 3); /* its cursor is even now, so it would see a fourth one */
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[3][2] == gq_run_of(8, 3, 0));
+	CHECK(__func__, counters.near[3][2][2] == *gq_word_ring_entry(&g.ch.ready[3], 10));
+	CHECK(__func__, counters.run[2][0] == gq_run_first(3, 0)); /* which comes next */
+	CHECK(__func__, waits() == (1u << 1 | 1u << 2));
+
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[2][0] == gq_run_of(3, 1, 0)); /* all it sees of class 2 */
+	CHECK(__func__, counters.run[1][1] == gq_run_first(3, 1));
+	CHECK(__func__, waits() == (1u << 1 | 1u << 2));
+
+	publish(2, 4, 1);
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[2][1] == gq_run_of(4, 1, 0));
+	CHECK(__func__, counters.run[1][1] == gq_run_of(8, 2, 0));
+	CHECK(__func__, counters.waits == 0);
+}
+
+/* Since the read began. */
+static void the_front_of_a_higher_class_may_have_been_claimed_by_others()
+{
+	struct gq_meal meal;
+
+	begin(40, 0);
+	publish(3, 0, 2);
+	gq_look_at_runs(&g, &look);
+	gq_read_meal(&g, &u, &look, 1, 0, 16, &meal);
+	CHECK(__func__, meal.n == 0 && meal.fronts == 1u << 3);
+	counters.run[3][0] = gq_run_of(0, 1, 0); /* one of two: the other one comes first */
+	CHECK(__func__, !gq_serve_front(&g, &u, &look, &meal, 1, 3, 0));
+	counters.run[3][0] = gq_run_of(0, 2, 2);
+	CHECK(__func__, gq_serve_front(&g, &u, &look, &meal, 1, 3, 0));
+	CHECK(__func__, counters.run[3][1] == gq_run_first(0, 1));
+	CHECK(__func__, counters.held[3][0] == 0 && counters.held[3][1] == 0);
+}
+
+/* Copies of the front's run are still read: nothing below it is claimed before it. */
+static void what_comes_first_and_cannot_be_claimed_is_next()
+{
+	begin(40, 0);
+	g.feeders = 1;
+	publish(1, 0, 5);
+	publish(2, 0, 1);
+	counters.held[2][0] = 1;
+	counters.near[2][0][0] = 77;
+	counters.waits = 1u << 1;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.near[2][0][0] == 77);
+	CHECK(__func__, counters.run[2][0] == gq_run_first(0, 0));
+	CHECK(__func__, counters.run[1][0] == gq_run_first(0, 0));
+	CHECK(__func__, waits() == (1u << 1 | 1u << 2));
 }
 
 /* Units may feed beside one another when one has found all published that it read, six times. */
@@ -433,6 +528,9 @@ int main()
 	no_more_is_read_for_others_than_can_be_claimed();
 	who_stands_still_loses_its_place_to_feed();
 	a_unit_takes_a_free_place_to_feed_and_knows_whether_others_do();
+	the_front_of_a_higher_class_is_claimed_by_a_read_of_a_lower_one();
+	the_front_of_a_higher_class_may_have_been_claimed_by_others();
+	what_comes_first_and_cannot_be_claimed_is_next();
 	a_second_unit_feeds_when_one_does_not_keep_up();
 	a_read_of_another_class_leaves_the_count();
 	the_end_of_what_waits_is_told();

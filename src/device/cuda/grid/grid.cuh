@@ -584,32 +584,34 @@ GQ_DEV void gq_read_orders(const struct gq_grid *g, struct gq_unit *u, const str
 
 /* A unit reads for others for some microseconds. One that has been at it for so long stands still,
  * and another may have its place. */
-enum { GQ_FEED_NS = 50000 };
+#define GQ_FEED_NS UINT64_C(50000)
 
 /*
- * Take a place of those that read for others of class `c`, of which there are `feeders`. One that
- * comes back after another has had its place gives that away: then one more reads for the moment.
- * Only speed depends on this.
+ * Take a place of those that read for others of class `c`, of which `feeders` may be in use. One
+ * that comes back after another has had its place gives that away: then one more reads for the
+ * moment. Only speed depends on this.
  * @param others  set: whether other units read, too
- * @return the place, or `feeders`: enough units read, or another one has just begun
+ * @return the place, or GQ_FEEDERS: enough units read, or another one has just begun
  */
 GQ_DEV uint32_t gq_take_place_to_feed(const struct gq_grid *g, const struct gq_look *look,
 				      uint32_t c, uint32_t feeders, bool *others)
 {
-	const uint32_t first = GQ_TOLD_FEEDING + c * GQ_FEEDERS, all = (1u << feeders) - 1;
+	const uint32_t first = GQ_TOLD_FEEDING + c * GQ_FEEDERS;
 	const uint64_t now = gq_clock_ns();
-	bool is_free[GQ_OWN], taken = false;
+	bool is_held[GQ_OWN], taken = false;
 
+	/* A time that lies as far ahead is of a clock that has been set back since. */
 	GQ_EACH_LANE(l)
-	is_free[GQ_AT(l)] =
-		look->told[GQ_AT(l)] == 0 || gq_pos_diff(now, look->told[GQ_AT(l)]) > GQ_FEED_NS;
-	const uint32_t votes = gq_vote(is_free) >> first & all, place = gq_first_zero(~votes & all);
+	is_held[GQ_AT(l)] = look->told[GQ_AT(l)] != 0 &&
+			    now - look->told[GQ_AT(l)] + GQ_FEED_NS <= 2 * GQ_FEED_NS;
+	const uint32_t held = gq_vote(is_held) >> first & ((1u << GQ_FEEDERS) - 1),
+		       place = gq_first_zero(held);
 	const uint64_t since = gq_from(look->told, first + place);
 
-	if (votes != 0 && GQ_IS_LANE_0)
+	if (gq_ones(held) < feeders && GQ_IS_LANE_0)
 		taken = gq_cas_relaxed_device_u64(&g->counters->feeding[c][place], since, now);
-	*others = votes != all;
-	return gq_from_lane_0(taken) != 0 ? place : feeders;
+	*others = held != 0;
+	return gq_from_lane_0(taken) != 0 ? place : GQ_FEEDERS;
 }
 
 /*
@@ -626,7 +628,7 @@ GQ_DEV bool gq_try_feed(const struct gq_grid *g, struct gq_shared *s, struct gq_
 	bool others;
 	const uint32_t place = gq_take_place_to_feed(g, look, c, feeders, &others);
 
-	if (place == feeders)
+	if (place == GQ_FEEDERS)
 		return false;
 	GQ_WINDOW();
 	most = look->left_in_all < most ? most - look->left_in_all : 1;

@@ -587,9 +587,20 @@ GQ_DEV uint32_t gq_first_zero(uint32_t votes)
 	return n;
 }
 
+GQ_DEV uint32_t gq_ones(uint32_t votes)
+{
+	uint32_t n = 0;
+
+	for (; votes != 0; votes &= votes - 1)
+		n++;
+	return n;
+}
+
 /* The lanes of a read for others. */
 enum {
-	GQ_FEED_FRONT = 0,  /* a lane a class: the entry at its cursor, and its neighbour */
+	/* A lane a class: the entry at its cursor, and its neighbour. The class that is read for
+	 * has no need of it, and gives it to the next two of the class that comes first of all. */
+	GQ_FEED_FRONT = 0,
 	GQ_FEED_ORDERS = 4, /* as GQ_LANE_ORDERS */
 	GQ_FEED_PAIRS = 6,  /* the entries of the class that the unit claims of */
 };
@@ -598,10 +609,11 @@ GQ_STATIC_ASSERT(GQ_FED == 2 * (32 - GQ_FEED_PAIRS) && GQ_FED <= GQ_DEEP, "a pai
 /* Such a read. */
 struct gq_meal {
 	gq_wide seen[GQ_OWN];
-	uint64_t pos;    /* the first entry wanted; the first read is at an even position */
-	uint32_t read;   /* so many entries were read from there on ... */
-	uint32_t n;      /* ... and so many of them are published, one after another */
-	uint32_t fronts; /* classes of which the entry at the cursor is: bits */
+	uint64_t pos;  /* the first entry wanted; the first read is at an even position */
+	uint32_t read; /* so many entries were read from there on ... */
+	uint32_t n;    /* ... and so many of them are published, one after another */
+	uint32_t
+		fronts; /* classes of which the entry at the cursor is, at `pos` of its own: bits */
 };
 
 enum { GQ_LINE_ENTRIES = GQ_LINE / 8 };
@@ -630,10 +642,11 @@ GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struc
 	GQ_EACH_LANE(l)
 	{
 		const bool wanted = l >= GQ_FEED_PAIRS;
-		const struct gq_word_ring *r = &g->ch.ready[wanted ? c : l % GQ_CLASSES];
-		const uint64_t cursor = gq_from_other(look->cursor, l, l % GQ_CLASSES * GQ_RUNS),
+		const uint32_t d = l % GQ_CLASSES == c ? GQ_CLASSES - 1 : l % GQ_CLASSES;
+		const struct gq_word_ring *r = &g->ch.ready[wanted ? c : d];
+		const uint64_t cursor = gq_from_other(look->cursor, l, d * GQ_RUNS),
 			       at = wanted ? first + 2 * ((l < end ? l : end - 1) - GQ_FEED_PAIRS)
-					   : cursor & ~UINT64_C(1);
+					   : (cursor & ~UINT64_C(1)) + (l == c ? 2 : 0);
 		const gq_wide *orders = (const gq_wide *)(const void *)g->orders;
 		gq_wide v;
 
@@ -646,7 +659,7 @@ GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struc
 		even[GQ_AT(l)] = wanted && l < end &&
 				 (gq_pos_diff(at, pos) < 0 || gq_word_ring_is_at(r, v.a, at));
 		odd[GQ_AT(l)] = wanted && l < end && gq_word_ring_is_at(r, v.b, at + 1);
-		front[GQ_AT(l)] = l < GQ_FEED_ORDERS &&
+		front[GQ_AT(l)] = l < GQ_FEED_ORDERS && l != c &&
 				  gq_word_ring_is_at(r, cursor % 2 == 0 ? v.a : v.b, cursor);
 	}
 	GQ_EACH_LANE(l)
@@ -662,10 +675,10 @@ GQ_DEV void gq_read_meal(const struct gq_grid *g, struct gq_unit *u, const struc
 	gq_have_orders(g, u, since_ns, g->feed != 0);
 	evens = 2 * gq_first_zero(gq_vote(even) >> GQ_FEED_PAIRS);
 	odds = 2 * gq_first_zero(gq_vote(odd) >> GQ_FEED_PAIRS) + 1;
-	meal->fronts = gq_vote(front);
 	meal->pos = pos;
 	meal->read = read;
 	meal->n = (evens < odds ? evens : odds) - skip;
+	meal->fronts = gq_vote(front) | (meal->n != 0 ? 1u << c : 0);
 	gq_sync_warp(); /* what all lanes have acquired, before lane 0 releases it */
 }
 
@@ -742,6 +755,66 @@ GQ_DEV void gq_forget_fed(const struct gq_grid *g, uint32_t c, uint64_t cursor)
 		gq_store_relaxed_device_u64(&g->counters->fed[c], cursor);
 }
 
+/* So many entries of class `d` a read for others of a lower one brings, from the cursor on. */
+GQ_DEV uint32_t gq_front_of(uint32_t d, uint64_t cursor)
+{
+	return (d == GQ_CLASSES - 1 ? 4u : 2u) - (uint32_t)(cursor & 1);
+}
+
+/*
+ * A read for others of class `c` has found the front of class `d`, which comes first, at the cursor
+ * `front` that it had then: claim what it has seen of that for others, here and now. It costs no
+ * read, and those who take next take it.
+ * @return whether all that waits of class `d` is claimed, by this unit or another one. Else the
+ * next read is of that class.
+ */
+GQ_DEV bool gq_serve_front(const struct gq_grid *g, const struct gq_unit *u, struct gq_look *look,
+			   const struct gq_meal *meal, uint32_t c, uint32_t d, uint64_t front)
+{
+	const struct gq_word_ring *r = &g->ch.ready[d];
+	const uint32_t skip = (uint32_t)(front & 1), max = gq_front_of(d, front);
+	uint64_t word[4];
+	uint32_t n = 0;
+	bool ours = false;
+
+	GQ_UNROLL
+	for (uint32_t k = 0; k < 4; k++) {
+		const uint32_t at = GQ_FEED_FRONT + (k < 2 ? d : c);
+
+		word[k] = k % 2 == 0 ? gq_a_of(meal->seen, at) : gq_b_of(meal->seen, at);
+		if (k - skip == n && n < max && gq_word_ring_is_at(r, word[k], front + n))
+			n++;
+	}
+	gq_look_at_runs(g, look); /* as it is now */
+	const int64_t moved = gq_pos_diff(gq_of_class(look->cursor, d), front);
+
+	if (moved != 0)
+		return n < max && moved >= (int64_t)n;
+	if (look->closed || look->left_in_all + n > gq_may_be_left(g))
+		return false;
+	const uint32_t lane = gq_of_class(look->next, d);
+	const uint64_t used_up = gq_from(look->run, lane);
+
+	if (GQ_IS_LANE_0 && gq_hold_run(g, lane, used_up, n, 0) != 0) {
+		uint64_t *near = g->counters->near[d][lane % GQ_RUNS];
+
+		GQ_UNROLL
+		for (uint32_t k = 0; k < 4; k++)
+			if (k >= skip && k - skip < n)
+				gq_store_relaxed_device_u64(&near[k - skip], word[k]);
+		ours = gq_claim_run(g, lane, front, used_up, n, 0);
+	}
+	(void)u; /* of images that count */
+	gq_count(u, claims, 1);
+	gq_count(u, failed, !ours);
+	if (gq_from_lane_0(ours) == 0)
+		return false;
+	gq_count(u, fed, n);
+	look->live |= 1u << d;
+	look->left_in_all += n;
+	return n < max;
+}
+
 /*
  * Read for others and claim. Several units may be at it: each reads beyond what those that began
  * before it read, and claims when they have. One that is slow, or has found a gap, has read in
@@ -758,15 +831,27 @@ GQ_DEV bool gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 	const bool at_front = begin == gq_of_class(look->cursor, c);
 	struct gq_meal meal;
 	uint32_t max = 0, next = 0;
-	bool failed = false;
+	bool failed = false, is_fresh = at_front;
 
 	gq_read_meal(g, u, look, c, begin, read, &meal);
 	gq_count(u, feeds, 1);
-	if (GQ_IS_LANE_0) { /* the counts are its own */
-		const uint32_t waits = meal.fronts | 1u << c;
+	for (bool served = false;;
+	     served = true) {       /* a newer look has not the cursors of the read */
+		if (GQ_IS_LANE_0) { /* the counts are its own */
+			const uint32_t waits = meal.fronts | 1u << c;
 
-		next = gq_next_class(ageing, waits);
-		max = gq_until_guard(ageing, c, waits | look->live);
+			next = gq_next_class(ageing, waits);
+			max = gq_until_guard(ageing, c, waits | look->live);
+		}
+		next = gq_from_lane_0(next);
+		if (next <= c || served || (gq_order(u, GQ_CONTROL) & GQ_CONTROL_PAUSE) != 0)
+			break;
+		const uint64_t front = gq_of_class(look->cursor, next);
+
+		is_fresh = true;
+		if (!gq_serve_front(g, u, look, &meal, c, next, front))
+			break;
+		meal.fronts &= ~(1u << next);
 	}
 	/* The counts of other classes are none of this read's. */
 	const uint32_t of = (((1u << GQ_CLASSES) - 1) & (at_front ? ~0u : ~(1u << c))) |
@@ -784,14 +869,14 @@ GQ_DEV bool gq_feed(const struct gq_grid *g, struct gq_unit *u, struct gq_look *
 	max = gq_from_lane_0(max);
 	max = max < most ? max : most;
 	/* If a class that comes first has been seen, or a pause, that is next. */
-	if (gq_from_lane_0(next) != c || (gq_order(u, GQ_CONTROL) & GQ_CONTROL_PAUSE) != 0)
+	if (next != c || (gq_order(u, GQ_CONTROL) & GQ_CONTROL_PAUSE) != 0)
 		max = 0;
 	for (uint32_t tries = 0; tries < GQ_MEALS && max != 0; tries++) {
 		uint64_t pos;
 		int64_t gap;
 		uint32_t n;
 
-		if (tries != 0 || !at_front)
+		if (tries != 0 || !is_fresh)
 			gq_look_at_runs(g, look);
 		pos = gq_of_class(look->cursor, c);
 		gap = gq_pos_diff(pos, begin);
