@@ -2,12 +2,13 @@
 /*
  * queue_versions.c - the queue of several builds of the library beside each other, in one process.
  *
- *     queue_versions [--smoke] [--rounds N] [--bytes N] [--slots N] [--consumers N] [--only TEXT]
- *                    NAME=libgpuq.so[+one]...
+ *     queue_versions [--smoke] [--rounds N] [--bytes N] [--slots N] [--consumers N] [--senders N]
+ *                    [--only TEXT] NAME=libgpuq.so[+one]...
  *
  * +one: with Q_ONE_PRODUCER. --bytes: of a message, 64. --slots: of the queues, where a row does
- * not need few, 1024. --consumers: 1; more of them use both CPUs. --only: rows whose name has this
- * in it. The processor echo, on the CPU device:
+ * not need few, 1024. --consumers: 1; more of them use both CPUs. --senders: 1; with more of them
+ * there are the rows of a crowd alone, and no build +one. --only: rows whose name has this in it.
+ * The processor echo, on the CPU device:
  *
  *   throughput, B a call  one thread enqueues B at a time, one polls up to 64 and releases them;
  *                         both on CPU 0, the consumer on CPU 1
@@ -15,6 +16,11 @@
  *   32 sent, 32 taken     a batch is sent, and polled and released; then the next
  *   host half             ns a message: 32 enqueued, and, once all have finished, polled and
  *                         released; all on CPU 0, so that lines are in its caches
+ *   crowd that takes, B   --senders threads, on CPU 0 and 1 in turns, enqueue B at a time and also
+ *                         poll up to B and release them; all consumers on CPU 1
+ *   crowd and taker, B    --senders threads enqueue, another one on CPU 0 polls; the same CPUs
+ *   switches of a crowd   how often one of these threads lost or gave up its CPU, for 1000 messages
+ *                         of "crowd that takes, 32"
  *
  * In each round every build has its turn, and another one is the first. A round in which the CPUs
  * had other work is run again, a few times. Prints a table: medians, in brackets the middle half,
@@ -32,10 +38,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { MAX_BYTES = 4096, POLLED = 64, MAX_BATCH = 32, MAX_BUILDS = 8 };
-enum { MAX_ROUNDS = 200, RETRIES = 20 };
+enum { MAX_ROUNDS = 200, RETRIES = 20, MAX_SENDERS = 64 };
 
 /* The calls of one build. */
 struct calls {
@@ -59,7 +66,7 @@ struct build {
 static struct build builds[MAX_BUILDS];
 static int n_builds;
 static uint32_t messages = 60000; /* a round */
-static uint32_t bytes = 64, slots = 1024, consumers = 1;
+static uint32_t bytes = 64, slots = 1024, consumers = 1, senders = 1;
 static char message[MAX_BYTES];
 static const char *only = "";
 static bool smoke;
@@ -106,7 +113,8 @@ static GpuQueue *open_queue(const struct build *b, uint32_t capacity, unsigned c
 				  .flags = b->flags };
 	GpuQueue *q;
 
-	pin(consumer_cpu, consumers > 1); /* its threads inherit this */
+	/* its threads inherit this */
+	pin(consumer_cpu, consumers > 1 && senders == 1);
 	q = b->call.init(&cfg);
 	pin(0, false);
 	if (q == NULL)
@@ -206,6 +214,126 @@ static double throughput(const struct build *b, int batch)
 	return rate;
 }
 
+/* ---- more threads than CPUs ------------------------------------------------------------------ */
+
+struct crowd {
+	struct load load; /* `total` of each sender */
+	bool takes;       /* senders do, and no other thread */
+	uint64_t all;     /* messages of all senders */
+	uint64_t taken;   /* by all takers */
+	uint32_t waiting; /* threads that have not begun */
+};
+
+struct member {
+	struct crowd *crowd;
+	unsigned number;
+};
+
+static size_t take_some(struct crowd *c)
+{
+	const size_t n = poll_and_release(c->load.b, c->load.q, c->takes ? c->load.batch : POLLED);
+
+	if (n != 0)
+		__atomic_add_fetch(&c->taken, n, __ATOMIC_RELEASE);
+	return n;
+}
+
+static void *be_sender(void *arg)
+{
+	const struct member *m = arg;
+	struct crowd *c = m->crowd;
+	uint64_t sent = 0;
+	unsigned spins = 0;
+
+	pin(m->number % 2, false);
+	__atomic_sub_fetch(&c->waiting, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&c->waiting, __ATOMIC_ACQUIRE) != 0)
+		sched_yield();
+	while (sent < c->load.total ||
+	       (c->takes && __atomic_load_n(&c->taken, __ATOMIC_ACQUIRE) < c->all)) {
+		const uint64_t left = c->load.total - sent;
+		size_t moved = 0;
+
+		if (left != 0)
+			moved = send_up_to(&c->load,
+					   left < c->load.batch ? (size_t)left : c->load.batch);
+		sent += moved;
+		if (c->takes)
+			moved += take_some(c);
+		if (moved == 0)
+			relax(&spins);
+	}
+	return NULL;
+}
+
+static uint64_t switches_so_far(void)
+{
+	struct rusage r;
+
+	getrusage(RUSAGE_SELF, &r);
+	return (uint64_t)(r.ru_nvcsw + r.ru_nivcsw);
+}
+
+/* @return seconds */
+static double pass_crowd(const struct build *b, GpuQueue *q, size_t batch, bool takes,
+			 struct crowd *c)
+{
+	struct member members[MAX_SENDERS];
+	pthread_t threads[MAX_SENDERS];
+	unsigned spins = 0;
+	uint64_t began;
+
+	*c = (struct crowd){ .load = { b, q, batch, messages / senders },
+			     .takes = takes,
+			     .waiting = senders + 1 };
+	c->all = c->load.total * senders;
+	for (unsigned i = 0; i < senders; i++) {
+		members[i] = (struct member){ c, i };
+		if (pthread_create(&threads[i], NULL, be_sender, &members[i]) != 0)
+			die(b->name, "no thread");
+	}
+	__atomic_sub_fetch(&c->waiting, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&c->waiting, __ATOMIC_ACQUIRE) != 0)
+		sched_yield();
+	began = ns_of(CLOCK_MONOTONIC);
+	while (!takes && c->taken < c->all)
+		if (take_some(c) == 0)
+			relax(&spins);
+	for (unsigned i = 0; i < senders; i++)
+		pthread_join(threads[i], NULL);
+	return (double)(ns_of(CLOCK_MONOTONIC) - began) / 1e9;
+}
+
+static double run_crowd(const struct build *b, int batch, bool takes, bool switches)
+{
+	GpuQueue *q = open_queue(b, slots, 1);
+	struct crowd c;
+	uint64_t before;
+	double s;
+
+	pass_crowd(b, q, (size_t)batch, takes, &c); /* warm */
+	before = switches_so_far();
+	s = pass_crowd(b, q, (size_t)batch, takes, &c);
+	before = switches_so_far() - before;
+	b->call.shutdown(q);
+	return switches ? (double)before * 1e3 / (double)c.all : (double)c.all / s / 1e6;
+}
+
+static double crowd_that_takes(const struct build *b, int batch)
+{
+	return run_crowd(b, batch, true, false);
+}
+
+static double crowd_and_taker(const struct build *b, int batch)
+{
+	return run_crowd(b, batch, false, false);
+}
+
+static double switches_of_crowd(const struct build *b, int batch)
+{
+	return run_crowd(b, batch, true, true);
+}
+
 /* ---- the others ------------------------------------------------------------------------------ */
 
 static int by_value(const void *x, const void *y)
@@ -295,12 +423,18 @@ static const struct measure {
 	const char *name;
 	double (*run)(const struct build *b, int batch);
 	int batch;
+	bool crowd; /* of more than one sender; else of one */
 } measures[] = {
-	{ "throughput, 32 a call, M/s", throughput, 32 },
-	{ "throughput, 1 a call, M/s", throughput, 1 },
-	{ "there and back, ns", there_and_back, 1 },
-	{ "32 sent, 32 taken, M/s", sent_and_taken, 32 },
-	{ "host half, 32 a call, ns", host_half, 32 },
+	{ "throughput, 32 a call, M/s", throughput, 32, false },
+	{ "throughput, 1 a call, M/s", throughput, 1, false },
+	{ "there and back, ns", there_and_back, 1, false },
+	{ "32 sent, 32 taken, M/s", sent_and_taken, 32, false },
+	{ "host half, 32 a call, ns", host_half, 32, false },
+	{ "crowd that takes, 32 a call, M/s", crowd_that_takes, 32, true },
+	{ "crowd that takes, 1 a call, M/s", crowd_that_takes, 1, true },
+	{ "crowd and taker, 32 a call, M/s", crowd_and_taker, 32, true },
+	{ "crowd and taker, 1 a call, M/s", crowd_and_taker, 1, true },
+	{ "switches of a crowd, of 1000 messages", switches_of_crowd, 32, true },
 };
 
 static void print_row(const struct measure *m, int rounds)
@@ -333,7 +467,7 @@ static void measure_all(int rounds)
 		printf("---:|");
 	printf("\n");
 	for (size_t m = 0; m < sizeof(measures) / sizeof(measures[0]); m++) {
-		if (strstr(measures[m].name, only) == NULL)
+		if (strstr(measures[m].name, only) == NULL || measures[m].crowd != (senders > 1))
 			continue;
 		for (int k = 0; k < rounds; k++)
 			for (int i = 0; i < n_builds; i++) {
@@ -415,16 +549,21 @@ int main(int argc, char **argv)
 			slots = number_of(argc, argv, i++, MAX_BATCH, 1u << 20);
 		} else if (strcmp(argv[i], "--consumers") == 0) {
 			consumers = number_of(argc, argv, i++, 1, Q_MAX_CONSUMERS);
+		} else if (strcmp(argv[i], "--senders") == 0) {
+			senders = number_of(argc, argv, i++, 1, MAX_SENDERS);
 		} else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) {
 			only = argv[++i];
 		} else {
 			load_build(argv[i]);
 		}
 	}
+	for (int i = 0; i < n_builds && senders > 1; i++)
+		if (builds[i].flags != 0)
+			die(builds[i].name, "+one: allowed: only with --senders 1");
 	if (n_builds == 0) {
 		fprintf(stderr,
 			"usage: queue_versions [--smoke] [--rounds N] [--bytes N] [--slots N] "
-			"[--consumers N] [--only TEXT] NAME=libgpuq.so[+one]...\n");
+			"[--consumers N] [--senders N] [--only TEXT] NAME=libgpuq.so[+one]...\n");
 		return 2;
 	}
 	if (!smoke && messages < 3 * slots) /* each slot is used again and again */
