@@ -69,6 +69,7 @@ set(gpuq_test_variants
 	"unit.trace             standin gpu remote"
 	"unit.transport         standin gpu"
 	"unit.wait              standin bar1 gpu remote"
+	"unit.wake"
 	"unit.watch             standin"
 	"unit.yield"
 

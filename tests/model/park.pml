@@ -8,6 +8,9 @@
  * them), take themselves off, try once more and go. `work` counts published messages: rings are other
  * models' subject. The futex is the kernel's: compare and enqueue in one step, wakes any one queued.
  * With STALL the first producer stands still for good in the middle of waking; the others begin then.
+ * With BATCH a producer publishes that many at once, and wakes one sleeper all the same; a consumer that
+ * has registered, and then claims, wakes the next if there is more; and a claimed message may run for good
+ * (LONG of them).
  *
  * Holds: when nothing can move any more, no message waits while somebody sleeps (no lost wake-up, and
  * no waker that stands still keeps others' messages waiting); and sleepers are counted exactly.
@@ -18,6 +21,7 @@
  *                       still has it, and nobody else wakes it
  *   BREAK_TWICE         a woken sleeper takes itself off too: another's registration
  *   BREAK_NO_BUMP       waking does not change the futex word: who is about to sleep misses it
+ *   BREAK_NO_NEXT       (BATCH) a woken consumer wakes nobody: a message waits behind one that runs for good
  *   BREAK_STOREBUFFER   publication and registration wait in a store buffer while the look goes
  *                       ahead: what acquire and release alone would allow
  */
@@ -31,6 +35,14 @@
 #define ROUNDS 2
 #endif
 
+#ifdef BATCH
+#define MESSAGES BATCH
+#else
+#define MESSAGES 1
+#endif
+#ifndef LONG
+#define LONG 1
+#endif
 #ifndef TIMEOUTS
 #define TIMEOUTS 1
 #endif
@@ -42,13 +54,30 @@
 #define ANY_ASLEEP (asleep[0] || asleep[1] || asleep[2])
 #endif
 
-byte work, seq, sleepers, timed_out;
+byte work, seq, sleepers, timed_out, running;
 bool stalled;
 bool asleep[CONSUMERS];
 #ifdef BREAK_STOREBUFFER
 byte buffered_work;	/* published, not yet visible */
 byte buffered_sleepers; /* registered, not yet visible */
 #endif
+
+inline futex_wake_one()
+{
+	atomic {
+		woken = 1;
+		if
+		:: asleep[0] -> asleep[0] = false
+#if CONSUMERS > 1
+		:: asleep[1] -> asleep[1] = false
+#endif
+#if CONSUMERS > 2
+		:: asleep[2] -> asleep[2] = false
+#endif
+		:: else -> woken = 0
+		fi
+	}
+}
 
 proctype producer(byte me)
 {
@@ -62,7 +91,7 @@ proctype producer(byte me)
 #if defined(BREAK_STOREBUFFER)
 		buffered_work++;
 #elif !defined(BREAK_WAKE_FIRST)
-		work++;
+		work = work + MESSAGES;
 #endif
 		d_step { /* gq_event_bump(): one compare-and-swap */
 			n = (sleepers > 0);
@@ -88,19 +117,7 @@ proctype producer(byte me)
 #endif
 		if
 		:: n > 0 ->
-			atomic { /* FUTEX_WAKE of one */
-				woken = 1;
-				if
-				:: asleep[0] -> asleep[0] = false
-#if CONSUMERS > 1
-				:: asleep[1] -> asleep[1] = false
-#endif
-#if CONSUMERS > 2
-				:: asleep[2] -> asleep[2] = false
-#endif
-				:: else -> woken = 0
-				fi
-			};
+			futex_wake_one();
 #ifndef BREAK_TAKE_FIRST
 			d_step { assert(sleepers >= woken); sleepers = sleepers - woken; }
 #endif
@@ -147,17 +164,68 @@ inline unregister()
 #endif
 }
 
+/* gq__wake_next_consumer(): each look is a step, then those of a producer. */
+inline wake_next()
+{
+	if
+	:: sleepers > 0 ->
+		if
+		:: work > 0 ->
+			d_step {
+				n = (sleepers > 0);
+				if
+				:: n > 0 -> seq++
+				:: else
+				fi
+			};
+			if
+			:: n > 0 ->
+				futex_wake_one();
+				d_step { assert(sleepers >= woken); sleepers = sleepers - woken; }
+			:: else
+			fi
+		:: else
+		fi
+	:: else
+	fi
+}
+
 proctype consumer(byte me)
 {
 	byte key;
 	bool got;
+#ifdef BATCH
+	byte n, woken;
+	bool slept;
+#endif
 
 again:
 	claim();
+#ifdef BATCH
+	if
+	:: got ->
+#ifndef BREAK_NO_NEXT
+		if
+		:: slept -> wake_next()
+		:: else
+		fi;
+#endif
+		d_step { slept = false; got = false; key = 0; n = 0; woken = 0 };
+		if
+		:: true -> goto again
+		:: atomic { running < LONG -> running++ };
+end_running:
+			false /* inside of the message for good */
+		fi
+	:: else
+	fi;
+	slept = true;
+#else
 	if
 	:: got -> goto again
 	:: else
 	fi;
+#endif
 #ifdef BREAK_LOOK_FIRST
 	got = (work > 0);
 #endif

@@ -24,7 +24,8 @@ struct gq_consumer {
 	struct gq_claimer claims;
 	uint64_t done_pos; /* where its last completion went */
 	uint32_t index;
-	bool idle; /* it has begun to wait for a message */
+	bool idle;  /* it has begun to wait for a message */
+	bool slept; /* since its last message it has slept, or was about to */
 };
 
 /* All of the queue's, q->cfg.consumers; NULL until start() has made them. */
@@ -33,15 +34,22 @@ static struct gq_consumer *consumers_of(const GpuQueue *q)
 	return q->device_state;
 }
 
+/* How many this thread may run on, and so the consumers, which inherit that. 1: nobody says. */
+static uint32_t allowed_cpus(void)
+{
+	cpu_set_t allowed;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+		return 1;
+	return (uint32_t)CPU_COUNT(&allowed);
+}
+
 /* One CPU is left to the producers. */
 static uint32_t default_consumers(void)
 {
-	cpu_set_t allowed;
-	int n = 1;
+	const uint32_t n = allowed_cpus() - 1;
 
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0)
-		n = CPU_COUNT(&allowed) - 1;
-	return n < 1 ? 1 : (uint32_t)n > Q_MAX_CONSUMERS ? Q_MAX_CONSUMERS : (uint32_t)n;
+	return n < 1 ? 1 : n > Q_MAX_CONSUMERS ? Q_MAX_CONSUMERS : n;
 }
 
 static bool open_cpus(GpuQueue *q)
@@ -67,6 +75,7 @@ static bool open_cpus(GpuQueue *q)
 	}
 	if (q->cfg.consumers == 0)
 		q->cfg.consumers = default_consumers();
+	q->wakes_at_most = allowed_cpus();
 	snprintf(q->device_name, sizeof(q->device_name), "CPU threads");
 	snprintf(q->transport, sizeof(q->transport), "shared memory");
 	return true;
@@ -187,6 +196,8 @@ static void wait_for_work(struct gq_consumer *c, struct gq_wait *idle, uint64_t 
 		gq_complete_rest(&q->ch, c->done_pos);
 		gq__wait_begin(idle, &q->work, GQ_FOR_EVER, spin_ns(q));
 	}
+	if (idle->registered)
+		c->slept = true;
 	if (idle->registered &&
 	    (gq_work_waits(&q->ch) || gq_load_seq_cst_u64(&q->control) != control))
 		gq__wait_end(idle); /* [sleep.look]: the second look found something */
@@ -262,6 +273,10 @@ static void *consume(void *arg)
 			continue;
 		}
 		end_idle(c, &idle);
+		if (__builtin_expect(c->slept, 0)) {
+			c->slept = false;
+			gq__wake_next_consumer(q);
+		}
 		/* Read it again: a stop may have given up since, and a message that is claimed
 		 * after that must not start. [control.read], [sleep.look] */
 		run(c, slot, class, gq_load_seq_cst_u64(&q->control), in_row);

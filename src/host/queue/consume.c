@@ -40,6 +40,12 @@ void gq__cancel_unstarted(GpuQueue *q)
 	gq_complete_rest(&q->ch, pos);
 }
 
+void gq__wake_next_consumer(GpuQueue *q)
+{
+	if (gq_event_armed(&q->work) && gq_work_waits(&q->ch)) /* [wake.look] */
+		gq__wake_for_work(q, 1);
+}
+
 void gq__consumer_left(GpuQueue *q)
 {
 	/* [ack.write], [wake.look] */

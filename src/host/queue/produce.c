@@ -5,6 +5,7 @@
 #include "host/queue/consume.h"
 #include "host/queue/reap.h"
 #include "host/queue/tend.h"
+#include "host/queue/wake.h"
 
 #include <inttypes.h>
 
@@ -136,15 +137,11 @@ QueueStatus gq__no_room(GpuQueue *q, uint32_t timeout_ms, size_t refused)
 
 void gq__wake_consumers(GpuQueue *q, uint32_t n)
 {
-	uint32_t woken;
-
 	if (q->device->published != NULL) {
 		q->device->published(q);
 		return;
 	}
 	if ((gq_load_seq_cst_u64(&q->work.word) & GQ_EVENT_STICKY) != 0)
 		gq__cancel_unstarted(q);
-	woken = gq__event_wake(&q->work, n);
-	if (woken != 0)
-		gq_fetch_add_relaxed_u64(&q->count.wakeups, woken);
+	gq__wake_for_work(q, n < q->wakes_at_most ? n : q->wakes_at_most);
 }

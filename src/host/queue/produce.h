@@ -159,7 +159,7 @@ GQ_FN void gq_fill_message(GpuQueue *q, uint64_t id, const struct gq_kind *k, co
 /* ---- publishing ------------------------------------------------------------------------------ */
 
 /* The event of the consumers is armed: one sleeps, the queue's stop has timed out, or they do not
- * sleep here. */
+ * sleep here. Wakes no more of them than there are CPUs for; the first wake the others. */
 void gq__wake_consumers(GpuQueue *q, uint32_t n);
 
 /* Hand over `n` filled slots of one class. */

@@ -112,6 +112,9 @@ struct GpuQueue {
 	const struct gq_device *device;
 	void *device_state; /* the device's own */
 	uint64_t copy_from; /* bytes from which the device copies messages */
+	/* How many sleeping consumers a publication wakes at most; each that then finds more to do
+	 * wakes one more: gq__wake_next_consumer(). */
+	uint32_t wakes_at_most;
 	/* The library itself, kept loaded for its threads: it may be part of a plug-in. */
 	void *code;
 	char reason[192], device_name[64], transport[32];

@@ -2,6 +2,14 @@
 /* wake.c - waking the threads that wait for something on a queue; and the end of all waiting. */
 #include "host/queue/wake.h"
 
+void gq__wake_for_work(GpuQueue *q, uint32_t max)
+{
+	const uint32_t woken = gq__event_wake(&q->work, max);
+
+	if (woken != 0)
+		gq_fetch_add_relaxed_u64(&q->count.wakeups, woken);
+}
+
 void gq__wake_everybody(GpuQueue *q)
 {
 	gq_event_broadcast(&q->work);

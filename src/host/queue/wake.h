@@ -15,6 +15,9 @@ static inline void gq_wake_slot(GpuQueue *q, uint32_t slot)
 		gq__flag_wake(armed);
 }
 
+/* Wake up to `max` sleeping consumers, and count them. */
+void gq__wake_for_work(GpuQueue *q, uint32_t max);
+
 /* Wake all sleepers of all events: the control word has changed, or the device has failed. */
 void gq__wake_everybody(GpuQueue *q);
 
