@@ -12,9 +12,10 @@
 
 enum { OPS = 32, ROUNDS = 64 };
 
-static struct page_queue shown;
-static struct client client = { .counts = &shown };
-static struct record records[OPS];
+/* Where they lie in their lines is not left to what is declared before them. */
+static GQ_ALIGNED(GQ_LINE) struct page_queue shown;
+static GQ_ALIGNED(GQ_LINE) struct client client = { .counts = &shown };
+static GQ_ALIGNED(GQ_LINE) struct record records[OPS];
 static uint32_t outcomes[OPS];
 
 PATH(ob_6_counting)
