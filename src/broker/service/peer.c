@@ -73,14 +73,20 @@ static bool objects(struct router *r, const struct link *l, const struct user *u
 	return a->text != NULL;
 }
 
+/* One that has to wait costs this thread as much as one that is refused. */
+static void pause_if_many(struct router *r, struct door *d)
+{
+	if (d->again_ns == 0)
+		d->again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
+}
+
 /* A refusal costs some microseconds, and no memory. */
 static void turn_away(struct router *r, struct door *d, struct link *l, const struct answer *a)
 {
 	answer_at_the_door(r, l, a);
 	r->counts.connections_too_often += a->status == GQ_WIRE_RATE_LIMITED;
 	report_error(r, "a connection was refused: %s", a->text);
-	if (d->again_ns == 0)
-		d->again_ns = gq__arrivals_refused(&r->arrivals, gq__now_ns());
+	pause_if_many(r, d);
 }
 
 /* Who waits at the door waits on, and this thread must not spin. */
@@ -159,7 +165,9 @@ static void begin(struct router *r, struct door *d, struct link *l, bool may_wai
 		return;
 	}
 	if (objects(r, l, user, &refusal)) {
-		if (!may_wait || !hold(r, d, l, &refusal))
+		if (may_wait && hold(r, d, l, &refusal))
+			pause_if_many(r, d);
+		else
 			turn_away(r, d, l, &refusal);
 		user_put(r, user);
 	} else if (let_in(r, d, l, user) == NULL) {

@@ -8,10 +8,14 @@
 #include <sys/socket.h>
 #undef send
 
+/* First: a name of its classes is a macro elsewhere. */
+#include "broker/service/router.h"
+
 #include "daemon.h"
 #include "ways.h"
 
 #include "broker/policy/crc32c.h"
+#include "host/base/clock.h"
 #include "host/service/transport.h"
 
 #include <errno.h>
@@ -789,6 +793,46 @@ static void t_4_a_killed_daemon_ends_every_call(void **state)
 	assert_int_equal(rmdir(h.folder), 0);
 }
 
+/* ---- who comes too often --------------------------------------------------------------------- */
+
+static unsigned coming;
+
+static enum transport_result come(struct door *d, struct link *out)
+{
+	*out = (struct link){ .transport = d->transport, .fd = -1, .pidfd = -1, .uid = 1000 };
+	return coming-- != 0 ? TRANSPORT_DONE : TRANSPORT_NOT_NOW;
+}
+
+/* Where a second has passed meanwhile, one may come in, and gives up. */
+static enum transport_result give_up(struct link *l)
+{
+	(void)l;
+	return TRANSPORT_NOBODY;
+}
+
+/* Letting those wait takes a CPU, too, as does refusing. */
+static void many_that_have_to_wait_are_a_reason_to_stop_accepting(void **state)
+{
+	const struct transport transport = { .name = "none", .accept = come, .begin = give_up };
+	struct door door = { .transport = &transport, .fd = -1, .pump_fd = -1 };
+	static struct router r; /* large; its thread is this one */
+
+	(void)state;
+	gq__arrivals_init(&r.arrivals, 1, 1);
+	gq__tarpit_init(&r.tarpit, UINT32_MAX);
+	r.cfg.uid_connections = r.cfg.connections = 1;
+	/* Once is enough, but that this thread may lose its CPU meanwhile. */
+	for (unsigned i = 0; door.again_ns == 0; i++) {
+		assert_true(i < 100);
+		gq__arrivals_fine(&r.arrivals, 1000, gq__now_ns()); /* nothing is left */
+		coming = 2 * GQ_ARRIVALS_REFUSALS;
+		peer_accept(&r, &door);
+		assert_true(r.tarpit.count >= GQ_ARRIVALS_REFUSALS);
+		while (gq__tarpit_due(&r.tarpit, UINT64_MAX) >= 0)
+			;
+	}
+}
+
 /* ---- all of them ----------------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -813,6 +857,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(t_1_noise_harms_nobody_else),
 	}, alone[] = {
 		cmocka_unit_test(a_router_that_ends_has_closed_all_that_it_had),
+		cmocka_unit_test(many_that_have_to_wait_are_a_reason_to_stop_accepting),
 		cmocka_unit_test(t_1_death_the_last_answer_of_a_process_counts),
 	};
 	enum {
