@@ -172,8 +172,6 @@ static void forgive(struct client *c)
 /* A message is in class priority - 1. */
 static void count_claim(struct client *c, const struct record *r)
 {
-	if (__builtin_expect(c->vain != 0, 0))
-		forgive(c);
 	c->accepted++;
 	c->counts->accepted[r->options.priority - 1]++;
 	c->counts->bytes_in += r->len;
@@ -193,8 +191,6 @@ static void count_end(struct client *c, const struct record *r, uint32_t outcome
 	} else if (outcome == GQ_OUTCOME_CANCELLED) {
 		how = PAGE_CANCELLED;
 	}
-	if (__builtin_expect(c->vain != 0, 0))
-		forgive(c);
 	c->ended++;
 	counts->ended[r->options.priority - 1][how]++;
 	counts->seconds[histogram_bucket(ns)]++;
@@ -243,6 +239,8 @@ enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out
 	if (c->now_ns == 0) /* once a turn is enough, but for a trace */
 		c->now_ns = gq__now_ns();
 	r->claimed_ns = c->stamps != NULL ? gq__now_ns() : c->now_ns;
+	if (__builtin_expect(c->vain != 0, 0))
+		forgive(c);
 	count_claim(c, r);
 	/* [claim.write] release: before it is handed on, the client can know that it was. */
 	gq_store_release_u64(&c->taken[slot], r->msg_id);
@@ -308,6 +306,8 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	gq_store_release_u64(&c->page->done_tail, c->done_pos); /* [tail.raise] */
 	c->rings = true;
 	PROBE4(complete, c->pid, r->msg_id, outcome, c->now_ns - r->claimed_ns);
+	if (__builtin_expect(c->vain != 0, 0))
+		forgive(c);
 	count_end(c, r, outcome);
 	give_back(c, r);
 }
@@ -336,6 +336,8 @@ void client_heard(struct client *c, bool some)
 		return; /* its socket is full: that rest is the longer one */
 	if (some) {
 		c->vain -= c->vain != 0;
+		if (c->vain == 0) /* else nobody would look at it when it is served */
+			c->vain_ns = 0;
 		return;
 	}
 	c->vain += c->vain < CLIENT_VAIN_BELLS;

@@ -225,6 +225,13 @@ static void what_is_claimed_or_completed_ends_it(void **state)
 	e.c.rests_until_ns = UINT64_MAX;
 	client_complete(&e.c, r, 0, NULL);
 	assert_int_equal(e.c.rests_until_ns, UINT64_MAX);
+	/* As many orders end it, too. */
+	rest(&e.c);
+	e.c.rests_in_vain = false;
+	e.c.rests_until_ns = 0; /* as when it has had its turn */
+	for (unsigned i = 0; i < CLIENT_VAIN_BELLS; i++)
+		client_heard(&e.c, true);
+	expect_no_rest(&e.c);
 	close_end(&e);
 }
 
