@@ -459,6 +459,43 @@ static void counts_are_written_and_windows_change_while_clients_come_and_go(void
 
 /* ---- users that connect too often ------------------------------------------------------------ */
 
+/* Letting those wait takes a CPU, too, as does refusing. */
+static void many_that_have_to_wait_are_a_reason_to_stop_accepting(void **state)
+{
+	enum { COME = 2 * GQ_ARRIVALS_REFUSALS };
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	static struct broker b; /* large; its thread is this one */
+	int held;
+
+	(void)state;
+	memcpy(at.sun_path, own_socket, sizeof(own_socket));
+	gq__arrivals_init(&b.arrivals, 1, 1);
+	gq__tarpit_init(&b.tarpit, UINT32_MAX);
+	b.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(b.listener, (const struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(b.listener, COME), 0);
+	/* Once is enough, but that this thread may lose its CPU meanwhile. */
+	for (unsigned i = 0; b.accept_again_ns == 0; i++) {
+		int fd[COME];
+
+		assert_true(i < 100);
+		gq__arrivals_fine(&b.arrivals, geteuid(), gq__now_ns());
+		for (unsigned k = 0; k < COME; k++) {
+			fd[k] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+			assert_int_equal(connect(fd[k], (const struct sockaddr *)&at, sizeof(at)),
+					 0);
+		}
+		session_accept(&b);
+		assert_true(b.tarpit.count >= GQ_ARRIVALS_REFUSALS);
+		while ((held = gq__tarpit_due(&b.tarpit, UINT64_MAX)) >= 0)
+			close(held);
+		for (unsigned k = 0; k < COME; k++)
+			close(fd[k]);
+	}
+	close(b.listener);
+	unlink(own_socket);
+}
+
 static void reload_rate(struct broker *b, uint32_t rate)
 {
 	char error[BROKER_ERROR_ROOM];
@@ -844,6 +881,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_bell_that_could_not_be_sent_is_sent_later),
 		cmocka_unit_test(a_socket_that_is_full_is_rung_again_once_it_may_have_room),
 		cmocka_unit_test(whoever_comes_while_gpuqd_ends_is_told_so_and_what_is_inside_ends),
+		cmocka_unit_test(many_that_have_to_wait_are_a_reason_to_stop_accepting),
 		cmocka_unit_test(a_device_that_fails_while_gpuqd_ends_holds_nothing_up),
 		cmocka_unit_test(counts_are_written_and_windows_change_while_clients_come_and_go),
 		cmocka_unit_test(a_user_that_connects_too_often_is_told_when_it_may_again),
