@@ -31,7 +31,7 @@ static void percentiles(uint64_t *trip, uint64_t step, uint64_t *p50_ns, uint64_
 
 static struct vt_result sum_up(const struct vt_scenario *s)
 {
-	struct vt_result r = { .counts = vt_m.counts, .done = vt_m.reaped };
+	struct vt_result r = { .counts = vt_m.counts, .done = vt_m.reaped, .stalls = vt_m.stalls };
 	const uint64_t from = vt_m.reaped / 4;
 	uint64_t *trip = calloc(s->messages, sizeof(*trip)), n = 0, last = 0, first = UINT64_MAX;
 

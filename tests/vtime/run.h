@@ -47,6 +47,7 @@ struct vt_result {
 	double millions;                       /* messages a second, after the first quarter */
 	uint64_t p50_ns, p99_ns;               /* from publication to its completion's reaping */
 	uint64_t urgent_p50_ns, urgent_p99_ns; /* the same of urgent messages, if there are any */
+	uint32_t stalls;                       /* units that came by where one is to stand still */
 	uint64_t gone_ns; /* of a bounded grid: from the last of these until all have left */
 };
 

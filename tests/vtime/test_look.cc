@@ -355,6 +355,57 @@ static void the_front_of_a_higher_class_may_have_been_claimed_by_others()
 	CHECK(__func__, counters.held[3][0] == 0 && counters.held[3][1] == 0);
 }
 
+/* All that the read has seen of it is claimed by others; but behind that there may be more. */
+static void a_front_without_an_end_is_next_whoever_has_claimed_it()
+{
+	struct gq_meal meal;
+
+	begin(40, 0);
+	publish(3, 0, 4);
+	gq_look_at_runs(&g, &look);
+	gq_read_meal(&g, &u, &look, 1, 0, 16, &meal);
+	counters.run[3][0] = gq_run_of(0, 4, 0);
+	CHECK(__func__, !gq_serve_front(&g, &u, &look, &meal, 1, 3, 0));
+}
+
+static void a_read_that_brings_a_pause_claims_nothing()
+{
+	begin(40, 0);
+	g.feeders = 1;
+	publish(1, 0, 5);
+	publish(3, 0, 1);
+	counters.waits = 1u << 1;
+	orders.control = GQ_CONTROL_PAUSE;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	orders.control = 0;
+	CHECK(__func__, counters.run[3][0] == gq_run_first(0, 0));
+	CHECK(__func__, counters.run[1][0] == gq_run_first(0, 0));
+	CHECK(__func__, waits() == (1u << 1 | 1u << 3));
+}
+
+/* One and a half of `feed` is left at most, and a front counts. */
+static void no_more_is_left_with_the_front_of_a_higher_class()
+{
+	begin(4, 0);
+	g.feeders = 1;
+	claim_before(1, 0, 0, 5);
+	publish(1, 5, 5);
+	publish(3, 0, 2);
+	counters.waits = 1u << 1;
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[3][0] == gq_run_first(0, 0));
+	CHECK(__func__, counters.run[1][1] == gq_run_first(0, 1));
+	CHECK(__func__, waits() == (1u << 1 | 1u << 3));
+
+	counters.run[1][0] = gq_run_of(0, 5, 2); /* 3 are left, and 2 are the front: room for one */
+	gq_look_at_runs(&g, &look);
+	CHECK(__func__, try_feed(1));
+	CHECK(__func__, counters.run[3][0] == gq_run_of(0, 2, 0));
+	CHECK(__func__, counters.run[1][1] == gq_run_of(5, 1, 0));
+}
+
 /* Copies of the front's run are still read: nothing below it is claimed before it. */
 static void what_comes_first_and_cannot_be_claimed_is_next()
 {
@@ -530,6 +581,9 @@ int main()
 	a_unit_takes_a_free_place_to_feed_and_knows_whether_others_do();
 	the_front_of_a_higher_class_is_claimed_by_a_read_of_a_lower_one();
 	the_front_of_a_higher_class_may_have_been_claimed_by_others();
+	a_front_without_an_end_is_next_whoever_has_claimed_it();
+	a_read_that_brings_a_pause_claims_nothing();
+	no_more_is_left_with_the_front_of_a_higher_class();
 	what_comes_first_and_cannot_be_claimed_is_next();
 	a_second_unit_feeds_when_one_does_not_keep_up();
 	a_read_of_another_class_leaves_the_count();

@@ -230,6 +230,12 @@ static int run(const struct row *row)
 		       (unsigned long long)r.counts.may_be_left);
 		return 1;
 	}
+	if (r.stalls < row->s.stall_at) {
+		printf("%s: nobody stood still: only %u units came by where the one of number %u "
+		       "does\n",
+		       row->name, r.stalls, row->s.stall_at);
+		return 1;
+	}
 	const bool collapses = row->s.alone && row->s.scouts == row->s.units;
 
 	best = !row->s.alone && r.millions > best ? r.millions : best;
