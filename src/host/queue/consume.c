@@ -42,6 +42,8 @@ void gq__cancel_unstarted(GpuQueue *q)
 
 void gq__wake_next_consumer(GpuQueue *q)
 {
+	if (q->cfg.consumers <= q->wakes_at_most)
+		return; /* each publication has woken as many as it has messages */
 	if (gq_event_armed(&q->work) && gq_work_waits(&q->ch)) /* [wake.look] */
 		gq__wake_for_work(q, 1);
 }

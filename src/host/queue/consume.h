@@ -16,12 +16,13 @@ void gq__cancel_one(GpuQueue *q, uint64_t *pos, uint32_t slot);
 void gq__cancel_unstarted(GpuQueue *q);
 /*
  * A consumer that was asleep, or about to be, has claimed a message and is about to run it: if more
- * messages wait and other consumers sleep, it wakes one of them. That one does the same. So a
- * publication need not wake as many consumers as it has messages, and yet no consumer stays asleep
- * while messages wait, however long those that are awake run. Nothing gets lost: whoever publishes
- * wakes one sleeper at least, and that one looks after it has been woken; it finds all claimed
- * already, or claims and comes here. [wake.look]: a consumer that registers after this look finds
- * what waits by its own second look.
+ * messages wait and other consumers sleep, it wakes one of them. That one does the same. (Not where
+ * there are no more consumers than CPUs: there a publication wakes one for each of its messages.)
+ * So a publication need not wake as many consumers as it has messages, and yet no consumer stays
+ * asleep while messages wait, however long those that are awake run. Nothing gets lost: whoever
+ * publishes wakes one sleeper at least, and that one looks after it has been woken; it finds all
+ * claimed already, or claims and comes here. [wake.look]: a consumer that registers after this look
+ * finds what waits by its own second look.
  */
 void gq__wake_next_consumer(GpuQueue *q);
 /* A consumer has left for good. */

@@ -74,11 +74,43 @@ static void consumers_wake_one_another_while_messages_wait(void **state)
 	q_shutdown(q);
 }
 
+static void where_each_consumer_has_a_cpu_a_publication_wakes_one_for_a_message(void **state)
+{
+	const EnqueueOptions gate = { .opcode = OP_GATE, .flags = Q_ENQUEUE_DISCARD };
+	enum { MESSAGES = CONSUMERS / 2 };
+	GpuQueue *q = make_crowded_queue();
+	EnqueueItem items[MESSAGES];
+
+	(void)state;
+	await_sleepers(q);
+	q->wakes_at_most = CONSUMERS; /* as on a machine with so many CPUs; all sleep */
+	for (int i = 0; i < MESSAGES; i++)
+		items[i] = (EnqueueItem){ "g", 1 };
+	for (int i = 0; i < 20; i++) {
+		size_t n = 0;
+		uint64_t before;
+
+		await_sleepers(q);
+		before = stats_of(q).wakeups;
+		close_gate();
+		assert_status(q_enqueue_batch_ex(q, items, MESSAGES, &gate, NULL, &n, LONG_MS),
+			      Q_OK);
+		await_gate_waiters(MESSAGES);
+		open_gate();
+		assert_status(q_drain(q, LONG_MS), Q_OK);
+		await_sleepers(q);
+		assert_in_range(stats_of(q).wakeups - before, 0, MESSAGES);
+	}
+	q_shutdown(q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_publication_wakes_no_more_consumers_than_there_are_cpus_for),
 		cmocka_unit_test(consumers_wake_one_another_while_messages_wait),
+		cmocka_unit_test(
+			where_each_consumer_has_a_cpu_a_publication_wakes_one_for_a_message),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
