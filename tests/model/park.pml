@@ -9,8 +9,8 @@
  * models' subject. The futex is the kernel's: compare and enqueue in one step, wakes any one queued.
  * With STALL the first producer stands still for good in the middle of waking; the others begin then.
  * With BATCH a producer publishes that many at once, and wakes one sleeper all the same; a consumer that
- * has registered, and then claims, wakes the next if there is more; and a claimed message may run for good
- * (LONG of them).
+ * has slept, or was about to after its second look, and then claims, wakes the next if there is more; a
+ * claimed message may run for good (LONG of them); and who times out goes on, as a consumer does.
  *
  * Holds: when nothing can move any more, no message waits while somebody sleeps (no lost wake-up, and
  * no waker that stands still keeps others' messages waiting); and sleepers are counted exactly.
@@ -219,7 +219,6 @@ end_running:
 		fi
 	:: else
 	fi;
-	slept = true;
 #else
 	if
 	:: got -> goto again
@@ -241,6 +240,9 @@ end_running:
 	:: got -> unregister(); goto again
 	:: else
 	fi;
+#ifdef BATCH
+	slept = true;
+#endif
 	d_step { /* FUTEX_WAIT: compare and enqueue */
 		got = (seq == key);
 		asleep[me] = got
@@ -258,6 +260,9 @@ end:
 		goto again
 	:: atomic { asleep[me] && timed_out < TIMEOUTS -> asleep[me] = false; timed_out++ };
 		unregister();
+#ifdef BATCH
+		goto again
+#endif
 		claim() /* a last attempt; then it goes away, as a producer whose time is over does */
 	fi
 }
