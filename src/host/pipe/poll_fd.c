@@ -127,6 +127,7 @@ int q_pipe_reader_fd(PipeReader *r)
 
 	if (gq_pipe_reader_enter(r) != Q_OK)
 		return -1;
+	GQ_NO_CANCEL(); /* make() may say what failed, and we have a lock */
 	pthread_mutex_lock(&r->poll.lock);
 	fd = r->poll.is_there ? r->poll.fd : make(r);
 	pthread_mutex_unlock(&r->poll.lock);
