@@ -294,7 +294,8 @@ static bool is_there_work(const struct dispatcher *d)
 	return false;
 }
 
-/* Who rests wakes nobody, nor who has broken the protocol and is to be disconnected. */
+/* A client that rests wakes nobody, and one that has broken the protocol is about to be
+ * disconnected. */
 static bool is_to_be_muted(const struct client *c)
 {
 	return c->broken || client_rests(c);
@@ -448,7 +449,7 @@ static bool turn(struct dispatcher *d)
 			continue;
 		}
 		since_ns = idle == RELAX_TURNS ? gq__now_ns() : since_ns;
-		/* Who has woken it for nothing has nothing more to come, either. */
+		/* After a wake-up for nothing there is nothing to look out for. */
 		if (worked && gq__now_ns() - since_ns < GQ_SPIN_NS &&
 		    gq__yield_if_cheap(gq__now_ns()))
 			continue;

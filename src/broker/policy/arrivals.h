@@ -45,8 +45,9 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns,
 /**
  * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less. What came
  * of that connection cost the others more than a handshake. A user that has nothing left owes it:
- * else one who lies all the time, and so never has anything left, would lie as often as others
- * connect. It owes no more than that, however many of its connections have been broken at once.
+ * else a client that lies all the time, and so never has anything left, would lie as often as
+ * others connect. It owes no more than that, however many of its connections have been broken at
+ * once.
  */
 void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns);
 

@@ -475,8 +475,8 @@ static ssize_t next_frame(struct file *f, size_t room)
 	return 0;
 }
 
-/* It does not wait, whatever O_NONBLOCK says: nobody could kill who waits for a thread that hangs.
- */
+/* It does not wait, whatever O_NONBLOCK says: a process that waits for a hung gpuqd cannot be
+ * killed. */
 static void on_read(fuse_req_t req, fuse_ino_t inode, size_t room, off_t offset,
 		    struct fuse_file_info *fi)
 {

@@ -69,8 +69,8 @@ static bool enter_waiters(struct gq_notify_place *p, uint32_t most, uint64_t *cl
 
 		if ((seen & GQ_NOTIFY_COUNT) >= most)
 			return false;
-		/* Before anybody can count us: a snapshot that sees a waiter sees a time. Who loses
-		 * the swap that follows has written that time for another who comes as late. */
+		/* Before anybody can count us: a snapshot that sees a waiter sees a time. A thread
+		 * that loses the swap has written it for the one that won: they came together. */
 		if ((seen & GQ_NOTIFY_COUNT) == 0)
 			gq_store_relaxed_u64(&p->waiting_since_ns, gq__now_ns());
 		if (!gq_cas_seq_cst_u64(&p->waiters, seen, seen + 1)) /* [sleep.look]: then look */

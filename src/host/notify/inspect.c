@@ -6,7 +6,8 @@
 
 static uint32_t waiters_of(const struct gq_notify_place *p)
 {
-	/* Acquire: with enter_waiters()'s swap. Who is counted has written since when. */
+	/* Acquire: pairs with the swap in enter_waiters(). A waiter that is counted has
+	 * written its time before. */
 	return (uint32_t)(gq_load_acquire_u64(&p->waiters) & GQ_NOTIFY_COUNT);
 }
 
