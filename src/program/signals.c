@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -46,6 +47,13 @@ bool signals_init(void)
 
 	if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;
+#ifdef __SANITIZE_THREAD__
+	/*
+	 * GCC 12's ThreadSanitizer keeps a thread's pending signals in memory that it allocates in
+	 * the thread's first blocking call. It loses a signal that comes during that allocation.
+	 */
+	poll(NULL, 0, 0);
+#endif
 	sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < INTERRUPTIONS; i++)
 		sigaddset(&action.sa_mask, interruptions[i]);
