@@ -155,24 +155,8 @@ void gq__ring_forget_repair(RingQueue *r)
 	end_inquest(r);
 }
 
-/* Single mode: finish what the dead had planned. @return false: another thread repairs. */
-static bool finish_plans(RingQueue *r, uint64_t me, const struct gq_ring_inquest *q,
-			 gq_judge *judge)
-{
-	bool current;
-
-	if (!lock(r, me, judge))
-		return false;
-	current = gq_load_relaxed_u64(&r->head->repair.epoch) == q->epoch;
-	for (uint32_t i = 0; current && i < GQ_RING_PEERS; i++)
-		if (q->dead[i].op != 0 && is_at(&r->head->peer[i], &q->dead[i]))
-			gq__ring_finish_plan(r, &r->head->peer[i]);
-	unlock(r, me);
-	return current;
-}
-
 /* Begin a repair, if a thread has died inside an operation. */
-static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
+static void begin_inquest(RingQueue *r, gq_judge *judge)
 {
 	const uint64_t cells = cells_of(r);
 	const size_t bytes =
@@ -194,16 +178,15 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 			continue;
 		any = true;
 		q->dead[i] = o;
-		/* In single mode a dead sender loses no cells: the pool's head passes only what it
-		 * has published. */
-		if (r->single && (o.op & GQ_OP_MASK) != GQ_OP_RECEIVE &&
-		    (o.op & GQ_OP_MASK) != GQ_OP_POLL)
+		/* In single mode there is nothing to find out: a dead receiver has taken nothing out
+		 * of the rings, and all that is in none of them was a dead sender's. */
+		if (r->single)
 			continue;
 		q->messages |= gq_op_moves_messages(o.op);
 		q->completions |= !gq_op_moves_messages(o.op);
 	}
 	r->inquest = q;
-	if (!any || (r->single && !finish_plans(r, me, q, judge))) {
+	if (!any) {
 		end_inquest(r);
 		return;
 	}
@@ -278,6 +261,11 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 
 		if (q->dead[i].op == 0 || !is_at(peer, &q->dead[i]))
 			continue;
+		if (r->single && (q->dead[i].op & GQ_OP_MASK) == GQ_OP_SEND)
+			gq__ring_free_unsent(r, &r->messages, found_of(r, q));
+		if (r->single && (q->dead[i].op & GQ_OP_MASK) == GQ_OP_COMPLETE)
+			gq__ring_free_unsent(r, &r->completions, found_of(r, q) + cells);
+		GQ_WINDOW();
 		gq_store_release_u64(&peer->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
 		/* From the dead thread's word: a peer that is idle may be another's already. */
 		gq_cas_acq_rel_u64(&peer->identity.owner, q->dead[i].owner, 0); /* [peer.free] */
@@ -351,7 +339,7 @@ static uint32_t look_after(RingQueue *r, uint64_t me, gq_judge *judge, bool hast
 	if (hasty || now >= r->next_scan_ns) {
 		r->next_scan_ns = now + WATCH_NS;
 		if (has_new_death(r, judge, hasty))
-			begin_inquest(r, me, judge);
+			begin_inquest(r, judge);
 	}
 	if (r->inquest != NULL)
 		repaired = step(r, me, judge);
