@@ -253,9 +253,7 @@ GQ_ALWAYS_INLINE void guess(const struct gq_box *b, const struct gq_ring_local *
 GQ_ALWAYS_INLINE struct gq_ageing *ageing_of(const RingQueue *r, const struct gq_box *b,
 					     const struct gq_ring_local *local)
 {
-	return b == &r->messages && r->ageing != NULL
-		       ? &r->ageing[local->role - 1].ageing
-		       : NULL;
+	return b == &r->messages && r->ageing != NULL ? &r->ageing[local->role - 1].ageing : NULL;
 }
 
 /* End an operation that has found no front. */
@@ -477,9 +475,9 @@ static __attribute__((noinline)) QueueStatus receive_one_slowly(RingQueue *r,
 }
 
 /* Nothing is there: wait a little for it, or say so. */
-static __attribute__((noinline)) QueueStatus
-receive_nothing(RingQueue *r, struct gq_ring_local *local, void *buf, size_t *len,
-		QueueStatus *front)
+static __attribute__((noinline)) QueueStatus receive_nothing(RingQueue *r,
+							     struct gq_ring_local *local, void *buf,
+							     size_t *len, QueueStatus *front)
 {
 	bool waited = false;
 

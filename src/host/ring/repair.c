@@ -22,6 +22,8 @@
  * third reading finds it. So a cell that none of the three readings finds, and whose number is the
  * same, is in no living hands; and there it stays until a repair puts it back.
  *
+ * In single mode there is nothing to find out by time: see lost.c.
+ *
  * No call waits for a grace period. The handle keeps what has been found out so far. Each thread
  * that finds no room, or waits for it, looks once whether the period is over, and goes on from
  * there. A thread that is stopped inside an operation delays the repair, and delays no call.
@@ -178,8 +180,8 @@ static void begin_inquest(RingQueue *r, gq_judge *judge)
 			continue;
 		any = true;
 		q->dead[i] = o;
-		/* In single mode there is nothing to find out: a dead receiver has taken nothing out
-		 * of the rings, and all that is in none of them was a dead sender's. */
+		/* In single mode there is nothing to find out: a dead receiver has taken nothing
+		 * out of the rings, and all that is in none of them was a dead sender's. */
 		if (r->single)
 			continue;
 		q->messages |= gq_op_moves_messages(o.op);

@@ -55,8 +55,8 @@ static inline bool gq_reuse_look(const struct gq_box *b, struct gq_box_hints *hi
 			return false;
 		hints->source = &b->ready[c];
 		hints->reused = &b->reused[c];
-		/* [cell.reuse] acquire: the receiver has read the cells. Sequentially consistent for
-		 * a sender that waits for room: [sleep.look]. */
+		/* [cell.reuse] acquire: the receiver has read the cells. Sequentially consistent
+		 * for a sender that waits for room: [sleep.look]. */
 		hints->received = gq_load_seq_cst_u64(b->ready[c].head);
 	}
 	return true;

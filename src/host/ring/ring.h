@@ -60,8 +60,8 @@ static inline uint32_t gq_entry_kind(uint64_t word)
 struct gq_box_hints {
 	uint64_t pool;
 	uint64_t ready[GQ_CLASSES];
-	/* Single mode, of the sender: where it takes free cells, and up to where there are some. See
-	 * reuse.h. */
+	/* Single mode, of the sender: where it takes free cells, and up to where there are some.
+	 * See reuse.h. */
 	const struct gq_word_ring *source;
 	uint64_t *reused;
 	uint64_t received;

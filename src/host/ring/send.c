@@ -581,9 +581,9 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 		return full ? end_without_room(true, peer)
 			    : send_one_slowly(r, peer, data, len, class);
 	value = gq_entry_value(slot, len, 0);
-	gq_store_relaxed_u64(
-		&b->number[slot],
-		(single ? take_numbers_single(b, 1) : take_numbers_many(b, pos, 1)) + 1);
+	gq_store_relaxed_u64(&b->number[slot],
+			     (single ? take_numbers_single(b, 1) : take_numbers_many(b, pos, 1)) +
+				     1);
 	gq_copy(gq_cell_at(b, slot), data, len);
 	GQ_WINDOW();
 	/* [message.publish]: cell, number */

@@ -823,7 +823,8 @@ static void a_batch_is_not_kept_back_for_more(void **state)
 }
 
 /* Only a word of an older lap says that no cell is free. What a send that goes at once finds
- * otherwise, it looks at more closely. (In single mode the pool has one writer: nothing is checked.)
+ * otherwise, it looks at more closely. (In single mode the pool has one writer: nothing is
+ * checked.)
  */
 static void a_word_that_cannot_be_is_damage_and_not_a_full_ring(void **state)
 {
@@ -915,7 +916,8 @@ static void send_some(RingQueue *r, struct list *list, uint64_t *random, uint32_
 static void receive_some(RingQueue *r, struct list *list, uint64_t *random)
 {
 	static uint8_t buf[LISTED * LISTED * CELL_BYTES];
-	const uint32_t max = random_below(random, 2) != 0 ? 1 : 1 + random_below(random, MOST_ITEMS);
+	const uint32_t max =
+		random_below(random, 2) != 0 ? 1 : 1 + random_below(random, MOST_ITEMS);
 	RingMessage m[MOST_ITEMS];
 	size_t n = 1, len = sizeof(buf);
 	QueueStatus status;
@@ -938,7 +940,7 @@ static void receive_some(RingQueue *r, struct list *list, uint64_t *random)
 		struct listed l;
 
 		while (list->first[class] == list->end[class])
-			class--;
+			class --;
 		l = list->message[class][list->first[class]++ % LISTED];
 		assert_int_equal(m[i].length, l.len);
 		memcpy(&number, buf + m[i].offset, 4);

@@ -627,7 +627,8 @@ static void expect_whole(RingQueue *r)
 
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(q_ring_available(r), 8);
-		assert_status(q_ring_send_batch(r, letters, 8, (QueuePriority)(1 + i), &sent), Q_OK);
+		assert_status(q_ring_send_batch(r, letters, 8, (QueuePriority)(1 + i), &sent),
+			      Q_OK);
 		assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FULL);
 		receive_letters(r, "abcdefgh");
 		assert_status(receive(r, NULL), Q_ERR_EMPTY);
