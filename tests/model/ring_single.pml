@@ -10,6 +10,8 @@
  * left when it died before: it is the successor as well. The receiver dies up to RECEIVER_DEATHS
  * times, and begins again.
  *
+ * With SCRAMBLED the new ring's cells are in the pool one by one, backwards, so that a batch has two entries.
+ *
  * What is what: ring 0 is the pool, 1 and 2 are the classes. A ring has WORDS words. A head is the
  * position of an extent, and how many of its cells are taken; reused[0] is the pool's. A value is a
  * slot, whether the extent has a second cell, and whether the message has: its slot is in chain[].
@@ -22,8 +24,8 @@
  * "no room" is said only of an instant at which it is so; in the end all cells are free.
  *
  *   BREAK_HEAD_FIRST     the receiver stores its head before it has read the cells
- *   BREAK_FIRST_FIRST    a batch is published first entry first
- *   BREAK_NO_UNPUBLISH   a repair leaves the later entries of a batch whose first is not there
+ *   BREAK_FIRST_FIRST    (SCRAMBLED) a batch is published first entry first
+ *   BREAK_NO_UNPUBLISH   (SCRAMBLED) a repair leaves the later entries of a batch whose first is not there
  *   BREAK_REUSED_KEPT    a repair puts what is free into the pool, and leaves it in the classes too
  *   BREAK_REUSED_START   the next sender begins with the first cell of the extent at the head
  *   BREAK_REUSED_LATE    a repair reads the head again when it has read the class
@@ -402,6 +404,7 @@ inline pass()
 	do
 	:: i < n ->
 		m = cell[SLOT_AT(i)];
+		assert(in_use[SLOT_AT(i)]);
 		in_use[SLOT_AT(i)] = false;
 		used--;
 		passed[m - 1] = true;
@@ -531,9 +534,15 @@ init
 			reused[j] = START << 2;
 			tail[j] = (j == 0 -> POS(START + CAP) : START)
 		}
+#ifdef SCRAMBLED
+		for (i : 0 .. CAP - 1) {
+			E(0, START + i) = WORD(START + i, VALUE_OF(CAP - 1 - i, 0, 0))
+		};
+#else
 		for (i : 0 .. CAP / 2 - 1) {
 			E(0, START + 2 * i) = WORD(START + 2 * i, VALUE_OF(2 * i, 1, 0))
 		};
+#endif
 		run sender();
 		run receiver();
 #if DEATHS + RECEIVER_DEATHS > 0

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * receive.c - messages out of a ring: the front is looked at, claimed, copied out, and its cells go
- * back to the pool. Completions go the same way, through a box of their own.
+ * back to the pool; in single mode the head that moves past it frees them. Completions go the same
+ * way, through a box of their own.
  */
 #include "host/ring/front.h"
 #include "host/ring/slip.h"
@@ -188,8 +189,10 @@ GQ_ALWAYS_INLINE uint64_t take_out(RingQueue *r, const struct gq_box *b, uint32_
 
 		if (__builtin_expect(described, 0)) {
 			gq_load_descriptor(b, p->run.slot, &d);
-			if (q->discard)
-				gq__region_drop(r->regions, &d);
+			if (q->discard) {
+				q->discarded = d;
+				q->drops = true;
+			}
 			len = d.length;
 		} else if (q->discard) {
 			len = (uint32_t)bytes_of(r, b, p->word);

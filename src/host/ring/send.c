@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * send.c - messages into a ring: cells are taken from the pool, filled, and published in the ring
- * of their class. Completions go the same way, through a box of their own.
+ * send.c - messages into a ring: cells are taken from the pool (in single mode from what has been
+ * received), filled, and published in the ring of their class. Completions go the same way, through
+ * a box of their own.
  */
 #include "host/ring/close.h"
 #include "host/ring/reuse.h"
