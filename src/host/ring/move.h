@@ -28,9 +28,9 @@ struct gq_receiving {
 	bool waited;      /* see gq_slip_receive() */
 	/* written */
 	uint32_t count;
-	bool all;          /* of messages: nothing else was there, as far as one look showed */
-	size_t used;       /* of buf */
-	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
+	bool all;      /* of messages: nothing else was there, as far as one look showed */
+	size_t used;   /* of buf */
+	size_t needed; /* with Q_ERR_BUFFER_TOO_SMALL */
 	/* With `discard`, of a descriptor: what the caller drops then. Not before the message is
 	 * received for good: a receiver that dies leaves it to the next. */
 	MessageDescriptor discarded;
