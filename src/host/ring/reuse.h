@@ -87,13 +87,15 @@ GQ_ALWAYS_INLINE struct gq_run gq_reuse_take(const struct gq_box *b,
 {
 	uint64_t head = gq_load_relaxed_u64(hints->reused);
 	const uint64_t word = gq_load_relaxed_u64(gq_head_entry(hints->source, head));
+	const uint64_t known = hints->received - head;
 	struct gq_run run;
 
 	if (__builtin_expect(gq_is_in_parts(b, word), 0))
 		return (struct gq_run){ .slot = gq_reuse_part(b, hints, word), .n = 1 };
-	/* Of an extent that has been received in part, that part. */
-	if (gq_head_start(hints->received) == gq_head_start(head) && hints->received - head < max)
-		max = (uint32_t)(hints->received - head);
+	/* Of an extent that has been received in part, that part. None of it is left only where a
+	 * liar has moved the head since the caller looked. */
+	if (gq_head_start(hints->received) == gq_head_start(head) && known != 0 && known < max)
+		max = (uint32_t)known;
 	run = gq_head_take(b, word, &head, max);
 	/* Relaxed: a successor acquires all that an operation has done. */
 	gq_store_relaxed_u64(hints->reused, head);

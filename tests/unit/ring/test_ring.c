@@ -6,6 +6,7 @@
 #include "host/base/memory.h"
 #include "host/ring/bind.h"
 #include "host/ring/extent.h"
+#include "host/ring/reuse.h"
 #include "host/ring/ring.h"
 
 #include <inttypes.h>
@@ -842,6 +843,31 @@ static void a_word_that_cannot_be_is_damage_and_not_a_full_ring(void **state)
 	for (int i = 0; i < 4; i++)
 		send_text(r, "x", 0);
 	assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FULL);
+	q_ring_destroy(r);
+}
+
+/* A liar writes back, between a sender's look and its taking, that nothing is free there. The
+ * sender takes a cell that there is: with a run of none it would look for ever, or write beyond the
+ * ring. */
+static void a_sender_takes_a_cell_that_there_is_wherever_a_liar_moves_its_position(void **state)
+{
+	const uint64_t far = 2 * (GQ_HEAD_MASK + 1);
+	RingQueue *r = make_ring(8, 8, Q_RING_SINGLE);
+	const struct gq_box *b = &r->messages;
+	struct gq_box_hints hints;
+
+	(void)state;
+	assert_true(gq_reuse_look(b, &hints));
+	for (uint32_t max = 1; max <= GQ_MAX_RUN; max++) {
+		for (uint64_t move = 0; move < 2 * far; move++) {
+			struct gq_run run;
+
+			gq_store_relaxed_u64(hints.reused, hints.received + far - move);
+			run = gq_reuse_take(b, &hints, max);
+			assert_in_range(run.n, 1, max);
+			assert_in_range(run.slot + run.n, 1, gq_box_cells(b));
+		}
+	}
 	q_ring_destroy(r);
 }
 
@@ -1729,6 +1755,8 @@ int main(void)
 		cmocka_unit_test(who_finds_nothing_is_told_no_length),
 		cmocka_unit_test(a_batch_is_not_kept_back_for_more),
 		cmocka_unit_test(a_word_that_cannot_be_is_damage_and_not_a_full_ring),
+		cmocka_unit_test(
+			a_sender_takes_a_cell_that_there_is_wherever_a_liar_moves_its_position),
 		cmocka_unit_test(a_ring_agrees_with_a_list_of_what_is_in_it),
 		cmocka_unit_test(a_long_message_goes_in_several_entries_and_comes_out_whole),
 		cmocka_unit_test(a_message_may_be_as_long_as_the_header_says_and_no_longer),
