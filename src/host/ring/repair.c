@@ -236,6 +236,21 @@ static bool end_grace(RingQueue *r, struct gq_ring_inquest *q)
 	return true;
 }
 
+/*
+ * Single mode: take back what a dead sender had in its hands. Only while the side is still its own:
+ * it is another's only if two threads have sent at once, and that one may be sending now.
+ */
+static void free_unsent(RingQueue *r, struct gq_ring_inquest *q, uint32_t peer, enum gq_op op)
+{
+	const uint64_t own = (uint64_t)peer + 1;
+
+	if (op == GQ_OP_SEND && gq_load_acquire_u64(r->messages.send_role) == own)
+		gq__ring_free_unsent(r, &r->messages, found_of(r, q));
+	if (op == GQ_OP_COMPLETE && gq_load_acquire_u64(r->completions.send_role) == own)
+		gq__ring_free_unsent(r, &r->completions,
+				     found_of(r, q) + gq_box_cells(&r->messages));
+}
+
 /* Do what follows from what was found out. @return how many dead threads' peers are free again. */
 static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, gq_judge *judge)
 {
@@ -263,10 +278,8 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 
 		if (q->dead[i].op == 0 || !is_at(peer, &q->dead[i]))
 			continue;
-		if (r->single && (q->dead[i].op & GQ_OP_MASK) == GQ_OP_SEND)
-			gq__ring_free_unsent(r, &r->messages, found_of(r, q));
-		if (r->single && (q->dead[i].op & GQ_OP_MASK) == GQ_OP_COMPLETE)
-			gq__ring_free_unsent(r, &r->completions, found_of(r, q) + cells);
+		if (r->single)
+			free_unsent(r, q, i, (enum gq_op)(q->dead[i].op & GQ_OP_MASK));
 		GQ_WINDOW();
 		gq_store_release_u64(&peer->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
 		/* From the dead thread's word: a peer that is idle may be another's already. */

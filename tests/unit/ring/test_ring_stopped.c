@@ -707,6 +707,41 @@ static void a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing
 	assert_true(again > 2);
 }
 
+static bool somebody_is_inside(RingQueue *r)
+{
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if (gq_ring_is_inside(gq_ring_op_of(&r->head->peer[i])))
+			return true;
+	return false;
+}
+
+/* Two threads that send at once are a fault of the application. The one that lives goes on. */
+static void a_repair_takes_nothing_from_the_one_that_has_the_side_by_now(void **state)
+{
+	struct shared ring = share_half_received(Q_RING_SINGLE);
+	const struct gq_word_ring *pool = &ring.r->messages.pool;
+	const uint64_t own = gq_load_relaxed_u64(ring.r->messages.send_role);
+	pid_t pid = trace(&ring, NULL, send_a_few);
+	uint64_t tail;
+	int ended;
+
+	(void)state;
+	if (pid == 0)
+		skip();
+	while (!somebody_is_inside(ring.r))
+		assert_true(make_steps(pid, 1, &ended));
+	gq_store_release_u64(ring.r->messages.send_role, own);
+	assert_status(q_ring_send(ring.r, "x", 1, 0), Q_OK);
+	tail = gq_load_relaxed_u64(pool->tail);
+	let_die(pid);
+	gq__ring_repair(ring.r);
+	assert_false(somebody_is_inside(ring.r));
+	assert_int_equal(gq_load_relaxed_u64(pool->tail), tail);
+	receive_letters(ring.r, "efgx");
+	expect_whole(ring.r);
+	unshare_ring(&ring);
+}
+
 /* ---- repair ---------------------------------------------------------------------------------- */
 
 static uint64_t reclaimed(RingQueue *r)
@@ -1113,6 +1148,7 @@ int main(void)
 		cmocka_unit_test(a_single_sender_may_be_killed_at_any_instruction),
 		cmocka_unit_test(
 			a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing),
+		cmocka_unit_test(a_repair_takes_nothing_from_the_one_that_has_the_side_by_now),
 		cmocka_unit_test(calls_without_a_time_out_never_wait_beside_a_stopped_peer),
 		cmocka_unit_test(a_stopped_poller_does_not_keep_messages_cells_from_being_found),
 		cmocka_unit_test(a_verdict_counts_only_for_the_call_that_it_was_on),
