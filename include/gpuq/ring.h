@@ -137,7 +137,8 @@ typedef struct RingStats {
 	uint64_t completed;      /* completions accepted */
 	uint64_t polled;         /* completions taken */
 	uint64_t repairs;        /* peers found dead inside a call */
-	uint64_t reclaimed;      /* messages lost in the hands of dead peers: entries put back */
+	uint64_t reclaimed;      /* messages lost in the hands of dead peers: entries put back. With
+				  * Q_RING_SINGLE they are not counted */
 	uint32_t threads;  /* bound to the ring: have used it, and are not known to have ended */
 	uint32_t unjudged; /* of those, threads of which this process cannot know whether they live:
 			    * see q_ring_recover() */

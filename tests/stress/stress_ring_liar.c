@@ -6,6 +6,7 @@
  */
 #include "support.h"
 
+#include "host/ring/extent.h"
 #include "host/ring/ring.h"
 
 #include <pthread.h>
@@ -42,6 +43,10 @@ static void lie(struct gq_word_ring *ring, int how)
 		case 2: /* and the tail */
 			gq_fetch_add_relaxed_u64(ring->tail, 1 + x % 3);
 			gq_fetch_add_relaxed_u64(ring->tail, 0 - x % 4);
+			break;
+		case 3: /* moves the head by a cell that is not there yet */
+			gq_fetch_add_relaxed_u64(ring->head, gq_head_of(1));
+			gq_fetch_add_relaxed_u64(ring->head, 0 - gq_head_of(1));
 			break;
 		default: /* anything anywhere */
 			gq_store_relaxed_u64(x % 4 == 0   ? ring->head
@@ -103,9 +108,21 @@ static void use(RingQueue *r, int rounds)
 	}
 }
 
+/* What the `k`th liar lies about: a class, the pool, or what a sender in single mode takes again.
+ */
+static struct gq_word_ring part_of(const RingQueue *victim, int k)
+{
+	struct gq_word_ring ring = k % 3 == 1 ? victim->messages.pool : victim->messages.ready[1];
+
+	if (k % 3 == 2)
+		ring.head = &victim->messages.reused[1];
+	return ring;
+}
+
 static void a_liar_at_full_speed_harms_its_own_ring_only(void **state)
 {
-	static const uint32_t flags[] = { 0, Q_RING_LARGE, Q_RING_SINGLE };
+	static const uint32_t flags[] = { 0, Q_RING_SINGLE | Q_RING_LARGE, Q_RING_LARGE,
+					  Q_RING_SINGLE };
 	struct honest h = { 0 };
 	pthread_t sender, receiver;
 
@@ -113,10 +130,11 @@ static void a_liar_at_full_speed_harms_its_own_ring_only(void **state)
 	assert_status(q_ring_create(NULL, NULL, 0, &h.r), Q_OK);
 	assert_int_equal(pthread_create(&sender, NULL, send_numbers, &h), 0);
 	assert_int_equal(pthread_create(&receiver, NULL, receive_numbers, &h), 0);
-	for (int k = 0; k < 24; k++) {
+	for (int k = 0; k < 30; k++) { /* each part of a ring in each way */
 		const RingConfig cfg = { .ring_size = 1u << k % 8,
 					 .max_msg_size = 16,
-					 .flags = flags[k % 3] };
+					 .flags = k % 3 == 2 ? flags[k % 2 == 0 ? 1 : 3]
+							     : flags[k / 2 % 4] };
 		RingQueue *r, *victim;
 		pid_t child;
 		int fd;
@@ -124,10 +142,12 @@ static void a_liar_at_full_speed_harms_its_own_ring_only(void **state)
 		assert_status(q_ring_create_fd(&cfg, &fd, &r), Q_OK);
 		child = fork();
 		if (child == 0) {
+			struct gq_word_ring part;
+
 			if (q_ring_attach_fd(fd, &victim) != Q_OK)
 				_exit(1);
-			lie(k / 4 % 2 == 0 ? &victim->messages.ready[1] : &victim->messages.pool,
-			    k % 4);
+			part = part_of(victim, k);
+			lie(&part, k % 5);
 		}
 		use(r, ROUNDS);
 		assert_int_equal(kill(child, SIGKILL), 0);

@@ -22,6 +22,7 @@
 #include "host/ring/bind.h"
 
 #include "host/ring/repair.h"
+#include "host/ring/reuse.h"
 
 #include <inttypes.h>
 
@@ -126,6 +127,7 @@ static void set_hints(const struct gq_box *b, struct gq_box_hints *hints)
 	hints->pool = gq_load_acquire_u64(b->pool.tail); /* [tail.read] */
 	for (uint32_t c = 0; c < b->classes; c++)
 		hints->ready[c] = gq_load_acquire_u64(b->ready[c].tail); /* [tail.read] */
+	gq_reuse_begin(b, hints);
 }
 
 static struct gq_ring_peer *bind_now(RingQueue *r, bool *stuck)
@@ -151,14 +153,15 @@ static struct gq_ring_peer *bind_now(RingQueue *r, bool *stuck)
 	if (peer == NULL)
 		return NULL;
 	gq__peer_describe(&peer->identity, me);
-	set_hints(&r->messages, gq_ring_hints_of(r, &r->messages, peer));
-	set_hints(&r->completions, gq_ring_hints_of(r, &r->completions, peer));
+	set_hints(&r->messages, &r->local[gq_ring_peer_index(r, peer)].messages);
+	set_hints(&r->completions, &r->local[gq_ring_peer_index(r, peer)].completions);
 	return peer;
 }
 
-struct gq_ring_peer *gq__ring_bind(RingQueue *r)
+struct gq_ring_local *gq__ring_bind(RingQueue *r)
 {
 	struct gq_ring_peer *peer = gq__ring_look_up(r);
+	struct gq_ring_local *local;
 	bool stuck = false;
 	uint32_t unjudged;
 
@@ -178,17 +181,20 @@ struct gq_ring_peer *gq__ring_bind(RingQueue *r)
 			return NULL;
 		}
 	}
+	local = &r->local[gq_ring_peer_index(r, peer)];
+	local->peer = peer;
+	local->role = gq_ring_peer_index(r, peer) + 1;
 	gq__ring_recent[r->serial % GQ_RECENT] =
-		(struct gq_ring_binding){ .serial = r->serial, .peer = peer };
-	return peer;
+		(struct gq_ring_binding){ .serial = r->serial, .local = local };
+	return local;
 }
 
 /* ---- sides, in single mode ------------------------------------------------------------------ */
 
-QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, struct gq_ring_peer *peer,
+QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, const struct gq_ring_local *local,
 			       enum gq_op op)
 {
-	const uint64_t own = gq_ring_peer_index(r, peer) + 1;
+	const uint64_t own = local->role;
 
 	for (int tries = 0; tries < 64; tries++) {
 		const uint64_t holder = gq_load_acquire_u64(role);

@@ -484,6 +484,8 @@ QueueStatus q_ring_discard(RingQueue *r)
 					     .discard = true,
 					     .descriptors = r->regions != NULL };
 	status = receive_once(r, &a);
+	if (a.receiving.drops)
+		gq__region_drop(r->regions, &a.receiving.discarded);
 	return status == Q_OK ? status : explain(&a.receiving, status);
 }
 

@@ -155,20 +155,12 @@ GQ_ALWAYS_INLINE bool gq_extent_may_hold(const struct gq_word_ring *r)
 /*
  * The last word of a line of words will not be read again before it is written in the next lap:
  * write it back as it is, see gq_touch(). By a locked operation, because this thread does not own
- * it; a `single` ring's other side does not write it before it has got the cells back.
+ * it.
  */
-GQ_ALWAYS_INLINE void gq_extent_touch(const struct gq_word_ring *r, uint64_t pos, uint32_t count,
-				      bool single)
+GQ_ALWAYS_INLINE void gq_extent_touch(const struct gq_word_ring *r, uint64_t pos, uint32_t count)
 {
-	uint64_t *entry = gq_word_ring_entry(r, pos);
-
-	if (((pos ^ (pos + count)) & ~UINT64_C(7)) == 0)
-		return;
-	if (single) /* acquire and release, so that a successor still acquires what the putter
-		       released */
-		gq_store_release_u64(entry, gq_load_acquire_u64(entry));
-	else
-		gq_write_back_u64(entry);
+	if (((pos ^ (pos + count)) & ~UINT64_C(7)) != 0)
+		gq_write_back_u64(gq_word_ring_entry(r, pos));
 }
 
 /* ---- putting --------------------------------------------------------------------------------- */

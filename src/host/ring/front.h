@@ -39,36 +39,47 @@ GQ_ALWAYS_INLINE enum look look_at(const struct gq_box *b, uint32_t class, struc
 	}
 }
 
-/*
- * The next message of a box without ageing, mostly. Most classes are empty most of the time, and
- * then nothing of them has changed since the last look. @return OVERTAKEN: look again, more
- * closely.
- */
+/* The same, mostly: a class is empty most of the time, and then nothing of it has changed since the
+ * last look. @return OVERTAKEN: look again, more closely. */
+GQ_ALWAYS_INLINE enum look glance_at(const struct gq_box *b, struct gq_ring_local *local,
+				     uint32_t class, struct front *f)
+{
+	const struct gq_word_ring *ready = &b->ready[class];
+	struct gq_ring_nothing *nothing = &local->nothing[class];
+	const uint64_t head = gq_load_relaxed_u64(ready->head);
+	const uint64_t *entry = nothing->entry;
+	uint64_t word;
+
+	/* [message.claim], [sleep.look]: as in look_at() */
+	if (head == nothing->head && entry != NULL && gq_load_seq_cst_u64(entry) == nothing->word)
+		return NOTHING;
+	entry = gq_head_entry(ready, head);
+	word = gq_load_seq_cst_u64(entry);
+	if (gq_head_is_at(ready, word, head)) {
+		*f = (struct front){ .class = class, .head = head, .word = word };
+		return FOUND;
+	}
+	if (!gq_extent_is_older(ready, word, gq_head_start(head)))
+		return OVERTAKEN;
+	*nothing = (struct gq_ring_nothing){ head, word, entry };
+	return NOTHING;
+}
+
+/* The next message of a box without ageing, likewise. */
 GQ_ALWAYS_INLINE enum look glance(const struct gq_box *b, struct gq_ring_local *local,
 				  struct front *f)
 {
-	for (uint32_t c = GQ_CLASSES; c-- > 0;) {
-		const struct gq_word_ring *ready = &b->ready[c];
-		struct gq_ring_nothing *nothing = &local->nothing[c];
-		const uint64_t head = gq_load_relaxed_u64(ready->head);
-		const uint64_t *entry = nothing->entry;
-		uint64_t word;
+	enum look found;
 
-		/* [message.claim], [sleep.look]: as in look_at() */
-		if (head == nothing->head && entry != NULL &&
-		    gq_load_seq_cst_u64(entry) == nothing->word)
-			continue;
-		entry = gq_head_entry(ready, head);
-		word = gq_load_seq_cst_u64(entry);
-		if (gq_head_is_at(ready, word, head)) {
-			*f = (struct front){ .class = c, .head = head, .word = word };
-			return FOUND;
-		}
-		if (!gq_extent_is_older(ready, word, gq_head_start(head)))
-			return OVERTAKEN;
-		*nothing = (struct gq_ring_nothing){ head, word, entry };
-	}
-	return NOTHING;
+	GQ_STATIC_ASSERT(GQ_CLASSES == 4, "one after the other, so that each is a constant");
+	found = glance_at(b, local, 3, f);
+	if (found == NOTHING)
+		found = glance_at(b, local, 2, f);
+	if (found == NOTHING)
+		found = glance_at(b, local, 1, f);
+	if (found == NOTHING)
+		found = glance_at(b, local, 0, f);
+	return found;
 }
 
 /* The next message to receive: of the highest class, unless a lower one has been passed over too

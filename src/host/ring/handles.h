@@ -18,7 +18,7 @@ void gq__ring_unlist(RingQueue *r);
 /* A thread's latest bindings, by handle; the others are in a table of the thread (handles.c). */
 struct gq_ring_binding {
 	uint64_t serial;
-	struct gq_ring_peer *peer;
+	struct gq_ring_local *local;
 };
 enum { GQ_RECENT = 8 };
 extern _Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];

@@ -63,6 +63,7 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 	b->classes = classes;
 	b->stride = stride;
 	b->slot_mask = cfg->ring_size - 1;
+	b->reused = pos->reused;
 	b->pool = lay_out_ring(&words, &pos->pool_head, &pos->pool_tail, order);
 	for (uint32_t c = 0; c < classes; c++)
 		b->ready[c] = lay_out_ring(&words, &pos->head[c], &pos->tail[c], order);
@@ -72,10 +73,10 @@ static uint8_t *lay_out_box(struct gq_box *b, uint8_t *at, struct gq_box_positio
 		b->described = words;
 		words += GQ_DESCRIPTOR_WORDS * n;
 	}
-	if (chained) {
+	if (chained)
 		b->chain = words;
+	if (chained || (cfg->flags & Q_RING_SINGLE) != 0)
 		b->sequence = &pos->sequence;
-	}
 	b->cells =
 		at + gq_round_up(n * words_per_cell(classes, described, chained) * sizeof(uint64_t),
 				 GQ_LINE);
@@ -130,8 +131,10 @@ void gq__ring_fill_box(struct gq_box *b, uint64_t start)
 	for (uint32_t i = 0; i < cells; i += run)
 		*gq_word_ring_entry(&b->pool, start + i) =
 			gq_word_ring_tag(&b->pool, start + i) | gq_run_value(i, run, 0);
-	for (uint32_t c = 0; c < b->classes; c++)
+	for (uint32_t c = 0; c < b->classes; c++) {
 		clear_ring(&b->ready[c], start);
+		b->reused[c] = gq_head_of(start);
+	}
 	for (uint32_t i = 0; i < cells; i++)
 		b->number[i] = 0;
 }

@@ -13,10 +13,10 @@
  *     256  repair: its lock and its counts
  *          256 holder, 264 repairs, 272 reclaimed, 280 epoch, 288 bindings
  *     384  messages: positions of the box of messages; each line is written by one side
- *          +0 pool_head, +8 sequence, +128 tail[C], +256 head[C], +384 pool_tail
+ *          +0 pool_head, +8 sequence, +128 tail[C], +160 reused[C], +256 head[C], +384 pool_tail
  *     896  completions: the same for the box of completions
  *    1408  peer[256]: a line for each thread that uses the ring
- *          +0 op, +8 plan (4 words), +40 counters (7 words), +96 identity (shm/peer.h)
+ *          +0 op, +40 counters (7 words), +96 identity (shm/peer.h)
  *   34176  the box of messages, then the box of completions; each is:
  *
  *            pool       2 N words; entry of position p: pool[p mod 2 N]
@@ -65,7 +65,9 @@
  *   5. `op` says idle. If room_armed is odd, wake the senders.
  *
  * A ring made with Q_RING_SINGLE has one sender and one receiver at a time: each swap is a plain
- * store, and the positions are stored after the entries that they count.
+ * store, and the positions are stored after the entries that they count. Nothing is put back into
+ * the pool: a cell is free when the head of its class has gone past its message, and the entries
+ * from reused[class] to head[class] say which cells are. See reuse.h.
  *
  * The memory may be shared with processes that die or lie. Nothing read from it is used as an
  * index, a length or a loop's bound before it has been masked or clamped with values of the
@@ -80,7 +82,7 @@
 #include <gpuq/ring.h>
 
 #define GQ_RING_MAGIC   UINT64_C(0x676e697271757067) /* "gpuqring" */
-#define GQ_RING_VERSION 4u
+#define GQ_RING_VERSION 5u
 #define GQ_RING_PEERS   Q_RING_MAX_THREADS
 
 /* What the ring is: written by q_ring_create(), constant once `ready` is written. */
@@ -144,11 +146,7 @@ enum gq_op { GQ_OP_IDLE = 0, GQ_OP_SEND, GQ_OP_RECEIVE, GQ_OP_COMPLETE, GQ_OP_PO
 struct gq_ring_peer {
 	/* gq_op and a count; [operation.end], [operation.read]. No word comes twice. */
 	uint64_t op;
-	/* Single mode: what the operation will have done once it is complete (see lost.c). */
-	uint64_t plan_op;    /* the `op` that the plan belongs to; written last */
-	uint64_t plan_what;  /* class | positions << 8 */
-	uint64_t plan_ready; /* a sender: the class's tail; a receiver: its new head */
-	uint64_t plan_pool;  /* a sender: the pool's new head; a receiver: its tail */
+	uint64_t reserved[4];
 	uint64_t bytes_sent;
 	uint64_t bytes_received;
 	uint64_t descriptors;
@@ -163,10 +161,11 @@ GQ_STATIC_ASSERT(sizeof(struct gq_ring_peer) == GQ_LINE, "layout is shared betwe
 /* The positions of a box's rings. Each line is written by one side. */
 struct gq_box_positions {
 	uint64_t pool_head; /* senders */
-	uint64_t sequence;  /* senders, with Q_RING_LARGE: messages accepted */
+	uint64_t sequence;  /* senders, with Q_RING_LARGE or Q_RING_SINGLE: messages accepted */
 	uint64_t reserved0[14];
-	uint64_t tail[GQ_CLASSES]; /* senders */
-	uint64_t reserved1[12];
+	uint64_t tail[GQ_CLASSES];   /* senders */
+	uint64_t reused[GQ_CLASSES]; /* the sender of a single ring: see reuse.h */
+	uint64_t reserved1[8];
 	uint64_t head[GQ_CLASSES]; /* receivers */
 	uint64_t reserved2[12];
 	uint64_t pool_tail; /* receivers */

@@ -3,6 +3,7 @@
 #include "host/ring/lost.h"
 
 #include "host/ring/cell.h"
+#include "host/ring/move.h"
 
 #include <string.h>
 
@@ -24,22 +25,17 @@ static bool settle_head(const struct gq_word_ring *ring, uint64_t *head)
 }
 
 /*
- * Mark the cells that are in a ring. If positions and words are nonsense, so are the marks.
+ * Mark the cells that are in a ring from a head on. If positions and words are nonsense, so are the
+ * marks. @return the position at which the walk has ended.
  *
  * At most N cells are in the ring when the head is read, at the positions from there on. The walk
  * ends where nothing is published yet, or where a word behind the first is a lap newer: then all
  * that was in the ring has been taken meanwhile. The first word may be newer although some has not:
  * an extent that has been taken in part begins before the head.
  */
-static void mark_ring(const RingQueue *r, const struct gq_box *b, const struct gq_word_ring *ring,
-		      uint8_t *found)
+static uint64_t mark_from(const RingQueue *r, const struct gq_box *b,
+			  const struct gq_word_ring *ring, uint64_t head, uint8_t *found)
 {
-	uint64_t head;
-
-	if (!settle_head(ring, &head)) {
-		memset(found, 1, gq_box_cells(b)); /* rather lose a cell than have it twice */
-		return;
-	}
 	for (uint64_t n = 0; n < gq_box_cells(b);) {
 		/* [pool.take], [message.claim] */
 		const uint64_t word = gq_load_acquire_u64(gq_head_entry(ring, head));
@@ -56,6 +52,18 @@ static void mark_ring(const RingQueue *r, const struct gq_box *b, const struct g
 		for (struct gq_chain c = gq_chain_of(r, b, word); gq_chain_next(b, &c);)
 			found[c.slot] = 1;
 	}
+	return gq_head_start(head);
+}
+
+static void mark_ring(const RingQueue *r, const struct gq_box *b, const struct gq_word_ring *ring,
+		      uint8_t *found)
+{
+	uint64_t head;
+
+	if (settle_head(ring, &head))
+		mark_from(r, b, ring, head, found);
+	else
+		memset(found, 1, gq_box_cells(b)); /* rather lose a cell than have it twice */
 }
 
 void gq__ring_mark_found(const RingQueue *r, const struct gq_box *b, uint8_t *found)
@@ -65,93 +73,86 @@ void gq__ring_mark_found(const RingQueue *r, const struct gq_box *b, uint8_t *fo
 	mark_ring(r, b, &b->pool, found);
 }
 
-/* Put a cell back into the pool. In single mode the receiver is dead, or this thread is it. */
-static void put_back(const RingQueue *r, const struct gq_box *b, uint32_t slot)
+/* Put a cell back into the pool. */
+static void put_back(const struct gq_box *b, uint32_t slot)
 {
 	const struct gq_word_ring *pool = &b->pool;
 	const uint64_t value = gq_run_value(slot, 1, 0);
 	uint64_t pos = gq_load_acquire_u64(pool->tail); /* [tail.read] */
 
-	if (r->single) {
-		gq_store_release_u64(gq_word_ring_entry(pool, pos),
-				     gq_word_ring_tag(pool, pos) | value); /* [pool.return] */
-		gq_store_release_u64(pool->tail, pos + 1);
-		return;
-	}
 	for (int tries = 0; tries < 1 << 16; tries++)
 		if (gq_extent_try_put(pool, &pos, value, 1, 0) == GQ_PUT_DONE)
 			return;
 }
 
-/* ---- single mode: the positions of a dead thread -------------------------------------------- */
-
-/*
- * Whether the dead thread has put its entries. If not, undo those that it had begun with.
- *
- * The positions of a side are its own words, stored after what they count. Before a thread
- * publishes, it writes down the positions as they will be (its plan); whether it has published
- * shows in the ring. It puts the first entry last, and the other side looks at no other entry
- * before that one is there. So either all entries are there, or none as far as any thread has seen,
- * and then those that are there can be taken away again.
- *
- * No other thread puts on this side, and the other side overwrites only entries of a lap before. So
- * these entries stay as they were at the death.
- */
-static bool has_put(const struct gq_word_ring *ring, uint64_t pos, uint64_t n)
-{
-	if (gq_word_ring_is_at(ring, gq_load_acquire_u64(gq_word_ring_entry(ring, pos)), pos))
-		return true;
-	for (uint64_t i = 1; i < n && i < gq_word_ring_size(ring); i++)
-		gq_store_release_u64(gq_word_ring_entry(ring, pos + i),
-				     gq_word_ring_tag(ring, pos + i - gq_word_ring_size(ring)));
-	return false;
-}
-
-void gq__ring_finish_plan(RingQueue *r, struct gq_ring_peer *dead)
-{
-	const enum gq_op op = (enum gq_op)(gq_ring_op_of(dead) & GQ_OP_MASK);
-	struct gq_box *b = gq_op_moves_messages(op) ? &r->messages : &r->completions;
-	const uint64_t what = gq_load_relaxed_u64(&dead->plan_what);
-	const uint64_t class = what & 0xff, n = what >> 8;
-	const uint64_t ready = gq_load_relaxed_u64(&dead->plan_ready);
-	const uint64_t pool = gq_load_relaxed_u64(&dead->plan_pool);
-
-	if (gq_load_acquire_u64(&dead->plan_op) != gq_ring_op_of(dead) || class >= b->classes)
-		return; /* nothing was published */
-	if (op == b->send_op) {
-		bool put = has_put(&b->ready[class], ready, n);
-
-		gq_store_release_u64(b->ready[class].tail, ready + (put ? n : 0));
-		if (put)
-			gq_store_release_u64(b->pool.head, pool);
-	} else {
-		bool put = has_put(&b->pool, pool, n);
-
-		gq_store_release_u64(b->pool.tail, pool + (put ? n : 0));
-		/* The messages that it had begun to take are lost with it; their cells are put
-		 * back. */
-		gq_store_release_u64(b->ready[class].head, ready);
-	}
-	/* Only once: a cell that is put back from here on looks as if it had been planned. */
-	gq_store_release_u64(&dead->plan_op, GQ_OP_IDLE);
-}
-
 void gq__ring_put_back_lost(RingQueue *r, const struct gq_box *b, const uint64_t *number,
 			    const uint8_t *found)
 {
-	/* A repairer may have died after it put a cell back and before it stored the tail. */
-	if (r->single)
-		gq_store_release_u64(b->pool.tail, gq_extent_end(&b->pool));
 	for (uint64_t i = 0; i < gq_box_cells(b); i++) {
 		if (found[i] == 0 && gq_load_acquire_u64(&b->number[i]) == number[i]) {
-			put_back(r, b, (uint32_t)i);
+			put_back(b, (uint32_t)i);
 			gq_fetch_add_relaxed_u64(&r->head->repair.reclaimed, 1);
 		}
 	}
-	if (r->single)
-		return;
 	/* Not needed, but makes the counts by tails exact. */
 	gq_extent_raise(&b->pool, gq_extent_end(&b->pool));
 	for (uint32_t c = 0; c < b->classes; c++)
 		gq_extent_raise(&b->ready[c], gq_extent_end(&b->ready[c]));
+}
+
+/* ---- single mode: after the death of a sender ------------------------------------------------ */
+
+/*
+ * What the dead sender has begun and not published at `end` of a class is taken away again. It put
+ * the first entry of a step last, and the receiver looks at no other one before that one is there.
+ * So either all entries of the step are there, or none as far as the receiver has seen.
+ */
+static void unpublish(const struct gq_word_ring *ready, uint64_t end)
+{
+	for (uint64_t pos = end + 1; pos < end + GQ_CHUNK; pos++) {
+		uint64_t *entry = gq_word_ring_entry(ready, pos);
+
+		if (gq_word_ring_is_at(ready, gq_load_relaxed_u64(entry), pos))
+			gq_store_release_u64(
+				entry, gq_word_ring_tag(ready, pos - gq_word_ring_size(ready)));
+	}
+}
+
+/*
+ * The receiver may go on meanwhile: it moves its heads, and looks at words from there to the end of
+ * what is published, which stay. Nobody sends: the side is the dead thread's until its peer is
+ * free. And nobody else repairs. Nothing here depends on whether it has been done before in part,
+ * so a repairer may die anywhere.
+ */
+void gq__ring_free_unsent(const RingQueue *r, const struct gq_box *b, uint8_t *used)
+{
+	const uint32_t cells = (uint32_t)gq_box_cells(b);
+	uint64_t pos = gq_load_relaxed_u64(b->pool.tail);
+
+	memset(used, 0, cells);
+	for (uint32_t c = 0; c < b->classes; c++) {
+		const struct gq_word_ring *ready = &b->ready[c];
+		const uint64_t head = gq_load_acquire_u64(ready->head); /* [cell.reuse] */
+		const uint64_t end = mark_from(r, b, ready, head, used);
+
+		GQ_WINDOW();
+		unpublish(ready, end);
+		gq_store_release_u64(ready->tail, end); /* [tail.raise] */
+		/* What has been received by now, and is not in use again, goes into the pool. */
+		gq_store_relaxed_u64(&b->reused[c], head);
+	}
+	GQ_WINDOW();
+	gq_store_relaxed_u64(b->pool.head, gq_head_of(pos));
+	for (uint32_t slot = 0, n; slot < cells; slot += n) {
+		if (used[slot] != 0) {
+			n = 1;
+			continue;
+		}
+		for (n = 1; n < GQ_MAX_RUN && slot + n < cells && used[slot + n] == 0;)
+			n++;
+		gq_store_relaxed_u64(gq_word_ring_entry(&b->pool, pos),
+				     gq_word_ring_tag(&b->pool, pos) | gq_run_value(slot, n, 0));
+		pos += n;
+	}
+	gq_store_relaxed_u64(b->pool.tail, pos);
 }

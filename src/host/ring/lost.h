@@ -17,12 +17,15 @@ void gq__ring_mark_found(const RingQueue *r, const struct gq_box *b, uint8_t *fo
 
 /*
  * Under the lock of repairs: put back every cell that no reading has found and whose number is the
- * same as before the first one. In single mode the receiver is dead, or is the calling thread.
+ * same as before the first one.
  */
 void gq__ring_put_back_lost(RingQueue *r, const struct gq_box *b, const uint64_t *number,
 			    const uint8_t *found);
 
-/* Single mode, under the lock of repairs: set the positions to what a dead thread has published. */
-void gq__ring_finish_plan(RingQueue *r, struct gq_ring_peer *dead);
+/*
+ * Single mode, under the lock of repairs, after the death of the sender: all cells but those of
+ * published messages are free again. @param used  room for a byte of each cell
+ */
+void gq__ring_free_unsent(const RingQueue *r, const struct gq_box *b, uint8_t *used);
 
 #endif /* GPUQ_RING_LOST_H */

@@ -24,13 +24,17 @@ struct gq_receiving {
 	RingMessage *out; /* room for `max`; NULL: not wanted */
 	uint32_t max;     /* at most GQ_CHUNK */
 	bool descriptors; /* may be received */
-	bool discard;     /* nothing is copied */
+	bool discard;     /* nothing is copied; `max` is 1 */
 	bool waited;      /* see gq_slip_receive() */
 	/* written */
 	uint32_t count;
-	bool all;          /* of messages: nothing else was there, as far as one look showed */
-	size_t used;       /* of buf */
-	size_t needed;     /* with Q_ERR_BUFFER_TOO_SMALL */
+	bool all;      /* of messages: nothing else was there, as far as one look showed */
+	size_t used;   /* of buf */
+	size_t needed; /* with Q_ERR_BUFFER_TOO_SMALL */
+	/* With `discard`, of a descriptor: what the caller drops then. Not before the message is
+	 * received for good: a receiver that dies leaves it to the next. */
+	MessageDescriptor discarded;
+	bool drops;
 	QueueStatus front; /* why the front stays; Q_OK: it does not, or was not reached. With
 			    * Q_ERR_EMPTY, Q_ERR_EMPTY: others overtook this call all the time, so
 			    * it cannot say that there is nothing */

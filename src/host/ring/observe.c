@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* observe.c - what a ring says of itself: fill, statistics, configuration. None of it waits. */
-#include "host/ring/extent.h"
+#include "host/ring/cell.h"
 #include "host/ring/handles.h"
 
 static uint64_t clamp(int64_t value, uint64_t max)
@@ -33,12 +33,43 @@ uint32_t q_ring_len(RingQueue *r)
 			       r->cfg.ring_size);
 }
 
+/* Cells of the messages of a ring in single mode that are to be received, whose messages may take
+ * several; the others are free. */
+static uint32_t without_a_pool(const RingQueue *r)
+{
+	const struct gq_box *b = &r->messages;
+	const uint64_t cells = gq_box_cells(b);
+	uint64_t used = 0;
+
+	for (uint32_t c = 0; c < b->classes; c++) {
+		const struct gq_word_ring *ready = &b->ready[c];
+		uint64_t head = gq_load_acquire_u64(ready->head);
+
+		while (used < cells) {
+			const uint64_t word = gq_load_acquire_u64(gq_head_entry(ready, head));
+
+			if (!gq_head_is_at(ready, word, head))
+				break;
+			if (gq_is_in_parts(b, word))
+				for (struct gq_chain chain = gq_chain_of(r, b, word);
+				     gq_chain_next(b, &chain);)
+					used++;
+			used += gq_head_take(b, word, &head, GQ_MAX_RUN).n -
+				(gq_is_in_parts(b, word) ? 1 : 0);
+		}
+	}
+	return (uint32_t)(used < cells ? cells - used : 0);
+}
+
 uint32_t q_ring_available(RingQueue *r)
 {
 	uint64_t head;
 
 	if (gq_ring_enter(r) != Q_OK)
 		return 0;
+	if (r->single)
+		return r->messages.chain == NULL ? r->cfg.ring_size - q_ring_len(r)
+						 : without_a_pool(r);
 	head = gq_load_acquire_u64(r->messages.pool.head);
 	return (uint32_t)clamp(gq_head_distance(gq_extent_end(&r->messages.pool), head),
 			       r->cfg.ring_size);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * receive.c - messages out of a ring: the front is looked at, claimed, copied out, and its cells go
- * back to the pool. Completions go the same way, through a box of their own.
+ * back to the pool; in single mode the head that moves past it frees them. Completions go the same
+ * way, through a box of their own.
  */
 #include "host/ring/front.h"
 #include "host/ring/slip.h"
@@ -166,8 +167,9 @@ GQ_ALWAYS_INLINE void touch_words(const struct gq_box *b, const struct gq_word_r
 {
 	uint64_t *first = &b->number[p->run.slot];
 
-	if (p->whole)
-		gq_extent_touch(ready, p->start, gq_extent_count(p->word), single);
+	/* In single mode the sender reads them again, and they stay with it. */
+	if (p->whole && !single)
+		gq_extent_touch(ready, p->start, gq_extent_count(p->word));
 	if (number)
 		gq_store_relaxed_u64(first, gq_load_relaxed_u64(first));
 }
@@ -187,8 +189,10 @@ GQ_ALWAYS_INLINE uint64_t take_out(RingQueue *r, const struct gq_box *b, uint32_
 
 		if (__builtin_expect(described, 0)) {
 			gq_load_descriptor(b, p->run.slot, &d);
-			if (q->discard)
-				gq__region_drop(r->regions, &d);
+			if (q->discard) {
+				q->discarded = d;
+				q->drops = true;
+			}
 			len = d.length;
 		} else if (q->discard) {
 			len = (uint32_t)bytes_of(r, b, p->word);
@@ -250,23 +254,21 @@ GQ_ALWAYS_INLINE void guess(const struct gq_box *b, const struct gq_ring_local *
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 GQ_ALWAYS_INLINE struct gq_ageing *ageing_of(const RingQueue *r, const struct gq_box *b,
-					     const struct gq_ring_peer *peer)
+					     const struct gq_ring_local *local)
 {
-	return b == &r->messages && r->ageing != NULL
-		       ? &r->ageing[gq_ring_peer_index(r, peer)].ageing
-		       : NULL;
+	return b == &r->messages && r->ageing != NULL ? &r->ageing[local->role - 1].ageing : NULL;
 }
 
 /* End an operation that has found no front. */
 GQ_ALWAYS_INLINE QueueStatus end_without_front(RingQueue *r, const struct gq_box *b,
-					       struct gq_ring_peer *peer, enum look found,
+					       struct gq_ring_local *local, enum look found,
 					       struct gq_receiving *q)
 {
 	if (found == NOTHING && b == &r->messages) {
-		gq_ring_local_of(r, peer)->streak = 0;
-		gq_ring_tally(&peer->empty, 1);
+		local->streak = 0;
+		gq_ring_tally(&local->peer->empty, 1);
 	}
-	op_end(peer);
+	op_end(local->peer);
 	if (found == DAMAGED)
 		return gq_ring_damaged();
 	q->front = found == NOTHING ? Q_OK : Q_ERR_EMPTY;
@@ -341,20 +343,20 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	struct claim c;
 	enum look found;
-	QueueStatus status = begin_many(r, b->receive_op, &peer);
+	QueueStatus status = begin_many(r, b->receive_op, &local);
 
 	q->front = Q_OK;
 	if (status != Q_OK)
 		return status;
-	ageing = ageing_of(r, b, peer);
-	local = gq_ring_local_of(r, peer);
+	peer = local->peer;
+	ageing = ageing_of(r, b, local);
 	if (messages)
 		guess(b, local);
 	do
 		found = claim_many(r, b, local, ageing, &f, q, &c);
 	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
 	if (found != FOUND)
-		return end_without_front(r, b, peer, found, q);
+		return end_without_front(r, b, local, found, q);
 	if (c.n == 0) {
 		op_end(peer);
 		return q->front;
@@ -364,7 +366,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	bytes = take_out(r, b, f.class, &c, q, touches(b, local));
 	count = runs_of(r, b, &c, runs, &cells);
 	GQ_WINDOW();
-	if (!give_back_many(b, gq_ring_hints_of(r, b, peer), runs, count)) {
+	if (!give_back_many(b, gq_ring_hints_of(r, b, local), runs, count)) {
 		op_end(peer);
 		return gq_ring_damaged();
 	}
@@ -388,9 +390,9 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
 	const bool messages = b == &r->messages;
+	const struct part *last;
 	bool waited = q->waited;
-	struct gq_run runs[GQ_MAX_PARTS];
-	uint32_t count, cells, tries = 0;
+	uint32_t tries = 0;
 	uint64_t bytes, head;
 	struct gq_ring_peer *peer;
 	struct gq_ring_local *local;
@@ -398,20 +400,20 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	struct claim c;
 	enum look found;
-	QueueStatus status = begin_single(r, b->receive_role, b->receive_op, &peer);
+	QueueStatus status = begin_single(r, b->receive_role, b->receive_op, &local);
 
 	q->front = Q_OK;
 	if (status != Q_OK)
 		return status;
-	ageing = ageing_of(r, b, peer);
-	local = gq_ring_local_of(r, peer);
+	peer = local->peer;
+	ageing = ageing_of(r, b, local);
 	if (messages)
 		guess(b, local);
 	do
 		found = look(r, b, local, ageing, &f, &tries);
 	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
 	if (found != FOUND)
-		return end_without_front(r, b, peer, found, q);
+		return end_without_front(r, b, local, found, q);
 	head = choose_aged(r, b, ageing, &f, q, &c);
 	if (c.n == 0) {
 		op_end(peer);
@@ -420,11 +422,9 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	if (ageing != NULL)
 		count_passed(b, ageing, f.class, c.n);
 	bytes = take_out(r, b, f.class, &c, q, touches(b, local));
-	count = runs_of(r, b, &c, runs, &cells);
 	GQ_WINDOW();
-	plan(peer, f.class, head, gq_load_relaxed_u64(b->pool.tail), cells);
-	give_back_single(b, runs, count);
-	gq_store_release_u64(b->ready[f.class].head, head); /* for threads that count */
+	/* [cell.free] release: the cells are read. That is all that frees them: see reuse.h. */
+	gq_store_release_u64(b->ready[f.class].head, head);
 	if (messages)
 		count_received(peer, q, c.n, bytes);
 	op_end(peer);
@@ -433,8 +433,8 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 		/* With ageing a class above may have been left for this one. */
 		q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
 		local->streak += c.n;
-		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
-		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
+		last = &c.part[c.count - 1];
+		local->next_slot = last->run.slot + last->run.n;
 	}
 	if (messages)
 		wake_single(r, peer, &r->head->signals.room_armed);
@@ -478,17 +478,17 @@ static __attribute__((noinline)) QueueStatus receive_one_slowly(RingQueue *r,
 }
 
 /* Nothing is there: wait a little for it, or say so. */
-static __attribute__((noinline)) QueueStatus
-receive_nothing(RingQueue *r, struct gq_ring_peer *peer, void *buf, size_t *len, QueueStatus *front)
+static __attribute__((noinline)) QueueStatus receive_nothing(RingQueue *r,
+							     struct gq_ring_local *local, void *buf,
+							     size_t *len, QueueStatus *front)
 {
-	struct gq_ring_local *local = gq_ring_local_of(r, peer);
 	bool waited = false;
 
 	if (gq_slip_receive(local, &waited))
-		return receive_one_slowly(r, peer, waited, buf, len, front);
+		return receive_one_slowly(r, local->peer, waited, buf, len, front);
 	local->streak = 0;
-	gq_ring_tally(&peer->empty, 1);
-	op_end(peer);
+	gq_ring_tally(&local->peer->empty, 1);
+	op_end(local->peer);
 	*len = 0;
 	*front = Q_OK;
 	return Q_ERR_EMPTY;
@@ -511,18 +511,18 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, Q
 	uint8_t *cell;
 	bool barred;
 	enum look found;
-	QueueStatus status = single ? begin_single(r, b->receive_role, GQ_OP_RECEIVE, &peer)
-				    : begin_many(r, GQ_OP_RECEIVE, &peer);
+	QueueStatus status = single ? begin_single(r, b->receive_role, GQ_OP_RECEIVE, &local)
+				    : begin_many(r, GQ_OP_RECEIVE, &local);
 
 	if (__builtin_expect(status != Q_OK, 0)) {
 		*front = Q_OK;
 		return status;
 	}
-	local = gq_ring_local_of(r, peer);
+	peer = local->peer;
 	guess(b, local);
 	found = r->ageing == NULL ? glance(b, local, &f) : OVERTAKEN;
 	if (__builtin_expect(found == NOTHING, 0))
-		return receive_nothing(r, peer, buf, len, front);
+		return receive_nothing(r, local, buf, len, front);
 	if (__builtin_expect(found != FOUND || !is_plain(f.word), 0))
 		return receive_one_slowly(r, peer, false, buf, len, front);
 	bytes = gq_length_of(b, f.word);
@@ -536,7 +536,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, Q
 		return receive_one_slowly(r, peer, false, buf, len, front);
 	GQ_WINDOW();
 	/* Relaxed: the swap only excludes; what we read came with [message.claim]. In single mode
-	 * nobody else claims, and the head is stored when the cell is back. */
+	 * nobody else claims, and the head is stored when the cell has been read. */
 	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0))
 		return receive_one_slowly(r, peer, false, buf, len, front);
 	*len = bytes;
@@ -545,16 +545,12 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, Q
 	gq_copy(buf, cell, bytes);
 	if (touches(b, local)) {
 		gq_touch(cell, bytes);
-		if (taken + 1 >= count)
-			gq_extent_touch(ready, start, count, single);
+		if (!single && taken + 1 >= count)
+			gq_extent_touch(ready, start, count);
 	}
 	GQ_WINDOW();
 	if (single) {
-		const uint64_t at = gq_load_relaxed_u64(b->pool.tail);
-
-		plan(peer, f.class, next, at, 1);
-		put_one_single(&b->pool, at, gq_entry_value(slot, 0, 0)); /* [pool.return] */
-		gq_store_release_u64(ready->head, next); /* for threads that count */
+		gq_store_release_u64(ready->head, next); /* [cell.free]: as in receive_single() */
 	} else if (__builtin_expect(!put_one_many(b, &b->pool, &local->messages.pool,
 						  gq_entry_value(slot, 0, 0), 0, &done, &barred),
 				    0)) {

@@ -22,6 +22,8 @@
  * third reading finds it. So a cell that none of the three readings finds, and whose number is the
  * same, is in no living hands; and there it stays until a repair puts it back.
  *
+ * In single mode there is nothing to find out by time: see lost.c.
+ *
  * No call waits for a grace period. The handle keeps what has been found out so far. Each thread
  * that finds no room, or waits for it, looks once whether the period is over, and goes on from
  * there. A thread that is stopped inside an operation delays the repair, and delays no call.
@@ -155,24 +157,8 @@ void gq__ring_forget_repair(RingQueue *r)
 	end_inquest(r);
 }
 
-/* Single mode: finish what the dead had planned. @return false: another thread repairs. */
-static bool finish_plans(RingQueue *r, uint64_t me, const struct gq_ring_inquest *q,
-			 gq_judge *judge)
-{
-	bool current;
-
-	if (!lock(r, me, judge))
-		return false;
-	current = gq_load_relaxed_u64(&r->head->repair.epoch) == q->epoch;
-	for (uint32_t i = 0; current && i < GQ_RING_PEERS; i++)
-		if (q->dead[i].op != 0 && is_at(&r->head->peer[i], &q->dead[i]))
-			gq__ring_finish_plan(r, &r->head->peer[i]);
-	unlock(r, me);
-	return current;
-}
-
 /* Begin a repair, if a thread has died inside an operation. */
-static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
+static void begin_inquest(RingQueue *r, gq_judge *judge)
 {
 	const uint64_t cells = cells_of(r);
 	const size_t bytes =
@@ -194,16 +180,15 @@ static void begin_inquest(RingQueue *r, uint64_t me, gq_judge *judge)
 			continue;
 		any = true;
 		q->dead[i] = o;
-		/* In single mode a dead sender loses no cells: the pool's head passes only what it
-		 * has published. */
-		if (r->single && (o.op & GQ_OP_MASK) != GQ_OP_RECEIVE &&
-		    (o.op & GQ_OP_MASK) != GQ_OP_POLL)
+		/* In single mode there is nothing to find out: a dead receiver has taken nothing
+		 * out of the rings, and all that is in none of them was a dead sender's. */
+		if (r->single)
 			continue;
 		q->messages |= gq_op_moves_messages(o.op);
 		q->completions |= !gq_op_moves_messages(o.op);
 	}
 	r->inquest = q;
-	if (!any || (r->single && !finish_plans(r, me, q, judge))) {
+	if (!any) {
 		end_inquest(r);
 		return;
 	}
@@ -251,6 +236,21 @@ static bool end_grace(RingQueue *r, struct gq_ring_inquest *q)
 	return true;
 }
 
+/*
+ * Single mode: take back what a dead sender had in its hands. Only while the side is still its own:
+ * it is another's only if two threads have sent at once, and that one may be sending now.
+ */
+static void free_unsent(RingQueue *r, struct gq_ring_inquest *q, uint32_t peer, enum gq_op op)
+{
+	const uint64_t own = (uint64_t)peer + 1;
+
+	if (op == GQ_OP_SEND && gq_load_acquire_u64(r->messages.send_role) == own)
+		gq__ring_free_unsent(r, &r->messages, found_of(r, q));
+	if (op == GQ_OP_COMPLETE && gq_load_acquire_u64(r->completions.send_role) == own)
+		gq__ring_free_unsent(r, &r->completions,
+				     found_of(r, q) + gq_box_cells(&r->messages));
+}
+
 /* Do what follows from what was found out. @return how many dead threads' peers are free again. */
 static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, gq_judge *judge)
 {
@@ -278,6 +278,9 @@ static uint32_t conclude(RingQueue *r, uint64_t me, struct gq_ring_inquest *q, g
 
 		if (q->dead[i].op == 0 || !is_at(peer, &q->dead[i]))
 			continue;
+		if (r->single)
+			free_unsent(r, q, i, (enum gq_op)(q->dead[i].op & GQ_OP_MASK));
+		GQ_WINDOW();
 		gq_store_release_u64(&peer->op, (q->dead[i].op & ~GQ_OP_MASK) + GQ_OP_NEXT);
 		/* From the dead thread's word: a peer that is idle may be another's already. */
 		gq_cas_acq_rel_u64(&peer->identity.owner, q->dead[i].owner, 0); /* [peer.free] */
@@ -351,7 +354,7 @@ static uint32_t look_after(RingQueue *r, uint64_t me, gq_judge *judge, bool hast
 	if (hasty || now >= r->next_scan_ns) {
 		r->next_scan_ns = now + WATCH_NS;
 		if (has_new_death(r, judge, hasty))
-			begin_inquest(r, me, judge);
+			begin_inquest(r, judge);
 	}
 	if (r->inquest != NULL)
 		repaired = step(r, me, judge);

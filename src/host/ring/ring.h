@@ -23,6 +23,7 @@
 struct gq_box {
 	struct gq_word_ring pool;
 	struct gq_word_ring ready[GQ_CLASSES];
+	uint64_t *reused; /* single mode: see reuse.h */
 	uint32_t classes;
 	uint32_t slot_mask;  /* cells - 1 */
 	uint32_t cell_bytes; /* the most that a cell can hold */
@@ -30,7 +31,7 @@ struct gq_box {
 	uint64_t *number;    /* of each cell: sequence + 1 of its latest message */
 	uint64_t *described; /* GQ_DESCRIPTOR_WORDS a cell; NULL where there are no descriptors */
 	uint64_t *chain;     /* with Q_RING_LARGE, else NULL */
-	uint64_t *sequence;  /* with Q_RING_LARGE, else NULL: the pool's position counts messages */
+	uint64_t *sequence;  /* NULL: the pool's position counts messages */
 	uint8_t *cells;
 	uint64_t stride;
 	uint64_t start_pos;
@@ -59,11 +60,18 @@ static inline uint32_t gq_entry_kind(uint64_t word)
 struct gq_box_hints {
 	uint64_t pool;
 	uint64_t ready[GQ_CLASSES];
+	/* Single mode, of the sender: where it takes free cells, and up to where there are some.
+	 * See reuse.h. */
+	const struct gq_word_ring *source;
+	uint64_t *reused;
+	uint64_t received;
 };
 
 /* What this process keeps for a thread that is bound to a peer. Only that thread uses it. */
 struct gq_ring_local {
-	GQ_ALIGNED(GQ_LINE) struct gq_box_hints messages;
+	GQ_ALIGNED(GQ_LINE) struct gq_ring_peer *peer;
+	uint64_t role; /* 1 + the peer's index: see gq_ring_signals */
+	struct gq_box_hints messages;
 	struct gq_box_hints completions;
 	/* See slip.h. */
 	uint32_t streak;       /* messages received since a receive has found nothing */
@@ -146,17 +154,9 @@ static inline uint64_t gq_ring_peer_index(const RingQueue *r, const struct gq_ri
 	return (uint64_t)(peer - r->head->peer);
 }
 
-static inline struct gq_ring_local *gq_ring_local_of(const RingQueue *r,
-						     const struct gq_ring_peer *peer)
-{
-	return &r->local[gq_ring_peer_index(r, peer)];
-}
-
 static inline struct gq_box_hints *gq_ring_hints_of(const RingQueue *r, const struct gq_box *b,
-						    const struct gq_ring_peer *peer)
+						    struct gq_ring_local *local)
 {
-	struct gq_ring_local *local = gq_ring_local_of(r, peer);
-
 	return b == &r->messages ? &local->messages : &local->completions;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * send.c - messages into a ring: cells are taken from the pool, filled, and published in the ring
- * of their class. Completions go the same way, through a box of their own.
+ * send.c - messages into a ring: cells are taken from the pool (in single mode from what has been
+ * received), filled, and published in the ring of their class. Completions go the same way, through
+ * a box of their own.
  */
 #include "host/ring/close.h"
+#include "host/ring/reuse.h"
 #include "host/ring/slip.h"
 #include "host/ring/step.h"
 
@@ -19,7 +21,7 @@ struct popped {
 
 /* Find up to `max` free cells, from *head on, which moves past them. @return the last word read. */
 GQ_ALWAYS_INLINE uint64_t find_cells(const struct gq_box *b, uint64_t *head, struct popped *p,
-				     uint32_t max, bool single)
+				     uint32_t max)
 {
 	struct gq_run run;
 	uint64_t word, start;
@@ -35,7 +37,7 @@ GQ_ALWAYS_INLINE uint64_t find_cells(const struct gq_box *b, uint64_t *head, str
 		start = gq_head_start(*head);
 		run = gq_head_take(b, word, head, max - p->n);
 		if (gq_head_start(*head) != start)
-			gq_extent_touch(&b->pool, start, gq_extent_count(word), single);
+			gq_extent_touch(&b->pool, start, gq_extent_count(word));
 		add_run(p->run, &p->count, run);
 		p->n += run.n;
 	} while (p->n < max);
@@ -49,7 +51,7 @@ GQ_ALWAYS_INLINE bool pop_many(const struct gq_box *b, struct popped *p, uint32_
 	for (int i = 0; i < GQ_TRIES; i++) {
 		const uint64_t head = gq_load_acquire_u64(b->pool.head);
 		uint64_t next = head;
-		const uint64_t word = find_cells(b, &next, p, max, false);
+		const uint64_t word = find_cells(b, &next, p, max);
 
 		if (p->n >= min) {
 			GQ_WINDOW();
@@ -67,17 +69,48 @@ GQ_ALWAYS_INLINE bool pop_many(const struct gq_box *b, struct popped *p, uint32_
 	return true;
 }
 
-/* The same, and the head stays where it is until the messages are published. @return the new one.
- */
-GQ_ALWAYS_INLINE uint64_t pop_single(const struct gq_box *b, struct popped *p, uint32_t min,
-				     uint32_t max)
+/* Single mode: all cells that were known to be free are taken. Wait a little, if that may help, and
+ * look for more. @return false: there are none. */
+static __attribute__((noinline)) bool look_for_cells(const struct gq_box *b,
+						     struct gq_ring_local *local,
+						     struct gq_box_hints *hints, bool waits)
 {
-	uint64_t head = gq_load_relaxed_u64(b->pool.head);
+	if (waits)
+		gq_slip_reuse(b, local);
+	return gq_reuse_look(b, hints);
+}
 
-	find_cells(b, &head, p, max, true);
-	if (p->n < min)
+/* Single mode: put cells that were taken and are not used into the pool, which is the sender's. */
+static __attribute__((noinline)) void give_back_single(const struct gq_box *b,
+						       const struct popped *p)
+{
+	uint64_t values[GQ_MAX_PARTS];
+
+	for (uint32_t i = 0; i < p->count; i++)
+		values[i] = gq_run_value(p->run[i].slot, p->run[i].n, 0);
+	put_single(&b->pool, values, p->count);
+}
+
+/* The same in single mode. */
+GQ_ALWAYS_INLINE void pop_single(const struct gq_box *b, struct gq_ring_local *local,
+				 struct gq_box_hints *hints, struct popped *p, uint32_t min,
+				 uint32_t max)
+{
+	struct gq_run run;
+
+	p->n = p->count = 0;
+	while (p->n < max) {
+		if (!gq_reuse_knows(hints, gq_load_relaxed_u64(hints->reused)) &&
+		    !look_for_cells(b, local, hints, p->n == 0 && hints == &local->messages))
+			break;
+		run = gq_reuse_take(b, hints, max - p->n);
+		add_run(p->run, &p->count, run);
+		p->n += run.n;
+	}
+	if (__builtin_expect(p->n < min, 0)) {
+		give_back_single(b, p);
 		p->n = 0;
-	return head;
+	}
 }
 
 /* The number of the first of `n` messages whose cells were popped at `pos`. Without Q_RING_LARGE a
@@ -88,13 +121,12 @@ GQ_ALWAYS_INLINE uint64_t take_numbers_many(const struct gq_box *b, uint64_t pos
 				   : gq_fetch_add_relaxed_u64(b->sequence, n);
 }
 
-GQ_ALWAYS_INLINE uint64_t take_numbers_single(const struct gq_box *b, uint64_t pos, uint32_t n)
+/* Stored before the messages are published: if the sender dies, the next one's numbers are others.
+ */
+GQ_ALWAYS_INLINE uint64_t take_numbers_single(const struct gq_box *b, uint32_t n)
 {
-	uint64_t first;
+	const uint64_t first = gq_load_relaxed_u64(b->sequence);
 
-	if (b->sequence == NULL)
-		return (pos - b->start_pos) & GQ_POSITION_MASK;
-	first = gq_load_relaxed_u64(b->sequence);
 	gq_store_relaxed_u64(b->sequence, first + n);
 	return first;
 }
@@ -288,10 +320,11 @@ GQ_ALWAYS_INLINE QueueStatus end_without_room(bool messages, struct gq_ring_peer
  * cells of the others. `status` says why; Q_OK: others overtook it after the first `done` cells.
  */
 static __attribute__((noinline)) QueueStatus
-give_up_many(RingQueue *r, struct gq_box *b, struct gq_ring_peer *peer, QueueStatus status,
+give_up_many(RingQueue *r, struct gq_box *b, struct gq_ring_local *local, QueueStatus status,
 	     const struct popped *p, uint32_t done, uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
+	struct gq_ring_peer *peer = local->peer;
 	struct gq_run back[GQ_MAX_PARTS];
 	uint32_t count = 0, run = 0, in_run = 0;
 
@@ -306,7 +339,7 @@ give_up_many(RingQueue *r, struct gq_box *b, struct gq_ring_peer *peer, QueueSta
 		gq_store_relaxed_u64(&b->number[slot], UINT64_C(1) << 63 | (p->pos + i));
 	}
 	if (count != 0)
-		give_back_many(b, gq_ring_hints_of(r, b, peer), back, count);
+		give_back_many(b, gq_ring_hints_of(r, b, local), back, count);
 	if (status == Q_ERR_FULL && messages)
 		gq_ring_tally(&peer->full, 1);
 	op_end(peer);
@@ -348,21 +381,23 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 {
 	const bool messages = b == &r->messages;
 	uint64_t values[GQ_CHUNK], bytes;
+	struct gq_ring_local *local;
 	struct gq_ring_peer *peer;
 	struct popped p;
 	uint32_t extents, done;
 	bool barred;
-	QueueStatus status = begin_many(r, b->send_op, &peer);
+	QueueStatus status = begin_many(r, b->send_op, &local);
 
 	if (status != Q_OK)
 		return status;
+	peer = local->peer;
 	/* [intake.look]: only for speed. A close that we do not see bars what we would publish. */
 	if (messages && is_closed(r)) {
 		op_end(peer);
 		return refuse_closed(r, 0, accepted);
 	}
 	if (messages)
-		gq_slip_send(b, gq_ring_local_of(r, peer));
+		gq_slip_send(b, local);
 	if (!pop_many(b, &p, parts, parts > 1 ? parts : n)) {
 		op_end(peer);
 		return gq_ring_damaged();
@@ -372,7 +407,7 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 	n = parts > 1 ? 1 : p.n < n ? p.n : n; /* so that of one, n stays the constant 1 */
 	extents = fill(b, s, items, parts, &p, take_numbers_many(b, p.pos, n), values, &bytes);
 	GQ_WINDOW();
-	if (!publish_many(b, gq_ring_hints_of(r, b, peer), s->class, values, extents, n,
+	if (!publish_many(b, gq_ring_hints_of(r, b, local), s->class, values, extents, n,
 			  messages ? GQ_CLOSED : 0, &done, &barred)) {
 		op_end(peer);
 		return gq_ring_damaged();
@@ -382,7 +417,7 @@ GQ_ALWAYS_INLINE QueueStatus send_many(RingQueue *r, struct gq_box *b, const str
 		count_sent(peer, s, done,
 			   __builtin_expect(done < n, 0) ? bytes_in(items, done) : bytes);
 	if (__builtin_expect(done < n, 0))
-		return give_up_many(r, b, peer,
+		return give_up_many(r, b, local,
 				    barred      ? Q_ERR_SHUTDOWN
 				    : done == 0 ? Q_ERR_FULL
 						: Q_OK,
@@ -400,33 +435,30 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 					 uint32_t *accepted)
 {
 	const bool messages = b == &r->messages;
-	uint64_t values[GQ_CHUNK], head, ready_pos, bytes;
+	uint64_t values[GQ_CHUNK], bytes;
+	struct gq_ring_local *local;
 	struct gq_ring_peer *peer;
 	struct popped p;
 	uint32_t extents;
-	QueueStatus status = begin_single(r, b->send_role, b->send_op, &peer);
+	QueueStatus status = begin_single(r, b->send_role, b->send_op, &local);
 
 	if (status != Q_OK)
 		return status;
+	peer = local->peer;
 	/* [intake.look]: we have said that we are inside, so a close that we do not see here sees
 	 * us. */
 	if (messages && is_closed(r)) {
 		op_end(peer);
 		return refuse_closed(r, 0, accepted);
 	}
-	if (messages)
-		gq_slip_send(b, gq_ring_local_of(r, peer));
-	head = pop_single(b, &p, parts, parts > 1 ? parts : n);
+	pop_single(b, local, gq_ring_hints_of(r, b, local), &p, parts, parts > 1 ? parts : n);
 	if (p.n == 0)
 		return end_without_room(messages, peer);
 	n = parts > 1 ? 1 : p.n < n ? p.n : n; /* so that of one, n stays the constant 1 */
-	extents = fill(b, s, items, parts, &p, take_numbers_single(b, p.pos, n), values, &bytes);
+	extents = fill(b, s, items, parts, &p, take_numbers_single(b, n), values, &bytes);
 	GQ_WINDOW();
-	ready_pos = gq_load_relaxed_u64(b->ready[s->class].tail);
-	plan(peer, s->class, ready_pos, head, n);
 	/* [message.publish]: cell, number, chain */
-	put_single(&b->ready[s->class], ready_pos, values, extents);
-	gq_store_release_u64(b->pool.head, head);
+	put_single(&b->ready[s->class], values, extents);
 	GQ_WINDOW();
 	if (messages)
 		count_sent(peer, s, n, bytes);
@@ -439,11 +471,11 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 
 /* ---- the most common message ----------------------------------------------------------------- */
 
-/* Take one cell. In single mode the head is stored when the message is published. @return false:
- * not at once; *full: not at all, there is none. */
-GQ_ALWAYS_INLINE bool pop_one(const struct gq_box *b, uint64_t *pos, uint32_t *slot, uint64_t *next,
-			      bool *full, bool single)
+/* Take one cell. @return false: not at once; *full: not at all, there is none. */
+GQ_ALWAYS_INLINE bool pop_one_many(const struct gq_box *b, uint64_t *pos, uint32_t *slot,
+				   bool *full)
 {
+	uint64_t next;
 	const uint64_t head = gq_load_acquire_u64(b->pool.head), start = gq_head_start(head);
 	/* [pool.take] acquire: the previous owner is done with the cell. */
 	const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(&b->pool, start));
@@ -457,24 +489,52 @@ GQ_ALWAYS_INLINE bool pop_one(const struct gq_box *b, uint64_t *pos, uint32_t *s
 	}
 	*pos = start + taken;
 	*slot = gq_head_slot(b, word, head);
-	*next = head + 1;
+	next = head + 1;
 	if (taken + 1 >= count) { /* the last one of the extent; a liar's has none behind it */
-		*next = gq_head_of(start + count);
-		gq_extent_touch(&b->pool, start, count, single);
+		next = gq_head_of(start + count);
+		gq_extent_touch(&b->pool, start, count);
 	}
 	GQ_WINDOW();
 	/* Relaxed: the swap only excludes; what we read came with [pool.take]. */
-	return single || gq_cas_relaxed_device_u64(b->pool.head, head, *next);
+	return gq_cas_relaxed_device_u64(b->pool.head, head, next);
+}
+
+/* The same in single mode. */
+GQ_ALWAYS_INLINE bool pop_one_single(const struct gq_box *b, struct gq_ring_local *local,
+				     uint32_t *slot, bool *full)
+{
+	struct gq_box_hints *hints = &local->messages;
+	uint64_t head = gq_load_relaxed_u64(hints->reused), word;
+	uint32_t taken, count;
+
+	*full = false;
+	if (!gq_reuse_knows(hints, head)) {
+		*full = !look_for_cells(b, local, hints, true);
+		if (*full)
+			return false;
+		head = gq_load_relaxed_u64(hints->reused);
+	}
+	word = gq_load_relaxed_u64(gq_head_entry(hints->source, head));
+	if (__builtin_expect(gq_is_in_parts(b, word), 0))
+		return false;
+	taken = (uint32_t)(head & GQ_HEAD_MASK);
+	count = gq_extent_count(word);
+	*slot = gq_head_slot(b, word, head);
+	/* As gq_reuse_take() */
+	gq_store_relaxed_u64(hints->reused, taken + 1 < count
+						    ? head + 1
+						    : gq_head_of(gq_head_start(head) + count));
+	return true;
 }
 
 /* Many senders: the one message has not been published. */
-static __attribute__((noinline)) QueueStatus give_up_one(RingQueue *r, struct gq_ring_peer *peer,
+static __attribute__((noinline)) QueueStatus give_up_one(RingQueue *r, struct gq_ring_local *local,
 							 bool barred, uint64_t pos, uint32_t slot)
 {
 	const struct popped p = { .pos = pos, .n = 1, .count = 1, .run = { { slot, 1 } } };
 	uint32_t accepted;
 
-	return give_up_many(r, &r->messages, peer, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0,
+	return give_up_many(r, &r->messages, local, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0,
 			    &accepted);
 }
 
@@ -500,35 +560,36 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 	const struct gq_word_ring *ready = &b->ready[class];
 	struct gq_ring_local *local;
 	struct gq_ring_peer *peer;
-	uint64_t pos, next, value;
+	uint64_t pos = 0, value;
 	uint32_t slot, done;
-	bool barred, full;
-	QueueStatus status = single ? begin_single(r, b->send_role, GQ_OP_SEND, &peer)
-				    : begin_many(r, GQ_OP_SEND, &peer);
+	bool barred, full, taken;
+	QueueStatus status = single ? begin_single(r, b->send_role, GQ_OP_SEND, &local)
+				    : begin_many(r, GQ_OP_SEND, &local);
 
 	if (__builtin_expect(status != Q_OK, 0))
 		return status;
+	peer = local->peer;
 	/* [intake.look]: as in send_many(), send_single() */
 	if (is_closed(r))
 		return send_one_slowly(r, peer, data, len, class);
-	local = gq_ring_local_of(r, peer);
-	gq_slip_send(b, local);
-	if (__builtin_expect(!pop_one(b, &pos, &slot, &next, &full, single), 0))
+	if (single) {
+		taken = pop_one_single(b, local, &slot, &full);
+	} else {
+		gq_slip_send(b, local);
+		taken = pop_one_many(b, &pos, &slot, &full);
+	}
+	if (__builtin_expect(!taken, 0))
 		return full ? end_without_room(true, peer)
 			    : send_one_slowly(r, peer, data, len, class);
 	value = gq_entry_value(slot, len, 0);
-	gq_store_relaxed_u64(
-		&b->number[slot],
-		(single ? take_numbers_single(b, pos, 1) : take_numbers_many(b, pos, 1)) + 1);
+	gq_store_relaxed_u64(&b->number[slot],
+			     (single ? take_numbers_single(b, 1) : take_numbers_many(b, pos, 1)) +
+				     1);
 	gq_copy(gq_cell_at(b, slot), data, len);
 	GQ_WINDOW();
 	/* [message.publish]: cell, number */
 	if (single) {
-		const uint64_t at = gq_load_relaxed_u64(ready->tail);
-
-		plan(peer, class, at, next, 1);
-		put_one_single(ready, at, value);
-		gq_store_release_u64(b->pool.head, next);
+		put_one_single(ready, value);
 	} else {
 		if (__builtin_expect(!put_one_many(b, ready, &local->messages.ready[class], value,
 						   GQ_CLOSED, &done, &barred),
@@ -537,7 +598,7 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 			return gq_ring_damaged();
 		}
 		if (__builtin_expect(done == 0, 0))
-			return give_up_one(r, peer, barred, pos, slot);
+			return give_up_one(r, local, barred, pos, slot);
 	}
 	GQ_WINDOW();
 	gq_ring_tally(&peer->bytes_sent, len);

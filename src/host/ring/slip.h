@@ -65,6 +65,17 @@ static inline bool gq_slip_receive(struct gq_ring_local *local, bool *waited)
 	return true;
 }
 
+/* Single mode: how many messages' cells are free. */
+static inline int64_t gq_slip_received(const struct gq_box *b)
+{
+	int64_t sum = 0;
+
+	for (uint32_t c = 0; c < b->classes; c++)
+		sum += gq_head_distance(gq_head_pos(gq_load_relaxed_u64(b->ready[c].head)),
+					gq_load_relaxed_u64(&b->reused[c]));
+	return sum;
+}
+
 /* Learn how much is free behind `pos` of the pool, and wait a little if that is little. */
 static __attribute__((noinline)) void gq_slip_send_slowly(const struct gq_box *b,
 							  struct gq_ring_local *local, uint64_t pos)
@@ -90,6 +101,28 @@ static __attribute__((noinline)) void gq_slip_send_slowly(const struct gq_box *b
 			local->send_rest = GQ_SLIP_SEND_REST;
 	}
 	local->free_until = gq_head_distance(tail, head) < enough ? pos + 16 : tail;
+}
+
+/* The same in single mode: the sender has used up what it knew to be free. */
+static inline void gq_slip_reuse(const struct gq_box *b, struct gq_ring_local *local)
+{
+	const int64_t enough = (int64_t)(gq_box_cells(b) / 4);
+	int64_t before = gq_slip_received(b), now = before;
+
+	if (gq_box_cells(b) < GQ_SLIP_SMALLEST_RING || now >= enough)
+		return;
+	if (local->send_rest != 0) {
+		if (now > 0)
+			local->send_rest--;
+		return;
+	}
+	for (int i = 0; i < GQ_SLIP_SEND_TURNS && now < enough; i++) {
+		for (int k = 0; k < 8; k++)
+			gq_cpu_relax();
+		now = gq_slip_received(b);
+	}
+	if (now < enough)
+		local->send_rest = now == before ? GQ_SLIP_SEND_REST : 16;
 }
 
 /* Before a sender takes cells. */

@@ -58,51 +58,33 @@ GQ_ALWAYS_INLINE void op_end(struct gq_ring_peer *peer)
 	gq_store_release_u64(&peer->op, word + GQ_OP_NEXT);
 }
 
-GQ_ALWAYS_INLINE QueueStatus begin_many(RingQueue *r, enum gq_op op, struct gq_ring_peer **out)
+GQ_ALWAYS_INLINE QueueStatus begin_many(RingQueue *r, enum gq_op op, struct gq_ring_local **out)
 {
-	struct gq_ring_peer *peer = gq_ring_peer_of(r);
+	struct gq_ring_local *local = gq_ring_local_of(r);
 
-	if (__builtin_expect(peer == NULL, 0))
+	if (__builtin_expect(local == NULL, 0))
 		return Q_ERR_LIMIT;
-	*out = peer;
-	op_begin(r, peer, op);
+	*out = local;
+	op_begin(r, local->peer, op);
 	return Q_OK;
 }
 
 GQ_ALWAYS_INLINE QueueStatus begin_single(RingQueue *r, uint64_t *role, enum gq_op op,
-					  struct gq_ring_peer **out)
+					  struct gq_ring_local **out)
 {
-	struct gq_ring_peer *peer = gq_ring_peer_of(r);
+	struct gq_ring_local *local = gq_ring_local_of(r);
 
-	if (__builtin_expect(peer == NULL, 0))
+	if (__builtin_expect(local == NULL, 0))
 		return Q_ERR_LIMIT;
-	*out = peer;
-	if (__builtin_expect(gq_load_relaxed_u64(role) != gq_ring_peer_index(r, peer) + 1, 0)) {
-		QueueStatus status = gq__ring_take_role(r, role, peer, op);
+	*out = local;
+	if (__builtin_expect(gq_load_relaxed_u64(role) != local->role, 0)) {
+		QueueStatus status = gq__ring_take_role(r, role, local, op);
 
 		if (status != Q_OK)
 			return status;
 	}
-	op_begin(r, peer, op);
+	op_begin(r, local->peer, op);
 	return Q_OK;
-}
-
-/*
- * Single mode: write down what this operation is about to publish, for the repair that finishes it
- * if we die.
- *
- * @param ready  a sender: the class's tail, from where on it puts; a receiver: the class's head as
- * it will be
- * @param pool   a sender: the pool's head as it will be; a receiver: the pool's tail
- * @param n      positions that it puts at: messages, or cells
- */
-GQ_ALWAYS_INLINE void plan(struct gq_ring_peer *peer, uint32_t class, uint64_t ready, uint64_t pool,
-			   uint32_t n)
-{
-	gq_store_relaxed_u64(&peer->plan_what, class | (uint64_t)n << 8);
-	gq_store_relaxed_u64(&peer->plan_ready, ready);
-	gq_store_relaxed_u64(&peer->plan_pool, pool);
-	gq_store_release_u64(&peer->plan_op, gq_load_relaxed_u64(&peer->op));
 }
 
 /* ---- waking ---------------------------------------------------------------------------------- */
@@ -211,9 +193,10 @@ GQ_ALWAYS_INLINE bool put_one_many(const struct gq_box *b, const struct gq_word_
  * Put extents one behind the other, the first one last. The other side looks at the first only, so
  * the line stays ours until it is there; and then all of them are there. @return where they end.
  */
-GQ_ALWAYS_INLINE uint64_t put_single(const struct gq_word_ring *ring, uint64_t pos,
-				     const uint64_t *values, uint32_t n)
+GQ_ALWAYS_INLINE uint64_t put_single(const struct gq_word_ring *ring, const uint64_t *values,
+				     uint32_t n)
 {
+	const uint64_t pos = gq_load_relaxed_u64(ring->tail);
 	uint64_t end = pos;
 
 	for (uint32_t i = 1; i < n; i++)
@@ -233,8 +216,10 @@ GQ_ALWAYS_INLINE uint64_t put_single(const struct gq_word_ring *ring, uint64_t p
 }
 
 /* The same of one cell. */
-GQ_ALWAYS_INLINE void put_one_single(const struct gq_word_ring *ring, uint64_t pos, uint64_t value)
+GQ_ALWAYS_INLINE void put_one_single(const struct gq_word_ring *ring, uint64_t value)
 {
+	const uint64_t pos = gq_load_relaxed_u64(ring->tail);
+
 	gq_store_release_u64(gq_word_ring_entry(ring, pos), gq_word_ring_tag(ring, pos) | value);
 	gq_store_release_u64(ring->tail, pos + 1); /* [tail.raise]: for threads that count */
 }
@@ -262,17 +247,6 @@ GQ_ALWAYS_INLINE bool give_back_many(const struct gq_box *b, struct gq_box_hints
 		values[i] = gq_run_value(runs[i].slot, runs[i].n, 0);
 	/* [pool.return] */
 	return put_many(b, &b->pool, &hints->pool, values, n, 0, &n, &barred);
-}
-
-GQ_ALWAYS_INLINE void give_back_single(const struct gq_box *b, const struct gq_run *runs,
-				       uint32_t n)
-{
-	uint64_t values[GQ_MAX_PARTS];
-
-	for (uint32_t i = 0; i < n; i++)
-		values[i] = gq_run_value(runs[i].slot, runs[i].n, 0);
-	/* [pool.return] */
-	put_single(&b->pool, gq_load_relaxed_u64(b->pool.tail), values, n);
 }
 
 #endif /* GPUQ_RING_STEP_H */

@@ -6,6 +6,7 @@
 #include "host/base/memory.h"
 #include "host/ring/bind.h"
 #include "host/ring/extent.h"
+#include "host/ring/reuse.h"
 #include "host/ring/ring.h"
 
 #include <inttypes.h>
@@ -823,25 +824,205 @@ static void a_batch_is_not_kept_back_for_more(void **state)
 }
 
 /* Only a word of an older lap says that no cell is free. What a send that goes at once finds
- * otherwise, it looks at more closely. */
+ * otherwise, it looks at more closely. (In single mode the pool has one writer: nothing is
+ * checked.)
+ */
 static void a_word_that_cannot_be_is_damage_and_not_a_full_ring(void **state)
 {
-	(void)state;
-	for (uint32_t mode = 0; mode < 2; mode++) {
-		RingQueue *r = make_ring(4, 8, mode != 0 ? Q_RING_SINGLE : 0);
-		const struct gq_word_ring *pool = &r->messages.pool;
-		const uint64_t at = gq_head_start(gq_load_relaxed_u64(pool->head));
-		uint64_t *entry = gq_word_ring_entry(pool, at);
-		const uint64_t word = gq_load_relaxed_u64(entry);
+	RingQueue *r = make_ring(4, 8, 0);
+	const struct gq_word_ring *pool = &r->messages.pool;
+	const uint64_t at = gq_head_start(gq_load_relaxed_u64(pool->head));
+	uint64_t *entry = gq_word_ring_entry(pool, at);
+	const uint64_t word = gq_load_relaxed_u64(entry);
 
-		gq_store_relaxed_u64(entry,
-				     gq_word_ring_value(pool, word) |
-					     gq_word_ring_tag(pool, at + gq_word_ring_size(pool)));
-		assert_status(q_ring_send(r, "x", 1, 0), mode != 0 ? Q_ERR_FULL : Q_ERR_FAILED);
-		gq_store_relaxed_u64(entry, word);
-		for (int i = 0; i < 4; i++)
-			send_text(r, "x", 0);
-		assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FULL);
+	(void)state;
+	gq_store_relaxed_u64(entry, gq_word_ring_value(pool, word) |
+					    gq_word_ring_tag(pool, at + gq_word_ring_size(pool)));
+	assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FAILED);
+	gq_store_relaxed_u64(entry, word);
+	for (int i = 0; i < 4; i++)
+		send_text(r, "x", 0);
+	assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FULL);
+	q_ring_destroy(r);
+}
+
+/* A liar writes back, between a sender's look and its taking, that nothing is free there. The
+ * sender takes a cell that there is: with a run of none it would look for ever, or write beyond the
+ * ring. */
+static void a_sender_takes_a_cell_that_there_is_wherever_a_liar_moves_its_position(void **state)
+{
+	const uint64_t far = 2 * (GQ_HEAD_MASK + 1);
+	RingQueue *r = make_ring(8, 8, Q_RING_SINGLE);
+	const struct gq_box *b = &r->messages;
+	struct gq_box_hints hints;
+
+	(void)state;
+	assert_true(gq_reuse_look(b, &hints));
+	for (uint32_t max = 1; max <= GQ_MAX_RUN; max++) {
+		for (uint64_t move = 0; move < 2 * far; move++) {
+			struct gq_run run;
+
+			gq_store_relaxed_u64(hints.reused, hints.received + far - move);
+			run = gq_reuse_take(b, &hints, max);
+			assert_in_range(run.n, 1, max);
+			assert_in_range(run.slot + run.n, 1, gq_box_cells(b));
+		}
+	}
+	q_ring_destroy(r);
+}
+
+/* ---- beside a list --------------------------------------------------------------------------- */
+
+enum { LISTED = 64, MOST_ITEMS = 40, CELL_BYTES = 8 };
+
+struct listed {
+	uint32_t number, len;
+};
+
+/* What the ring must hold, and in which order it must come. */
+struct list {
+	struct listed message[GQ_CLASSES][LISTED];
+	uint32_t first[GQ_CLASSES], end[GQ_CLASSES];
+	uint32_t cells, messages, next;
+};
+
+static uint32_t cells_for(uint32_t len)
+{
+	return len <= CELL_BYTES ? 1 : (len + CELL_BYTES - 1) / CELL_BYTES;
+}
+
+static uint32_t random_below(uint64_t *random, uint32_t n)
+{
+	*random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)(*random >> 33) % n;
+}
+
+static void send_some(RingQueue *r, struct list *list, uint64_t *random, uint32_t size, bool large)
+{
+	static uint8_t data[MOST_ITEMS][LISTED * CELL_BYTES];
+	const uint32_t class = random_below(random, 3) != 0 ? 1 : random_below(random, GQ_CLASSES);
+	const uint32_t n = random_below(random, 2) != 0 ? 1 : 1 + random_below(random, MOST_ITEMS);
+	const bool one_length = random_below(random, 2) != 0;
+	const QueuePriority priority = (QueuePriority)(Q_PRIORITY_LOW + class);
+	EnqueueItem items[MOST_ITEMS];
+	uint32_t fit = 0;
+	bool full = false;
+	size_t sent = 0;
+	QueueStatus status;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t len = one_length ? 8 : 4 + random_below(random, 5);
+
+		if (large && random_below(random, 4) == 0)
+			len = 4 + random_below(random, (size < 6 ? size : 6) * CELL_BYTES - 3);
+		memset(data[i], (int)(list->next + i), len);
+		memcpy(data[i], &(uint32_t){ list->next + i }, 4);
+		items[i] = (EnqueueItem){ data[i], len };
+		if (!full && list->cells + cells_for(len) <= size) {
+			list->message[class][list->end[class]++ % LISTED] =
+				(struct listed){ list->next + i, len };
+			list->cells += cells_for(len);
+			list->messages++;
+			fit++;
+		} else {
+			full = true;
+		}
+	}
+	list->next += n;
+	if (n == 1) {
+		status = q_ring_send(r, items[0].data, items[0].len, priority);
+		sent = status == Q_OK;
+	} else {
+		status = q_ring_send_batch(r, items, n, priority, &sent);
+	}
+	assert_status(status, full ? Q_ERR_FULL : Q_OK);
+	assert_int_equal(sent, fit);
+}
+
+static void receive_some(RingQueue *r, struct list *list, uint64_t *random)
+{
+	static uint8_t buf[LISTED * LISTED * CELL_BYTES];
+	const uint32_t max =
+		random_below(random, 2) != 0 ? 1 : 1 + random_below(random, MOST_ITEMS);
+	RingMessage m[MOST_ITEMS];
+	size_t n = 1, len = sizeof(buf);
+	QueueStatus status;
+
+	if (max == 1) {
+		m[0].offset = 0;
+		status = q_ring_recv(r, buf, &len);
+		m[0].length = (uint32_t)len;
+	} else {
+		status = q_ring_recv_batch(r, buf, sizeof(buf), m, max, &n);
+	}
+	if (list->messages == 0) {
+		assert_status(status, Q_ERR_EMPTY);
+		return;
+	}
+	assert_status(status, Q_OK);
+	assert_int_equal(n, max < list->messages ? max : list->messages);
+	for (size_t i = 0; i < n; i++) {
+		uint32_t class = GQ_CLASSES - 1, number;
+		struct listed l;
+
+		while (list->first[class] == list->end[class])
+			class --;
+		l = list->message[class][list->first[class]++ % LISTED];
+		assert_int_equal(m[i].length, l.len);
+		memcpy(&number, buf + m[i].offset, 4);
+		assert_int_equal(number, l.number);
+		for (uint32_t k = 4; k < l.len; k++)
+			assert_int_equal(buf[m[i].offset + k], (uint8_t)l.number);
+		list->cells -= cells_for(l.len);
+		list->messages--;
+	}
+}
+
+struct side {
+	RingQueue *r;
+	struct list *list;
+	uint64_t *random;
+	uint32_t size;
+	bool large;
+};
+
+static void *send_from_another_thread(void *arg)
+{
+	const struct side *s = arg;
+
+	send_some(s->r, s->list, s->random, s->size, s->large);
+	return NULL;
+}
+
+/* Full exactly when the cells of the messages in it are all there are, whatever has been in them,
+ * in which class it was, and which thread sends. */
+static void a_ring_agrees_with_a_list_of_what_is_in_it(void **state)
+{
+	uint64_t random = 1;
+
+	(void)state;
+	for (uint32_t n = 0; n < 4 * 7; n++) {
+		const uint32_t size = 1u << n / 4;
+		const bool large = (modes[n % 4] & Q_RING_LARGE) != 0;
+		RingQueue *r = make_ring(size, CELL_BYTES, modes[n % 4]);
+		struct list list = { 0 };
+		struct side side = { r, &list, &random, size, large };
+
+		for (int step = 0; step < 3000; step++) {
+			const uint32_t what = random_below(&random, 200);
+			pthread_t thread;
+
+			if (what == 0) {
+				pthread_create(&thread, NULL, send_from_another_thread, &side);
+				pthread_join(thread, NULL);
+			} else if (what < 100) {
+				send_some(r, &list, &random, size, large);
+			} else {
+				receive_some(r, &list, &random);
+			}
+			assert_int_equal(q_ring_len(r), list.messages);
+			assert_int_equal(q_ring_available(r), size - list.cells);
+		}
 		q_ring_destroy(r);
 	}
 }
@@ -1574,6 +1755,9 @@ int main(void)
 		cmocka_unit_test(who_finds_nothing_is_told_no_length),
 		cmocka_unit_test(a_batch_is_not_kept_back_for_more),
 		cmocka_unit_test(a_word_that_cannot_be_is_damage_and_not_a_full_ring),
+		cmocka_unit_test(
+			a_sender_takes_a_cell_that_there_is_wherever_a_liar_moves_its_position),
+		cmocka_unit_test(a_ring_agrees_with_a_list_of_what_is_in_it),
 		cmocka_unit_test(a_long_message_goes_in_several_entries_and_comes_out_whole),
 		cmocka_unit_test(a_message_may_be_as_long_as_the_header_says_and_no_longer),
 		cmocka_unit_test(a_batch_may_mix_long_and_short_messages),

@@ -576,6 +576,172 @@ static void a_repairer_may_be_killed_at_any_instruction(void **state)
 	}
 }
 
+/* ---- single mode: either side dies ----------------------------------------------------------- */
+
+static const EnqueueItem letters[] = { { "a", 1 }, { "b", 1 }, { "c", 1 }, { "d", 1 },
+				       { "e", 1 }, { "f", 1 }, { "g", 1 }, { "h", 1 } };
+
+static QueueStatus send_long(RingQueue *r)
+{
+	static const char data[3 * 64] = "long";
+
+	return q_ring_send(r, data, sizeof(data), 0);
+}
+
+static QueueStatus receive_a_few(RingQueue *r)
+{
+	RingMessage m[4];
+	char buf[256];
+	size_t n = 0;
+
+	q_ring_recv_batch(r, buf, sizeof(buf), m, 4, &n);
+	return -(QueueStatus)n;
+}
+
+/* The front of an extent has been received, and cells of it are what the next messages get. */
+static struct shared share_half_received(uint32_t flags)
+{
+	struct shared ring = share(8, 64, flags);
+	size_t sent;
+
+	assert_status(q_ring_send_batch(ring.r, letters, 7, 0, &sent), Q_OK);
+	for (int i = 0; i < 3; i++)
+		assert_status(receive(ring.r, NULL), Q_OK);
+	return ring;
+}
+
+static void receive_letters(RingQueue *r, const char *letters_)
+{
+	for (; *letters_ != '\0'; letters_++) {
+		char first;
+
+		assert_status(receive(r, &first), Q_OK);
+		assert_int_equal(first, *letters_);
+	}
+}
+
+/* Every cell is there once. */
+static void expect_whole(RingQueue *r)
+{
+	size_t sent;
+
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(q_ring_available(r), 8);
+		assert_status(q_ring_send_batch(r, letters, 8, (QueuePriority)(1 + i), &sent),
+			      Q_OK);
+		assert_status(q_ring_send(r, "x", 1, 0), Q_ERR_FULL);
+		receive_letters(r, "abcdefgh");
+		assert_status(receive(r, NULL), Q_ERR_EMPTY);
+	}
+}
+
+static void a_single_sender_may_be_killed_at_any_instruction(void **state)
+{
+	QueueStatus (*const calls[])(RingQueue *) = { send_a_few, send_long };
+	uint32_t whole = 0, none = 0;
+
+	(void)state;
+	for (uint32_t n = 1, mode = 0; mode < 2;) {
+		struct shared ring =
+			share_half_received(Q_RING_SINGLE | (mode == 0 ? 0 : Q_RING_LARGE));
+		uint32_t got;
+		int ended;
+		pid_t pid = trace(&ring, NULL, calls[mode]);
+
+		/* trace() receives one, to bind. */
+		if (pid == 0)
+			skip();
+		if (make_steps(pid, n, &ended)) {
+			let_die(pid);
+			n += stride();
+		} else {
+			assert_true(n > 1);
+			n = 1;
+			mode++;
+		}
+		gq__ring_repair(ring.r);
+		got = q_ring_len(ring.r) - 3;
+		assert_true(got == 0 || got == (mode == 0 ? 3u : 1u) || n == 1);
+		assert_int_equal(q_ring_available(ring.r), got == 0 ? 2 + 3 : 2);
+		receive_letters(ring.r, "efg");
+		if (got == 3)
+			receive_letters(ring.r, "abc");
+		else if (got == 1)
+			receive_letters(ring.r, "l");
+		whole += got != 0;
+		none += got == 0;
+		expect_whole(ring.r);
+		unshare_ring(&ring);
+	}
+	assert_true(whole > 2 && none > 2);
+}
+
+static void a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing(void **state)
+{
+	uint32_t again = 0;
+
+	(void)state;
+	for (uint32_t n = 1, ended_once = 0; ended_once == 0;) {
+		struct shared ring = share_half_received(Q_RING_SINGLE);
+		uint32_t left;
+		int ended;
+		pid_t pid = trace(&ring, NULL, receive_a_few);
+
+		if (pid == 0)
+			skip();
+		if (make_steps(pid, n, &ended)) {
+			let_die(pid);
+			n += stride();
+		} else {
+			assert_true(n > 1);
+			ended_once = 1;
+		}
+		left = q_ring_len(ring.r);
+		assert_true(left == 3 || left == 0);
+		assert_int_equal(q_ring_available(ring.r), 8 - left);
+		receive_letters(ring.r, left == 3 ? "efg" : ""); /* takes the side over */
+		again += left == 3;
+		expect_whole(ring.r);
+		unshare_ring(&ring);
+	}
+	assert_true(again > 2);
+}
+
+static bool somebody_is_inside(RingQueue *r)
+{
+	for (uint32_t i = 0; i < GQ_RING_PEERS; i++)
+		if (gq_ring_is_inside(gq_ring_op_of(&r->head->peer[i])))
+			return true;
+	return false;
+}
+
+/* Two threads that send at once are a fault of the application. The one that lives goes on. */
+static void a_repair_takes_nothing_from_the_one_that_has_the_side_by_now(void **state)
+{
+	struct shared ring = share_half_received(Q_RING_SINGLE);
+	const struct gq_word_ring *pool = &ring.r->messages.pool;
+	const uint64_t own = gq_load_relaxed_u64(ring.r->messages.send_role);
+	pid_t pid = trace(&ring, NULL, send_a_few);
+	uint64_t tail;
+	int ended;
+
+	(void)state;
+	if (pid == 0)
+		skip();
+	while (!somebody_is_inside(ring.r))
+		assert_true(make_steps(pid, 1, &ended));
+	gq_store_release_u64(ring.r->messages.send_role, own);
+	assert_status(q_ring_send(ring.r, "x", 1, 0), Q_OK);
+	tail = gq_load_relaxed_u64(pool->tail);
+	let_die(pid);
+	gq__ring_repair(ring.r);
+	assert_false(somebody_is_inside(ring.r));
+	assert_int_equal(gq_load_relaxed_u64(pool->tail), tail);
+	receive_letters(ring.r, "efgx");
+	expect_whole(ring.r);
+	unshare_ring(&ring);
+}
+
 /* ---- repair ---------------------------------------------------------------------------------- */
 
 static uint64_t reclaimed(RingQueue *r)
@@ -979,6 +1145,10 @@ int main(void)
 			a_sender_stopped_at_any_instruction_loses_and_doubles_nothing_at_close),
 		cmocka_unit_test(a_closer_may_be_killed_at_any_instruction),
 		cmocka_unit_test(a_repairer_may_be_killed_at_any_instruction),
+		cmocka_unit_test(a_single_sender_may_be_killed_at_any_instruction),
+		cmocka_unit_test(
+			a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing),
+		cmocka_unit_test(a_repair_takes_nothing_from_the_one_that_has_the_side_by_now),
 		cmocka_unit_test(calls_without_a_time_out_never_wait_beside_a_stopped_peer),
 		cmocka_unit_test(a_stopped_poller_does_not_keep_messages_cells_from_being_found),
 		cmocka_unit_test(a_verdict_counts_only_for_the_call_that_it_was_on),
