@@ -75,7 +75,7 @@ struct request *turns_leave(struct router *r, struct request *q)
 		q->ahead->behind = next;
 		if (next != NULL)
 			next->ahead = q->ahead;
-		else
+		else if (*at != NULL) /* always: it is ahead */
 			(*at)->last = q->ahead;
 		return NULL;
 	}
