@@ -108,6 +108,7 @@ static void write_clients(const struct page_clients *c, struct metrics_page *p)
 	metrics_begin(p, "gpuq_connections_ended_total", "counter",
 		      "Connections to queues that gpuqd has ended, by the reason.");
 	metrics_value(p, "gpuq_connections_ended_total", "reason", "broken", (double)c->broken);
+	metrics_value(p, "gpuq_connections_ended_total", "reason", "lost", (double)c->lost);
 	metrics_value(p, "gpuq_connections_ended_total", "reason", "silent", (double)c->silent);
 	one(p, "gpuq_accept_failures_total", "counter",
 	    "Times that gpuqd had no descriptor for a connection.", (double)c->accept_failures);

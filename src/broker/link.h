@@ -30,7 +30,12 @@ enum link_kind {
 };
 
 /* Of LINK_GONE. */
-enum { LINK_GONE_PLAIN, LINK_GONE_BROKEN, LINK_GONE_REFUSED /* and more: as a page_refusal */ };
+enum {
+	LINK_GONE_PLAIN,
+	LINK_GONE_BROKEN, /* it has broken the protocol: gpuqd fines its user */
+	LINK_GONE_LOST,   /* its queue has failed, which is no fault of its */
+	LINK_GONE_REFUSED /* and more: as a page_refusal */
+};
 
 struct link_message {
 	uint32_t kind, detail;

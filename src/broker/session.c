@@ -405,10 +405,9 @@ void session_adopt(struct broker *b, const struct adopted *a)
 
 /* It has broken the protocol, which costs its user connections. In a process for queues it is gpuqd
  * that keeps these accounts. */
-static void count_broken(struct session *s)
+static void fine(struct session *s)
 {
 	gq__arrivals_fine(&s->b->arrivals, s->uid, gq__now_ns());
-	s->b->counts.broken++;
 	s->detail = LINK_GONE_BROKEN;
 }
 
@@ -416,7 +415,8 @@ static void count_broken(struct session *s)
  */
 static bool lies(struct session *s)
 {
-	count_broken(s);
+	fine(s);
+	s->b->counts.broken++;
 	show_error(s->b, "what a client says makes no sense");
 	return false;
 }
@@ -575,9 +575,10 @@ void session_hear(struct session *s)
 
 /* ---- what other threads say ------------------------------------------------------------------ */
 
-static void on_broken(struct session *s, const char *why)
+/* s->detail says whose fault it is. */
+static void cut_off(struct session *s, const char *why)
 {
-	show_error(s->b, "a client's memory makes no sense, or its queue has failed");
+	show_ended(s->b, s->detail);
 	gq__log(Q_LOG_WARNING, "gpuqd: client %d of user %u: %s; the connection ends", (int)s->pid,
 		s->uid, why);
 	session_end(s, 0);
@@ -609,13 +610,12 @@ void session_note(struct session *s, const struct note *n)
 		session_end(s, 0);
 		return;
 	case NOTE_BROKEN:
-		count_broken(s);
-		on_broken(s, "its memory makes no sense");
+		fine(s);
+		cut_off(s, "its memory makes no sense");
 		return;
 	case NOTE_LOST:
-		s->b->counts.broken++;
-		s->detail = LINK_GONE_BROKEN;
-		on_broken(s, "its queue has failed");
+		s->detail = LINK_GONE_LOST;
+		cut_off(s, "its queue has failed");
 		return;
 	case NOTE_GONE:
 		release(s);

@@ -191,7 +191,7 @@ void show_gone(struct broker *b, const struct session *s, const struct page_queu
 enum page_refusal show_refused(struct broker *b, QueueStatus status);
 /* Something went wrong, in words that are the same each time. */
 void show_error(struct broker *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A process says how a client of its has gone. */
+/* A client has gone, as `detail` says: LINK_GONE_*. */
 void show_ended(struct broker *b, uint32_t detail);
 
 /* ---- admit.c ---- */

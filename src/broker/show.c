@@ -47,7 +47,11 @@ void show_ended(struct broker *b, uint32_t detail)
 {
 	if (detail == LINK_GONE_BROKEN) {
 		b->counts.broken++;
-		show_error(b, "a client's memory makes no sense, or its queue has failed");
+		show_error(b, "a client has broken the protocol");
+	}
+	if (detail == LINK_GONE_LOST) {
+		b->counts.lost++;
+		show_error(b, "a client has lost its queue, which has failed");
 	}
 	if (detail >= LINK_GONE_REFUSED && detail < LINK_GONE_REFUSED + PAGE_REFUSALS)
 		b->counts.refused[detail - LINK_GONE_REFUSED]++;

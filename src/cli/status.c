@@ -355,6 +355,7 @@ void status_json(const struct look *l)
 	json_number("connections_ever", c->connections_ever);
 	json_number("shared_bytes", c->bytes);
 	json_number("broken", c->broken);
+	json_number("lost", c->lost);
 	json_number("silent", c->silent);
 	for (uint32_t i = 0; i < PAGE_REFUSALS; i++) {
 		printf("%s", i == 0 ? ",\"refused\":{" : ",");

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 6, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 7, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
 	PAGE_ERRORS = 16, /* different ones that are kept */
@@ -108,7 +108,8 @@ struct page_clients {
 	uint64_t connections_ever; /* accepted */
 	uint64_t bytes, slots;     /* shared with them */
 	uint64_t refused[PAGE_REFUSALS];
-	uint64_t broken; /* ended because the client broke the protocol, or its queue failed */
+	uint64_t broken; /* ended because the client broke the protocol */
+	uint64_t lost;   /* ended because its queue failed */
 	uint64_t silent; /* ended because the client did not say what it wanted */
 	uint64_t accept_failures;
 	uint64_t processes;

@@ -46,7 +46,8 @@ bool away_is_full(const struct peer *p)
 }
 
 /* The same of all peers, unless that was just done: who is at a limit has us look no oftener. What
- * waits for one of them can go now: the next turn sends it. */
+ * waits for one of them can go now: the next turn sends it. Those that have gone count, too, until
+ * they have read theirs, and are looked at seldom: away_tick() forgets them then. */
 static void settle_all(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
@@ -61,6 +62,8 @@ static void settle_all(struct router *r)
 		if (before != p->away && p->out != NULL)
 			peer_listen(r, p);
 	}
+	for (struct peer *p = r->unread; p != NULL; p = p->next)
+		away_settle(r, p);
 }
 
 static bool exceeds_share(const struct router *r, const struct user *u)

@@ -64,10 +64,20 @@ static void put_frame(struct router *r, struct request *q)
 	q->frame = NULL;
 }
 
+/* `q`, if there is one, has rested, and is looked at again. */
+static void try_again(struct router *r, struct request *q, uint64_t now_ns)
+{
+	if (q == NULL)
+		return;
+	move_to(r, q, REQUEST_WAITS);
+	(void)gq__admission_again(&r->admission, q->id, now_ns);
+}
+
 static void free_entry(struct router *r, struct request *q)
 {
 	const uint32_t group = q->group;
 
+	try_again(r, turns_leave(r, q), gq__now_ns());
 	move_to(r, q, REQUEST_FREE);
 	q->user->requests--;
 	user_put(r, q->user);
@@ -375,6 +385,8 @@ static struct request *enter(struct router *r, struct peer *p, const struct gq_f
 	q->correlation = f->correlation;
 	q->idempotent = (f->flags & GQ_FLAG_IDEMPOTENT) != 0;
 	q->priority = priority_of(f);
+	if (gq_frame_has(f, GQ_TLV_SESSION))
+		q->session = turns_session(r, q, f);
 	q->came_ns = gq__now_ns();
 	q->deadline_ns = q->came_ns + timeout_of(r, f);
 	charge(r, q, p->user);
@@ -588,6 +600,7 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
  * get past it. With many that wait so each is looked at more seldom. */
 static void rest(struct router *r, struct request *q, uint64_t now_ns)
 {
+	turns_lead(r, q);
 	move_to(r, q, REQUEST_RESTS);
 	q->again_ns = now_ns + (2 + r->resting / 32) * UINT64_C(1000000);
 }
@@ -604,10 +617,16 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		end_request(r, q, &(struct answer){ .status = GQ_WIRE_TIMEOUT }, NULL);
 		return;
 	}
+	if (turns_follow(r, q)) {
+		move_to(r, q, REQUEST_RESTS);
+		q->again_ns = UINT64_MAX; /* when its turn comes */
+		return;
+	}
 	(void)gq__frame_decode(q->frame->data, q->frame->bytes, &rules, &f); /* it was good */
 	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns, &only_full);
 	if (a.status == GQ_WIRE_SUCCESS) {
 		send_to_worker(r, q, &f, now_ns);
+		try_again(r, turns_leave(r, q), now_ns);
 		return;
 	}
 	if (only_full) {
@@ -852,8 +871,7 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 		if (q->state != REQUEST_RESTS)
 			continue;
 		if (q->again_ns <= now_ns) {
-			move_to(r, q, REQUEST_WAITS);
-			(void)gq__admission_again(&r->admission, q->id, now_ns);
+			try_again(r, q, now_ns);
 			next_ns = now_ns; /* it can go at once */
 		} else if (q->again_ns < next_ns) {
 			next_ns = q->again_ns;

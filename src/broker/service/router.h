@@ -41,6 +41,7 @@ enum {
 	AWAY_MOST = 2,        /* descriptors in a peer's socket that it has not read */
 	GROUP_SESSIONS = 4096,
 	HELD_BREAKERS = 128,
+	LINES = 1024, /* of sessions; turns.c */
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
 	USER_CAPACITY = REQUESTS / 4, /* of all its services */
@@ -179,6 +180,11 @@ struct request {
 	bool idempotent, seen; /* seen: by the worker of this attempt */
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
+	/* its session's line of those that wait for room: turns.c */
+	uint64_t session;               /* a hash of whose session, and of op and class; 0: none */
+	bool in_line;                   /* also while it is tried, if it is the first */
+	struct request *ahead, *behind; /* NULL: it is the first, the last */
+	struct request *last, *other;   /* the first's: the last; the first of another session */
 	uint64_t came_ns, deadline_ns;
 	struct submitted *frame; /* as it came; NULL: LATE, and nobody waits for its answer */
 	struct region *region;   /* where its payload lies; NULL: in the frame */
@@ -292,6 +298,7 @@ struct router {
 	struct request *requests;
 	uint32_t free_request, used;     /* used: entries that have ever been */
 	uint32_t late, resting, joining; /* entries in these states */
+	struct request *lines[LINES];    /* the first of each session, by its hash */
 	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
 	struct region *closing;          /* nobody has them any more */
 	uint32_t away;                   /* descriptors in sockets */
@@ -312,6 +319,17 @@ static inline uint32_t payload_bytes(const struct gq_frame *f)
 {
 	return gq_frame_has(f, GQ_TLV_PAYLOAD) ? f->tlv[GQ_TLV_PAYLOAD].bytes : 0;
 }
+
+/* ---- turns.c ---- */
+
+/* What `session` of a request is to be: of that frame, which has one. */
+uint64_t turns_session(const struct router *r, const struct request *q, const struct gq_frame *f);
+/* Whether older ones of its session wait for room: then it waits behind them. */
+bool turns_follow(struct router *r, struct request *q);
+/* It waits for room. If it has a session, those of that which come now wait behind it. */
+void turns_lead(struct router *r, struct request *q);
+/* It has been sent, or has ended. @return whose turn it is now; NULL: nobody's */
+struct request *turns_leave(struct router *r, struct request *q);
 
 /* ---- user.c ---- */
 

@@ -26,6 +26,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -872,6 +873,170 @@ static void a_client_that_follows_a_reload_finds_the_new_queue(void **state)
 	memset(&cfg, 0, sizeof(cfg));
 }
 
+/* ---- whose fault it was ---------------------------------------------------------------------- */
+
+/* In a process for queues: what it tells gpuqd of a client, by a note of its dispatcher's. */
+static void a_process_says_whose_fault_the_end_of_a_client_was(void **state)
+{
+	static const struct {
+		enum note_kind note;
+		uint32_t detail;
+	} ends[] = { { NOTE_LOST, LINK_GONE_LOST }, { NOTE_BROKEN, LINK_GONE_BROKEN } };
+	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
+	char error[BROKER_ERROR_ROOM];
+	int pair[2];
+
+	(void)state;
+	broker_stop(b);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	cfg.link = pair[1];
+	b = broker_start(&cfg, error);
+	assert_non_null(b);
+	for (uint32_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		const int client = come_for(b, "default", i + 1);
+		struct link_message m;
+
+		assert_int_equal(is_told(client), GQ_WIRE_WELCOME);
+		broker_note(b, &b->sessions->client, ends[i].note, "");
+		assert_true(link_receive(pair[0], &m, NULL, 0));
+		assert_int_equal(m.kind, LINK_GONE);
+		assert_int_equal(m.number, i + 1);
+		assert_int_equal(m.detail, ends[i].detail);
+		close(client);
+	}
+	broker_stop(b);
+	close(pair[0]);
+	close(pair[1]);
+	memset(&cfg, 0, sizeof(cfg));
+}
+
+/* What gpuqd starts as a process for queues, as it runs its own program: of its first client it
+ * says that the queue was lost, of the others that they have broken the protocol. */
+static int be_a_process_that_blames(void)
+{
+	struct link_message m = { .kind = LINK_READY };
+	int fds[LINK_DESCRIPTORS];
+	uint64_t clients = 0;
+
+	(void)link_send(LINK_FD, &m, NULL, 0, 0);
+	while (link_receive(LINK_FD, &m, fds, 0)) {
+		const uint32_t how = clients == 0 ? LINK_GONE_LOST : LINK_GONE_BROKEN;
+		const struct link_message gone = { .kind = LINK_GONE,
+						   .detail = how,
+						   .number = m.number };
+
+		if (m.kind == LINK_CLIENT) {
+			clients++;
+			(void)link_send(LINK_FD, &gone, NULL, 0, 0);
+		}
+		for (int i = 0; i < LINK_DESCRIPTORS; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		if (m.kind == LINK_STOP)
+			break;
+	}
+	return 0;
+}
+
+static int reach_gpuqd(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", own_socket);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+	return fd;
+}
+
+static void ask_for(int fd, const char *queue)
+{
+	struct gq_wire_hello hello = {
+		.head = gq_wire_head_of(GQ_WIRE_HELLO, sizeof(hello)),
+		.capacity = 16,
+		.slot_bytes = 64,
+		.result_bytes = 64,
+	};
+
+	snprintf(hello.queue, sizeof(hello.queue), "%s", queue);
+	/* One that connects too often may be told so before. */
+	(void)sendto(fd, &hello, sizeof(hello), MSG_NOSIGNAL, NULL, 0);
+}
+
+/* gpuqd hears its processes before it answers. `fd`: one that it has let in. */
+static void have_it_hear(int fd)
+{
+	ask_for(fd, "there is none");
+	assert_int_equal(is_told(fd), GQ_WIRE_REFUSED);
+	close(fd);
+}
+
+/* Whether gpuqd refuses it; else its process has had it, which ends it without a word. */
+static bool is_refused(int fd)
+{
+	union gq_wire w;
+	ssize_t n;
+
+	/* Once, if what it asked for was not read; what gpuqd has said lies behind that. */
+	do
+		n = recv(fd, &w, sizeof(w), 0);
+	while (n < 0 && errno == ECONNRESET);
+	close(fd);
+	return n > 0 && w.head.type == GQ_WIRE_REFUSED;
+}
+
+static void only_a_client_that_is_at_fault_costs_its_user_connections(void **state)
+{
+	const uint64_t second_ns = UINT64_C(1000000000);
+	static struct page_clients clients; /* large */
+	char error[BROKER_ERROR_ROOM], page_error_text[PAGE_ERROR];
+	struct broker *b;
+	int listening[2], fd;
+	uint64_t fined_ns;
+
+	(void)state;
+	counts = page_create(NULL, NULL, 0, page_error_text);
+	assert_non_null(counts);
+	connect_rate = 1;
+	q_set_log(NULL, NULL);
+	b = start_broker("echo", 1); /* makes `cfg` */
+	broker_stop(b);
+	cfg.uid_connect_burst = 8;
+	snprintf(cfg.queue[0].process, sizeof(cfg.queue[0].process), "blames");
+	b = broker_start(&cfg, error);
+	if (b == NULL)
+		fail_msg("%s", error);
+	listening[0] = reach_gpuqd();
+	listening[1] = reach_gpuqd();
+	fd = reach_gpuqd();
+	ask_for(fd, "default");
+	assert_false(is_refused(fd));
+	have_it_hear(listening[0]);
+	/* Its queue was lost: its user still has five of its eight connections. */
+	fd = reach_gpuqd();
+	fined_ns = gq__now_ns();
+	ask_for(fd, "default");
+	assert_false(is_refused(fd));
+	have_it_hear(listening[1]);
+	/* It had four, and owes six: it may come in seven seconds. */
+	fd = reach_gpuqd();
+	ask_for(fd, "default");
+	if (!is_refused(fd))
+		assert_true(gq__now_ns() - fined_ns >= 6 * second_ns);
+	broker_show(b);
+	for (unsigned i = 0; !page_read(counts, PAGE_CLIENTS_OF_QUEUES, 0, &clients); i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	assert_int_equal(clients.lost, 1);
+	assert_in_range(clients.broken, 1, 2); /* the last may have been let in, and gone */
+	broker_stop(b);
+	(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* gpuqd hides from its processes */
+	page_destroy(counts);
+	counts = NULL;
+	connect_rate = 0;
+	memset(&cfg, 0, sizeof(cfg));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -891,9 +1056,13 @@ int main(int argc, char **argv)
 		cmocka_unit_test(descriptors_that_nobody_wants_are_closed),
 		cmocka_unit_test(what_a_process_says_last_is_heard),
 		cmocka_unit_test(a_client_that_follows_a_reload_finds_the_new_queue),
+		cmocka_unit_test(a_process_says_whose_fault_the_end_of_a_client_was),
+		cmocka_unit_test(only_a_client_that_is_at_fault_costs_its_user_connections),
 		cmocka_unit_test(without_a_path_both_sides_meet_in_run_gpuq),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "--process") == 0)
+		return be_a_process_that_blames();
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
 	signal(SIGPIPE, SIG_IGN);

@@ -240,7 +240,7 @@ static void st_4_a_session_waits_for_the_service_that_drains(void **state)
 	assert_status(q_broker_order(c, &drain), Q_OK);
 	id[1] = submit_call(c, &call); /* it is full, and nobody else does it */
 	id[2] = submit_call(c, &call);
-	for (int i = 0; i < 3; i++) { /* the two that wait try again by themselves: either comes */
+	for (int i = 0; i < 3; i++) {
 		if (i != 0)
 			q = take_one(w);
 		answer(w, &q, Q_REASON_OK, "");
@@ -250,6 +250,91 @@ static void st_4_a_session_waits_for_the_service_that_drains(void **state)
 	/* Who has no session there does not wait. */
 	await_end(c, submit(c, "sit", "x"), Q_ERR_FULL, NULL);
 	q_broker_close(w);
+	q_broker_close(c);
+	daemon_tear_down(&d);
+}
+
+static uint64_t submit_numbered(BrokerClient *c, uint32_t number)
+{
+	const BrokerCall call = { .service = "sit",
+				  .session = "s",
+				  .session_bytes = 1,
+				  .payload = &number,
+				  .bytes = sizeof(number),
+				  .timeout_ms = LONG_MS };
+
+	return submit_call(c, &call);
+}
+
+static uint32_t number_of(const BrokerRequest *q)
+{
+	uint32_t number;
+
+	assert_int_equal(q->bytes, sizeof(number));
+	memcpy(&number, q->payload, sizeof(number));
+	return number;
+}
+
+/* The first that waits, one in the middle, and the last two of those that wait together. */
+static bool is_cancelled(uint32_t number)
+{
+	return number == 1 || number == 3 || number == 6 || number == 7;
+}
+
+/* They wait for their home, which is full. Their entries in the table are in the reverse order, and
+ * others come when it gets room; some are cancelled meanwhile. */
+static void requests_of_a_session_that_wait_do_not_overtake_each_other(void **state)
+{
+	enum { TOGETHER = 8, ALL = 64 };
+	const BrokerService many = { .name = "b", .capability = "op=other", .capacity = TOGETHER },
+			    one = { .name = "a", .capability = "op=sit", .capacity = 1 };
+	BrokerOrder drain = named(Q_ORDER_DRAIN, "a");
+	BrokerRequest q[TOGETHER];
+	BrokerClient *w, *b, *c;
+	uint64_t id[ALL];
+	uint32_t came;
+
+	(void)state;
+	begin();
+	c = client();
+	b = connect_worker(d.broker, &many);
+	assert_status(q_service_heartbeat(b, NULL), Q_OK);
+	for (int i = 0; i < TOGETHER; i++)
+		id[i] = submit(c, "other", "x");
+	for (int i = 0; i < TOGETHER; i++)
+		q[i] = take_one(b);
+	for (int i = 0; i < TOGETHER; i++) { /* the entry that is free last is taken first */
+		answer(b, &q[i], Q_REASON_OK, "");
+		await_end(c, id[i], Q_OK, "");
+	}
+	w = connect_worker(d.broker, &one);
+	assert_status(q_service_heartbeat(w, NULL), Q_OK);
+	id[0] = submit_numbered(c, 0);
+	q[0] = take_one(w);
+	drain.timeout_ms = 10 * LONG_MS;
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	for (came = 1; came < TOGETHER; came++)
+		id[came] = submit_numbered(c, came);
+	serve(c, "other", b, ""); /* by now they wait */
+	for (uint32_t i = 1; i < TOGETHER; i++)
+		if (is_cancelled(i))
+			assert_status(q_broker_cancel(c, id[i]), Q_OK);
+	for (uint32_t i = 0; i < ALL; i++) {
+		if (is_cancelled(i))
+			continue;
+		if (i != 0)
+			q[0] = take_one(w);
+		assert_int_equal(number_of(&q[0]), i);
+		answer(w, &q[0], Q_REASON_OK, "");
+		if (came < ALL) {
+			id[came] = submit_numbered(c, came);
+			came++;
+		}
+	}
+	for (uint32_t i = 0; i < ALL; i++)
+		await_end(c, id[i], is_cancelled(i) ? Q_ERR_CANCELLED : Q_OK, "");
+	q_broker_close(w);
+	q_broker_close(b);
 	q_broker_close(c);
 	daemon_tear_down(&d);
 }
@@ -581,6 +666,7 @@ int main(void)
 		cmocka_unit_test(a_service_that_drains_finishes_what_it_has_and_gets_nothing_new),
 		cmocka_unit_test(st_4_sessions_of_a_service_that_drains_may_go_on),
 		cmocka_unit_test(st_4_a_session_waits_for_the_service_that_drains),
+		cmocka_unit_test(requests_of_a_session_that_wait_do_not_overtake_each_other),
 		cmocka_unit_test(
 			st_4_a_session_need_not_wait_for_a_full_service_that_is_not_its_own),
 		cmocka_unit_test(cb_a_breaker_is_opened_closed_and_reset),

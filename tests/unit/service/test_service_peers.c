@@ -16,6 +16,7 @@
 
 #include "broker/policy/crc32c.h"
 #include "host/base/clock.h"
+#include "host/base/sys.h"
 #include "host/service/transport.h"
 
 #include <errno.h>
@@ -199,6 +200,34 @@ static void answer_and_die(const char *endpoint, int told)
 	while (poll(&now, 1, 0) == 0)
 		(void)q_service_recv(c, &none, 10); /* it says that it lives */
 	_exit(q_service_reply(c, &q, Q_REASON_OK, "done", 4) == Q_OK ? 0 : 1);
+}
+
+/* One that has ended with something unread is looked at seldom. Its user's next region must not be
+ * refused for what has been read by now. */
+static void what_those_that_have_gone_have_read_counts_no_more(void **state)
+{
+	static struct router r;                                          /* large */
+	const uint32_t share = (uint32_t)(gq_sys_descriptors() / 4 / 2); /* a user's: away.c */
+	struct user user = { .away = share };
+	struct peer gone = { .user = &user, .away = AWAY_MOST }, here = { .user = &user };
+	int pair[2];
+	char byte;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	gone.link.fd = pair[0];
+	r.unread = &gone;
+	r.away = share;
+	assert_int_equal(write(pair[0], "x", 1), 1);
+	assert_int_equal(away_objection(&r, &here), TRANSPORT_HELD); /* its user has its share */
+	assert_int_equal(read(pair[1], &byte, 1), 1);
+	r.swept_ns = 0; /* as a millisecond later */
+	assert_int_equal(away_objection(&r, &here), TRANSPORT_DONE);
+	assert_int_equal(gone.away, 0);
+	assert_int_equal(user.away, share - AWAY_MOST);
+	assert_int_equal(r.away, share - AWAY_MOST);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 static void t_1_death_the_last_answer_of_a_process_counts(void **state)
@@ -858,6 +887,7 @@ int main(int argc, char **argv)
 	}, alone[] = {
 		cmocka_unit_test(a_router_that_ends_has_closed_all_that_it_had),
 		cmocka_unit_test(many_that_have_to_wait_are_a_reason_to_stop_accepting),
+		cmocka_unit_test(what_those_that_have_gone_have_read_counts_no_more),
 		cmocka_unit_test(t_1_death_the_last_answer_of_a_process_counts),
 	};
 	enum {
