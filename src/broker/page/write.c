@@ -2,6 +2,7 @@
 /* write.c - making a page, and writing its sections. */
 #define _GNU_SOURCE
 #include "layout.h"
+#include "lock.h"
 
 #include "program/memfd.h"
 
@@ -18,7 +19,7 @@
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-enum { NAME = 300, LOCK_TRIES = 400 }; /* two seconds */
+enum { NAME = 300 };
 
 /* The file under a name that nobody has, so that whoever opens the page finds it whole and locked.
  * @param made  room for the name
@@ -81,7 +82,7 @@ static bool is_left_behind(int fd)
 		errno = EEXIST;
 		return false;
 	}
-	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+	if (lock_patiently(fd, LOCK_SH))
 		return true;
 	errno = errno == EWOULDBLOCK ? EBUSY : errno;
 	return false;

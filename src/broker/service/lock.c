@@ -3,11 +3,12 @@
 #define _GNU_SOURCE
 #include "service.h"
 
+#include "broker/page/lock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ int socket_lock(const char *socket, char error[ROUTER_ERROR_ROOM])
 		snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", path, strerror(errno));
 		return -1;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+	if (lock_patiently(fd, LOCK_EX))
 		return fd;
 	snprintf(error, ROUTER_ERROR_ROOM, "%s is in use by another gpuqd", socket);
 	close(fd);
