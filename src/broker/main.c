@@ -315,6 +315,8 @@ int main(int argc, char **argv)
 	char error[BROKER_ERROR_ROOM];
 	int code;
 
+	if (!standard_descriptors())
+		return 1;
 	if (argc == 2 && strcmp(argv[1], "--process") == 0) /* supervise.c starts us so */
 		return child_main();
 	code = read_arguments(argc, argv, &a);
