@@ -46,6 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (cfg.queues > BROKER_MOST_QUEUES || cfg.services.ops > ROUTER_OPS)
 		abort();
+	if (!broker_config_check_paths("config", &cfg, error))
+		expect_one_sentence(error);
 	broker_config_defaults(&now);
 	if (!broker_config_merge(&now, &cfg, error))
 		expect_one_sentence(error);
