@@ -27,6 +27,7 @@ struct broker_queue {
 	uint32_t inline_us;
 	char process[GQ_WIRE_NAME]; /* those of one name are in one process; "": gpuqd itself */
 	uint32_t token;             /* not 0: its clients need a token */
+	unsigned processor_line;    /* of the file; 0: of no file */
 	/* Each client has a queue of its own, of the sizes that it asks for. */
 	bool per_client;
 };
@@ -51,8 +52,11 @@ struct broker_config {
 	char stats[BROKER_STATS_ROOM];   /* the file of the page of counts; "": beside the socket */
 	uint32_t stats_ms;               /* how often it is written */
 	char metrics[BROKER_STATS_ROOM]; /* where metrics are served; "": nowhere */
-	unsigned metrics_line;           /* of the file */
-	struct page *page;               /* where counts are written; NULL: nowhere */
+	/* The lines of the file that say where something is made; 0: no line does. */
+	struct {
+		unsigned socket, stats, metrics, services, chardev;
+	} line;
+	struct page *page; /* where counts are written; NULL: nowhere */
 	/* In a process for some of the queues (child.c): its name, its socket to gpuqd, and where
 	 * the counts of its queues are. Else "", 0, NULL. */
 	char process[GQ_WIRE_NAME];
@@ -93,6 +97,17 @@ void broker_queue_defaults(struct broker_queue *queue, const char *name);
  * @return false: `error` says in which line what is wrong, and what is allowed
  */
 bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM]);
+
+/*
+ * Whether all that gpuqd makes at a path has a path of its own, as it is spelt; whether the
+ * processors are there, as far as that is known without running code of theirs (check.c).
+ * @param file  the configuration file, NULL: there is none
+ * @return false: `error` says in which line what is wrong, and what is allowed
+ */
+bool broker_config_check_paths(const char *file, const struct broker_config *cfg,
+			       char error[BROKER_ERROR_ROOM]);
+bool broker_config_check_processors(const char *file, const struct broker_config *cfg,
+				    char error[BROKER_ERROR_ROOM]);
 
 /*
  * Whether a running gpuqd may take over a configuration; if so `fresh` has its queues in the order

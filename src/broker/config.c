@@ -82,7 +82,20 @@ __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, con
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-enum kind { TEXT, NUMBER, TIME, OCTAL, YES_NO, DEVICE, POWER, BALANCE, CACHE, PROCESS, TOKEN };
+enum kind {
+	TEXT,
+	CHARDEV,
+	NUMBER,
+	TIME,
+	OCTAL,
+	YES_NO,
+	DEVICE,
+	POWER,
+	BALANCE,
+	CACHE,
+	PROCESS,
+	TOKEN
+};
 
 struct key {
 	const char *name;
@@ -138,7 +151,7 @@ static const struct key queue_keys[] = {
 static const struct key services_keys[] = {
 	{ "socket", TEXT, OF_SERVICES(socket), 1, ROUTER_SOCKET_ROOM - 1 },
 	{ "socket_mode", OCTAL, OF_SERVICES(socket_mode), 0, 0777 },
-	{ "chardev", TEXT, OF_SERVICES(chardev), 1, ROUTER_SOCKET_ROOM - 1 },
+	{ "chardev", CHARDEV, OF_SERVICES(chardev), 1, ROUTER_SOCKET_ROOM - 1 },
 	{ "connections", NUMBER, OF_SERVICES(connections), 1, 65536 },
 	{ "netlink", NUMBER, OF_SERVICES(netlink), GQ_NETLINK_PORT_LEAST, GQ_NETLINK_PORT_MOST },
 	{ "uid_connections", NUMBER, OF_SERVICES(uid_connections), 1, 4096 },
@@ -280,6 +293,13 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 
 	switch (k->kind) {
 	case TEXT:
+		return set_text(r, k, to, text);
+	case CHARDEV:
+		if (strncmp(text, "cuse:", 5) == 0 && !is_name(text + 5, ROUTER_OP_ROOM))
+			return WRONG(r,
+				     "chardev is '%.120s'; allowed: a path, or cuse:NAME, NAME of "
+				     "1 to 64 of A-Z a-z 0-9 . _ -",
+				     text);
 		return set_text(r, k, to, text);
 	case DEVICE:
 		place = place_in(devices, text);
@@ -444,6 +464,23 @@ static char *trim(char *text)
 	return text;
 }
 
+/* Of a key that broker_config_check_paths() or broker_config_check_processors() may refuse. */
+static void note_line(struct reader *r, const char *name)
+{
+	struct broker_config *cfg = r->cfg;
+
+	if (strcmp(name, "processor") == 0)
+		r->queue->processor_line = r->line;
+	else if (strcmp(name, "socket") == 0)
+		*(r->in_services ? &cfg->line.services : &cfg->line.socket) = r->line;
+	else if (strcmp(name, "stats") == 0)
+		cfg->line.stats = r->line;
+	else if (strcmp(name, "metrics") == 0)
+		cfg->line.metrics = r->line;
+	else if (strcmp(name, "chardev") == 0)
+		cfg->line.chardev = r->line;
+}
+
 static bool read_key(struct reader *r, char *text)
 {
 	const struct key *keys = r->queue != NULL ? queue_keys
@@ -470,8 +507,7 @@ static bool read_key(struct reader *r, char *text)
 		if ((r->seen & UINT32_C(1) << i) != 0)
 			return WRONG(r, "%s is there twice", name);
 		r->seen |= UINT32_C(1) << i;
-		if (strcmp(name, "metrics") == 0)
-			r->cfg->metrics_line = r->line;
+		note_line(r, name);
 		return set(r, &keys[i], to + keys[i].offset, trim(value));
 	}
 	return WRONG(r, "there is no key '%.60s' in this section", name);

@@ -114,7 +114,7 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 }
 
 /* A text of the command line in place of the file's. @return false: it is too long, or empty */
-static bool override(const char *option, const char *text, char *to, size_t room,
+static bool override(const char *option, const char *text, char *to, size_t room, unsigned *line,
 		     char error[BROKER_ERROR_ROOM])
 {
 	if (text == NULL)
@@ -125,6 +125,7 @@ static bool override(const char *option, const char *text, char *to, size_t room
 		return false;
 	}
 	memcpy(to, text, strlen(text) + 1);
+	*line = 0;
 	return true;
 }
 
@@ -139,7 +140,7 @@ static bool check_metrics(const struct arguments *a, const struct broker_config 
 		snprintf(error, BROKER_ERROR_ROOM, "--metrics: '%.200s' %s", cfg->metrics, why);
 	else
 		snprintf(error, BROKER_ERROR_ROOM, "%.150s:%u: metrics: '%.200s' %s", a->config,
-			 cfg->metrics_line, cfg->metrics, why);
+			 cfg->line.metrics, cfg->metrics, why);
 	return false;
 }
 
@@ -156,13 +157,16 @@ static int configure(const struct arguments *a, struct broker_config *cfg,
 		cfg->queues = 1;
 	}
 	if (!override("--processor", a->processor, cfg->queue[0].processor,
-		      sizeof(cfg->queue[0].processor), error) ||
+		      sizeof(cfg->queue[0].processor), &cfg->queue[0].processor_line, error) ||
 	    !override("--services", a->services, cfg->services.socket, sizeof(cfg->services.socket),
+		      &cfg->line.services, error) ||
+	    !override("--socket", a->socket, cfg->socket, sizeof(cfg->socket), &cfg->line.socket,
 		      error) ||
-	    !override("--socket", a->socket, cfg->socket, sizeof(cfg->socket), error) ||
-	    !override("--stats", a->stats, cfg->stats, sizeof(cfg->stats), error) ||
-	    !override("--metrics", a->metrics, cfg->metrics, sizeof(cfg->metrics), error) ||
-	    !check_metrics(a, cfg, error))
+	    !override("--stats", a->stats, cfg->stats, sizeof(cfg->stats), &cfg->line.stats,
+		      error) ||
+	    !override("--metrics", a->metrics, cfg->metrics, sizeof(cfg->metrics),
+		      &cfg->line.metrics, error) ||
+	    !check_metrics(a, cfg, error) || !broker_config_check_paths(a->config, cfg, error))
 		return PROGRAM_USAGE;
 	return 0;
 }
@@ -315,12 +319,17 @@ int main(int argc, char **argv)
 	char error[BROKER_ERROR_ROOM];
 	int code;
 
+	if (!standard_descriptors())
+		return 1;
 	if (argc == 2 && strcmp(argv[1], "--process") == 0) /* supervise.c starts us so */
 		return child_main();
 	code = read_arguments(argc, argv, &a);
 	if (code >= 0)
 		return code;
 	code = configure(&a, &cfg, error);
+	/* In a reload the queues that there are have theirs, whatever has become of the file. */
+	if (code == 0 && !broker_config_check_processors(a.config, &cfg, error))
+		code = PROGRAM_USAGE;
 	if (code != 0) {
 		warn_line("%s", error);
 		return code;

@@ -23,6 +23,8 @@ void gq__image_take(const QProcessorImage *image, void *library, struct gq_proce
 
 /* load.c: from a shared object; from a file with an image for a GPU, or with source. */
 bool gq__load_library(const char *path, struct gq_processor *out);
+/* Whether the path may be that of a shared object; nothing of it is run. */
+bool gq__check_library(const char *path);
 bool gq__load_file(const char *path, struct gq_processor *out);
 
 /* registry.c: linked into the program, or built in. `name` NULL: the default. */

@@ -40,6 +40,28 @@ bool gq__load_library(const char *path, struct gq_processor *out)
 	return true;
 }
 
+bool gq__check_library(const char *path)
+{
+	static const char elf[4] = { 0x7f, 'E', 'L', 'F' };
+	const int fd = gq_sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	struct stat about;
+	char begin[4];
+	bool ok;
+
+	if (fd < 0) {
+		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
+			  strerror(errno));
+		return false;
+	}
+	ok = fstat(fd, &about) == 0 && S_ISREG(about.st_mode) &&
+	     gq_sys_read(fd, begin, sizeof(begin)) == (ssize_t)sizeof(begin) &&
+	     memcmp(begin, elf, sizeof(elf)) == 0;
+	gq_sys_close(fd);
+	if (!ok)
+		gq__failf(Q_ERR_INVALID_ARG, "processor: '%s' is no shared object", path);
+	return ok;
+}
+
 static bool read_all(int fd, char *to, size_t bytes)
 {
 	while (bytes != 0) {

@@ -26,6 +26,14 @@ struct gq_processor {
  * @return false, with q_last_error() set, when there is none or it does not fit this library.
  */
 bool gq__find_processor(const char *name, struct gq_processor *out);
+/*
+ * Whether `name`, not empty, finds a processor, as far as that is known without running code of a
+ * file: of a shared object's path, that it is a file of the ELF format which can be read. One that
+ * the loader would search for is taken for there.
+ * @param on_cpu  whether it is for the CPU device
+ * @return false, with q_last_error() set
+ */
+bool gq__check_processor(const char *name, bool on_cpu);
 void gq__close_processor(struct gq_processor *processor);
 
 /* The shared object of an address, kept loaded; NULL: there is none to be kept. */
