@@ -11,9 +11,9 @@
 enum { LOCK_TRIES = 400 }; /* of 5 ms: two seconds */
 
 /*
- * Take a lock (LOCK_SH, LOCK_EX), or wait two seconds for it. A process that gpuqd was starting when
- * it was killed has a copy of its descriptors, and so its locks, until it executes its program. So
- * whoever starts another gpuqd at once would be told that the first one still runs.
+ * Take a lock (LOCK_SH, LOCK_EX), or wait two seconds for it. A process that gpuqd was starting
+ * when it was killed has a copy of its descriptors, and so its locks, until it executes its
+ * program. So whoever starts another gpuqd at once would be told that the first one still runs.
  * @return false with errno; EWOULDBLOCK: another has it
  */
 static inline bool lock_patiently(int fd, int how)

@@ -444,7 +444,8 @@ static void counts_are_written_and_windows_change_while_clients_come_and_go(void
 	for (unsigned i = 0;; i++) {
 		assert_true(page_read(counts, PAGE_QUEUE, 0, &shown));
 		assert_true(page_read(counts, PAGE_CLIENTS_OF_QUEUES, 0, &clients));
-		/* One section after the other is written: these may be of before the last client. */
+		/* One section after the other is written: these may be of before the last client.
+		 */
 		if (shown.window == 100 && clients.connections_ever == 100 &&
 		    clients.connections == 0)
 			break;
