@@ -469,7 +469,7 @@ static void note_line(struct reader *r, const char *name)
 {
 	struct broker_config *cfg = r->cfg;
 
-	if (strcmp(name, "processor") == 0)
+	if (r->queue != NULL && strcmp(name, "processor") == 0)
 		r->queue->processor_line = r->line;
 	else if (strcmp(name, "socket") == 0)
 		*(r->in_services ? &cfg->line.services : &cfg->line.socket) = r->line;
