@@ -33,7 +33,7 @@ enum link_kind {
 enum {
 	LINK_GONE_PLAIN,
 	LINK_GONE_BROKEN, /* it has broken the protocol: gpuqd fines its user */
-	LINK_GONE_LOST,   /* its queue has failed, which is no fault of its */
+	LINK_GONE_LOST,   /* its queue has failed: nobody is fined */
 	LINK_GONE_REFUSED /* and more: as a page_refusal */
 };
 

@@ -194,7 +194,7 @@ static void headers_beside_the_source_and_further_options_are_used(void **state)
 
 /* A line of the source is enough; so is an option. Before CUDA 12.8 the grid's looks acquire by the
  * same instruction, so those stay. */
-static void a_processor_of_results_only_has_a_fence_less(void **state)
+static void a_processor_of_results_only_has_fewer_fences(void **state)
 {
 	uint32_t fences[3];
 	char source[512];
@@ -237,7 +237,7 @@ int main(void)
 		cmocka_unit_test_setup(a_warning_is_logged_as_one, forget),
 		cmocka_unit_test_setup(headers_beside_the_source_and_further_options_are_used,
 				       forget),
-		cmocka_unit_test_setup(a_processor_of_results_only_has_a_fence_less, forget),
+		cmocka_unit_test_setup(a_processor_of_results_only_has_fewer_fences, forget),
 		cmocka_unit_test_setup(a_gpu_that_is_too_old_is_refused, forget),
 	};
 	size_t bytes;

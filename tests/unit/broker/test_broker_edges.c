@@ -832,21 +832,30 @@ static uint32_t is_told(int client)
 
 /* gpuqd sends both at once, and the reactor of the process is busy meanwhile: it waits for gpuqd,
  * which does not read. */
-static void a_client_that_follows_a_reload_finds_the_new_queue(void **state)
+/* As in a process for queues: pair[0] is gpuqd's end of its link. */
+static struct broker *start_linked(int pair[2])
 {
-	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
-	static struct broker_config more;           /* large */
 	char error[BROKER_ERROR_ROOM];
-	struct link_message m;
-	int first, next, pair[2];
-	struct fresh *f;
+	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
 
-	(void)state;
 	broker_stop(b);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	cfg.link = pair[1];
 	b = broker_start(&cfg, error);
 	assert_non_null(b);
+	return b;
+}
+
+static void a_client_that_follows_a_reload_finds_the_new_queue(void **state)
+{
+	static struct broker_config more; /* large */
+	char error[BROKER_ERROR_ROOM];
+	struct link_message m;
+	int first, next, pair[2];
+	struct broker *b = start_linked(pair);
+	struct fresh *f;
+
+	(void)state;
 	first = come_for(b, "default", 1);
 	assert_int_equal(is_told(first), GQ_WIRE_WELCOME);
 	more = cfg;
@@ -884,16 +893,10 @@ static void a_process_says_whose_fault_the_end_of_a_client_was(void **state)
 		enum note_kind note;
 		uint32_t detail;
 	} ends[] = { { NOTE_LOST, LINK_GONE_LOST }, { NOTE_BROKEN, LINK_GONE_BROKEN } };
-	struct broker *b = start_broker("echo", 1); /* makes `cfg` */
-	char error[BROKER_ERROR_ROOM];
 	int pair[2];
+	struct broker *b = start_linked(pair);
 
 	(void)state;
-	broker_stop(b);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	cfg.link = pair[1];
-	b = broker_start(&cfg, error);
-	assert_non_null(b);
 	for (uint32_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
 		const int client = come_for(b, "default", i + 1);
 		struct link_message m;

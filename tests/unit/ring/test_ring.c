@@ -995,18 +995,23 @@ static void *send_from_another_thread(void *arg)
 }
 
 /* Full exactly when the cells of the messages in it are all there are, whatever has been in them,
- * in which class it was, and which thread sends. */
+ * in which class it was, which thread sends, and where the positions wrap. */
 static void a_ring_agrees_with_a_list_of_what_is_in_it(void **state)
 {
+	static const uint64_t starts[] = { 0, (UINT64_C(1) << 32) - 5, 0 - UINT64_C(5) };
+	const uint64_t start = gq__start_pos;
 	uint64_t random = 1;
 
 	(void)state;
-	for (uint32_t n = 0; n < 4 * 7; n++) {
-		const uint32_t size = 1u << n / 4;
+	for (uint32_t n = 0; n < 3 * 4 * 7; n++) {
+		const uint32_t size = 1u << n / 4 % 7;
 		const bool large = (modes[n % 4] & Q_RING_LARGE) != 0;
-		RingQueue *r = make_ring(size, CELL_BYTES, modes[n % 4]);
 		struct list list = { 0 };
-		struct side side = { r, &list, &random, size, large };
+		struct side side = { NULL, &list, &random, size, large };
+		RingQueue *r;
+
+		gq__start_pos = starts[n / (4 * 7)];
+		side.r = r = make_ring(size, CELL_BYTES, modes[n % 4]);
 
 		for (int step = 0; step < 3000; step++) {
 			const uint32_t what = random_below(&random, 200);
@@ -1025,6 +1030,7 @@ static void a_ring_agrees_with_a_list_of_what_is_in_it(void **state)
 		}
 		q_ring_destroy(r);
 	}
+	gq__start_pos = start;
 }
 
 /* ---- messages in several entries ------------------------------------------------------------- */

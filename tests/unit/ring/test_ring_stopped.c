@@ -432,6 +432,19 @@ static void let_die(pid_t pid)
 	assert_true(WIFSIGNALED(status));
 }
 
+/* A call makes `n` steps and is killed. @return false: it ended before */
+static bool is_killed_after(pid_t pid, uint32_t n)
+{
+	int ended;
+
+	if (!make_steps(pid, n, &ended)) {
+		assert_true(n > 1);
+		return false;
+	}
+	let_die(pid);
+	return true;
+}
+
 static QueueStatus send_a_few(RingQueue *r)
 {
 	const EnqueueItem items[3] = { { "a", 1 }, { "b", 1 }, { "c", 1 } };
@@ -645,17 +658,14 @@ static void a_single_sender_may_be_killed_at_any_instruction(void **state)
 		struct shared ring =
 			share_half_received(Q_RING_SINGLE | (mode == 0 ? 0 : Q_RING_LARGE));
 		uint32_t got;
-		int ended;
 		pid_t pid = trace(&ring, NULL, calls[mode]);
 
 		/* trace() receives one, to bind. */
 		if (pid == 0)
 			skip();
-		if (make_steps(pid, n, &ended)) {
-			let_die(pid);
+		if (is_killed_after(pid, n)) {
 			n += stride();
 		} else {
-			assert_true(n > 1);
 			n = 1;
 			mode++;
 		}
@@ -681,21 +691,14 @@ static void a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing
 	uint32_t again = 0;
 
 	(void)state;
-	for (uint32_t n = 1, ended_once = 0; ended_once == 0;) {
+	for (uint32_t n = 1; n != 0;) {
 		struct shared ring = share_half_received(Q_RING_SINGLE);
 		uint32_t left;
-		int ended;
 		pid_t pid = trace(&ring, NULL, receive_a_few);
 
 		if (pid == 0)
 			skip();
-		if (make_steps(pid, n, &ended)) {
-			let_die(pid);
-			n += stride();
-		} else {
-			assert_true(n > 1);
-			ended_once = 1;
-		}
+		n = is_killed_after(pid, n) ? n + stride() : 0;
 		left = q_ring_len(ring.r);
 		assert_true(left == 3 || left == 0);
 		assert_int_equal(q_ring_available(ring.r), 8 - left);
