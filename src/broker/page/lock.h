@@ -5,13 +5,14 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/file.h>
 #include <time.h>
 
-enum { LOCK_TRIES = 400 }; /* of 5 ms: two seconds */
+extern uint32_t lock_wait_ms; /* 2000; a test has less patience */
 
 /*
- * Take a lock (LOCK_SH, LOCK_EX), or wait two seconds for it. A process that gpuqd was starting
+ * Take a lock (LOCK_SH, LOCK_EX), or wait lock_wait_ms for it. A process that gpuqd was starting
  * when it was killed has a copy of its descriptors, and so its locks, until it executes its
  * program. So whoever starts another gpuqd at once would be told that the first one still runs.
  * @return false with errno; EWOULDBLOCK: another has it
@@ -20,7 +21,7 @@ static inline bool lock_patiently(int fd, int how)
 {
 	const struct timespec nap = { .tv_nsec = 5000000 };
 
-	for (int i = 0; i < LOCK_TRIES; i++) {
+	for (uint32_t ms = 0; ms <= lock_wait_ms; ms += 5) {
 		if (flock(fd, how | LOCK_NB) == 0)
 			return true;
 		if (errno != EWOULDBLOCK && errno != EINTR)

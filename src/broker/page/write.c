@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+uint32_t lock_wait_ms = 2000;
+
 /* ---- the file -------------------------------------------------------------------------------- */
 
 enum { NAME = 300 };
@@ -116,7 +118,7 @@ static int lock_name(const char *path, char lock[NAME])
 	const struct timespec nap = { .tv_nsec = 5000000 };
 
 	snprintf(lock, NAME, "%s.lock", path);
-	for (int i = 0; i < LOCK_TRIES; i++) {
+	for (uint32_t ms = 0; ms <= lock_wait_ms; ms += 5) {
 		const int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		struct stat ours, there;
 

@@ -111,12 +111,12 @@ static void it_is_chosen_only_by_name(void **state)
 	assert_int_equal(standin->live(), 0);
 }
 
-/* Messages one by one to an idle grid until ten have been found without a read across PCIe. */
+/* Messages one by one to an idle grid until some have been found without a read across PCIe. */
 static void some_take_none(GpuQueue *q)
 {
-	const uint64_t before = standin->hints();
+	const uint64_t before = standin->hints(), some = getenv("GPUQ_TEST_SHORT") != NULL ? 3 : 10;
 
-	for (uint32_t i = 0; standin->hints() - before < 10; i++) {
+	for (uint32_t i = 0; standin->hints() - before < some; i++) {
 		assert_true(i < LONG_MS);
 		nap_ms(1); /* for a unit to look at the mirror */
 		echoes(q, i % 65, i);

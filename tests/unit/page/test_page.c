@@ -5,6 +5,7 @@
  */
 #include "support.h"
 
+#include "broker/page/lock.h"
 #include "broker/page/page.h"
 
 #include <pthread.h>
@@ -114,7 +115,7 @@ static void *read_on(void *arg)
 
 static void every_version_that_is_read_is_whole(void **state)
 {
-	const uint64_t most = getenv("GPUQ_TEST_SHORT") != NULL ? 20000 : 100000;
+	const uint64_t most = getenv("GPUQ_TEST_SHORT") != NULL ? 5000 : 100000;
 	struct page *p = make(NULL);
 	struct reader r[READERS];
 	struct page_clients c;
@@ -310,6 +311,7 @@ static void of_several_that_start_at_once_one_has_the_page(void **state)
 	enum { SEVERAL = 4 };
 
 	(void)state;
+	lock_wait_ms = 10; /* the others wait in vain */
 	assert_int_equal(pthread_barrier_init(&together, NULL, SEVERAL), 0);
 	for (int round = 0; round < 100; round++) {
 		struct page *p[SEVERAL], *there;
@@ -333,6 +335,7 @@ static void of_several_that_start_at_once_one_has_the_page(void **state)
 		assert_int_equal(access(path, F_OK), -1);
 	}
 	pthread_barrier_destroy(&together);
+	lock_wait_ms = 2000;
 }
 
 /* Not the one that is named, and none beside it. */
