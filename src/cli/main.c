@@ -50,15 +50,16 @@ static const struct command_set set = {
 
 int main(int argc, char **argv)
 {
-	int code;
+	int code, error;
 
 	if (!standard_descriptors())
 		return CLI_QUEUE_FAILED;
 	code = command_dispatch(&set, argc, argv);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		if (errno == EPIPE) /* SIGPIPE is ignored, else we had not come here */
-			return CLI_READER_GONE;
-		warn_line("cannot write to standard output: %s", strerror(errno));
+	error = flush_output();
+	if (error == EPIPE) /* SIGPIPE is ignored, else we had not come here */
+		return CLI_READER_GONE;
+	if (error != 0) {
+		warn_line("cannot write to standard output: %s", strerror(error));
 		if (code == CLI_OK)
 			code = CLI_OUTPUT_FAILED;
 	}

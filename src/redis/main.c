@@ -62,7 +62,7 @@ static bool keep_arguments(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	int code;
+	int code, error;
 
 	if (!standard_descriptors())
 		return EXIT_OUTPUT;
@@ -72,8 +72,9 @@ int main(int argc, char **argv)
 		return EXIT_NO_QUEUE;
 	}
 	code = command_dispatch(&set, argc, argv);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		warn_line("cannot write to standard output: %s", strerror(errno));
+	error = flush_output();
+	if (error != 0) {
+		warn_line("cannot write to standard output: %s", strerror(error));
 		if (code == EXIT_DONE)
 			code = EXIT_OUTPUT;
 	}
