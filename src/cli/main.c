@@ -5,10 +5,6 @@
 
 #include <gpuq/gpuq.h>
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 const char program_name[] = "gpuq";
 
 static const struct command commands[] = {
@@ -50,18 +46,7 @@ static const struct command_set set = {
 
 int main(int argc, char **argv)
 {
-	int code, error;
-
 	if (!standard_descriptors())
 		return CLI_QUEUE_FAILED;
-	code = command_dispatch(&set, argc, argv);
-	error = flush_output();
-	if (error == EPIPE) /* SIGPIPE is ignored, else we had not come here */
-		return CLI_READER_GONE;
-	if (error != 0) {
-		warn_line("cannot write to standard output: %s", strerror(error));
-		if (code == CLI_OK)
-			code = CLI_OUTPUT_FAILED;
-	}
-	return code;
+	return end_output(command_dispatch(&set, argc, argv));
 }

@@ -125,6 +125,18 @@ int flush_output(void)
 	return first;
 }
 
+int end_output(int code)
+{
+	const int error = flush_output();
+
+	if (error == EPIPE) /* SIGPIPE is ignored, else we had not come here */
+		return PROGRAM_READER_GONE;
+	if (error == 0)
+		return code;
+	warn_line("cannot write to standard output: %s", strerror(error));
+	return code == 0 ? PROGRAM_OUTPUT_FAILED : code;
+}
+
 uint32_t cpus_available(void)
 {
 	cpu_set_t set;

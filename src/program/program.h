@@ -6,8 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The exit code for wrong usage, of every program. */
-enum { PROGRAM_USAGE = 2 };
+/* Exit codes of every program. */
+enum {
+	PROGRAM_USAGE = 2,
+	PROGRAM_OUTPUT_FAILED = 3,
+	PROGRAM_READER_GONE = 141, /* what a shell shows for a program that died of SIGPIPE */
+};
 
 /* Defined by each program: what its messages begin with. */
 extern const char program_name[];
@@ -68,6 +72,12 @@ bool parse_size(const char *text, uint64_t *out_value);
  * @return 0, or the errno of the first time that it could not be written, from then on always
  */
 int flush_output(void);
+
+/**
+ * At the end of main(): the exit code. It is `code`, unless the standard output could not be
+ * written; why is said, but not where its reader has gone.
+ */
+int end_output(int code);
 
 /** CPUs that this process may use, at least 1. */
 uint32_t cpus_available(void);
