@@ -34,6 +34,7 @@ static void make_text(char *to, const char *format, va_list args)
 	char text[TEXT_BYTES];
 	char *at = to;
 
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the callers have started it */
 	vsnprintf(text, sizeof(text), format, args);
 	for (const char *from = text; *from != '\0' && at < to + TEXT_BYTES - 5; from++) {
 		const unsigned char c = (unsigned char)*from;
