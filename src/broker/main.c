@@ -42,7 +42,8 @@ static const char help[] =
 	"Exit codes:\n"
 	"  0  ended as asked to; --check-config: the file is good\n"
 	"  1  it could not start\n"
-	"  2  wrong usage, or a file that is not good\n";
+	"  2  wrong usage, or a file that is not good\n"
+	"  3  what was asked for could not be written\n";
 
 enum { OPTION_CHECK = 256, OPTION_SERVICES, OPTION_METRICS, OPTION_STATS };
 
@@ -325,7 +326,7 @@ int main(int argc, char **argv)
 		return child_main();
 	code = read_arguments(argc, argv, &a);
 	if (code >= 0)
-		return code;
+		return end_output(code);
 	code = configure(&a, &cfg, error);
 	/* In a reload the queues that there are have theirs, whatever has become of the file. */
 	if (code == 0 && !broker_config_check_processors(a.config, &cfg, error))
@@ -337,7 +338,7 @@ int main(int argc, char **argv)
 	if (a.check) {
 		printf("%s: good: %u queue%s, socket %s\n", a.config, cfg.queues,
 		       cfg.queues == 1 ? "" : "s", cfg.socket);
-		return 0;
+		return end_output(0);
 	}
 	return serve(&a, &cfg);
 }

@@ -4,6 +4,7 @@
 #include "bench.h"
 
 #include "program/amounts.h"
+#include "program/program.h"
 
 #include <inttypes.h>
 
@@ -128,7 +129,7 @@ void bench_report_begin(enum bench_format format, GpuQueue *q, const struct benc
 		       plan->bytes, plan->batch, arrivals_of(plan));
 		break;
 	}
-	fflush(stdout);
+	(void)flush_output();
 }
 
 static void print_table_row(const struct bench_row *row)
@@ -148,7 +149,7 @@ static void print_table_row(const struct bench_row *row)
 	printf(" %8s %7" PRIu64 "  %" PRIu32 "%s%s\n",
 	       format_duration(a, sizeof(a), row->latency.max), row->failed, row->windows,
 	       row->stable ? "" : ", which do not agree", row->kept_up ? "" : ", falls behind");
-	fflush(stdout);
+	(void)flush_output();
 }
 
 static void print_csv_row(const struct bench_plan *plan, const struct bench_row *row)

@@ -13,10 +13,10 @@ enum {
 	CLI_OK = 0,
 	CLI_MESSAGES_FAILED = 1,   /* also: a file could not be read */
 	CLI_USAGE = PROGRAM_USAGE, /* also: a file is too long for the processor */
-	CLI_OUTPUT_FAILED = 3,
+	CLI_OUTPUT_FAILED = PROGRAM_OUTPUT_FAILED,
 	CLI_NO_QUEUE = 4,
 	CLI_QUEUE_FAILED = 5,
-	CLI_READER_GONE = 141, /* what a shell shows for a program that died of SIGPIPE */
+	CLI_READER_GONE = PROGRAM_READER_GONE,
 };
 
 /* The subcommands: argv[0] is the subcommand's own name; the result is the exit code. */

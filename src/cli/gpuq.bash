@@ -42,7 +42,13 @@ _gpuq_value() {
 }
 
 _gpuq_run() {
-	local typed=$1 before=$2
+	local typed=$1 before=$2 word
+	for word in "${COMP_WORDS[@]:2:COMP_CWORD-2}"; do
+		if [ "$word" = -- ]; then # all that follows is a file
+			_gpuq_files "$typed"
+			return
+		fi
+	done
 	# "--split=li" comes as three words: --split, = and li
 	if [ "$typed" = "=" ]; then
 		typed=''
@@ -97,6 +103,25 @@ _gpuq_services() {
 	esac
 }
 
+_gpuq_token() {
+	local typed=$1
+	case $2 in
+	-k | --keys) _gpuq_files "$typed" ;;
+	-r | --rights) _gpuq_words "submit register critical admin" "$typed" ;;
+	-c | --class) _gpuq_words "critical high normal low" "$typed" ;;
+	-o | --op | -u | --uid | --rate | --bytes | --memory | -e | --expires) COMPREPLY=() ;;
+	token) _gpuq_words "key issue narrow show --help" "$typed" ;;
+	*) _gpuq_words "--keys --rights --op --class --uid --rate --bytes --memory --expires --help" "$typed" ;;
+	esac
+}
+
+_gpuq_top() {
+	case $2 in
+	-d | --delay | -n | --count) COMPREPLY=() ;;
+	*) _gpuq_look "$1" "--delay --count --clients --json --plain --help" ;;
+	esac
+}
+
 # _gpuq_look TYPED OPTIONS: an option, or the path of a socket.
 _gpuq_look() {
 	case $1 in
@@ -118,9 +143,9 @@ _gpuq() {
 	help) _gpuq_words "run pipe info processors redis services token bench status top errors reload" "$typed" ;;
 	redis) _gpuq_words "worker send results dlq status doctor bench help" "$typed" ;;
 	services) _gpuq_services "$typed" "$before" ;;
-	token) _gpuq_words "key issue narrow show --keys --rights --op --class --uid --rate --bytes --memory --expires --help" "$typed" ;;
+	token) _gpuq_token "$typed" "$before" ;;
 	status) _gpuq_look "$typed" "--json --help" ;;
-	top) _gpuq_look "$typed" "--delay --count --clients --json --plain --help" ;;
+	top) _gpuq_top "$typed" "$before" ;;
 	errors) _gpuq_look "$typed" "--json --help" ;;
 	reload) _gpuq_look "$typed" "--help" ;;
 	bench) _gpuq_bench "$typed" "$before" ;;

@@ -5,10 +5,6 @@
 
 #include <gpuq/gpuq.h>
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 const char program_name[] = "gpuq";
 
 static const struct command commands[] = {
@@ -50,17 +46,7 @@ static const struct command_set set = {
 
 int main(int argc, char **argv)
 {
-	int code;
-
 	if (!standard_descriptors())
 		return CLI_QUEUE_FAILED;
-	code = command_dispatch(&set, argc, argv);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		if (errno == EPIPE) /* SIGPIPE is ignored, else we had not come here */
-			return CLI_READER_GONE;
-		warn_line("cannot write to standard output: %s", strerror(errno));
-		if (code == CLI_OK)
-			code = CLI_OUTPUT_FAILED;
-	}
-	return code;
+	return end_output(command_dispatch(&set, argc, argv));
 }

@@ -173,7 +173,8 @@ static void *view(void *arg)
 			show(v->number, bytes, len, text);
 		else
 			more = show_status(v, status);
-		fflush(stdout);
+		if (flush_output() != 0)
+			more = false; /* main() says why */
 	}
 	free(text);
 	free(bytes);

@@ -22,13 +22,13 @@ void report(struct run *r, const struct origin *at, const char *format, ...)
 	switch (r->options->split) {
 	case SPLIT_LINES:
 	case SPLIT_NUL:
-		fprintf(stderr, "gpuq: %s:%llu: %s\n", name, number, text);
+		warn_line("%s:%llu: %s", name, number, text);
 		break;
 	case SPLIT_BYTES:
-		fprintf(stderr, "gpuq: %s: offset %llu: %s\n", name, number, text);
+		warn_line("%s: offset %llu: %s", name, number, text);
 		break;
 	case SPLIT_FILES:
-		fprintf(stderr, "gpuq: %s: %s\n", name, text);
+		warn_line("%s: %s", name, text);
 		break;
 	}
 }
@@ -36,7 +36,7 @@ void report(struct run *r, const struct origin *at, const char *format, ...)
 static void report_file(struct run *r, uint32_t file, const char *what)
 {
 	progress_clear(&r->progress);
-	fprintf(stderr, "gpuq: %s: %s\n", r->options->files[file], what);
+	warn_line("%s: %s", r->options->files[file], what);
 }
 
 static void report_too_long(struct run *r, const struct trouble *t)

@@ -168,8 +168,8 @@ static int show_changes(BrokerClient *c)
 		else
 			printf("%s\tgeneration %" PRIu64 "\t%s\t%s\n", s.name, s.generation,
 			       s.state, s.health);
-		if (fflush(stdout) != 0)
-			return CLI_OUTPUT_FAILED;
+		if (flush_output() != 0)
+			return CLI_OUTPUT_FAILED; /* main() says why */
 	}
 }
 

@@ -15,11 +15,31 @@
 
 /* ---- files that are written to --------------------------------------------------------------- */
 
-/* What is written at `path` would be the end of one of the inputs, or of the data. */
+/* What is read beside the inputs: the path, or NULL, and what it stands for. */
+struct read_file {
+	const char *option;
+	const char *path;
+};
+
+static bool look_at(const struct read_file *f, struct stat *out)
+{
+	const bool standard = strcmp(f->option, "--files0-from") == 0 && strcmp(f->path, "-") == 0;
+
+	return (standard ? fstat(STDIN_FILENO, out) : stat(f->path, out)) == 0;
+}
+
+/* What is written at `path` would be the end of an input, or of what is read beside them. */
 static bool spares_the_input(const struct run *r, const char *option, const char *path)
 {
+	const struct run_options *o = r->options;
+	const struct read_file others[] = {
+		{ "--data", o->data_path },
+		{ "--files0-from", o->list_path },
+		/* it is mapped while it runs */
+		{ "--processor", find_processor(o->processor) ? NULL : o->processor },
+	};
 	struct stat st;
-	struct stat data;
+	struct stat its;
 	const char *name;
 
 	if (stat(path, &st) != 0)
@@ -29,35 +49,41 @@ static bool spares_the_input(const struct run *r, const char *option, const char
 		warn_line("%s is '%s', which is the input '%s'", option, path, name);
 		return false;
 	}
-	if (r->options->data_path && stat(r->options->data_path, &data) == 0 &&
-	    input_same_file(&st, &data)) {
-		warn_line("%s is '%s', which is the file of --data", option, path);
-		return false;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (others[i].path && look_at(&others[i], &its) && input_same_file(&st, &its)) {
+			warn_line("%s is '%s', which is the file of %s", option, path,
+				  others[i].option);
+			return false;
+		}
 	}
 	return true;
 }
 
-/* The trace is written last: it would take the place of the results. */
-static bool spares_the_output(const struct run *r, int fd)
+/* The file at `path` would be written twice, the one over the other. */
+static bool spares_the_output(const char *option, const char *path, int fd)
 {
-	const char *path = r->options->trace_path;
-	struct stat trace;
+	struct stat st;
 	struct stat output;
 
-	if (!path || stat(path, &trace) != 0 || fstat(fd, &output) != 0 ||
-	    !input_same_file(&trace, &output))
+	if (!path || stat(path, &st) != 0 || fstat(fd, &output) != 0 ||
+	    !input_same_file(&st, &output))
 		return true;
-	warn_line("--trace is '%s', which is where the results go", path);
+	warn_line("%s is '%s', which is where the results go", option, path);
 	return false;
 }
 
 static int open_tee(struct run *r)
 {
-	const int code = tee_open(&r->options->tee, &r->tee);
+	const struct run_options *o = r->options;
+	const int code = tee_open(&o->tee, &r->tee);
 
-	for (size_t i = 0; code == CLI_OK && i < r->options->tee.count; i++) {
-		if (!spares_the_output(r, tee_fd(r->tee, i)))
+	for (size_t i = 0; code == CLI_OK && i < o->tee.count; i++) {
+		if (!spares_the_output("--tee", o->tee.paths[i], r->output.fd) ||
+		    !spares_the_output("--trace", o->trace_path, tee_fd(r->tee, i)))
 			return CLI_USAGE;
+		for (size_t before = 0; before < i; before++)
+			if (!spares_the_output("--tee", o->tee.paths[i], tee_fd(r->tee, before)))
+				return CLI_USAGE;
 		input_add_sink(&r->input, tee_fd(r->tee, i));
 	}
 	return code;
@@ -80,7 +106,7 @@ static int open_output(struct run *r)
 			return CLI_OUTPUT_FAILED;
 		}
 	}
-	if (!spares_the_output(r, fd))
+	if (!spares_the_output("--trace", o->trace_path, fd))
 		return CLI_USAGE;
 	for (size_t i = 0; i < o->tee.count; i++)
 		if (!spares_the_input(r, "--tee", o->tee.paths[i]))

@@ -6,7 +6,6 @@
 
 #include "program/signals.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
@@ -104,8 +103,8 @@ static int print(struct top_view *t, const char *path, const struct options *o)
 			status_json(&t->now);
 		else
 			top_lines(t, print_line, NULL);
-		if (fflush(stdout) != 0)
-			return errno == EPIPE ? CLI_READER_GONE : CLI_OUTPUT_FAILED;
+		if (flush_output() != 0)
+			return CLI_OUTPUT_FAILED; /* main() says why */
 		if (o->count != 0 && i >= o->count)
 			return CLI_OK;
 		(void)poll(&signal, 1, (int)o->delay_ms);

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -24,16 +25,39 @@ bool standard_descriptors(void)
 	return true;
 }
 
+/* A path of PATH_MAX, and what is said about it. */
+enum { TEXT_BYTES = 6144 };
+
+/* A name may have any character, and what is said is one line, which moves no cursor. */
+static void make_text(char *to, const char *format, va_list args)
+{
+	char text[TEXT_BYTES];
+	char *at = to;
+
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the callers have started it */
+	vsnprintf(text, sizeof(text), format, args);
+	for (const char *from = text; *from != '\0' && at < to + TEXT_BYTES - 5; from++) {
+		const unsigned char c = (unsigned char)*from;
+
+		if (c == '\n')
+			at += sprintf(at, "\\n");
+		else if (c < ' ' || c == 0x7f)
+			at += sprintf(at, "\\x%02x", c);
+		else
+			*at++ = *from;
+	}
+	*at = '\0';
+}
+
 void (*program_before_line)(void);
 
 void warn_line(const char *format, ...)
 {
-	char text[1024];
+	char text[TEXT_BYTES];
 	va_list args;
 
 	va_start(args, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
-	vsnprintf(text, sizeof(text), format, args);
+	make_text(text, format, args);
 	va_end(args);
 	if (program_before_line)
 		program_before_line();
@@ -44,12 +68,11 @@ void warn_line(const char *format, ...)
 int usage_error(const char *command, const char *format, ...)
 {
 	const char *space = command[0] != '\0' ? " " : ""; /* gpuqd has no commands */
-	char text[1024];
+	char text[TEXT_BYTES];
 	va_list args;
 
 	va_start(args, format);
-	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
-	vsnprintf(text, sizeof(text), format, args);
+	make_text(text, format, args);
 	va_end(args);
 	fprintf(stderr, "%s%s%s: %s\nTry '%s%s%s --help'.\n", program_name, space, command, text,
 		program_name, space, command);
@@ -90,6 +113,29 @@ bool options_read(const struct option_set *set, int argc, char **argv, void *to,
 			return false;
 	}
 	return true;
+}
+
+int flush_output(void)
+{
+	static atomic_int first;
+	int none = 0;
+
+	/* After a failure the stream has lost its bytes, and the next time all seems well. */
+	if (fflush(stdout) != 0 || ferror(stdout))
+		(void)atomic_compare_exchange_strong(&first, &none, errno);
+	return first;
+}
+
+int end_output(int code)
+{
+	const int error = flush_output();
+
+	if (error == EPIPE) /* SIGPIPE is ignored, else we had not come here */
+		return PROGRAM_READER_GONE;
+	if (error == 0)
+		return code;
+	warn_line("cannot write to standard output: %s", strerror(error));
+	return code == 0 ? PROGRAM_OUTPUT_FAILED : code;
 }
 
 uint32_t cpus_available(void)

@@ -6,8 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The exit code for wrong usage, of every program. */
-enum { PROGRAM_USAGE = 2 };
+/* Exit codes of every program. */
+enum {
+	PROGRAM_USAGE = 2,
+	PROGRAM_OUTPUT_FAILED = 3,
+	PROGRAM_READER_GONE = 141, /* what a shell shows for a program that died of SIGPIPE */
+};
 
 /* Defined by each program: what its messages begin with. */
 extern const char program_name[];
@@ -25,11 +29,14 @@ extern void (*program_before_line)(void);
  */
 bool standard_descriptors(void);
 
-/** "PROGRAM: " and the text on stderr, as one line. */
+/**
+ * "PROGRAM: " and the text on stderr, as one line: a newline in it, as a name may have, is written
+ * as "\n", another control character as "\x1b".
+ */
 void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/** What was wrong with the command line, and where to find help. `command` may be "". Returns
- * PROGRAM_USAGE. */
+/** What was wrong with the command line, likewise, and where to find help. `command` may be "".
+ * Returns PROGRAM_USAGE. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /** The usage error for what getopt_long() has just refused with '?' or ':'. */
@@ -59,6 +66,18 @@ bool options_read(const struct option_set *set, int argc, char **argv, void *to,
  * Returns false for anything else, an empty text and values above UINT64_MAX included.
  */
 bool parse_size(const char *text, uint64_t *out_value);
+
+/**
+ * Write out what has been printed on the standard output. From any thread.
+ * @return 0, or the errno of the first time that it could not be written, from then on always
+ */
+int flush_output(void);
+
+/**
+ * At the end of main(): the exit code. It is `code`, unless the standard output could not be
+ * written; why is said, but not where its reader has gone.
+ */
+int end_output(int code);
 
 /** CPUs that this process may use, at least 1. */
 uint32_t cpus_available(void);

@@ -36,6 +36,7 @@ _gpuq_redis_value() {
 		fi
 		;;
 	--ack) _gpuq_redis_words "fenced atomic plain" "$3" ;;
+	--case) _gpuq_redis_words "ack plain atomic fenced" "$3" ;;
 	--split | -s) _gpuq_redis_words "lines files 4K 64K 1M" "$3" ;;
 	--format | -f) _gpuq_redis_words "hex text raw json" "$3" ;;
 	--data | --password-file) _gpuq_redis_files "$3" ;;

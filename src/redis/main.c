@@ -6,8 +6,6 @@
 
 #include <gpuq/gpuq.h>
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +40,7 @@ static const struct command_set set = {
 		"  4  the queue could not be created\n"
 		"  5  the queue failed while running\n"
 		"  6  Redis is out of reach, or refuses\n"
+		"  141  the reader of the output has gone\n"
 		"\n"
 		"'gpuq-redis help COMMAND' describes a command. Manual page: gpuq-redis(1).\n",
 };
@@ -62,8 +61,6 @@ static bool keep_arguments(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	int code;
-
 	if (!standard_descriptors())
 		return EXIT_OUTPUT;
 	suspects_unblock();
@@ -71,11 +68,5 @@ int main(int argc, char **argv)
 		warn_line("no memory");
 		return EXIT_NO_QUEUE;
 	}
-	code = command_dispatch(&set, argc, argv);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		warn_line("cannot write to standard output: %s", strerror(errno));
-		if (code == EXIT_DONE)
-			code = EXIT_OUTPUT;
-	}
-	return code;
+	return end_output(command_dispatch(&set, argc, argv));
 }

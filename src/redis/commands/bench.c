@@ -161,7 +161,7 @@ static void print_json(const struct bench *b, enum bench_side side, enum bench_c
 	for (size_t i = 0; i < count; i++)
 		printf("%s%.0f", i == 0 ? "" : ",", values[i]);
 	puts("]}");
-	fflush(stdout);
+	(void)flush_output();
 }
 
 /* ---- one case -------------------------------------------------------------------------------- */
@@ -229,7 +229,7 @@ static void tell(const struct bench *b, enum bench_case c, const struct runs *si
 	       "us\n",
 	       median(worker->own, b->runs) / 1e3, median(worker->redis, b->runs) / 1e3,
 	       median(raw->own, b->runs) / 1e3, median(raw->redis, b->runs) / 1e3);
-	fflush(stdout);
+	(void)flush_output();
 }
 
 static int run_case(struct bench *b, enum bench_case c)

@@ -140,7 +140,7 @@ static int show_streams(struct shower *list, uint32_t count)
 				if (code != EXIT_DONE)
 					return code;
 				any |= more;
-				if (fflush(stdout) != 0 || signals_caught() != 0)
+				if (flush_output() != 0 || signals_caught() != 0)
 					return EXIT_DONE;
 				more &= count > 1;
 			}

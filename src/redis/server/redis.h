@@ -16,7 +16,7 @@ enum {
 	EXIT_DONE = 0,
 	EXIT_FOUND = 1, /* dead letters came, or doctor found something */
 	EXIT_USAGE = PROGRAM_USAGE,
-	EXIT_OUTPUT = 3,
+	EXIT_OUTPUT = PROGRAM_OUTPUT_FAILED,
 	EXIT_NO_QUEUE = 4,
 	EXIT_QUEUE_FAILED = 5,
 	EXIT_REDIS = 6, /* Redis is out of reach, or refuses */
