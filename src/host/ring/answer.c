@@ -142,8 +142,13 @@ QueueStatus gq__ring_answer_nothing(RingQueue *r, struct gq_receiving *q)
 QueueStatus gq__ring_receive_once(RingQueue *r, struct gq_attempt *a)
 {
 	QueueStatus status = gq_ring_receive_from(r, &r->messages, &a->receiving);
+	const char *before;
 
-	return status == Q_ERR_EMPTY ? gq__ring_answer_nothing(r, &a->receiving) : status;
+	if (__builtin_expect(status != Q_ERR_EMPTY, 1))
+		return status;
+	before = q_last_error(); /* an attempt that fails is no failure of the call */
+	status = gq__ring_answer_nothing(r, &a->receiving);
+	return status == Q_OK ? gq__fail(Q_OK, before) : status;
 }
 
 /* Say why the front stays. A call that was refused for another reason has said so already. */

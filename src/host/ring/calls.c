@@ -11,17 +11,34 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* Whether the messages fill their cells and follow each other in the caller's memory, as those of an
+ * array do. They pass gq__ring_check_item() if the first one does. */
+static bool are_row(const RingQueue *r, const EnqueueItem *items, size_t count)
+{
+	const size_t len = items[0].len;
+	const uintptr_t at = (uintptr_t)items[0].data;
+
+	if (len != r->messages.stride || len >> GQ_RUN_LENGTH_BITS != 0)
+		return false;
+	for (size_t i = 1; i < count; i++)
+		if (items[i].len != len || (uintptr_t)items[i].data != at + i * len)
+			return false;
+	return true;
+}
+
 /*
  * Whether each of these messages can go as it is, in one cell: gq__ring_check_item() would let it
- * pass and ask no validator. False says nothing.
+ * pass and ask no validator. False says nothing. *row: see are_row().
  */
-GQ_ALWAYS_INLINE bool are_plain(const RingQueue *r, const EnqueueItem *items, size_t count)
+static bool are_plain(const RingQueue *r, const EnqueueItem *items, size_t count, bool *row)
 {
 	const size_t max = r->cfg.max_msg_size;
 
-	if (__builtin_expect(r->validate != NULL, 0))
+	*row = false;
+	if (__builtin_expect(r->validate != NULL || count == 0, 0))
 		return false;
-	for (size_t i = 0; i < count; i++)
+	*row = are_row(r, items, count);
+	for (size_t i = 0; i < (*row ? 1 : count); i++)
 		if (__builtin_expect(items[i].data == NULL || items[i].len > max, 0))
 			return false;
 	return true;
@@ -45,7 +62,7 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 	a.sending = (struct gq_sending){ .class = gq__ring_class_of(priority) };
 	if (a.sending.class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
-	plain = are_plain(r, items, count);
+	plain = are_plain(r, items, count, &a.sending.row);
 	for (size_t i = 0; !plain && i < count; i++) {
 		status = gq__ring_check_item(r, &items[i], i, count);
 		if (status != Q_OK)
@@ -128,7 +145,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,
 			      size_t max_count, size_t *out_count)
 {
-	const char *before = q_last_error();
+	const char *before = NULL;
 	struct gq_attempt a;
 	QueueStatus status = Q_OK;
 
@@ -150,13 +167,17 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 		size_t left = max_count - a.receiving.count;
 
 		a.receiving.max = left < GQ_CHUNK ? (uint32_t)left : GQ_CHUNK;
-		status = a.receiving.count == 0
-				 ? gq__ring_receive_once(r, &a)
-				 : gq_ring_receive_from(r, &r->messages, &a.receiving);
+		if (a.receiving.count == 0) {
+			status = gq__ring_receive_once(r, &a);
+			continue;
+		}
+		if (before == NULL) /* an attempt that fails is no failure of the call */
+			before = q_last_error();
+		status = gq_ring_receive_from(r, &r->messages, &a.receiving);
 	}
 	*out_count = a.receiving.count;
 	if (a.receiving.count != 0)
-		return gq__fail(Q_OK, before);
+		return before == NULL ? Q_OK : gq__fail(Q_OK, before);
 	return gq__ring_explain(&a.receiving, status);
 }
 

@@ -15,6 +15,7 @@ enum { GQ_CHUNK = 32 }; /* messages that one step moves at most */
 /* What is to be sent, besides bytes. */
 struct gq_sending {
 	uint32_t class;
+	bool row; /* the messages fill their cells and follow each other in the caller's memory */
 	const MessageDescriptor *descriptor; /* NULL: its bytes */
 };
 

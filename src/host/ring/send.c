@@ -194,7 +194,7 @@ GQ_ALWAYS_INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, 
 
 /* Fill the popped cells with messages of one cell each, and make their extents. *bytes: of all of
  * them. @return how many extents. */
-GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *items,
+GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *items, bool row,
 				     const struct popped *p, uint64_t number, uint64_t *values,
 				     uint64_t *bytes)
 {
@@ -203,15 +203,16 @@ GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *
 	*bytes = 0;
 	for (uint32_t run = 0; run < p->count; run++) {
 		uint32_t slot = p->run[run].slot, left = p->run[run].n, n;
-		bool adjacent;
+		bool adjacent = false;
 
 		for (; left != 0; slot += n, left -= n, items += n) {
 			uint64_t *numbers = &b->number[slot];
 
-			n = alike(b, items, left, &adjacent);
+			n = row ? left : alike(b, items, left, &adjacent);
+#pragma GCC unroll 4
 			for (uint32_t i = 0; i < n; i++)
 				gq_store_relaxed_u64(&numbers[i], ++number);
-			copy_in(b, items, slot, n, adjacent);
+			copy_in(b, items, slot, n, row || adjacent);
 			/* Of as many cells as there are items.
 			 * NOLINTNEXTLINE(clang-analyzer-core.*) */
 			values[extents++] = gq_run_value(slot, n, items[0].len);
@@ -239,7 +240,7 @@ GQ_ALWAYS_INLINE uint32_t fill(const struct gq_box *b, const struct gq_sending *
 		values[0] = fill_parts(b, items, p, number);
 		return 1;
 	}
-	return fill_cells(b, items, p, number, values, bytes);
+	return fill_cells(b, items, s->row, p, number, values, bytes);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
