@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Whether the messages fill their cells and follow each other in the caller's memory, as those of an
- * array do. They pass gq__ring_check_item() if the first one does. */
+/* Whether the messages fill their cells and follow each other in the caller's memory, as those of
+ * an array do. They pass gq__ring_check_item() if the first one does. */
 static bool are_row(const RingQueue *r, const EnqueueItem *items, size_t count)
 {
 	const size_t len = items[0].len;
