@@ -22,7 +22,7 @@ int64_t gq__ring_recent_distance;
  * @param descriptor  written: where it is. If the linker knew the distance, there is none, and this
  *                    is the distance as well.
  */
-int64_t gq__ring_find_recent(uint64_t *descriptor);
+int64_t gq__ring_find_recent(const int64_t **descriptor);
 __asm__(".pushsection .text\n"
 	".type gq__ring_find_recent, @function\n"
 	".hidden gq__ring_find_recent\n"
@@ -44,12 +44,11 @@ __asm__(".pushsection .text\n"
 
 __attribute__((constructor)) static void find_recent(void)
 {
-	uint64_t descriptor;
+	const int64_t *descriptor;
 	const int64_t distance = gq__ring_find_recent(&descriptor);
 
 	/* The second word is there once the function has been called: it may be found lazily. */
-	if (descriptor == (uint64_t)distance ||
-	    ((const volatile int64_t *)(uintptr_t)descriptor)[1] == distance)
+	if ((int64_t)(intptr_t)descriptor == distance || descriptor[1] == distance)
 		gq__ring_recent_distance = distance;
 }
 

@@ -31,12 +31,12 @@ extern int64_t gq__ring_recent_distance;
 static inline struct gq_ring_binding *gq_ring_recent_of(const RingQueue *r)
 {
 	const int64_t distance = gq__ring_recent_distance;
-	uintptr_t thread;
+	char *thread;
 
 	if (__builtin_expect(distance == 0, 0))
 		return &gq__ring_recent[r->serial % GQ_RECENT];
 	__asm__("mov %%fs:0, %0" : "=r"(thread));
-	return (struct gq_ring_binding *)(thread + (uintptr_t)distance) + r->serial % GQ_RECENT;
+	return (struct gq_ring_binding *)(void *)(thread + distance) + r->serial % GQ_RECENT;
 }
 
 #else
