@@ -184,8 +184,7 @@ struct gq_ring_local *gq__ring_bind(RingQueue *r)
 	local = &r->local[gq_ring_peer_index(r, peer)];
 	local->peer = peer;
 	local->role = gq_ring_peer_index(r, peer) + 1;
-	gq__ring_recent[r->serial % GQ_RECENT] =
-		(struct gq_ring_binding){ .serial = r->serial, .local = local };
+	*gq_ring_recent_of(r) = (struct gq_ring_binding){ .serial = r->serial, .local = local };
 	return local;
 }
 

@@ -4,6 +4,7 @@
 #define GPUQ_RING_BIND_H
 
 #include "host/ring/handles.h"
+#include "host/ring/recent.h"
 
 /* Bind a peer to the calling thread, at its first use of the handle. @return NULL: q_last_error()
  * is set. */
@@ -18,7 +19,7 @@ QueueStatus gq__ring_take_role(RingQueue *r, uint64_t *role, const struct gq_rin
  * q_last_error() is set. */
 static inline struct gq_ring_local *gq_ring_local_of(RingQueue *r)
 {
-	struct gq_ring_binding *b = &gq__ring_recent[r->serial % GQ_RECENT];
+	const struct gq_ring_binding *b = gq_ring_recent_of(r);
 
 	return __builtin_expect(b->serial == r->serial, 1) ? b->local : gq__ring_bind(r);
 }

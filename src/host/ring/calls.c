@@ -1,210 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calls.c - the calls that move messages: what they check, wait for and say. Moving is send.c and
- * receive.c.
+ * calls.c - the calls that move messages, but for those that move one, as plain bytes: one.c.
+ * Moving is send.c and receive.c.
  */
-#include "host/base/sys.h"
+#include "host/ring/answer.h"
 #include "host/ring/bind.h"
-#include "host/ring/close.h"
 #include "host/ring/extent.h"
-#include "host/ring/fence.h"
-#include "host/ring/move.h"
-#include "host/ring/poll_fd.h"
 #include "host/ring/repair.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-/* ---- what calls share ------------------------------------------------------------------------ */
-
-/* The class of a priority, or GQ_NONE with the error set. */
-static uint32_t class_of(QueuePriority priority)
+/* Whether the messages fill their cells and follow each other in the caller's memory, as those of
+ * an array do. They pass gq__ring_check_item() if the first one does. */
+static bool are_row(const RingQueue *r, const EnqueueItem *items, size_t count)
 {
-	if (priority == Q_PRIORITY_DEFAULT)
-		priority = Q_PRIORITY_NORMAL;
-	if ((unsigned)priority <= Q_PRIORITY_URGENT)
-		return (uint32_t)priority - Q_PRIORITY_LOW;
-	gq__failf(Q_ERR_INVALID_ARG, "priority is %u; must be 0 to %u", (unsigned)priority,
-		  Q_PRIORITY_URGENT);
-	return GQ_NONE;
-}
+	const size_t len = items[0].len;
+	const uintptr_t at = (uintptr_t)items[0].data;
 
-/* Ask the schema's validator. It is code of the program: see sys.h. */
-static QueueStatus validate(const RingQueue *r, const void *data, size_t len)
-{
-	GQ_NO_CANCEL();
-	return r->validate(data, len, r->validate_user);
-}
-
-/* Check one message. `i` names it in errors when there are several. */
-static QueueStatus check_item(RingQueue *r, const EnqueueItem *item, size_t i, size_t count)
-{
-	const uint64_t max = (uint64_t)r->cfg.max_msg_size * r->max_parts;
-	QueueStatus status;
-
-	if (__builtin_expect(item->data == NULL && item->len != 0, 0))
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "data%s is NULL but len is %zu (item %zu of %zu)",
-				 count > 1 ? " of an item" : "", item->len, i, count);
-	if (__builtin_expect(item->len > max || item->len > UINT32_MAX, 0))
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "len is %zu; at most %" PRIu64 " bytes (%" PRIu32
-				 " entries) fit in a message of this ring (item %zu of %zu)",
-				 item->len, max, r->max_parts, i, count);
-	if (__builtin_expect(r->validate != NULL, 0)) {
-		status = validate(r, item->data, item->len);
-		if (status != Q_OK) {
-			struct gq_ring_peer *peer = gq_ring_peer_of(r);
-
-			if (peer != NULL)
-				gq_ring_tally(&peer->refused, 1);
-			return gq__failf(status,
-					 "the validator of schema %" PRIu32
-					 " refused the message (item %zu of %zu)",
-					 r->cfg.schema, i, count);
-		}
-	}
-	return Q_OK;
+	if (len != r->messages.stride || len >> GQ_RUN_LENGTH_BITS != 0)
+		return false;
+	for (size_t i = 1; i < count; i++)
+		if (items[i].len != len || (uintptr_t)items[i].data != at + i * len)
+			return false;
+	return true;
 }
 
 /*
- * Whether each of these messages can go as it is, in one cell: check_item() would let it pass and
- * ask no validator. False says nothing.
+ * Whether each of these messages can go as it is, in one cell: gq__ring_check_item() would let it
+ * pass and ask no validator. False says nothing. *row: see are_row().
  */
-GQ_ALWAYS_INLINE bool are_plain(const RingQueue *r, const EnqueueItem *items, size_t count)
+static bool are_plain(const RingQueue *r, const EnqueueItem *items, size_t count, bool *row)
 {
 	const size_t max = r->cfg.max_msg_size;
 
-	if (__builtin_expect(r->validate != NULL, 0))
+	*row = false;
+	if (__builtin_expect(r->validate != NULL || count == 0, 0))
 		return false;
-	for (size_t i = 0; i < count; i++)
+	*row = are_row(r, items, count);
+	for (size_t i = 0; i < (*row ? 1 : count); i++)
 		if (__builtin_expect(items[i].data == NULL || items[i].len > max, 0))
 			return false;
 	return true;
 }
 
-/* What a call that can wait tries again and again. */
-struct attempt {
-	QueueStatus (*once)(RingQueue *r, struct attempt *a);
-	struct gq_sending sending;
-	EnqueueItem item;
-	uint32_t parts;
-	struct gq_receiving receiving;
-};
-
-/*
- * While the answer is `busy`, sleep on `armed` until another thread wakes it, and try again.
- *
- * A sleep lasts 100 ms at most, and less while a repair is under way: a peer that has died neither
- * wakes other threads nor gives back what it had.
- */
-static QueueStatus try_until(RingQueue *r, struct attempt *a, uint32_t *armed, QueueStatus busy,
-			     uint32_t timeout_ms)
-{
-	QueueStatus status = busy; /* it has been tried */
-	struct gq_wait wait;
-
-	gq__wait_begin_shared(&wait, armed, gq__deadline_ns(timeout_ms), gq_ring_nap_ns(r));
-	while (status == busy && gq__wait_next(&wait)) {
-		/* [sleep.look]: before the second look. */
-		const uint64_t nap_ns = gq_ring_reach_before_look(r, &wait);
-
-		status = a->once(r, a);
-		wait.nap_ns = gq_ring_nap_ns(r) < nap_ns ? gq_ring_nap_ns(r) : nap_ns;
-	}
-	gq__wait_end(&wait);
-	return status == busy ? gq__fail(Q_ERR_TIMEOUT, busy == Q_ERR_FULL
-								? "timed out: no room in the ring"
-								: "timed out: nothing was sent")
-			      : status;
-}
-
 /* ---- send ------------------------------------------------------------------------------------ */
-
-/* Do what follows from finding no room, and say it. */
-static QueueStatus answer_no_room(RingQueue *r)
-{
-	gq__ring_watch(r);
-	/* A closed ring says SHUTDOWN, also if there is no room. [sleep.look]: for a thread that
-	 * waits this is also the second look. */
-	if (gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN)
-		return gq__fail(Q_ERR_SHUTDOWN, "the ring is closed");
-	return gq__fail(Q_ERR_FULL, "no room in the ring");
-}
-
-static QueueStatus send_once(RingQueue *r, struct attempt *a)
-{
-	uint32_t accepted;
-	QueueStatus status =
-		gq_ring_send_to(r, &r->messages, &a->sending, &a->item, 1, a->parts, &accepted);
-
-	return status == Q_ERR_FULL ? answer_no_room(r) : status;
-}
-
-static uint32_t parts_for(const RingQueue *r, size_t len)
-{
-	return len <= r->cfg.max_msg_size
-		       ? 1
-		       : (uint32_t)((len + r->cfg.max_msg_size - 1) / r->cfg.max_msg_size);
-}
-
-/* The most common message, first of all. What is not plain goes the general way. */
-QueueStatus q_ring_send(RingQueue *r, const void *data, size_t len, QueuePriority priority)
-{
-	const EnqueueItem item = { .data = data, .len = len };
-	const uint32_t class =
-		(uint32_t)(priority == Q_PRIORITY_DEFAULT ? Q_PRIORITY_NORMAL : priority) -
-		Q_PRIORITY_LOW;
-	QueueStatus status;
-
-	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
-	if (__builtin_expect(class >= GQ_CLASSES || !are_plain(r, &item, 1), 0))
-		return q_ring_send_timeout(r, data, len, priority, 0);
-	status = r->single ? gq__ring_send_one_single(r, data, len, class)
-			   : gq__ring_send_one_many(r, data, len, class);
-	return __builtin_expect(status == Q_ERR_FULL, 0) ? answer_no_room(r) : status;
-}
-
-QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, QueuePriority priority,
-				uint32_t timeout_ms)
-{
-	const char *before;
-	struct attempt a;
-	QueueStatus status;
-	uint32_t class;
-
-	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
-	class = class_of(priority);
-	if (class == GQ_NONE)
-		return Q_ERR_INVALID_ARG;
-	a.item = (EnqueueItem){ .data = data, .len = len };
-	status = check_item(r, &a.item, 0, 1);
-	if (status != Q_OK)
-		return status;
-	a.parts = parts_for(r, len);
-	a.sending = (struct gq_sending){ .class = class };
-	if (__builtin_expect(a.parts == 1, 1)) {
-		status = r->single ? gq__ring_send_one_single(r, data, len, class)
-				   : gq__ring_send_one_many(r, data, len, class);
-		if (__builtin_expect(status != Q_ERR_FULL, 1))
-			return status;
-		before = q_last_error(); /* an attempt that fails is no failure of the call */
-		status = answer_no_room(r);
-	} else {
-		before = q_last_error();
-		status = send_once(r, &a);
-	}
-	if (status == Q_ERR_FULL && timeout_ms != 0) {
-		a.once = send_once;
-		status = try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
-	}
-	return status == Q_OK ? gq__fail(Q_OK, before) : status;
-}
 
 QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t count,
 			      QueuePriority priority, size_t *out_sent)
 {
-	struct attempt a;
+	struct gq_attempt a;
 	QueueStatus status;
 	size_t sent = 0;
 	bool plain;
@@ -214,12 +59,12 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	if (items == NULL && count != 0)
 		return gq__failf(Q_ERR_INVALID_ARG, "items is NULL but count is %zu", count);
-	a.sending = (struct gq_sending){ .class = class_of(priority) };
+	a.sending = (struct gq_sending){ .class = gq__ring_class_of(priority) };
 	if (a.sending.class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
-	plain = are_plain(r, items, count);
+	plain = are_plain(r, items, count, &a.sending.row);
 	for (size_t i = 0; !plain && i < count; i++) {
-		status = check_item(r, &items[i], i, count);
+		status = gq__ring_check_item(r, &items[i], i, count);
 		if (status != Q_OK)
 			return status;
 	}
@@ -232,9 +77,10 @@ QueueStatus q_ring_send_batch(RingQueue *r, const EnqueueItem *items, size_t cou
 		       items[sent + n].len <= r->cfg.max_msg_size)
 			n++;
 		status = gq_ring_send_to(r, &r->messages, &a.sending, &items[sent], n != 0 ? n : 1,
-					 n != 0 ? 1 : parts_for(r, items[sent].len), &accepted);
+					 n != 0 ? 1 : gq_ring_parts_for(r, items[sent].len),
+					 &accepted);
 		if (status == Q_ERR_FULL)
-			status = answer_no_room(r);
+			status = gq__ring_answer_no_room(r);
 		if (status != Q_OK)
 			return status;
 		sent += accepted;
@@ -254,7 +100,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 					   QueuePriority priority, uint32_t timeout_ms)
 {
 	MessageDescriptor d; /* what is checked is what is sent */
-	struct attempt a;
+	struct gq_attempt a;
 	const void *bytes = NULL;
 	QueueStatus status;
 
@@ -266,7 +112,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 		return gq__fail(Q_ERR_UNSUPPORTED,
 				"no regions are bound to this handle: q_ring_bind_regions()");
 	a.parts = 1;
-	a.sending = (struct gq_sending){ .class = class_of(priority), .descriptor = &d };
+	a.sending = (struct gq_sending){ .class = gq__ring_class_of(priority), .descriptor = &d };
 	if (a.sending.class == GQ_NONE)
 		return Q_ERR_INVALID_ARG;
 	/* Held from here until the receiver releases it. */
@@ -275,18 +121,19 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 		return status;
 	a.item = (EnqueueItem){ .data = bytes, .len = d.length };
 	if (r->validate != NULL && !gq__region_is_on_device(r->regions, &d)) {
-		status = validate(r, bytes, d.length);
+		status = gq__ring_validate(r, bytes, d.length);
 		if (status != Q_OK)
 			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",
 				  r->cfg.schema);
 	}
 	if (status == Q_OK)
-		status = send_once(r, &a);
+		status = gq__ring_send_once(r, &a);
 	else if (gq_ring_peer_of(r) != NULL)
 		gq_ring_tally(&gq_ring_peer_of(r)->refused, 1);
 	if (status == Q_ERR_FULL && timeout_ms != 0) {
-		a.once = send_once;
-		status = try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
+		a.once = gq__ring_send_once;
+		status = gq__ring_try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL,
+					    timeout_ms);
 	}
 	if (status != Q_OK)
 		gq__region_drop(r->regions, &d);
@@ -295,128 +142,11 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 
 /* ---- receive --------------------------------------------------------------------------------- */
 
-static QueueStatus say_nothing(RingQueue *r)
-{
-	gq_ring_found_nothing(r);
-	return gq__fail(Q_ERR_EMPTY, "nothing in the ring");
-}
-
-/* Do what follows from finding nothing, and say it. */
-static QueueStatus answer_nothing(RingQueue *r, struct gq_receiving *q)
-{
-	if (__builtin_expect(q->front == Q_ERR_EMPTY, 0)) /* there may be something */
-		return gq__fail(Q_ERR_EMPTY, "others took every message that this call saw");
-	if (__builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0)) {
-		/* Once the ring is settled nothing can come any more; then look again, for what
-		 * came before that. */
-		if (gq__ring_settle(r)) {
-			QueueStatus status = gq_ring_receive_from(r, &r->messages, q);
-
-			return status == Q_ERR_EMPTY && q->front != Q_ERR_EMPTY
-				       ? gq__fail(Q_ERR_SHUTDOWN,
-						  "the ring is closed and nothing is left in it")
-				       : status;
-		}
-		gq__ring_watch(r);
-	}
-	return say_nothing(r);
-}
-
-static QueueStatus receive_once(RingQueue *r, struct attempt *a)
-{
-	QueueStatus status = gq_ring_receive_from(r, &r->messages, &a->receiving);
-
-	return status == Q_ERR_EMPTY ? answer_nothing(r, &a->receiving) : status;
-}
-
-/* Say why the front stays. A call that was refused for another reason has said so already. */
-static QueueStatus explain(const struct gq_receiving *q, QueueStatus status)
-{
-	if (status != q->front)
-		return status;
-	switch (status) {
-	case Q_ERR_BUFFER_TOO_SMALL:
-		return gq__failf(status, "the buffer holds %zu bytes; the message takes %zu",
-				 q->cap, q->needed);
-	case Q_ERR_POLICY:
-		return gq__fail(status,
-				"a descriptor is at the front: q_ring_recv_typed() takes it");
-	case Q_ERR_UNSUPPORTED:
-		return gq__fail(status,
-				"a descriptor is at the front and no regions are bound to this "
-				"handle: q_ring_bind_regions()");
-	default:
-		return status;
-	}
-}
-
-/* A receive of one message that has not received it at once: say why, or wait for one. */
-static __attribute__((noinline)) QueueStatus receive_later(RingQueue *r, void *buf, size_t cap,
-							   size_t *inout_len, QueueStatus status,
-							   QueueStatus front, uint32_t timeout_ms)
-{
-	const char *before;
-	struct attempt a;
-
-	a.receiving = (struct gq_receiving){
-		.buf = buf, .cap = cap, .needed = *inout_len, .max = 1, .front = front
-	};
-	*inout_len = 0;
-	before = q_last_error();
-	if (status == Q_ERR_EMPTY)
-		status = answer_nothing(r, &a.receiving);
-	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
-		a.once = receive_once;
-		status = try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY, timeout_ms);
-	}
-	if (status == Q_OK || status == Q_ERR_BUFFER_TOO_SMALL)
-		*inout_len = a.receiving.needed;
-	return status == Q_OK ? gq__fail(Q_OK, before) : explain(&a.receiving, status);
-}
-
-GQ_ALWAYS_INLINE QueueStatus receive_bytes(RingQueue *r, void *buf, size_t *inout_len,
-					   uint32_t timeout_ms)
-{
-	QueueStatus status, front;
-	size_t cap;
-
-	if (inout_len == NULL)
-		return gq__fail(Q_ERR_INVALID_ARG, "inout_len is NULL");
-	cap = *inout_len;
-	if (__builtin_expect(r == NULL || r->generation != gq__generation, 0)) {
-		*inout_len = 0;
-		return gq__ring_refuse_handle(r);
-	}
-	if (__builtin_expect(buf == NULL && cap != 0, 0)) {
-		*inout_len = 0;
-		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but *inout_len is %zu", cap);
-	}
-	status = r->single ? gq__ring_receive_one_single(r, buf, inout_len, &front)
-			   : gq__ring_receive_one_many(r, buf, inout_len, &front);
-	if (__builtin_expect(status == Q_OK, 1))
-		return Q_OK;
-	/* What a polling loop meets most. */
-	if (status == Q_ERR_EMPTY && front == Q_OK && timeout_ms == 0 &&
-	    gq_load_seq_cst_u64(&r->head->signals.state) == GQ_RING_OPEN)
-		return say_nothing(r);
-	return receive_later(r, buf, cap, inout_len, status, front, timeout_ms);
-}
-
-QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
-{
-	return receive_bytes(r, buf, inout_len, 0);
-}
-
-QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
-{
-	return receive_bytes(r, buf, inout_len, timeout_ms);
-}
-
 QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *out,
 			      size_t max_count, size_t *out_count)
 {
-	const char *before = q_last_error();
-	struct attempt a;
+	const char *before = NULL;
+	struct gq_attempt a;
 	QueueStatus status = Q_OK;
 
 	if (out_count == NULL)
@@ -437,14 +167,18 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 		size_t left = max_count - a.receiving.count;
 
 		a.receiving.max = left < GQ_CHUNK ? (uint32_t)left : GQ_CHUNK;
-		status = a.receiving.count == 0
-				 ? receive_once(r, &a)
-				 : gq_ring_receive_from(r, &r->messages, &a.receiving);
+		if (a.receiving.count == 0) {
+			status = gq__ring_receive_once(r, &a);
+			continue;
+		}
+		if (before == NULL) /* an attempt that fails is no failure of the call */
+			before = q_last_error();
+		status = gq_ring_receive_from(r, &r->messages, &a.receiving);
 	}
 	*out_count = a.receiving.count;
 	if (a.receiving.count != 0)
-		return gq__fail(Q_OK, before);
-	return explain(&a.receiving, status);
+		return before == NULL ? Q_OK : gq__fail(Q_OK, before);
+	return gq__ring_explain(&a.receiving, status);
 }
 
 QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
@@ -455,7 +189,7 @@ QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *
 QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
 				      uint32_t timeout_ms)
 {
-	struct attempt a;
+	struct gq_attempt a;
 	QueueStatus status;
 
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
@@ -466,32 +200,33 @@ QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingM
 	a.receiving = (struct gq_receiving){
 		.buf = buf, .cap = cap, .out = out, .max = 1, .descriptors = true
 	};
-	status = receive_once(r, &a);
+	status = gq__ring_receive_once(r, &a);
 	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
-		a.once = receive_once;
-		status = try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY, timeout_ms);
+		a.once = gq__ring_receive_once;
+		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
+					    timeout_ms);
 	}
-	return status == Q_OK ? status : explain(&a.receiving, status);
+	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
 }
 
 QueueStatus q_ring_discard(RingQueue *r)
 {
-	struct attempt a;
+	struct gq_attempt a;
 	QueueStatus status;
 
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	a.receiving = (struct gq_receiving){ .max = 1,
 					     .discard = true,
 					     .descriptors = r->regions != NULL };
-	status = receive_once(r, &a);
+	status = gq__ring_receive_once(r, &a);
 	if (a.receiving.drops)
 		gq__region_drop(r->regions, &a.receiving.discarded);
-	return status == Q_OK ? status : explain(&a.receiving, status);
+	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
 }
 
 QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 {
-	struct attempt a;
+	struct gq_attempt a;
 	QueueStatus status;
 
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
@@ -499,7 +234,7 @@ QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
 	/* To receive at most none is to describe the front. */
 	a.receiving = (struct gq_receiving){ .out = out, .max = 0 };
-	status = receive_once(r, &a);
+	status = gq__ring_receive_once(r, &a);
 	return status;
 }
 

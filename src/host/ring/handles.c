@@ -9,6 +9,7 @@
 #include "host/ring/handles.h"
 
 #include "host/base/fault.h"
+#include "host/ring/recent.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -131,7 +132,6 @@ struct table {
 
 enum { FIRST_SIZE = 16 };
 
-_Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
 static _Thread_local struct table *own_table;
 
 /* Where the handle's binding is in the table, or would be. */

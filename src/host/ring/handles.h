@@ -15,14 +15,6 @@ void gq__ring_list(RingQueue *r);
 /* Take it off the list, and give back what is bound through it. */
 void gq__ring_unlist(RingQueue *r);
 
-/* A thread's latest bindings, by handle; the others are in a table of the thread (handles.c). */
-struct gq_ring_binding {
-	uint64_t serial;
-	struct gq_ring_local *local;
-};
-enum { GQ_RECENT = 8 };
-extern _Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
-
 /* The peer that the calling thread has bound through the handle, out of its table; NULL: none. */
 struct gq_ring_peer *gq__ring_look_up(const RingQueue *r);
 

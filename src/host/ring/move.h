@@ -15,6 +15,7 @@ enum { GQ_CHUNK = 32 }; /* messages that one step moves at most */
 /* What is to be sent, besides bytes. */
 struct gq_sending {
 	uint32_t class;
+	bool row; /* the messages fill their cells and follow each other in the caller's memory */
 	const MessageDescriptor *descriptor; /* NULL: its bytes */
 };
 
@@ -59,11 +60,16 @@ QueueStatus gq__ring_send_single(RingQueue *r, struct gq_box *b, const struct gq
 QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
 QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q);
 
-/* One message of one part, of which only the bytes are wanted: what most calls move. */
-QueueStatus gq__ring_send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class);
-QueueStatus gq__ring_send_one_single(RingQueue *r, const void *data, size_t len, uint32_t class);
-QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front);
-QueueStatus gq__ring_receive_one_single(RingQueue *r, void *buf, size_t *len, QueueStatus *front);
+/* For the sends of one.c. Single mode: all cells that were known to be free are taken. Wait a
+ * little, if that may help, and look for more. @return false: there are none. */
+bool gq__ring_look_for_cells(const struct gq_box *b, struct gq_ring_local *local,
+			     struct gq_box_hints *hints, bool waits);
+
+/* Many senders: end an operation whose one message has not been published, at `pos`: because the
+ * ring is closed (`barred`), or because others overtook it. Its cell goes back.
+ * @return Q_ERR_SHUTDOWN, Q_ERR_FULL, ... */
+QueueStatus gq__ring_give_up_one(RingQueue *r, struct gq_ring_local *local, bool barred,
+				 uint64_t pos, uint32_t slot);
 
 static inline QueueStatus gq_ring_send_to(RingQueue *r, struct gq_box *b,
 					  const struct gq_sending *s, const EnqueueItem *items,

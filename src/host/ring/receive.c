@@ -236,21 +236,6 @@ GQ_ALWAYS_INLINE uint32_t runs_of(const RingQueue *r, const struct gq_box *b, co
 	return count;
 }
 
-/*
- * Whether to write lines back. Not in the first receives after one that has found nothing: there a
- * sender waits for an answer rather than for a line.
- */
-GQ_ALWAYS_INLINE bool touches(const struct gq_box *b, const struct gq_ring_local *local)
-{
-	return b->touches && local->streak >= 2;
-}
-
-/* Cells go round in order: begin to fetch the one behind the last message's. */
-GQ_ALWAYS_INLINE void guess(const struct gq_box *b, const struct gq_ring_local *local)
-{
-	__builtin_prefetch(gq_cell_at(b, local->next_slot & b->slot_mask));
-}
-
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 GQ_ALWAYS_INLINE struct gq_ageing *ageing_of(const RingQueue *r, const struct gq_box *b,
@@ -441,15 +426,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	return Q_OK;
 }
 
-/* ---- the most common message ----------------------------------------------------------------- */
-
-/* Whether a message is bytes in one cell. */
-GQ_ALWAYS_INLINE bool is_plain(uint64_t word)
-{
-	return gq_entry_kind(word) == 0 || gq_entry_kind(word) == GQ_KIND_RUN;
-}
-
-/* ---- each for every call, and for the call that is the most common --------------------------- */
+/* ---- each for every call --------------------------------------------------------------------- */
 
 QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
@@ -459,122 +436,4 @@ QueueStatus gq__ring_receive_many(RingQueue *r, struct gq_box *b, struct gq_rece
 QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_receiving *q)
 {
 	return receive_single(r, b, q);
-}
-
-/* What receive_one() leaves goes the general way. */
-static __attribute__((noinline)) QueueStatus receive_one_slowly(RingQueue *r,
-								struct gq_ring_peer *peer,
-								bool waited, void *buf, size_t *len,
-								QueueStatus *front)
-{
-	struct gq_receiving q = { .buf = buf, .cap = *len, .max = 1, .waited = waited };
-	QueueStatus status;
-
-	op_end(peer);
-	status = gq_ring_receive_from(r, &r->messages, &q);
-	*len = q.needed;
-	*front = q.front;
-	return status;
-}
-
-/* Nothing is there: wait a little for it, or say so. */
-static __attribute__((noinline)) QueueStatus receive_nothing(RingQueue *r,
-							     struct gq_ring_local *local, void *buf,
-							     size_t *len, QueueStatus *front)
-{
-	bool waited = false;
-
-	if (gq_slip_receive(local, &waited))
-		return receive_one_slowly(r, local->peer, waited, buf, len, front);
-	local->streak = 0;
-	gq_ring_tally(&local->peer->empty, 1);
-	op_end(local->peer);
-	*len = 0;
-	*front = Q_OK;
-	return Q_ERR_EMPTY;
-}
-
-/*
- * One message, of which only the bytes are wanted. The most common one, which lies in one cell and
- * fits, goes by a way of its own.
- */
-GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, QueueStatus *front,
-					 bool single)
-{
-	const struct gq_box *b = &r->messages;
-	const struct gq_word_ring *ready;
-	struct gq_ring_local *local;
-	struct gq_ring_peer *peer;
-	struct front f = { 0 };
-	uint64_t start, next;
-	uint32_t bytes, slot, taken, count, done;
-	uint8_t *cell;
-	bool barred;
-	enum look found;
-	QueueStatus status = single ? begin_single(r, b->receive_role, GQ_OP_RECEIVE, &local)
-				    : begin_many(r, GQ_OP_RECEIVE, &local);
-
-	if (__builtin_expect(status != Q_OK, 0)) {
-		*front = Q_OK;
-		return status;
-	}
-	peer = local->peer;
-	guess(b, local);
-	found = r->ageing == NULL ? glance(b, local, &f) : OVERTAKEN;
-	if (__builtin_expect(found == NOTHING, 0))
-		return receive_nothing(r, local, buf, len, front);
-	if (__builtin_expect(found != FOUND || !is_plain(f.word), 0))
-		return receive_one_slowly(r, peer, false, buf, len, front);
-	bytes = gq_length_of(b, f.word);
-	ready = &b->ready[f.class];
-	start = gq_head_start(f.head);
-	taken = (uint32_t)(f.head & GQ_HEAD_MASK);
-	count = gq_extent_count(f.word);
-	/* Behind the last one of the extent; a liar's has none there. */
-	next = taken + 1 < count ? f.head + 1 : gq_head_of(start + count);
-	if (__builtin_expect(bytes > *len, 0))
-		return receive_one_slowly(r, peer, false, buf, len, front);
-	GQ_WINDOW();
-	/* Relaxed: the swap only excludes; what we read came with [message.claim]. In single mode
-	 * nobody else claims, and the head is stored when the cell has been read. */
-	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0))
-		return receive_one_slowly(r, peer, false, buf, len, front);
-	*len = bytes;
-	slot = gq_head_slot(b, f.word, f.head);
-	cell = gq_cell_at(b, slot);
-	gq_copy(buf, cell, bytes);
-	if (touches(b, local)) {
-		gq_touch(cell, bytes);
-		if (!single && taken + 1 >= count)
-			gq_extent_touch(ready, start, count);
-	}
-	GQ_WINDOW();
-	if (single) {
-		gq_store_release_u64(ready->head, next); /* [cell.free]: as in receive_single() */
-	} else if (__builtin_expect(!put_one_many(b, &b->pool, &local->messages.pool,
-						  gq_entry_value(slot, 0, 0), 0, &done, &barred),
-				    0)) {
-		op_end(peer);
-		*front = Q_OK;
-		return gq_ring_damaged();
-	}
-	gq_ring_tally(&peer->bytes_received, bytes);
-	local->streak++;
-	local->next_slot = slot + 1;
-	op_end(peer);
-	if (single)
-		wake_single(r, peer, &r->head->signals.room_armed);
-	else
-		wake_many(&r->head->signals.room_armed);
-	return Q_OK;
-}
-
-QueueStatus gq__ring_receive_one_many(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
-{
-	return receive_one(r, buf, len, front, false);
-}
-
-QueueStatus gq__ring_receive_one_single(RingQueue *r, void *buf, size_t *len, QueueStatus *front)
-{
-	return receive_one(r, buf, len, front, true);
 }

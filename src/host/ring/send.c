@@ -69,11 +69,8 @@ GQ_ALWAYS_INLINE bool pop_many(const struct gq_box *b, struct popped *p, uint32_
 	return true;
 }
 
-/* Single mode: all cells that were known to be free are taken. Wait a little, if that may help, and
- * look for more. @return false: there are none. */
-static __attribute__((noinline)) bool look_for_cells(const struct gq_box *b,
-						     struct gq_ring_local *local,
-						     struct gq_box_hints *hints, bool waits)
+bool gq__ring_look_for_cells(const struct gq_box *b, struct gq_ring_local *local,
+			     struct gq_box_hints *hints, bool waits)
 {
 	if (waits)
 		gq_slip_reuse(b, local);
@@ -101,7 +98,8 @@ GQ_ALWAYS_INLINE void pop_single(const struct gq_box *b, struct gq_ring_local *l
 	p->n = p->count = 0;
 	while (p->n < max) {
 		if (!gq_reuse_knows(hints, gq_load_relaxed_u64(hints->reused)) &&
-		    !look_for_cells(b, local, hints, p->n == 0 && hints == &local->messages))
+		    !gq__ring_look_for_cells(b, local, hints,
+					     p->n == 0 && hints == &local->messages))
 			break;
 		run = gq_reuse_take(b, hints, max - p->n);
 		add_run(p->run, &p->count, run);
@@ -111,24 +109,6 @@ GQ_ALWAYS_INLINE void pop_single(const struct gq_box *b, struct gq_ring_local *l
 		give_back_single(b, p);
 		p->n = 0;
 	}
-}
-
-/* The number of the first of `n` messages whose cells were popped at `pos`. Without Q_RING_LARGE a
- * message takes one cell, so the pool's position counts them; it has 58 bits. */
-GQ_ALWAYS_INLINE uint64_t take_numbers_many(const struct gq_box *b, uint64_t pos, uint32_t n)
-{
-	return b->sequence == NULL ? (pos - b->start_pos) & GQ_POSITION_MASK
-				   : gq_fetch_add_relaxed_u64(b->sequence, n);
-}
-
-/* Stored before the messages are published: if the sender dies, the next one's numbers are others.
- */
-GQ_ALWAYS_INLINE uint64_t take_numbers_single(const struct gq_box *b, uint32_t n)
-{
-	const uint64_t first = gq_load_relaxed_u64(b->sequence);
-
-	gq_store_relaxed_u64(b->sequence, first + n);
-	return first;
 }
 
 /* ---- filling them ---------------------------------------------------------------------------- */
@@ -214,7 +194,7 @@ GQ_ALWAYS_INLINE void copy_in(const struct gq_box *b, const EnqueueItem *items, 
 
 /* Fill the popped cells with messages of one cell each, and make their extents. *bytes: of all of
  * them. @return how many extents. */
-GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *items,
+GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *items, bool row,
 				     const struct popped *p, uint64_t number, uint64_t *values,
 				     uint64_t *bytes)
 {
@@ -223,15 +203,16 @@ GQ_ALWAYS_INLINE uint32_t fill_cells(const struct gq_box *b, const EnqueueItem *
 	*bytes = 0;
 	for (uint32_t run = 0; run < p->count; run++) {
 		uint32_t slot = p->run[run].slot, left = p->run[run].n, n;
-		bool adjacent;
+		bool adjacent = false;
 
 		for (; left != 0; slot += n, left -= n, items += n) {
 			uint64_t *numbers = &b->number[slot];
 
-			n = alike(b, items, left, &adjacent);
+			n = row ? left : alike(b, items, left, &adjacent);
+#pragma GCC unroll 4
 			for (uint32_t i = 0; i < n; i++)
 				gq_store_relaxed_u64(&numbers[i], ++number);
-			copy_in(b, items, slot, n, adjacent);
+			copy_in(b, items, slot, n, row || adjacent);
 			/* Of as many cells as there are items.
 			 * NOLINTNEXTLINE(clang-analyzer-core.*) */
 			values[extents++] = gq_run_value(slot, n, items[0].len);
@@ -259,15 +240,10 @@ GQ_ALWAYS_INLINE uint32_t fill(const struct gq_box *b, const struct gq_sending *
 		values[0] = fill_parts(b, items, p, number);
 		return 1;
 	}
-	return fill_cells(b, items, p, number, values, bytes);
+	return fill_cells(b, items, s->row, p, number, values, bytes);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
-
-GQ_ALWAYS_INLINE bool is_closed(const RingQueue *r)
-{
-	return __builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0);
-}
 
 /* The answer of a sender that a close has kept from sending all: outside of its operation. */
 static __attribute__((noinline)) QueueStatus refuse_closed(RingQueue *r, uint32_t done,
@@ -303,16 +279,6 @@ static __attribute__((noinline)) uint64_t bytes_in(const EnqueueItem *items, uin
 		/* As many as there are items. NOLINTNEXTLINE(clang-analyzer-core.*) */
 		bytes += items[i].len;
 	return bytes;
-}
-
-/* End an operation that has found no free cell. The caller sets q_last_error(), unless it tries
- * again. */
-GQ_ALWAYS_INLINE QueueStatus end_without_room(bool messages, struct gq_ring_peer *peer)
-{
-	if (messages)
-		gq_ring_tally(&peer->full, 1);
-	op_end(peer);
-	return Q_ERR_FULL;
 }
 
 /*
@@ -469,67 +435,9 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 	return Q_OK;
 }
 
-/* ---- the most common message ----------------------------------------------------------------- */
-
-/* Take one cell. @return false: not at once; *full: not at all, there is none. */
-GQ_ALWAYS_INLINE bool pop_one_many(const struct gq_box *b, uint64_t *pos, uint32_t *slot,
-				   bool *full)
-{
-	uint64_t next;
-	const uint64_t head = gq_load_acquire_u64(b->pool.head), start = gq_head_start(head);
-	/* [pool.take] acquire: the previous owner is done with the cell. */
-	const uint64_t word = gq_load_seq_cst_u64(gq_word_ring_entry(&b->pool, start));
-	const uint32_t taken = (uint32_t)(head & GQ_HEAD_MASK), count = gq_extent_count(word);
-
-	*full = false;
-	if (__builtin_expect(!gq_word_ring_is_at(&b->pool, word, start), 0)) {
-		/* Nothing has been published there yet, so the head is still there, too. */
-		*full = gq_extent_is_older(&b->pool, word, start);
-		return false;
-	}
-	*pos = start + taken;
-	*slot = gq_head_slot(b, word, head);
-	next = head + 1;
-	if (taken + 1 >= count) { /* the last one of the extent; a liar's has none behind it */
-		next = gq_head_of(start + count);
-		gq_extent_touch(&b->pool, start, count);
-	}
-	GQ_WINDOW();
-	/* Relaxed: the swap only excludes; what we read came with [pool.take]. */
-	return gq_cas_relaxed_device_u64(b->pool.head, head, next);
-}
-
-/* The same in single mode. */
-GQ_ALWAYS_INLINE bool pop_one_single(const struct gq_box *b, struct gq_ring_local *local,
-				     uint32_t *slot, bool *full)
-{
-	struct gq_box_hints *hints = &local->messages;
-	uint64_t head = gq_load_relaxed_u64(hints->reused), word;
-	uint32_t taken, count;
-
-	*full = false;
-	if (!gq_reuse_knows(hints, head)) {
-		*full = !look_for_cells(b, local, hints, true);
-		if (*full)
-			return false;
-		head = gq_load_relaxed_u64(hints->reused);
-	}
-	word = gq_load_relaxed_u64(gq_head_entry(hints->source, head));
-	if (__builtin_expect(gq_is_in_parts(b, word), 0))
-		return false;
-	taken = (uint32_t)(head & GQ_HEAD_MASK);
-	count = gq_extent_count(word);
-	*slot = gq_head_slot(b, word, head);
-	/* As gq_reuse_take() */
-	gq_store_relaxed_u64(hints->reused, taken + 1 < count
-						    ? head + 1
-						    : gq_head_of(gq_head_start(head) + count));
-	return true;
-}
-
 /* Many senders: the one message has not been published. */
-static __attribute__((noinline)) QueueStatus give_up_one(RingQueue *r, struct gq_ring_local *local,
-							 bool barred, uint64_t pos, uint32_t slot)
+QueueStatus gq__ring_give_up_one(RingQueue *r, struct gq_ring_local *local, bool barred,
+				 uint64_t pos, uint32_t slot)
 {
 	const struct popped p = { .pos = pos, .n = 1, .count = 1, .run = { { slot, 1 } } };
 	uint32_t accepted;
@@ -538,79 +446,7 @@ static __attribute__((noinline)) QueueStatus give_up_one(RingQueue *r, struct gq
 			    &accepted);
 }
 
-/* The one message did not go at once: it goes the general way. */
-static __attribute__((noinline)) QueueStatus send_one_slowly(RingQueue *r,
-							     struct gq_ring_peer *peer,
-							     const void *data, size_t len,
-							     uint32_t class)
-{
-	const struct gq_sending s = { .class = class };
-	const EnqueueItem item = { .data = data, .len = len };
-	uint32_t accepted;
-
-	op_end(peer);
-	return gq_ring_send_to(r, &r->messages, &s, &item, 1, 1, &accepted);
-}
-
-/* One message of one cell. */
-GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len, uint32_t class,
-				      bool single)
-{
-	struct gq_box *b = &r->messages;
-	const struct gq_word_ring *ready = &b->ready[class];
-	struct gq_ring_local *local;
-	struct gq_ring_peer *peer;
-	uint64_t pos = 0, value;
-	uint32_t slot, done;
-	bool barred, full, taken;
-	QueueStatus status = single ? begin_single(r, b->send_role, GQ_OP_SEND, &local)
-				    : begin_many(r, GQ_OP_SEND, &local);
-
-	if (__builtin_expect(status != Q_OK, 0))
-		return status;
-	peer = local->peer;
-	/* [intake.look]: as in send_many(), send_single() */
-	if (is_closed(r))
-		return send_one_slowly(r, peer, data, len, class);
-	if (single) {
-		taken = pop_one_single(b, local, &slot, &full);
-	} else {
-		gq_slip_send(b, local);
-		taken = pop_one_many(b, &pos, &slot, &full);
-	}
-	if (__builtin_expect(!taken, 0))
-		return full ? end_without_room(true, peer)
-			    : send_one_slowly(r, peer, data, len, class);
-	value = gq_entry_value(slot, len, 0);
-	gq_store_relaxed_u64(&b->number[slot],
-			     (single ? take_numbers_single(b, 1) : take_numbers_many(b, pos, 1)) +
-				     1);
-	gq_copy(gq_cell_at(b, slot), data, len);
-	GQ_WINDOW();
-	/* [message.publish]: cell, number */
-	if (single) {
-		put_one_single(ready, value);
-	} else {
-		if (__builtin_expect(!put_one_many(b, ready, &local->messages.ready[class], value,
-						   GQ_CLOSED, &done, &barred),
-				     0)) {
-			op_end(peer);
-			return gq_ring_damaged();
-		}
-		if (__builtin_expect(done == 0, 0))
-			return give_up_one(r, local, barred, pos, slot);
-	}
-	GQ_WINDOW();
-	gq_ring_tally(&peer->bytes_sent, len);
-	op_end(peer);
-	if (single)
-		wake_single(r, peer, &r->head->signals.data_armed);
-	else
-		wake_many(&r->head->signals.data_armed);
-	return Q_OK;
-}
-
-/* ---- each for every call, and for the call that is the most common --------------------------- */
+/* ---- each for every call --------------------------------------------------------------------- */
 
 QueueStatus gq__ring_send_many(RingQueue *r, struct gq_box *b, const struct gq_sending *s,
 			       const EnqueueItem *items, uint32_t n, uint32_t parts,
@@ -624,14 +460,4 @@ QueueStatus gq__ring_send_single(RingQueue *r, struct gq_box *b, const struct gq
 				 uint32_t *accepted)
 {
 	return send_single(r, b, s, items, n, parts, accepted);
-}
-
-QueueStatus gq__ring_send_one_many(RingQueue *r, const void *data, size_t len, uint32_t class)
-{
-	return send_one(r, data, len, class, false);
-}
-
-QueueStatus gq__ring_send_one_single(RingQueue *r, const void *data, size_t len, uint32_t class)
-{
-	return send_one(r, data, len, class, true);
 }

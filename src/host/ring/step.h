@@ -249,4 +249,39 @@ GQ_ALWAYS_INLINE bool give_back_many(const struct gq_box *b, struct gq_box_hints
 	return put_many(b, &b->pool, &hints->pool, values, n, 0, &n, &barred);
 }
 
+/* ---- steps of every send --------------------------------------------------------------------- */
+
+GQ_ALWAYS_INLINE bool is_closed(const RingQueue *r)
+{
+	return __builtin_expect(gq_load_seq_cst_u64(&r->head->signals.state) != GQ_RING_OPEN, 0);
+}
+
+/* The number of the first of `n` messages whose cells were popped at `pos`. Without Q_RING_LARGE a
+ * message takes one cell, so the pool's position counts them; it has 58 bits. */
+GQ_ALWAYS_INLINE uint64_t take_numbers_many(const struct gq_box *b, uint64_t pos, uint32_t n)
+{
+	return b->sequence == NULL ? (pos - b->start_pos) & GQ_POSITION_MASK
+				   : gq_fetch_add_relaxed_u64(b->sequence, n);
+}
+
+/* Stored before the messages are published: if the sender dies, the next one's numbers are others.
+ */
+GQ_ALWAYS_INLINE uint64_t take_numbers_single(const struct gq_box *b, uint32_t n)
+{
+	const uint64_t first = gq_load_relaxed_u64(b->sequence);
+
+	gq_store_relaxed_u64(b->sequence, first + n);
+	return first;
+}
+
+/* End an operation that has found no free cell. The caller sets q_last_error(), unless it tries
+ * again. */
+GQ_ALWAYS_INLINE QueueStatus end_without_room(bool messages, struct gq_ring_peer *peer)
+{
+	if (messages)
+		gq_ring_tally(&peer->full, 1);
+	op_end(peer);
+	return Q_ERR_FULL;
+}
+
 #endif /* GPUQ_RING_STEP_H */
