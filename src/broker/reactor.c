@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { HANDSHAKE_NS = 2000000000, LOOK_MS = 500, BACKLOG = 128 };
+enum { HANDSHAKE_NS = 2000000000, LOOK_MS = 500, BACKLOG = 512 };
 
 /* ---- the socket ------------------------------------------------------------------------------ */
 

@@ -15,7 +15,7 @@
 #define SO_PEERPIDFD 77
 #endif
 
-enum { BACKLOG = 128 };
+enum { BACKLOG = 512 };
 
 struct at_path {
 	char path[ROUTER_SOCKET_ROOM];
