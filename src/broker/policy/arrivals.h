@@ -70,8 +70,8 @@ void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns);
  * GQ_ARRIVALS_REFUSALS of them in GQ_ARRIVALS_FLOOD_NS nobody is to be accepted for as long again.
  * A flood of connections fills the backlog, and then the kernel has whoever blocks in
  * connect() wait; one that waits for its refusal before it tries again waits for that. Others who
- * connect need a place of the backlog, too: for a backlog of 512 half a second, or longer, as a full
- * one is not served in order.
+ * connect need a place of the backlog, too: for a backlog of 512 half a second, or longer, as a
+ * full one is not served in order.
  * @return when to accept again; 0: there is no need to stop
  */
 uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns);
