@@ -302,10 +302,12 @@ static bool is_to_be_muted(const struct client *c)
 }
 
 /* Its bell has been rung meanwhile, or not: that it is watched again is an event, once it has ever
- * been rung. */
+ * been rung. Errors are told of even where nothing is asked for: a bell that its client has made to
+ * overflow (by asynchronous I/O) is one, and without EPOLLET it would be told of all the time. */
 static void mute(struct dispatcher *d, struct client *c, bool muted)
 {
-	struct epoll_event event = { .events = muted ? 0 : BELL_EVENTS, .data.ptr = c };
+	struct epoll_event event = { .events = muted ? (uint32_t)EPOLLET : BELL_EVENTS,
+				     .data.ptr = c };
 
 	c->muted = muted;
 	c->unmuted = !muted;

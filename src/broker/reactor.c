@@ -175,9 +175,11 @@ static void end_waiting(struct broker *b)
 	}
 }
 
+/* Errors are told of in any case, but once. */
 static void watch_listener(struct broker *b, bool on)
 {
-	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = &b->listener };
+	struct epoll_event event = { .events = on ? (uint32_t)EPOLLIN : (uint32_t)EPOLLET,
+				     .data.ptr = &b->listener };
 
 	epoll_ctl(b->epoll, EPOLL_CTL_MOD, b->listener, &event);
 }
@@ -245,6 +247,8 @@ static void handle(struct broker *b, const struct epoll_event *event)
 	uint64_t count;
 
 	if (event->data.ptr == &b->listener) {
+		if (b->accept_again_ns != 0)
+			return; /* an error: that can wait */
 		session_accept(b);
 		if (b->accept_again_ns != 0)
 			watch_listener(b, false);

@@ -77,14 +77,90 @@ static void whoever_broke_the_protocol_may_connect_less_often(void **state)
 	gq__arrivals_fine(&a, 1002, S);
 	assert_int_equal(come(1002, 100, S + GQ_ARRIVALS_FINE * 10 * MS), 0);
 	assert_int_equal(come(1002, 100, S + (GQ_ARRIVALS_FINE + 1) * 10 * MS), 1);
-	/* but however often, for no longer. */
-	for (int i = 0; i < 1000; i++)
-		gq__arrivals_fine(&a, 1000, S);
-	assert_int_equal(come(1000, 100, S + GQ_ARRIVALS_FINE * 10 * MS), 0);
-	assert_int_equal(come(1000, 100, S + (GQ_ARRIVALS_FINE + 1) * 10 * MS), 1);
 	gq__arrivals_set(&a, 0, 1, 2 * S);
 	gq__arrivals_fine(&a, 1000, 2 * S);
 	assert_int_equal(come(1000, 100, 2 * S), 100);
+}
+
+/* A user that comes as often as it can, and breaks each connection. @return when it is let in */
+static uint64_t break_when_let_in(uint32_t uid, uint64_t now_ns)
+{
+	uint64_t retry_ns;
+
+	while (!gq__arrivals_pass(&a, uid, now_ns, &retry_ns))
+		now_ns += retry_ns;
+	gq__arrivals_fine(&a, uid, now_ns);
+	return now_ns;
+}
+
+enum { RATE = 100, MOST = GQ_ARRIVALS_MOST_S * RATE };
+
+/* Of a user that breaks connections until it gets the greatest fine. @return when the last was */
+static uint64_t break_many(uint32_t uid, uint64_t now_ns)
+{
+	for (int i = 0; i < 20; i++)
+		now_ns = break_when_let_in(uid, now_ns);
+	return now_ns;
+}
+
+static void whoever_breaks_it_time_after_time_is_let_in_ever_more_seldom(void **state)
+{
+	uint64_t now = S, fine = GQ_ARRIVALS_FINE, at;
+
+	(void)state;
+	gq__arrivals_init(&a, RATE, 1);
+	now = break_when_let_in(1000, now);
+	for (int i = 0; i < 6; i++) { /* that is five seconds: nothing is forgiven yet */
+		at = break_when_let_in(1000, now);
+		assert_int_equal(at - now, (fine + 1) * S / RATE);
+		fine = 2 * fine < MOST ? 2 * fine : MOST;
+		now = at;
+	}
+	assert_int_equal(fine, MOST); /* and no more seldom than that: */
+	assert_int_equal(come(1000, 1, now + (MOST + 1) * S / RATE - 1), 0);
+	assert_int_equal(come(1000, 1, now + (MOST + 1) * S / RATE), 1);
+	/* What time undoes is less than what such a user brings upon itself. */
+	at = now;
+	for (int i = 0; i < 60; i++)
+		now = break_when_let_in(1000, now);
+	assert_true(now - at >= 100 * S);
+	assert_int_equal(come(1001, 1, now), 1); /* others have nothing to do with it */
+}
+
+/* However many break at once: who else is of that user waits no longer. */
+static void a_user_owes_no_more_than_one_fine(void **state)
+{
+	(void)state;
+	gq__arrivals_init(&a, RATE, 25);
+	for (int i = 0; i < 1000; i++)
+		gq__arrivals_fine(&a, 1000, S);
+	assert_int_equal(come(1000, 100, S + MOST * S / RATE), 0);
+	assert_int_equal(come(1000, 100, S + (MOST + 1) * S / RATE), 1);
+	gq__arrivals_set(&a, 1, 1, 10 * S); /* one a second: ten seconds is more than MOST_S */
+	for (int i = 0; i < 1000; i++)
+		gq__arrivals_fine(&a, 1001, 10 * S);
+	assert_int_equal(come(1001, 100, (10 + GQ_ARRIVALS_FINE) * S), 0);
+	assert_int_equal(come(1001, 100, (11 + GQ_ARRIVALS_FINE) * S), 1);
+}
+
+static void time_undoes_it_step_by_step(void **state)
+{
+	uint64_t now;
+
+	(void)state;
+	gq__arrivals_init(&a, RATE, 1);
+	now = break_many(1000, S); /* 10, 20, 40, 80, 160, and 200, which is not 320 */
+	now += GQ_ARRIVALS_FORGIVE_NS + 5 * S;
+	now = break_when_let_in(1000, now);
+	assert_int_equal(come(1000, 1, now + 161 * S / RATE - 1), 0);
+	assert_int_equal(come(1000, 1, now + 161 * S / RATE), 1);
+	/* Other fines do not put it off: two more steps, and one back. */
+	now = break_when_let_in(1000, now + 2 * GQ_ARRIVALS_FORGIVE_NS);
+	assert_int_equal(come(1000, 1, now + 81 * S / RATE - 1), 0);
+	assert_int_equal(come(1000, 1, now + 81 * S / RATE), 1);
+	now = break_when_let_in(1000, now + 100 * GQ_ARRIVALS_FORGIVE_NS);
+	assert_int_equal(come(1000, 1, now + (GQ_ARRIVALS_FINE + 1) * S / RATE - 1), 0);
+	assert_int_equal(come(1000, 1, now + (GQ_ARRIVALS_FINE + 1) * S / RATE), 1);
 }
 
 /* A flood of refusals: then nobody is accepted for a moment. */
@@ -112,6 +188,9 @@ int main(void)
 		cmocka_unit_test(without_a_rate_all_come_in),
 		cmocka_unit_test(a_new_rate_is_for_those_who_have_come_too),
 		cmocka_unit_test(whoever_broke_the_protocol_may_connect_less_often),
+		cmocka_unit_test(whoever_breaks_it_time_after_time_is_let_in_ever_more_seldom),
+		cmocka_unit_test(a_user_owes_no_more_than_one_fine),
+		cmocka_unit_test(time_undoes_it_step_by_step),
 		cmocka_unit_test(many_refusals_at_once_are_a_reason_to_stop_accepting),
 		cmocka_unit_test(of_more_users_than_there_is_room_for_the_quiet_ones_are_forgotten),
 	};

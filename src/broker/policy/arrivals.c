@@ -15,7 +15,7 @@ void gq__arrivals_set(struct gq_arrivals *a, uint64_t rate, uint64_t burst, uint
 	a->rate = rate;
 	a->burst = burst;
 	for (uint32_t i = 0; i < a->users; i++)
-		gq__limiter_set(&a->limiter[i], rate, burst, now_ns);
+		gq__limiter_set(&a->user[i].limiter, rate, burst, now_ns);
 }
 
 /* The place of who is forgotten. */
@@ -25,7 +25,7 @@ static uint32_t most_left(const struct gq_arrivals *a, uint64_t now_ns)
 	uint32_t which = 0;
 
 	for (uint32_t i = 0; i < a->users; i++) {
-		const uint64_t left = gq__limiter_left(&a->limiter[i], now_ns);
+		const uint64_t left = gq__limiter_left(&a->user[i].limiter, now_ns);
 
 		if (left <= most)
 			continue;
@@ -35,32 +35,58 @@ static uint32_t most_left(const struct gq_arrivals *a, uint64_t now_ns)
 	return which;
 }
 
-static struct gq_limiter *of_user(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns)
+static struct gq_arrival_user *find(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns)
 {
 	uint32_t i;
 
 	for (i = 0; i < a->users; i++)
-		if (a->uid[i] == uid)
-			return &a->limiter[i];
+		if (a->user[i].uid == uid)
+			return &a->user[i];
 	if (i == GQ_ARRIVALS_USERS)
 		i = most_left(a, now_ns);
 	else
 		a->users++;
-	a->uid[i] = uid;
-	gq__limiter_init(&a->limiter[i], a->rate, a->burst);
-	return &a->limiter[i];
+	a->user[i] = (struct gq_arrival_user){ .uid = uid };
+	gq__limiter_init(&a->user[i].limiter, a->rate, a->burst);
+	return &a->user[i];
 }
 
 bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns, uint64_t *out_retry_ns)
 {
-	const struct gq_limit limit = { of_user(a, uid, now_ns), 1 };
+	const struct gq_limit limit = { &find(a, uid, now_ns)->limiter, 1 };
 
 	return gq__limits_pass(&limit, 1, now_ns, out_retry_ns) == 1;
 }
 
+/* Time goes on from the last doubling that it has undone: a user that is fined again and again is
+ * forgiven as fast as any other. */
+static void forgive(struct gq_arrival_user *u, uint64_t now_ns)
+{
+	const uint64_t undone = (now_ns - u->since_ns) / GQ_ARRIVALS_FORGIVE_NS;
+
+	if (undone < u->doublings) {
+		u->doublings -= (uint32_t)undone;
+		u->since_ns += undone * GQ_ARRIVALS_FORGIVE_NS;
+	} else {
+		u->doublings = 0;
+		u->since_ns = now_ns;
+	}
+}
+
 void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns)
 {
-	gq__limiter_charge(of_user(a, uid, now_ns), GQ_ARRIVALS_FINE, GQ_ARRIVALS_FINE, now_ns);
+	struct gq_arrival_user *u = find(a, uid, now_ns);
+	const uint64_t in_time = GQ_ARRIVALS_MOST_S * a->rate;
+	const uint64_t most = in_time > GQ_ARRIVALS_FINE ? in_time : GQ_ARRIVALS_FINE;
+	uint64_t fine;
+
+	forgive(u, now_ns);
+	fine = (uint64_t)GQ_ARRIVALS_FINE << u->doublings;
+	if (fine < most)
+		u->doublings++;
+	else
+		fine = most;
+	gq__limiter_charge(&u->limiter, fine, fine, now_ns);
 }
 
 uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns)

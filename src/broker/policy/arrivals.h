@@ -10,9 +10,18 @@
 
 enum {
 	GQ_ARRIVALS_USERS = 256,
-	GQ_ARRIVALS_FINE = 10,
+	GQ_ARRIVALS_FINE = 10,  /* connections: the first one */
+	GQ_ARRIVALS_MOST_S = 2, /* a fine is at most what may come in so many seconds */
 	GQ_ARRIVALS_REFUSALS = 8,
-	GQ_ARRIVALS_FLOOD_NS = 3000000,
+	GQ_ARRIVALS_FLOOD_NS = 8000000,
+};
+#define GQ_ARRIVALS_FORGIVE_NS UINT64_C(10000000000)
+
+struct gq_arrival_user {
+	struct gq_limiter limiter;
+	uint32_t uid;
+	uint32_t doublings; /* of the next fine; time undoes them, from then on: */
+	uint64_t since_ns;
 };
 
 struct gq_arrivals {
@@ -20,8 +29,7 @@ struct gq_arrivals {
 	uint32_t users;
 	uint32_t refusals; /* since then: */
 	uint64_t refusals_since_ns;
-	uint32_t uid[GQ_ARRIVALS_USERS];
-	struct gq_limiter limiter[GQ_ARRIVALS_USERS];
+	struct gq_arrival_user user[GQ_ARRIVALS_USERS];
 };
 
 /**
@@ -43,11 +51,16 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns,
 		       uint64_t *out_retry_ns);
 
 /**
- * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less. What came
- * of that connection cost the others more than a handshake. A user that has nothing left owes it:
- * else a client that lies all the time, and so never has anything left, would lie as often as
- * others connect. It owes no more than that, however many of its connections have been broken at
- * once.
+ * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less, and next
+ * time twice as many times less. What came of that connection cost the others more than a
+ * handshake, and a client that breaks one connection after the other costs them that each time. So
+ * it is let in ever more seldom. The fine is no more than what the rate lets in within
+ * GQ_ARRIVALS_MOST_S, or GQ_ARRIVALS_FINE if that is more. Each GQ_ARRIVALS_FORGIVE_NS undo one
+ * doubling.
+ *
+ * A user that has nothing left owes it: else a client that lies all the time, and so never has
+ * anything left, would lie as often as others connect. It owes no more than one fine, however many
+ * of its connections have been broken at once.
  */
 void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns);
 
@@ -57,8 +70,8 @@ void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns);
  * GQ_ARRIVALS_REFUSALS of them in GQ_ARRIVALS_FLOOD_NS nobody is to be accepted for as long again.
  * A flood of connections fills the backlog, and then the kernel has whoever blocks in
  * connect() wait; one that waits for its refusal before it tries again waits for that. Others who
- * connect need a place of the backlog, too: for a backlog of 512 a quarter of a second, or longer,
- * as a full one is not served in order.
+ * connect need a place of the backlog, too: for a backlog of 512 half a second, or longer, as a
+ * full one is not served in order.
  * @return when to accept again; 0: there is no need to stop
  */
 uint64_t gq__arrivals_refused(struct gq_arrivals *a, uint64_t now_ns);

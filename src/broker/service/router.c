@@ -38,9 +38,11 @@ static bool open_doors(struct router *r, char error[ROUTER_ERROR_ROOM])
 	return true;
 }
 
+/* Errors are told of in any case, but once: a flood may leave one at a netlink socket. */
 static bool watch_door(struct router *r, struct door *d, int how, bool on)
 {
-	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = d };
+	struct epoll_event event = { .events = on ? (uint32_t)EPOLLIN : (uint32_t)EPOLLET,
+				     .data.ptr = d };
 
 	return d->fd < 0 || epoll_ctl(r->epoll, how, d->fd, &event) == 0;
 }
@@ -66,6 +68,8 @@ static bool pump_doors(struct router *r)
 /* Somebody comes: unless there are no descriptors for others. */
 static void answer_door(struct router *r, struct door *d)
 {
+	if (d->again_ns != 0)
+		return; /* it rests, and this is an error: that can wait */
 	peer_accept(r, d);
 	if (d->again_ns != 0)
 		watch_door(r, d, EPOLL_CTL_MOD, false);

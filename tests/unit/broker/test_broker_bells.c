@@ -15,9 +15,13 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { CAPACITY = 8, BELLS = 60 };
@@ -291,29 +295,54 @@ static void nor_is_one_heard_that_has_paused(void **state)
 	dispatcher_end(d, NULL);
 }
 
-/* How often the dispatcher's threads have gone to sleep. */
-static uint64_t sleeps(void)
+/* The text of a file of a thread's, as far as it fits; empty if the thread has ended. */
+static void read_file(const char *task, const char *name, char *text, size_t room)
+{
+	char path[64];
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.20s/%s", task, name);
+	f = fopen(path, "r");
+	n = f != NULL ? fread(text, 1, room - 1, f) : 0;
+	text[n] = '\0';
+	if (f != NULL)
+		fclose(f);
+}
+
+static uint64_t sleeps_of(const char *task)
+{
+	char text[4096];
+	const char *line;
+
+	read_file(task, "status", text, sizeof(text));
+	line = strstr(text, "\nvoluntary_ctxt_switches:");
+	return line != NULL ? strtoull(strchr(line, ':') + 1, NULL, 10) : 0;
+}
+
+static uint64_t cpu_ns_of(const char *task)
+{
+	char text[128];
+
+	read_file(task, "schedstat", text, sizeof(text));
+	return strtoull(text, NULL, 10);
+}
+
+/* Of the dispatcher's threads. */
+static uint64_t sum_of(uint64_t (*of)(const char *task))
 {
 	DIR *all = opendir("/proc/self/task");
 	uint64_t sum = 0;
 
 	assert_non_null(all);
 	for (const struct dirent *task; (task = readdir(all)) != NULL;) {
-		char path[64], line[128];
-		bool ours = false;
-		FILE *f;
+		char name[32];
 
 		if (!isdigit((unsigned char)task->d_name[0]))
 			continue;
-		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", task->d_name);
-		f = fopen(path, "r");
-		while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
-			ours = ours || strcmp(line, "Name:\tgpuqd-dispatch\n") == 0;
-			if (ours && strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
-				sum += strtoull(line + 24, NULL, 10);
-		}
-		if (f != NULL)
-			fclose(f);
+		read_file(task->d_name, "comm", name, sizeof(name));
+		if (strcmp(name, "gpuqd-dispatch\n") == 0)
+			sum += of(task->d_name);
 	}
 	closedir(all);
 	return sum;
@@ -339,16 +368,73 @@ static void whoever_has_broken_the_protocol_wakes_nobody(void **state)
 	ring(&other);
 	await_asleep(&other);
 	assert_int_equal(gq_load_seq_cst_u64(&liar.page->daemon_asleep), 0);
-	before = sleeps();
+	before = sum_of(sleeps_of);
 	assert_int_not_equal(before, 0);
 	for (int i = 0; i < BELLS; i++) {
 		ring(&liar);
 		nap_ms(1);
 	}
-	assert_in_range(sleeps() - before, 0, BELLS / 10);
+	assert_in_range(sum_of(sleeps_of) - before, 0, BELLS / 10);
 	leave(d, &liar);
 	leave(d, &other);
 	dispatcher_end(d, NULL);
+}
+
+/* As far as a write goes, and one more by the kernel itself. @return whether it can be done here */
+static bool overflow(int bell)
+{
+	const uint64_t most = UINT64_MAX - 1;
+	char byte;
+	struct iocb one = { .aio_lio_opcode = IOCB_CMD_PREAD,
+			    .aio_fildes = (uint32_t)open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
+			    .aio_buf = (uint64_t)(uintptr_t)&byte,
+			    .aio_nbytes = 1,
+			    .aio_flags = IOCB_FLAG_RESFD,
+			    .aio_resfd = (uint32_t)bell };
+	struct iocb *all[] = { &one };
+	struct pollfd error = { .fd = bell };
+	struct io_event done;
+	aio_context_t io = 0;
+	uint64_t count;
+
+	(void)!read(bell, &count, sizeof(count)); /* or there is no room for so many */
+	assert_int_equal(write(bell, &most, sizeof(most)), sizeof(most));
+	if (syscall(SYS_io_setup, 1, &io) == 0) {
+		if (syscall(SYS_io_submit, io, 1, all) == 1)
+			assert_int_equal(syscall(SYS_io_getevents, io, 1, 1, &done, NULL), 1);
+		syscall(SYS_io_destroy, io);
+	}
+	close((int)one.aio_fildes);
+	return poll(&error, 1, 0) == 1 && (error.revents & POLLERR) != 0;
+}
+
+/* Epoll tells of errors that nobody has asked for. */
+static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
+{
+	enum { NAP_MS = 50 };
+	struct dispatcher *d = start();
+	struct end liar, other;
+	uint64_t before = 0;
+	bool told;
+
+	(void)state;
+	join(d, &liar);
+	join(d, &other);
+	/* Before it is muted, as it is then that epoll looks. */
+	told = overflow(liar.c.bell);
+	publish(&liar, CAPACITY); /* there is no such slot */
+	ring(&other);
+	await_word(&liar.broken);
+	/* Until it is seen to sleep for a while. One that is kept awake never does. */
+	for (unsigned i = 0; told && before != sum_of(cpu_ns_of); i++) {
+		assert_true(i < LONG_MS / NAP_MS);
+		before = sum_of(cpu_ns_of);
+		nap_ms(NAP_MS);
+	}
+	leave(d, &liar);
+	leave(d, &other);
+	dispatcher_end(d, NULL);
+	leave_out_if(!told, "where there is no asynchronous I/O", "no bell overflows");
 }
 
 int main(int argc, char **argv)
@@ -359,6 +445,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(bells_that_bring_nothing_are_heard_ever_more_seldom),
 		cmocka_unit_test(nor_is_one_heard_that_has_paused),
 		cmocka_unit_test(whoever_has_broken_the_protocol_wakes_nobody),
+		cmocka_unit_test(a_muted_bell_that_overflows_keeps_nobody_awake),
 	};
 
 	if (argc > 1)

@@ -1042,6 +1042,46 @@ static void only_a_client_that_is_at_fault_costs_its_user_connections(void **sta
 	memset(&cfg, 0, sizeof(cfg));
 }
 
+/* Nonsense in place of a greeting. @return whether it was let in, and ended for that; or else
+ * refused, as its user connects too often */
+static bool lie(void)
+{
+	const uint64_t nonsense = 1;
+	const int fd = reach_gpuqd();
+
+	(void)sendto(fd, &nonsense, sizeof(nonsense), MSG_NOSIGNAL, NULL, 0);
+	return !is_refused(fd);
+}
+
+static void who_lies_with_each_connection_is_let_in_ever_more_seldom(void **state)
+{
+	enum { LIES = 6, RATE = 1000, BURST = 3 };
+	const QueueConfig c = { .capacity = 16,
+				.slot_bytes = 64,
+				.device = Q_DEVICE_REMOTE,
+				.endpoint = own_endpoint };
+	uint64_t fines = 0, began_ns;
+	struct broker *b;
+	GpuQueue *q;
+
+	(void)state;
+	connect_rate = RATE;
+	q_set_log(NULL, NULL);
+	b = start_broker("echo", 1);
+	q = make_queue_from(&c);
+	began_ns = gq__now_ns();
+	for (uint64_t lies = 0; lies <= LIES; lies += lie())
+		expect_echo(q, send(q, "x", 1), "x", 1); /* who is in notices nothing */
+	for (int i = 0; i < LIES; i++)
+		fines += (uint64_t)GQ_ARRIVALS_FINE << i;
+	/* They have been paid by waiting, before the last one was let in: for 0.6 s. */
+	assert_true(gq__now_ns() - began_ns >= (fines - BURST) * 1000000000 / RATE);
+	q_shutdown(q);
+	broker_stop(b);
+	connect_rate = 0;
+	memset(&cfg, 0, sizeof(cfg));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -1063,6 +1103,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_client_that_follows_a_reload_finds_the_new_queue),
 		cmocka_unit_test(a_process_says_whose_fault_the_end_of_a_client_was),
 		cmocka_unit_test(only_a_client_that_is_at_fault_costs_its_user_connections),
+		cmocka_unit_test(who_lies_with_each_connection_is_let_in_ever_more_seldom),
 		cmocka_unit_test(without_a_path_both_sides_meet_in_run_gpuq),
 	};
 
