@@ -28,7 +28,7 @@ abi         src/device/cuda/driver/driver_api.h agrees with cuda.h on every prot
 self        the checks find what wrong_probe.cu does wrong
 
 protocol, and grid and processors around echo, are compiled for every architecture of --architectures;
-around other kernels for the first and the last of them.
+around other kernels for the last of them.
 
 Exit status: 0 good, 1 a check failed, 77 there is no nvcc.
 """
@@ -91,10 +91,8 @@ def compile_all(args, source, name, defines, architectures=None):
 
 
 def architectures_for(args, kernel):
-    """What differs between architectures is looked for around one kernel; the others: the ends."""
-    if kernel == KERNELS[0]:
-        return args.architectures
-    return list(dict.fromkeys([args.architectures[0], args.architectures[-1]]))
+    """What differs between architectures is looked for around one kernel; the others: the newest, and PTX."""
+    return args.architectures if kernel == KERNELS[0] else args.architectures[-1:]
 
 
 def strip(line):
