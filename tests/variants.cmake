@@ -93,6 +93,9 @@ set(gpuq_test_variants
 
 # The environments of the variants through the stand-in driver.
 set(gpuq_variant_standin "GPUQ_LIBNVRTC=$<TARGET_FILE:gpuq_standin_nvrtc>")
+if(NOT GPUQ_SANITIZE) # messages take longer there; with sanitizers there is less work in any case
+	list(APPEND gpuq_variant_standin "GPUQ_STRESS_SCALE=0.5")
+endif()
 set(gpuq_variant_bar1 "GPUQ_TRANSPORT=bar1" "GPUQ_STRESS_SCALE=0.3")
 # Several units feed here, as they may by GPUQ_TUNE.
 set(gpuq_variant_copy "GPUQ_TRANSPORT=copy" "GPUQ_TUNE=feeders:4" "GPUQ_TEST_SHORT=1" "GPUQ_STRESS_SCALE=0.05")
