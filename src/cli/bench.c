@@ -292,7 +292,7 @@ int cmd_bench(int argc, char **argv)
 	}
 	q = q_init(&o.cfg);
 	if (q == NULL) {
-		warn_line("%s", q_last_error());
+		warn_lines("", q_last_error());
 		return CLI_NO_QUEUE;
 	}
 	code = measure(q, &o);

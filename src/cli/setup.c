@@ -171,7 +171,7 @@ static void say_why_no_queue(const struct run_options *o)
 {
 	const char *name = o->processor;
 
-	warn_line("cannot create the queue: %s", q_last_error());
+	warn_lines("cannot create the queue: ", q_last_error());
 	if (!strchr(name, '/') && !find_processor(name) && access(name, F_OK) == 0)
 		warn_line("'%s' without a '/' is looked for where libraries are; the file here is "
 			  "./%s",

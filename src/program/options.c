@@ -28,7 +28,8 @@ bool standard_descriptors(void)
 /* A path of PATH_MAX, and what is said about it. */
 enum { TEXT_BYTES = 6144 };
 
-/* A name may have any character, and what is said is one line, which moves no cursor. */
+/* A name may have any character, and what is said is one line, without control characters but tabs.
+ */
 static void make_text(char *to, const char *format, va_list args)
 {
 	char text[TEXT_BYTES];
@@ -41,7 +42,7 @@ static void make_text(char *to, const char *format, va_list args)
 
 		if (c == '\n')
 			at += sprintf(at, "\\n");
-		else if (c < ' ' || c == 0x7f)
+		else if ((c < ' ' && c != '\t') || c == 0x7f)
 			at += sprintf(at, "\\x%02x", c);
 		else
 			*at++ = *from;
@@ -63,6 +64,17 @@ void warn_line(const char *format, ...)
 		program_before_line();
 	fprintf(stderr, "%s: %s\n", program_name,
 		text); /* one call, so that the line is not torn apart */
+}
+
+void warn_lines(const char *before, const char *lines)
+{
+	while (*lines != '\0') {
+		const int length = (int)strcspn(lines, "\n");
+
+		warn_line("%s%.*s", before, length, lines);
+		lines += length + (lines[length] != '\0');
+		before = "";
+	}
 }
 
 int usage_error(const char *command, const char *format, ...)
@@ -122,7 +134,7 @@ int flush_output(void)
 
 	/* After a failure the stream has lost its bytes, and the next time all seems well. */
 	if (fflush(stdout) != 0 || ferror(stdout))
-		(void)atomic_compare_exchange_strong(&first, &none, errno);
+		(void)atomic_compare_exchange_strong(&first, &none, errno != 0 ? errno : EIO);
 	return first;
 }
 

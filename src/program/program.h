@@ -35,6 +35,9 @@ bool standard_descriptors(void);
  */
 void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* What may have several lines, as a compiler's words: a line each, `before` ahead of the first. */
+void warn_lines(const char *before, const char *lines);
+
 /** What was wrong with the command line, likewise, and where to find help. `command` may be "".
  * Returns PROGRAM_USAGE. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -134,8 +134,9 @@ static void a_user_owes_no_more_than_one_fine(void **state)
 	gq__arrivals_init(&a, RATE, 25);
 	for (int i = 0; i < 1000; i++)
 		gq__arrivals_fine(&a, 1000, S);
-	assert_int_equal(come(1000, 100, S + MOST * S / RATE), 0);
-	assert_int_equal(come(1000, 100, S + (MOST + 1) * S / RATE), 1);
+	/* And is fined no harder the next time than for one that it has broken. */
+	assert_int_equal(come(1000, 100, S + GQ_ARRIVALS_FINE * S / RATE), 0);
+	assert_int_equal(come(1000, 100, S + (GQ_ARRIVALS_FINE + 1) * S / RATE), 1);
 	gq__arrivals_set(&a, 1, 1, 10 * S); /* one a second: ten seconds is more than MOST_S */
 	for (int i = 0; i < 1000; i++)
 		gq__arrivals_fine(&a, 1001, 10 * S);

@@ -53,9 +53,13 @@ static struct gq_arrival_user *find(struct gq_arrivals *a, uint32_t uid, uint64_
 
 bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns, uint64_t *out_retry_ns)
 {
-	const struct gq_limit limit = { &find(a, uid, now_ns)->limiter, 1 };
+	struct gq_arrival_user *u = find(a, uid, now_ns);
+	const struct gq_limit limit = { &u->limiter, 1 };
 
-	return gq__limits_pass(&limit, 1, now_ns, out_retry_ns) == 1;
+	if (gq__limits_pass(&limit, 1, now_ns, out_retry_ns) != 1)
+		return false;
+	u->let_in = true;
+	return true;
 }
 
 /* Time goes on from the last doubling that it has undone: a user that is fined again and again is
@@ -82,10 +86,11 @@ void gq__arrivals_fine(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns)
 
 	forgive(u, now_ns);
 	fine = (uint64_t)GQ_ARRIVALS_FINE << u->doublings;
-	if (fine < most)
-		u->doublings++;
-	else
+	if (fine >= most)
 		fine = most;
+	else if (u->let_in)
+		u->doublings++;
+	u->let_in = false;
 	gq__limiter_charge(&u->limiter, fine, fine, now_ns);
 }
 

@@ -20,6 +20,7 @@ enum {
 struct gq_arrival_user {
 	struct gq_limiter limiter;
 	uint32_t uid;
+	bool let_in;        /* since its last fine */
 	uint32_t doublings; /* of the next fine; time undoes them, from then on: */
 	uint64_t since_ns;
 };
@@ -51,10 +52,11 @@ bool gq__arrivals_pass(struct gq_arrivals *a, uint32_t uid, uint64_t now_ns,
 		       uint64_t *out_retry_ns);
 
 /**
- * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less, and next
- * time twice as many times less. What came of that connection cost the others more than a
- * handshake, and a client that breaks one connection after the other costs them that each time. So
- * it is let in ever more seldom. The fine is no more than what the rate lets in within
+ * A connection has broken the protocol: its user may connect GQ_ARRIVALS_FINE times less, and if it
+ * does so again after it has been let in again, twice as many times less. (Many connections that
+ * one client breaks at once are one fault.) What came of that connection cost the others more than
+ * a handshake, and a client that breaks one connection after the other costs them that each time.
+ * So it is let in ever more seldom. The fine is no more than what the rate lets in within
  * GQ_ARRIVALS_MOST_S, or GQ_ARRIVALS_FINE if that is more. Each GQ_ARRIVALS_FORGIVE_NS undo one
  * doubling.
  *

@@ -44,6 +44,7 @@ static bool watch_door(struct router *r, struct door *d, int how, bool on)
 	struct epoll_event event = { .events = on ? (uint32_t)EPOLLIN : (uint32_t)EPOLLET,
 				     .data.ptr = d };
 
+	d->watched = on;
 	return d->fd < 0 || epoll_ctl(r->epoll, how, d->fd, &event) == 0;
 }
 
@@ -68,10 +69,11 @@ static bool pump_doors(struct router *r)
 /* Somebody comes: unless there are no descriptors for others. */
 static void answer_door(struct router *r, struct door *d)
 {
-	if (d->again_ns != 0)
-		return; /* it rests, and this is an error: that can wait */
-	peer_accept(r, d);
-	if (d->again_ns != 0)
+	if (d->again_ns == 0) /* else this may be an error: that can wait */
+		peer_accept(r, d);
+	/* Those that were held may have made it rest while it is watched. Once it is not, it is not
+	 * asked for again: that would tell of a standing error again. */
+	if (d->again_ns != 0 && d->watched)
 		watch_door(r, d, EPOLL_CTL_MOD, false);
 }
 
@@ -181,11 +183,11 @@ static uint64_t turn(struct router *r)
 		batch_flush(r);
 	} while (peer_bury(r));
 	due[2] = request_tick(r, now_ns); /* the last: what it moves goes in the next turn */
-	due[3] = door_tick(r, now_ns);
 	due[4] = reuse_tick(r, now_ns);
 	due[5] = away_tick(r, now_ns);
 	due[6] = region_tick(r, now_ns);
-	due[7] = peer_accept_held(r, now_ns);
+	due[7] = peer_accept_held(r, now_ns); /* doors may have to rest after it */
+	due[3] = door_tick(r, now_ns);
 	due[1] = peer_due(r);
 	for (int i = 0; i < 8; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;

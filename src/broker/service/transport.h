@@ -46,6 +46,7 @@ struct door {
 	const struct transport *transport;
 	int fd;            /* for epoll: somebody comes; -1: nobody does any more */
 	uint64_t again_ns; /* the router's: it does not listen until then; 0: it does */
+	bool watched;      /* the router's: epoll tells that somebody comes */
 	int pump_fd;       /* for epoll: pump() has something to do; -1: never */
 	void *own;         /* the transport's; NULL: it is not open */
 };

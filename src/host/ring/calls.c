@@ -102,6 +102,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 	MessageDescriptor d; /* what is checked is what is sent */
 	struct gq_attempt a;
 	const void *bytes = NULL;
+	const char *before;
 	QueueStatus status;
 
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
@@ -126,6 +127,7 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",
 				  r->cfg.schema);
 	}
+	before = q_last_error();
 	if (status == Q_OK)
 		status = gq__ring_send_once(r, &a);
 	else if (gq_ring_peer_of(r) != NULL)
@@ -134,6 +136,8 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 		a.once = gq__ring_send_once;
 		status = gq__ring_try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL,
 					    timeout_ms);
+		if (status == Q_OK)
+			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
 	}
 	if (status != Q_OK)
 		gq__region_drop(r->regions, &d);
@@ -189,6 +193,7 @@ QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *
 QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
 				      uint32_t timeout_ms)
 {
+	const char *before;
 	struct gq_attempt a;
 	QueueStatus status;
 
@@ -200,11 +205,14 @@ QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingM
 	a.receiving = (struct gq_receiving){
 		.buf = buf, .cap = cap, .out = out, .max = 1, .descriptors = true
 	};
+	before = q_last_error();
 	status = gq__ring_receive_once(r, &a);
 	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
 		a.once = gq__ring_receive_once;
 		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
 					    timeout_ms);
+		if (status == Q_OK)
+			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
 	}
 	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
 }

@@ -230,8 +230,6 @@ GQ_ALWAYS_INLINE bool is_plain(uint64_t word)
 	return gq_entry_kind(word) == 0 || gq_entry_kind(word) == GQ_KIND_RUN;
 }
 
-/* ---- each for every call, and for the call that is the most common --------------------------- */
-
 /* A receive that has not received at once: say why, or wait. @param status, front, needed  as the
  * first try has answered */
 static QueueStatus receive_later(RingQueue *r, void *buf, size_t *inout_len, QueueStatus status,

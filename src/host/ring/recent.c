@@ -2,7 +2,8 @@
 /* recent.c - a thread's latest bindings, and where they are. */
 #include "host/ring/recent.h"
 
-_Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
+/* used: the assembly below names it, which a link-time optimiser does not see. */
+__attribute__((used)) _Thread_local struct gq_ring_binding gq__ring_recent[GQ_RECENT];
 
 #if defined(__x86_64__) && !defined(__ILP32__)
 int64_t gq__ring_recent_distance;
@@ -44,7 +45,7 @@ __asm__(".pushsection .text\n"
 
 __attribute__((constructor)) static void find_recent(void)
 {
-	const int64_t *descriptor;
+	const int64_t *descriptor = NULL;
 	const int64_t distance = gq__ring_find_recent(&descriptor);
 
 	/* The second word is there once the function has been called: it may be found lazily. */

@@ -54,7 +54,7 @@ static int make_queue(struct crew *c)
 		c->workers[i].queue_fd = queue_fd;
 	}
 	if (queue_fd < 0) {
-		warn_line("cannot create the queue: %s", q_last_error());
+		warn_lines("cannot create the queue: ", q_last_error());
 		return EXIT_NO_QUEUE;
 	}
 	return EXIT_DONE;

@@ -258,14 +258,17 @@ static void descriptors_are_waited_for_and_a_time_out_leaves_nothing_held(void *
 	const MessageDescriptor d = { .region = f.fixed, .offset = 1, .length = 9 };
 	uint32_t queued = 0;
 	pthread_t thread;
+	char said[200];
 	RingMessage m;
 	void *ok;
 
 	(void)state;
 	assert_status(q_ring_recv_typed_timeout(f.r, NULL, 0, &m, 0), Q_ERR_EMPTY);
 	assert_status(q_ring_recv_typed_timeout(f.r, NULL, 0, &m, 10), Q_ERR_TIMEOUT);
+	snprintf(said, sizeof(said), "%s", q_last_error());
 	pthread_create(&thread, NULL, send_one_later, &f);
 	assert_status(q_ring_recv_typed_timeout(f.r, NULL, 0, &m, LONG_MS), Q_OK);
+	assert_string_equal(q_last_error(), said); /* a call that succeeds leaves it as it was */
 	pthread_join(thread, &ok);
 	assert_non_null(ok);
 	assert_int_equal(m.kind, Q_MESSAGE_DESCRIPTOR);
@@ -274,8 +277,10 @@ static void descriptors_are_waited_for_and_a_time_out_leaves_nothing_held(void *
 		queued++;
 	assert_status(q_ring_send_descriptor_timeout(f.r, &d, 0, 0), Q_ERR_FULL);
 	assert_status(q_ring_send_descriptor_timeout(f.r, &d, 0, 10), Q_ERR_TIMEOUT);
+	snprintf(said, sizeof(said), "%s", q_last_error());
 	pthread_create(&thread, NULL, receive_one_later, &f);
 	assert_status(q_ring_send_descriptor_timeout(f.r, &d, 0, LONG_MS), Q_OK);
+	assert_string_equal(q_last_error(), said);
 	pthread_join(thread, &ok);
 	assert_non_null(ok);
 	/* As many references as messages, not one more. */
