@@ -31,11 +31,12 @@ bool standard_descriptors(void);
 
 /**
  * "PROGRAM: " and the text on stderr, as one line: a newline in it, as a name may have, is written
- * as "\n", another control character as "\x1b".
+ * as "\n", another control character but a tab as "\x1b".
  */
 void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* What may have several lines, as a compiler's words: a line each, `before` ahead of the first. */
+/** A text of several lines, such as a compiler's: each by warn_line(), with `before` ahead of the
+ * first. */
 void warn_lines(const char *before, const char *lines);
 
 /** What was wrong with the command line, likewise, and where to find help. `command` may be "".

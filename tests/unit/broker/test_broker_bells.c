@@ -421,7 +421,7 @@ static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
 	join(d, &liar);
 	join(d, &other);
 	/* Before it is muted, as it is then that epoll looks. */
-	told = overflow(liar.c.bell);
+	told = overflow(liar.c.bell) && sum_of(cpu_ns_of) != 0;
 	publish(&liar, CAPACITY); /* there is no such slot */
 	ring(&other);
 	await_word(&liar.broken);
@@ -434,7 +434,8 @@ static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
 	leave(d, &liar);
 	leave(d, &other);
 	dispatcher_end(d, NULL);
-	leave_out_if(!told, "where there is no asynchronous I/O", "no bell overflows");
+	leave_out_if(!told, "where there is no asynchronous I/O, or no schedstat",
+		     "no bell overflows, or nobody says who is awake");
 }
 
 int main(int argc, char **argv)
