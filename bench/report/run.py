@@ -159,7 +159,7 @@ def about(context):
                                 f"{trips[0]:g} to {trips[-1]:g} over {len(trips)} programs")
     for aside in (c for c in context if "set_aside" in c):
         left_out = f"; {aside['left_out']} figures had no other" if aside["left_out"] else ""
-        machine["lines"].append(f"{aside['program']}: {aside['set_aside']} of {aside['of']} samples set aside, because a "
+        machine["lines"].append(f"{aside['suite']}: {aside['set_aside']} of {aside['of']} samples set aside, because a "
                                 f"line took more than {aside['within']} times as long or as short as the median of "
                                 f"{aside['floor_ns']:g} ns there and back{left_out}")
     machine["lines"].append("suites: " + ", ".join(f"{n['suite']} {n['seconds']:.0f} s" for n in notes))

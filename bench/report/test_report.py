@@ -15,6 +15,7 @@ import plots
 import run
 import table
 
+LOAD = pathlib.Path(__file__).resolve().parent.parent / "load"
 RING = pathlib.Path(__file__).resolve().parent.parent / "ring"
 sys.path.append(str(RING))
 import near  # pylint: disable=wrong-import-position
@@ -282,7 +283,7 @@ class NearAndFar(unittest.TestCase):
         self.assertEqual((told["set_aside"], told["of"], told["left_out"]), (5, 10, 1))
         page = run.about([{**told, "machine": "m", "lines": [], "suite": "ring", "seconds": 1,
                            "cpus": 2, "complaints": []}])
-        self.assertIn("suite: 5 of 10 samples set aside", page["lines"][0])
+        self.assertIn("ring: 5 of 10 samples set aside", page["lines"][0])
 
     def test_the_suite_runs_again_what_was_far(self):
         with tempfile.TemporaryDirectory() as name:
@@ -300,6 +301,19 @@ class NearAndFar(unittest.TestCase):
         self.assertEqual((complaints, [(f.peer, f.samples) for f in found]),
                          ([], [("gpuq", [4, 4, 4]), ("dpdk", [4, 4, 4]), ("ck", [4, 4, 4])]))
         self.assertEqual([(c["set_aside"], c["of"]) for c in context], [(3, 12)])
+
+    def test_loads_are_run_again_where_they_were_far(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            line = {"peer": "gpuq", "case": "open_loop", "metric": "p50", "unit": "ns", "samples": [4, 5, 6]}
+            first, again = (json.dumps({**line, "floors": floors}) for floors in ([100, 100, 500], [101] * 3))
+            (folder / "open_loop").write_text(f"#!/bin/sh\nif mkdir {folder}/ran; then\necho '{first}'\n"
+                                              f"else\necho '{again}'\nfi\n")
+            (folder / "open_loop").chmod(0o755)
+            done = subprocess.run([LOAD / "suite", folder / "open_loop"], stdout=subprocess.PIPE, text=True, check=True)
+            found, context, complaints = figures.read_output(done.stdout, "load")
+        self.assertEqual((complaints, [(f.peer, f.samples) for f in found]), ([], [("gpuq", [4, 5, 4, 5, 6])]))
+        self.assertEqual([(c["set_aside"], c["of"]) for c in context], [(1, 6)])
 
 
 class Reports(unittest.TestCase):

@@ -7,8 +7,13 @@ program's whole run. A line then takes several times as long between them, and a
 beside a peer's of the other says nothing. So each sample has its floor, the round trip of a bare flag
 around it (harness.h), and counts only if that is within WITHIN of the median of all floors.
 """
+import json
 import statistics
+import subprocess
+import sys
+import time
 
+SKIPPED = 77  # exit status: cannot run on this machine
 WITHIN = 1.3
 ENOUGH = 3  # samples of a figure, of the five that a program takes
 
@@ -66,3 +71,33 @@ def told(lines, floor):
             "set_aside": sum(len(line["samples"]) - len(near(line, floor)) for line in figures),
             "left_out": len({key_of(line) for line in figures}) - len(list(merged(figures, floor))),
             "within": WITHIN, "floor_ns": round(floor or 0, 1)}
+
+
+def measure(commands, again, seconds):
+    """Runs each command (a list of strings) once, then up to so many times again those with too few samples that
+    count, but begins none after so many seconds. Returns the lines of JSON to print: what the programs say of
+    themselves, how many samples were set aside, and the figures. Ends the process if a program fails."""
+    begin = time.monotonic()
+    ran = [(command, _run(command)) for command in commands]
+
+    def everything():
+        return [line for _, lines in ran for line in lines]
+
+    # The median is that of all, and stays: else runs in the other state could move it.
+    floor = median_floor(everything())
+    for _ in range(again):
+        for command, lines in ran:
+            if too_few(lines, floor) and time.monotonic() - begin < seconds:
+                lines += _run(command)
+    lines = everything()
+    return [json.dumps(line, separators=(",", ":"))
+            for line in [*(x for x in lines if "metric" not in x), *([told(lines, floor)] if floor else []),
+                         *merged(lines, floor)]]
+
+
+def _run(command):
+    """The lines of a program."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, SKIPPED):
+        sys.exit(f"{sys.argv[0]}: {command[0]}: exit status {done.returncode}")
+    return [json.loads(row) for row in done.stdout.splitlines()]
