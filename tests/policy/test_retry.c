@@ -57,6 +57,31 @@ static void rt_1_delays_are_those_of_the_table(void **state)
 	assert_true(gq__retry_delay(&config, UINT32_MAX, 0, &random) == UINT64_MAX);
 }
 
+/* By other code, from serving.md's words and those of random.h. */
+static void rt_1_each_jitter_has_its_known_delays(void **state)
+{
+	static const uint64_t known[GQ_JITTER_NONE][6] = {
+		[GQ_JITTER_FULL] = { 12707561, 23313093, 75415118, 198808, 25270440, 108124727 },
+		[GQ_JITTER_EQUAL] = { 16353780, 31656546, 77707559, 80099404, 172635220,
+				      374062363 },
+		[GQ_JITTER_PM20] = { 21083024, 41325237, 94166047, 128079523, 266108176,
+				     555249890 },
+		[GQ_JITTER_DECORRELATED] = { 45415121, 87750972, 249311841, 20904499, 23373090,
+					     28467394 },
+	};
+
+	(void)state;
+	for (int jitter = 0; jitter < GQ_JITTER_NONE; jitter++) {
+		const struct gq_retry_config config = { .jitter = (enum gq_jitter)jitter };
+		uint64_t random = SEED, before = 0;
+
+		for (uint32_t n = 1; n <= 6; n++) {
+			before = gq__retry_delay(&config, n, before, &random);
+			assert_int_equal(before, known[jitter][n - 1]);
+		}
+	}
+}
+
 static void rt_1_the_same_seed_is_the_same_delays(void **state)
 {
 	uint64_t one = 7;
@@ -249,6 +274,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rt_1_delays_are_those_of_the_table),
+		cmocka_unit_test(rt_1_each_jitter_has_its_known_delays),
 		cmocka_unit_test(rt_1_the_same_seed_is_the_same_delays),
 		cmocka_unit_test(rt_1_full_jitter_is_even),
 		cmocka_unit_test(rt_2_no_attempt_begins_after_the_deadline),
