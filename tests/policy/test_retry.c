@@ -172,6 +172,41 @@ static void rt_3_retries_are_never_the_load(void **state)
 	assert_int_equal(storm(1000, true), 2000); /* one in ten is retried, and succeeds */
 }
 
+/* All that a dead worker had is tried again, but the deaths themselves have a budget. */
+static void rt_4_a_death_is_one_failure_for_all_that_it_took(void **state)
+{
+	enum { HELD = 100 };
+	struct gq_retry_budget budget;
+	uint64_t random = SEED;
+	uint32_t calls = 0;
+
+	(void)state;
+	gq__retry_budget_init(&budget);
+	for (int death = 0; death < 100; death++) { /* of a backend that dies of all that it gets */
+		struct gq_retry_case failed = lost(1);
+		uint32_t again = 0;
+
+		failed.died = true;
+		failed.in_flight = HELD;
+		gq__retry_died(&budget);
+		for (int i = 0; i < HELD; i++) {
+			uint64_t delay;
+
+			calls++;
+			if (gq__retry_decide(&standard, &budget, &failed, 0, &random, &delay) !=
+			    GQ_RETRY_GO)
+				continue;
+			gq__retry_began(&budget);
+			again++;
+		}
+		assert_int_equal(again, death < 4 ? HELD : 0);
+		calls += again;
+		while (again-- > 0)
+			gq__retry_ended(&budget);
+	}
+	assert_in_range(calls, 100 * HELD, 100 * HELD / 10 * 12); /* RT-3 holds for deaths, too */
+}
+
 static void a_want_of_descriptors_takes_no_retries_from_others(void **state)
 {
 	const struct gq_retry_case failed = { .status = GQ_WIRE_FD_EXHAUSTED,
@@ -279,6 +314,7 @@ int main(void)
 		cmocka_unit_test(rt_1_full_jitter_is_even),
 		cmocka_unit_test(rt_2_no_attempt_begins_after_the_deadline),
 		cmocka_unit_test(rt_3_retries_are_never_the_load),
+		cmocka_unit_test(rt_4_a_death_is_one_failure_for_all_that_it_took),
 		cmocka_unit_test(a_want_of_descriptors_takes_no_retries_from_others),
 		cmocka_unit_test(rt_3_at_most_a_fifth_of_what_is_on_its_way_are_retries),
 		cmocka_unit_test(each_status_is_tried_again_as_the_table_says),

@@ -381,6 +381,7 @@ struct answer {
 	const char *text;  /* NULL: none */
 	const char *error; /* for report_error(), where `text` is another one each time; NULL */
 	bool reused;       /* it did not run for this request */
+	bool died;         /* its worker has */
 };
 
 void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);
