@@ -95,8 +95,7 @@ static bool within_budget(const struct gq_retry_budget *budget, const struct gq_
 	const uint32_t fifth = failed->in_flight / 5;
 
 	return budget->tenths > BUDGET_STOPS &&
-	       (failed->died ||
-		budget->retrying < (fifth > RETRIES_LEAST ? fifth : RETRIES_LEAST));
+	       (failed->died || budget->retrying < (fifth > RETRIES_LEAST ? fifth : RETRIES_LEAST));
 }
 
 enum gq_retry_verdict gq__retry_decide(const struct gq_retry_config *config,
