@@ -57,6 +57,31 @@ static void rt_1_delays_are_those_of_the_table(void **state)
 	assert_true(gq__retry_delay(&config, UINT32_MAX, 0, &random) == UINT64_MAX);
 }
 
+/* By other code, from serving.md's words and those of random.h. */
+static void rt_1_each_jitter_has_its_known_delays(void **state)
+{
+	static const uint64_t known[GQ_JITTER_NONE][6] = {
+		[GQ_JITTER_FULL] = { 12707561, 23313093, 75415118, 198808, 25270440, 108124727 },
+		[GQ_JITTER_EQUAL] = { 16353780, 31656546, 77707559, 80099404, 172635220,
+				      374062363 },
+		[GQ_JITTER_PM20] = { 21083024, 41325237, 94166047, 128079523, 266108176,
+				     555249890 },
+		[GQ_JITTER_DECORRELATED] = { 45415121, 87750972, 249311841, 20904499, 23373090,
+					     28467394 },
+	};
+
+	(void)state;
+	for (int jitter = 0; jitter < GQ_JITTER_NONE; jitter++) {
+		const struct gq_retry_config config = { .jitter = (enum gq_jitter)jitter };
+		uint64_t random = SEED, before = 0;
+
+		for (uint32_t n = 1; n <= 6; n++) {
+			before = gq__retry_delay(&config, n, before, &random);
+			assert_int_equal(before, known[jitter][n - 1]);
+		}
+	}
+}
+
 static void rt_1_the_same_seed_is_the_same_delays(void **state)
 {
 	uint64_t one = 7;
@@ -145,6 +170,41 @@ static void rt_3_retries_are_never_the_load(void **state)
 	(void)state;
 	assert_in_range(storm(1000, false), 1001, 1200);
 	assert_int_equal(storm(1000, true), 2000); /* one in ten is retried, and succeeds */
+}
+
+/* All that a dead worker had is tried again, but the deaths themselves have a budget. */
+static void rt_4_a_death_is_one_failure_for_all_that_it_took(void **state)
+{
+	enum { HELD = 100 };
+	struct gq_retry_budget budget;
+	uint64_t random = SEED;
+	uint32_t calls = 0;
+
+	(void)state;
+	gq__retry_budget_init(&budget);
+	for (int death = 0; death < 100; death++) { /* of a backend that dies of all that it gets */
+		struct gq_retry_case failed = lost(1);
+		uint32_t again = 0;
+
+		failed.died = true;
+		failed.in_flight = HELD;
+		gq__retry_died(&budget);
+		for (int i = 0; i < HELD; i++) {
+			uint64_t delay;
+
+			calls++;
+			if (gq__retry_decide(&standard, &budget, &failed, 0, &random, &delay) !=
+			    GQ_RETRY_GO)
+				continue;
+			gq__retry_began(&budget);
+			again++;
+		}
+		assert_int_equal(again, death < 4 ? HELD : 0);
+		calls += again;
+		while (again-- > 0)
+			gq__retry_ended(&budget);
+	}
+	assert_in_range(calls, 100 * HELD, 100 * HELD / 10 * 12); /* RT-3 holds for deaths, too */
 }
 
 static void a_want_of_descriptors_takes_no_retries_from_others(void **state)
@@ -249,10 +309,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rt_1_delays_are_those_of_the_table),
+		cmocka_unit_test(rt_1_each_jitter_has_its_known_delays),
 		cmocka_unit_test(rt_1_the_same_seed_is_the_same_delays),
 		cmocka_unit_test(rt_1_full_jitter_is_even),
 		cmocka_unit_test(rt_2_no_attempt_begins_after_the_deadline),
 		cmocka_unit_test(rt_3_retries_are_never_the_load),
+		cmocka_unit_test(rt_4_a_death_is_one_failure_for_all_that_it_took),
 		cmocka_unit_test(a_want_of_descriptors_takes_no_retries_from_others),
 		cmocka_unit_test(rt_3_at_most_a_fifth_of_what_is_on_its_way_are_retries),
 		cmocka_unit_test(each_status_is_tried_again_as_the_table_says),

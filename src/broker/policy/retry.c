@@ -76,13 +76,26 @@ uint64_t gq__retry_delay(const struct gq_retry_config *config, uint32_t attempt,
 	}
 }
 
-/* Whether the budget has room for a retry, after this failure. */
-static bool within_budget(const struct gq_retry_budget *budget, uint32_t in_flight)
+static void take(struct gq_retry_budget *budget)
 {
-	const uint32_t fifth = in_flight / 5;
+	budget->tenths -= budget->tenths < FAILURE_TAKES ? budget->tenths : FAILURE_TAKES;
+}
+
+void gq__retry_died(struct gq_retry_budget *budget)
+{
+	take(budget);
+}
+
+/*
+ * Whether the budget has room for a retry, after this failure. All that a dead worker had may go on
+ * at once: there are no more of them than it had room for, and each death costs a token.
+ */
+static bool within_budget(const struct gq_retry_budget *budget, const struct gq_retry_case *failed)
+{
+	const uint32_t fifth = failed->in_flight / 5;
 
 	return budget->tenths > BUDGET_STOPS &&
-	       budget->retrying < (fifth > RETRIES_LEAST ? fifth : RETRIES_LEAST);
+	       (failed->died || budget->retrying < (fifth > RETRIES_LEAST ? fifth : RETRIES_LEAST));
 }
 
 enum gq_retry_verdict gq__retry_decide(const struct gq_retry_config *config,
@@ -97,15 +110,15 @@ enum gq_retry_verdict gq__retry_decide(const struct gq_retry_config *config,
 	if (kind == GQ_RETRY_NEVER)
 		return GQ_RETRY_FINAL;
 	/* A want of descriptors has cost nobody anything, and says nothing of the others. */
-	if (failed->status != GQ_WIRE_FD_EXHAUSTED)
-		budget->tenths -= budget->tenths < FAILURE_TAKES ? budget->tenths : FAILURE_TAKES;
+	if (failed->status != GQ_WIRE_FD_EXHAUSTED && !failed->died)
+		take(budget);
 	if (failed->after_ns < 0)
 		return GQ_RETRY_REFUSED;
 	if (kind == GQ_RETRY_IDEMPOTENT && !failed->idempotent)
 		return GQ_RETRY_HARM;
 	if (failed->attempts >= attempts)
 		return GQ_RETRY_SPENT;
-	if (!within_budget(budget, failed->in_flight))
+	if (!within_budget(budget, failed))
 		return GQ_RETRY_BUDGET;
 	delay = gq__retry_delay(config, failed->attempts, failed->before_ns, random);
 	if (failed->after_ns > 0)

@@ -47,6 +47,7 @@ struct gq_retry_case {
 	enum gq_wire_status status;
 	bool seen;            /* a worker has had it: it may have run */
 	bool idempotent;      /* running twice does no harm */
+	bool died;            /* its worker: gq__retry_died() has taken for all that it had */
 	uint32_t attempts;    /* so far, at least 1 */
 	uint64_t deadline_ns; /* UINT64_MAX: none */
 	uint64_t before_ns;   /* the delay before this attempt, 0 for the first */
@@ -63,6 +64,9 @@ void gq__retry_succeeded(struct gq_retry_budget *budget);
 /** A retry is on its way; it has come to its end, whichever. */
 void gq__retry_began(struct gq_retry_budget *budget);
 void gq__retry_ended(struct gq_retry_budget *budget);
+
+/** A worker has died. That is one failure, however many requests it had. */
+void gq__retry_died(struct gq_retry_budget *budget);
 
 /**
  * What to do about a failure. Takes from the budget if the failure is one that a retry may help.

@@ -21,6 +21,8 @@ enum { FRAMES_A_TURN = 64, ACCEPTED_A_TURN = 64 };
 #define AGAIN_LEAST_NS UINT64_C(2000000)
 #define AGAIN_MOST_NS  UINT64_C(128000000)
 #define LOOK_NS        (GQ_NETLINK_LOOK_MS * UINT64_C(1000000))
+/* A worker's death is known within 100 ms. One that lives costs a bind() that fails. */
+#define WORKER_LOOK_NS UINT64_C(50000000)
 
 static const struct answer none_left = { .status = GQ_WIRE_FD_EXHAUSTED,
 					 .retry_ns = NO_DESCRIPTORS_NS,
@@ -106,9 +108,18 @@ static void unwatch_link(struct router *r, struct link *l)
 }
 
 /* For all at the same time, so that this thread need not wake for each. */
-static uint64_t next_look(uint64_t now_ns)
+static uint64_t next_look(const struct peer *p, uint64_t now_ns)
 {
-	return now_ns / LOOK_NS * LOOK_NS + LOOK_NS;
+	const uint64_t every_ns = p->has_served ? WORKER_LOOK_NS : LOOK_NS;
+
+	return now_ns / every_ns * every_ns + every_ns;
+}
+
+void peer_serves(struct peer *p)
+{
+	p->has_served = true;
+	if (p->look_ns != 0)
+		p->look_ns = next_look(p, gq__now_ns());
 }
 
 /* NULL: it has gone, or has been turned away. */
@@ -129,7 +140,7 @@ static struct peer *let_in(struct router *r, struct door *d, struct link *l, str
 			    .number = ++r->peers_ever,
 			    .since_ns = gq__now_ns() };
 	if (l->transport->look != NULL)
-		p->look_ns = next_look(p->since_ns);
+		p->look_ns = next_look(p, p->since_ns);
 	p->out_end = &p->out;
 	r->peers = p;
 	r->connected++;
@@ -494,7 +505,7 @@ static uint64_t ends_ns(const struct peer *p)
 /* One that has gone may have said something before. */
 static void look_for(struct router *r, struct peer *p, uint64_t now_ns)
 {
-	p->look_ns = next_look(now_ns);
+	p->look_ns = next_look(p, now_ns);
 	p->died = p->link.transport->look(&p->link) == TRANSPORT_GONE;
 	if (p->died)
 		peer_hear(r, p);

@@ -187,6 +187,7 @@ static void serve(struct router *r, struct peer *p, uint32_t place, const struct
 	forget(r, place, true); /* the generation before */
 	*s = *what;
 	s->peer = p;
+	peer_serves(p);
 	(void)gq__breaker_init(&s->breaker, &breaker, gq__now_ns());
 	order_breaker(r, place);
 	for (uint32_t i = 0; i < s->groups; i++)

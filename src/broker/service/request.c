@@ -268,6 +268,7 @@ static void attempt_failed(struct router *r, struct request *q, const struct ans
 		.status = a->status,
 		.seen = a->seen,
 		.idempotent = q->idempotent,
+		.died = a->died,
 		.attempts = q->attempts,
 		.deadline_ns = q->deadline_ns,
 		.before_ns = q->delay_ns,
@@ -739,13 +740,18 @@ void request_cancel(struct router *r, struct peer *p, uint64_t correlation)
 		end_early(r, &told, GQ_WIRE_CANCELLED);
 }
 
-/* Its worker will never answer. */
-static void lose(struct router *r, struct request *q)
+/* Its worker will never answer. `charged`: the groups that this worker's death has cost a token. */
+static void lose(struct router *r, struct request *q, struct gq_places *charged)
 {
 	const struct answer a = { .status = GQ_WIRE_LOST,
 				  .seen = q->seen,
-				  .text = "its worker has died, and may have run it" };
+				  .text = "its worker has died, and may have run it",
+				  .died = true };
 
+	if (q->state != REQUEST_LATE && !gq_places_has(charged, q->group)) {
+		gq_places_add(charged, q->group);
+		gq__retry_died(&r->groups[q->group]->budget);
+	}
 	q->worker = NULL;
 	if (q->place != NOBODY) {
 		gq_places_add(&q->failed, q->place);
@@ -775,6 +781,7 @@ void request_unsent(struct router *r, struct peer *p, uint64_t serial)
 void request_service_left(struct router *r, uint32_t place, bool fenced)
 {
 	const uint64_t now_ns = gq__now_ns();
+	struct gq_places charged = { { 0 } };
 
 	for (uint32_t i = 0; i < r->used; i++) {
 		struct request *q = &r->requests[i];
@@ -785,7 +792,7 @@ void request_service_left(struct router *r, uint32_t place, bool fenced)
 		if (q->place != place)
 			continue;
 		if (fenced) {
-			lose(r, q);
+			lose(r, q, &charged);
 			gq_places_remove(&q->failed, place);
 		} else {
 			group_done(r, q, GQ_OUTCOME_NOTHING, now_ns);
@@ -806,6 +813,7 @@ static void unsee(struct router *r, const struct peer *p)
 
 void request_peer_gone(struct router *r, struct peer *p)
 {
+	struct gq_places charged = { { 0 } };
 	struct gq_told told;
 
 	unsee(r, p);
@@ -816,7 +824,7 @@ void request_peer_gone(struct router *r, struct peer *p)
 		if (q->state == REQUEST_FREE)
 			continue;
 		if (q->worker == p)
-			lose(r, q); /* its service had left before */
+			lose(r, q, &charged); /* its service had left before */
 		if (q->state == REQUEST_FREE || q->caller != p)
 			continue;
 		if (q->state == REQUEST_JOINS) {

@@ -124,6 +124,7 @@ struct peer {
 	/* Where nobody tells of room: when it is tried next (0: never), and how long after that. */
 	uint64_t again_ns, again_after_ns;
 	uint64_t look_ns;      /* when it is to be looked for; 0: never */
+	bool has_served;       /* it has registered a service: it is looked for more often */
 	uint32_t inside;       /* its requests that have not ended */
 	struct request *asked; /* they, the latest first */
 	bool takes_regions;    /* as a worker */
@@ -364,6 +365,8 @@ void peer_last_words(struct router *r, struct peer *p);
 bool peer_bury(struct router *r);
 /* The last of a peer that is in no list any more: its socket, and its place among connections. */
 void peer_free(struct router *r, struct peer *p);
+/* It has registered a service: its death is to be known soon, also where nobody tells of it. */
+void peer_serves(struct peer *p);
 /* Those whose time is over, that have gone without a word, or may have room again. */
 void peer_tick(struct router *r, uint64_t now_ns);
 /* @return when peer_tick() is to be called next; after all that may send in a turn */
@@ -378,6 +381,7 @@ struct answer {
 	const char *text;  /* NULL: none */
 	const char *error; /* for report_error(), where `text` is another one each time; NULL */
 	bool reused;       /* it did not run for this request */
+	bool died;         /* its worker has */
 };
 
 void answer_nack(struct router *r, struct peer *p, uint64_t correlation, const struct answer *a);

@@ -51,6 +51,10 @@ static _Atomic uint32_t watched_port;
 static void (*_Atomic on_look)(void);
 static atomic_bool held;
 
+/* How often somebody has looked whether these ports are somebody's. */
+static _Atomic uint32_t counted_port[2];
+static atomic_uint looks[2];
+
 /* Of the router's thread: messages read of one socket in one turn, at most; times of the last tries
  * to send that found no room. */
 static atomic_uint most_reads, tries;
@@ -117,6 +121,9 @@ int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t bytes)
 
 	memcpy(&at, (const struct sockaddr *)address.__sockaddr__,
 	       bytes < sizeof(at) ? bytes : sizeof(at));
+	for (unsigned i = 0; i < 2; i++)
+		if (at.nl_family == AF_NETLINK && at.nl_pid != 0 && at.nl_pid == counted_port[i])
+			looks[i]++;
 	if (at.nl_family == AF_NETLINK && at.nl_pid != 0 && at.nl_pid == watched_port) {
 		void (*call)(void) = atomic_exchange(&on_look, NULL);
 
@@ -930,6 +937,38 @@ static void t_4_the_last_answer_of_a_worker_that_dies_counts(void **state)
 	end();
 }
 
+/* Callers are looked for twice a second. A worker's death is to be known within a tenth of one, and
+ * nobody tells of it: it is looked for ten times as often. Where the router gets no CPU for a while
+ * that cannot be seen, so there are several tries. */
+static void r_1_workers_are_looked_for_more_often_than_callers(void **state)
+{
+	struct router_config cfg = usual();
+	unsigned tries_left = 40, before;
+	BrokerClient *w, *c;
+
+	(void)state;
+	begin(&cfg);
+	w = worker(house.endpoint, "w", "op=x");
+	c = connect_to_services(house.endpoint);
+	(void)services_count_on(c, "forged"); /* gpuqd knows of both */
+	counted_port[0] = port_of(w->socket);
+	counted_port[1] = port_of(c->socket);
+	do {
+		const unsigned callers = looks[1];
+
+		before = looks[0];
+		for (unsigned i = 0; looks[1] == callers; i++) { /* until the next one */
+			assert_true(i < LONG_MS);
+			nap_ms(1);
+		}
+		assert_true(tries_left-- != 0);
+	} while (looks[0] < before + 5);
+	counted_port[0] = counted_port[1] = 0;
+	q_broker_close(w);
+	q_broker_close(c);
+	end();
+}
+
 static struct daemon d;
 static BrokerClient *caller, *its_worker;
 static BrokerRequest its_request;
@@ -1005,6 +1044,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(t_3_a_port_belongs_to_one_gpuqd),
 		cmocka_unit_test(t_3_a_message_that_is_not_exact_ends_the_connection),
 		cmocka_unit_test(t_3_a_port_has_one_connection),
+		cmocka_unit_test(r_1_workers_are_looked_for_more_often_than_callers),
 		cmocka_unit_test(t_4_the_last_answer_of_a_worker_that_dies_counts),
 		cmocka_unit_test(t_4_the_last_answer_of_a_gpuqd_that_dies_counts),
 		cmocka_unit_test(t_4_who_could_not_be_told_finds_out),
