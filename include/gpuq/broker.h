@@ -125,7 +125,12 @@ typedef struct BrokerCall {
 	/* The payload is `bytes` bytes of a region, 1 to Q_BROKER_MAX_REGION. Then `payload` and
 	 * `key` are NULL, and `cache` has no effect. NULL: none. */
 	const BrokerExtent *extent;
-	uint64_t reserved[1]; /* 0 */
+	/* What the worker must be able to do, in the words of BrokerService.capability, such as
+	 * "dims=768 types=f32 tag=gpu", at most 4096 bytes; also "load=700", no more loaded than
+	 * 700 thousandths, and "priority=10", of at least that. The request goes to no other
+	 * worker. It ends Q_ERR_NOT_FOUND if none can do it, Q_ERR_FULL if all that can are too
+	 * loaded, Q_ERR_INVALID_ARG if the words make no sense. NULL or "": any worker will do. */
+	const char *needs;
 } BrokerCall;
 
 /* A request of a batch. */

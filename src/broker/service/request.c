@@ -20,6 +20,7 @@
 /* Of admission. */
 enum { COST_MOST = 256 };
 #define SHORTAGE_NS UINT64_C(100000000)
+#define NOBODY_CAN  "no service that does this has what the request needs"
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
@@ -437,10 +438,16 @@ static bool admit(struct router *r, struct request *q, const struct gq_frame *f,
 		  const uint8_t *data, struct answer *a)
 {
 	enum gq_admission_status status = GQ_ADMISSION_FULL;
+	struct gq_capability want;
 
 	if (q->group == GROUPS || r->groups[q->group]->members == 0) {
 		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND,
 				      .text = "no service of this name, or for this op" };
+		return false;
+	}
+	if (gq_frame_has(f, GQ_TLV_FILTER) && needs_read(f, &want, a) &&
+	    !needs_met(r, q->group, &want)) {
+		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND, .text = NOBODY_CAN };
 		return false;
 	}
 	if (keep_frame(q, data, f->length))
@@ -516,9 +523,10 @@ static bool take_in(struct router *r, struct request *q, const struct gq_frame *
 static bool object(struct router *r, struct peer *p, const struct gq_frame *f, struct answer *a)
 {
 	const uint64_t cannot = UINT64_C(1) << GQ_TLV_FRAGMENT | UINT64_C(1) << GQ_TLV_TARGET;
+	struct gq_capability want;
 
 	*a = (struct answer){ .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
-	if (a->text != NULL)
+	if (a->text != NULL || (gq_frame_has(f, GQ_TLV_FILTER) && !needs_read(f, &want, a)))
 		return true;
 	if ((f->present & cannot) != 0)
 		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED, .text = "no fragments here" };
@@ -590,6 +598,7 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 	f->flags |= GQ_FLAG_CHECKSUM;
 	f->correlation = q->serial;
 	f->must = 0;
+	f->present &= ~(UINT64_C(1) << GQ_TLV_FILTER); /* it has what is needed */
 	if (q->borrows)
 		f->present &= ~(UINT64_C(1) << GQ_TLV_TRACE); /* another's */
 	gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
@@ -634,6 +643,7 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		return;
 	}
 	a.text = a.status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
+		 : a.status == GQ_WIRE_NOT_FOUND ? NOBODY_CAN
 						 : "no service can take it now";
 	if (q->lost_once && a.status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
 		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };
