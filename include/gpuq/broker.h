@@ -274,8 +274,8 @@ GPUQ_STATIC_ASSERT(sizeof(BrokerServiceInfo) == 256, "BrokerServiceInfo is froze
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 
 /**
- * End a connection; NULL does nothing. Requests that it has sent are cancelled, and its service and
- * its regions are gone.
+ * End a connection; NULL does nothing. Requests that it has sent are cancelled, its service and its
+ * regions are gone, and so are requests that it has received and not answered.
  *
  * Threads: no other thread is inside a call on it, or makes one later: the handle is dead.
  */
@@ -457,7 +457,8 @@ Q_API QueueStatus q_service_set_health(BrokerClient *c, bool well);
 /**
  * Wait for a request. Answer each one that is received, also after its time.
  *
- * @param out         the request; what it points to is the library's until q_service_reply()
+ * @param out         the request; what it points to is the library's until q_service_reply(), or
+ *                    q_broker_close()
  * @param timeout_ms  0: do not wait; UINT32_MAX: for ever
  * @return Q_OK; Q_ERR_TIMEOUT: none has come in that time; Q_ERR_STALE: another worker has taken
  *         over this service, its token is not good any more, or gpuqd has forgotten it (no

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervise.c - gpuqd's processes for queues, as gpuqd sees them; see supervise.h. */
 #include "supervise.h"
-#include "probe.h"
+#include "broker/page/probe.h"
 
 #include "host/base/clock.h"
 #include "host/base/log.h"

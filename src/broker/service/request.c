@@ -12,6 +12,7 @@
  */
 #include "router.h"
 
+#include "broker/page/probe.h"
 #include "host/base/clock.h"
 
 #include <stdlib.h>
@@ -123,10 +124,17 @@ static void note_end(struct router *r, const struct request *q, enum gq_wire_sta
 			     gq__wire_status_text(status));
 }
 
-static void count_time(struct router *r, const struct request *q)
+static pid_t pid_of(const struct peer *p)
+{
+	return p != NULL ? p->link.pid : 0;
+}
+
+static void count_time(struct router *r, const struct request *q, enum gq_wire_status status)
 {
 	struct page_services *s = &r->shown;
 	const uint64_t ns = gq__now_ns() - q->came_ns;
+
+	PROBE4(answer, pid_of(q->caller), q->correlation, (int)status, ns);
 
 	s->seconds[histogram_bucket(ns)]++;
 	s->seconds_ns += ns;
@@ -156,7 +164,7 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 
 	count_end(r, a->status);
 	note_end(r, q, a->status);
-	count_time(r, q);
+	count_time(r, q, a->status);
 	if (q->counts_as_retry) /* so it has a group */
 		gq__retry_ended(&r->groups[q->group]->budget);
 	q->counts_as_retry = false;
@@ -312,6 +320,7 @@ void request_refuse(struct router *r, struct peer *p, uint64_t correlation, cons
 	struct gq_frame w = out;
 
 	r->counts.refused++;
+	PROBE3(reject, p->link.pid, correlation, (int)a->status);
 	report_error(r, "a request was refused: %s", a->error != NULL ? a->error : a->text);
 	gq__frame_set(&w, GQ_TLV_STATUS, false, words, sizeof(words));
 	gq__frame_set(&w, GQ_TLV_TEXT, false, a->text, strlen(a->text));
@@ -481,6 +490,7 @@ bool request_promote(struct router *r, struct request *q)
 /* From now on it is to end once. */
 static void accept(struct router *r, struct request *q)
 {
+	PROBE3(request, q->caller->link.pid, q->correlation, q->priority);
 	r->counts.accepted++;
 	r->counts.described += q->region != NULL;
 	r->counts.described_bytes += q->region_bytes;
@@ -602,6 +612,7 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 	if (q->borrows)
 		f->present &= ~(UINT64_C(1) << GQ_TLV_TRACE); /* another's */
 	gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	PROBE3(dispatch, pid_of(q->caller), q->correlation, q->worker->link.pid);
 	q->seen = peer_send_region(r, q->worker, f, q->serial, q->region);
 }
 
