@@ -52,6 +52,7 @@ elseif(gpuq_broker_mode STREQUAL "AUTO" OR GPUQ_BROKER)
 	target_include_directories(gpuq_router_objects PRIVATE include src src/broker)
 	target_link_libraries(gpuq_router_objects PRIVATE gpuq_policy gpuq_fuse gpuq_flags Threads::Threads)
 	target_compile_definitions(gpuq_router_objects PRIVATE
+		$<$<BOOL:${GPUQ_HAVE_SDT}>:GPUQ_HAVE_SDT>
 		$<$<BOOL:${GPUQ_HAVE_FUSE}>:GPUQ_HAVE_FUSE>
 		$<$<BOOL:${GPUQ_HAVE_FUSE}>:_FILE_OFFSET_BITS=64>) # libfuse asks for it
 	add_executable(gpuqd ${gpuq_daemon_sources} ${gpuq_program_sources}

@@ -125,7 +125,12 @@ typedef struct BrokerCall {
 	/* The payload is `bytes` bytes of a region, 1 to Q_BROKER_MAX_REGION. Then `payload` and
 	 * `key` are NULL, and `cache` has no effect. NULL: none. */
 	const BrokerExtent *extent;
-	uint64_t reserved[1]; /* 0 */
+	/* What the worker must be able to do, in the words of BrokerService.capability, such as
+	 * "dims=768 types=f32 tag=gpu", at most 4096 bytes; also "load=700", no more loaded than
+	 * 700 thousandths, and "priority=10", of at least that. The request goes to no other
+	 * worker. It ends Q_ERR_NOT_FOUND if none can do it, Q_ERR_FULL if all that can are too
+	 * loaded, Q_ERR_INVALID_ARG if the words make no sense. NULL or "": any worker will do. */
+	const char *needs;
 } BrokerCall;
 
 /* A request of a batch. */
@@ -269,8 +274,8 @@ GPUQ_STATIC_ASSERT(sizeof(BrokerServiceInfo) == 256, "BrokerServiceInfo is froze
 Q_API BrokerClient *q_broker_connect(const BrokerConfig *cfg);
 
 /**
- * End a connection; NULL does nothing. Requests that it has sent are cancelled, and its service and
- * its regions are gone.
+ * End a connection; NULL does nothing. Requests that it has sent are cancelled, its service and its
+ * regions are gone, and so are requests that it has received and not answered.
  *
  * Threads: no other thread is inside a call on it, or makes one later: the handle is dead.
  */
@@ -452,7 +457,8 @@ Q_API QueueStatus q_service_set_health(BrokerClient *c, bool well);
 /**
  * Wait for a request. Answer each one that is received, also after its time.
  *
- * @param out         the request; what it points to is the library's until q_service_reply()
+ * @param out         the request; what it points to is the library's until q_service_reply(), or
+ *                    q_broker_close()
  * @param timeout_ms  0: do not wait; UINT32_MAX: for ever
  * @return Q_OK; Q_ERR_TIMEOUT: none has come in that time; Q_ERR_STALE: another worker has taken
  *         over this service, its token is not good any more, or gpuqd has forgotten it (no

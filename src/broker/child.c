@@ -270,6 +270,7 @@ int child_main(void)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN); /* what it says may go to gpuqd's terminal */
 	/* Nothing that it runs, or that code in it starts, gets more than it has. */
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	why = configure(&c);

@@ -2,7 +2,7 @@
 /* client.c - the steps of a consumer in a client's memory: claim, look, complete, ring. */
 #include "client.h"
 
-#include "probe.h"
+#include "broker/page/probe.h"
 
 #include "host/base/clock.h"
 

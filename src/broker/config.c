@@ -184,6 +184,7 @@ static const struct key services_keys[] = {
 static const struct key op_keys[] = {
 	{ "cache", CACHE, OF_OP(cache), 0, 0 },
 	{ "cache_errors", YES_NO, OF_OP(cache_errors), 0, 0 },
+	{ "balance", BALANCE, OF_OP(balance), 0, 0 },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
@@ -312,7 +313,8 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 		if (place < 0)
 			return WRONG(r,
 				     "balance is '%.60s'; allowed: round_robin, weighted, "
-				     "least_conn, least_response, load, random, priority",
+				     "least_conn, least_response, load, random, priority, "
+				     "capability",
 				     text);
 		memcpy(to, text, strlen(text) + 1);
 		return true;

@@ -40,10 +40,11 @@ static const char help[] =
 	"reads FILE anew: all of it is taken over, or nothing.\n"
 	"\n"
 	"Exit codes:\n"
-	"  0  ended as asked to; --check-config: the file is good\n"
-	"  1  it could not start\n"
-	"  2  wrong usage, or a file that is not good\n"
-	"  3  what was asked for could not be written\n";
+	"  0    ended as asked to; --check-config: the file is good\n"
+	"  1    it could not start\n"
+	"  2    wrong usage, or a file that is not good\n"
+	"  3    what was asked for could not be written\n"
+	"  141  the reader of the output has gone\n";
 
 enum { OPTION_CHECK = 256, OPTION_SERVICES, OPTION_METRICS, OPTION_STATS };
 

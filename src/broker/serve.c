@@ -12,7 +12,8 @@
  * among clients.
  */
 #include "dispatch.h"
-#include "probe.h"
+
+#include "broker/page/probe.h"
 
 #include "host/base/clock.h"
 #include "host/base/copy.h"

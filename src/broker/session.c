@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* session.c - a connection: accept, the handshake, serving, the end. On the reactor's thread. */
 #include "session.h"
-#include "probe.h"
+#include "broker/page/probe.h"
 #include "supervise.h"
 
 #include "host/base/clock.h"

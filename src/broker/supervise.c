@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervise.c - gpuqd's processes for queues, as gpuqd sees them; see supervise.h. */
 #include "supervise.h"
-#include "probe.h"
+#include "broker/page/probe.h"
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
@@ -137,8 +137,11 @@ static int spawn(int its_end, pid_t *pid)
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
-	/* A session of its own: the terminal that gpuqd was started on, if any, is not its. */
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+	/* A process group of its own: what a terminal sends is gpuqd's alone. In gpuqd's session:
+	 * if gpuqd is killed while this process is stopped, the kernel has it go on (as of a group
+	 * that has lost its parent), and it finds that gpuqd has gone. */
+	posix_spawnattr_setpgroup(&attributes, 0);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
 	rc = posix_spawn_file_actions_adddup2(&actions, its_end, LINK_FD);
 	if (rc == 0)
 		rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY,

@@ -28,12 +28,35 @@ bool standard_descriptors(void)
 /* A path of PATH_MAX, and what is said about it. */
 enum { TEXT_BYTES = 6144 };
 
+/*
+ * Whether a byte is, or begins, one of the control characters that Latin-1 and Unicode have beside
+ * ASCII's, U+0080 to U+009F: terminals obey some of them. The same bytes are part of other
+ * characters in UTF-8. @param left  of the character that has begun, in bytes; 0 at first
+ */
+static bool is_c1(const unsigned char *at, unsigned *left)
+{
+	const unsigned char c = at[0];
+
+	if (*left != 0 && (c & 0xc0) == 0x80) {
+		--*left;
+		return false;
+	}
+	*left = c >= 0xf0 && c <= 0xf4 ? 3 : c >= 0xe0 ? 2 : c >= 0xc2 ? 1 : 0;
+	if (c > 0xf4)
+		*left = 0;
+	if (c != 0xc2 || at[1] < 0x80 || at[1] > 0x9f)
+		return c >= 0x80 && c <= 0x9f;
+	*left = 0; /* the next byte is shown, too */
+	return true;
+}
+
 /* A name may have any character, and what is said is one line, without control characters but tabs.
  */
 static void make_text(char *to, const char *format, va_list args)
 {
 	char text[TEXT_BYTES];
 	char *at = to;
+	unsigned left = 0;
 
 	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the callers have started it */
 	vsnprintf(text, sizeof(text), format, args);
@@ -42,7 +65,8 @@ static void make_text(char *to, const char *format, va_list args)
 
 		if (c == '\n')
 			at += sprintf(at, "\\n");
-		else if ((c < ' ' && c != '\t') || c == 0x7f)
+		else if (is_c1((const unsigned char *)from, &left) || (c < ' ' && c != '\t') ||
+			 c == 0x7f)
 			at += sprintf(at, "\\x%02x", c);
 		else
 			*at++ = *from;

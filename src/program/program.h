@@ -31,7 +31,7 @@ bool standard_descriptors(void);
 
 /**
  * "PROGRAM: " and the text on stderr, as one line: a newline in it, as a name may have, is written
- * as "\n", another control character but a tab as "\x1b".
+ * as "\n", another control character but a tab as "\x1b", also those of Unicode (U+0080 to U+009F).
  */
 void warn_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

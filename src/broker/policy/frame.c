@@ -27,7 +27,8 @@ struct rule {
 
 #define OF_A_REQUEST                                                                               \
 	(BIT(REGION) | BIT(TIMEOUT) | BIT(PRIORITY) | BIT(SESSION) | BIT(IDEMPOTENCY) |            \
-	 BIT(FRAGMENT) | BIT(TRACE) | BIT(PARAMETERS) | BIT(OP_VERSION) | BIT(TARGET))
+	 BIT(FRAGMENT) | BIT(TRACE) | BIT(PARAMETERS) | BIT(OP_VERSION) | BIT(TARGET) |            \
+	 BIT(FILTER))
 #define OF_AN_ANSWER (BIT(STATUS) | BIT(TEXT) | BIT(TARGET) | BIT(CREDITS) | BIT(TRACE))
 
 static const struct rule rules_by_type[] = {

@@ -108,7 +108,7 @@ enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the fra
 	X(LOAD, 22, 16, 16)        /* u32 cpu, u32 memory in 1/1000, u32 depth, u32 capacity */    \
 	X(HEALTH, 23, 8, 8)        /* u32 state, u32 health */                                     \
 	X(GENERATION, 24, 8, 8)    /* u64, of a service */                                         \
-	X(FILTER, 25, 1, 4096)     /* what a discovery looks for */                                \
+	X(FILTER, 25, 1, 4096)     /* what a discovery looks for, or a request needs */            \
 	X(REVISION, 26, 8, 8)      /* u64, of the registry */                                      \
 	X(EVENT, 27, 8, 8)         /* u32 kind, u32 0 */                                           \
 	X(TARGET, 28, 8, 8)        /* u64 correlation of the frame that is meant */                \

@@ -29,7 +29,7 @@ struct answers {
 static const uint64_t of_each = UINT64_C(1) << GQ_TLV_NAME | UINT64_C(1) << GQ_TLV_TIMEOUT |
 				UINT64_C(1) << GQ_TLV_PRIORITY | UINT64_C(1) << GQ_TLV_SESSION |
 				UINT64_C(1) << GQ_TLV_TRACE | UINT64_C(1) << GQ_TLV_PARAMETERS |
-				UINT64_C(1) << GQ_TLV_OP_VERSION;
+				UINT64_C(1) << GQ_TLV_OP_VERSION | UINT64_C(1) << GQ_TLV_FILTER;
 
 /* One item as a request of its own, in r->item. */
 static bool make_request(struct router *r, const struct gq_frame *f, uint32_t i,

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOADED_NS UINT64_C(1000000000) /* a load that a worker says again by then */
+
 uint32_t group_find(const struct router *r, const void *name, size_t bytes)
 {
 	for (uint32_t i = 0; i < GROUPS; i++) {
@@ -38,9 +40,9 @@ uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid)
 		return GROUPS;
 	r->groups[i]->name = *name;
 	r->groups[i]->uid = uid;
-	group_configure(r, i);
 	gq__retry_budget_init(&r->groups[i]->budget);
 	(void)gq__balance_init(&r->groups[i]->balance, &cfg); /* it was checked at the start */
+	group_configure(r, i);
 	return i;
 }
 
@@ -56,6 +58,9 @@ void group_configure(struct router *r, uint32_t group)
 		g->op = r->cfg.op[i];
 		g->op_index = i;
 	}
+	/* Whatever chooses, all is counted that any of them looks at. */
+	g->balance.config.algorithm =
+		gq__balance_named(g->op.balance[0] != '\0' ? g->op.balance : r->cfg.balance);
 }
 
 void group_put(struct router *r, uint32_t group)
@@ -203,10 +208,11 @@ static struct gq_places may_keep(const struct router *r, const struct group *g, 
 
 /* The service that the session goes on with, counted as taken; NOBODY.
  * @param homeless  whether it has none that is well: then it stays where it goes now. A home that
- * is full, or that has failed this request, is still its home.
+ * is full, that has failed this request, or that cannot do it, is still its home.
+ * @param able  services that have what it needs
  * @param full  whether it has no room there, and nothing else is wrong */
 static uint32_t keep(struct router *r, struct request *q, const struct gq_session *session,
-		     uint64_t now_ns, bool *homeless, bool *full)
+		     const struct gq_places *able, uint64_t now_ns, bool *homeless, bool *full)
 {
 	struct group *g = r->groups[q->group];
 	const struct gq_places set = may_keep(r, g, now_ns);
@@ -217,7 +223,8 @@ static uint32_t keep(struct router *r, struct request *q, const struct gq_sessio
 		generations[i] = r->served[i].generation;
 	*homeless = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place) !=
 		    GQ_STICKY_KEEP;
-	if (*homeless || gq_places_has(&q->failed, place) || !can_read(r, q, place))
+	if (*homeless || gq_places_has(&q->failed, place) || !gq_places_has(able, place) ||
+	    !can_read(r, q, place))
 		return NOBODY;
 	*full = gq__balance_take(&g->balance, place) == GQ_BALANCE_OVERLOADED;
 	return *full ? NOBODY : place;
@@ -289,6 +296,20 @@ static bool some_are_full(const struct group *g, const struct gq_places *can)
 	return false;
 }
 
+/* Leaves those of a set that have what the request needs. @param surplus  NULL: of no interest */
+static enum gq_wire_status leave_able(const struct router *r, const struct gq_frame *f,
+				      struct gq_places *can, uint64_t *surplus, uint64_t *retry_ns)
+{
+	struct gq_capability want;
+	struct answer a;
+
+	if ((surplus == NULL && !gq_frame_has(f, GQ_TLV_FILTER)) || gq_places_empty(can))
+		return GQ_WIRE_SUCCESS;
+	(void)needs_read(f, &want, &a); /* it was good */
+	*retry_ns = LOADED_NS;
+	return needs_leave(r, &want, can, surplus);
+}
+
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
 			       uint64_t now_ns, uint64_t *retry_ns, bool *only_full)
 {
@@ -296,12 +317,23 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
 	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
 	struct gq_places can = g->balance.joined;
-	const struct gq_balance_request want = { .can = &can, .avoid = &q->failed };
+	uint64_t room[GQ_PLACES];
+	uint64_t *const surplus =
+		g->balance.config.algorithm == GQ_BALANCE_CAPABILITY ? room : NULL;
+	const struct gq_balance_request want = { .can = &can,
+						 .avoid = &q->failed,
+						 .surplus = surplus };
 	bool homeless = false, full = false;
-	uint32_t place = sticks ? keep(r, q, &session, now_ns, &homeless, &full) : NOBODY;
+	uint32_t place = NOBODY;
+	enum gq_wire_status able = GQ_WIRE_SUCCESS;
 	enum gq_balance_status status;
 
 	*only_full = false;
+	able = leave_able(r, f, &can, surplus, retry_ns);
+	if (able != GQ_WIRE_SUCCESS)
+		return able;
+	if (sticks)
+		place = keep(r, q, &session, &can, now_ns, &homeless, &full);
 	if (q->region != NULL && !leave_readers(r, q, &can, now_ns))
 		return GQ_WIRE_UNSUPPORTED;
 	for (;;) {

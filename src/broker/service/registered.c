@@ -2,6 +2,7 @@
 /* registered.c - services come, say that they live, and go. */
 #include "router.h"
 
+#include "broker/page/probe.h"
 #include "broker/policy/siphash.h"
 
 #include "host/base/clock.h"
@@ -68,6 +69,8 @@ void registered_note_breaker(struct router *r, uint32_t place)
 	struct served *s = &r->served[place];
 	const bool is_open = s->breaker.state == GQ_BREAKER_OPEN;
 
+	if (is_open != s->was_open)
+		PROBE2(breaker, (const char *)r->registry.services[place].name.text, (int)is_open);
 	if (is_open && !s->was_open)
 		report_error(r, "service '%s' rests: its requests fail (breaker)",
 			     r->registry.services[place].name.text);

@@ -12,6 +12,7 @@
  */
 #include "router.h"
 
+#include "broker/page/probe.h"
 #include "host/base/clock.h"
 
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 /* Of admission. */
 enum { COST_MOST = 256 };
 #define SHORTAGE_NS UINT64_C(100000000)
+#define NOBODY_CAN  "no service that does this has what the request needs"
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
@@ -122,10 +124,17 @@ static void note_end(struct router *r, const struct request *q, enum gq_wire_sta
 			     gq__wire_status_text(status));
 }
 
-static void count_time(struct router *r, const struct request *q)
+static pid_t pid_of(const struct peer *p)
+{
+	return p != NULL ? p->link.pid : 0;
+}
+
+static void count_time(struct router *r, const struct request *q, enum gq_wire_status status)
 {
 	struct page_services *s = &r->shown;
 	const uint64_t ns = gq__now_ns() - q->came_ns;
+
+	PROBE4(answer, pid_of(q->caller), q->correlation, (int)status, ns);
 
 	s->seconds[histogram_bucket(ns)]++;
 	s->seconds_ns += ns;
@@ -155,7 +164,7 @@ static void tell_caller(struct router *r, struct request *q, const struct answer
 
 	count_end(r, a->status);
 	note_end(r, q, a->status);
-	count_time(r, q);
+	count_time(r, q, a->status);
 	if (q->counts_as_retry) /* so it has a group */
 		gq__retry_ended(&r->groups[q->group]->budget);
 	q->counts_as_retry = false;
@@ -312,6 +321,7 @@ void request_refuse(struct router *r, struct peer *p, uint64_t correlation, cons
 	struct gq_frame w = out;
 
 	r->counts.refused++;
+	PROBE3(reject, p->link.pid, correlation, (int)a->status);
 	report_error(r, "a request was refused: %s", a->error != NULL ? a->error : a->text);
 	gq__frame_set(&w, GQ_TLV_STATUS, false, words, sizeof(words));
 	gq__frame_set(&w, GQ_TLV_TEXT, false, a->text, strlen(a->text));
@@ -438,10 +448,16 @@ static bool admit(struct router *r, struct request *q, const struct gq_frame *f,
 		  const uint8_t *data, struct answer *a)
 {
 	enum gq_admission_status status = GQ_ADMISSION_FULL;
+	struct gq_capability want;
 
 	if (q->group == GROUPS || r->groups[q->group]->members == 0) {
 		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND,
 				      .text = "no service of this name, or for this op" };
+		return false;
+	}
+	if (gq_frame_has(f, GQ_TLV_FILTER) && needs_read(f, &want, a) &&
+	    !needs_met(r, q->group, &want)) {
+		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND, .text = NOBODY_CAN };
 		return false;
 	}
 	if (keep_frame(q, data, f->length))
@@ -475,6 +491,7 @@ bool request_promote(struct router *r, struct request *q)
 /* From now on it is to end once. */
 static void accept(struct router *r, struct request *q)
 {
+	PROBE3(request, q->caller->link.pid, q->correlation, q->priority);
 	r->counts.accepted++;
 	r->counts.described += q->region != NULL;
 	r->counts.described_bytes += q->region_bytes;
@@ -517,9 +534,10 @@ static bool take_in(struct router *r, struct request *q, const struct gq_frame *
 static bool object(struct router *r, struct peer *p, const struct gq_frame *f, struct answer *a)
 {
 	const uint64_t cannot = UINT64_C(1) << GQ_TLV_FRAGMENT | UINT64_C(1) << GQ_TLV_TARGET;
+	struct gq_capability want;
 
 	*a = (struct answer){ .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
-	if (a->text != NULL)
+	if (a->text != NULL || (gq_frame_has(f, GQ_TLV_FILTER) && !needs_read(f, &want, a)))
 		return true;
 	if ((f->present & cannot) != 0)
 		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED, .text = "no fragments here" };
@@ -591,9 +609,11 @@ static void send_to_worker(struct router *r, struct request *q, struct gq_frame 
 	f->flags |= GQ_FLAG_CHECKSUM;
 	f->correlation = q->serial;
 	f->must = 0;
+	f->present &= ~(UINT64_C(1) << GQ_TLV_FILTER); /* it has what is needed */
 	if (q->borrows)
 		f->present &= ~(UINT64_C(1) << GQ_TLV_TRACE); /* another's */
 	gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	PROBE3(dispatch, pid_of(q->caller), q->correlation, q->worker->link.pid);
 	q->seen = peer_send_region(r, q->worker, f, q->serial, q->region);
 }
 
@@ -635,6 +655,7 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		return;
 	}
 	a.text = a.status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
+		 : a.status == GQ_WIRE_NOT_FOUND ? NOBODY_CAN
 						 : "no service can take it now";
 	if (q->lost_once && a.status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
 		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };

@@ -172,7 +172,7 @@ void reuse_configure(struct router *r)
 /* What an answer depends on, or may. */
 struct described {
 	struct gq_cache_request request;
-	uint8_t more[4 * 4 + 64 + 4096];
+	uint8_t more[5 * 4 + 64 + 4096 + 4096];
 };
 
 /* @param epochs  of the cache, and of the op there: an order, or a reload, makes answers old */
@@ -182,14 +182,18 @@ static void describe(struct described *d, uint32_t uid, const struct gq_frame *f
 	const struct gq_view parameters = view_of(f, GQ_TLV_PARAMETERS);
 	const struct gq_view payload = view_of(f, GQ_TLV_PAYLOAD);
 	const struct gq_view session = view_of(f, GQ_TLV_SESSION);
-	const uint32_t numbers[4] = { gq__frame_u32(f, GQ_TLV_OP_VERSION, 0), session.bytes,
-				      epochs[0], epochs[1] };
+	const struct gq_view needs = view_of(f, GQ_TLV_FILTER);
+	const uint32_t numbers[5] = { gq__frame_u32(f, GQ_TLV_OP_VERSION, 0), session.bytes,
+				      needs.bytes, epochs[0], epochs[1] };
 	size_t n = sizeof(numbers);
 
 	memcpy(d->more, numbers, sizeof(numbers));
 	if (session.bytes != 0)
 		memcpy(d->more + n, session.data, session.bytes);
 	n += session.bytes;
+	if (needs.bytes != 0)
+		memcpy(d->more + n, needs.data, needs.bytes);
+	n += needs.bytes;
 	if (parameters.bytes != 0)
 		memcpy(d->more + n, parameters.data, parameters.bytes);
 	n += parameters.bytes;

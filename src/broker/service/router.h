@@ -395,6 +395,20 @@ void answer_bad_frame(struct router *r, struct peer *p, const struct gq_frame *f
 void answer_report(struct router *r, struct peer *p, uint32_t type, uint64_t correlation,
 		   const char *text, uint64_t revision);
 
+/* ---- needs.c ---- */
+
+/* What a request needs. @return false, and `a`: the words make no sense */
+bool needs_read(const struct gq_frame *f, struct gq_capability *want, struct answer *a);
+/* Whether a member of the group can do that, whatever it does now. */
+bool needs_met(const struct router *r, uint32_t group, const struct gq_capability *want);
+/*
+ * Leaves those of a set that can do it, and are not more loaded than it says.
+ * @param surplus  by place, of those: how much more they can do; NULL: of no interest
+ * @return SUCCESS; NOT_FOUND: none can; OVERLOADED: all that can are too loaded
+ */
+enum gq_wire_status needs_leave(const struct router *r, const struct gq_capability *want,
+				struct gq_places *can, uint64_t *surplus);
+
 /* ---- handle.c ---- */
 
 void handle_frame(struct router *r, struct peer *p, const struct gq_frame *f);

@@ -34,8 +34,9 @@ enum router_cache { ROUTER_CACHE_NO, ROUTER_CACHE_USER, ROUTER_CACHE_PUBLIC };
 /* What the configuration says of one op. */
 struct router_op {
 	char name[ROUTER_OP_ROOM];
-	uint32_t cache;    /* enum router_cache */
-	bool cache_errors; /* an answer "I could not" is kept, too */
+	uint32_t cache;                 /* enum router_cache */
+	bool cache_errors;              /* an answer "I could not" is kept, too */
+	char balance[ROUTER_NAME_ROOM]; /* "": that of all */
 };
 
 struct router_config {
@@ -94,7 +95,7 @@ struct page;
 #define ROUTER_BALANCES                                                                            \
 	{                                                                                          \
 		"round_robin", "weighted", "least_conn", "least_response", "load", "random",       \
-			"priority", NULL                                                           \
+			"priority", "capability", NULL                                             \
 	}
 
 /*

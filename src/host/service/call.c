@@ -17,6 +17,8 @@ _Static_assert((int)Q_REASON_BREAKER == GQ_WIRE_BREAKER_OPEN &&
 		       (int)Q_REASON_NOT_FOUND == GQ_WIRE_NOT_FOUND,
 	       "the header's numbers are those of the wire");
 
+enum { NEEDS_MOST = 4096 };
+
 /* ---- which are open -------------------------------------------------------------------------- */
 
 static bool is_open(const BrokerClient *c, uint64_t id)
@@ -68,11 +70,14 @@ static QueueStatus check(const BrokerCall *call)
 			Q_ERR_INVALID_ARG,
 			"session is NULL with session_bytes %zu; allowed: NULL only with 0",
 			call->session_bytes);
+	if (call->needs != NULL && strlen(call->needs) > NEEDS_MOST)
+		return gq__failf(Q_ERR_INVALID_ARG, "needs has %zu bytes; allowed: 0 to %d",
+				 strlen(call->needs), NEEDS_MOST);
 	if (call->key_bytes > 64 || (call->key == NULL) != (call->key_bytes == 0))
 		return gq__failf(Q_ERR_INVALID_ARG,
 				 "key_bytes is %zu; allowed: 1 to 64 with a key, 0 without",
 				 call->key_bytes);
-	return GQ_CHECK_RESERVED(call, reserved);
+	return Q_OK;
 }
 
 /* Where a reply is to be put. Looked at before anything is sent: a reply without a place is lost.
@@ -105,6 +110,9 @@ static QueueStatus send_call(BrokerClient *c, const BrokerCall *call, struct gq_
 		gq__frame_set(f, GQ_TLV_SESSION, false, call->session, call->session_bytes);
 	if (timeout_us != 0)
 		gq__frame_set(f, GQ_TLV_TIMEOUT, false, &timeout_us, sizeof(timeout_us));
+	if (call->needs != NULL &&
+	    call->needs[0] != '\0') /* a gpuqd that cannot see to it refuses */
+		gq__frame_set(f, GQ_TLV_FILTER, true, call->needs, strlen(call->needs));
 	if (call->priority != 0)
 		gq__frame_set(f, GQ_TLV_PRIORITY, false, &call->priority, 1);
 	if (call->idempotent)

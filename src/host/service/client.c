@@ -653,6 +653,12 @@ void q_broker_close(BrokerClient *c)
 	drop_all(&c->others);
 	drop_all(&c->dropped);
 	drop_all(&c->checks);
+	while (c->handed != NULL) {
+		struct heard *h = c->handed;
+
+		c->handed = h->next;
+		gq__broker_free(h);
+	}
 	while (c->regions != NULL) {
 		/* In a child there is no mapping of one that is not sealed, and perhaps another. */
 		if (c->pid != getpid() && !c->regions->readable_only)

@@ -14,6 +14,7 @@
 /* A frame that has come, and that nobody has asked for yet. Its views are of its own bytes. */
 struct heard {
 	struct heard *next;
+	struct heard **held; /* among `handed`: what points to it */
 	struct gq_frame frame;
 	int fd;        /* that came with it; -1: none */
 	uint32_t why;  /* among `dropped`: what it is answered with */
@@ -61,6 +62,7 @@ struct BrokerClient {
 	uint64_t *open;  /* their ids, `window` at most */
 	struct heard_list answers, requests, others;
 	struct heard_list dropped; /* requests that are not taken; gpuqd is yet to be told */
+	struct heard *handed;      /* requests that are to be answered */
 	struct heard_list checks;  /* whether this worker is well; gpuqd is yet to be told */
 	struct own_region *regions;
 	struct own_region *late; /* given up before gpuqd's answer: it is yet to be told so */

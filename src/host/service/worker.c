@@ -206,6 +206,16 @@ static struct heard *next_request(BrokerClient *c)
 	return NULL;
 }
 
+/* Until it is answered, or the connection is closed. */
+static void hold(BrokerClient *c, struct heard *h)
+{
+	h->next = c->handed;
+	h->held = &c->handed;
+	if (h->next != NULL)
+		h->next->held = &h->next;
+	c->handed = h;
+}
+
 QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
 {
 	GQ_NO_CANCEL();
@@ -232,6 +242,7 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 	}
 	if (h->map != NULL && c->requests.first == NULL)
 		(void)hear_all(c); /* what is lost is said by the next call */
+	hold(c, h);
 	hand_out(h, out);
 	return Q_OK;
 }
@@ -239,7 +250,14 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 /* Its payload may be what is answered, so not before that has been sent. */
 static void drop(BrokerRequest *request)
 {
-	gq__broker_free(request->frame);
+	struct heard *h = request->frame;
+
+	if (h != NULL) {
+		*h->held = h->next;
+		if (h->next != NULL)
+			h->next->held = h->held;
+	}
+	gq__broker_free(h);
 	request->frame = NULL;
 	request->payload = NULL;
 	request->key = NULL;

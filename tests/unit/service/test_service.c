@@ -15,6 +15,7 @@
 
 #include "broker/page/page.h"
 #include "broker/policy/frame.h"
+#include "host/service/state.h"
 
 #include <gpuq/broker.h>
 
@@ -334,6 +335,28 @@ static void a_request_goes_to_a_worker_and_its_reply_comes_back(void **state)
 	q_broker_close(w);
 	await_quiet();
 	expect_conservation();
+}
+
+/* The library never does it: a program that speaks the protocol by itself may. */
+static void co_4_an_id_that_is_in_use_is_refused(void **state)
+{
+	BrokerClient *w = worker("w1", "op=echo", 0), *c = client();
+	uint64_t id;
+
+	(void)state;
+	id = submit(c, "echo", "first");
+	c->last = id - 1;
+	assert_int_equal(submit(c, "echo", "second"), id);
+	assert_string_equal(expect_end(c, id, Q_ERR_INVALID_ARG).text,
+			    "a request of this correlation has not ended");
+	echo_one(w);
+	expect_reply(c, id, "first");
+	c->last = id - 1; /* it has ended: the number is free */
+	assert_int_equal(submit(c, "echo", "third"), id);
+	echo_one(w);
+	expect_reply(c, id, "third");
+	q_broker_close(c);
+	q_broker_close(w);
 }
 
 static void lb_1_workers_of_an_op_take_turns(void **state)
@@ -1892,6 +1915,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_request_goes_to_a_worker_and_its_reply_comes_back),
+		cmocka_unit_test(co_4_an_id_that_is_in_use_is_refused),
 		cmocka_unit_test(lb_1_workers_of_an_op_take_turns),
 		cmocka_unit_test(st_1_a_session_stays_with_its_worker),
 		cmocka_unit_test(st_a_session_whose_worker_is_full_for_a_while_comes_back_to_it),

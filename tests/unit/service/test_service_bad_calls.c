@@ -71,7 +71,7 @@ static void an_empty_variable_counts_as_unset(void **state)
 
 static BrokerClient *c, *w, *watching;
 static BrokerRegion region;
-static char reply[16], text_of_64[65], text_of_65[66];
+static char reply[16], text_of_64[65], text_of_65[66], text_of_4999[5000];
 static uint8_t large[Q_BROKER_MAX_BYTES + 1];
 static uint64_t id_out;
 static size_t count_out, bytes_io;
@@ -119,7 +119,7 @@ static const BrokerItem item_large[1] = { { large, Q_BROKER_MAX_BYTES } };
 	X(q_broker_submit(c, WITH(.key_bytes = 1), &id_out), Q_ERR_INVALID_ARG, "key_bytes is 1; allowed") \
 	X(q_broker_submit(c, WITH(.key = text_of_65, .key_bytes = 65), &id_out), Q_ERR_INVALID_ARG, "key_bytes is 65") \
 	X(q_broker_submit(c, WITH(.extent = &extent), &id_out), Q_ERR_INVALID_ARG, "has an extent, and a payload") \
-	X(q_broker_submit(c, WITH(.reserved = { 3 }), &id_out), Q_ERR_INVALID_ARG, "reserved[0] is 3; allowed: 0") \
+	X(q_broker_submit(c, WITH(.needs = text_of_4999), &id_out), Q_ERR_INVALID_ARG, "needs has 4999 bytes; allowed: 0 to 4096") \
 	X(q_broker_submit_batch(NULL, &good, items, 2, &id_out), Q_ERR_INVALID_ARG, "client is NULL") \
 	X(q_broker_submit_batch(c, CALL(.service = "job"), NULL, 2, &id_out), Q_ERR_INVALID_ARG, "items is NULL") \
 	X(q_broker_submit_batch(c, CALL(.service = "job"), items, 2, NULL), Q_ERR_INVALID_ARG, "out_id is NULL") \
@@ -198,6 +198,7 @@ static void set_up_calls(void)
 
 	memset(text_of_64, 's', 64);
 	memset(text_of_65, 's', 65);
+	memset(text_of_4999, 's', 4999);
 	c = connect_to_services(d.broker);
 	w = connect_worker(d.broker, &worker_of);
 	watching = connect_to_services(d.broker);

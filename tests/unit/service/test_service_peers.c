@@ -60,7 +60,6 @@ static void t_1_death_a_worker_that_goes_loses_what_it_has_seen(void **state)
 
 	take_one(w, &q);
 	q_broker_close(w);
-	free(q.frame);
 	assert_true(expect_end(c, id, Q_ERR_LOST).may_have_run);
 	q_broker_close(c);
 	expect_quiet(state);
@@ -77,7 +76,6 @@ static void t_1_death_an_idempotent_request_goes_to_another_worker(void **state)
 	take_one(a, &q);
 	b = worker(state, "b", "op=slow", 1);
 	q_broker_close(a);
-	free(q.frame);
 	echo_one(b);
 	expect_reply(c, id, "", 0);
 	q_broker_close(b);

@@ -6,8 +6,8 @@
  *
  * Without <sys/sdt.h> (GPUQ_USDT) there are none.
  */
-#ifndef GPUQ_BROKER_PROBE_H
-#define GPUQ_BROKER_PROBE_H
+#ifndef GPUQ_BROKER_PAGE_PROBE_H
+#define GPUQ_BROKER_PAGE_PROBE_H
 
 #ifdef GPUQ_HAVE_SDT
 #include <sys/sdt.h>
@@ -20,4 +20,4 @@
 #define PROBE4(name, a, b, c, d) ((void)(a), (void)(b), (void)(c), (void)(d))
 #endif
 
-#endif /* GPUQ_BROKER_PROBE_H */
+#endif /* GPUQ_BROKER_PAGE_PROBE_H */
