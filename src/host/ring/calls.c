@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calls.c - the calls that move messages, but for those that move one, as plain bytes: one.c.
+ * calls.c - the calls that move messages and completions, but for those that move one: one.c.
  * Moving is send.c and receive.c.
  */
 #include "host/ring/answer.h"
@@ -181,38 +181,6 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 	if (a.receiving.count != 0)
 		return before == NULL ? Q_OK : gq__fail(Q_OK, before);
 	return gq__ring_explain(&a.receiving, status);
-}
-
-QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
-{
-	return q_ring_recv_typed_timeout(r, buf, cap, out, 0);
-}
-
-QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
-				      uint32_t timeout_ms)
-{
-	const char *before;
-	struct gq_attempt a;
-	QueueStatus status;
-
-	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
-	if (out == NULL)
-		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
-	if (buf == NULL && cap != 0)
-		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
-	a.receiving = (struct gq_receiving){
-		.buf = buf, .cap = cap, .out = out, .max = 1, .descriptors = true
-	};
-	before = q_last_error();
-	status = gq__ring_receive_once(r, &a);
-	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
-		a.once = gq__ring_receive_once;
-		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
-					    timeout_ms);
-		if (status == Q_OK)
-			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
-	}
-	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
 }
 
 QueueStatus q_ring_discard(RingQueue *r)

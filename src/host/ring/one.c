@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * one.c - the calls that move one message, as plain bytes, or one completion: what most calls do.
+ * one.c - the calls that move one message or one completion: what most calls do.
  *
  * The most common message, which lies in one cell, has a way of its own, without arrays of runs and
  * parts: one function for each mode, to which the call's checks jump, and which the call's answer
@@ -344,12 +344,57 @@ static __attribute__((noinline)) QueueStatus receive_nothing(RingQueue *r,
 	return receive_later(r, buf, len, Q_ERR_EMPTY, Q_OK, 0, timeout_ms);
 }
 
+/* A message of any kind, and what it is. */
+static __attribute__((noinline)) QueueStatus receive_typed(RingQueue *r, bool waited, void *buf,
+							   size_t cap, RingMessage *out,
+							   uint32_t timeout_ms)
+{
+	const char *before = q_last_error();
+	struct gq_attempt a = { .receiving = { .buf = buf,
+					       .cap = cap,
+					       .out = out,
+					       .max = 1,
+					       .descriptors = true,
+					       .waited = waited } };
+	QueueStatus status = gq__ring_receive_once(r, &a);
+
+	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
+		a.once = gq__ring_receive_once;
+		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
+					    timeout_ms);
+		if (status == Q_OK)
+			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
+	}
+	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
+}
+
+/* The same, of which receive_one() has found nothing, or nothing that it takes. */
+static __attribute__((noinline)) QueueStatus
+receive_typed_slowly(RingQueue *r, struct gq_ring_local *local, bool nothing, void *buf, size_t cap,
+		     RingMessage *out, uint32_t timeout_ms)
+{
+	bool waited = false;
+
+	if (nothing && !gq_slip_receive(&local->message_pace, &waited)) {
+		local->message_pace.streak = 0;
+		/* What a polling loop meets most. */
+		if (timeout_ms == 0 &&
+		    gq_load_seq_cst_u64(&r->head->signals.state) == GQ_RING_OPEN) {
+			gq_ring_tally(&local->peer->empty, 1);
+			op_end(local->peer);
+			return gq__ring_say_nothing(r);
+		}
+	}
+	op_end(local->peer);
+	return receive_typed(r, waited, buf, cap, out, timeout_ms);
+}
+
 /*
- * One message, of which only the bytes are wanted. The most common one, which lies in one cell and
- * fits, goes by a way of its own.
+ * One message, of which only the bytes are wanted, or (out not NULL) what it is as well. The most
+ * common one, which lies in one cell and fits, goes by a way of its own.
  */
-GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, uint32_t timeout_ms,
-					 bool single)
+GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, RingMessage *out,
+					 uint32_t timeout_ms, bool single)
 {
 	const struct gq_box *b = &r->messages;
 	const struct gq_word_ring *ready;
@@ -371,11 +416,13 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 	peer = local->peer;
 	guess(b, &local->message_pace);
 	found = r->ageing == NULL ? glance(b, local, &f) : OVERTAKEN;
+	bytes = gq_length_of(b, f.word);
+	if (out != NULL && __builtin_expect(found != FOUND || !is_plain(f.word) || bytes > *len, 0))
+		return receive_typed_slowly(r, local, found == NOTHING, buf, *len, out, timeout_ms);
 	if (__builtin_expect(found == NOTHING, 0))
 		return receive_nothing(r, local, buf, len, timeout_ms);
 	if (__builtin_expect(found != FOUND || !is_plain(f.word), 0))
 		return receive_slowly(r, peer, false, buf, len, timeout_ms);
-	bytes = gq_length_of(b, f.word);
 	ready = &b->ready[f.class];
 	start = gq_head_start(f.head);
 	taken = (uint32_t)(f.head & GQ_HEAD_MASK);
@@ -387,14 +434,24 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 	GQ_WINDOW();
 	/* Relaxed: the swap only excludes; what we read came with [message.claim]. In single mode
 	 * nobody else claims, and the head is stored when the cell has been read. */
-	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0))
+	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0)) {
+		if (out != NULL)
+			return receive_typed_slowly(r, local, false, buf, *len, out, timeout_ms);
 		return receive_slowly(r, peer, false, buf, len, timeout_ms);
+	}
 	*len = bytes;
 	slot = gq_head_slot(b, f.word, f.head);
 	cell = gq_cell_at(b, slot);
 	gq_copy(buf, cell, bytes);
+	if (out != NULL)
+		*out = (RingMessage){ .kind = Q_MESSAGE_INLINE,
+				      .length = bytes,
+				      .priority = (QueuePriority)(f.class + Q_PRIORITY_LOW),
+				      .sequence = gq_load_relaxed_u64(&b->number[slot]) - 1 };
 	if (touches(b, &local->message_pace)) {
 		gq_touch(cell, bytes);
+		if (out != NULL)
+			gq_store_relaxed_u64(&b->number[slot], out->sequence + 1);
 		if (!single && taken + 1 >= count)
 			gq_extent_touch(ready, start, count);
 	}
@@ -422,13 +479,13 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 static __attribute__((noinline)) QueueStatus receive_many(RingQueue *r, void *buf, size_t *len,
 							  uint32_t timeout_ms)
 {
-	return receive_one(r, buf, len, timeout_ms, false);
+	return receive_one(r, buf, len, NULL, timeout_ms, false);
 }
 
 static __attribute__((noinline)) QueueStatus receive_single(RingQueue *r, void *buf, size_t *len,
 							    uint32_t timeout_ms)
 {
-	return receive_one(r, buf, len, timeout_ms, true);
+	return receive_one(r, buf, len, NULL, timeout_ms, true);
 }
 
 /* The handle is refused, or the room. */
@@ -462,4 +519,33 @@ QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
 QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
 {
 	return receive_bytes(r, buf, inout_len, timeout_ms);
+}
+
+static __attribute__((noinline)) QueueStatus typed_many(RingQueue *r, void *buf, size_t cap,
+							RingMessage *out, uint32_t timeout_ms)
+{
+	return receive_one(r, buf, &cap, out, timeout_ms, false);
+}
+
+static __attribute__((noinline)) QueueStatus typed_single(RingQueue *r, void *buf, size_t cap,
+							  RingMessage *out, uint32_t timeout_ms)
+{
+	return receive_one(r, buf, &cap, out, timeout_ms, true);
+}
+
+QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
+{
+	return q_ring_recv_typed_timeout(r, buf, cap, out, 0);
+}
+
+QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
+				      uint32_t timeout_ms)
+{
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
+	if (__builtin_expect(out == NULL, 0))
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	if (__builtin_expect(buf == NULL && cap != 0, 0))
+		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
+	return r->single ? typed_single(r, buf, cap, out, timeout_ms)
+			 : typed_many(r, buf, cap, out, timeout_ms);
 }
