@@ -417,6 +417,18 @@ Q_API QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus s
 				  const void *data, size_t len);
 
 /**
+ * Send `count` completions, in order, which costs less than as many calls. All are checked before
+ * the first is accepted.
+ *
+ * @param completions  as they will be polled: `data` is passed on whole, behind `length` too
+ * @param out_sent     how many were accepted; may be NULL
+ * @return Q_OK: all; Q_ERR_FULL: those that found room; Q_ERR_INVALID_ARG: none, `completions` is
+ *         NULL and `count` is not 0, or a length is above Q_RING_INLINE_BYTES.
+ */
+Q_API QueueStatus q_ring_complete_batch(RingQueue *r, const RingCompletion *completions,
+					size_t count, size_t *out_sent);
+
+/**
  * Take completions, in the order of q_ring_complete(); each comes once over all callers.
  * @param out        room for max_count completions; NULL is legal when max_count is 0
  * @param out_count  how many; 0 with Q_OK when there is nothing

@@ -17,6 +17,7 @@ static RingQueue *many, *single, *many_batches, *single_batches;
 static char message[BYTES], array[OPS * BYTES], buffer[OPS * BYTES];
 static EnqueueItem items[OPS], in_array[OPS];
 static RingMessage got[OPS];
+static RingCompletion completions[OPS], polled[OPS];
 static size_t n;
 
 static inline void send_one(RingQueue *r)
@@ -68,6 +69,28 @@ static inline void one_by_batch(RingQueue *r)
 	}
 }
 
+static inline void complete_one(RingQueue *r)
+{
+	for (int i = 0; i < OPS; i++)
+		q_ring_complete(r, 0, Q_OK, NULL, 0);
+}
+
+static inline void complete_batch(RingQueue *r)
+{
+	q_ring_complete_batch(r, completions, OPS, &n);
+}
+
+/* As many as one call takes. */
+static inline void poll_ones(RingQueue *r)
+{
+	q_ring_poll_completions(r, polled, OPS, &n);
+}
+
+static inline void poll_batch(RingQueue *r)
+{
+	q_ring_poll_completions(r, polled, OPS, &n);
+}
+
 #define RING_PATH(mode, ring, name)                                                                \
 	PATH(mode##_##name)                                                                        \
 	{                                                                                          \
@@ -81,6 +104,10 @@ RING_PATH(many, many, recv_one)
 RING_PATH(many, many_batches, recv_batch)
 RING_PATH(many, many, recv_nothing)
 RING_PATH(many, many, one_by_batch)
+RING_PATH(many, many, complete_one)
+RING_PATH(many, many, poll_ones)
+RING_PATH(many, many_batches, complete_batch)
+RING_PATH(many, many_batches, poll_batch)
 RING_PATH(single, single, send_one)
 RING_PATH(single, single_batches, send_batch)
 RING_PATH(single, single_batches, send_array)
@@ -88,6 +115,10 @@ RING_PATH(single, single, recv_one)
 RING_PATH(single, single_batches, recv_batch)
 RING_PATH(single, single, recv_nothing)
 RING_PATH(single, single, one_by_batch)
+RING_PATH(single, single, complete_one)
+RING_PATH(single, single, poll_ones)
+RING_PATH(single, single_batches, complete_batch)
+RING_PATH(single, single_batches, poll_batch)
 
 static RingQueue *make(uint32_t flags)
 {
@@ -110,12 +141,24 @@ static void round_of(RingQueue *r, void (*send)(void), void (*recv)(void), size_
 	must(n == last && q_ring_is_empty(r), "all are received");
 }
 
+static void completions_of(void (*complete)(void), void (*poll)(void))
+{
+	forget_lines();
+	complete();
+	forget_lines();
+	n = 0;
+	poll();
+	must(n == OPS, "all are polled");
+}
+
 /* How often a round takes each path. */
 static const struct {
 	const char *name;
 	int times;
-} paths[] = { { "send_one", 1 },   { "send_batch", 1 },   { "send_array", 1 },  { "recv_one", 1 },
-	      { "recv_batch", 2 }, { "recv_nothing", 1 }, { "one_by_batch", 1 } };
+} paths[] = { { "send_one", 1 },       { "send_batch", 1 },   { "send_array", 1 },
+	      { "recv_one", 1 },       { "recv_batch", 2 },   { "recv_nothing", 1 },
+	      { "one_by_batch", 1 },   { "complete_one", 1 }, { "poll_ones", 1 },
+	      { "complete_batch", 1 }, { "poll_batch", 1 } };
 
 int main(void)
 {
@@ -134,6 +177,8 @@ int main(void)
 		path_many_recv_nothing();
 		forget_lines();
 		path_many_one_by_batch();
+		completions_of(path_many_complete_one, path_many_poll_ones);
+		completions_of(path_many_complete_batch, path_many_poll_batch);
 		round_of(single, path_single_send_one, path_single_recv_one, BYTES);
 		round_of(single_batches, path_single_send_array, path_single_recv_batch, OPS);
 		round_of(single_batches, path_single_send_batch, path_single_recv_batch, OPS);
@@ -141,6 +186,8 @@ int main(void)
 		path_single_recv_nothing();
 		forget_lines();
 		path_single_one_by_batch();
+		completions_of(path_single_complete_one, path_single_poll_ones);
+		completions_of(path_single_complete_batch, path_single_poll_batch);
 	}
 	/* Each path, and how many messages it was called for. */
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)

@@ -187,7 +187,14 @@ static void call(struct world *w, struct input *in)
 		q_ring_discard(w->ring);
 		break;
 	case 12:
-		q_ring_complete(w->ring, len, Q_OK, w->buf, len % 17);
+		if (len % 2 == 0) {
+			q_ring_complete(w->ring, len, Q_OK, w->buf, len % 17);
+			break;
+		}
+		for (size_t i = 0; i < 4; i++)
+			done[i] = (RingCompletion){ .sequence = len, .length = (uint32_t)i };
+		q_ring_complete_batch(w->ring, done, len % 5, &n);
+		CHECK(n <= len % 5);
 		break;
 	case 13:
 		q_ring_poll_completions(w->ring, done, 4, &n);

@@ -242,6 +242,37 @@ static void received(struct arena *a, uint32_t index, struct order *order, const
 	bump(a->worker[index].received, 1);
 }
 
+/* Complete `n` messages: one by one, or as many at once as there is room for. */
+static void complete_all(struct arena *a, const RingMessage *m, size_t n, bool at_once)
+{
+	RingCompletion completion[MAX_BATCH];
+
+	for (size_t i = 0; i < n; i++) {
+		const uint64_t data = mix64(m[i].sequence);
+
+		completion[i] = (RingCompletion){ .sequence = m[i].sequence,
+						  .status = Q_ERR_EXPIRED,
+						  .length = sizeof(data) };
+		memcpy(completion[i].data, &data, sizeof(data));
+	}
+	for (size_t done = 0, sent; done < n; done += sent) {
+		const RingCompletion *c = &completion[done];
+		QueueStatus status;
+
+		if (at_once) {
+			status = q_ring_complete_batch(ring, c, n - done, &sent);
+		} else {
+			status = q_ring_complete(ring, c->sequence, c->status, c->data, c->length);
+			sent = status == Q_OK;
+		}
+		must(status == Q_OK || status == Q_ERR_FULL, "complete: %s; %s",
+		     q_status_string(status), q_last_error());
+		bump(a->completed, (uint32_t)sent);
+		if (sent == 0)
+			sched_yield();
+	}
+}
+
 static void receive_all(struct arena *a, uint32_t index)
 {
 	struct rng r =
@@ -276,14 +307,8 @@ static void receive_all(struct arena *a, uint32_t index)
 		must(status == Q_OK || status == Q_ERR_EMPTY || status == Q_ERR_TIMEOUT ||
 			     status == Q_ERR_SHUTDOWN,
 		     "receive: %s; %s", q_status_string(status), q_last_error());
-		for (size_t i = 0; a->complete && i < n; i++) {
-			uint64_t data = mix64(m[i].sequence);
-
-			while (q_ring_complete(ring, m[i].sequence, Q_ERR_EXPIRED, &data,
-					       sizeof(data)) == Q_ERR_FULL)
-				sched_yield();
-			bump(a->completed, 1);
-		}
+		if (a->complete)
+			complete_all(a, m, n, rng_one_in(&r, 2));
 		if (rng_one_in(&r, 64)) {
 			RingMessage front;
 			QueueStatus peeked = q_ring_peek(ring, &front);

@@ -101,6 +101,12 @@ QueueStatus gq__ring_answer_no_room(RingQueue *r)
 	return gq__fail(Q_ERR_FULL, "no room in the ring");
 }
 
+QueueStatus gq__ring_answer_unpolled(RingQueue *r)
+{
+	gq__ring_watch(r);
+	return gq__fail(Q_ERR_FULL, "no room for completions: they wait to be polled");
+}
+
 QueueStatus gq__ring_send_once(RingQueue *r, struct gq_attempt *a)
 {
 	uint32_t accepted;

@@ -46,6 +46,9 @@ QueueStatus gq__ring_try_until(RingQueue *r, struct gq_attempt *a, uint32_t *arm
 /* Do what follows from finding no room, and say it: Q_ERR_FULL, or Q_ERR_SHUTDOWN. */
 QueueStatus gq__ring_answer_no_room(RingQueue *r);
 
+/* The same of completions: Q_ERR_FULL. */
+QueueStatus gq__ring_answer_unpolled(RingQueue *r);
+
 /* Say that there is nothing, in a ring that is open: Q_ERR_EMPTY. */
 QueueStatus gq__ring_say_nothing(RingQueue *r);
 

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calls.c - the calls that move messages, but for those that move one, as plain bytes: one.c.
+ * calls.c - the calls that move messages and completions, but for those that move one: one.c.
  * Moving is send.c and receive.c.
  */
 #include "host/ring/answer.h"
 #include "host/ring/bind.h"
 #include "host/ring/extent.h"
-#include "host/ring/repair.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 /* Whether the messages fill their cells and follow each other in the caller's memory, as those of
  * an array do. They pass gq__ring_check_item() if the first one does. */
@@ -185,38 +183,6 @@ QueueStatus q_ring_recv_batch(RingQueue *r, void *buf, size_t cap, RingMessage *
 	return gq__ring_explain(&a.receiving, status);
 }
 
-QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
-{
-	return q_ring_recv_typed_timeout(r, buf, cap, out, 0);
-}
-
-QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
-				      uint32_t timeout_ms)
-{
-	const char *before;
-	struct gq_attempt a;
-	QueueStatus status;
-
-	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
-	if (out == NULL)
-		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
-	if (buf == NULL && cap != 0)
-		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
-	a.receiving = (struct gq_receiving){
-		.buf = buf, .cap = cap, .out = out, .max = 1, .descriptors = true
-	};
-	before = q_last_error();
-	status = gq__ring_receive_once(r, &a);
-	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
-		a.once = gq__ring_receive_once;
-		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
-					    timeout_ms);
-		if (status == Q_OK)
-			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
-	}
-	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
-}
-
 QueueStatus q_ring_discard(RingQueue *r)
 {
 	struct gq_attempt a;
@@ -251,31 +217,44 @@ QueueStatus q_ring_peek(RingQueue *r, RingMessage *out)
 GQ_STATIC_ASSERT(sizeof(RingCompletion) == sizeof(struct gq_ring_completion),
 		 "a completion is received in place");
 
-QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status, const void *data,
-			    size_t len)
+/* Send up to GQ_CHUNK completions. */
+static QueueStatus complete_some(RingQueue *r, const RingCompletion *completions, uint32_t n,
+				 uint32_t *accepted)
 {
 	const struct gq_sending sending = { 0 };
-	struct gq_ring_completion c = { .sequence = sequence,
-					.status = (int32_t)status,
-					.length = (uint32_t)len };
-	const EnqueueItem item = { .data = &c, .len = sizeof(c) };
-	QueueStatus sent;
-	uint32_t accepted;
+	EnqueueItem items[GQ_CHUNK];
+	QueueStatus status;
 
+	for (uint32_t i = 0; i < n; i++)
+		items[i] = (EnqueueItem){ .data = &completions[i], .len = sizeof(*completions) };
+	status = gq_ring_send_to(r, &r->completions, &sending, items, n, 1, accepted);
+	return status == Q_ERR_FULL ? gq__ring_answer_unpolled(r) : status;
+}
+
+QueueStatus q_ring_complete_batch(RingQueue *r, const RingCompletion *completions, size_t count,
+				  size_t *out_sent)
+{
+	QueueStatus status = Q_OK;
+	uint32_t n;
+
+	if (out_sent != NULL)
+		*out_sent = 0;
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
-	if (data == NULL && len != 0)
-		return gq__failf(Q_ERR_INVALID_ARG, "data is NULL but len is %zu", len);
-	if (len > Q_RING_INLINE_BYTES)
-		return gq__failf(Q_ERR_INVALID_ARG,
-				 "len is %zu; a completion carries at most %u bytes", len,
-				 Q_RING_INLINE_BYTES);
-	if (len != 0)
-		memcpy(c.data, data, len);
-	sent = gq_ring_send_to(r, &r->completions, &sending, &item, 1, 1, &accepted);
-	if (sent != Q_ERR_FULL)
-		return sent;
-	gq__ring_watch(r);
-	return gq__fail(Q_ERR_FULL, "no room for completions: they wait to be polled");
+	if (completions == NULL && count != 0)
+		return gq__failf(Q_ERR_INVALID_ARG, "completions is NULL but count is %zu", count);
+	for (size_t i = 0; i < count; i++)
+		if (completions[i].length > Q_RING_INLINE_BYTES)
+			return gq__failf(Q_ERR_INVALID_ARG,
+					 "length is %" PRIu32 "; a completion carries at most %u "
+					 "bytes (item %zu of %zu)",
+					 completions[i].length, Q_RING_INLINE_BYTES, i, count);
+	for (size_t sent = 0; sent < count && status == Q_OK; sent += n) {
+		n = count - sent < GQ_CHUNK ? (uint32_t)(count - sent) : GQ_CHUNK;
+		status = complete_some(r, &completions[sent], n, &n);
+		if (status == Q_OK && out_sent != NULL)
+			*out_sent = sent + n;
+	}
+	return status;
 }
 
 QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t max_count,
@@ -293,7 +272,7 @@ QueueStatus q_ring_poll_completions(RingQueue *r, RingCompletion *out, size_t ma
 		return gq__failf(Q_ERR_INVALID_ARG, "out is NULL but max_count is %zu", max_count);
 	max_count = max_count > UINT32_MAX / 2 ? UINT32_MAX / 2 : max_count;
 	q.cap = max_count * sizeof(*out);
-	while (status == Q_OK && q.count < max_count) {
+	while (status == Q_OK && q.count < max_count && !q.all) {
 		q.max = max_count - q.count < GQ_CHUNK ? (uint32_t)(max_count - q.count) : GQ_CHUNK;
 		status = gq_ring_receive_from(r, &r->completions, &q);
 	}

@@ -185,15 +185,15 @@ static inline void describe(const RingQueue *r, const struct gq_box *b, const st
  * Whether to write lines back. Not in the first receives after one that has found nothing: there a
  * sender waits for an answer rather than for a line.
  */
-GQ_ALWAYS_INLINE bool touches(const struct gq_box *b, const struct gq_ring_local *local)
+GQ_ALWAYS_INLINE bool touches(const struct gq_box *b, const struct gq_ring_pace *pace)
 {
-	return b->touches && local->streak >= 2;
+	return b->touches && pace->streak >= 2;
 }
 
 /* Cells go round in order: begin to fetch the one behind the last message's. */
-GQ_ALWAYS_INLINE void guess(const struct gq_box *b, const struct gq_ring_local *local)
+GQ_ALWAYS_INLINE void guess(const struct gq_box *b, const struct gq_ring_pace *pace)
 {
-	__builtin_prefetch(gq_cell_at(b, local->next_slot & b->slot_mask));
+	__builtin_prefetch(gq_cell_at(b, pace->next_slot & b->slot_mask));
 }
 
 #endif /* GPUQ_RING_FRONT_H */

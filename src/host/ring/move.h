@@ -29,7 +29,7 @@ struct gq_receiving {
 	bool waited;      /* see gq_slip_receive() */
 	/* written */
 	uint32_t count;
-	bool all;      /* of messages: nothing else was there, as far as one look showed */
+	bool all;      /* nothing else was there, as far as one look showed */
 	size_t used;   /* of buf */
 	size_t needed; /* with Q_ERR_BUFFER_TOO_SMALL */
 	/* With `discard`, of a descriptor: what the caller drops then. Not before the message is
@@ -65,11 +65,11 @@ QueueStatus gq__ring_receive_single(RingQueue *r, struct gq_box *b, struct gq_re
 bool gq__ring_look_for_cells(const struct gq_box *b, struct gq_ring_local *local,
 			     struct gq_box_hints *hints, bool waits);
 
-/* Many senders: end an operation whose one message has not been published, at `pos`: because the
- * ring is closed (`barred`), or because others overtook it. Its cell goes back.
+/* Many senders, `b` of either kind: end an operation whose one message has not been published, at
+ * `pos`: because the ring is closed (`barred`), or because others overtook it. Its cell goes back.
  * @return Q_ERR_SHUTDOWN, Q_ERR_FULL, ... */
-QueueStatus gq__ring_give_up_one(RingQueue *r, struct gq_ring_local *local, bool barred,
-				 uint64_t pos, uint32_t slot);
+QueueStatus gq__ring_give_up_one(RingQueue *r, struct gq_box *b, struct gq_ring_local *local,
+				 bool barred, uint64_t pos, uint32_t slot);
 
 static inline QueueStatus gq_ring_send_to(RingQueue *r, struct gq_box *b,
 					  const struct gq_sending *s, const EnqueueItem *items,

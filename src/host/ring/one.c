@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * one.c - the calls that move one message, as plain bytes: what most calls do.
+ * one.c - the calls that move one message or one completion: what most calls do.
  *
  * The most common message, which lies in one cell, has a way of its own, without arrays of runs and
  * parts: one function for each mode, to which the call's checks jump, and which the call's answer
@@ -45,15 +45,14 @@ GQ_ALWAYS_INLINE bool pop_one_many(const struct gq_box *b, uint64_t *pos, uint32
 
 /* The same in single mode. */
 GQ_ALWAYS_INLINE bool pop_one_single(const struct gq_box *b, struct gq_ring_local *local,
-				     uint32_t *slot, bool *full)
+				     struct gq_box_hints *hints, uint32_t *slot, bool *full)
 {
-	struct gq_box_hints *hints = &local->messages;
 	uint64_t head = gq_load_relaxed_u64(hints->reused), word;
 	uint32_t taken, count;
 
 	*full = false;
 	if (!gq_reuse_knows(hints, head)) {
-		*full = !gq__ring_look_for_cells(b, local, hints, true);
+		*full = !gq__ring_look_for_cells(b, local, hints, hints == &local->messages);
 		if (*full)
 			return false;
 		head = gq_load_relaxed_u64(hints->reused);
@@ -83,6 +82,20 @@ send_slowly(RingQueue *r, struct gq_ring_peer *peer, const void *data, size_t le
 	return gq__ring_send_once(r, &a);
 }
 
+/* The same of a completion. */
+static __attribute__((noinline)) QueueStatus
+complete_slowly(RingQueue *r, struct gq_ring_peer *peer, const void *data, size_t len)
+{
+	const struct gq_sending sending = { 0 };
+	const EnqueueItem item = { .data = data, .len = len };
+	uint32_t accepted;
+	QueueStatus status;
+
+	op_end(peer);
+	status = gq_ring_send_to(r, &r->completions, &sending, &item, 1, 1, &accepted);
+	return status == Q_ERR_FULL ? gq__ring_answer_unpolled(r) : status;
+}
+
 static __attribute__((noinline)) QueueStatus send_without_room(RingQueue *r,
 							       struct gq_ring_peer *peer)
 {
@@ -90,42 +103,52 @@ static __attribute__((noinline)) QueueStatus send_without_room(RingQueue *r,
 	return gq__ring_answer_no_room(r);
 }
 
-static __attribute__((noinline)) QueueStatus give_up(RingQueue *r, struct gq_ring_local *local,
-						     bool barred, uint64_t pos, uint32_t slot)
+static __attribute__((noinline)) QueueStatus give_up(RingQueue *r, struct gq_box *b,
+						     struct gq_ring_local *local, bool barred,
+						     uint64_t pos, uint32_t slot)
 {
-	const QueueStatus status = gq__ring_give_up_one(r, local, barred, pos, slot);
+	const QueueStatus status = gq__ring_give_up_one(r, b, local, barred, pos, slot);
 
-	return status == Q_ERR_FULL ? gq__ring_answer_no_room(r) : status;
+	if (status != Q_ERR_FULL)
+		return status;
+	return b == &r->messages ? gq__ring_answer_no_room(r) : gq__ring_answer_unpolled(r);
 }
 
-/* One message of one cell. */
+/* One message of one cell, or one completion. */
 GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len, uint32_t class,
-				      bool single)
+				      bool messages, bool single)
 {
-	struct gq_box *b = &r->messages;
+	struct gq_box *b = messages ? &r->messages : &r->completions;
 	const struct gq_word_ring *ready = &b->ready[class];
+	const enum gq_op op = messages ? GQ_OP_SEND : GQ_OP_COMPLETE;
 	struct gq_ring_local *local;
 	struct gq_ring_peer *peer;
+	struct gq_box_hints *hints;
 	uint64_t pos = 0, value;
 	uint32_t slot, done;
 	bool barred, full, taken;
-	QueueStatus status = single ? begin_single(r, b->send_role, GQ_OP_SEND, &local)
-				    : begin_many(r, GQ_OP_SEND, &local);
+	QueueStatus status =
+		single ? begin_single(r, b->send_role, op, &local) : begin_many(r, op, &local);
 
 	if (__builtin_expect(status != Q_OK, 0))
 		return status;
 	peer = local->peer;
 	/* [intake.look]: as in send_many(), send_single() */
-	if (is_closed(r))
+	if (messages && is_closed(r))
 		return send_slowly(r, peer, data, len, class);
+	hints = messages ? &local->messages : &local->completions;
 	if (single) {
-		taken = pop_one_single(b, local, &slot, &full);
+		taken = pop_one_single(b, local, hints, &slot, &full);
 	} else {
-		gq_slip_send(b, local);
+		if (messages)
+			gq_slip_send(b, local);
 		taken = pop_one_many(b, &pos, &slot, &full);
 	}
-	if (__builtin_expect(!taken, 0))
+	if (__builtin_expect(!taken, 0)) {
+		if (!messages)
+			return complete_slowly(r, peer, data, len);
 		return full ? send_without_room(r, peer) : send_slowly(r, peer, data, len, class);
+	}
 	value = gq_entry_value(slot, len, 0);
 	gq_store_relaxed_u64(&b->number[slot],
 			     (single ? take_numbers_single(b, 1) : take_numbers_many(b, pos, 1)) +
@@ -136,18 +159,21 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 	if (single) {
 		put_one_single(ready, value);
 	} else {
-		if (__builtin_expect(!put_one_many(b, ready, &local->messages.ready[class], value,
-						   GQ_CLOSED, &done, &barred),
+		if (__builtin_expect(!put_one_many(b, ready, &hints->ready[class], value,
+						   messages ? GQ_CLOSED : 0, &done, &barred),
 				     0)) {
 			op_end(peer);
 			return gq_ring_damaged();
 		}
 		if (__builtin_expect(done == 0, 0))
-			return give_up(r, local, barred, pos, slot);
+			return give_up(r, b, local, barred, pos, slot);
 	}
 	GQ_WINDOW();
-	gq_ring_tally(&peer->bytes_sent, len);
+	if (messages)
+		gq_ring_tally(&peer->bytes_sent, len);
 	op_end(peer);
+	if (!messages)
+		return Q_OK; /* nobody waits for completions */
 	if (single)
 		wake_single(r, peer, &r->head->signals.data_armed);
 	else
@@ -158,13 +184,13 @@ GQ_ALWAYS_INLINE QueueStatus send_one(RingQueue *r, const void *data, size_t len
 static __attribute__((noinline)) QueueStatus send_many(RingQueue *r, const void *data, size_t len,
 						       uint32_t class)
 {
-	return send_one(r, data, len, class, false);
+	return send_one(r, data, len, class, true, false);
 }
 
 static __attribute__((noinline)) QueueStatus send_single(RingQueue *r, const void *data, size_t len,
 							 uint32_t class)
 {
-	return send_one(r, data, len, class, true);
+	return send_one(r, data, len, class, true, true);
 }
 
 /* A message that is not plain, or for which the call may wait. */
@@ -220,6 +246,33 @@ QueueStatus q_ring_send_timeout(RingQueue *r, const void *data, size_t len, Queu
 {
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
 	return send_timeout(r, data, len, priority, timeout_ms);
+}
+
+static __attribute__((noinline)) QueueStatus complete_many(RingQueue *r, const RingCompletion *c)
+{
+	return send_one(r, c, sizeof(*c), 0, false, false);
+}
+
+static __attribute__((noinline)) QueueStatus complete_single(RingQueue *r, const RingCompletion *c)
+{
+	return send_one(r, c, sizeof(*c), 0, false, true);
+}
+
+QueueStatus q_ring_complete(RingQueue *r, uint64_t sequence, QueueStatus status, const void *data,
+			    size_t len)
+{
+	RingCompletion c = { .sequence = sequence, .status = status, .length = (uint32_t)len };
+
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
+	if (__builtin_expect(data == NULL && len != 0, 0))
+		return gq__failf(Q_ERR_INVALID_ARG, "data is NULL but len is %zu", len);
+	if (__builtin_expect(len > Q_RING_INLINE_BYTES, 0))
+		return gq__failf(Q_ERR_INVALID_ARG,
+				 "len is %zu; a completion carries at most %u bytes", len,
+				 Q_RING_INLINE_BYTES);
+	if (len != 0)
+		memcpy(c.data, data, len);
+	return r->single ? complete_single(r, &c) : complete_many(r, &c);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------- */
@@ -278,9 +331,9 @@ static __attribute__((noinline)) QueueStatus receive_nothing(RingQueue *r,
 {
 	bool waited = false;
 
-	if (gq_slip_receive(local, &waited))
+	if (gq_slip_receive(&local->message_pace, &waited))
 		return receive_slowly(r, local->peer, waited, buf, len, timeout_ms);
-	local->streak = 0;
+	local->message_pace.streak = 0;
 	gq_ring_tally(&local->peer->empty, 1);
 	op_end(local->peer);
 	/* What a polling loop meets most. */
@@ -291,12 +344,57 @@ static __attribute__((noinline)) QueueStatus receive_nothing(RingQueue *r,
 	return receive_later(r, buf, len, Q_ERR_EMPTY, Q_OK, 0, timeout_ms);
 }
 
+/* A message of any kind, and what it is. */
+static __attribute__((noinline)) QueueStatus receive_typed(RingQueue *r, bool waited, void *buf,
+							   size_t cap, RingMessage *out,
+							   uint32_t timeout_ms)
+{
+	const char *before = q_last_error();
+	struct gq_attempt a = { .receiving = { .buf = buf,
+					       .cap = cap,
+					       .out = out,
+					       .max = 1,
+					       .descriptors = true,
+					       .waited = waited } };
+	QueueStatus status = gq__ring_receive_once(r, &a);
+
+	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
+		a.once = gq__ring_receive_once;
+		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
+					    timeout_ms);
+		if (status == Q_OK)
+			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
+	}
+	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
+}
+
+/* The same, of which receive_one() has found nothing, or nothing that it takes. */
+static __attribute__((noinline)) QueueStatus
+receive_typed_slowly(RingQueue *r, struct gq_ring_local *local, bool nothing, void *buf, size_t cap,
+		     RingMessage *out, uint32_t timeout_ms)
+{
+	bool waited = false;
+
+	if (nothing && !gq_slip_receive(&local->message_pace, &waited)) {
+		local->message_pace.streak = 0;
+		/* What a polling loop meets most. */
+		if (timeout_ms == 0 &&
+		    gq_load_seq_cst_u64(&r->head->signals.state) == GQ_RING_OPEN) {
+			gq_ring_tally(&local->peer->empty, 1);
+			op_end(local->peer);
+			return gq__ring_say_nothing(r);
+		}
+	}
+	op_end(local->peer);
+	return receive_typed(r, waited, buf, cap, out, timeout_ms);
+}
+
 /*
- * One message, of which only the bytes are wanted. The most common one, which lies in one cell and
- * fits, goes by a way of its own.
+ * One message, of which only the bytes are wanted, or (out not NULL) what it is as well. The most
+ * common one, which lies in one cell and fits, goes by a way of its own.
  */
-GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, uint32_t timeout_ms,
-					 bool single)
+GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, RingMessage *out,
+					 uint32_t timeout_ms, bool single)
 {
 	const struct gq_box *b = &r->messages;
 	const struct gq_word_ring *ready;
@@ -316,13 +414,15 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 		return status;
 	}
 	peer = local->peer;
-	guess(b, local);
+	guess(b, &local->message_pace);
 	found = r->ageing == NULL ? glance(b, local, &f) : OVERTAKEN;
+	bytes = gq_length_of(b, f.word);
+	if (out != NULL && __builtin_expect(found != FOUND || !is_plain(f.word) || bytes > *len, 0))
+		return receive_typed_slowly(r, local, found == NOTHING, buf, *len, out, timeout_ms);
 	if (__builtin_expect(found == NOTHING, 0))
 		return receive_nothing(r, local, buf, len, timeout_ms);
 	if (__builtin_expect(found != FOUND || !is_plain(f.word), 0))
 		return receive_slowly(r, peer, false, buf, len, timeout_ms);
-	bytes = gq_length_of(b, f.word);
 	ready = &b->ready[f.class];
 	start = gq_head_start(f.head);
 	taken = (uint32_t)(f.head & GQ_HEAD_MASK);
@@ -334,14 +434,24 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 	GQ_WINDOW();
 	/* Relaxed: the swap only excludes; what we read came with [message.claim]. In single mode
 	 * nobody else claims, and the head is stored when the cell has been read. */
-	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0))
+	if (!single && __builtin_expect(!gq_cas_relaxed_device_u64(ready->head, f.head, next), 0)) {
+		if (out != NULL)
+			return receive_typed_slowly(r, local, false, buf, *len, out, timeout_ms);
 		return receive_slowly(r, peer, false, buf, len, timeout_ms);
+	}
 	*len = bytes;
 	slot = gq_head_slot(b, f.word, f.head);
 	cell = gq_cell_at(b, slot);
 	gq_copy(buf, cell, bytes);
-	if (touches(b, local)) {
+	if (out != NULL)
+		*out = (RingMessage){ .kind = Q_MESSAGE_INLINE,
+				      .length = bytes,
+				      .priority = (QueuePriority)(f.class + Q_PRIORITY_LOW),
+				      .sequence = gq_load_relaxed_u64(&b->number[slot]) - 1 };
+	if (touches(b, &local->message_pace)) {
 		gq_touch(cell, bytes);
+		if (out != NULL)
+			gq_store_relaxed_u64(&b->number[slot], out->sequence + 1);
 		if (!single && taken + 1 >= count)
 			gq_extent_touch(ready, start, count);
 	}
@@ -356,8 +466,8 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 		return gq_ring_damaged();
 	}
 	gq_ring_tally(&peer->bytes_received, bytes);
-	local->streak++;
-	local->next_slot = slot + 1;
+	local->message_pace.streak++;
+	local->message_pace.next_slot = slot + 1;
 	op_end(peer);
 	if (single)
 		wake_single(r, peer, &r->head->signals.room_armed);
@@ -369,13 +479,13 @@ GQ_ALWAYS_INLINE QueueStatus receive_one(RingQueue *r, void *buf, size_t *len, u
 static __attribute__((noinline)) QueueStatus receive_many(RingQueue *r, void *buf, size_t *len,
 							  uint32_t timeout_ms)
 {
-	return receive_one(r, buf, len, timeout_ms, false);
+	return receive_one(r, buf, len, NULL, timeout_ms, false);
 }
 
 static __attribute__((noinline)) QueueStatus receive_single(RingQueue *r, void *buf, size_t *len,
 							    uint32_t timeout_ms)
 {
-	return receive_one(r, buf, len, timeout_ms, true);
+	return receive_one(r, buf, len, NULL, timeout_ms, true);
 }
 
 /* The handle is refused, or the room. */
@@ -409,4 +519,33 @@ QueueStatus q_ring_recv(RingQueue *r, void *buf, size_t *inout_len)
 QueueStatus q_ring_recv_timeout(RingQueue *r, void *buf, size_t *inout_len, uint32_t timeout_ms)
 {
 	return receive_bytes(r, buf, inout_len, timeout_ms);
+}
+
+static __attribute__((noinline)) QueueStatus typed_many(RingQueue *r, void *buf, size_t cap,
+							RingMessage *out, uint32_t timeout_ms)
+{
+	return receive_one(r, buf, &cap, out, timeout_ms, false);
+}
+
+static __attribute__((noinline)) QueueStatus typed_single(RingQueue *r, void *buf, size_t cap,
+							  RingMessage *out, uint32_t timeout_ms)
+{
+	return receive_one(r, buf, &cap, out, timeout_ms, true);
+}
+
+QueueStatus q_ring_recv_typed(RingQueue *r, void *buf, size_t cap, RingMessage *out)
+{
+	return q_ring_recv_typed_timeout(r, buf, cap, out, 0);
+}
+
+QueueStatus q_ring_recv_typed_timeout(RingQueue *r, void *buf, size_t cap, RingMessage *out,
+				      uint32_t timeout_ms)
+{
+	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
+	if (__builtin_expect(out == NULL, 0))
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	if (__builtin_expect(buf == NULL && cap != 0, 0))
+		return gq__failf(Q_ERR_INVALID_ARG, "buf is NULL but cap is %zu", cap);
+	return r->single ? typed_single(r, buf, cap, out, timeout_ms)
+			 : typed_many(r, buf, cap, out, timeout_ms);
 }

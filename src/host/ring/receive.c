@@ -249,9 +249,10 @@ GQ_ALWAYS_INLINE QueueStatus end_without_front(RingQueue *r, const struct gq_box
 					       struct gq_ring_local *local, enum look found,
 					       struct gq_receiving *q)
 {
-	if (found == NOTHING && b == &r->messages) {
-		local->streak = 0;
-		gq_ring_tally(&local->peer->empty, 1);
+	if (found == NOTHING) {
+		gq_ring_pace_of(r, b, local)->streak = 0;
+		if (b == &r->messages)
+			gq_ring_tally(&local->peer->empty, 1);
 	}
 	op_end(local->peer);
 	if (found == DAMAGED)
@@ -324,6 +325,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	uint64_t bytes;
 	struct gq_ring_peer *peer;
 	struct gq_ring_local *local;
+	struct gq_ring_pace *pace;
 	struct gq_ageing *ageing;
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	struct claim c;
@@ -335,11 +337,11 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 		return status;
 	peer = local->peer;
 	ageing = ageing_of(r, b, local);
-	if (messages)
-		guess(b, local);
+	pace = gq_ring_pace_of(r, b, local);
+	guess(b, pace);
 	do
 		found = claim_many(r, b, local, ageing, &f, q, &c);
-	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
+	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(pace, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, local, found, q);
 	if (c.n == 0) {
@@ -348,7 +350,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 	}
 	if (ageing != NULL)
 		count_passed(b, ageing, f.class, c.n);
-	bytes = take_out(r, b, f.class, &c, q, touches(b, local));
+	bytes = take_out(r, b, f.class, &c, q, touches(b, pace));
 	count = runs_of(r, b, &c, runs, &cells);
 	GQ_WINDOW();
 	if (!give_back_many(b, gq_ring_hints_of(r, b, local), runs, count)) {
@@ -359,13 +361,11 @@ GQ_ALWAYS_INLINE QueueStatus receive_many(RingQueue *r, struct gq_box *b, struct
 		count_received(peer, q, c.n, bytes);
 	op_end(peer);
 	q->count += c.n;
-	if (messages) {
-		/* With ageing a class above may have been left for this one. */
-		q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
-		local->streak += c.n;
-		/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
-		local->next_slot = runs[count - 1].slot + runs[count - 1].n;
-	}
+	/* With ageing a class above may have been left for this one. */
+	q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
+	pace->streak += c.n;
+	/* At least one cell was taken. NOLINTNEXTLINE(clang-analyzer-core.*) */
+	pace->next_slot = runs[count - 1].slot + runs[count - 1].n;
 	if (messages)
 		wake_many(&r->head->signals.room_armed);
 	return Q_OK;
@@ -381,6 +381,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	uint64_t bytes, head;
 	struct gq_ring_peer *peer;
 	struct gq_ring_local *local;
+	struct gq_ring_pace *pace;
 	struct gq_ageing *ageing;
 	struct front f = { 0 }; /* which FOUND sets; not every compiler sees it */
 	struct claim c;
@@ -392,11 +393,11 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 		return status;
 	peer = local->peer;
 	ageing = ageing_of(r, b, local);
-	if (messages)
-		guess(b, local);
+	pace = gq_ring_pace_of(r, b, local);
+	guess(b, pace);
 	do
 		found = look(r, b, local, ageing, &f, &tries);
-	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(local, &waited));
+	while (found == NOTHING && messages && q->count == 0 && gq_slip_receive(pace, &waited));
 	if (found != FOUND)
 		return end_without_front(r, b, local, found, q);
 	head = choose_aged(r, b, ageing, &f, q, &c);
@@ -406,7 +407,7 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 	}
 	if (ageing != NULL)
 		count_passed(b, ageing, f.class, c.n);
-	bytes = take_out(r, b, f.class, &c, q, touches(b, local));
+	bytes = take_out(r, b, f.class, &c, q, touches(b, pace));
 	GQ_WINDOW();
 	/* [cell.free] release: the cells are read. That is all that frees them: see reuse.h. */
 	gq_store_release_u64(b->ready[f.class].head, head);
@@ -414,13 +415,11 @@ GQ_ALWAYS_INLINE QueueStatus receive_single(RingQueue *r, struct gq_box *b, stru
 		count_received(peer, q, c.n, bytes);
 	op_end(peer);
 	q->count += c.n;
-	if (messages) {
-		/* With ageing a class above may have been left for this one. */
-		q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
-		local->streak += c.n;
-		last = &c.part[c.count - 1];
-		local->next_slot = last->run.slot + last->run.n;
-	}
+	/* With ageing a class above may have been left for this one. */
+	q->all = c.all && ageing == NULL && nothing_below(b, local, f.class);
+	pace->streak += c.n;
+	last = &c.part[c.count - 1];
+	pace->next_slot = last->run.slot + last->run.n;
 	if (messages)
 		wake_single(r, peer, &r->head->signals.room_armed);
 	return Q_OK;

@@ -67,20 +67,26 @@ struct gq_box_hints {
 	uint64_t received;
 };
 
+/* How messages of a box have come to a thread that receives them. See slip.h. */
+struct gq_ring_pace {
+	uint32_t streak;    /* messages received since a receive has found nothing */
+	uint32_t rest;      /* so many more receives do not wait for the senders to get ahead */
+	uint32_t untried;   /* messages in short runs since the last wait */
+	uint32_t trials;    /* waits that no long run has followed; at most GQ_SLIP_TRIALS */
+	uint32_t next_slot; /* where the next message probably is */
+};
+
 /* What this process keeps for a thread that is bound to a peer. Only that thread uses it. */
 struct gq_ring_local {
 	GQ_ALIGNED(GQ_LINE) struct gq_ring_peer *peer;
 	uint64_t role; /* 1 + the peer's index: see gq_ring_signals */
 	struct gq_box_hints messages;
 	struct gq_box_hints completions;
+	struct gq_ring_pace message_pace;
+	struct gq_ring_pace completion_pace;
 	/* See slip.h. */
-	uint32_t streak;       /* messages received since a receive has found nothing */
-	uint32_t receive_rest; /* so many more receives do not wait for the senders to get ahead */
-	uint32_t untried;      /* messages in short runs since the last wait */
-	uint32_t trials;       /* waits that no long run has followed; at most GQ_SLIP_TRIALS */
-	uint32_t send_rest;    /* so many more sends do not wait for the receivers */
-	uint32_t next_slot;    /* where the next message probably is */
-	uint64_t free_until;   /* up to this position of the pool it is far from empty */
+	uint32_t send_rest;  /* so many more sends do not wait for the receivers */
+	uint64_t free_until; /* up to this position of the pool it is far from empty */
 	/* The front of each class where this thread has last found nothing: while head and word
 	 * are these, there is nothing. See glance(). */
 	struct gq_ring_nothing {
@@ -158,6 +164,12 @@ static inline struct gq_box_hints *gq_ring_hints_of(const RingQueue *r, const st
 						    struct gq_ring_local *local)
 {
 	return b == &r->messages ? &local->messages : &local->completions;
+}
+
+static inline struct gq_ring_pace *gq_ring_pace_of(const RingQueue *r, const struct gq_box *b,
+						   struct gq_ring_local *local)
+{
+	return b == &r->messages ? &local->message_pace : &local->completion_pace;
 }
 
 /* ---- what a peer is doing -------------------------------------------------------------------- */

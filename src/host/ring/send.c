@@ -436,14 +436,13 @@ GQ_ALWAYS_INLINE QueueStatus send_single(RingQueue *r, struct gq_box *b, const s
 }
 
 /* Many senders: the one message has not been published. */
-QueueStatus gq__ring_give_up_one(RingQueue *r, struct gq_ring_local *local, bool barred,
-				 uint64_t pos, uint32_t slot)
+QueueStatus gq__ring_give_up_one(RingQueue *r, struct gq_box *b, struct gq_ring_local *local,
+				 bool barred, uint64_t pos, uint32_t slot)
 {
 	const struct popped p = { .pos = pos, .n = 1, .count = 1, .run = { { slot, 1 } } };
 	uint32_t accepted;
 
-	return give_up_many(r, &r->messages, local, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0,
-			    &accepted);
+	return give_up_many(r, b, local, barred ? Q_ERR_SHUTDOWN : Q_ERR_FULL, &p, 0, &accepted);
 }
 
 /* ---- each for every call --------------------------------------------------------------------- */

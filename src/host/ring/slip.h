@@ -39,26 +39,26 @@ enum {
 };
 
 /* A receiver has found nothing. @return whether to look again. *waited: to begin with false. */
-static inline bool gq_slip_receive(struct gq_ring_local *local, bool *waited)
+static inline bool gq_slip_receive(struct gq_ring_pace *pace, bool *waited)
 {
 	if (*waited) {
-		local->receive_rest = GQ_SLIP_RECEIVE_REST;
+		pace->rest = GQ_SLIP_RECEIVE_REST;
 		return false;
 	}
-	if (local->streak >= GQ_SLIP_STREAK) {
-		local->trials = 0;
-		if (local->receive_rest != 0) {
-			local->receive_rest--;
+	if (pace->streak >= GQ_SLIP_STREAK) {
+		pace->trials = 0;
+		if (pace->rest != 0) {
+			pace->rest--;
 			return false;
 		}
 	} else {
-		local->untried += local->streak;
-		if (local->untried < (uint32_t)GQ_SLIP_TRIAL << local->trials)
+		pace->untried += pace->streak;
+		if (pace->untried < (uint32_t)GQ_SLIP_TRIAL << pace->trials)
 			return false;
-		if (local->trials < GQ_SLIP_TRIALS)
-			local->trials++;
+		if (pace->trials < GQ_SLIP_TRIALS)
+			pace->trials++;
 	}
-	local->untried = 0;
+	pace->untried = 0;
 	*waited = true;
 	for (int i = 0; i < GQ_SLIP_PAUSES; i++)
 		gq_cpu_relax();

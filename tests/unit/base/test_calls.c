@@ -276,6 +276,8 @@ static void rings(struct world *w)
 	must(q_ring_sequence(r) == 5);
 	must(q_ring_complete(r, 1, Q_OK, "y", 1) == Q_OK);
 	must(q_ring_poll_completions(r, completion, 4, &n) == Q_OK && n == 1);
+	must(q_ring_complete_batch(r, completion, 1, &n) == Q_OK && n == 1);
+	must(q_ring_poll_completions(r, completion, 4, &n) == Q_OK && n == 1);
 	must(q_ring_poll_completions(r, completion, 4, &n) == Q_OK && n == 0);
 	must(q_ring_len(r) == 0 && q_ring_available(r) == 2);
 	must(q_ring_is_empty(r) != 0 && q_ring_is_full(r) == 0);
@@ -555,7 +557,7 @@ static const struct {
 	{ rings, "rings",
 	  " q_ring_create q_ring_attach q_ring_destroy q_ring_close q_ring_required_memory"
 	  " q_ring_send q_ring_send_timeout q_ring_send_batch q_ring_sequence q_ring_recv"
-	  " q_ring_recv_timeout q_ring_recv_batch q_ring_peek q_ring_complete"
+	  " q_ring_recv_timeout q_ring_recv_batch q_ring_peek q_ring_complete q_ring_complete_batch"
 	  " q_ring_poll_completions q_ring_len q_ring_available q_ring_is_empty q_ring_is_full"
 	  " q_ring_stats q_ring_config q_ring_set_schema q_ring_fd q_ring_recover"
 	  " q_ring_create_fd q_ring_attach_fd " },

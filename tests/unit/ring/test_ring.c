@@ -318,6 +318,7 @@ static void bad_arguments_are_refused_and_change_nothing(void **state)
 {
 	RingQueue *r = make_ring(4, 16, 0);
 	EnqueueItem items[3] = { { "a", 1 }, { NULL, 1 }, { "c", 1 } };
+	RingCompletion completion;
 	RingMessage m;
 	char buf[16];
 	size_t n = 9;
@@ -349,6 +350,16 @@ static void bad_arguments_are_refused_and_change_nothing(void **state)
 	assert_status(q_ring_complete(r, 0, Q_OK, NULL, 1), Q_ERR_INVALID_ARG);
 	assert_status(q_ring_complete(r, 0, Q_OK, buf, 17), Q_ERR_INVALID_ARG);
 	expect_error_names("len", "17", "16");
+	n = 5;
+	assert_status(q_ring_complete_batch(r, NULL, 1, &n), Q_ERR_INVALID_ARG);
+	assert_int_equal(n, 0);
+	assert_status(q_ring_complete_batch(r, NULL, 0, NULL), Q_OK);
+	assert_status(q_ring_complete_batch(
+			      r, (RingCompletion[]){ { .length = 16 }, { .length = 17 } }, 2, &n),
+		      Q_ERR_INVALID_ARG);
+	expect_error_names("length is 17", "16", "item 1 of 2");
+	assert_status(q_ring_poll_completions(r, &completion, 1, &n), Q_OK);
+	assert_int_equal(n, 0); /* all are checked before the first is sent */
 	assert_status(q_ring_poll_completions(r, NULL, 1, &n), Q_ERR_INVALID_ARG);
 	assert_status(q_ring_poll_completions(r, NULL, 0, NULL), Q_ERR_INVALID_ARG);
 	assert_status(q_ring_send_descriptor(r, NULL, 0), Q_ERR_INVALID_ARG);
@@ -818,7 +829,7 @@ static void a_batch_is_not_kept_back_for_more(void **state)
 		assert_int_equal(n, 20);
 		for (uint32_t i = 0; i < GQ_RING_PEERS;
 		     i++) /* a wait in vain is followed by a rest */
-			assert_int_equal(r->local[i].receive_rest, 0);
+			assert_int_equal(r->local[i].message_pace.rest, 0);
 		q_ring_destroy(r);
 	}
 }
@@ -1381,6 +1392,48 @@ static void completions_go_back_in_order_with_status_and_bytes(void **state)
 	}
 }
 
+/* In extents, of which a poll may take a part; as far as there is room. */
+static void completions_go_back_in_batches(void **state)
+{
+	(void)state;
+	FOR_EACH_MODE(flags)
+	{
+		RingQueue *r = make_ring(64, 16, flags);
+		RingCompletion sent[70] = { 0 }, done[70];
+		size_t n = 0, polled = 0;
+		uint64_t next = 0;
+
+		for (int lap = 0; lap < 5; lap++) {
+			for (uint32_t i = 0; i < 70; i++) {
+				sent[i] = (RingCompletion){ .sequence = next + i,
+							    .status = Q_ERR_EXPIRED,
+							    .length = i % 17 };
+				memset(sent[i].data, lap + (int)i, sent[i].length);
+			}
+			assert_status(q_ring_complete_batch(r, sent, 41, &n), Q_OK);
+			assert_int_equal(n, 41);
+			assert_status(q_ring_complete(r, next + 41, Q_ERR_EXPIRED, sent[41].data,
+						      sent[41].length),
+				      Q_OK);
+			assert_status(q_ring_complete_batch(r, sent + 42, 28, &n), Q_ERR_FULL);
+			assert_int_equal(n, 22); /* those that found room */
+			assert_status(q_ring_complete_batch(r, sent + 64, 1, NULL), Q_ERR_FULL);
+			for (polled = 0; polled < 64; polled += n) {
+				assert_status(q_ring_poll_completions(r, done + polled,
+								      polled < 40 ? 7 : 64, &n),
+					      Q_OK);
+				assert_true(n != 0);
+			}
+			assert_int_equal(polled, 64);
+			assert_memory_equal(done, sent, 64 * sizeof(sent[0]));
+			assert_status(q_ring_poll_completions(r, done, 1, &n), Q_OK);
+			assert_int_equal(n, 0);
+			next += 64;
+		}
+		q_ring_destroy(r);
+	}
+}
+
 /* ---- statistics, schema ---------------------------------------------------------------------- */
 
 static void statistics_balance(void **state)
@@ -1774,6 +1827,7 @@ int main(void)
 		cmocka_unit_test(a_ring_works_where_membarrier_is_refused),
 		cmocka_unit_test(a_long_message_waits_for_room_asleep),
 		cmocka_unit_test(completions_go_back_in_order_with_status_and_bytes),
+		cmocka_unit_test(completions_go_back_in_batches),
 		cmocka_unit_test(statistics_balance),
 		cmocka_unit_test(a_validator_refuses_what_does_not_match_and_nothing_is_sent),
 		cmocka_unit_test(a_ring_in_shared_memory_works_from_a_forked_child_that_attaches),

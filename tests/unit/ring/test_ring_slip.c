@@ -9,74 +9,74 @@
 
 /* A receiver that finds `run` messages, then nothing, and so on. Of `calls` times nothing, how
  * often does it wait? */
-static uint32_t waits(struct gq_ring_local *local, uint32_t run, uint32_t calls)
+static uint32_t waits(struct gq_ring_pace *pace, uint32_t run, uint32_t calls)
 {
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < calls; i++) {
 		bool waited = false;
 
-		local->streak = run;
-		count += gq_slip_receive(local, &waited);
+		pace->streak = run;
+		count += gq_slip_receive(pace, &waited);
 	}
 	return count;
 }
 
 static void who_finds_nothing_at_all_does_not_wait(void **state)
 {
-	struct gq_ring_local local = { 0 };
+	struct gq_ring_pace pace = { 0 };
 
 	(void)state;
-	assert_int_equal(waits(&local, 0, 100000), 0);
+	assert_int_equal(waits(&pace, 0, 100000), 0);
 }
 
 static void after_a_long_run_each_waits(void **state)
 {
-	struct gq_ring_local local = { 0 };
+	struct gq_ring_pace pace = { 0 };
 
 	(void)state;
-	assert_int_equal(waits(&local, GQ_SLIP_STREAK, 10), 10);
-	assert_int_equal(waits(&local, 1000, 10), 10);
+	assert_int_equal(waits(&pace, GQ_SLIP_STREAK, 10), 10);
+	assert_int_equal(waits(&pace, 1000, 10), 10);
 }
 
 static void a_wait_in_vain_is_followed_by_a_rest(void **state)
 {
-	struct gq_ring_local local = { .streak = GQ_SLIP_STREAK };
+	struct gq_ring_pace pace = { .streak = GQ_SLIP_STREAK };
 	bool waited = false;
 
 	(void)state;
-	assert_true(gq_slip_receive(&local, &waited));
-	assert_false(gq_slip_receive(&local, &waited)); /* nothing came meanwhile */
-	assert_int_equal(waits(&local, GQ_SLIP_STREAK, GQ_SLIP_RECEIVE_REST), 0);
-	assert_int_equal(waits(&local, GQ_SLIP_STREAK, 1), 1);
+	assert_true(gq_slip_receive(&pace, &waited));
+	assert_false(gq_slip_receive(&pace, &waited)); /* nothing came meanwhile */
+	assert_int_equal(waits(&pace, GQ_SLIP_STREAK, GQ_SLIP_RECEIVE_REST), 0);
+	assert_int_equal(waits(&pace, GQ_SLIP_STREAK, 1), 1);
 }
 
 /* Messages that come singly delay few others: trials come after 64 messages, 128, ... 4096, 4096.
  */
 static void trials_in_vain_become_rare(void **state)
 {
-	struct gq_ring_local local = { 0 };
+	struct gq_ring_pace pace = { 0 };
 
 	(void)state;
-	assert_int_equal(waits(&local, 1, GQ_SLIP_TRIAL - 1), 0);
-	assert_int_equal(waits(&local, 1, 1), 1);
-	assert_int_equal(waits(&local, 1, 2 * GQ_SLIP_TRIAL - 1), 0);
-	assert_int_equal(waits(&local, 1, 1), 1);
-	assert_int_equal(waits(&local, 1, 256 + 512 + 1024 + 2048), 4);
-	assert_int_equal(waits(&local, 1, 100 * 4096), 100);
-	assert_int_equal(waits(&local, 1, 4095), 0);
+	assert_int_equal(waits(&pace, 1, GQ_SLIP_TRIAL - 1), 0);
+	assert_int_equal(waits(&pace, 1, 1), 1);
+	assert_int_equal(waits(&pace, 1, 2 * GQ_SLIP_TRIAL - 1), 0);
+	assert_int_equal(waits(&pace, 1, 1), 1);
+	assert_int_equal(waits(&pace, 1, 256 + 512 + 1024 + 2048), 4);
+	assert_int_equal(waits(&pace, 1, 100 * 4096), 100);
+	assert_int_equal(waits(&pace, 1, 4095), 0);
 }
 
 /* Lockstep: one message, then nothing. The first trial that a long run follows makes waits the
  * rule; and where it does not last, trials begin as soon as before. */
 static void a_trial_ends_lockstep(void **state)
 {
-	struct gq_ring_local local = { 0 };
+	struct gq_ring_pace pace = { 0 };
 
 	(void)state;
-	assert_int_equal(waits(&local, 1, 100000), 29);
-	assert_int_equal(waits(&local, GQ_SLIP_STREAK, 20), 20);
-	assert_int_equal(waits(&local, 1, GQ_SLIP_TRIAL), 1);
+	assert_int_equal(waits(&pace, 1, 100000), 29);
+	assert_int_equal(waits(&pace, GQ_SLIP_STREAK, 20), 20);
+	assert_int_equal(waits(&pace, 1, GQ_SLIP_TRIAL), 1);
 }
 
 int main(void)
