@@ -973,10 +973,13 @@ static void without_memory_there_is_no_verdict_this_time(void **state)
 	(void)state;
 	assert_status(receive(ring.r, NULL), Q_ERR_EMPTY);
 	die_inside(&ring);
+	assert_status(q_ring_send(NULL, "x", 1, 0), Q_ERR_INVALID_ARG);
+	assert_string_equal(q_last_error(), "ring is NULL");
 	gq__fault_set(1);
 	gq__ring_repair(ring.r);
 	gq__fault_set(0);
 	assert_null(ring.r->inquest);
+	assert_string_equal(q_last_error(), "ring is NULL"); /* a repair is no call that could fail */
 	assert_int_equal(reclaimed(ring.r), 0);
 	gq__ring_repair(ring.r);
 	assert_int_equal(reclaimed(ring.r), 1);
