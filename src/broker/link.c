@@ -5,7 +5,7 @@
 #include "host/base/sys.h"
 
 #include "broker/page/page.h"
-#include "program/memfd.h"
+#include "memfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -109,7 +109,7 @@ bool link_receive(int socket, struct link_message *m, int *fds, int flags)
 
 static int make_file(const char *name, const void *from, size_t bytes)
 {
-	const int fd = program_memfd(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const int fd = gq_memfd(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0)
 		return -1;

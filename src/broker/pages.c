@@ -16,7 +16,7 @@
 
 #include "host/base/sys.h"
 #include "host/base/thread.h"
-#include "program/memfd.h"
+#include "memfd.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -29,7 +29,7 @@ enum { STEP_BYTES = 4 << 20 };
 
 static bool open_files(struct session *s)
 {
-	s->memfd = program_memfd("gpuqd-client", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	s->memfd = gq_memfd("gpuqd-client", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (s->memfd < 0)
 		return false;
 	s->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -20,6 +20,35 @@ _gpuq_files() {
 	done < <(compgen -f -- "$1")
 }
 
+# What bash has cut at colons is one word again: _gpuq_line, of which the last is half typed; _gpuq_kept is the part
+# of it that bash leaves as it is, so that no answer may have it.
+_gpuq_join() {
+	local i word cut=no line=${COMP_LINE-}
+	line=${line:0:${COMP_POINT:-0}}
+	_gpuq_line=()
+	for ((i = 0; i <= COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		if [ "$i" -gt 0 ] && { [ $cut = yes ] || [[ $word == :* ]]; } &&
+			[[ -z $line || ($line == *"${_gpuq_line[-1]}$word"* && $line$word != *[[:blank:]]) ]]; then
+			_gpuq_line[-1]+=$word
+		else
+			_gpuq_line+=("$word")
+		fi
+		cut=no
+		[[ $word != *: ]] || cut=yes
+	done
+	_gpuq_kept=${_gpuq_line[-1]}
+	[[ $word != *[!:]* ]] || _gpuq_kept=${_gpuq_kept%"$word"}
+}
+
+# Without what bash has kept.
+_gpuq_strip() {
+	local i
+	for i in "${!COMPREPLY[@]}"; do
+		COMPREPLY[i]=${COMPREPLY[i]#"$_gpuq_kept"}
+	done
+}
+
 # _gpuq_value OPTION TYPED: what may follow the option. Status 1: it takes no value.
 _gpuq_value() {
 	case $1 in
@@ -43,7 +72,7 @@ _gpuq_value() {
 
 _gpuq_run() {
 	local typed=$1 before=$2 word
-	for word in "${COMP_WORDS[@]:2:COMP_CWORD-2}"; do
+	for word in "${_gpuq_line[@]:2:${#_gpuq_line[@]}-3}"; do
 		if [ "$word" = -- ]; then # all that follows is a file
 			_gpuq_files "$typed"
 			return
@@ -53,7 +82,7 @@ _gpuq_run() {
 	if [ "$typed" = "=" ]; then
 		typed=''
 	elif [ "$before" = "=" ]; then
-		before=${COMP_WORDS[COMP_CWORD - 2]}
+		before=${_gpuq_line[-3]}
 	fi
 	if _gpuq_value "$before" "$typed"; then
 		return
@@ -131,13 +160,16 @@ _gpuq_look() {
 }
 
 _gpuq() {
-	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+	local typed before _gpuq_line _gpuq_kept
+	_gpuq_join
+	typed=${_gpuq_line[-1]}
+	before=${_gpuq_line[-2]}
 	COMPREPLY=()
-	if [ "$COMP_CWORD" -eq 1 ]; then
+	if [ ${#_gpuq_line[@]} -eq 2 ]; then
 		_gpuq_words "run pipe info processors redis services token bench status top errors reload help --help --version" "$typed"
 		return
 	fi
-	case ${COMP_WORDS[1]} in
+	case ${_gpuq_line[1]} in
 	run) _gpuq_run "$typed" "$before" ;;
 	pipe) _gpuq_pipe "$typed" "$before" ;;
 	help) _gpuq_words "run pipe info processors redis services token bench status top errors reload" "$typed" ;;
@@ -151,6 +183,7 @@ _gpuq() {
 	bench) _gpuq_bench "$typed" "$before" ;;
 	info | processors) _gpuq_words "--help" "$typed" ;;
 	esac
+	_gpuq_strip
 }
 
 complete -F _gpuq gpuq

@@ -4,12 +4,39 @@
 #include "output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUFFER_BYTES ((size_t)256 * 1024)
+
+int output_open(const char *path, bool *out_created)
+{
+	const int flags = O_WRONLY | O_CLOEXEC | O_NOCTTY;
+	int fd = open(path, flags);
+
+	*out_created = false;
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	fd = open(path, flags | O_CREAT | O_EXCL, 0666);
+	*out_created = fd >= 0;
+	if (fd >= 0 || errno != EEXIST)
+		return fd;
+	return open(path, flags | O_CREAT, 0666); /* a link that leads nowhere yet */
+}
+
+void output_take_back(const char *path, int fd)
+{
+	struct stat ours;
+	struct stat there;
+
+	if (fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	    ours.st_ino == there.st_ino && ours.st_size == 0)
+		(void)unlink(path);
+}
 
 bool output_init(struct output *o, int fd, enum output_format format)
 {

@@ -26,6 +26,16 @@ struct output {
 	void *send_to;
 };
 
+/**
+ * Open a file for results, without changing what is in it.
+ * @param out_created  whether it was not there before: then output_take_back() removes it
+ * @return a descriptor, or -1: errno
+ */
+int output_open(const char *path, bool *out_created);
+
+/** What output_open() has created at `path` and nothing was written to: away with it. */
+void output_take_back(const char *path, int fd);
+
 /** False: no memory. output_free() is allowed on one that failed, or is zeroed. */
 bool output_init(struct output *o, int fd, enum output_format format);
 void output_free(struct output *o);

@@ -91,6 +91,7 @@ struct run {
 	struct streams streams; /* --split files */
 	struct window window;
 	struct output output;
+	int created_fd;  /* of --output's file, if it was not there before; -1 */
 	struct tee *tee; /* NULL: one output */
 	struct progress progress;
 	struct run_counts counts;

@@ -86,6 +86,7 @@ static int parse_split(const char *text, struct run_options *out)
 {
 	uint64_t value;
 
+	out->split_text = text;
 	if (strcmp(text, "lines") == 0) {
 		out->split = SPLIT_LINES;
 		return CLI_OK;
@@ -168,7 +169,7 @@ static int parse_flag(int option, struct run_options *out)
 {
 	switch (option) {
 	case '0':
-		out->split = SPLIT_NUL;
+		out->null = true;
 		break;
 	case OPT_NAMES:
 		out->names = true;
@@ -245,6 +246,9 @@ static int check_options(const struct run_options *o)
 		return usage_error("run", "--processor is required ('gpuq processors' lists them)");
 	if (o->processor[0] == '\0')
 		return usage_error("run", "--processor is empty, must be a name or a path");
+	if (o->null && o->split_text && o->split != SPLIT_NUL)
+		return usage_error("run", "--null is the same as --split nul, but --split is '%s'",
+				   o->split_text);
 	if (o->list_path && o->file_count > 0)
 		return usage_error("run", "FILE is '%s', but --files0-from names the files",
 				   o->files[0]);
@@ -280,6 +284,8 @@ int run_parse(int argc, char **argv, struct run_options *out)
 	out->file_count = (size_t)(argc - optind);
 	if (check_options(out) != CLI_OK)
 		return CLI_USAGE;
+	if (out->null)
+		out->split = SPLIT_NUL;
 	if (out->file_count == 0 && !out->list_path) {
 		out->files = standard_input;
 		out->file_count = 1;

@@ -22,15 +22,17 @@ struct run_options {
 	struct tee_options tee;
 	const char *list_path; /* NULL: the files are arguments */
 	enum split_mode split;
-	uint32_t piece_bytes;  /* SPLIT_BYTES */
-	uint32_t device;       /* Q_DEVICE_* */
-	uint32_t slots;        /* 0: see plan.h, as the next two */
-	uint32_t slot_bytes;   /* largest message */
-	uint32_t result_bytes; /* largest result */
-	uint32_t consumers;    /* 0: all CPUs, or the GPU's default */
+	const char *split_text; /* of --split; NULL: not given */
+	uint32_t piece_bytes;   /* SPLIT_BYTES */
+	uint32_t device;        /* Q_DEVICE_* */
+	uint32_t slots;         /* 0: see plan.h, as the next two */
+	uint32_t slot_bytes;    /* largest message */
+	uint32_t result_bytes;  /* largest result */
+	uint32_t consumers;     /* 0: all CPUs, or the GPU's default */
 	enum run_order order;
 	enum output_format format;
 	enum run_progress progress;
+	bool null; /* --null */
 	bool names;
 	bool skip_empty;
 	bool quiet;

@@ -8,7 +8,6 @@
 #include "run.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -94,17 +93,19 @@ static int open_output(struct run *r)
 {
 	const struct run_options *o = r->options;
 	int fd = STDOUT_FILENO;
+	bool created = false;
 
 	if (o->trace_path && !spares_the_input(r, "--trace", o->trace_path))
 		return CLI_USAGE;
 	if (o->output_path) {
 		if (!spares_the_input(r, "--output", o->output_path))
 			return CLI_USAGE;
-		fd = open(o->output_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+		fd = output_open(o->output_path, &created);
 		if (fd < 0) {
 			warn_line("--output %s: cannot open: %s", o->output_path, strerror(errno));
 			return CLI_OUTPUT_FAILED;
 		}
+		r->created_fd = created ? fd : -1;
 	}
 	if (!spares_the_output("--trace", o->trace_path, fd))
 		return CLI_USAGE;
@@ -270,12 +271,13 @@ static void set_up_progress(struct run *r)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-int set_up(struct run *r)
+static int set_up_all(struct run *r)
 {
 	const struct run_options *o = r->options;
 	int code;
 
 	r->poll_fd = -1;
+	r->created_fd = -1;
 	input_init(&r->input, o->files, o->file_count);
 	code = open_output(r);
 	if (code == CLI_OK)
@@ -291,6 +293,17 @@ int set_up(struct run *r)
 	}
 	set_up_progress(r);
 	return CLI_OK;
+}
+
+int set_up(struct run *r)
+{
+	const int code = set_up_all(r);
+
+	if (code != CLI_OK && r->created_fd >= 0)
+		output_take_back(r->options->output_path, r->created_fd);
+	if (code != CLI_OK && r->tee)
+		tee_take_back(r->tee);
+	return code;
 }
 
 void tear_down(struct run *r)

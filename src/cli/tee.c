@@ -25,6 +25,7 @@ enum { COPY_BYTES = 64 * 1024 };
 struct tee_file {
 	const char *path; /* NULL: the output's own */
 	int fd;
+	bool created;
 	PipeReader *reader;
 	pthread_t thread;
 	bool started;
@@ -137,13 +138,20 @@ int tee_open(const struct tee_options *o, struct tee **out)
 		struct tee_file *f = &t->files[t->count];
 
 		f->path = o->paths[t->count];
-		f->fd = open(f->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+		f->fd = output_open(f->path, &f->created);
 		if (f->fd < 0) {
 			warn_line("--tee %s: cannot open: %s", f->path, strerror(errno));
 			return CLI_OUTPUT_FAILED;
 		}
 	}
 	return CLI_OK;
+}
+
+void tee_take_back(struct tee *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->files[i].created)
+			output_take_back(t->files[i].path, t->files[i].fd);
 }
 
 int tee_fd(const struct tee *t, size_t n)

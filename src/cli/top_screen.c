@@ -84,12 +84,14 @@ int top_screen(struct top_view *t, const char *path, uint32_t interval_ms, uint6
 {
 	int code = daemon_look(path, &t->now);
 	SCREEN *screen;
+	FILE *terminal;
 
 	if (code != CLI_OK)
 		return code;
 	if (!signals_init())
 		return -1;
-	screen = newterm(NULL, stdout, stdin);
+	terminal = fdopen(STDOUT_FILENO, "w"); /* stdout has none: see standard_descriptors() */
+	screen = terminal ? newterm(NULL, terminal, stdin) : NULL;
 	if (!screen)
 		return -1;
 	cbreak();

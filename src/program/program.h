@@ -24,8 +24,9 @@ extern void (*program_before_line)(void);
  * Before anything else in main(). A standard descriptor that came closed would be handed out again
  * by the next open() or socket(): what is printed could then end up in a file, a connection or an
  * eventfd of the library. Each gap is filled with a descriptor that fails in the direction it is
- * used for, so that the error is still reported.
- * @return false: a gap could not be filled
+ * used for, so that the error is still reported. From here on `stdout` is a stream that notes why a
+ * write failed when it does, for flush_output(); it has no fileno().
+ * @return false: a gap could not be filled, or there is no memory
  */
 bool standard_descriptors(void);
 

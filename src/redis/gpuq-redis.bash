@@ -18,6 +18,35 @@ _gpuq_redis_files() {
 	done < <(compgen -f -- "$1")
 }
 
+# What bash has cut at colons is one word again: _gpuq_redis_line, of which the last is half typed; _gpuq_redis_kept is the part
+# of it that bash leaves as it is, so that no answer may have it.
+_gpuq_redis_join() {
+	local i word cut=no line=${COMP_LINE-}
+	line=${line:0:${COMP_POINT:-0}}
+	_gpuq_redis_line=()
+	for ((i = 0; i <= COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		if [ "$i" -gt 0 ] && { [ $cut = yes ] || [[ $word == :* ]]; } &&
+			[[ -z $line || ($line == *"${_gpuq_redis_line[-1]}$word"* && $line$word != *[[:blank:]]) ]]; then
+			_gpuq_redis_line[-1]+=$word
+		else
+			_gpuq_redis_line+=("$word")
+		fi
+		cut=no
+		[[ $word != *: ]] || cut=yes
+	done
+	_gpuq_redis_kept=${_gpuq_redis_line[-1]}
+	[[ $word != *[!:]* ]] || _gpuq_redis_kept=${_gpuq_redis_kept%"$word"}
+}
+
+# Without what bash has kept.
+_gpuq_redis_strip() {
+	local i
+	for i in "${!COMPREPLY[@]}"; do
+		COMPREPLY[i]=${COMPREPLY[i]#"$_gpuq_redis_kept"}
+	done
+}
+
 # _gpuq_redis_value COMMAND OPTION TYPED: what may follow the option. Status 1: it takes no value.
 _gpuq_redis_value() {
 	case $2 in
@@ -67,25 +96,29 @@ _gpuq_redis_options() {
 }
 
 _gpuq_redis() {
-	local typed=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command
+	local typed before command _gpuq_redis_line _gpuq_redis_kept
 	local commands="worker send results dlq status doctor bench"
+	_gpuq_redis_join
+	typed=${_gpuq_redis_line[-1]}
+	before=${_gpuq_redis_line[-2]}
 	COMPREPLY=()
-	if [ "$COMP_CWORD" -eq 1 ]; then
+	if [ ${#_gpuq_redis_line[@]} -eq 2 ]; then
 		_gpuq_redis_words "$commands help --help --version" "$typed"
 		return
 	fi
-	command=${COMP_WORDS[1]}
+	command=${_gpuq_redis_line[1]}
 	if [ "$command" = help ]; then
 		_gpuq_redis_words "$commands" "$typed"
 	elif _gpuq_redis_value "$command" "$before" "$typed"; then
 		:
 	elif [[ $typed = -* ]]; then
 		_gpuq_redis_words "$(_gpuq_redis_options "$command")" "$typed"
-	elif [ "$command" = dlq ] && [ "$COMP_CWORD" -eq 2 ]; then
+	elif [ "$command" = dlq ] && [ ${#_gpuq_redis_line[@]} -eq 3 ]; then
 		_gpuq_redis_words "ls show replay purge" "$typed"
 	elif [ "$command" = send ]; then
 		_gpuq_redis_files "$typed"
 	fi
+	_gpuq_redis_strip
 }
 
 complete -F _gpuq_redis gpuq-redis

@@ -2,7 +2,8 @@
 /*
  * late.c - the library is opened by a program that does not link it: in a process that has no
  * static thread-local storage left, and to be closed with a live queue. With "room", in a process
- * that has some left: only the ring's words differ there (src/host/ring/recent.h).
+ * that has some left: only the ring's words differ there (src/host/ring/recent.h). The usual way to
+ * them is a call of __tls_get_addr(), which this program counts.
  * late EATER LIBRARY [room]
  */
 #include <gpuq/gpuq.h>
@@ -11,6 +12,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,20 @@ static __typeof__(&q_ring_stats) stats;
 static GpuQueue *q;
 static RingQueue *ring;
 static sem_t ring_is_there;
+
+/* Takes the place of the loader's for the library: the program's symbols come first. */
+void *__tls_get_addr(void *index);
+static unsigned long tls_calls; /* counted where one thread uses the library */
+
+void *__tls_get_addr(void *index)
+{
+	static void *(*loaders)(void *);
+
+	if (loaders == NULL)
+		*(void **)&loaders = dlsym(RTLD_NEXT, "__tls_get_addr");
+	tls_calls++;
+	return loaders(index);
+}
 
 static void fail(const char *what)
 {
@@ -121,6 +137,29 @@ static void *use_ring(void *arg)
 	return arg;
 }
 
+#ifdef GPUQ_TLS_DESCRIPTORS
+/* With room for the ring's words beside each thread, no call looks for them. */
+static void expect_way_to_words(bool fast)
+{
+	const unsigned long before = tls_calls;
+	unsigned long calls;
+
+	for (int i = 0; i < RING_MESSAGES; i++) {
+		char byte = 'x';
+		size_t len = 1;
+
+		if (send_one(ring, &byte, 1, Q_PRIORITY_NORMAL) != Q_OK ||
+		    receive_one(ring, &byte, &len) != Q_OK)
+			fail("a message of one thread");
+	}
+	calls = tls_calls - before;
+	printf("%lu calls of __tls_get_addr for %d messages\n", calls, RING_MESSAGES);
+	/* the first call of this thread binds it to the ring */
+	if (fast ? calls > 10 : calls < RING_MESSAGES)
+		fail(fast ? "the fast way is not taken" : "the calls cannot be counted");
+}
+#endif
+
 static volatile int go_on = 1;
 static sem_t used;
 
@@ -178,6 +217,9 @@ int main(int argc, char **argv)
 	if (stats(ring, &counted) != Q_OK || counted.bytes_sent != RING_USERS * RING_MESSAGES ||
 	    counted.bytes_received != RING_USERS * RING_MESSAGES)
 		fail("what was sent and received is not what was counted");
+#ifdef GPUQ_TLS_DESCRIPTORS /* else other machines have other ways */
+	expect_way_to_words(argc > 3);
+#endif
 	q = init(&cfg);
 	if (q == NULL)
 		fail(last_error());

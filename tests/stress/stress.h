@@ -5,7 +5,7 @@
  *
  * The environment of a run, all optional:
  *   GPUQ_STRESS_SEED   the seed (also the first argument); printed at the start and on failure
- *   GPUQ_STRESS_SCALE  factor on the amount of work, default 1
+ *   GPUQ_STRESS_SCALE  factor on the amount of work, default 1; GPUQ_TEST_SHORT: a tenth of that
  *   GPUQ_STRESS_ONLY   run only the tests whose name matches this pattern (* and ?)
  *
  * A failed check ends the process with the seed, the configuration, and a picture of the queue,

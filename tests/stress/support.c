@@ -190,7 +190,7 @@ void stress_begin(int argc, char **argv)
 
 	stress_seed = seed != NULL && seed[0] != '\0' ? strtoull(seed, NULL, 0)
 						      : gq__now_ns() ^ (uint64_t)getpid() << 32;
-	scale = GQ_TSAN ? 0.1 : GQ_ASAN ? 0.2 : 1.0;
+	scale = GQ_TSAN ? 0.1 : GQ_ASAN ? 0.2 : getenv("GPUQ_TEST_SHORT") != NULL ? 0.1 : 1.0;
 	if (factor != NULL && factor[0] != '\0')
 		scale *= strtod(factor, NULL);
 	if (only != NULL && only[0] != '\0')

@@ -4,7 +4,7 @@
 #include "layout.h"
 #include "lock.h"
 
-#include "program/memfd.h"
+#include "memfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,7 +194,7 @@ static bool make(struct page *p, const char *path, const char *also, uint32_t mo
 	int error;
 
 	if (path == NULL) { /* whoever else has it cannot cut it under us */
-		p->fd = program_memfd("gpuqd-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		p->fd = gq_memfd("gpuqd-page", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 		return p->fd >= 0 && fill(p) &&
 		       fcntl(p->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
 	}

@@ -13,7 +13,7 @@
 #include "router.h"
 
 #include "host/base/sys.h"
-#include "program/memfd.h"
+#include "memfd.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -88,7 +88,7 @@ void region_free(struct router *r)
 /* It keeps its size for good. @return -1: errno */
 static int make_memory(uint64_t bytes)
 {
-	const int fd = program_memfd("gpuq-region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const int fd = gq_memfd("gpuq-region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int error;
 
 	if (fd < 0 ||

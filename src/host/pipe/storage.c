@@ -12,9 +12,9 @@
 #include "host/pipe/storage.h"
 
 #include "host/base/fault.h"
-#include "host/base/memfd.h"
 #include "host/base/memory.h"
 #include "host/base/sys.h"
+#include "memfd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,7 +98,7 @@ static int open_memfd(void)
 	errno = ENOMEM;
 	if (gq__fault())
 		return -1;
-	return gq_sys_memfd("gpuq-pipe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return gq_memfd("gpuq-pipe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 }
 
 /* @return 0, or the reason why not. */

@@ -43,14 +43,7 @@ static bool check_config(const RingConfig *cfg)
 			  cfg->ageing_limit);
 		return false;
 	}
-	for (size_t i = 0; i < sizeof(cfg->reserved) / sizeof(cfg->reserved[0]); i++) {
-		if (cfg->reserved[i] != 0) {
-			gq__failf(Q_ERR_INVALID_ARG, "reserved[%zu] is %" PRIu32 "; must be 0", i,
-				  cfg->reserved[i]);
-			return false;
-		}
-	}
-	return true;
+	return GQ_CHECK_RESERVED(cfg, reserved) == Q_OK;
 }
 
 static bool resolve_config(const RingConfig *cfg, RingConfig *out)

@@ -164,12 +164,16 @@ static void begin_inquest(RingQueue *r, gq_judge *judge)
 	const size_t bytes =
 		sizeof(struct gq_ring_inquest) + (size_t)cells * (sizeof(uint64_t) + 1);
 	struct gq_ring_inquest *q;
+	struct gq_error before;
 	bool any = false;
 
 	end_inquest(r);
+	gq__error_keep(&before);
 	q = gq__alloc(bytes, "the repair of a ring"); /* zeroed */
-	if (q == NULL)
+	if (q == NULL) {
+		gq__error_put_back(&before); /* no failure of the call: the next one tries again */
 		return;
+	}
 	q->bytes = bytes;
 	q->begun_ns = gq__now_ns();
 	q->epoch = gq_load_acquire_u64(&r->head->repair.epoch); /* [repair.lock] */

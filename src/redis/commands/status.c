@@ -42,12 +42,21 @@ const char doctor_help[] =
 
 enum { OPT_JSON = 256 };
 
-static const struct option long_options[] = {
-	COMMON_OPTIONS,
-	{ "group", required_argument, NULL, OPT_GROUP },
-	{ "dlq", required_argument, NULL, OPT_DLQ },
+#define LOOKER_OPTIONS                                                                             \
+	COMMON_OPTIONS, { "group", required_argument, NULL, OPT_GROUP },                           \
+		{ "dlq", required_argument, NULL, OPT_DLQ },                                       \
+	{                                                                                          \
+		"help", no_argument, NULL, 'h'                                                     \
+	}
+
+static const struct option status_options[] = {
+	LOOKER_OPTIONS,
 	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+static const struct option doctor_options[] = {
+	LOOKER_OPTIONS,
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -63,44 +72,37 @@ struct view {
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
-static int take_option(const char *command, int option, char *text, struct looker *l)
+static int take_option(int option, char *text, void *to)
 {
-	const int code = place_option(command, option, text, &l->place);
+	struct looker *l = to;
+	const int code = place_option(l->command, option, text, &l->place);
 
 	if (code != -1)
 		return code;
 	if (option == OPT_GROUP)
-		return parse_name(command, "--group", text, &l->group);
+		return parse_name(l->command, "--group", text, &l->group);
 	if (option == OPT_DLQ)
-		return parse_name(command, "--dlq", text, &l->dead);
+		return parse_name(l->command, "--dlq", text, &l->dead);
 	l->json |= option == OPT_JSON;
-	l->help |= option == 'h';
 	return EXIT_DONE;
 }
 
-static int parse(const char *command, int argc, char **argv, struct looker *l)
+/* True: all is there to look. False: *code is the exit code. */
+static bool parse(const struct option_set *set, int argc, char **argv, struct looker *l, int *code)
 {
-	int option;
-	int code;
-
-	*l = (struct looker){ .group = "gpuq" };
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_error(command, option, argv);
-		code = take_option(command, option, optarg, l);
-		if (code != EXIT_DONE || l->help)
-			return code;
-	}
-	if (optind < argc)
-		return usage_error(command, "'%s' is too much: it takes options only",
-				   argv[optind]);
-	code = place_resolve(command, &l->place, true);
-	if (code == EXIT_DONE)
-		code = shards_learn(&l->place, false);
-	if (code == EXIT_DONE && !l->dead)
+	*l = (struct looker){ .command = set->command, .group = "gpuq" };
+	if (!options_read(set, argc, argv, l, code))
+		return false;
+	*code = optind < argc ? usage_error(set->command, "'%s' is too much: it takes options only",
+					    argv[optind])
+			      : place_resolve(set->command, &l->place, true);
+	if (*code == EXIT_DONE)
+		*code = shards_learn(&l->place, false);
+	if (*code == EXIT_DONE && !l->dead)
 		l->dead = l->place.sharded ? joined("dlq", "") : joined(l->place.stream, ":dlq");
-	return code == EXIT_DONE && !l->place.sharded ? place_connect(&l->place, &l->link) : code;
+	if (*code == EXIT_DONE && !l->place.sharded)
+		*code = place_connect(&l->place, &l->link);
+	return *code == EXIT_DONE;
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -218,16 +220,19 @@ static void print_text(const struct looker *l, const struct view *v)
 
 int cmd_status(int argc, char **argv)
 {
+	static const struct option_set options = {
+		.command = "status",
+		.help = status_help,
+		.shorts = ":h",
+		.longs = status_options,
+		.take = take_option,
+	};
 	struct looker l;
 	struct view v = { .length = 0 };
 	bool list = false;
-	int code = parse("status", argc, argv, &l);
+	int code;
 
-	if (l.help) {
-		fputs(status_help, stdout);
-		return EXIT_DONE;
-	}
-	if (code != EXIT_DONE)
+	if (!parse(&options, argc, argv, &l, &code))
 		return code;
 	if (l.place.sharded)
 		return status_shards(&l.place, l.group, l.dead, l.json);
@@ -358,15 +363,18 @@ static int examine_shard(const struct looker *all, uint32_t shard, struct addres
 
 int cmd_doctor(int argc, char **argv)
 {
+	static const struct option_set options = {
+		.command = "doctor",
+		.help = doctor_help,
+		.shorts = ":h",
+		.longs = doctor_options,
+		.take = take_option,
+	};
 	struct looker l;
 	struct address last = { .port = 0 };
-	int code = parse("doctor", argc, argv, &l);
+	int code;
 
-	if (l.help) {
-		fputs(doctor_help, stdout);
-		return EXIT_DONE;
-	}
-	if (code != EXIT_DONE)
+	if (!parse(&options, argc, argv, &l, &code))
 		return code;
 	if (!l.place.sharded)
 		code = examine(&l, &last);

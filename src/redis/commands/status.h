@@ -8,10 +8,10 @@
 struct looker {
 	struct place place;
 	struct link link;
+	const char *command; /* status or doctor */
 	const char *group;
 	const char *dead;
 	bool json;
-	bool help;
 };
 
 /* Each returns EXIT_DONE, or has said why not. */

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "suspects.h"
 
-#include "program/memfd.h"
+#include "memfd.h"
 #include "program/program.h"
 
 #include <errno.h>
@@ -78,7 +78,7 @@ struct suspects *suspects_open(uint32_t capacity, uint32_t count, bool *out_rebo
 
 	*out_reborn = fits(fd, capacity, count);
 	if (!*out_reborn) {
-		fd = program_memfd("gpuq-redis", 0);
+		fd = gq_memfd("gpuq-redis", 0);
 		if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) {
 			warn_line("no memory for the suspects: %s", strerror(errno));
 			return NULL;

@@ -379,14 +379,10 @@ int worker_main(int argc, char **argv, struct worker_totals *totals)
 {
 	struct worker_options options;
 	struct crew crew = { .count = 0 };
-	int code = worker_parse(argc, argv, &options);
+	int code;
 
-	if (code != EXIT_DONE)
+	if (!worker_parse(argc, argv, &options, &code))
 		return code;
-	if (options.help) {
-		fputs(worker_help, stdout);
-		return EXIT_DONE;
-	}
 	crew.options = &options;
 	code = set_up(&crew, &options);
 	if (code == EXIT_DONE)

@@ -43,11 +43,11 @@ struct worker_options {
 	enum read_mode mode;
 	bool until_empty;
 	bool quiet;
-	bool help;
 };
 
-/** Reads the command line. EXIT_DONE, or it has said what is wrong. */
-int worker_parse(int argc, char **argv, struct worker_options *out);
+/** Reads the command line. False: *code is the exit code; it has said what is wrong, or the help.
+ */
+bool worker_parse(int argc, char **argv, struct worker_options *out, int *code);
 
 struct worker_totals {
 	uint64_t taken;       /* entries read, claimed or replayed */

@@ -209,7 +209,7 @@ static int take_consumer(const char *text, struct worker_options *o)
 	return parse_name(ME, "--consumer", text, &o->consumer);
 }
 
-static int take_option(int option, char *text, struct worker_options *o)
+static int take_other(int option, char *text, struct worker_options *o)
 {
 	static const char *const devices[] = { "auto", "cpu", "cuda" }; /* as Q_DEVICE_* */
 
@@ -241,14 +241,39 @@ static int take_option(int option, char *text, struct worker_options *o)
 	case OPT_UNTIL_EMPTY:
 		o->until_empty = true;
 		return EXIT_DONE;
-	case 'q':
-		o->quiet = true;
-		return EXIT_DONE;
 	default:
-		o->help = true;
+		o->quiet |= option == 'q';
 		return EXIT_DONE;
 	}
 }
+
+/* What options are read into. */
+struct reading {
+	struct worker_options *options;
+	const char *dead; /* of --dlq; NULL: not given */
+};
+
+static int take_option(int option, char *text, void *to)
+{
+	struct reading *r = to;
+	int code = place_option(ME, option, text, &r->options->place);
+
+	if (code == -1)
+		code = take_number(option, text, r->options);
+	if (code != -1)
+		return code;
+	if (option == OPT_DLQ)
+		return parse_name(ME, "--dlq", text, &r->dead);
+	return take_other(option, text, r->options);
+}
+
+static const struct option_set options = {
+	.command = ME,
+	.help = worker_help,
+	.shorts = ":p:d:qh",
+	.longs = long_options,
+	.take = take_option,
+};
 
 /* A name of the stream's own; crew.c puts the shard's in front, where there are shards. */
 static char *own_key(const struct worker_options *o, const char *name)
@@ -301,11 +326,9 @@ static int check(struct worker_options *o, const char *dead)
 	return EXIT_DONE;
 }
 
-int worker_parse(int argc, char **argv, struct worker_options *out)
+bool worker_parse(int argc, char **argv, struct worker_options *out, int *code)
 {
-	const char *dead = NULL;
-	int option;
-	int code;
+	struct reading r = { .options = out };
 
 	*out = (struct worker_options){
 		.group = "gpuq",
@@ -317,24 +340,12 @@ int worker_parse(int argc, char **argv, struct worker_options *out)
 		.lease_ms = 60000,
 		.ack = ACK_FENCED,
 	};
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":p:d:qh", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_error(ME, option, argv);
-		code = place_option(ME, option, optarg, &out->place);
-		if (code == -1)
-			code = take_number(option, optarg, out);
-		if (code == -1 && option == OPT_DLQ)
-			code = parse_name(ME, "--dlq", optarg, &dead);
-		else if (code == -1)
-			code = take_option(option, optarg, out);
-		if (code != EXIT_DONE)
-			return code;
-		if (out->help)
-			return EXIT_DONE;
-	}
-	if (optind < argc)
-		return usage_error(ME, "'%s' is too much: it takes options only", argv[optind]);
-	code = place_resolve(ME, &out->place, true);
-	return code == EXIT_DONE ? check(out, dead) : code;
+	if (!options_read(&options, argc, argv, &r, code))
+		return false;
+	*code = optind < argc
+			? usage_error(ME, "'%s' is too much: it takes options only", argv[optind])
+			: place_resolve(ME, &out->place, true);
+	if (*code == EXIT_DONE)
+		*code = check(out, r.dead);
+	return *code == EXIT_DONE;
 }

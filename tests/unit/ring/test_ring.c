@@ -114,7 +114,7 @@ static void a_field_out_of_range_is_refused_by_name_value_and_range(void **state
 		       "1048576");
 	expect_refused((RingConfig){ .flags = 8 }, "flags", "0x8", "0x7");
 	expect_refused((RingConfig){ .ageing_limit = 1 }, "ageing_limit", "1", "Q_RING_AGEING");
-	expect_refused((RingConfig){ .reserved = { [10] = 7 } }, "reserved[10]", "7", "0");
+	expect_refused((RingConfig){ .reserved = { [10] = 7 } }, "reserved[10]", "7", "allowed: 0");
 	assert_status(q_ring_create(NULL, NULL, 0, NULL), Q_ERR_INVALID_ARG);
 	assert_status(q_ring_create(NULL, NULL, 5, (RingQueue **)&state), Q_ERR_INVALID_ARG);
 }
