@@ -88,6 +88,27 @@ static int open_tee(struct run *r)
 	return code;
 }
 
+/* The trace is written when all is over: whether it can be is better known before. To open a FIFO
+ * would wait for its reader, and then end that one's input. */
+static bool can_write_trace(const char *path)
+{
+	struct stat st;
+	bool created;
+	int fd;
+
+	if (!path || (stat(path, &st) == 0 && S_ISFIFO(st.st_mode)))
+		return true;
+	fd = output_open(path, &created);
+	if (fd < 0) {
+		warn_line("--trace %s: cannot open: %s", path, strerror(errno));
+		return false;
+	}
+	if (created)
+		output_take_back(path, fd);
+	close(fd);
+	return true;
+}
+
 /* Nothing of an old file is lost before there is a queue: see start_output(). */
 static int open_output(struct run *r)
 {
@@ -109,6 +130,8 @@ static int open_output(struct run *r)
 	}
 	if (!spares_the_output("--trace", o->trace_path, fd))
 		return CLI_USAGE;
+	if (!can_write_trace(o->trace_path))
+		return CLI_OUTPUT_FAILED;
 	for (size_t i = 0; i < o->tee.count; i++)
 		if (!spares_the_input(r, "--tee", o->tee.paths[i]))
 			return CLI_USAGE;
