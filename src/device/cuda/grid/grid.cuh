@@ -348,8 +348,7 @@ GQ_DEV uint64_t gq_measure_arrival(const struct gq_grid *g)
 			     gq_load_relaxed_u64(&word[1]));
 }
 
-/* The host has less patience, and posts another ping. */
-#define GQ_MIRROR_NS UINT64_C(12000000000)
+enum { GQ_MIRROR_NS = 2000000000 }; /* the host has less patience, and posts another ping */
 
 /* Lane 0's: echo what comes through the CPU's mapping, line by line. @return how many lines did. */
 GQ_DEV uint64_t gq_measure_mirror(const struct gq_grid *g, uint64_t ping)

@@ -27,13 +27,6 @@
 #define BAR1_PAGE   ((size_t)65536)      /* the GPU's, and a multiple of the CPU's */
 #define PATIENCE_NS UINT64_C(1000000000) /* for an answer that takes microseconds */
 
-/*
- * Once the grid has seen one line it does see what the CPU writes. A later line that is late means
- * a busy machine, where the grid is a thread (of the stand-in), more often than a lost line: that
- * may take longer to be found.
- */
-#define PATIENCE_LATER_NS (10 * PATIENCE_NS)
-
 static bool refuse(const char *why)
 {
 	gq__failf(Q_ERR_UNSUPPORTED,
@@ -177,9 +170,9 @@ void gq__bar1_write(const struct gq_channel *ch, uint32_t index)
 
 /* ---- the test -------------------------------------------------------------------------------- */
 
-static bool await_echo(const struct gq_cuda *c, uint64_t tag, uint64_t patience_ns)
+static bool await_echo(const struct gq_cuda *c, uint64_t tag)
 {
-	const uint64_t deadline_ns = gq__now_ns() + patience_ns;
+	const uint64_t deadline_ns = gq__now_ns() + PATIENCE_NS;
 
 	for (uint32_t step = 0; gq_load_relaxed_u64(&c->link->report.scratch) != tag; step++) {
 		if (gq_has_waited(gq__now_ns(), deadline_ns, step))
@@ -201,7 +194,7 @@ bool gq__bar1_test(struct gq_cuda *c)
 		line[7] = gq_seal_of_line(key, line);
 		write_lines(c->mapped, line, sizeof(line));
 		gq_push_stores();
-		if (!await_echo(c, line[0], n == 1 ? PATIENCE_NS : PATIENCE_LATER_NS)) {
+		if (!await_echo(c, line[0])) {
 			gq__ping_await(c, gq__ping_post(c, GQ_PING_CLOCK), PATIENCE_NS);
 			gq__failf(
 				Q_ERR_UNSUPPORTED,
@@ -212,6 +205,6 @@ bool gq__bar1_test(struct gq_cuda *c)
 			return false;
 		}
 	}
-	return gq__ping_await(c, ping, PATIENCE_LATER_NS) ||
+	return gq__ping_await(c, ping, 5 * PATIENCE_NS) ||
 	       refuse("the grid does not answer after having seen all that was written");
 }
