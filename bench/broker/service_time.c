@@ -8,13 +8,16 @@
  * not met in the worst sample is said on standard error.
  *
  *     worker_killed  from kill -9 of a worker until a watcher hears that it is gone (100 ms)
- *     request_lost   ... until the caller of the request that it had hears that that is lost (100
- * ms) daemon_killed  from kill -9 of gpuqd until a caller hears that its request is lost (100 ms,
- * by netlink 1 s) deadline       how late a request ends whose worker hangs (5 ms) breaker_open   a
- * call that an open breaker refuses (1 ms) refused        a call that is refused because too many
- * wait, beside one who sends as fast as gpuqd refuses (5 ms) beside_deaf    p99 of a small call
- * there and back, beside a client that never reads 64 replies of 60000 bytes: of that without it,
- * by rounds in turns (1.2); and by how much gpuqd's memory has grown meanwhile
+ *     request_lost   ... until the caller of its request hears that that is lost (100 ms)
+ *     daemon_killed  from kill -9 of gpuqd until a caller hears that its request is lost (100 ms,
+ *                    by netlink 1 s)
+ *     deadline       how late a request ends whose worker hangs (5 ms)
+ *     breaker_open   a call that an open breaker refuses (1 ms)
+ *     refused        a call that is refused because too many wait, beside one who sends as fast as
+ *                    gpuqd refuses (5 ms)
+ *     beside_deaf    p99 of a small call there and back, beside a client that never reads 64
+ *                    replies of 60000 bytes: of that without it, by rounds in turns (1.2); and by
+ *                    how much gpuqd's memory has grown meanwhile
  */
 #define _GNU_SOURCE
 #include <gpuq/broker.h>

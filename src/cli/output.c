@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,13 +29,29 @@ int output_open(const char *path, bool *out_created)
 	return open(path, flags | O_CREAT, 0666); /* a link that leads nowhere yet */
 }
 
+/*
+ * Whether no other descriptor of the file is open, of this process or another: only then is there a
+ * lease for writing. Nor is there one where the file system knows no leases.
+ */
+static bool is_ours_alone(int fd)
+{
+	/* It comes to who has a lease when somebody opens the file, and would end this process. */
+	void (*const before)(int) = signal(SIGIO, SIG_IGN);
+	const bool is = fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+
+	if (is)
+		(void)fcntl(fd, F_SETLEASE, F_UNLCK);
+	(void)signal(SIGIO, before);
+	return is;
+}
+
 void output_take_back(const char *path, int fd)
 {
 	struct stat ours;
 	struct stat there;
 
 	if (fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_dev == there.st_dev &&
-	    ours.st_ino == there.st_ino && ours.st_size == 0)
+	    ours.st_ino == there.st_ino && ours.st_size == 0 && is_ours_alone(fd))
 		(void)unlink(path);
 }
 

@@ -33,7 +33,10 @@ struct output {
  */
 int output_open(const char *path, bool *out_created);
 
-/** What output_open() has created at `path` and nothing was written to: away with it. */
+/**
+ * What output_open() has created at `path` and nothing was written to: away with it. It stays if
+ * somebody else has it open, be it this process by another descriptor: results may be meant for it.
+ */
 void output_take_back(const char *path, int fd);
 
 /** False: no memory. output_free() is allowed on one that failed, or is zeroed. */

@@ -322,10 +322,10 @@ int set_up(struct run *r)
 {
 	const int code = set_up_all(r);
 
+	if (code != CLI_OK && r->tee)
+		tee_take_back(r->tee); /* first: it may have another descriptor of the output */
 	if (code != CLI_OK && r->created_fd >= 0)
 		output_take_back(r->options->output_path, r->created_fd);
-	if (code != CLI_OK && r->tee)
-		tee_take_back(r->tee);
 	return code;
 }
 

@@ -147,13 +147,6 @@ int tee_open(const struct tee_options *o, struct tee **out)
 	return CLI_OK;
 }
 
-void tee_take_back(struct tee *t)
-{
-	for (size_t i = 0; i < t->count; i++)
-		if (t->files[i].created)
-			output_take_back(t->files[i].path, t->files[i].fd);
-}
-
 int tee_fd(const struct tee *t, size_t n)
 {
 	return t->files[n].fd;
@@ -238,6 +231,24 @@ bool tee_finish(struct tee *t, struct output *output)
 		complete = is_complete(f) && complete;
 	}
 	return complete;
+}
+
+void tee_take_back(struct tee *t)
+{
+	join_all(t); /* those that have started use their descriptors */
+	/* First those of files that were there, or that two of them have in common. */
+	for (int created = 0; created < 2; created++) {
+		for (size_t i = 0; i < t->count; i++) {
+			struct tee_file *f = &t->files[i];
+
+			if (!f->path || f->created != (created != 0))
+				continue;
+			if (f->created)
+				output_take_back(f->path, f->fd);
+			close(f->fd);
+			f->fd = -1;
+		}
+	}
 }
 
 void tee_free(struct tee *t)

@@ -30,7 +30,8 @@ int tee_open(const struct tee_options *o, struct tee **out);
 /* The descriptor of the n-th file, for who wants to know which file that is. */
 int tee_fd(const struct tee *t, size_t n);
 
-/* The run ends before it begins: remove the files that were not there before. */
+/* The run ends before it begins: close all files but the output's own, and remove those that were
+ * not there before. */
 void tee_take_back(struct tee *t);
 
 /* Empty the files, and let `output` write to all of them and to its own descriptor from now on.

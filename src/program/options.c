@@ -135,11 +135,11 @@ static void make_text(char *to, const char *format, va_list args)
 	vsnprintf(text, sizeof(text), format, args);
 	for (const char *from = text; *from != '\0' && at < to + TEXT_BYTES - 5; from++) {
 		const unsigned char c = (unsigned char)*from;
+		const bool c1 = is_c1((const unsigned char *)from, &left); /* sees each byte */
 
 		if (c == '\n')
 			at += sprintf(at, "\\n");
-		else if (is_c1((const unsigned char *)from, &left) || (c < ' ' && c != '\t') ||
-			 c == 0x7f)
+		else if (c1 || (c < ' ' && c != '\t') || c == 0x7f)
 			at += sprintf(at, "\\x%02x", c);
 		else
 			*at++ = *from;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_output.c - every format, results larger than the buffer, descriptors that resist. */
+/* test_output.c - every format, results larger than the buffer, descriptors that resist,
+ * files that are taken back. */
+#define _GNU_SOURCE
 #include "output.h"
 
 #include <errno.h>
@@ -184,6 +186,35 @@ static void only_text_ends_in_the_separator(void **state)
 	expect_text(OUTPUT_RAW, '\0', NULL, "A\n", 2);
 }
 
+/* A run that is refused removes what it has made, unless another has opened it meanwhile. */
+static void only_what_nobody_else_has_is_taken_back(void **state)
+{
+	char folder[] = "/tmp/gpuq-output-XXXXXX", path[40];
+	bool created, again, leases;
+	int fd, other;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/results", folder);
+	fd = output_open(path, &created);
+	assert_true(fd >= 0 && created);
+	leases = fcntl(fd, F_SETLEASE, F_WRLCK) == 0 && fcntl(fd, F_SETLEASE, F_UNLCK) == 0;
+	other = output_open(path, &again);
+	assert_true(other >= 0 && !again);
+	output_take_back(path, fd);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(write(other, "x", 1), 1);
+	close(other);
+	output_take_back(path, fd);
+	assert_int_equal(access(path, F_OK), 0); /* there are results in it */
+	assert_int_equal(ftruncate(fd, 0), 0);
+	output_take_back(path, fd);
+	assert_int_equal(access(path, F_OK), leases ? -1 : 0);
+	close(fd);
+	(void)unlink(path);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +224,7 @@ int main(void)
 		cmocka_unit_test(a_reader_that_went_is_epipe),
 		cmocka_unit_test(a_label_follows_after_two_spaces),
 		cmocka_unit_test(only_text_ends_in_the_separator),
+		cmocka_unit_test(only_what_nobody_else_has_is_taken_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

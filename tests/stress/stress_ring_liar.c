@@ -88,6 +88,7 @@ static void *receive_numbers(void *arg)
 
 static void use(RingQueue *r, int rounds)
 {
+	const RingCompletion completions[3] = { { .sequence = 1 } };
 	RingCompletion done[4];
 	RingMessage m[4];
 	char buf[256];
@@ -99,10 +100,12 @@ static void use(RingQueue *r, int rounds)
 		q_ring_send(r, buf, 100, 0);
 		if (q_ring_recv(r, buf, &len) == Q_OK)
 			len = sizeof(buf);
+		q_ring_recv_typed(r, buf, sizeof(buf), m);
 		q_ring_recv_batch(r, buf, sizeof(buf), m, 4, &n);
 		q_ring_discard(r);
 		q_ring_peek(r, m);
 		q_ring_complete(r, 0, Q_OK, buf, 8);
+		q_ring_complete_batch(r, completions, 3, NULL);
 		q_ring_poll_completions(r, done, 4, &n);
 		q_ring_len(r);
 	}

@@ -287,6 +287,47 @@ static void completions_are_bounded_alike(void **state)
 	q_ring_destroy(r);
 }
 
+static QueueStatus complete(RingQueue *r, bool by_batch, size_t *sent)
+{
+	const RingCompletion two[2] = { { .sequence = 1 }, { .sequence = 2 } };
+
+	*sent = 0;
+	return by_batch ? q_ring_complete_batch(r, two, 2, sent)
+			: q_ring_complete(r, 1, Q_OK, NULL, 0);
+}
+
+/* As a message's sender: damage where no correct peers can have been, and "no room" else. */
+static void who_completes_beside_a_liar_says_what_a_sender_says(void **state)
+{
+	(void)state;
+	FOR_EACH_SIZE(size)
+	{
+		for (int by_batch = 0; by_batch < 2; by_batch++) {
+			RingQueue *r = make_ring(size, 0);
+			RingCompletion done[2];
+			size_t n;
+
+			let_lie(&r->completions.ready[0], false, publish_ahead, true, 0);
+			assert_status(complete(r, by_batch != 0, &n), Q_ERR_FULL);
+			assert_true(stop_lying() <= size + TRIES + 4);
+			assert_int_equal(n, 0);
+			for (uint32_t i = 0; i < size; i++) /* no cell is lost */
+				assert_status(q_ring_complete(r, i, Q_OK, NULL, 0), Q_OK);
+			assert_status(complete(r, by_batch != 0, &n), Q_ERR_FULL);
+			for (uint32_t i = 0; i < size; i++) {
+				assert_status(q_ring_poll_completions(r, done, 1, &n), Q_OK);
+				assert_int_equal(n, 1);
+				assert_int_equal(done[0].sequence, i);
+			}
+			let_lie(&r->completions.ready[0], false, publish_ahead, false, 0);
+			assert_status(complete(r, by_batch != 0, &n), Q_ERR_FAILED);
+			assert_non_null(strstr(q_last_error(), "damaged"));
+			assert_true(stop_lying() <= size + TRIES + 4);
+			q_ring_destroy(r);
+		}
+	}
+}
+
 static void a_tail_that_never_stands_still_ends_every_call(void **state)
 {
 	(void)state;
@@ -321,6 +362,7 @@ int main(void)
 		cmocka_unit_test(who_never_claims_says_empty_and_never_shutdown),
 		cmocka_unit_test(who_cannot_give_the_cell_back_still_has_the_message),
 		cmocka_unit_test(completions_are_bounded_alike),
+		cmocka_unit_test(who_completes_beside_a_liar_says_what_a_sender_says),
 		cmocka_unit_test(a_tail_that_never_stands_still_ends_every_call),
 	};
 

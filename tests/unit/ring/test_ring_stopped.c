@@ -454,8 +454,8 @@ static QueueStatus send_a_few(RingQueue *r)
 	return -(QueueStatus)sent;
 }
 
-/* From one stop to the next: a few between any two that matter, fewer where a sanitizer steps. */
-/* From one instruction at which a process is stopped to the next; sanitizers have many more. */
+/* From one instruction at which a process is stopped to the next: a few of those that matter lie
+ * between. Sanitizers have many more. */
 static uint32_t stride(void)
 {
 	return SANITIZED ? 401 : getenv("GPUQ_TEST_SHORT") != NULL ? 29 : 5;
@@ -709,6 +709,62 @@ static void a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing
 		unshare_ring(&ring);
 	}
 	assert_true(again > 2);
+}
+
+static QueueStatus complete_one(RingQueue *r)
+{
+	return q_ring_complete(r, 7, Q_OK, NULL, 0);
+}
+
+static QueueStatus complete_a_few(RingQueue *r)
+{
+	const RingCompletion few[3] = { { .sequence = 7 }, { .sequence = 8 }, { .sequence = 9 } };
+
+	return q_ring_complete_batch(r, few, 3, NULL);
+}
+
+/* What a call that was killed has completed is all there or not at all, and no cell is lost. */
+static void whoever_completes_may_be_killed_at_any_instruction(void **state)
+{
+	uint32_t whole = 0, none = 0;
+
+	(void)state;
+	for (uint32_t n = 1, mode = 0; mode < 4;) {
+		struct shared ring = share(4, 64, mode % 2 == 0 ? 0 : Q_RING_SINGLE);
+		const size_t all = mode < 2 ? 1 : 3;
+		pid_t pid = trace(&ring, NULL, mode < 2 ? complete_one : complete_a_few);
+		RingCompletion done[4];
+		size_t got;
+
+		if (pid == 0)
+			skip();
+		if (is_killed_after(pid, n)) {
+			n += stride();
+		} else {
+			n = 1;
+			mode++;
+		}
+		gq__ring_repair(ring.r);
+		assert_status(q_ring_poll_completions(ring.r, done, 4, &got), Q_OK);
+		assert_true(got == all || (got == 0 && n != 1));
+		for (size_t i = 0; i < got; i++)
+			assert_int_equal(done[i].sequence, 7 + i);
+		whole += got != 0 && n != 1;
+		none += got == 0;
+		for (uint64_t lap = 0; lap < 3; lap++) {
+			for (uint64_t i = 0; i < 4; i++)
+				assert_status(q_ring_complete(ring.r, 4 * lap + i, Q_OK, NULL, 0),
+					      Q_OK);
+			assert_status(complete_one(ring.r), Q_ERR_FULL);
+			assert_status(q_ring_poll_completions(ring.r, done, 4, &got), Q_OK);
+			assert_int_equal(got, 4);
+			for (uint64_t i = 0; i < 4; i++)
+				assert_int_equal(done[i].sequence, 4 * lap + i);
+		}
+		unshare_ring(&ring);
+	}
+	/* There is little left to do once a completion is published. */
+	assert_true(none > 2 && (whole > 2 || stride() > 5));
 }
 
 static bool somebody_is_inside(RingQueue *r)
@@ -1156,6 +1212,7 @@ int main(void)
 		cmocka_unit_test(a_single_sender_may_be_killed_at_any_instruction),
 		cmocka_unit_test(
 			a_single_receiver_may_be_killed_at_any_instruction_and_loses_nothing),
+		cmocka_unit_test(whoever_completes_may_be_killed_at_any_instruction),
 		cmocka_unit_test(a_repair_takes_nothing_from_the_one_that_has_the_side_by_now),
 		cmocka_unit_test(calls_without_a_time_out_never_wait_beside_a_stopped_peer),
 		cmocka_unit_test(a_stopped_poller_does_not_keep_messages_cells_from_being_found),
