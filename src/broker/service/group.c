@@ -265,15 +265,14 @@ static void count_elsewhere(struct router *r, const struct request *q)
 			(void)gq__balance_take(&r->groups[s->group[i]]->balance, q->place);
 }
 
-/* Which services do not let it through, and why none is well. */
-static enum gq_wire_status why_none(const struct router *r, const struct group *g, uint64_t now_ns,
-				    uint64_t *retry_ns)
+/* Which of the services that can do it do not let it through, and why none is well. */
+static enum gq_wire_status why_none(const struct router *r, const struct gq_places *able,
+				    uint64_t now_ns, uint64_t *retry_ns)
 {
 	enum gq_wire_status status = GQ_WIRE_OVERLOADED;
 	uint64_t until_ns = UINT64_MAX;
 
-	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
-	     i = gq_places_next(&g->balance.joined, i + 1)) {
+	for (uint32_t i = gq_places_next(able, 0); i < GQ_PLACES; i = gq_places_next(able, i + 1)) {
 		const struct gq_breaker *b = &r->served[i].breaker;
 
 		if (b->state != GQ_BREAKER_OPEN && b->state != GQ_BREAKER_HALF_OPEN &&
@@ -316,7 +315,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	struct group *g = r->groups[q->group];
 	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
 	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
-	struct gq_places can = g->balance.joined;
+	struct gq_places can = g->balance.joined, all_able;
 	uint64_t room[GQ_PLACES];
 	uint64_t *const surplus =
 		g->balance.config.algorithm == GQ_BALANCE_CAPABILITY ? room : NULL;
@@ -332,6 +331,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	able = leave_able(r, f, &can, surplus, retry_ns);
 	if (able != GQ_WIRE_SUCCESS)
 		return able;
+	all_able = can;
 	if (sticks)
 		place = keep(r, q, &session, &can, now_ns, &homeless, &full);
 	if (q->region != NULL && !leave_readers(r, q, &can, now_ns))
@@ -342,7 +342,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 			if (status != GQ_BALANCE_OK) {
 				*only_full = full || some_are_full(g, &can);
 				if (g->members != 0)
-					return why_none(r, g, now_ns, retry_ns);
+					return why_none(r, &all_able, now_ns, retry_ns);
 				return status_of(status);
 			}
 		}
