@@ -498,6 +498,8 @@ static void a_text_that_is_wrong_is_told_where_and_why(void **state)
 		{ "dims=", GQ_CAPABILITY_NUMBER, 0 },
 		{ "dims=99999999999999999999", GQ_CAPABILITY_NUMBER, 0 },
 		{ "types=f64", GQ_CAPABILITY_TYPE, 0 },
+		{ "types=f32,i8,f32", GQ_CAPABILITY_TWICE, 0 },
+		{ "  types=f32   types=i8,f32", GQ_CAPABILITY_TWICE, 14 },
 		{ "batch=1001", GQ_CAPABILITY_NUMBER, 0 },
 		{ "batch=1 batch=1", GQ_CAPABILITY_TWICE, 8 },
 		{ "op=a:0", GQ_CAPABILITY_NUMBER, 0 },

@@ -537,7 +537,7 @@ static bool object(struct router *r, struct peer *p, const struct gq_frame *f, s
 	struct gq_capability want;
 
 	*a = (struct answer){ .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
-	if (a->text != NULL || (gq_frame_has(f, GQ_TLV_FILTER) && !needs_read(f, &want, a)))
+	if (a->text != NULL)
 		return true;
 	if ((f->present & cannot) != 0)
 		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED, .text = "no fragments here" };
@@ -549,6 +549,8 @@ static bool object(struct router *r, struct peer *p, const struct gq_frame *f, s
 		*a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
 				      .retry_ns = gq__admission_retry_ns(&r->admission),
 				      .text = "the connection has used up its window" };
+	if (a->text == NULL && gq_frame_has(f, GQ_TLV_FILTER) && !needs_read(f, &want, a))
+		return true; /* last: to read them costs */
 	return a->text != NULL || !token_may_submit(r, p, f, priority_of(f), a);
 }
 

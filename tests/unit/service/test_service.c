@@ -1461,6 +1461,35 @@ static void p_6_a_peer_that_says_more_than_gpuqd_knows_is_served(void **state)
 	await_quiet();
 }
 
+/* What one needs is read when all else is well: to read it costs gpuqd more than to refuse. */
+static void what_comes_beyond_the_window_is_not_read(void **state)
+{
+	struct gq_frame f = request_of("full", 7);
+	BrokerClient *w;
+	BrokerRequest q;
+	uint8_t in[4096];
+	int fd;
+
+	(void)state;
+	restart_daemon("window = 1\n");
+	w = worker("w", "op=full", 2);
+	fd = greeted(false);
+	throw_frame(fd, &f, false);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	f = request_of("full", 8);
+	gq__frame_set(&f, GQ_TLV_FILTER, true, "nonsense", 8);
+	throw_frame(fd, &f, false);
+	assert_true(hear(fd, GQ_FRAME_AFTER_HELLO, in, &f));
+	assert_int_equal(f.correlation, 8);
+	assert_int_equal(gq__frame_u32(&f, GQ_TLV_STATUS, 0), GQ_WIRE_OVERLOADED);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, "x", 1), Q_OK);
+	expect_response(fd, GQ_WIRE_SUCCESS, "x");
+	close(fd);
+	q_broker_close(w);
+	await_quiet();
+	restart_daemon(NULL);
+}
+
 static void co_4_a_correlation_that_is_used_again_is_another_request(void **state)
 {
 	const uint64_t target = 7;
@@ -1951,6 +1980,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(p_5_another_version_and_an_unknown_type_are_told),
 		cmocka_unit_test(p_6_a_peer_that_says_more_than_gpuqd_knows_is_served),
 		cmocka_unit_test(co_4_a_correlation_that_is_used_again_is_another_request),
+		cmocka_unit_test(what_comes_beyond_the_window_is_not_read),
 		cmocka_unit_test(se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves),
 		cmocka_unit_test(se_peers_that_are_not_heard_any_more_cost_no_time),
 		cmocka_unit_test(a_path_where_there_is_no_socket_is_left_alone),
