@@ -763,7 +763,7 @@ void request_cancel(struct router *r, struct peer *p, uint64_t correlation)
 		end_early(r, &told, GQ_WIRE_CANCELLED);
 }
 
-/* Its worker will never answer. `charged`: the groups that this worker's death has cost a token. */
+/* Its worker will never answer. `charged`: the groups that this death has cost a token. */
 static void lose(struct router *r, struct request *q, struct gq_places *charged)
 {
 	const struct answer a = { .status = GQ_WIRE_LOST,
@@ -801,10 +801,9 @@ void request_unsent(struct router *r, struct peer *p, uint64_t serial)
 	attempt_failed(r, q, &a, NULL);
 }
 
-void request_service_left(struct router *r, uint32_t place, bool fenced)
+void request_service_left(struct router *r, uint32_t place, struct gq_places *charged)
 {
 	const uint64_t now_ns = gq__now_ns();
-	struct gq_places charged = { { 0 } };
 
 	for (uint32_t i = 0; i < r->used; i++) {
 		struct request *q = &r->requests[i];
@@ -814,8 +813,8 @@ void request_service_left(struct router *r, uint32_t place, bool fenced)
 		gq_places_remove(&q->failed, place); /* another service may come there */
 		if (q->place != place)
 			continue;
-		if (fenced) {
-			lose(r, q, &charged);
+		if (charged != NULL) {
+			lose(r, q, charged);
 			gq_places_remove(&q->failed, place);
 		} else {
 			group_done(r, q, GQ_OUTCOME_NOTHING, now_ns);
@@ -840,7 +839,7 @@ void request_peer_gone(struct router *r, struct peer *p)
 	struct gq_told told;
 
 	unsee(r, p);
-	registered_peer_gone(r, p);
+	registered_peer_gone(r, p, &charged);
 	for (uint32_t i = 0; i < r->used; i++) {
 		struct request *q = &r->requests[i];
 

@@ -421,7 +421,7 @@ void registered_heartbeat(struct router *r, struct peer *p, const struct gq_fram
 /* The answer to a check. */
 void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_configure(struct router *r);
-void registered_peer_gone(struct router *r, struct peer *p);
+void registered_peer_gone(struct router *r, struct peer *p, struct gq_places *charged);
 /* Heartbeats that did not come, checks, tokens that are not good any more, breakers whose rest is
  * over. Is called before requests are handed out. @return when to call it next */
 uint64_t registered_tick(struct router *r, uint64_t now_ns);
@@ -471,9 +471,10 @@ void request_cancel(struct router *r, struct peer *p, uint64_t correlation);
 void request_unsent(struct router *r, struct peer *p, uint64_t serial);
 /* A caller, or a worker, is gone. */
 void request_peer_gone(struct router *r, struct peer *p);
-/* The service at this place has left: nothing is counted there any more. With `fenced` its worker
- * may not answer what it has, either. */
-void request_service_left(struct router *r, uint32_t place, bool fenced);
+/* The service at this place has left: nothing is counted there any more.
+ * @param charged  the groups that its worker's death has cost a token: it may not answer what it
+ * has, either; NULL: it may */
+void request_service_left(struct router *r, uint32_t place, struct gq_places *charged);
 /* Hands out what can go. */
 void request_pump(struct router *r);
 /* One that joins is to run itself. @return false: there is no room for it, and it has ended */

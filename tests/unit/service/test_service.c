@@ -702,6 +702,47 @@ static void rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost(void **state
 	expect_conservation();
 }
 
+/* The library has one service a connection; a program that speaks the protocol may have more. */
+static void rt_4_a_death_is_one_failure_of_all_its_services(void **state)
+{
+	enum { SERVICES = 6 };
+	BrokerClient *c, *w, *heir;
+	uint64_t ids[SERVICES];
+	BrokerRequest q;
+
+	(void)state;
+	restart_daemon("heartbeat_ms = 60000\n");
+	c = client();
+	w = worker("m0", "op=many", 1);
+	for (int i = 1; i < SERVICES; i++) {
+		const char name[] = { 'm', (char)('0' + i), '\0' };
+		const BrokerService s = { .name = name, .capability = "op=many", .capacity = 1 };
+
+		w->service[0] = '\0';
+		assert_int_equal(q_service_register(w, &s), Q_OK);
+	}
+	for (int i = 0; i < SERVICES; i++) {
+		const BrokerCall call = { .service = "many",
+					  .timeout_ms = LONG_MS,
+					  .idempotent = true };
+
+		assert_int_equal(q_broker_submit(c, &call, &ids[i]), Q_OK);
+	}
+	for (int i = 0; i < SERVICES; i++)
+		assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	heir = worker("heir", "op=many", SERVICES);
+	q_broker_close(w);
+	for (int i = 0; i < SERVICES; i++)
+		echo_one(heir);
+	for (int i = 0; i < SERVICES; i++)
+		expect_end(c, ids[i], Q_OK);
+	q_broker_close(heir);
+	q_broker_close(c);
+	await_quiet();
+	expect_conservation();
+	restart_daemon(NULL);
+}
+
 static void rt_what_one_worker_saw_may_have_run_whatever_the_next_says(void **state)
 {
 	const BrokerCall call = { .service = "work", .timeout_ms = LONG_MS, .idempotent = true };
@@ -1952,6 +1993,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(r_4_a_watcher_s_table_is_the_daemon_s),
 		cmocka_unit_test(r_5_a_filter_finds_those_that_meet_it),
 		cmocka_unit_test(rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost),
+		cmocka_unit_test(rt_4_a_death_is_one_failure_of_all_its_services),
 		cmocka_unit_test(rt_what_one_worker_saw_may_have_run_whatever_the_next_says),
 		cmocka_unit_test(r_1_a_killed_worker_is_gone_and_watchers_know),
 		cmocka_unit_test(r_2_a_stopped_worker_gets_nothing_until_it_lives_again),
