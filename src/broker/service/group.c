@@ -108,6 +108,7 @@ void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priori
 	const uint32_t capacity = r->served[place].capacity;
 
 	g->members++;
+	r->joins++;
 	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
 	find_version(r, group);
 }
@@ -118,6 +119,7 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 
 	gq__balance_leave(&g->balance, place);
 	g->members--;
+	r->joins++;
 	find_version(r, group);
 	group_put(r, group);
 }
@@ -296,17 +298,14 @@ static bool some_are_full(const struct group *g, const struct gq_places *can)
 }
 
 /* Leaves those of a set that have what the request needs. @param surplus  NULL: of no interest */
-static enum gq_wire_status leave_able(const struct router *r, const struct gq_frame *f,
-				      struct gq_places *can, uint64_t *surplus, uint64_t *retry_ns)
+static enum gq_wire_status leave_able(const struct router *r, struct request *q,
+				      const struct gq_frame *f, struct gq_places *can,
+				      uint64_t *surplus, uint64_t *retry_ns)
 {
-	struct gq_capability want;
-	struct answer a;
-
 	if ((surplus == NULL && !gq_frame_has(f, GQ_TLV_FILTER)) || gq_places_empty(can))
 		return GQ_WIRE_SUCCESS;
-	(void)needs_read(f, &want, &a); /* it was good */
 	*retry_ns = LOADED_NS;
-	return needs_leave(r, &want, can, surplus);
+	return needs_leave(r, q, f, can, surplus);
 }
 
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
@@ -328,7 +327,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	enum gq_balance_status status;
 
 	*only_full = false;
-	able = leave_able(r, f, &can, surplus, retry_ns);
+	able = leave_able(r, q, f, &can, surplus, retry_ns);
 	if (able != GQ_WIRE_SUCCESS)
 		return able;
 	all_able = can;

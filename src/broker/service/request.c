@@ -455,8 +455,7 @@ static bool admit(struct router *r, struct request *q, const struct gq_frame *f,
 				      .text = "no service of this name, or for this op" };
 		return false;
 	}
-	if (gq_frame_has(f, GQ_TLV_FILTER) && needs_read(f, &want, a) &&
-	    !needs_met(r, q->group, &want)) {
+	if (gq_frame_has(f, GQ_TLV_FILTER) && needs_read(f, &want, a) && !needs_find(r, q, &want)) {
 		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND, .text = NOBODY_CAN };
 		return false;
 	}

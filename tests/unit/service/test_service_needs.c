@@ -132,9 +132,9 @@ static void r_a_request_goes_only_to_a_worker_that_has_what_it_needs(void **stat
 
 static void r_it_waits_for_such_a_worker_and_others_get_past_it(void **state)
 {
-	BrokerClient *c, *small, *large;
+	BrokerClient *c, *small, *large, *fresh;
 	uint64_t first, second, other, none;
-	BrokerRequest q;
+	BrokerRequest q, q2;
 
 	(void)state;
 	begin("");
@@ -156,6 +156,25 @@ static void r_it_waits_for_such_a_worker_and_others_get_past_it(void **state)
 	serve(large, "2");
 	(void)await_end(c, first, Q_OK, "1");
 	(void)await_end(c, second, Q_OK, "2");
+	/* One that comes takes what waits for another, and one that goes gets nothing more. */
+	first = submit(c, "dims=1024");
+	assert_status(q_service_recv(large, &q, LONG_MS), Q_OK);
+	second = submit(c, "dims=1024");
+	(void)services_count_on(c, "accepted"); /* gpuqd has looked for who can do it */
+	fresh = worker("fresh", "op=embed dims=1024", 1, 0);
+	serve(fresh, "fresh");
+	(void)await_end(c, second, Q_OK, "fresh");
+	second = submit(c, "dims=1024");
+	assert_status(q_service_recv(fresh, &q2, LONG_MS), Q_OK);
+	other = submit(c, "dims=1024");
+	assert_status(q_service_reply(fresh, &q2, Q_REASON_OK, "2", 1), Q_OK);
+	serve(fresh, "3");
+	(void)await_end(c, second, Q_OK, "2");
+	(void)await_end(c, other, Q_OK, "3");
+	q_broker_close(fresh);
+	services_await_count(d.broker, "services", 2);
+	assert_status(q_service_reply(large, &q, Q_REASON_OK, "1", 1), Q_OK);
+	(void)await_end(c, first, Q_OK, "1");
 	/* Whoever waits for a worker that goes is told so. */
 	first = submit(c, "dims=1024");
 	assert_status(q_service_recv(large, &q, LONG_MS), Q_OK);
