@@ -403,7 +403,8 @@ static int make(struct plain *p, char *text, size_t room, uint64_t *random, bool
 		const uint32_t second = (uint32_t)gq_random_below(random, 5);
 
 		p->types |= 1u << second;
-		n += snprintf(text + n, room - (size_t)n, ",%s", types[second]);
+		if (second != type)
+			n += snprintf(text + n, room - (size_t)n, ",%s", types[second]);
 	}
 	if (gq_random_below(random, 2) != 0) {
 		p->batch = 1 + (uint32_t)gq_random_below(random, 1000);
