@@ -209,7 +209,8 @@ typedef enum BrokerOrderKind {
 	Q_ORDER_BREAKER_RESET = 5, /* a service's breaker is closed, forgets its faults, and decides
 				    * by itself again */
 	Q_ORDER_FORGET = 6,        /* one answer leaves the cache: that of an op, in the version
-				    * that is served now, to one request */
+				    * that is served now, to one request without
+				    * `needs` */
 	Q_ORDER_FORGET_OP = 7,     /* all answers of an op leave the cache */
 	Q_ORDER_FORGET_ALL = 8,    /* all answers leave the cache */
 } BrokerOrderKind;

@@ -271,6 +271,9 @@ int child_main(void)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN); /* what it says may go to gpuqd's terminal */
+	/* If gpuqd dies while this process is stopped it goes on, and finds that. Its group says so
+	 * only where whoever inherits it is of another session (supervise.c). */
+	(void)prctl(PR_SET_PDEATHSIG, SIGCONT, 0, 0, 0);
 	/* Nothing that it runs, or that code in it starts, gets more than it has. */
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	why = configure(&c);

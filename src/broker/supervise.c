@@ -139,7 +139,8 @@ static int spawn(int its_end, pid_t *pid)
 	posix_spawnattr_setsigmask(&attributes, &none);
 	/* A process group of its own: what a terminal sends is gpuqd's alone. In gpuqd's session:
 	 * if gpuqd is killed while this process is stopped, the kernel has it go on (as of a group
-	 * that has lost its parent), and it finds that gpuqd has gone. */
+	 * that has lost its parent, if its new one is of another session; see also child.c), and it
+	 * finds that gpuqd has gone. */
 	posix_spawnattr_setpgroup(&attributes, 0);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
 	rc = posix_spawn_file_actions_adddup2(&actions, its_end, LINK_FD);

@@ -403,7 +403,8 @@ static int make(struct plain *p, char *text, size_t room, uint64_t *random, bool
 		const uint32_t second = (uint32_t)gq_random_below(random, 5);
 
 		p->types |= 1u << second;
-		n += snprintf(text + n, room - (size_t)n, ",%s", types[second]);
+		if (second != type)
+			n += snprintf(text + n, room - (size_t)n, ",%s", types[second]);
 	}
 	if (gq_random_below(random, 2) != 0) {
 		p->batch = 1 + (uint32_t)gq_random_below(random, 1000);
@@ -498,6 +499,8 @@ static void a_text_that_is_wrong_is_told_where_and_why(void **state)
 		{ "dims=", GQ_CAPABILITY_NUMBER, 0 },
 		{ "dims=99999999999999999999", GQ_CAPABILITY_NUMBER, 0 },
 		{ "types=f64", GQ_CAPABILITY_TYPE, 0 },
+		{ "types=f32,i8,f32", GQ_CAPABILITY_TWICE, 0 },
+		{ "  types=f32   types=i8,f32", GQ_CAPABILITY_TWICE, 14 },
 		{ "batch=1001", GQ_CAPABILITY_NUMBER, 0 },
 		{ "batch=1 batch=1", GQ_CAPABILITY_TWICE, 8 },
 		{ "op=a:0", GQ_CAPABILITY_NUMBER, 0 },

@@ -88,6 +88,8 @@ static enum gq_capability_status take_type(struct word w, struct gq_capability *
 
 	for (unsigned int i = 0; i < GQ_TYPES; i++) {
 		if (is(w, names[i])) {
+			if ((out->types >> i & 1) != 0)
+				return GQ_CAPABILITY_TWICE;
 			out->types |= 1u << i;
 			return GQ_CAPABILITY_OK;
 		}
@@ -183,6 +185,9 @@ enum gq_capability_status gq__capability_parse(const char *text, size_t bytes,
 	memset(out, 0, sizeof(*out));
 	for (uint32_t words = 0; left.at;) {
 		struct word rest;
+
+		for (; left.bytes != 0 && *left.at == ' '; left.bytes--)
+			left.at++;
 		const struct word w = cut(left, ' ', &rest);
 		enum gq_capability_status status = GQ_CAPABILITY_OK;
 

@@ -108,6 +108,7 @@ void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priori
 	const uint32_t capacity = r->served[place].capacity;
 
 	g->members++;
+	r->joins++;
 	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
 	find_version(r, group);
 }
@@ -118,6 +119,7 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 
 	gq__balance_leave(&g->balance, place);
 	g->members--;
+	r->joins++;
 	find_version(r, group);
 	group_put(r, group);
 }
@@ -265,15 +267,14 @@ static void count_elsewhere(struct router *r, const struct request *q)
 			(void)gq__balance_take(&r->groups[s->group[i]]->balance, q->place);
 }
 
-/* Which services do not let it through, and why none is well. */
-static enum gq_wire_status why_none(const struct router *r, const struct group *g, uint64_t now_ns,
-				    uint64_t *retry_ns)
+/* Which of the services that can do it do not let it through, and why none is well. */
+static enum gq_wire_status why_none(const struct router *r, const struct gq_places *able,
+				    uint64_t now_ns, uint64_t *retry_ns)
 {
 	enum gq_wire_status status = GQ_WIRE_OVERLOADED;
 	uint64_t until_ns = UINT64_MAX;
 
-	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
-	     i = gq_places_next(&g->balance.joined, i + 1)) {
+	for (uint32_t i = gq_places_next(able, 0); i < GQ_PLACES; i = gq_places_next(able, i + 1)) {
 		const struct gq_breaker *b = &r->served[i].breaker;
 
 		if (b->state != GQ_BREAKER_OPEN && b->state != GQ_BREAKER_HALF_OPEN &&
@@ -297,17 +298,14 @@ static bool some_are_full(const struct group *g, const struct gq_places *can)
 }
 
 /* Leaves those of a set that have what the request needs. @param surplus  NULL: of no interest */
-static enum gq_wire_status leave_able(const struct router *r, const struct gq_frame *f,
-				      struct gq_places *can, uint64_t *surplus, uint64_t *retry_ns)
+static enum gq_wire_status leave_able(const struct router *r, struct request *q,
+				      const struct gq_frame *f, struct gq_places *can,
+				      uint64_t *surplus, uint64_t *retry_ns)
 {
-	struct gq_capability want;
-	struct answer a;
-
 	if ((surplus == NULL && !gq_frame_has(f, GQ_TLV_FILTER)) || gq_places_empty(can))
 		return GQ_WIRE_SUCCESS;
-	(void)needs_read(f, &want, &a); /* it was good */
 	*retry_ns = LOADED_NS;
-	return needs_leave(r, &want, can, surplus);
+	return needs_leave(r, q, f, can, surplus);
 }
 
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
@@ -316,7 +314,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	struct group *g = r->groups[q->group];
 	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
 	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
-	struct gq_places can = g->balance.joined;
+	struct gq_places can = g->balance.joined, all_able;
 	uint64_t room[GQ_PLACES];
 	uint64_t *const surplus =
 		g->balance.config.algorithm == GQ_BALANCE_CAPABILITY ? room : NULL;
@@ -329,9 +327,10 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	enum gq_balance_status status;
 
 	*only_full = false;
-	able = leave_able(r, f, &can, surplus, retry_ns);
+	able = leave_able(r, q, f, &can, surplus, retry_ns);
 	if (able != GQ_WIRE_SUCCESS)
 		return able;
+	all_able = can;
 	if (sticks)
 		place = keep(r, q, &session, &can, now_ns, &homeless, &full);
 	if (q->region != NULL && !leave_readers(r, q, &can, now_ns))
@@ -342,7 +341,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 			if (status != GQ_BALANCE_OK) {
 				*only_full = full || some_are_full(g, &can);
 				if (g->members != 0)
-					return why_none(r, g, now_ns, retry_ns);
+					return why_none(r, &all_able, now_ns, retry_ns);
 				return status_of(status);
 			}
 		}

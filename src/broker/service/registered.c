@@ -84,13 +84,14 @@ static uint32_t permille_of(enum gq_service_health health)
 
 /* ---- coming and going ------------------------------------------------------------------------ */
 
-static void forget(struct router *r, uint32_t place, bool fenced)
+/* @param charged  the groups that its death has cost a token; NULL: it lives, and may answer */
+static void forget(struct router *r, uint32_t place, struct gq_places *charged)
 {
 	struct served *s = &r->served[place];
 
 	if (s->peer == NULL)
 		return;
-	request_service_left(r, place, fenced);
+	request_service_left(r, place, charged);
 	for (uint32_t i = 0; i < s->groups; i++)
 		group_leave(r, s->group[i], place);
 	*s = (struct served){ 0 };
@@ -186,8 +187,9 @@ static void serve(struct router *r, struct peer *p, uint32_t place, const struct
 	const struct gq_breaker_config breaker = { .open_ns = r->cfg.breaker_open_ms *
 							      UINT64_C(1000000) };
 	struct served *s = &r->served[place];
+	struct gq_places charged = { { 0 } };
 
-	forget(r, place, true); /* the generation before */
+	forget(r, place, &charged); /* the generation before */
 	*s = *what;
 	s->peer = p;
 	peer_serves(p);
@@ -269,7 +271,7 @@ static void leave(struct router *r, uint32_t place)
 {
 	const uint64_t generation = r->served[place].generation;
 
-	forget(r, place, false);
+	forget(r, place, NULL);
 	(void)gq__registry_unregister(&r->registry, place, generation);
 }
 
@@ -313,11 +315,11 @@ void registered_heartbeat(struct router *r, struct peer *p, const struct gq_fram
 	registered_sync(r, place);
 }
 
-void registered_peer_gone(struct router *r, struct peer *p)
+void registered_peer_gone(struct router *r, struct peer *p, struct gq_places *charged)
 {
 	for (uint32_t i = 0; i < GQ_SERVICES_MAX; i++)
 		if (r->served[i].peer == p)
-			forget(r, i, true);
+			forget(r, i, charged);
 	(void)gq__registry_owner_gone(&r->registry, p->number);
 }
 
@@ -466,7 +468,7 @@ uint64_t registered_tick(struct router *r, uint64_t now_ns)
 		if (gq__registry_at(&r->registry, i, s->generation) == NULL) {
 			report_error(r, "service '%s' is forgotten: no heartbeat came",
 				     r->registry.services[i].name.text);
-			forget(r, i, true); /* silent for too long */
+			forget(r, i, &(struct gq_places){ { 0 } }); /* silent for too long */
 			continue;
 		}
 		note_health(r, i);

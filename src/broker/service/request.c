@@ -455,8 +455,7 @@ static bool admit(struct router *r, struct request *q, const struct gq_frame *f,
 				      .text = "no service of this name, or for this op" };
 		return false;
 	}
-	if (gq_frame_has(f, GQ_TLV_FILTER) && needs_read(f, &want, a) &&
-	    !needs_met(r, q->group, &want)) {
+	if (gq_frame_has(f, GQ_TLV_FILTER) && needs_read(f, &want, a) && !needs_find(r, q, &want)) {
 		*a = (struct answer){ .status = GQ_WIRE_NOT_FOUND, .text = NOBODY_CAN };
 		return false;
 	}
@@ -537,7 +536,7 @@ static bool object(struct router *r, struct peer *p, const struct gq_frame *f, s
 	struct gq_capability want;
 
 	*a = (struct answer){ .status = GQ_WIRE_INVALID, .text = complaint(p, f) };
-	if (a->text != NULL || (gq_frame_has(f, GQ_TLV_FILTER) && !needs_read(f, &want, a)))
+	if (a->text != NULL)
 		return true;
 	if ((f->present & cannot) != 0)
 		*a = (struct answer){ .status = GQ_WIRE_UNSUPPORTED, .text = "no fragments here" };
@@ -549,6 +548,8 @@ static bool object(struct router *r, struct peer *p, const struct gq_frame *f, s
 		*a = (struct answer){ .status = GQ_WIRE_OVERLOADED,
 				      .retry_ns = gq__admission_retry_ns(&r->admission),
 				      .text = "the connection has used up its window" };
+	if (a->text == NULL && gq_frame_has(f, GQ_TLV_FILTER) && !needs_read(f, &want, a))
+		return true; /* last: to read them costs */
 	return a->text != NULL || !token_may_submit(r, p, f, priority_of(f), a);
 }
 
@@ -761,7 +762,7 @@ void request_cancel(struct router *r, struct peer *p, uint64_t correlation)
 		end_early(r, &told, GQ_WIRE_CANCELLED);
 }
 
-/* Its worker will never answer. `charged`: the groups that this worker's death has cost a token. */
+/* Its worker will never answer. `charged`: the groups that this death has cost a token. */
 static void lose(struct router *r, struct request *q, struct gq_places *charged)
 {
 	const struct answer a = { .status = GQ_WIRE_LOST,
@@ -799,10 +800,9 @@ void request_unsent(struct router *r, struct peer *p, uint64_t serial)
 	attempt_failed(r, q, &a, NULL);
 }
 
-void request_service_left(struct router *r, uint32_t place, bool fenced)
+void request_service_left(struct router *r, uint32_t place, struct gq_places *charged)
 {
 	const uint64_t now_ns = gq__now_ns();
-	struct gq_places charged = { { 0 } };
 
 	for (uint32_t i = 0; i < r->used; i++) {
 		struct request *q = &r->requests[i];
@@ -812,8 +812,8 @@ void request_service_left(struct router *r, uint32_t place, bool fenced)
 		gq_places_remove(&q->failed, place); /* another service may come there */
 		if (q->place != place)
 			continue;
-		if (fenced) {
-			lose(r, q, &charged);
+		if (charged != NULL) {
+			lose(r, q, charged);
 			gq_places_remove(&q->failed, place);
 		} else {
 			group_done(r, q, GQ_OUTCOME_NOTHING, now_ns);
@@ -838,7 +838,7 @@ void request_peer_gone(struct router *r, struct peer *p)
 	struct gq_told told;
 
 	unsee(r, p);
-	registered_peer_gone(r, p);
+	registered_peer_gone(r, p, &charged);
 	for (uint32_t i = 0; i < r->used; i++) {
 		struct request *q = &r->requests[i];
 

@@ -208,6 +208,10 @@ struct request {
 	bool judged, counts_as_retry;
 	uint64_t delay_ns, again_ns;
 	struct gq_places failed; /* services that have failed it */
+	/* which services can do what it needs: as long as none comes or goes (`joins`) */
+	struct gq_places able;
+	uint64_t able_at;   /* `joins` then; 0: not looked for yet */
+	uint32_t load_most; /* in 1/1000, of one of them; 0: any */
 };
 
 /* What the registry does not know of the service at a place. */
@@ -295,6 +299,7 @@ struct router {
 	struct held_breaker held[HELD_BREAKERS];
 	uint32_t holds;             /* of `held` */
 	uint64_t sessions_until_ns; /* no service that drains keeps its sessions any longer */
+	uint64_t joins;             /* how often a service has joined or left a group */
 	struct group *groups[GROUPS];
 	struct request *requests;
 	uint32_t free_request, used;     /* used: entries that have ever been */
@@ -399,14 +404,17 @@ void answer_report(struct router *r, struct peer *p, uint32_t type, uint64_t cor
 
 /* What a request needs. @return false, and `a`: the words make no sense */
 bool needs_read(const struct gq_frame *f, struct gq_capability *want, struct answer *a);
-/* Whether a member of the group can do that, whatever it does now. */
-bool needs_met(const struct router *r, uint32_t group, const struct gq_capability *want);
+/*
+ * Looks for those of its group that can do it, whatever they do now.
+ * @return false: none can
+ */
+bool needs_find(const struct router *r, struct request *q, const struct gq_capability *want);
 /*
  * Leaves those of a set that can do it, and are not more loaded than it says.
  * @param surplus  by place, of those: how much more they can do; NULL: of no interest
  * @return SUCCESS; NOT_FOUND: none can; OVERLOADED: all that can are too loaded
  */
-enum gq_wire_status needs_leave(const struct router *r, const struct gq_capability *want,
+enum gq_wire_status needs_leave(const struct router *r, struct request *q, const struct gq_frame *f,
 				struct gq_places *can, uint64_t *surplus);
 
 /* ---- handle.c ---- */
@@ -421,7 +429,7 @@ void registered_heartbeat(struct router *r, struct peer *p, const struct gq_fram
 /* The answer to a check. */
 void registered_checked(struct router *r, struct peer *p, const struct gq_frame *f);
 void registered_configure(struct router *r);
-void registered_peer_gone(struct router *r, struct peer *p);
+void registered_peer_gone(struct router *r, struct peer *p, struct gq_places *charged);
 /* Heartbeats that did not come, checks, tokens that are not good any more, breakers whose rest is
  * over. Is called before requests are handed out. @return when to call it next */
 uint64_t registered_tick(struct router *r, uint64_t now_ns);
@@ -471,9 +479,10 @@ void request_cancel(struct router *r, struct peer *p, uint64_t correlation);
 void request_unsent(struct router *r, struct peer *p, uint64_t serial);
 /* A caller, or a worker, is gone. */
 void request_peer_gone(struct router *r, struct peer *p);
-/* The service at this place has left: nothing is counted there any more. With `fenced` its worker
- * may not answer what it has, either. */
-void request_service_left(struct router *r, uint32_t place, bool fenced);
+/* The service at this place has left: nothing is counted there any more.
+ * @param charged  the groups that its worker's death has cost a token: it may not answer what it
+ * has, either; NULL: it may */
+void request_service_left(struct router *r, uint32_t place, struct gq_places *charged);
 /* Hands out what can go. */
 void request_pump(struct router *r);
 /* One that joins is to run itself. @return false: there is no room for it, and it has ended */

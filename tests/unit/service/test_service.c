@@ -704,6 +704,47 @@ static void rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost(void **state
 	expect_conservation();
 }
 
+/* The library has one service a connection; a program that speaks the protocol may have more. */
+static void rt_4_a_death_is_one_failure_of_all_its_services(void **state)
+{
+	enum { SERVICES = 6 };
+	BrokerClient *c, *w, *heir;
+	uint64_t ids[SERVICES];
+	BrokerRequest q;
+
+	(void)state;
+	restart_daemon("heartbeat_ms = 60000\n");
+	c = client();
+	w = worker("m0", "op=many", 1);
+	for (int i = 1; i < SERVICES; i++) {
+		const char name[] = { 'm', (char)('0' + i), '\0' };
+		const BrokerService s = { .name = name, .capability = "op=many", .capacity = 1 };
+
+		w->service[0] = '\0';
+		assert_int_equal(q_service_register(w, &s), Q_OK);
+	}
+	for (int i = 0; i < SERVICES; i++) {
+		const BrokerCall call = { .service = "many",
+					  .timeout_ms = LONG_MS,
+					  .idempotent = true };
+
+		assert_int_equal(q_broker_submit(c, &call, &ids[i]), Q_OK);
+	}
+	for (int i = 0; i < SERVICES; i++)
+		assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	heir = worker("heir", "op=many", SERVICES);
+	q_broker_close(w);
+	for (int i = 0; i < SERVICES; i++)
+		echo_one(heir);
+	for (int i = 0; i < SERVICES; i++)
+		expect_end(c, ids[i], Q_OK);
+	q_broker_close(heir);
+	q_broker_close(c);
+	await_quiet();
+	expect_conservation();
+	restart_daemon(NULL);
+}
+
 static void rt_what_one_worker_saw_may_have_run_whatever_the_next_says(void **state)
 {
 	const BrokerCall call = { .service = "work", .timeout_ms = LONG_MS, .idempotent = true };
@@ -1463,6 +1504,35 @@ static void p_6_a_peer_that_says_more_than_gpuqd_knows_is_served(void **state)
 	await_quiet();
 }
 
+/* What one needs is read when all else is well: to read it costs gpuqd more than to refuse. */
+static void what_comes_beyond_the_window_is_not_read(void **state)
+{
+	struct gq_frame f = request_of("full", 7);
+	BrokerClient *w;
+	BrokerRequest q;
+	uint8_t in[4096];
+	int fd;
+
+	(void)state;
+	restart_daemon("window = 1\n");
+	w = worker("w", "op=full", 2);
+	fd = greeted(false);
+	throw_frame(fd, &f, false);
+	assert_int_equal(q_service_recv(w, &q, LONG_MS), Q_OK);
+	f = request_of("full", 8);
+	gq__frame_set(&f, GQ_TLV_FILTER, true, "nonsense", 8);
+	throw_frame(fd, &f, false);
+	assert_true(hear(fd, GQ_FRAME_AFTER_HELLO, in, &f));
+	assert_int_equal(f.correlation, 8);
+	assert_int_equal(gq__frame_u32(&f, GQ_TLV_STATUS, 0), GQ_WIRE_OVERLOADED);
+	assert_int_equal(q_service_reply(w, &q, Q_REASON_OK, "x", 1), Q_OK);
+	expect_response(fd, GQ_WIRE_SUCCESS, "x");
+	close(fd);
+	q_broker_close(w);
+	await_quiet();
+	restart_daemon(NULL);
+}
+
 static void co_4_a_correlation_that_is_used_again_is_another_request(void **state)
 {
 	const uint64_t target = 7;
@@ -1925,6 +1995,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(r_4_a_watcher_s_table_is_the_daemon_s),
 		cmocka_unit_test(r_5_a_filter_finds_those_that_meet_it),
 		cmocka_unit_test(rt_4_what_a_killed_worker_had_goes_elsewhere_or_is_lost),
+		cmocka_unit_test(rt_4_a_death_is_one_failure_of_all_its_services),
 		cmocka_unit_test(rt_what_one_worker_saw_may_have_run_whatever_the_next_says),
 		cmocka_unit_test(r_1_a_killed_worker_is_gone_and_watchers_know),
 		cmocka_unit_test(r_2_a_stopped_worker_gets_nothing_until_it_lives_again),
@@ -1953,6 +2024,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(p_5_another_version_and_an_unknown_type_are_told),
 		cmocka_unit_test(p_6_a_peer_that_says_more_than_gpuqd_knows_is_served),
 		cmocka_unit_test(co_4_a_correlation_that_is_used_again_is_another_request),
+		cmocka_unit_test(what_comes_beyond_the_window_is_not_read),
 		cmocka_unit_test(se_5_peers_that_send_nonsense_or_never_read_harm_only_themselves),
 		cmocka_unit_test(se_peers_that_are_not_heard_any_more_cost_no_time),
 		cmocka_unit_test(a_path_where_there_is_no_socket_is_left_alone),

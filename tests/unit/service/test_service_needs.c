@@ -132,9 +132,9 @@ static void r_a_request_goes_only_to_a_worker_that_has_what_it_needs(void **stat
 
 static void r_it_waits_for_such_a_worker_and_others_get_past_it(void **state)
 {
-	BrokerClient *c, *small, *large;
+	BrokerClient *c, *small, *large, *fresh;
 	uint64_t first, second, other, none;
-	BrokerRequest q;
+	BrokerRequest q, q2;
 
 	(void)state;
 	begin("");
@@ -156,6 +156,25 @@ static void r_it_waits_for_such_a_worker_and_others_get_past_it(void **state)
 	serve(large, "2");
 	(void)await_end(c, first, Q_OK, "1");
 	(void)await_end(c, second, Q_OK, "2");
+	/* One that comes takes what waits for another, and one that goes gets nothing more. */
+	first = submit(c, "dims=1024");
+	assert_status(q_service_recv(large, &q, LONG_MS), Q_OK);
+	second = submit(c, "dims=1024");
+	(void)services_count_on(c, "accepted"); /* gpuqd has looked for who can do it */
+	fresh = worker("fresh", "op=embed dims=1024", 1, 0);
+	serve(fresh, "fresh");
+	(void)await_end(c, second, Q_OK, "fresh");
+	second = submit(c, "dims=1024");
+	assert_status(q_service_recv(fresh, &q2, LONG_MS), Q_OK);
+	other = submit(c, "dims=1024");
+	assert_status(q_service_reply(fresh, &q2, Q_REASON_OK, "2", 1), Q_OK);
+	serve(fresh, "3");
+	(void)await_end(c, second, Q_OK, "2");
+	(void)await_end(c, other, Q_OK, "3");
+	q_broker_close(fresh);
+	services_await_count(d.broker, "services", 2);
+	assert_status(q_service_reply(large, &q, Q_REASON_OK, "1", 1), Q_OK);
+	(void)await_end(c, first, Q_OK, "1");
 	/* Whoever waits for a worker that goes is told so. */
 	first = submit(c, "dims=1024");
 	assert_status(q_service_recv(large, &q, LONG_MS), Q_OK);
@@ -195,6 +214,31 @@ static void r_a_worker_that_is_too_loaded_gets_none(void **state)
 	serve(w, "w");
 	(void)await_end(c, id, Q_OK, "w");
 	q_broker_close(w);
+	q_broker_close(c);
+	end();
+}
+
+/* The breaker of a worker that could not do it anyway says nothing of when to come again. */
+static void r_what_is_said_is_of_those_that_can_do_it(void **state)
+{
+	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "able" };
+	const BrokerOrder open = { .kind = Q_ORDER_BREAKER_OPEN, .name = "other" };
+	BrokerClient *c, *able, *other;
+
+	(void)state;
+	begin("");
+	c = connect_to_services(d.broker);
+	able = worker("able", "op=embed tag=gpu", 4, 0);
+	other = worker("other", "op=embed", 4, 0);
+	services_await_ready(d.broker, 2);
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	assert_status(q_broker_order(c, &open), Q_OK);
+	assert_int_equal(await_end(c, submit(c, NULL), Q_ERR_NOT_READY, NULL).reason,
+			 Q_REASON_BREAKER);
+	assert_int_equal(await_end(c, submit(c, "tag=gpu"), Q_ERR_FULL, NULL).reason,
+			 Q_REASON_OVERLOADED);
+	q_broker_close(able);
+	q_broker_close(other);
 	q_broker_close(c);
 	end();
 }
@@ -336,6 +380,7 @@ int main(void)
 		cmocka_unit_test(r_a_request_goes_only_to_a_worker_that_has_what_it_needs),
 		cmocka_unit_test(r_it_waits_for_such_a_worker_and_others_get_past_it),
 		cmocka_unit_test(r_a_worker_that_is_too_loaded_gets_none),
+		cmocka_unit_test(r_what_is_said_is_of_those_that_can_do_it),
 		cmocka_unit_test(r_a_session_leaves_its_worker_only_for_what_that_cannot_do),
 		cmocka_unit_test(r_items_of_a_batch_need_it_and_answers_are_for_the_same_needs),
 		cmocka_unit_test(lb_an_op_has_its_own_balance_and_the_tightest_fit_takes_all),
