@@ -155,6 +155,26 @@ static bool show_status(struct viewer *v, QueueStatus status)
 	return more;
 }
 
+/* One reader says something, and sees whether it could be written. @return false: nothing more
+ * comes. */
+static bool say(struct viewer *v, QueueStatus status, const unsigned char *bytes, size_t len,
+		char *text)
+{
+	/* The stream has a lock of its own for each call; ThreadSanitizer does not see that one. */
+	static pthread_mutex_t output = PTHREAD_MUTEX_INITIALIZER;
+	bool more = true;
+
+	pthread_mutex_lock(&output);
+	if (len != 0)
+		show(v->number, bytes, len, text);
+	else
+		more = show_status(v, status);
+	if (flush_output() != 0)
+		more = false; /* main() says why */
+	pthread_mutex_unlock(&output);
+	return more;
+}
+
 static void *view(void *arg)
 {
 	struct viewer *v = arg;
@@ -169,12 +189,7 @@ static void *view(void *arg)
 	while (more) {
 		status = q_pipe_read(v->reader, bytes, v->chunk, &len, UINT32_MAX);
 		v->position += len;
-		if (len != 0)
-			show(v->number, bytes, len, text);
-		else
-			more = show_status(v, status);
-		if (flush_output() != 0)
-			more = false; /* main() says why */
+		more = say(v, status, bytes, len, text);
 	}
 	free(text);
 	free(bytes);
