@@ -3,9 +3,10 @@
 #define _GNU_SOURCE
 #include "output.h"
 
+#include "program/write_out.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,8 +72,6 @@ void output_free(struct output *o)
 
 bool output_flush(struct output *o)
 {
-	size_t done = 0;
-
 	if (o->error != 0)
 		return false;
 	if (o->used == 0)
@@ -81,22 +80,10 @@ bool output_flush(struct output *o)
 		o->before_write(o->user);
 	if (o->send) {
 		o->error = o->send(o->send_to, o->buffer, o->used);
-		done = o->used;
-	}
-	while (done < o->used) {
-		const ssize_t wrote = write(o->fd, o->buffer + done, o->used - done);
-
-		if (wrote >= 0) {
-			done += (size_t)wrote;
-		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-			/* somebody shares this descriptor and has made it non-blocking */
-			struct pollfd writable = { .fd = o->fd, .events = POLLOUT };
-
-			(void)poll(&writable, 1, -1);
-		} else if (errno != EINTR) {
-			o->error = errno;
+	} else {
+		o->error = write_out(o->fd, o->buffer, o->used);
+		if (o->error != 0)
 			return false;
-		}
 	}
 	o->at_line_start = o->buffer[o->used - 1] == '\n';
 	o->used = 0;

@@ -8,11 +8,11 @@
 #include "tee.h"
 
 #include "cli.h"
+#include "program/write_out.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,26 +42,6 @@ struct tee {
 };
 
 /* ---- one output ------------------------------------------------------------------------------ */
-
-/* Returns 0 or an errno value. */
-static int write_out(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		const ssize_t n = write(fd, bytes, len);
-
-		if (n >= 0) {
-			bytes += n;
-			len -= (size_t)n;
-		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-			struct pollfd writable = { .fd = fd, .events = POLLOUT };
-
-			(void)poll(&writable, 1, -1);
-		} else if (errno != EINTR) {
-			return errno;
-		}
-	}
-	return 0;
-}
 
 /* After Q_ERR_LAGGED. False: the reader is cut off, and gets no further. */
 static bool count_missed(struct tee_file *f, uint64_t *position)

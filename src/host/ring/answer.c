@@ -88,6 +88,18 @@ QueueStatus gq__ring_try_until(RingQueue *r, struct gq_attempt *a, uint32_t *arm
 			      : status;
 }
 
+QueueStatus gq__ring_try(RingQueue *r, struct gq_attempt *a, uint32_t *armed, QueueStatus busy,
+			 uint32_t timeout_ms)
+{
+	const char *before = q_last_error();
+	QueueStatus status = a->once(r, a);
+
+	if (status != busy || timeout_ms == 0)
+		return status;
+	status = gq__ring_try_until(r, a, armed, busy, timeout_ms);
+	return status == Q_OK ? gq__fail(Q_OK, before) : status;
+}
+
 /* ---- sending ------------------------------------------------------------------------------ */
 
 /* Do what follows from finding no room, and say it. */

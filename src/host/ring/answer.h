@@ -43,6 +43,11 @@ QueueStatus gq__ring_receive_once(RingQueue *r, struct gq_attempt *a);
 QueueStatus gq__ring_try_until(RingQueue *r, struct gq_attempt *a, uint32_t *armed,
 			       QueueStatus busy, uint32_t timeout_ms);
 
+/* Try a->once(), and where the answer is `busy` as above. A try that fails is no failure of a call
+ * that succeeds: that one leaves the last error as it was. */
+QueueStatus gq__ring_try(RingQueue *r, struct gq_attempt *a, uint32_t *armed, QueueStatus busy,
+			 uint32_t timeout_ms);
+
 /* Do what follows from finding no room, and say it: Q_ERR_FULL, or Q_ERR_SHUTDOWN. */
 QueueStatus gq__ring_answer_no_room(RingQueue *r);
 

@@ -100,7 +100,6 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 	MessageDescriptor d; /* what is checked is what is sent */
 	struct gq_attempt a;
 	const void *bytes = NULL;
-	const char *before;
 	QueueStatus status;
 
 	GQ_RETURN_IF_REFUSED(gq_ring_enter(r));
@@ -125,17 +124,11 @@ QueueStatus q_ring_send_descriptor_timeout(RingQueue *r, const MessageDescriptor
 			gq__failf(status, "the validator of schema %" PRIu32 " refused the message",
 				  r->cfg.schema);
 	}
-	before = q_last_error();
-	if (status == Q_OK)
-		status = gq__ring_send_once(r, &a);
-	else if (gq_ring_peer_of(r) != NULL)
-		gq_ring_tally(&gq_ring_peer_of(r)->refused, 1);
-	if (status == Q_ERR_FULL && timeout_ms != 0) {
+	if (status == Q_OK) {
 		a.once = gq__ring_send_once;
-		status = gq__ring_try_until(r, &a, &r->head->signals.room_armed, Q_ERR_FULL,
-					    timeout_ms);
-		if (status == Q_OK)
-			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
+		status = gq__ring_try(r, &a, &r->head->signals.room_armed, Q_ERR_FULL, timeout_ms);
+	} else if (gq_ring_peer_of(r) != NULL) {
+		gq_ring_tally(&gq_ring_peer_of(r)->refused, 1);
 	}
 	if (status != Q_OK)
 		gq__region_drop(r->regions, &d);

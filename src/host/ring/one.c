@@ -349,22 +349,16 @@ static __attribute__((noinline)) QueueStatus receive_typed(RingQueue *r, bool wa
 							   size_t cap, RingMessage *out,
 							   uint32_t timeout_ms)
 {
-	const char *before = q_last_error();
-	struct gq_attempt a = { .receiving = { .buf = buf,
+	struct gq_attempt a = { .once = gq__ring_receive_once,
+				.receiving = { .buf = buf,
 					       .cap = cap,
 					       .out = out,
 					       .max = 1,
 					       .descriptors = true,
 					       .waited = waited } };
-	QueueStatus status = gq__ring_receive_once(r, &a);
+	QueueStatus status =
+		gq__ring_try(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY, timeout_ms);
 
-	if (status == Q_ERR_EMPTY && timeout_ms != 0) {
-		a.once = gq__ring_receive_once;
-		status = gq__ring_try_until(r, &a, &r->head->signals.data_armed, Q_ERR_EMPTY,
-					    timeout_ms);
-		if (status == Q_OK)
-			gq__fail(Q_OK, before); /* the first attempt is no failure of the call */
-	}
 	return status == Q_OK ? status : gq__ring_explain(&a.receiving, status);
 }
 
