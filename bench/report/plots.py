@@ -44,8 +44,13 @@ def _quoted(text):
     return '"' + text.replace("\\", "").replace('"', "'") + '"'
 
 
-def _data(points):
-    return "".join(f"{x} {y}\n" for x, y in points) + "e\n"
+def _data(points, places=()):
+    """Inline data. The line is broken, by an empty row, where it would pass a place at which others have a point."""
+    rows = ""
+    for (x, y), (before, _) in zip(points, points[:1] + points[:-1]):
+        rows += "\n" if any(before < place < x for place in places) else ""
+        rows += f"{x} {y}\n"
+    return rows + "e\n"
 
 
 def _duration(ns):
@@ -88,9 +93,10 @@ def lines_script(path, title, rows):
     for r, row in enumerate(rows):
         high = (top - bottom) / len(rows)
         for c, panel in enumerate(row):
-            left, right = (c + (0.23 if c == 0 else 0.16)) / len(row), (c + 0.96) / len(row)
+            left, right = max((c + 0.16) / len(row), 92 / 900), (c + 0.96) / len(row)
             floor, ceiling = top - (r + 1) * high + 54 / height, top - r * high - 26 / height
             values = [y for points in panel.series.values() for _, y in points if y > 0] or [1]
+            places = sorted({x for points in panel.series.values() for x, _ in points})
             script += (f"set lmargin at screen {left:.4f}\nset rmargin at screen {right:.4f}\n"
                        f"set bmargin at screen {floor:.4f}\nset tmargin at screen {ceiling:.4f}\n"
                        f"set title {_quoted(panel.title)} font ',13' offset 0,-0.6\n"
@@ -103,7 +109,7 @@ def lines_script(path, title, rows):
                        + "set offsets graph 0.04, graph 0.04, 0, 0\n"
                        + "plot " + ", ".join(f"'-' using 1:2 with linespoints {_style(n, others)} notitle"
                                              for n in panel.series) + "\n"
-                       + "".join(_data(points) for points in panel.series.values()) + "unset label 99\n")
+                       + "".join(_data(points, places) for points in panel.series.values()) + "unset label 99\n")
     script += ("unset logscale\nunset border\nunset tics\nunset title\nunset xlabel\nunset ylabel\nunset grid\n"
                "set lmargin at screen 0.02\nset rmargin at screen 0.98\n"
                f"set bmargin at screen {4 / height:.4f}\nset tmargin at screen {legend / height:.4f}\n"

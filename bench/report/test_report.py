@@ -236,6 +236,11 @@ class Plots(unittest.TestCase):
                 axis = plots._axis("y", [value, most], "{:g}".format)  # pylint: disable=protected-access
                 self.assertIn(axis.split("set ytics")[1].count('"') // 2, range(2, 10), (value, most))
 
+    def test_a_line_is_broken_where_it_would_pass_a_place_without_a_figure(self):
+        data = plots._data([(1, 5.0), (2, 6.0), (16, 7.0)], [1, 2, 4, 16])  # pylint: disable=protected-access
+        self.assertEqual(data, "1 5.0\n2 6.0\n\n16 7.0\ne\n")
+        self.assertEqual(plots._data([(1, 5.0), (2, 6.0)], [1, 2]), "1 5.0\n2 6.0\ne\n")  # pylint: disable=protected-access
+
     def test_where_nothing_was_measured_there_is_no_plot(self):
         for make in plots.PLOTS.values():
             self.assertFalse(make([], "x.svg"))
