@@ -358,7 +358,7 @@ static void say(const char *name, unsigned way, double aim)
 static void await_state(BrokerClient *watch, pid_t pid, const char *state)
 {
 	BrokerServiceInfo info = { .state = "" };
-	char name[16];
+	char name[Q_BROKER_NAME_BYTES];
 
 	snprintf(name, sizeof(name), "child-%d", (int)pid);
 	while (strcmp(info.name, name) != 0 || strcmp(info.state, state) != 0)
