@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <unistd.h>
 
@@ -21,10 +22,12 @@ static const int interruptions[] = { SIGINT, SIGTERM, SIGHUP };
  */
 #define SAME_SIGNAL_NS 100000000u
 
-static volatile sig_atomic_t caught;
+/* Written by the handlers, which run in one thread, and read in any: a lock-free atomic may be used
+ * in both. Nothing else is published by them. */
+static _Atomic int caught, hung_up;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "a handler may use it");
 static uint64_t caught_ns; /* touched by the handler only, in this one thread */
 static int wake[2] = { -1, -1 };
-static volatile sig_atomic_t hung_up;
 
 static void on_signal(int number)
 {
