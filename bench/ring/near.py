@@ -75,10 +75,18 @@ def told(lines, floor):
 
 def measure(commands, again, seconds):
     """Runs each command (a list of strings) once, then up to so many times again those with too few samples that
-    count, but begins none after so many seconds. Returns the lines of JSON to print: what the programs say of
+    count, but none that would take longer than these seconds in all, if it takes as long as before. Returns the lines of JSON to print: what the programs say of
     themselves, how many samples were set aside, and the figures. Ends the process if a program fails."""
     begin = time.monotonic()
-    ran = [(command, _run(command)) for command in commands]
+    took = {}
+
+    def run(command):
+        start = time.monotonic()
+        lines = _run(command)
+        took[tuple(command)] = time.monotonic() - start
+        return lines
+
+    ran = [(command, run(command)) for command in commands]
 
     def everything():
         return [line for _, lines in ran for line in lines]
@@ -87,8 +95,8 @@ def measure(commands, again, seconds):
     floor = median_floor(everything())
     for _ in range(again):
         for command, lines in ran:
-            if too_few(lines, floor) and time.monotonic() - begin < seconds:
-                lines += _run(command)
+            if too_few(lines, floor) and time.monotonic() - begin + took[tuple(command)] < seconds:
+                lines += run(command)
     lines = everything()
     return [json.dumps(line, separators=(",", ":"))
             for line in [*(x for x in lines if "metric" not in x), *([told(lines, floor)] if floor else []),
