@@ -57,6 +57,7 @@ set(gpuq_test_variants
 	"unit.service_batch"
 	"unit.service_chardev"
 	"unit.service_client"
+	"unit.service_gather"
 	"unit.service_needs"
 	"unit.service_netlink"
 	"unit.service_order"

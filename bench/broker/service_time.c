@@ -18,6 +18,9 @@
  *     beside_deaf    p99 of a small call there and back, beside a client that never reads 64
  *                    replies of 60000 bytes: of that without it, by rounds in turns (1.2); and by
  *                    how much gpuqd's memory has grown meanwhile
+ *     launches       requests a second of a worker that spends 100 us whenever it begins, however
+ *                    many requests it then has, with 24 outstanding, by a socket: as they come, and
+ *                    of an op whose requests gpuqd hands out in batches of 12; by rounds in turns
  */
 #define _GNU_SOURCE
 #include <gpuq/broker.h>
@@ -40,7 +43,10 @@ enum {
 	DEADLINE_MS = 20,
 	ROUNDS = 7,
 	TRIPS = 2000,
-	WAYS = 3
+	WAYS = 3,
+	OUTSTANDING = 24,
+	LAUNCH_US = 100,
+	ROUND_MS = 300
 };
 
 static bool smoke;
@@ -164,6 +170,7 @@ static void configure(bool netlink, bool device)
 		fprintf(f, "chardev = %s\n", d.device);
 		snprintf(d.endpoint[2], sizeof(d.endpoint[2]), "chardev:%s", d.device);
 	}
+	fprintf(f, "[op together]\nbatch = 12\nbatch_delay_us = 500\n");
 	fclose(f);
 }
 
@@ -210,7 +217,23 @@ static BrokerClient *worker(unsigned way, const char *name, const char *can, uin
 
 /* ---- children -------------------------------------------------------------------------------- */
 
-enum work { WORK_NEVER, WORK_AT_ONCE, WORK_MS };
+enum work { WORK_NEVER, WORK_AT_ONCE, WORK_MS, WORK_LAUNCH };
+
+/* As many requests as it gets at once, each time for the same price. */
+static void launch_for_ever(BrokerClient *c)
+{
+	static BrokerRequest q[256];
+	size_t n;
+
+	while (q_service_recv_batch(c, q, 256, &n, UINT32_MAX) == Q_OK) {
+		const uint64_t then_ns = now_ns();
+
+		while (now_ns() - then_ns < LAUNCH_US * UINT64_C(1000))
+			;
+		for (size_t i = 0; i < n; i++)
+			must(q_service_reply(c, &q[i], Q_REASON_OK, NULL, 0));
+	}
+}
 
 static void work_for_ever(unsigned way, const char *can, uint32_t capacity, enum work how, int told)
 {
@@ -223,6 +246,8 @@ static void work_for_ever(unsigned way, const char *can, uint32_t capacity, enum
 	c = worker(way, name, can, capacity);
 
 	(void)!write(told, "x", 1);
+	if (how == WORK_LAUNCH)
+		launch_for_ever(c);
 	while (q_service_recv(c, &q, UINT32_MAX) == Q_OK) {
 		if (how == WORK_NEVER)
 			continue;
@@ -617,6 +642,46 @@ static void beside_deaf(unsigned way)
 	q_broker_close(c);
 }
 
+/* @return requests a second */
+static double rate_of(BrokerClient *c, const char *op)
+{
+	const BrokerCall call = {
+		.service = op, .payload = "x", .bytes = 1, .timeout_ms = LONG_MS
+	};
+	const uint64_t begin_ns = now_ns();
+	const uint64_t until_ns = begin_ns + (smoke ? 1 : ROUND_MS) * UINT64_C(1000000);
+	unsigned done = 0;
+	uint64_t id;
+
+	for (unsigned i = 0; i < OUTSTANDING; i++)
+		must(q_broker_submit(c, &call, &id));
+	for (; done == 0 || now_ns() < until_ns; done++) {
+		must(q_broker_wait(c, 0, NULL, NULL, NULL, LONG_MS));
+		must(q_broker_submit(c, &call, &id));
+	}
+	for (unsigned i = 0; i < OUTSTANDING; i++, done++)
+		must(q_broker_wait(c, 0, NULL, NULL, NULL, LONG_MS));
+	return done / (ms_since(begin_ns) * 1e-3);
+}
+
+static void launches(void)
+{
+	const pid_t pid = start_worker(0, "op=alone op=together", OUTSTANDING, WORK_LAUNCH);
+	const unsigned rounds = smoke ? 1 : ROUNDS;
+	double alone[ROUNDS], together[ROUNDS];
+	BrokerClient *c = to(0);
+
+	for (unsigned i = 0; i < 2 * rounds; i++)
+		if ((i & 1) == (i >> 1 & 1))
+			alone[i / 2] = rate_of(c, "alone");
+		else
+			together[i / 2] = rate_of(c, "together");
+	line("launches", 0, "as they come", "msg/s", alone, rounds);
+	line("launches", 0, "in batches", "msg/s", together, rounds);
+	kill_child(pid);
+	q_broker_close(c);
+}
+
 int main(int argc, char **argv)
 {
 	smoke = argc == 3 && strcmp(argv[2], "--smoke") == 0;
@@ -640,6 +705,7 @@ int main(int argc, char **argv)
 		beside_deaf(way);
 		daemon_killed(way, smoke ? 1 : 10);
 	}
+	launches();
 	clean_up();
 	return 0;
 }

@@ -470,6 +470,23 @@ Q_API QueueStatus q_service_set_health(BrokerClient *c, bool well);
 Q_API QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms);
 
 /**
+ * Wait for requests that go together, and take them all.
+ *
+ * gpuqd's configuration may say of an op that its requests go in batches ([op NAME], batch). The
+ * requests of a batch are handed out together, none before all of them have come. Of an op without
+ * batches each request is a batch of one. Every request is answered by itself, as after
+ * q_service_recv(), in any order, also after its time.
+ *
+ * @param out        room for `room` requests, each as in q_service_recv()
+ * @param room       1 or more; what has no room is the next call's. 256 are always enough
+ * @param out_count  how many there are: 1 to `room`; 0 if the call fails
+ * @param timeout_ms 0: do not wait; UINT32_MAX: for ever
+ * @return as q_service_recv().
+ */
+Q_API QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t room,
+				       size_t *out_count, uint32_t timeout_ms);
+
+/**
  * Answer a request. Its payload and key are gone afterwards, unless the call gives
  * Q_ERR_INVALID_ARG or Q_ERR_TIMEOUT: then it can be answered again.
  *

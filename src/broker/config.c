@@ -94,7 +94,8 @@ enum kind {
 	BALANCE,
 	CACHE,
 	PROCESS,
-	TOKEN
+	TOKEN,
+	SIZES
 };
 
 struct key {
@@ -185,6 +186,10 @@ static const struct key op_keys[] = {
 	{ "cache", CACHE, OF_OP(cache), 0, 0 },
 	{ "cache_errors", YES_NO, OF_OP(cache_errors), 0, 0 },
 	{ "balance", BALANCE, OF_OP(balance), 0, 0 },
+	{ "batch", NUMBER, OF_OP(batch), 1, ROUTER_BATCH_MAX },
+	{ "batch_bytes", NUMBER, OF_OP(batch_bytes), 1, UINT64_C(1) << 30 },
+	{ "batch_delay_us", NUMBER, OF_OP(batch_delay_us), 0, 60000000 },
+	{ "batch_preferred", SIZES, OF_OP(batch_preferred), 1, ROUTER_BATCH_MAX },
 	{ NULL, TEXT, 0, 0, 0, 0 },
 };
 
@@ -263,6 +268,31 @@ static bool set_text(struct reader *r, const struct key *k, char *to, const char
 	return true;
 }
 
+/* Numbers with commas between them, each above the one before. */
+static bool set_sizes(struct reader *r, const struct key *k, uint32_t *to, const char *text)
+{
+	const uint32_t room = (uint32_t)(k->room / sizeof(*to));
+	char words[MOST_LINE], *at = words;
+	uint32_t n = 0;
+	uint64_t value;
+
+	snprintf(words, sizeof(words), "%s", text);
+	while (at != NULL) {
+		const char *word = strsep(&at, ",");
+
+		word += strspn(word, " \t");
+		if (n == room || !parse_number(word, 10, octals, &value) || value < k->min ||
+		    value > k->max || (n != 0 && value <= to[n - 1]))
+			return WRONG(r,
+				     "%s is '%.60s'; allowed: 1 to %" PRIu32
+				     " numbers, ascending, with commas between them, each %" PRIu64
+				     " to %" PRIu64,
+				     k->name, text, room, k->min, k->max);
+		to[n++] = (uint32_t)value;
+	}
+	return true;
+}
+
 /* Its place in a list of names; -1: it is none of them. */
 static int place_in(const char *const names[], const char *text)
 {
@@ -336,6 +366,8 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 			return WRONG(r, "%s is '%.60s'; allowed: yes, no", k->name, text);
 		*(bool *)to = place == 1;
 		return true;
+	case SIZES:
+		return set_sizes(r, k, to, text);
 	case PROCESS:
 		if (!is_name(text, GQ_WIRE_NAME))
 			return WRONG(r,
@@ -359,11 +391,34 @@ static bool was_given(const struct reader *r, const char *name)
 	return false;
 }
 
-/* What a queue needs, once all its lines have been read. */
+/* What says how batches are made has a meaning only where there are some. */
+static bool end_op(struct reader *r)
+{
+	const struct router_op *op = r->op;
+	const char *key = op->batch_bytes != 0          ? "batch_bytes"
+			  : op->batch_delay_us != 0     ? "batch_delay_us"
+			  : op->batch_preferred[0] != 0 ? "batch_preferred"
+							: NULL;
+
+	if (op->batch <= 1 && key != NULL)
+		return WRONG(r, "op '%s' ends with %s and without batch; allowed: batch of 2 to %d",
+			     op->name, key, ROUTER_BATCH_MAX);
+	for (int i = 0; i < ROUTER_PREFERRED; i++)
+		if (op->batch_preferred[i] > op->batch)
+			return WRONG(r,
+				     "op '%s' ends with batch_preferred %" PRIu32
+				     "; allowed: 1 to %" PRIu32 ", its batch",
+				     op->name, op->batch_preferred[i], op->batch);
+	return true;
+}
+
+/* What a section needs, once all its lines have been read. */
 static bool end_section(struct reader *r)
 {
 	struct broker_queue *q = r->queue;
 
+	if (r->op != NULL)
+		return end_op(r);
 	if (q == NULL)
 		return true;
 	/* What a GPU's driver does to its process it does to one that has nothing else. */

@@ -248,6 +248,9 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	    (double)s->answers_late);
 	one(p, "gpuq_orphan_responses_total", "counter", "Answers that nothing waits for.",
 	    (double)s->orphans);
+	one(p, "gpuq_batches_total", "counter",
+	    "Batches that were made of requests and sent to a worker.", (double)s->batches);
+	one(p, "gpuq_batched_requests_total", "counter", "Requests in them.", (double)s->batched);
 	one(p, "gpuq_cache_hits_total", "counter", "Requests that the cache answered.",
 	    (double)s->cache_hits);
 	one(p, "gpuq_cache_misses_total", "counter", "Requests that asked the cache, and ran.",

@@ -303,6 +303,8 @@ static void json_services(const struct look *l)
 	json_number("inside", s->inside);
 	json_number("refused", s->refused);
 	json_number("retried", s->retried);
+	json_number("batches", s->batches);
+	json_number("batched", s->batched);
 	json_number("waiting", page_sum(s->waiting));
 	json_number("running", s->running);
 	json_number("level", s->level);

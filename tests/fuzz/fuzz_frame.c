@@ -39,6 +39,9 @@ static void use(const struct gq_frame *frame, const uint8_t *data, size_t size)
 	if (gq__frame_u64(frame, GQ_TLV_REGION, 1) >
 	    UINT64_MAX - gq__frame_u64(frame, GQ_TLV_REGION, 2))
 		abort();
+	if (gq_frame_has(frame, GQ_TLV_BATCH) &&
+	    gq__frame_u32(frame, GQ_TLV_BATCH, 0) >= gq__frame_u32(frame, GQ_TLV_BATCH, 1))
+		abort();
 	if (gq_frame_has(frame, GQ_TLV_ACTION) && gq__frame_u32(frame, GQ_TLV_ACTION, 0) - 1u > 1u)
 		abort();
 	if (gq__frame_encode(frame, again, sizeof(again), &bytes) != GQ_FRAME_OK || bytes > size)

@@ -479,12 +479,16 @@ static int be_a_worker(struct self *s)
 		else
 			nap_us(2000);
 		while (alive && code == 0) {
-			BrokerRequest q;
-			const QueueStatus status = q_service_recv(c, &q, 100);
+			BrokerRequest q[8];
+			size_t n = 1;
+			const QueueStatus status =
+				roll(s) % 4 == 0
+					? q_service_recv(c, &q[0], 100)
+					: q_service_recv_batch(c, q, 1 + roll(s) % 8, &n, 100);
 
-			if (status == Q_OK)
-				alive = answer(s, c, &q, &code);
-			else
+			for (size_t i = 0; status == Q_OK && alive && code == 0 && i < n; i++)
+				alive = answer(s, c, &q[i], &code);
+			if (status != Q_OK)
 				alive = status == Q_ERR_TIMEOUT && !stopping(s);
 		}
 		q_broker_close(c);

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 7, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 8, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
 	PAGE_ERRORS = 16, /* different ones that are kept */
@@ -161,6 +161,7 @@ struct page_services {
 	uint64_t waiting[PAGE_CLASSES]; /* 0: critical, 3: low */
 	uint64_t running, late, level;
 	uint64_t refused, retried, answers_late, orphans;
+	uint64_t batches, batched;   /* that gpuqd has made of requests; requests in them */
 	uint64_t bad_frames, forged; /* no good; of another peer than they say */
 	/* Requests that asked the cache, and answers that are in it. */
 	uint64_t cache_hits, cache_misses, cache_joined, cache_evicted, cache_answers, cache_bytes;

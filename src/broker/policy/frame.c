@@ -28,7 +28,7 @@ struct rule {
 #define OF_A_REQUEST                                                                               \
 	(BIT(REGION) | BIT(TIMEOUT) | BIT(PRIORITY) | BIT(SESSION) | BIT(IDEMPOTENCY) |            \
 	 BIT(FRAGMENT) | BIT(TRACE) | BIT(PARAMETERS) | BIT(OP_VERSION) | BIT(TARGET) |            \
-	 BIT(FILTER))
+	 BIT(FILTER) | BIT(BATCH))
 #define OF_AN_ANSWER (BIT(STATUS) | BIT(TEXT) | BIT(TARGET) | BIT(CREDITS) | BIT(TRACE))
 
 static const struct rule rules_by_type[] = {
@@ -242,6 +242,9 @@ static bool values_are_valid(const struct gq_frame *frame)
 	     gq__frame_u32(frame, GQ_TLV_STATUS, 3) > 1))
 		return false;
 	if (gq_frame_has(frame, GQ_TLV_TIMEOUT) && gq__frame_u64(frame, GQ_TLV_TIMEOUT, 0) == 0)
+		return false;
+	if (gq_frame_has(frame, GQ_TLV_BATCH) &&
+	    gq__frame_u32(frame, GQ_TLV_BATCH, 0) >= gq__frame_u32(frame, GQ_TLV_BATCH, 1))
 		return false;
 	return !gq_frame_has(frame, GQ_TLV_ACTION) ||
 	       gq__frame_u32(frame, GQ_TLV_ACTION, 0) - 1u <= 1u;

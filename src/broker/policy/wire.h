@@ -120,7 +120,8 @@ enum { GQ_TLV_MUST = 1u << 0 /* a receiver that does not know it refuses the fra
 	X(SIZE, 34, 8, 8)       /* u64 bytes of a region */                                        \
 	X(OP_VERSION, 35, 4, 4) /* u32 */                                                          \
 	X(ORDER, 36, 4, 4)      /* u32: enum gq_order */                                           \
-	X(UID, 37, 4, 4)        /* u32: of an order that is about one user's answers */
+	X(UID, 37, 4, 4)        /* u32: of an order that is about one user's answers */            \
+	X(BATCH, 38, 8, 8)      /* u32 the request's place in its batch, u32 how many it has */
 
 /* What whoever runs the daemon may order. Those before FORGET are about the service NAME, FORGET
  * and FORGET_OP about the op NAME. X(NAME, number, text) */

@@ -58,6 +58,7 @@ void group_configure(struct router *r, uint32_t group)
 		g->op = r->cfg.op[i];
 		g->op_index = i;
 	}
+	gather_configure(r, g);
 	/* Whatever chooses, all is counted that any of them looks at. */
 	g->balance.config.algorithm =
 		gq__balance_named(g->op.balance[0] != '\0' ? g->op.balance : r->cfg.balance);
@@ -111,6 +112,7 @@ void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priori
 	r->joins++;
 	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
 	find_version(r, group);
+	gather_configure(r, g);
 }
 
 void group_leave(struct router *r, uint32_t group, uint32_t place)
@@ -121,6 +123,7 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 	g->members--;
 	r->joins++;
 	find_version(r, group);
+	gather_configure(r, g);
 	group_put(r, group);
 }
 
@@ -308,8 +311,27 @@ static enum gq_wire_status leave_able(const struct router *r, struct request *q,
 	return needs_leave(r, q, f, can, surplus);
 }
 
+bool group_take(struct router *r, struct request *q, uint32_t place, uint64_t now_ns)
+{
+	struct gq_balance *b = &r->groups[q->group]->balance;
+	uint64_t retry_ns;
+
+	if (gq__balance_take(b, place) != GQ_BALANCE_OK)
+		return false;
+	if (!gq__breaker_try(&r->served[place].breaker, now_ns, &r->random, &q->permit,
+			     &retry_ns)) {
+		gq__balance_done(b, place, 0, now_ns);
+		return false;
+	}
+	q->place = place;
+	q->judged = false;
+	count_elsewhere(r, q);
+	return true;
+}
+
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
-			       uint64_t now_ns, uint64_t *retry_ns, bool *only_full)
+			       const struct gq_places *among, uint64_t now_ns, uint64_t *retry_ns,
+			       bool *only_full)
 {
 	struct group *g = r->groups[q->group];
 	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
@@ -327,6 +349,8 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	enum gq_balance_status status;
 
 	*only_full = false;
+	if (among != NULL)
+		can = gq_places_and(&can, among);
 	able = leave_able(r, q, f, &can, surplus, retry_ns);
 	if (able != GQ_WIRE_SUCCESS)
 		return able;

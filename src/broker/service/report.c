@@ -76,6 +76,8 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "retried", c->retried },
 		{ "late", c->late },
 		{ "orphans", c->orphans },
+		{ "batches", c->batches },
+		{ "batched", c->batched },
 		{ "bad_frames", c->bad_frames },
 		{ "forged", c->forged },
 		{ "connections", c->connections },
@@ -151,6 +153,8 @@ static void show_counts(const struct router *r, struct page_services *to)
 	to->retried = c->retried;
 	to->answers_late = c->late;
 	to->orphans = c->orphans;
+	to->batches = c->batches;
+	to->batched = c->batched;
 	to->bad_frames = c->bad_frames;
 	to->forged = c->forged;
 	to->cache_hits = r->cache.hits;

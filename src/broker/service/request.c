@@ -2,11 +2,12 @@
 /*
  * request.c - a request from its coming to its one end.
  *
- *   submit -> WAITS -> RUNS -> answered, and free
- *               ^        |
- *               |        +-- its worker fails it --> RESTS --> WAITS, or its end
+ *   submit -> WAITS -> (GATHERS) -> RUNS -> answered, and free
+ *               ^                    |
+ *               |                    +-- its worker fails it --> RESTS --> WAITS, or its end
  *               +-- expired or cancelled: told at once; if a worker has it, LATE until that answers
  *
+ * Where the configuration has an op's requests go in batches it GATHERS with others (gather.c).
  * One whose answer another one brings JOINS that one's end, or becomes one that WAITS if it brings
  * none (reuse.c).
  */
@@ -25,12 +26,18 @@ enum { COST_MOST = 256 };
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+static bool waits(enum request_state state)
+{
+	return state == REQUEST_WAITS || state == REQUEST_GATHERS;
+}
+
 static void move_to(struct router *r, struct request *q, enum request_state state)
 {
 	r->late += (state == REQUEST_LATE) - (uint32_t)(q->state == REQUEST_LATE);
 	r->resting += (state == REQUEST_RESTS) - (uint32_t)(q->state == REQUEST_RESTS);
 	r->joining += (state == REQUEST_JOINS) - (uint32_t)(q->state == REQUEST_JOINS);
-	q->user->waiting += (state == REQUEST_WAITS) - (uint32_t)(q->state == REQUEST_WAITS);
+	r->gathering += (state == REQUEST_GATHERS) - (uint32_t)(q->state == REQUEST_GATHERS);
+	q->user->waiting += (uint32_t)waits(state) - (uint32_t)waits(q->state);
 	q->state = state;
 }
 
@@ -80,6 +87,8 @@ static void free_entry(struct router *r, struct request *q)
 	const uint32_t group = q->group;
 
 	try_again(r, turns_leave(r, q), gq__now_ns());
+	if (q->state == REQUEST_GATHERS)
+		gather_leave(r, q);
 	move_to(r, q, REQUEST_FREE);
 	q->user->requests--;
 	user_put(r, q->user);
@@ -596,7 +605,15 @@ void request_withdraw(struct router *r, struct peer *p, uint64_t correlation,
 
 /* ---- handing out ----------------------------------------------------------------------------- */
 
-static void send_to_worker(struct router *r, struct request *q, struct gq_frame *f, uint64_t now_ns)
+void request_frame(const struct request *q, struct gq_frame *f)
+{
+	const struct gq_frame_rules rules = { .state = GQ_FRAME_AFTER_HELLO };
+
+	(void)gq__frame_decode(q->frame->data, q->frame->bytes, &rules, f); /* it was good */
+	f->present &= ~(UINT64_C(1) << GQ_TLV_BATCH);                       /* its caller's word */
+}
+
+void request_send(struct router *r, struct request *q, struct gq_frame *f, uint64_t now_ns)
 {
 	const uint64_t left_us = q->deadline_ns > now_ns ? (q->deadline_ns - now_ns) / 1000 : 0;
 	const uint64_t timeout_us = left_us != 0 ? left_us : 1;
@@ -627,11 +644,24 @@ static void rest(struct router *r, struct request *q, uint64_t now_ns)
 	q->again_ns = now_ns + (2 + r->resting / 32) * UINT64_C(1000000);
 }
 
+void request_unplaced(struct router *r, struct request *q, enum gq_wire_status status,
+		      uint64_t retry_ns)
+{
+	struct answer a = { .status = status, .retry_ns = retry_ns };
+
+	a.text = status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
+		 : status == GQ_WIRE_NOT_FOUND ? NOBODY_CAN
+					       : "no service can take it now";
+	if (q->lost_once && status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
+		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };
+	end_request(r, q, &a, NULL);
+}
+
 static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_ns)
 {
-	const struct gq_frame_rules rules = { .state = GQ_FRAME_AFTER_HELLO };
 	struct request *q = &r->requests[told->request.cookie];
-	struct answer a = { .seen = false };
+	enum gq_wire_status status;
+	uint64_t retry_ns = 0;
 	struct gq_frame f;
 	bool only_full;
 
@@ -644,23 +674,21 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		q->again_ns = UINT64_MAX; /* when its turn comes */
 		return;
 	}
-	(void)gq__frame_decode(q->frame->data, q->frame->bytes, &rules, &f); /* it was good */
-	a.status = group_pick(r, q, &f, now_ns, &a.retry_ns, &only_full);
-	if (a.status == GQ_WIRE_SUCCESS) {
-		send_to_worker(r, q, &f, now_ns);
+	request_frame(q, &f);
+	if (gather_takes(r, q, &f)) {
+		move_to(r, q, REQUEST_GATHERS);
+		gather_join(r, q, &f);
+		return;
+	}
+	status = group_pick(r, q, &f, NULL, now_ns, &retry_ns, &only_full);
+	if (status == GQ_WIRE_SUCCESS) {
+		request_send(r, q, &f, now_ns);
 		try_again(r, turns_leave(r, q), now_ns);
-		return;
-	}
-	if (only_full) {
+	} else if (only_full) {
 		rest(r, q, now_ns);
-		return;
+	} else {
+		request_unplaced(r, q, status, retry_ns);
 	}
-	a.text = a.status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
-		 : a.status == GQ_WIRE_NOT_FOUND ? NOBODY_CAN
-						 : "no service can take it now";
-	if (q->lost_once && a.status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
-		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };
-	end_request(r, q, &a, NULL);
 }
 
 static struct gq_places groups_that_move(const struct router *r, uint64_t now_ns)
@@ -668,14 +696,14 @@ static struct gq_places groups_that_move(const struct router *r, uint64_t now_ns
 	struct gq_places set = { { 0 } };
 
 	for (uint32_t i = 0; i < GROUPS; i++)
-		if (r->groups[i] != NULL && r->groups[i]->waiting != 0 && group_moves(r, i, now_ns))
+		if (r->groups[i] != NULL && r->groups[i]->waiting != 0 &&
+		    gather_has_room(r->groups[i]) && group_moves(r, i, now_ns))
 			gq_places_add(&set, i);
 	return set;
 }
 
-void request_pump(struct router *r)
+static void pump_line(struct router *r, uint64_t now_ns)
 {
-	const uint64_t now_ns = gq__now_ns();
 	struct gq_told told;
 
 	for (;;) {
@@ -686,6 +714,15 @@ void request_pump(struct router *r)
 			return;
 		dispatch(r, &told, now_ns);
 	}
+}
+
+void request_pump(struct router *r)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	do /* when a batch has gone there is room for another */
+		pump_line(r, now_ns);
+	while (gather_pump(r, now_ns));
 }
 
 /* ---- what a worker says ---------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "host/base/sys.h"
 #include "host/base/thread.h"
 
+#include <poll.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 enum { EVENTS = 64, LAST_WORDS_MS = 200 };
 #define FORGET_NS UINT64_C(300000000000)
+#define FINE_NS   UINT64_C(10000000)
 
 /* ---- the doors ------------------------------------------------------------------------------- */
 
@@ -173,7 +175,7 @@ static void handle_event(struct router *r, const struct epoll_event *event)
 static uint64_t turn(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
-	uint64_t due[8], next_ns = UINT64_MAX;
+	uint64_t due[9], next_ns = UINT64_MAX;
 
 	due[0] = registered_tick(r, now_ns);
 	peer_tick(r, now_ns);
@@ -189,7 +191,8 @@ static uint64_t turn(struct router *r)
 	due[7] = peer_accept_held(r, now_ns); /* doors may have to rest after it */
 	due[3] = door_tick(r, now_ns);
 	due[1] = peer_due(r);
-	for (int i = 0; i < 8; i++)
+	due[8] = r->gather_due_ns;
+	for (int i = 0; i < 9; i++)
 		next_ns = due[i] < next_ns ? due[i] : next_ns;
 	return next_ns;
 }
@@ -205,6 +208,20 @@ static int patience_ms(uint64_t next_ns)
 	if (next_ns - now_ns > UINT64_C(3600000000000))
 		return 3600000;
 	return (int)((next_ns - now_ns + 999999) / 1000000);
+}
+
+/* epoll_wait() counts in milliseconds; a batch may wait for less. */
+static int await_events(const struct router *r, struct epoll_event *events, uint64_t next_ns)
+{
+	const uint64_t now_ns = gq__now_ns();
+	const uint64_t left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+	const struct timespec left = { .tv_nsec = (long)left_ns };
+	struct pollfd at = { .fd = r->epoll, .events = POLLIN };
+
+	if (next_ns != r->gather_due_ns || left_ns == 0 || left_ns >= FINE_NS)
+		return epoll_wait(r->epoll, events, EVENTS, patience_ms(next_ns));
+	(void)ppoll(&at, 1, &left, NULL);
+	return epoll_wait(r->epoll, events, EVENTS, 0);
 }
 
 /* Whoever asks there from now on would wait for this thread. */
@@ -307,7 +324,7 @@ static void *route(void *arg)
 
 	while (!has_drained(r)) {
 		struct epoll_event events[EVENTS];
-		const int n = epoll_wait(r->epoll, events, EVENTS, patience_ms(next_ns));
+		const int n = await_events(r, events, next_ns);
 
 		for (int i = 0; i < n; i++)
 			handle_event(r, &events[i]);

@@ -16,6 +16,7 @@
 #include "broker/policy/admission.h"
 #include "broker/policy/arrivals.h"
 #include "broker/policy/balance.h"
+#include "broker/policy/batch.h"
 #include "broker/policy/breaker.h"
 #include "broker/policy/cache.h"
 #include "broker/policy/frame.h"
@@ -142,11 +143,12 @@ struct peer {
 
 enum request_state {
 	REQUEST_FREE,
-	REQUEST_WAITS, /* for a service with room */
-	REQUEST_RUNS,  /* a worker has it */
-	REQUEST_RESTS, /* between two attempts */
-	REQUEST_JOINS, /* waits for the answer of another one */
-	REQUEST_LATE,  /* has ended for its caller; a worker still has it */
+	REQUEST_WAITS,   /* for a service with room */
+	REQUEST_GATHERS, /* for others that go with it: gather.c */
+	REQUEST_RUNS,    /* a worker has it */
+	REQUEST_RESTS,   /* between two attempts */
+	REQUEST_JOINS,   /* waits for the answer of another one */
+	REQUEST_LATE,    /* has ended for its caller; a worker still has it */
 };
 
 /* The bytes of a request, which those that wait for its answer share. */
@@ -186,6 +188,8 @@ struct request {
 	bool in_line;                   /* also while it is tried, if it is the first */
 	struct request *ahead, *behind; /* NULL: it is the first, the last */
 	struct request *last, *other;   /* the first's: the last; the first of another session */
+	struct request *before, *after; /* of those that gather, in the order in which they go */
+	uint32_t payload;               /* while it gathers: its bytes */
 	uint64_t came_ns, deadline_ns;
 	struct submitted *frame; /* as it came; NULL: LATE, and nobody waits for its answer */
 	struct region *region;   /* where its payload lies; NULL: in the frame */
@@ -251,6 +255,10 @@ struct group {
 	struct gq_retry_budget budget;
 	bool has_sticky;
 	struct gq_sticky sticky;
+	/* What gathers: gather.c. `batch`: of these, what one batch can take. */
+	struct gq_batch_config batches;
+	struct request *gathers, *gathers_last;
+	struct gq_batch batch;
 };
 
 /* One that waits to be looked at: its user connects too often. */
@@ -266,6 +274,7 @@ struct counts {
 	uint64_t key_conflicts;
 	uint64_t denied, rate_limited; /* by tokens */
 	uint64_t connections_refused, connections_too_often;
+	uint64_t batches, batched;           /* of requests that gathered: sent; requests in them */
 	uint64_t described, described_bytes; /* requests whose payload lies in a region, accepted */
 	uint64_t copied_bytes;               /* of payloads, by this process */
 };
@@ -302,15 +311,16 @@ struct router {
 	uint64_t joins;             /* how often a service has joined or left a group */
 	struct group *groups[GROUPS];
 	struct request *requests;
-	uint32_t free_request, used;     /* used: entries that have ever been */
-	uint32_t late, resting, joining; /* entries in these states */
-	struct request *lines[LINES];    /* the first of each session, by its hash */
-	uint64_t joined_due_ns;          /* not after the first deadline of one that joins */
-	struct region *closing;          /* nobody has them any more */
-	uint32_t away;                   /* descriptors in sockets */
-	struct peer *unread;             /* gone, but for descriptors that they have not read */
-	uint64_t swept_ns; /* when all peers were last asked whether they have read theirs */
-	uint32_t regions;  /* not closed yet */
+	uint32_t free_request, used;                /* used: entries that have ever been */
+	uint32_t late, resting, joining, gathering; /* entries in these states */
+	uint64_t gather_due_ns;                     /* when a batch goes, or is looked at again */
+	struct request *lines[LINES];               /* the first of each session, by its hash */
+	uint64_t joined_due_ns; /* not after the first deadline of one that joins */
+	struct region *closing; /* nobody has them any more */
+	uint32_t away;          /* descriptors in sockets */
+	struct peer *unread;    /* gone, but for descriptors that they have not read */
+	uint64_t swept_ns;      /* when all peers were last asked whether they have read theirs */
+	uint32_t regions;       /* not closed yet */
 	uint64_t region_bytes;
 	struct gq_cache cache, keys;
 	uint32_t cache_epoch;          /* answers of an older one are not used any more */
@@ -452,10 +462,13 @@ void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
 void group_configure(struct router *r, uint32_t group);
 /* Whether a request of it would go somewhere, or end, at once. */
 bool group_moves(const struct router *r, uint32_t group, uint64_t now_ns);
-/* Chooses a service, and takes its permit. `only_full`: none has room, and one would take it that
- * is well: it is to wait. */
+/* Chooses a service, and takes its permit. `among`: NULL: any. `only_full`: none has room, and one
+ * would take it that is well: it is to wait. */
 enum gq_wire_status group_pick(struct router *r, struct request *q, const struct gq_frame *f,
-			       uint64_t now_ns, uint64_t *retry_ns, bool *only_full);
+			       const struct gq_places *among, uint64_t now_ns, uint64_t *retry_ns,
+			       bool *only_full);
+/* The same at that very place. @return false: it has no room, or its breaker is against it */
+bool group_take(struct router *r, struct request *q, uint32_t place, uint64_t now_ns);
 /* What has become of the attempt, for the breaker: the permit goes back. Once an attempt. */
 void group_verdict(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
 		   uint64_t now_ns);
@@ -485,6 +498,13 @@ void request_peer_gone(struct router *r, struct peer *p);
 void request_service_left(struct router *r, uint32_t place, struct gq_places *charged);
 /* Hands out what can go. */
 void request_pump(struct router *r);
+/* It, as it came. */
+void request_frame(const struct request *q, struct gq_frame *f);
+/* Goes to the service that has been chosen. */
+void request_send(struct router *r, struct request *q, struct gq_frame *f, uint64_t now_ns);
+/* No service takes it: group_pick() has said why. */
+void request_unplaced(struct router *r, struct request *q, enum gq_wire_status status,
+		      uint64_t retry_ns);
 /* One that joins is to run itself. @return false: there is no room for it, and it has ended */
 bool request_promote(struct router *r, struct request *q);
 /* One that joins has its answer. */
@@ -494,6 +514,21 @@ uint64_t request_tick(struct router *r, uint64_t now_ns);
 void request_end_all(struct router *r);
 /* Accepted and not ended, counted one by one. */
 uint64_t request_inside(const struct router *r);
+
+/* ---- gather.c ---- */
+
+/* Whether it is to gather with others of its op. */
+bool gather_takes(const struct router *r, const struct request *q, const struct gq_frame *f);
+/* Whether another could still go with those that gather. */
+bool gather_has_room(const struct group *g);
+/* It gathers from now on, and has been moved to that state. */
+void gather_join(struct router *r, struct request *q, const struct gq_frame *f);
+/* It ends before it has gone. */
+void gather_leave(struct router *r, struct request *q);
+/* Its services are others, or the configuration is. */
+void gather_configure(struct router *r, struct group *g);
+/* Sends the batches that are due, and notes when the next one is. @return whether it sent some */
+bool gather_pump(struct router *r, uint64_t now_ns);
 
 /* ---- region.c ---- */
 

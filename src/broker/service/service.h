@@ -13,6 +13,8 @@ enum {
 	ROUTER_ERROR_ROOM = 600,
 	ROUTER_OP_ROOM = 65,
 	ROUTER_OPS = 32,
+	ROUTER_PREFERRED = 8, /* sizes of an op's batches */
+	ROUTER_BATCH_MAX = 256,
 	ROUTER_PATH_ROOM = 200,
 	ROUTER_KEYS = 2,     /* of tokens: two while they are changed */
 	ROUTER_DENIED = 256, /* tokens */
@@ -37,6 +39,11 @@ struct router_op {
 	uint32_t cache;                 /* enum router_cache */
 	bool cache_errors;              /* an answer "I could not" is kept, too */
 	char balance[ROUTER_NAME_ROOM]; /* "": that of all */
+	/* Requests that go to a worker together. 0 and 1: each goes by itself */
+	uint32_t batch;
+	uint64_t batch_bytes;                       /* of their frames, at most; 0: any */
+	uint32_t batch_delay_us;                    /* how long the first waits for others */
+	uint32_t batch_preferred[ROUTER_PREFERRED]; /* sizes, ascending; 0: no more */
 };
 
 struct router_config {

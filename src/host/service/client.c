@@ -205,6 +205,21 @@ static void take_answer(BrokerClient *c, struct heard *h)
 	gq__broker_free(h);
 }
 
+/* gpuqd sends the requests of a batch one behind the other. One that is cancelled leaves the list
+ * of those that have come, so what counts is that the last has come. */
+static void note_batch(BrokerClient *c, struct heard *h)
+{
+	const bool alone = !gq_frame_has(&h->frame, GQ_TLV_BATCH);
+	const uint32_t place = alone ? 0 : gq__frame_u32(&h->frame, GQ_TLV_BATCH, 0);
+	const uint32_t count = alone ? 1 : gq__frame_u32(&h->frame, GQ_TLV_BATCH, 1);
+
+	if (place == 0)
+		c->whole = c->batches++; /* whatever was before it */
+	h->batch = c->batches;
+	if (place == count - 1)
+		c->whole = c->batches;
+}
+
 /* @param fd  its own from now on; -1: none. @return false: lost, or out of memory */
 static bool sort(BrokerClient *c, size_t n, int fd)
 {
@@ -234,6 +249,7 @@ static bool sort(BrokerClient *c, size_t n, int fd)
 		return taken;
 	}
 	case GQ_MESSAGE_REQUEST:
+		note_batch(c, h);
 		put(&c->requests, h);
 		return true;
 	case GQ_MESSAGE_CANCEL: {

@@ -16,11 +16,12 @@ struct heard {
 	struct heard *next;
 	struct heard **held; /* among `handed`: what points to it */
 	struct gq_frame frame;
-	int fd;        /* that came with it; -1: none */
-	uint32_t why;  /* among `dropped`: what it is answered with */
-	void *map;     /* where the payload lies that is in a region; NULL: nowhere */
-	size_t mapped; /* bytes of it */
-	size_t at;     /* of the payload, in it */
+	int fd;         /* that came with it; -1: none */
+	uint32_t why;   /* among `dropped`: what it is answered with */
+	void *map;      /* where the payload lies that is in a region; NULL: nowhere */
+	size_t mapped;  /* bytes of it */
+	size_t at;      /* of the payload, in it */
+	uint64_t batch; /* of a request: requests that have come as one batch have the same */
 	uint8_t bytes[];
 };
 
@@ -63,6 +64,7 @@ struct BrokerClient {
 	struct heard_list answers, requests, others;
 	struct heard_list dropped; /* requests that are not taken; gpuqd is yet to be told */
 	struct heard *handed;      /* requests that are to be answered */
+	uint64_t batches, whole;   /* of requests: the last that has begun to come, that has come */
 	struct heard_list checks;  /* whether this worker is well; gpuqd is yet to be told */
 	struct own_region *regions;
 	struct own_region *late; /* given up before gpuqd's answer: it is yet to be told so */

@@ -216,19 +216,21 @@ static void hold(BrokerClient *c, struct heard *h)
 	c->handed = h;
 }
 
-QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
+/* Waits for a request. @param whole  also until all of its batch have come */
+static QueueStatus await_request(BrokerClient *c, bool whole, uint32_t timeout_ms,
+				 struct heard **out)
 {
-	GQ_NO_CANCEL();
 	const uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
-	struct heard *h;
 	QueueStatus status;
 
-	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
-	if (out == NULL)
-		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
-	while ((h = next_request(c)) == NULL) {
-		const uint64_t beat_ns = gq__broker_beat(c);
+	for (;;) {
+		const struct heard *first = c->requests.first;
+		uint64_t beat_ns;
 
+		if (first != NULL && (!whole || first->batch <= c->whole) &&
+		    (*out = next_request(c)) != NULL)
+			return Q_OK;
+		beat_ns = gq__broker_beat(c);
 		drop_others(c);
 		if (c->stale)
 			return gq__fail(Q_ERR_STALE, stale);
@@ -240,10 +242,51 @@ QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout
 		if (status == Q_ERR_TIMEOUT && gq__now_ns() >= deadline_ns)
 			return gq__fail(Q_ERR_TIMEOUT, "no request has come in that time");
 	}
+}
+
+QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
+{
+	GQ_NO_CANCEL();
+	struct heard *h;
+
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
+	if (out == NULL)
+		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
+	GQ_RETURN_IF_REFUSED(await_request(c, false, timeout_ms, &h));
 	if (h->map != NULL && c->requests.first == NULL)
 		(void)hear_all(c); /* what is lost is said by the next call */
 	hold(c, h);
 	hand_out(h, out);
+	return Q_OK;
+}
+
+QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t room,
+				 size_t *out_count, uint32_t timeout_ms)
+{
+	GQ_NO_CANCEL();
+	struct heard *h;
+	bool mapped = false;
+	uint64_t batch;
+	size_t n = 0;
+
+	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
+	if (out == NULL || out_count == NULL)
+		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL",
+				 out == NULL ? "out" : "out_count");
+	if (room == 0)
+		return gq__fail(Q_ERR_INVALID_ARG, "room is 0; allowed: 1 and more");
+	*out_count = 0;
+	GQ_RETURN_IF_REFUSED(await_request(c, true, timeout_ms, &h));
+	batch = h->batch;
+	do {
+		mapped = mapped || h->map != NULL;
+		hold(c, h);
+		hand_out(h, &out[n++]);
+	} while (n < room && c->requests.first != NULL && c->requests.first->batch == batch &&
+		 (h = next_request(c)) != NULL);
+	if (mapped && c->requests.first == NULL)
+		(void)hear_all(c); /* what is lost is said by the next call */
+	*out_count = n;
 	return Q_OK;
 }
 

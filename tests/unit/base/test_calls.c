@@ -357,6 +357,7 @@ static void services(struct world *w)
 	const BrokerCall many = { .service = "work" };
 	const BrokerItem item = { "x", 1 };
 	BrokerRegion region = { 0 };
+	BrokerRequest request;
 	const BrokerLoad load = { .capacity = 4 };
 	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "worker" };
 	const BrokerOrder resume = { .kind = Q_ORDER_RESUME, .name = "worker" };
@@ -382,7 +383,8 @@ static void services(struct world *w)
 	must(serve_one(worker) == NULL);
 	must(q_broker_wait(caller, id, buf, &n, NULL, LONG_MS) == Q_OK && n == 1);
 	must(q_broker_submit_batch(caller, &many, &item, 1, &id) == Q_OK);
-	must(serve_one(worker) == NULL);
+	must(q_service_recv_batch(worker, &request, 1, &n, LONG_MS) == Q_OK && n == 1);
+	must(q_service_reply(worker, &request, Q_REASON_OK, "y", 1) == Q_OK);
 	must(q_broker_wait(caller, id, buf, &n, NULL, LONG_MS) == Q_OK && n == 1);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	must(pthread_create(&thread, NULL, serve_one, worker) == 0);
@@ -573,7 +575,7 @@ static const struct {
 	  " q_broker_cancel q_broker_discover q_broker_watch q_broker_stats q_broker_order"
 	  " q_broker_region_create q_broker_region_seal q_broker_region_end"
 	  " q_service_register q_service_unregister q_service_heartbeat q_service_set_health"
-	  " q_service_recv q_service_reply " },
+	  " q_service_recv q_service_recv_batch q_service_reply " },
 	{ notifications, "notifications",
 	  " q_notify_create q_notify_destroy q_notify_register q_notify_unregister q_notify_observe"
 	  " q_notify_wait q_notify_post q_notify_subscribe q_notify_unsubscribe q_notify_recv"
