@@ -79,7 +79,7 @@ void gq__pipe_wait_end(PipeReader *r, struct gq_wait *wait, uint64_t *asleep)
  * A thread that sleeps on `changes` has no word of this process's to sleep on, so whoever wants it
  * to look at a word of this process's wakes it again and again until it has looked: it may be on
  * its way to sleep. It is awake once `asleep` has changed; then it has returned, or another wait
- * has begun, which looks first.
+ * has begun, which looks first. So that look has to find something, or this never ends.
  */
 void gq__pipe_rouse(PipeReader *r, const uint64_t *asleep, const uint64_t *word, uint64_t value)
 {

@@ -202,7 +202,7 @@ QueueStatus q_pipe_reader_set_error(PipeReader *r, int error)
 	if (r->pipe != NULL) {
 		gq_event_broadcast(&r->pipe->data);     /* [wake.look] */
 		gq__watch_wake(&r->source.head->beats); /* if it dozes */
-	} else {
+	} else if (error != 0) { /* without one a look may find nothing, and go on sleeping */
 		gq__pipe_rouse(r, &r->asleep, &r->own_error, value);
 		gq__pipe_rouse(r, &r->poll.asleep, &r->own_error, value);
 	}

@@ -284,6 +284,26 @@ static void an_attached_reader_wakes_for_its_own_error(void **state)
 	q_pipe_destroy(p);
 }
 
+/* There is nothing to wake it for. */
+static void taking_an_error_away_waits_for_no_reader_that_sleeps(void **state)
+{
+	Pipe *p = make(64, 0);
+	PipeReader *r = attach_to(p);
+	struct waiting w = { .reader = r };
+
+	(void)state;
+	assert_true(q_pipe_reader_fd(r) >= 0); /* its thread sleeps, too */
+	assert_int_equal(pthread_create(&w.thread, NULL, wait_for_bytes, &w), 0);
+	await_asleep(&r->asleep);
+	await_asleep(&r->poll.asleep);
+	assert_status(q_pipe_reader_set_error(r, 0), Q_OK);
+	put(p, "x");
+	pthread_join(w.thread, NULL);
+	assert_status(w.status, Q_OK);
+	q_pipe_reader_close(r);
+	q_pipe_destroy(p);
+}
+
 static bool readable(int fd, int timeout_ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -764,6 +784,7 @@ int main(void)
 		cmocka_unit_test(dropped_history_is_told_once_across_processes),
 		cmocka_unit_test(a_reader_in_another_process_is_woken_by_each_write),
 		cmocka_unit_test(an_attached_reader_wakes_for_its_own_error),
+		cmocka_unit_test(taking_an_error_away_waits_for_no_reader_that_sleeps),
 		cmocka_unit_test(an_attached_readers_descriptor_is_level_triggered_too),
 		cmocka_unit_test(no_descriptor_of_it_can_write_cut_or_punch),
 		cmocka_unit_test(policies_that_need_to_know_their_readers_are_not_shared),
