@@ -50,6 +50,24 @@ static const char *program(const char *below)
 	return path;
 }
 
+/* What it has when no client is there. */
+static unsigned idle_descriptors;
+
+static unsigned entries(const char *what)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)daemon_pid, what);
+	d = opendir(path);
+	assert_non_null(d);
+	while (readdir(d) != NULL)
+		n++;
+	closedir(d);
+	return n;
+}
+
 static void write_config(void)
 {
 	FILE *f = fopen(config_path, "w");
@@ -93,6 +111,7 @@ static void start_daemon(void)
 	close(out[1]);
 	assert_true(read(out[0], line, sizeof(line)) > 0); /* it listens */
 	close(out[0]);
+	idle_descriptors = entries("fd");
 }
 
 static int end_daemon(int how)
@@ -140,21 +159,6 @@ static int tear_down(void **state)
 	return rmdir(folder);
 }
 
-static unsigned entries(const char *what)
-{
-	char path[64];
-	unsigned n = 0;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)daemon_pid, what);
-	d = opendir(path);
-	assert_non_null(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
-}
-
 /* Mappings of clients' memory in gpuqd. */
 static unsigned mappings(void)
 {
@@ -177,6 +181,13 @@ static void await_descriptors(unsigned n)
 		assert_true(i < LONG_MS);
 		nap_ms(1);
 	}
+}
+
+/* The clients of the test before may not have gone yet. */
+static unsigned await_idle(void)
+{
+	await_descriptors(idle_descriptors);
+	return idle_descriptors;
 }
 
 static QueueConfig remote_config(void)
@@ -302,7 +313,7 @@ static void what_is_no_socket_is_left_where_it_is(void **state)
 
 static void a_client_takes_three_descriptors_and_gpuqd_all_it_may_have(void **state)
 {
-	const unsigned before = entries("fd");
+	const unsigned before = await_idle();
 	struct rlimit files;
 	GpuQueue *q = remote_queue();
 
@@ -349,7 +360,7 @@ static void regions_are_refused_with_a_sentence(void **state)
 static void a_user_has_so_many_connections_and_no_more(void **state)
 {
 	QueueConfig cfg = remote_config();
-	const unsigned before = entries("fd");
+	const unsigned before = await_idle();
 	GpuQueue *q[40];
 
 	(void)state;
@@ -551,10 +562,14 @@ static pid_t start_client(void)
 
 static void killed_clients_leave_nothing_behind_and_harm_nobody(void **state)
 {
-	GpuQueue *q = remote_queue();
-	const unsigned before = entries("fd"), threads = entries("task");
+	GpuQueue *q;
+	unsigned before, threads;
 
 	(void)state;
+	await_idle();
+	q = remote_queue();
+	before = entries("fd");
+	threads = entries("task");
 	for (int i = 0; i < 12; i++) {
 		const pid_t pid = start_client();
 
@@ -846,7 +861,7 @@ static void one_lie_is_enough_to_be_disconnected(void **state)
 		{ "a payload elsewhere", 1, 1, 1, GQ_SLOT_DESCRIBED },
 		{ "a flag that nobody knows", 1, 1, 1, 1u << 31 },
 	};
-	const unsigned before = entries("fd");
+	const unsigned before = await_idle();
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
@@ -978,7 +993,7 @@ static void a_client_is_not_ended_because_gpuqd_was_slow(void **state)
 	const struct gq_wire_start start = { gq_wire_head_of(GQ_WIRE_START, sizeof(start)) };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	const unsigned before = entries("fd");
+	const unsigned before = await_idle();
 	const struct gq_wire_hello hello = {
 		.head = gq_wire_head_of(GQ_WIRE_HELLO, sizeof(hello)),
 		.capacity = 64,
