@@ -17,6 +17,7 @@ set(gpuq_test_variants
 	"unit.broker"
 	"unit.broker_bells"
 	"unit.broker_edges"
+	"unit.broker_fair"
 	"unit.broker_inline"
 	"unit.broker_token"
 	"unit.calls             standin gpu"

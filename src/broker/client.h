@@ -10,6 +10,7 @@
 #define GPUQ_BROKER_CLIENT_H
 
 #include "broker/page/page.h"
+#include "broker/policy/fair.h"
 #include "device/protocol/claim.h"
 #include "device/remote/wire.h"
 
@@ -48,6 +49,7 @@ struct client {
 
 	/* ---- the dispatcher's ---- */
 	struct client *next;
+	struct gq_fair_user *user;
 	struct page_queue *counts; /* the dispatcher's */
 	uint64_t accepted, ended;  /* messages */
 	uint64_t now_ns; /* when its messages come or end in this turn; 0: take the time */

@@ -42,6 +42,7 @@ struct dispatcher {
 	/* ---- the leader's ---- */
 	struct pair *pair;
 	struct client *clients;
+	struct gq_fair fair;  /* their users */
 	struct record **sent; /* by slot of our queue; NULL: not a client's, or of one that left */
 	uint32_t inside;      /* messages in our queue */
 	struct gq_brevity brevity;
@@ -70,8 +71,8 @@ enum served {
 			    own */
 };
 
-/* What a turn takes of each client: where messages are run, not handed to the queue, the order of
- * the classes is the dispatcher's to keep. */
+/* What a turn takes of each client, at most, and no more than its user's portion: where messages
+ * are run, not handed to the queue, the order of the classes is the dispatcher's to keep. */
 struct share {
 	uint32_t lowest;   /* class */
 	uint32_t messages; /* at most */

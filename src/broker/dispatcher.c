@@ -133,6 +133,7 @@ static void add(struct dispatcher *d, struct client *c)
 {
 	struct epoll_event event = { .events = BELL_EVENTS, .data.ptr = c };
 	struct client **end = &d->clients;
+	struct gq_fair_user *fresh;
 
 	c->counts = d->counts;
 	if (d->failed) {
@@ -143,6 +144,15 @@ static void add(struct dispatcher *d, struct client *c)
 		d->note(d->user, c, NOTE_FAILED, strerror(errno));
 		return;
 	}
+	fresh = malloc(sizeof(*fresh));
+	if (fresh == NULL) {
+		epoll_ctl(d->epoll, EPOLL_CTL_DEL, c->bell, NULL);
+		d->note(d->user, c, NOTE_FAILED, "out of memory");
+		return;
+	}
+	c->user = gq__fair_join(&d->fair, fresh, c->uid);
+	if (c->user != fresh)
+		free(fresh);
 	while (*end != NULL)
 		end = &(*end)->next;
 	c->next = NULL;
@@ -159,6 +169,7 @@ static void let_go(struct dispatcher *d, struct client *c)
 		*at = c->next;
 		epoll_ctl(d->epoll, EPOLL_CTL_DEL, c->bell, NULL);
 		serve_forget(d, c);
+		free(gq__fair_leave(&d->fair, c->user));
 		break;
 	}
 	if (c == d->alone)
@@ -387,7 +398,8 @@ static void sleep_until_rung(struct dispatcher *d)
 /*
  * Each client once. The next turn begins behind the client that was the last to get something into
  * the queue. So while the queue is full, what becomes free goes round: a client that waits gets its
- * share after all others have had one, wherever it is in the list.
+ * share after all others have had one, wherever it is in the list. Where clients are of several
+ * users each has its portion of what its user may have.
  */
 static enum served serve_clients(struct dispatcher *d)
 {

@@ -416,6 +416,8 @@ struct share serve_share(struct dispatcher *d)
 {
 	uint32_t highest = 0;
 
+	if (gq_fair_matters(&d->fair))
+		gq__fair_turn(&d->fair, TURN);
 	if (!runs_here(d) || d->clients == NULL || d->clients->next == NULL)
 		return (struct share){ 0, TURN };
 	if (d->passed >= GQ_PASS_LIMIT) {
@@ -433,10 +435,22 @@ struct share serve_share(struct dispatcher *d)
 	return (struct share){ highest, TURN };
 }
 
+/* Whether it is served no more for want of room, or of a longer turn. */
+static bool wants_more(const struct dispatcher *d, const struct client *c, struct share share)
+{
+	const uint32_t class = class_of_next(d, c);
+
+	return class != GQ_CLASSES && class >= share.lowest && c->inside < c->window &&
+	       (c->held != 0 || c->free != NULL);
+}
+
 /* What a client has held, then what it has sent. */
 static enum served serve_messages(struct dispatcher *d, struct client *c, struct share share)
 {
-	struct left left = { .messages = share.messages };
+	const bool fairly = gq_fair_matters(&d->fair);
+	const uint32_t may =
+		fairly && c->user->portion < share.messages ? c->user->portion : share.messages;
+	struct left left = { .messages = may };
 	enum served held = SERVED_NOTHING, claimed;
 
 	if (is_standing(c) || is_recalling(c) || d->failed)
@@ -450,7 +464,9 @@ static enum served serve_messages(struct dispatcher *d, struct client *c, struct
 	}
 	if (held == SERVED_TOO_LONG)
 		return held; /* d is another thread's */
-	d->passed += share.lowest != 0 ? share.messages - left.messages : 0;
+	d->passed += share.lowest != 0 ? may - left.messages : 0;
+	if (fairly)
+		gq_fair_had(c->user, may - left.messages, wants_more(d, c, share));
 	return held;
 }
 

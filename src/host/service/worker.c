@@ -216,43 +216,53 @@ static void hold(BrokerClient *c, struct heard *h)
 	c->handed = h;
 }
 
-/* Waits for a request. @param whole  also until all of its batch have come */
-static QueueStatus await_request(BrokerClient *c, bool whole, uint32_t timeout_ms,
-				 struct heard **out)
+/* Waits for a request. @param whole  also until all of its batch have come. @return NULL, and
+ * `out_status` */
+static struct heard *await_request(BrokerClient *c, bool whole, uint32_t timeout_ms,
+				   QueueStatus *out_status)
 {
 	const uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
-	QueueStatus status;
 
 	for (;;) {
 		const struct heard *first = c->requests.first;
+		struct heard *h;
 		uint64_t beat_ns;
 
 		if (first != NULL && (!whole || first->batch <= c->whole) &&
-		    (*out = next_request(c)) != NULL)
-			return Q_OK;
+		    (h = next_request(c)) != NULL)
+			return h;
 		beat_ns = gq__broker_beat(c);
 		drop_others(c);
-		if (c->stale)
-			return gq__fail(Q_ERR_STALE, stale);
-		if (c->service[0] == '\0')
-			return gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
-		status = gq__broker_hear(c, beat_ns < deadline_ns ? beat_ns : deadline_ns);
-		if (status == Q_ERR_LOST)
-			return status;
-		if (status == Q_ERR_TIMEOUT && gq__now_ns() >= deadline_ns)
-			return gq__fail(Q_ERR_TIMEOUT, "no request has come in that time");
+		if (c->stale) {
+			*out_status = gq__fail(Q_ERR_STALE, stale);
+			return NULL;
+		}
+		if (c->service[0] == '\0') {
+			*out_status = gq__fail(Q_ERR_NOT_FOUND, "this connection has no service");
+			return NULL;
+		}
+		*out_status = gq__broker_hear(c, beat_ns < deadline_ns ? beat_ns : deadline_ns);
+		if (*out_status == Q_ERR_LOST)
+			return NULL;
+		if (*out_status == Q_ERR_TIMEOUT && gq__now_ns() >= deadline_ns) {
+			*out_status = gq__fail(Q_ERR_TIMEOUT, "no request has come in that time");
+			return NULL;
+		}
 	}
 }
 
 QueueStatus q_service_recv(BrokerClient *c, BrokerRequest *out, uint32_t timeout_ms)
 {
 	GQ_NO_CANCEL();
+	QueueStatus status;
 	struct heard *h;
 
 	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (out == NULL)
 		return gq__fail(Q_ERR_INVALID_ARG, "out is NULL");
-	GQ_RETURN_IF_REFUSED(await_request(c, false, timeout_ms, &h));
+	h = await_request(c, false, timeout_ms, &status);
+	if (h == NULL)
+		return status;
 	if (h->map != NULL && c->requests.first == NULL)
 		(void)hear_all(c); /* what is lost is said by the next call */
 	hold(c, h);
@@ -264,6 +274,7 @@ QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t roo
 				 size_t *out_count, uint32_t timeout_ms)
 {
 	GQ_NO_CANCEL();
+	QueueStatus status;
 	struct heard *h;
 	bool mapped = false;
 	uint64_t batch;
@@ -276,7 +287,9 @@ QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t roo
 	if (room == 0)
 		return gq__fail(Q_ERR_INVALID_ARG, "room is 0; allowed: 1 and more");
 	*out_count = 0;
-	GQ_RETURN_IF_REFUSED(await_request(c, true, timeout_ms, &h));
+	h = await_request(c, true, timeout_ms, &status);
+	if (h == NULL)
+		return status;
 	batch = h->batch;
 	do {
 		mapped = mapped || h->map != NULL;

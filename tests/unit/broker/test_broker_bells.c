@@ -3,11 +3,7 @@
  * test_broker_bells.c - clients whose bells bring nothing: a dispatcher of this process, and
  * clients in memory of the test's own, without gpuqd's reactor.
  */
-/* The tests have a send() of their own. */
-#define send send_on_socket
-#include <sys/socket.h>
-#undef send
-
+#include "ends.h"
 #include "support.h"
 
 #include "broker/dispatcher.h"
@@ -26,112 +22,10 @@
 
 enum { CAPACITY = 8, BELLS = 60 };
 
-/* A client: the dispatcher's half, and what the client itself has. */
-struct end {
-	struct client c;
-	struct gq_wire_hello hello;
-	struct gq_remote_page *page;
-	int socket;
-	uint32_t ready, broken, gone; /* the dispatcher has said so */
-	uint64_t sent;
-};
-
-static void note(void *user, struct client *c, enum note_kind kind, const char *text)
-{
-	struct end *e = c->session;
-
-	(void)user;
-	(void)text;
-	gq_exchange_seq_cst_u32(kind == NOTE_READY    ? &e->ready
-				: kind == NOTE_BROKEN ? &e->broken
-						      : &e->gone,
-				1);
-}
-
-static void await_word(const uint32_t *word)
-{
-	for (unsigned i = 0; gq_load_seq_cst_u32(word) == 0; i++) {
-		assert_true(i < LONG_MS);
-		nap_ms(1);
-	}
-}
-
-static struct dispatcher *start(void)
-{
-	char error[BROKER_ERROR_ROOM];
-	struct broker_queue queue;
-	struct dispatcher *d;
-
-	broker_queue_defaults(&queue, "default");
-	queue.device = Q_DEVICE_CPU;
-	queue.consumers = 1;
-	queue.inline_us = 0; /* one of its threads leads always */
-	memcpy(queue.processor, "echo", sizeof("echo"));
-	d = dispatcher_start(&queue, NULL, NULL, NULL, NULL, note, NULL, error);
-	if (d == NULL)
-		fail_msg("%s", error);
-	return d;
-}
-
-static void open_end(struct end *e)
-{
-	uint64_t bytes;
-	int pair[2];
-
-	memset(e, 0, sizeof(*e));
-	e->hello = (struct gq_wire_hello){ .capacity = CAPACITY,
-					   .slot_bytes = 64,
-					   .result_bytes = 64,
-					   /* so that zeros are entries of the lap before */
-					   .start_pos = CAPACITY };
-	bytes = gq_remote_lay_out(&e->hello).bytes;
-	e->page = aligned_alloc(4096, bytes);
-	assert_non_null(e->page);
-	memset(e->page, 0, bytes);
-	assert_true(client_open(&e->c, &e->hello, (uint8_t *)e->page, CAPACITY));
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	e->c.socket = pair[0];
-	e->socket = pair[1];
-	e->c.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	e->c.best = GQ_CLASSES - 1;
-	e->c.session = e;
-}
-
-static void close_end(struct end *e)
-{
-	client_close(&e->c);
-	close(e->c.socket);
-	close(e->c.bell);
-	close(e->socket);
-	free(e->page);
-}
-
 static void join(struct dispatcher *d, struct end *e)
 {
-	open_end(e);
-	dispatcher_add(d, &e->c);
-	await_word(&e->ready);
-}
-
-static void leave(struct dispatcher *d, struct end *e)
-{
-	dispatcher_remove(d, &e->c, 0);
-	await_word(&e->gone);
-	close_end(e);
-}
-
-/* The next message: 8 bytes, in the lowest class. */
-static void publish(struct end *e, uint64_t slot)
-{
-	const struct gq_word_ring *ring = &e->c.ready[0]; /* constant */
-	const uint64_t pos = e->hello.start_pos + e->sent++;
-	struct gq_slot *s = (struct gq_slot *)(void *)(e->c.memory + e->c.layout.slots +
-						       slot % CAPACITY * e->c.layout.slot_stride);
-
-	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): open_end() asserts its memory */
-	s->msg_id = slot;
-	s->len = 8;
-	gq_store_seq_cst_u64(gq_word_ring_entry(ring, pos), gq_word_ring_tag(ring, pos) | slot);
+	end_open(e, 0, CAPACITY);
+	end_join(d, e);
 }
 
 static void ring(const struct end *e)
@@ -214,9 +108,9 @@ static void what_is_claimed_or_completed_ends_it(void **state)
 	struct end e;
 
 	(void)state;
-	open_end(&e);
+	end_open(&e, 0, CAPACITY);
 	e.c.counts = &counts;
-	publish(&e, 3);
+	end_publish(&e, 3, 0);
 	rest(&e.c);
 	assert_int_equal(client_claim(&e.c, 0, &r), CLAIMED_ONE);
 	expect_no_rest(&e.c);
@@ -224,7 +118,7 @@ static void what_is_claimed_or_completed_ends_it(void **state)
 	client_complete(&e.c, r, 0, NULL);
 	expect_no_rest(&e.c);
 	/* But not the rest of one that never reads what is completed. */
-	publish(&e, 4);
+	end_publish(&e, 4, 0);
 	assert_int_equal(client_claim(&e.c, 0, &r), CLAIMED_ONE);
 	e.c.rests_until_ns = UINT64_MAX;
 	client_complete(&e.c, r, 0, NULL);
@@ -236,7 +130,7 @@ static void what_is_claimed_or_completed_ends_it(void **state)
 	for (unsigned i = 0; i < CLIENT_VAIN_BELLS; i++)
 		client_heard(&e.c, true);
 	expect_no_rest(&e.c);
-	close_end(&e);
+	end_close(&e);
 }
 
 /* ---- a dispatcher ---------------------------------------------------------------------------- */
@@ -260,22 +154,22 @@ static uint64_t ring_often(const struct end *e)
 
 static void bells_that_bring_nothing_are_heard_ever_more_seldom(void **state)
 {
-	struct dispatcher *d = start();
+	struct dispatcher *d = ends_start("echo", 1024);
 	struct end e;
 
 	(void)state;
 	join(d, &e);
 	assert_true(ring_often(&e) >= RESTS_NS);
-	publish(&e, 0); /* it is served all the same, and nobody need ring */
+	end_publish(&e, 0, 0); /* it is served all the same, and nobody need ring */
 	await_done(&e, 1);
-	leave(d, &e);
+	end_leave(d, &e);
 	dispatcher_end(d, NULL);
 }
 
 /* What waits behind its own order is no reason to hear its bells. */
 static void nor_is_one_heard_that_has_paused(void **state)
 {
-	struct dispatcher *d = start();
+	struct dispatcher *d = ends_start("echo", 1024);
 	struct end e;
 
 	(void)state;
@@ -286,12 +180,12 @@ static void nor_is_one_heard_that_has_paused(void **state)
 		assert_true(i < LONG_MS);
 		nap_ms(1);
 	}
-	publish(&e, 0);
+	end_publish(&e, 0, 0);
 	assert_true(ring_often(&e) >= RESTS_NS);
 	assert_int_equal(gq_load_acquire_u64(&e.page->done_tail), 0);
 	gq_store_seq_cst_u64(&e.page->control, 0);
 	await_done(&e, 1);
-	leave(d, &e);
+	end_leave(d, &e);
 	dispatcher_end(d, NULL);
 }
 
@@ -351,16 +245,16 @@ static uint64_t sum_of(uint64_t (*of)(const char *task))
 /* Until it is disconnected, which takes other threads their time. */
 static void whoever_has_broken_the_protocol_wakes_nobody(void **state)
 {
-	struct dispatcher *d = start();
+	struct dispatcher *d = ends_start("echo", 1024);
 	struct end liar, other;
 	uint64_t before;
 
 	(void)state;
 	join(d, &liar);
 	join(d, &other);
-	publish(&liar, CAPACITY); /* there is no such slot */
+	end_publish(&liar, CAPACITY, 0); /* there is no such slot */
 	ring(&liar);
-	await_word(&liar.broken);
+	end_await(&liar.broken);
 	/* What it says before it sleeps, it says to the liar first. */
 	await_asleep(&other);
 	gq_exchange_seq_cst_u64(&liar.page->daemon_asleep, 0);
@@ -375,8 +269,8 @@ static void whoever_has_broken_the_protocol_wakes_nobody(void **state)
 		nap_ms(1);
 	}
 	assert_in_range(sum_of(sleeps_of) - before, 0, BELLS / 10);
-	leave(d, &liar);
-	leave(d, &other);
+	end_leave(d, &liar);
+	end_leave(d, &other);
 	dispatcher_end(d, NULL);
 }
 
@@ -412,7 +306,7 @@ static bool overflow(int bell)
 static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
 {
 	enum { NAP_MS = 50 };
-	struct dispatcher *d = start();
+	struct dispatcher *d = ends_start("echo", 1024);
 	struct end liar, other;
 	uint64_t before = 0;
 	bool told;
@@ -422,17 +316,17 @@ static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
 	join(d, &other);
 	/* Before it is muted, as it is then that epoll looks. */
 	told = overflow(liar.c.bell) && sum_of(cpu_ns_of) != 0;
-	publish(&liar, CAPACITY); /* there is no such slot */
+	end_publish(&liar, CAPACITY, 0); /* there is no such slot */
 	ring(&other);
-	await_word(&liar.broken);
+	end_await(&liar.broken);
 	/* Until it is seen to sleep for a while. One that is kept awake never does. */
 	for (unsigned i = 0; told && before != sum_of(cpu_ns_of); i++) {
 		assert_true(i < LONG_MS / NAP_MS);
 		before = sum_of(cpu_ns_of);
 		nap_ms(NAP_MS);
 	}
-	leave(d, &liar);
-	leave(d, &other);
+	end_leave(d, &liar);
+	end_leave(d, &other);
 	dispatcher_end(d, NULL);
 	leave_out_if(!told, "where there is no asynchronous I/O, or no schedstat",
 		     "no bell overflows, or nobody says who is awake");
