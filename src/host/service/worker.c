@@ -190,15 +190,14 @@ static void hand_out(struct heard *h, BrokerRequest *out)
 	}
 }
 
-/* The next request whose bytes can be read here. Others are answered: another worker may have room.
- * @return NULL: none has come */
-static struct heard *next_request(BrokerClient *c)
+/* The next request whose bytes can be read here, of batches up to this one. Others are answered:
+ * another worker may have room. @return NULL: none has come */
+static struct heard *next_request(BrokerClient *c, uint64_t batch)
 {
-	struct heard *h;
-	uint32_t why;
+	while (c->requests.first != NULL && c->requests.first->batch <= batch) {
+		struct heard *h = gq__broker_take(&c->requests, 0);
+		const uint32_t why = gq__broker_map(h);
 
-	while ((h = gq__broker_take(&c->requests, 0)) != NULL) {
-		why = gq__broker_map(h);
 		if (why == GQ_WIRE_SUCCESS)
 			return h;
 		gq__broker_refuse(c, h, why);
@@ -224,11 +223,10 @@ static QueueStatus await_request(BrokerClient *c, bool whole, uint32_t timeout_m
 	QueueStatus status;
 
 	for (;;) {
-		const struct heard *first = c->requests.first;
 		uint64_t beat_ns;
 
-		if (first != NULL && (!whole || first->batch <= c->whole) &&
-		    (*out = next_request(c)) != NULL)
+		*out = next_request(c, whole ? c->whole : UINT64_MAX);
+		if (*out != NULL)
 			return Q_OK;
 		beat_ns = gq__broker_beat(c);
 		drop_others(c);
@@ -269,21 +267,21 @@ QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t roo
 	uint64_t batch;
 	size_t n = 0;
 
+	if (out_count != NULL)
+		*out_count = 0;
 	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (out == NULL || out_count == NULL)
 		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL",
 				 out == NULL ? "out" : "out_count");
 	if (room == 0)
 		return gq__fail(Q_ERR_INVALID_ARG, "room is 0; allowed: 1 and more");
-	*out_count = 0;
 	GQ_RETURN_IF_REFUSED(await_request(c, true, timeout_ms, &h));
 	batch = h->batch;
 	do {
 		mapped = mapped || h->map != NULL;
 		hold(c, h);
 		hand_out(h, &out[n++]);
-	} while (n < room && c->requests.first != NULL && c->requests.first->batch == batch &&
-		 (h = next_request(c)) != NULL);
+	} while (n < room && (h = next_request(c, batch)) != NULL);
 	if (mapped && c->requests.first == NULL)
 		(void)hear_all(c); /* what is lost is said by the next call */
 	*out_count = n;

@@ -555,6 +555,7 @@ static void a_worker_takes_a_batch_as_it_likes(void **state)
 	all_end_well(c, 8);
 	n = 5;
 	assert_int_equal(q_service_recv_batch(w, NULL, 1, &n, 0), Q_ERR_INVALID_ARG);
+	assert_int_equal(n, 0);
 	assert_string_equal(q_last_error(), "out is NULL");
 	assert_int_equal(q_service_recv_batch(w, got, 1, NULL, 0), Q_ERR_INVALID_ARG);
 	assert_string_equal(q_last_error(), "out_count is NULL");
