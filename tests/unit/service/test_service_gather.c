@@ -678,6 +678,28 @@ static void when_gpuqd_ends_they_go_at_once(void **state)
 	end();
 }
 
+/* Who asks for the same and has less time does not wait for one that gathers. */
+static void one_with_less_time_joins_none_that_gathers(void **state)
+{
+	BrokerCall call = {
+		.service = "embed", .payload = "0", .bytes = 1, .cache = true, .timeout_ms = LONG_MS
+	};
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("cache = user\nbatch = 4\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker(16);
+	(void)submit_call(c, &call);
+	(void)submit_call(c, &call); /* joins */
+	settle(c);
+	call.timeout_ms = LONG_MS / 20;
+	(void)submit_call(c, &call);
+	serve(w, "00");
+	all_end_well(c, 3);
+	close_both(c, w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -698,6 +720,7 @@ int main(void)
 		cmocka_unit_test(a_batch_goes_in_parts_before_its_time_is_over),
 		cmocka_unit_test(what_has_expired_goes_to_no_worker),
 		cmocka_unit_test(when_gpuqd_ends_they_go_at_once),
+		cmocka_unit_test(one_with_less_time_joins_none_that_gathers),
 		cmocka_unit_test(what_a_worker_has_died_with_is_tried_one_by_one),
 		cmocka_unit_test(without_a_worker_they_end_at_once),
 		cmocka_unit_test(a_reload_says_how_large_they_are),
