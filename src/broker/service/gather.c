@@ -67,8 +67,8 @@ void gather_configure(struct router *r, struct group *g)
 	const struct router_op *op = &g->op;
 	uint32_t most = 1;
 
-	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
-	     i = gq_places_next(&g->balance.joined, i + 1))
+	for (uint32_t i = gq_places_next(&g->balance.well, 0); i < GQ_PLACES;
+	     i = gq_places_next(&g->balance.well, i + 1))
 		most = most_at(r, i) > most ? most_at(r, i) : most;
 	most = op->batch < most ? op->batch : most;
 	g->batches = (struct gq_batch_config){ .most = most > 1 ? most : 1,

@@ -531,7 +531,7 @@ bool gather_has_room(const struct group *g);
 void gather_join(struct router *r, struct request *q, const struct gq_frame *f);
 /* It ends before it has gone. */
 void gather_leave(struct router *r, struct request *q);
-/* Its services are others, or the configuration is. */
+/* Its services that are well are others, or the configuration is. */
 void gather_configure(struct router *r, struct group *g);
 /* Sends the batches that are due, and notes when the next one is. @return whether it sent some */
 bool gather_pump(struct router *r, uint64_t now_ns);

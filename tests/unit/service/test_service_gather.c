@@ -16,7 +16,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROOM = 256 };
+enum {
+	ROOM = 256,
+	SOON_MS =
+		LONG_MS / 4, /* before half of a request's time is over: then a batch goes anyway */
+};
 
 static struct daemon d;
 static BrokerRequest got[ROOM];
@@ -91,7 +95,7 @@ static void comes(BrokerClient *w, const char *digits)
 {
 	size_t n = 0;
 
-	assert_status(q_service_recv_batch(w, got, ROOM, &n, LONG_MS), Q_OK);
+	assert_status(q_service_recv_batch(w, got, ROOM, &n, SOON_MS), Q_OK);
 	if (n != strlen(digits))
 		fail_msg("%zu requests have come together, not those of '%s'", n, digits);
 	for (size_t i = 0; i < n; i++)
@@ -397,6 +401,31 @@ static void a_batch_is_no_larger_than_what_its_worker_takes(void **state)
 	serve(other, "345");
 	all_end_well(c, 6);
 	close_both(c, other);
+}
+
+/* What another would take, that gets nothing now, is not waited for. */
+static void a_batch_is_no_larger_than_what_one_takes_that_is_well(void **state)
+{
+	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "large" };
+	BrokerClient *c, *w, *large;
+
+	(void)state;
+	begin("batch = 6\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker_of("w", "op=embed", 2);
+	large = worker_of("large", "op=embed", 16);
+	services_await_ready(d.broker, 2);
+	submit_many(c, 0, 2);
+	settle(c);
+	nothing_comes(w);
+	nothing_comes(large);
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	serve(w, "01");
+	submit_many(c, 2, 2);
+	serve(w, "23");
+	all_end_well(c, 4);
+	q_broker_close(large);
+	close_both(c, w);
 }
 
 static void a_batch_waits_for_a_worker_with_room_for_all_of_it(void **state)
@@ -714,6 +743,7 @@ int main(void)
 		cmocka_unit_test(one_that_ends_while_it_waits_leaves_its_place_to_another),
 		cmocka_unit_test(one_that_is_cancelled_on_its_way_is_not_waited_for),
 		cmocka_unit_test(a_batch_is_no_larger_than_what_its_worker_takes),
+		cmocka_unit_test(a_batch_is_no_larger_than_what_one_takes_that_is_well),
 		cmocka_unit_test(a_batch_waits_for_a_worker_with_room_for_all_of_it),
 		cmocka_unit_test(a_batch_that_never_finds_enough_room_goes_in_parts),
 		cmocka_unit_test(how_long_they_have_waited_before_makes_no_batch_smaller),
