@@ -14,8 +14,11 @@
  *
  * A batch goes to a worker that has room for all of it, or for as much as that worker ever takes.
  * Otherwise a busy worker, which has room for one request whenever it has answered one, would get
- * batches of one. But after PATIENCE_NS any room will do: a worker that serves other ops as well
- * may never have so much.
+ * batches of one. But a worker that serves other ops as well may never have so much. So once there
+ * has been room for some for PATIENCE_NS and the delay, or for half of the time that one of them
+ * has left, any room will do. What there was room for then is enough for ENOUGH_NS: else each batch
+ * would have to wait so long. How long requests have waited before says nothing of that: with more
+ * of them than workers can do, all have, and batches of one would make that worse.
  *
  * To admission a request that gathers is one that runs, as one that rests is; but a user's share of
  * what waits counts it.
@@ -25,6 +28,7 @@
 #include "host/base/clock.h"
 
 #define PATIENCE_NS UINT64_C(1000000000)
+#define ENOUGH_NS   UINT64_C(10000000000)
 #define LOOK_NS     UINT64_C(2000000)
 
 /* How many requests a service ever takes as one batch. */
@@ -52,6 +56,8 @@ static bool count(struct group *g, const struct request *q)
 static void recount(struct group *g)
 {
 	gq__batch_begin(&g->batch);
+	if (g->gathers == NULL)
+		g->short_ns = 0;
 	for (const struct request *q = g->gathers; q != NULL && count(g, q); q = q->after)
 		;
 }
@@ -61,8 +67,8 @@ void gather_configure(struct router *r, struct group *g)
 	const struct router_op *op = &g->op;
 	uint32_t most = 1;
 
-	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
-	     i = gq_places_next(&g->balance.joined, i + 1))
+	for (uint32_t i = gq_places_next(&g->balance.well, 0); i < GQ_PLACES;
+	     i = gq_places_next(&g->balance.well, i + 1))
 		most = most_at(r, i) > most ? most_at(r, i) : most;
 	most = op->batch < most ? op->batch : most;
 	g->batches = (struct gq_batch_config){ .most = most > 1 ? most : 1,
@@ -71,6 +77,7 @@ void gather_configure(struct router *r, struct group *g)
 	_Static_assert((int)ROUTER_PREFERRED == (int)GQ_BATCH_PREFERRED, "they are copied");
 	for (int i = 0; i < ROUTER_PREFERRED; i++)
 		g->batches.preferred[i] = op->batch_preferred[i];
+	g->enough_until_ns = 0;
 	recount(g);
 }
 
@@ -121,36 +128,52 @@ static uint64_t run_ns(const struct group *g)
 	const struct gq_balance *b = &g->balance;
 	double most_ns = 0;
 
-	for (uint32_t i = gq_places_next(&b->joined, 0); i < GQ_PLACES;
-	     i = gq_places_next(&b->joined, i + 1))
+	for (uint32_t i = gq_places_next(&b->well, 0); i < GQ_PLACES;
+	     i = gq_places_next(&b->well, i + 1))
 		most_ns = b->members[i].ewma_ns > most_ns ? b->members[i].ewma_ns : most_ns;
 	return (uint64_t)most_ns;
 }
 
-/* Those that are well and have room for a batch of so many. */
-static struct gq_places with_room(const struct router *r, const struct group *g, uint32_t n,
-				  bool any_room)
+static uint32_t room_at(const struct group *g, uint32_t place)
 {
-	const struct gq_balance *b = &g->balance;
+	const struct gq_balance_member *m = &g->balance.members[place];
+
+	return m->most > m->active ? m->most - m->active : 0;
+}
+
+/* Those that are well and have room for so many, or for as many as they ever take. */
+static struct gq_places with_room(const struct router *r, const struct group *g, uint32_t n)
+{
+	const struct gq_places *well = &g->balance.well;
 	struct gq_places set = { { 0 } };
 
-	for (uint32_t i = gq_places_next(&b->well, 0); i < GQ_PLACES;
-	     i = gq_places_next(&b->well, i + 1)) {
-		const struct gq_balance_member *m = &b->members[i];
-		const uint32_t room = m->most > m->active ? m->most - m->active : 0;
-		const uint32_t most = most_at(r, i), want = n < most ? n : most;
-
-		if (room >= (any_room ? 1 : want))
+	for (uint32_t i = gq_places_next(well, 0); i < GQ_PLACES; i = gq_places_next(well, i + 1))
+		if (room_at(g, i) >= (n < most_at(r, i) ? n : most_at(r, i)))
 			gq_places_add(&set, i);
-	}
 	return set;
 }
 
+/* When any room will do, also for those that have come since there was too little. */
+static uint64_t patient_until_ns(const struct router *r, const struct group *g)
+{
+	uint64_t left_ns = (r->draining ? 0 : g->batches.delay_ns) + PATIENCE_NS;
+
+	for (const struct request *q = g->gathers; q != NULL; q = q->after) {
+		const uint64_t half_ns =
+			q->deadline_ns > g->short_ns ? (q->deadline_ns - g->short_ns) / 2 : 0;
+
+		left_ns = half_ns < left_ns ? half_ns : left_ns;
+	}
+	return g->short_ns + left_ns;
+}
+
 /* How many are due. @return 0: none; out_when: then it is looked at again */
-static uint32_t due(const struct group *g, uint64_t now_ns, uint64_t *out_when)
+static uint32_t due(const struct router *r, const struct group *g, uint64_t now_ns,
+		    uint64_t *out_when)
 {
 	*out_when = UINT64_MAX;
-	if (gq_places_empty(&g->balance.well)) /* nobody will take them: they are told so */
+	/* Nobody will take them, and they are told so; or nobody comes that they could wait for. */
+	if (gq_places_empty(&g->balance.well) || r->draining)
 		return g->batch.count;
 	return gq__batch_due(&g->batch, &g->batches, run_ns(g), now_ns, out_when);
 }
@@ -165,6 +188,7 @@ static void send_batch(struct router *r, struct group *g, uint32_t n, uint64_t n
 	for (; batch[1] < n && batch[1] < most && q != NULL; q = q->after, batch[1]++)
 		if (!group_take(r, q, place, now_ns))
 			break;
+	g->short_ns = 0;
 	r->counts.batches++;
 	r->counts.batched += batch[1];
 	for (; batch[0] < batch[1]; batch[0]++) {
@@ -180,33 +204,96 @@ static void send_batch(struct router *r, struct group *g, uint32_t n, uint64_t n
 	recount(g);
 }
 
-/* Sends a batch, or ends the first request. @return false: n are due, and nobody has room;
- * out_when: then it is looked at again */
+/* Chooses a service for the first one. @return false: none lets it through */
+static bool place_first(struct router *r, struct group *g, const struct gq_places *among,
+			uint64_t now_ns)
+{
+	uint64_t retry_ns;
+	struct gq_frame f;
+	bool only_full;
+
+	request_frame(g->gathers, &f);
+	return group_pick(r, g->gathers, &f, among, now_ns, &retry_ns, &only_full) ==
+	       GQ_WIRE_SUCCESS;
+}
+
+/* Sends a batch of the n that are due. @return false: nobody takes it; out_when: then it is looked
+ * at again */
 static bool go(struct router *r, struct group *g, uint32_t n, uint64_t now_ns, uint64_t *out_when)
 {
-	const uint64_t patient_ns = g->batch.oldest_ns + g->batches.delay_ns + PATIENCE_NS;
-	const struct gq_places room = with_room(r, g, n, now_ns >= patient_ns);
-	const bool some_well = !gq_places_empty(&g->balance.well);
+	const uint32_t want = now_ns < g->enough_until_ns && g->enough < n ? g->enough : n;
+	const struct gq_places room = with_room(r, g, want), some = with_room(r, g, 1);
+	uint64_t until_ns;
+
+	*out_when = UINT64_MAX; /* room comes with an answer */
+	if (gq_places_empty(&some))
+		return false;
+	if (!gq_places_empty(&room) && place_first(r, g, &room, now_ns)) {
+		send_batch(r, g, n, now_ns);
+		return true;
+	}
+	if (g->short_ns == 0)
+		g->short_ns = now_ns;
+	until_ns = patient_until_ns(r, g);
+	if (now_ns >= until_ns && place_first(r, g, &some, now_ns)) {
+		g->enough = room_at(g, g->gathers->place) + 1; /* the first has one */
+		g->enough_until_ns = now_ns + ENOUGH_NS;
+		send_batch(r, g, n, now_ns);
+		return true;
+	}
+	/* Where there is enough room a breaker lets nothing through just now. */
+	*out_when = gq_places_empty(&room) && now_ns < until_ns ? until_ns : now_ns + LOOK_NS;
+	return false;
+}
+
+/* No service is well: the first one ends. */
+static void end_first(struct router *r, struct group *g, uint64_t now_ns)
+{
 	struct request *q = g->gathers;
 	enum gq_wire_status status;
 	uint64_t retry_ns = 0;
 	struct gq_frame f;
 	bool only_full;
 
-	*out_when = now_ns < patient_ns ? patient_ns : UINT64_MAX; /* room comes with an answer */
-	if (some_well && gq_places_empty(&room))
-		return false;
 	request_frame(q, &f);
-	status = group_pick(r, q, &f, some_well ? &room : NULL, now_ns, &retry_ns, &only_full);
-	if (status == GQ_WIRE_SUCCESS) {
-		send_batch(r, g, n, now_ns);
-		return true;
+	status = group_pick(r, q, &f, NULL, now_ns, &retry_ns, &only_full);
+	if (status == GQ_WIRE_SUCCESS)
+		send_batch(r, g, 1, now_ns);
+	else
+		request_unplaced(r, q, status, retry_ns);
+}
+
+/* No worker could answer these in time. @return whether there were some: the last may have ended
+ * the group */
+static bool end_expired(struct router *r, const struct group *g, uint64_t now_ns)
+{
+	struct request *next;
+	bool some = false;
+
+	for (struct request *q = g->gathers; q != NULL; q = next) {
+		next = q->after;
+		if (q->deadline_ns > now_ns)
+			continue;
+		request_expired(r, q);
+		some = true;
 	}
-	if (some_well) { /* a breaker lets nothing through just now */
-		*out_when = now_ns + LOOK_NS;
+	return some;
+}
+
+/* @return whether one of them has gone, or ended; out_when: else it is looked at again */
+static bool pump_one(struct router *r, struct group *g, uint64_t now_ns, uint64_t *out_when)
+{
+	const uint32_t n = due(r, g, now_ns, out_when);
+
+	if (n == 0) {
+		g->short_ns = 0;
 		return false;
 	}
-	request_unplaced(r, q, status, retry_ns);
+	if (end_expired(r, g, now_ns))
+		return true;
+	if (!gq_places_empty(&g->balance.well))
+		return go(r, g, n, now_ns, out_when);
+	end_first(r, g, now_ns);
 	return true;
 }
 
@@ -217,12 +304,10 @@ bool gather_pump(struct router *r, uint64_t now_ns)
 	r->gather_due_ns = UINT64_MAX;
 	for (uint32_t i = 0; r->gathering != 0 && i < GROUPS; i++) {
 		uint64_t when = UINT64_MAX;
-		uint32_t n;
 
 		/* The last request's end may end the group. */
 		while (r->groups[i] != NULL && r->groups[i]->gathers != NULL &&
-		       (n = due(r->groups[i], now_ns, &when)) != 0 &&
-		       go(r, r->groups[i], n, now_ns, &when))
+		       pump_one(r, r->groups[i], now_ns, &when))
 			some = true;
 		if (r->groups[i] != NULL && r->groups[i]->gathers != NULL &&
 		    when < r->gather_due_ns)

@@ -60,8 +60,14 @@ void registered_sync(struct router *r, uint32_t place)
 	const enum gq_balance_state state =
 		state_of(gq__registry_at(&r->registry, place, 0), &s->breaker);
 
-	for (uint32_t i = 0; i < s->groups; i++)
-		gq__balance_set(&r->groups[s->group[i]]->balance, place, state);
+	for (uint32_t i = 0; i < s->groups; i++) {
+		struct group *g = r->groups[s->group[i]];
+		const bool was_well = gq_places_has(&g->balance.well, place);
+
+		gq__balance_set(&g->balance, place, state);
+		if (gq_places_has(&g->balance.well, place) != was_well)
+			gather_configure(r, g);
+	}
 }
 
 void registered_note_breaker(struct router *r, uint32_t place)

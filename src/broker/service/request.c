@@ -657,6 +657,11 @@ void request_unplaced(struct router *r, struct request *q, enum gq_wire_status s
 	end_request(r, q, &a, NULL);
 }
 
+void request_expired(struct router *r, struct request *q)
+{
+	end_request(r, q, &(struct answer){ .status = GQ_WIRE_TIMEOUT }, NULL);
+}
+
 static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_ns)
 {
 	struct request *q = &r->requests[told->request.cookie];
@@ -666,7 +671,7 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 	bool only_full;
 
 	if (told->deadline_ns <= now_ns) { /* no worker could answer in time */
-		end_request(r, q, &(struct answer){ .status = GQ_WIRE_TIMEOUT }, NULL);
+		request_expired(r, q);
 		return;
 	}
 	if (turns_follow(r, q)) {

@@ -302,12 +302,20 @@ static void take_fresh(struct router *r)
 	free_config(fresh);
 }
 
+static void wake(struct router *r)
+{
+	const uint64_t one = 1;
+
+	(void)gq_sys_write(r->wake, &one, sizeof(one));
+}
+
 static void begin_to_drain(struct router *r)
 {
 	r->draining = true;
 	r->until_ns = gq__now_ns() + r->cfg.drain_ms * UINT64_C(1000000);
 	(void)peer_accept_held(r, UINT64_MAX); /* they are told so */
 	stop_doors(r);
+	wake(r); /* what gathers goes now */
 }
 
 static bool has_drained(struct router *r)
@@ -438,13 +446,6 @@ struct router *router_start(const struct router_config *cfg, char error[ROUTER_E
 	}
 	free_router(r);
 	return NULL;
-}
-
-static void wake(struct router *r)
-{
-	const uint64_t one = 1;
-
-	(void)gq_sys_write(r->wake, &one, sizeof(one));
 }
 
 void router_show(struct router *r)

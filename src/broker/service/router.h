@@ -259,6 +259,10 @@ struct group {
 	struct gq_batch_config batches;
 	struct request *gathers, *gathers_last;
 	struct gq_batch batch;
+	uint64_t short_ns; /* since when there is room for some that are due, not for all; 0: not so
+			    */
+	uint32_t enough;   /* room for so many will do for a while: there was no more in time */
+	uint64_t enough_until_ns;
 };
 
 /* One that waits to be looked at: its user connects too often. */
@@ -505,6 +509,8 @@ void request_send(struct router *r, struct request *q, struct gq_frame *f, uint6
 /* No service takes it: group_pick() has said why. */
 void request_unplaced(struct router *r, struct request *q, enum gq_wire_status status,
 		      uint64_t retry_ns);
+/* Its time is over, and no worker has it. */
+void request_expired(struct router *r, struct request *q);
 /* One that joins is to run itself. @return false: there is no room for it, and it has ended */
 bool request_promote(struct router *r, struct request *q);
 /* One that joins has its answer. */
@@ -525,7 +531,7 @@ bool gather_has_room(const struct group *g);
 void gather_join(struct router *r, struct request *q, const struct gq_frame *f);
 /* It ends before it has gone. */
 void gather_leave(struct router *r, struct request *q);
-/* Its services are others, or the configuration is. */
+/* Its services that are well are others, or the configuration is. */
 void gather_configure(struct router *r, struct group *g);
 /* Sends the batches that are due, and notes when the next one is. @return whether it sent some */
 bool gather_pump(struct router *r, uint64_t now_ns);

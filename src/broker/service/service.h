@@ -41,7 +41,7 @@ struct router_op {
 	char balance[ROUTER_NAME_ROOM]; /* "": that of all */
 	/* Requests that go to a worker together. 0 and 1: each goes by itself */
 	uint32_t batch;
-	uint64_t batch_bytes;                       /* of their frames, at most; 0: any */
+	uint64_t batch_bytes;                       /* of their payloads, at most; 0: any */
 	uint32_t batch_delay_us;                    /* how long the first waits for others */
 	uint32_t batch_preferred[ROUTER_PREFERRED]; /* sizes, ascending; 0: no more */
 };

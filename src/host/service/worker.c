@@ -190,15 +190,14 @@ static void hand_out(struct heard *h, BrokerRequest *out)
 	}
 }
 
-/* The next request whose bytes can be read here. Others are answered: another worker may have room.
- * @return NULL: none has come */
-static struct heard *next_request(BrokerClient *c)
+/* The next request whose bytes can be read here, of batches up to this one. Others are answered:
+ * another worker may have room. @return NULL: none has come */
+static struct heard *next_request(BrokerClient *c, uint64_t batch)
 {
-	struct heard *h;
-	uint32_t why;
+	while (c->requests.first != NULL && c->requests.first->batch <= batch) {
+		struct heard *h = gq__broker_take(&c->requests, 0);
+		const uint32_t why = gq__broker_map(h);
 
-	while ((h = gq__broker_take(&c->requests, 0)) != NULL) {
-		why = gq__broker_map(h);
 		if (why == GQ_WIRE_SUCCESS)
 			return h;
 		gq__broker_refuse(c, h, why);
@@ -224,12 +223,10 @@ static struct heard *await_request(BrokerClient *c, bool whole, uint32_t timeout
 	const uint64_t deadline_ns = gq__deadline_ns(timeout_ms);
 
 	for (;;) {
-		const struct heard *first = c->requests.first;
-		struct heard *h;
+		struct heard *h = next_request(c, whole ? c->whole : UINT64_MAX);
 		uint64_t beat_ns;
 
-		if (first != NULL && (!whole || first->batch <= c->whole) &&
-		    (h = next_request(c)) != NULL)
+		if (h != NULL)
 			return h;
 		beat_ns = gq__broker_beat(c);
 		drop_others(c);
@@ -280,13 +277,14 @@ QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t roo
 	uint64_t batch;
 	size_t n = 0;
 
+	if (out_count != NULL)
+		*out_count = 0;
 	GQ_RETURN_IF_REFUSED(gq__broker_enter(c));
 	if (out == NULL || out_count == NULL)
 		return gq__failf(Q_ERR_INVALID_ARG, "%s is NULL",
 				 out == NULL ? "out" : "out_count");
 	if (room == 0)
 		return gq__fail(Q_ERR_INVALID_ARG, "room is 0; allowed: 1 and more");
-	*out_count = 0;
 	h = await_request(c, true, timeout_ms, &status);
 	if (h == NULL)
 		return status;
@@ -295,8 +293,7 @@ QueueStatus q_service_recv_batch(BrokerClient *c, BrokerRequest *out, size_t roo
 		mapped = mapped || h->map != NULL;
 		hold(c, h);
 		hand_out(h, &out[n++]);
-	} while (n < room && c->requests.first != NULL && c->requests.first->batch == batch &&
-		 (h = next_request(c)) != NULL);
+	} while (n < room && (h = next_request(c, batch)) != NULL);
 	if (mapped && c->requests.first == NULL)
 		(void)hear_all(c); /* what is lost is said by the next call */
 	*out_count = n;

@@ -472,6 +472,36 @@ static void a_trace_is_of_no_request_but_its_own(void **state)
 	daemon_tear_down(&d);
 }
 
+/* Which place a request has in a batch for a worker gpuqd alone says: it would wait for the others.
+ */
+static void a_caller_makes_no_batch_for_a_worker(void **state)
+{
+	const uint32_t first_of_five[2] = { 0, 5 };
+	struct gq_frame f = { .type = GQ_MESSAGE_REQUEST, .correlation = 100 };
+	static uint8_t bytes[1024];
+	BrokerRequest got[2];
+	BrokerClient *w;
+	size_t n;
+	int s;
+
+	(void)state;
+	begin("");
+	w = worker("op=pure");
+	s = greet();
+	gq__frame_set(&f, GQ_TLV_NAME, false, "pure", 4);
+	gq__frame_set(&f, GQ_TLV_PAYLOAD, false, "0", 1);
+	gq__frame_set(&f, GQ_TLV_BATCH, true, first_of_five, sizeof(first_of_five));
+	assert_int_equal(gq__frame_encode(&f, bytes, sizeof(bytes), &n), GQ_FRAME_OK);
+	assert_int_equal(write(s, bytes, n), n);
+	assert_int_equal(q_service_recv_batch(w, got, 2, &n, LONG_MS), Q_OK);
+	assert_int_equal(n, 1);
+	assert_false(gq_frame_has(&((const struct heard *)got[0].frame)->frame, GQ_TLV_BATCH));
+	assert_int_equal(q_service_reply(w, &got[0], Q_REASON_OK, NULL, 0), Q_OK);
+	close(s);
+	q_broker_close(w);
+	daemon_tear_down(&d);
+}
+
 static void se_5_batches_that_lie_are_refused_and_the_connection_serves_on(void **state)
 {
 	const struct gq_item item = { 0, 1, 0, 0 };
@@ -508,6 +538,7 @@ int main(void)
 		cmocka_unit_test(answers_that_come_together_travel_in_one_frame),
 		cmocka_unit_test(wrong_batches_are_refused),
 		cmocka_unit_test(a_trace_is_of_no_request_but_its_own),
+		cmocka_unit_test(a_caller_makes_no_batch_for_a_worker),
 		cmocka_unit_test(se_5_batches_that_lie_are_refused_and_the_connection_serves_on),
 	};
 

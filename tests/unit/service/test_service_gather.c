@@ -16,7 +16,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROOM = 256 };
+enum {
+	ROOM = 256,
+	SOON_MS =
+		LONG_MS / 4, /* before half of a request's time is over: then a batch goes anyway */
+};
 
 static struct daemon d;
 static BrokerRequest got[ROOM];
@@ -91,7 +95,7 @@ static void comes(BrokerClient *w, const char *digits)
 {
 	size_t n = 0;
 
-	assert_status(q_service_recv_batch(w, got, ROOM, &n, LONG_MS), Q_OK);
+	assert_status(q_service_recv_batch(w, got, ROOM, &n, SOON_MS), Q_OK);
 	if (n != strlen(digits))
 		fail_msg("%zu requests have come together, not those of '%s'", n, digits);
 	for (size_t i = 0; i < n; i++)
@@ -399,6 +403,31 @@ static void a_batch_is_no_larger_than_what_its_worker_takes(void **state)
 	close_both(c, other);
 }
 
+/* What another would take, that gets nothing now, is not waited for. */
+static void a_batch_is_no_larger_than_what_one_takes_that_is_well(void **state)
+{
+	const BrokerOrder drain = { .kind = Q_ORDER_DRAIN, .name = "large" };
+	BrokerClient *c, *w, *large;
+
+	(void)state;
+	begin("batch = 6\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker_of("w", "op=embed", 2);
+	large = worker_of("large", "op=embed", 16);
+	services_await_ready(d.broker, 2);
+	submit_many(c, 0, 2);
+	settle(c);
+	nothing_comes(w);
+	nothing_comes(large);
+	assert_status(q_broker_order(c, &drain), Q_OK);
+	serve(w, "01");
+	submit_many(c, 2, 2);
+	serve(w, "23");
+	all_end_well(c, 4);
+	q_broker_close(large);
+	close_both(c, w);
+}
+
 static void a_batch_waits_for_a_worker_with_room_for_all_of_it(void **state)
 {
 	const BrokerCall one = {
@@ -555,6 +584,7 @@ static void a_worker_takes_a_batch_as_it_likes(void **state)
 	all_end_well(c, 8);
 	n = 5;
 	assert_int_equal(q_service_recv_batch(w, NULL, 1, &n, 0), Q_ERR_INVALID_ARG);
+	assert_int_equal(n, 0);
 	assert_string_equal(q_last_error(), "out is NULL");
 	assert_int_equal(q_service_recv_batch(w, got, 1, NULL, 0), Q_ERR_INVALID_ARG);
 	assert_string_equal(q_last_error(), "out_count is NULL");
@@ -562,6 +592,140 @@ static void a_worker_takes_a_batch_as_it_likes(void **state)
 	assert_string_equal(q_last_error(), "room is 0; allowed: 1 and more");
 	assert_int_equal(q_service_recv_batch(c, got, 1, &n, 0), Q_ERR_NOT_FOUND);
 	assert_int_equal(n, 0);
+	close_both(c, w);
+}
+
+/* They have waited for longer than a batch waits for room: with more of them than workers can do
+ * all have. A worker that has answered one still gets no batch of one. */
+static void how_long_they_have_waited_before_makes_no_batch_smaller(void **state)
+{
+	BrokerClient *c, *w;
+	uint64_t begin_ns;
+	size_t n;
+
+	(void)state;
+	begin("batch = 4\nbatch_delay_us = 1000\n");
+	c = connect_to_services(d.broker);
+	w = worker(4);
+	submit_many(c, 0, 4);
+	for (size_t had = 0; had < 4; had += n)
+		assert_status(q_service_recv_batch(w, &got[had], 4, &n, LONG_MS), Q_OK);
+	submit_many(c, 4, 4);
+	settle(c);
+	nap_ms(1500);
+	begin_ns = gq__now_ns();
+	answer(w, 0, 1);
+	settle(c);
+	answer(w, 1, 3);
+	assert_status(q_service_recv_batch(w, got, ROOM, &n, LONG_MS), Q_OK);
+	if (n != 4 && gq__now_ns() - begin_ns < UINT64_C(1000000000))
+		fail_msg("a batch of %zu has gone, as soon as there was room for one", n);
+	for (size_t had = n; had < 4; had += n)
+		assert_status(q_service_recv_batch(w, &got[had], 4, &n, LONG_MS), Q_OK);
+	answer(w, 0, 4);
+	all_end_well(c, 8);
+	close_both(c, w);
+}
+
+/* However long it would wait for others, a batch that is large enough waits for room no longer than
+ * its requests have time. What there is room for then is soon enough for the next. */
+static void a_batch_goes_in_parts_before_its_time_is_over(void **state)
+{
+	BrokerCall call = { .service = "one", .payload = "x", .bytes = 1, .timeout_ms = LONG_MS };
+	BrokerClient *c, *w;
+	BrokerRequest kept;
+
+	(void)state;
+	begin("batch = 4\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker_of("w", "op=embed op=one", 4);
+	services_await_ready(d.broker, 1);
+	(void)submit_call(c, &call);
+	assert_status(q_service_recv(w, &kept, LONG_MS), Q_OK); /* and keeps it */
+	call.service = "embed";
+	call.timeout_ms = LONG_MS / 10;
+	for (unsigned i = 0; i < 3; i++) {
+		call.payload = (const char[]){ (char)('0' + i) };
+		(void)submit_call(c, &call);
+	}
+	(void)submit(c, 3);
+	serve(w, "012");
+	submit_many(c, 4, 3);
+	serve(w, "345"); /* does not wait for half a minute */
+	(void)submit_call(c, &(BrokerCall){ .service = "embed",
+					    .payload = "7",
+					    .bytes = 1,
+					    .priority = 255,
+					    .timeout_ms = LONG_MS });
+	serve(w, "67");
+	assert_status(q_service_reply(w, &kept, Q_REASON_OK, NULL, 0), Q_OK);
+	all_end_well(c, 9);
+	close_both(c, w);
+}
+
+static void what_has_expired_goes_to_no_worker(void **state)
+{
+	const BrokerCall soon = {
+		.service = "embed", .payload = "0", .bytes = 1, .timeout_ms = LONG_MS / 20
+	};
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("batch = 4\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker(16);
+	(void)submit_call(c, &soon);
+	settle(c);
+	daemon_stop(&d); /* and is late */
+	nap_ms(LONG_MS / 20 + 10);
+	assert_int_equal(kill(d.pid, SIGCONT), 0);
+	(void)await_end(c, 0, Q_ERR_EXPIRED, NULL);
+	assert_int_equal(services_count_on(c, "batched"), 0);
+	nothing_comes(w);
+	close_both(c, w);
+}
+
+/* Nobody comes that they could wait for. */
+static void when_gpuqd_ends_they_go_at_once(void **state)
+{
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("batch = 4\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker(16);
+	submit_many(c, 0, 2);
+	settle(c);
+	nothing_comes(w);
+	assert_int_equal(kill(d.pid, SIGTERM), 0);
+	serve(w, "01");
+	all_end_well(c, 2);
+	q_broker_close(c);
+	q_broker_close(w);
+	assert_int_equal(daemon_end(&d, SIGTERM), 0);
+	daemon_start(&d);
+	end();
+}
+
+/* Who asks for the same and has less time does not wait for one that gathers. */
+static void one_with_less_time_joins_none_that_gathers(void **state)
+{
+	BrokerCall call = {
+		.service = "embed", .payload = "0", .bytes = 1, .cache = true, .timeout_ms = LONG_MS
+	};
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("cache = user\nbatch = 4\nbatch_delay_us = 60000000\n");
+	c = connect_to_services(d.broker);
+	w = worker(16);
+	(void)submit_call(c, &call);
+	(void)submit_call(c, &call); /* joins */
+	settle(c);
+	call.timeout_ms = LONG_MS / 20;
+	(void)submit_call(c, &call);
+	serve(w, "00");
+	all_end_well(c, 3);
 	close_both(c, w);
 }
 
@@ -579,8 +743,14 @@ int main(void)
 		cmocka_unit_test(one_that_ends_while_it_waits_leaves_its_place_to_another),
 		cmocka_unit_test(one_that_is_cancelled_on_its_way_is_not_waited_for),
 		cmocka_unit_test(a_batch_is_no_larger_than_what_its_worker_takes),
+		cmocka_unit_test(a_batch_is_no_larger_than_what_one_takes_that_is_well),
 		cmocka_unit_test(a_batch_waits_for_a_worker_with_room_for_all_of_it),
 		cmocka_unit_test(a_batch_that_never_finds_enough_room_goes_in_parts),
+		cmocka_unit_test(how_long_they_have_waited_before_makes_no_batch_smaller),
+		cmocka_unit_test(a_batch_goes_in_parts_before_its_time_is_over),
+		cmocka_unit_test(what_has_expired_goes_to_no_worker),
+		cmocka_unit_test(when_gpuqd_ends_they_go_at_once),
+		cmocka_unit_test(one_with_less_time_joins_none_that_gathers),
 		cmocka_unit_test(what_a_worker_has_died_with_is_tried_one_by_one),
 		cmocka_unit_test(without_a_worker_they_end_at_once),
 		cmocka_unit_test(a_reload_says_how_large_they_are),
