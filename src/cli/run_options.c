@@ -222,8 +222,10 @@ static int parse_option(int option, const char *text, struct run_options *out)
 	case OPT_TEE:
 		return parse_tee(text, &out->tee);
 	case OPT_TEE_POLICY:
+		out->tee_how = "--tee-policy";
 		return parse_policy("run", "--tee-policy", text, &out->tee.pipe.policy);
 	case OPT_TEE_BYTES:
+		out->tee_how = "--tee-bytes";
 		return parse_pipe_bytes("run", "--tee-bytes", text, &out->tee.pipe.max_bytes);
 	case OPT_LIST:
 		return parse_path("--files0-from", text, &out->list_path);
@@ -254,6 +256,8 @@ static int check_options(const struct run_options *o)
 				   o->files[0]);
 	if (o->file_count > UINT32_MAX)
 		return usage_error("run", "too many files");
+	if (o->tee_how && o->tee.count == 0)
+		return usage_error("run", "%s needs --tee, which is not given", o->tee_how);
 	if (o->names && o->format == OUTPUT_RAW)
 		return usage_error("run", "--names needs lines, which --format raw does not have");
 	if (o->split == SPLIT_BYTES && o->slot_bytes != 0 && o->slot_bytes < o->piece_bytes)

@@ -20,6 +20,7 @@ struct run_options {
 	const char *trace_path;  /* NULL: no trace */
 	const char *output_path; /* NULL: the standard output */
 	struct tee_options tee;
+	const char *tee_how;   /* an option that says how; NULL: none was given */
 	const char *list_path; /* NULL: the files are arguments */
 	enum split_mode split;
 	const char *split_text; /* of --split; NULL: not given */
