@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -418,6 +419,8 @@ static void end_mounts(void)
 	_exit(0);
 }
 
+static sem_t guarded;
+
 static void *guard(void *arg)
 {
 	const pid_t pid = fork();
@@ -435,6 +438,7 @@ static void *guard(void *arg)
 			;
 		end_mounts();
 	}
+	sem_post(&guarded);
 	for (;;)
 		pause();
 	return NULL;
@@ -444,9 +448,13 @@ static void start_guard(void)
 {
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, guard, NULL) != 0)
+	if (sem_init(&guarded, 0, 0) != 0 || pthread_create(&thread, NULL, guard, NULL) != 0)
 		abort();
 	pthread_detach(thread);
+	/* libfuse forks, too, and its child allocates: it must not inherit AddressSanitizer's lock
+	 * from a thread that is just being made. */
+	while (sem_wait(&guarded) != 0)
+		;
 }
 
 bool ways_look(void)
