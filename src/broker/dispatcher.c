@@ -478,6 +478,7 @@ static void take_over(struct dispatcher *d, uint64_t used_ns)
 {
 	d->is_away = true;
 	d->away = d->running;
+	d->cut = true;
 	gq__brevity_failed(&d->brevity, used_ns);
 	gq_store_relaxed_u64(&d->q->producer, 0); /* the one producer is this thread now */
 }
