@@ -72,6 +72,7 @@ struct client {
 	bool unmuted;       /* no more: the kernel says that its bell has been rung, which may have
 			       been long ago */
 	bool rings;         /* something has been written that a sleeper may wait for */
+	bool went;          /* something of it has gone into the queue in this turn */
 	bool left;          /* has said so */
 	bool broken;        /* has broken the protocol: not served any more */
 	bool leaving;       /* the connection has ended, or is to end */

@@ -42,7 +42,8 @@ struct dispatcher {
 	/* ---- the leader's ---- */
 	struct pair *pair;
 	struct client *clients;
-	struct gq_fair fair;  /* their users */
+	struct gq_fair fair; /* their users */
+	bool cut; /* the last turn: clients behind one whose message took too long have had none */
 	struct record **sent; /* by slot of our queue; NULL: not a client's, or of one that left */
 	uint32_t inside;      /* messages in our queue */
 	struct gq_brevity brevity;

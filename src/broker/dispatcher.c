@@ -395,17 +395,38 @@ static void sleep_until_rung(struct dispatcher *d)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
+/* Those of which something has gone into the queue stand behind all others, in their order. */
+static void put_behind(struct dispatcher *d)
+{
+	struct client *went = NULL, **end = &went, **at = &d->clients;
+
+	while (*at != NULL) {
+		struct client *c = *at;
+
+		if (c->went) {
+			*at = c->next;
+			*end = c;
+			end = &c->next;
+		} else {
+			at = &c->next;
+		}
+	}
+	*end = NULL;
+	*at = went;
+}
+
 /*
- * Each client once. The next turn begins behind the client that was the last to get something into
- * the queue. So while the queue is full, what becomes free goes round: a client that waits gets its
- * share after all others have had one, wherever it is in the list. Where clients are of several
- * users each has its portion of what its user may have.
+ * Each client once; first the one that has got nothing into the queue for longest. So while the
+ * queue is full, what becomes free goes round: a client that waits gets its share after each other
+ * has had one at most, wherever it was in the list. Where clients are of several users each has its
+ * portion of what its user may have; that one user's get something does not change the others'
+ * order.
  */
 static enum served serve_clients(struct dispatcher *d)
 {
 	const struct share share = serve_share(d);
 	enum served all = SERVED_NOTHING;
-	struct client *last = NULL, *end;
+	bool some_went = false;
 
 	for (struct client *c = d->clients; c != NULL; c = c->next) {
 		const uint32_t before = d->inside;
@@ -415,16 +436,11 @@ static enum served serve_clients(struct dispatcher *d)
 			return one;
 		if (one == SERVED_SOME)
 			all = one;
-		if (d->inside != before)
-			last = c;
+		c->went = d->inside != before;
+		some_went = some_went || c->went;
 	}
-	if (last == NULL || last->next == NULL)
-		return all;
-	for (end = last->next; end->next != NULL; end = end->next)
-		;
-	end->next = d->clients;
-	d->clients = last->next;
-	last->next = NULL;
+	if (some_went)
+		put_behind(d);
 	return all;
 }
 
@@ -478,6 +494,7 @@ static void take_over(struct dispatcher *d, uint64_t used_ns)
 {
 	d->is_away = true;
 	d->away = d->running;
+	d->cut = true;
 	gq__brevity_failed(&d->brevity, used_ns);
 	gq_store_relaxed_u64(&d->q->producer, 0); /* the one producer is this thread now */
 }

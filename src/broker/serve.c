@@ -416,8 +416,10 @@ struct share serve_share(struct dispatcher *d)
 {
 	uint32_t highest = 0;
 
-	if (gq_fair_matters(&d->fair))
+	/* One that was cut short goes on: not all who want more have been asked. */
+	if (gq_fair_matters(&d->fair) && !d->cut)
 		gq__fair_turn(&d->fair, TURN);
+	d->cut = false;
 	if (!runs_here(d) || d->clients == NULL || d->clients->next == NULL)
 		return (struct share){ 0, TURN };
 	if (d->passed >= GQ_PASS_LIMIT) {
@@ -435,7 +437,8 @@ struct share serve_share(struct dispatcher *d)
 	return (struct share){ highest, TURN };
 }
 
-/* Whether it is served no more for want of room, or of a longer turn. */
+/* Whether it is served no more for want of room, or of a longer turn. Nothing else may keep it: as
+ * long as it wants more, users that have had more wait for it. */
 static bool wants_more(const struct dispatcher *d, const struct client *c, struct share share)
 {
 	const uint32_t class = class_of_next(d, c);
@@ -447,14 +450,16 @@ static bool wants_more(const struct dispatcher *d, const struct client *c, struc
 /* What a client has held, then what it has sent. */
 static enum served serve_messages(struct dispatcher *d, struct client *c, struct share share)
 {
-	const bool fairly = gq_fair_matters(&d->fair);
-	const uint32_t may =
-		fairly && c->user->portion < share.messages ? c->user->portion : share.messages;
-	struct left left = { .messages = may };
+	/* What is only cancelled takes nothing from anybody, and waits for nobody. */
+	const bool fairly = gq_fair_matters(&d->fair) && (c->control & GQ_CONTROL_CANCEL) == 0;
 	enum served held = SERVED_NOTHING, claimed;
+	struct left left = { 0 };
+	uint32_t may;
 
 	if (is_standing(c) || is_recalling(c) || d->failed)
 		return SERVED_NOTHING;
+	may = fairly ? gq__fair_take(&d->fair, c->user, share.messages) : share.messages;
+	left.messages = may;
 	if (c->held != 0 && class_of_next(d, c) >= share.lowest)
 		held = send_held(d, c, &left);
 	if (held != SERVED_TOO_LONG && c->held == 0) {
@@ -463,10 +468,10 @@ static enum served serve_messages(struct dispatcher *d, struct client *c, struct
 		held = claimed != SERVED_NOTHING ? claimed : held;
 	}
 	if (held == SERVED_TOO_LONG)
-		return held; /* d is another thread's */
+		return held; /* d is another thread's; all that it might have had counts */
 	d->passed += share.lowest != 0 ? may - left.messages : 0;
 	if (fairly)
-		gq_fair_had(c->user, may - left.messages, wants_more(d, c, share));
+		gq_fair_give_back(c->user, left.messages, wants_more(d, c, share));
 	return held;
 }
 

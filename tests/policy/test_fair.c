@@ -37,14 +37,14 @@ static void turn(uint32_t room)
 	for (unsigned u = 0; u < USERS; u++)
 		for (unsigned i = 0; i < clients[u]; i++) {
 			struct client *c = &client[u][i];
-			uint32_t n = c->user->portion < TURN ? c->user->portion : TURN;
+			const uint32_t may = gq__fair_take(&f, c->user, TURN);
+			uint32_t n = may < room ? may : room;
 
-			n = n < room ? n : room;
 			n = n < c->backlog ? n : (uint32_t)c->backlog;
 			room -= n;
 			c->had += n;
 			c->backlog -= c->backlog != UINT64_MAX ? n : 0;
-			gq_fair_had(c->user, n, c->backlog != 0);
+			gq_fair_give_back(c->user, may - n, c->backlog != 0);
 		}
 }
 
@@ -120,6 +120,48 @@ static void who_wants_nothing_saves_nothing_up_and_holds_nobody_back(void **stat
 	}
 }
 
+/* One that got all it wanted, as nobody else wanted anything, owes nothing for it: neither to one
+ * that was there, nor to one that comes. */
+static void what_nobody_else_wanted_is_not_owed(void **state)
+{
+	(void)state;
+	begin(1, 1, 0);
+	client[0][0].backlog = 0;
+	for (unsigned i = 0; i < 10000; i++) {
+		client[1][0].backlog = 10;
+		turn(UINT32_MAX);
+		turn(UINT32_MAX);
+		assert_int_equal(client[1][0].backlog, 0);
+	}
+	clients[2] = 1;
+	client[2][0] =
+		(struct client){ .user = gq__fair_join(&f, &memory[2], 7), .backlog = UINT64_MAX };
+	client[0][0].backlog = UINT64_MAX;
+	for (unsigned i = 0; i < 100; i++) {
+		client[1][0].backlog = 1;
+		turn(UINT32_MAX);
+		turn(UINT32_MAX);
+		assert_int_equal(client[1][0].backlog, 0);
+	}
+}
+
+/* All of a user's clients want much at once, after nothing. */
+static void many_that_begin_at_once_have_a_turn_and_one_message_each(void **state)
+{
+	(void)state;
+	begin(MOST, 1, 0);
+	for (unsigned i = 0; i < MOST; i++)
+		client[0][i].backlog = 0;
+	turn(UINT32_MAX);
+	for (unsigned i = 0; i < MOST; i++)
+		client[0][i].backlog = UINT64_MAX;
+	for (unsigned i = 0; i < 100; i++) {
+		turn(UINT32_MAX);
+		assert_true(had(0) <= had(1) + TURN + MOST);
+	}
+	assert_true(had(1) <= had(0) + TURN + MOST);
+}
+
 static void one_that_leaves_holds_nobody_back(void **state)
 {
 	uint64_t before;
@@ -156,6 +198,8 @@ int main(void)
 		cmocka_unit_test(
 			very_many_clients_each_get_some_and_their_user_no_more_than_others),
 		cmocka_unit_test(who_wants_nothing_saves_nothing_up_and_holds_nobody_back),
+		cmocka_unit_test(what_nobody_else_wanted_is_not_owed),
+		cmocka_unit_test(many_that_begin_at_once_have_a_turn_and_one_message_each),
 		cmocka_unit_test(one_that_leaves_holds_nobody_back),
 	};
 

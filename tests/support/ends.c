@@ -36,7 +36,7 @@ void end_await(const uint32_t *word)
 	}
 }
 
-struct dispatcher *ends_start(const char *processor, uint32_t capacity)
+struct dispatcher *ends_start(const char *processor, uint32_t capacity, uint32_t inline_us)
 {
 	char error[BROKER_ERROR_ROOM];
 	struct broker_queue queue;
@@ -46,7 +46,7 @@ struct dispatcher *ends_start(const char *processor, uint32_t capacity)
 	queue.device = Q_DEVICE_CPU;
 	queue.capacity = capacity;
 	queue.consumers = 1;
-	queue.inline_us = 0; /* one of its threads leads always */
+	queue.inline_us = inline_us; /* 0: one of its threads leads always */
 	memcpy(queue.processor, processor, strlen(processor) + 1);
 	d = dispatcher_start(&queue, NULL, NULL, NULL, NULL, note, NULL, error);
 	if (d == NULL)
@@ -115,6 +115,13 @@ void end_publish(struct end *e, uint64_t slot, uint64_t payload)
 	s->len = sizeof(payload);
 	memcpy((uint8_t *)s + GQ_PAYLOAD_OFFSET, &payload, sizeof(payload));
 	gq_store_seq_cst_u64(gq_word_ring_entry(ring, pos), gq_word_ring_tag(ring, pos) | slot);
+}
+
+void end_ring(const struct end *e)
+{
+	const uint64_t one = 1;
+
+	assert_int_equal(write(e->c.bell, &one, sizeof(one)), sizeof(one));
 }
 
 #endif /* GPUQ_TEST_BROKER */

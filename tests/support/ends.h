@@ -16,8 +16,8 @@ struct end {
 	uint64_t sent;
 };
 
-/* A dispatcher of a CPU queue with one consumer that runs no message itself. */
-struct dispatcher *ends_start(const char *processor, uint32_t capacity);
+/* A dispatcher of a CPU queue with one consumer. `inline_us` 0: it runs no message itself. */
+struct dispatcher *ends_start(const char *processor, uint32_t capacity, uint32_t inline_us);
 
 /* A client of a user, with room for so many messages. Nothing is served yet. */
 void end_open(struct end *e, uint32_t uid, uint32_t capacity);
@@ -30,6 +30,9 @@ void end_leave(struct dispatcher *d, struct end *e);
 
 /* The next message: these 8 bytes, in the lowest class, in that slot. */
 void end_publish(struct end *e, uint64_t slot, uint64_t payload);
+
+/* As a client does that has found the dispatcher asleep. */
+void end_ring(const struct end *e);
 
 void end_await(const uint32_t *word);
 

@@ -37,21 +37,31 @@ static uint32_t portion_of(const struct gq_fair_user *u, uint64_t may)
 
 void gq__fair_turn(struct gq_fair *f, uint32_t messages)
 {
-	uint64_t least = UINT64_MAX;
+	uint64_t least = UINT64_MAX, most = f->level;
 
-	for (const struct gq_fair_user *u = f->users; u != NULL; u = u->next)
+	for (const struct gq_fair_user *u = f->users; u != NULL; u = u->next) {
 		if (u->wanting != 0 && u->used < least)
 			least = u->used;
-	if (least != UINT64_MAX && least > f->level)
-		f->level = least;
+		if (u->used > most)
+			most = u->used;
+	}
+	/* If nobody wants more, nobody has had anything at another's cost. */
+	f->level = least != UINT64_MAX ? least : most;
+	f->limit = f->level + messages;
 	for (struct gq_fair_user *u = f->users; u != NULL; u = u->next) {
-		uint64_t may = messages;
-
 		if (u->wanting == 0 && u->used < f->level)
 			u->used = f->level;
-		if (least != UINT64_MAX)
-			may = u->used < least + messages ? least + messages - u->used : 0;
-		u->portion = portion_of(u, may < messages ? may : messages);
+		u->portion = portion_of(u, u->used < f->limit ? f->limit - u->used : 0);
 		u->wanting = 0;
 	}
+}
+
+uint32_t gq__fair_take(const struct gq_fair *f, struct gq_fair_user *user, uint32_t most)
+{
+	uint64_t n = user->used < f->limit ? f->limit - user->used : 1;
+
+	n = n < user->portion ? n : user->portion;
+	n = n < most ? n : most;
+	user->used += n;
+	return (uint32_t)n;
 }

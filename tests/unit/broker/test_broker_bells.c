@@ -28,13 +28,6 @@ static void join(struct dispatcher *d, struct end *e)
 	end_join(d, e);
 }
 
-static void ring(const struct end *e)
-{
-	const uint64_t one = 1;
-
-	assert_int_equal(write(e->c.bell, &one, sizeof(one)), sizeof(one));
-}
-
 /* By the clock of the kernel's timers, not by naps of a millisecond: some microseconds. */
 static void await_asleep(const struct end *e)
 {
@@ -143,7 +136,7 @@ static uint64_t ring_often(const struct end *e)
 	for (int i = 0; i < BELLS; i++) {
 		await_asleep(e);
 		gq_exchange_seq_cst_u64(&e->page->daemon_asleep, 0);
-		ring(e);
+		end_ring(e);
 	}
 	return gq__now_ns() - since_ns;
 }
@@ -154,7 +147,7 @@ static uint64_t ring_often(const struct end *e)
 
 static void bells_that_bring_nothing_are_heard_ever_more_seldom(void **state)
 {
-	struct dispatcher *d = ends_start("echo", 1024);
+	struct dispatcher *d = ends_start("echo", 1024, 0);
 	struct end e;
 
 	(void)state;
@@ -169,13 +162,13 @@ static void bells_that_bring_nothing_are_heard_ever_more_seldom(void **state)
 /* What waits behind its own order is no reason to hear its bells. */
 static void nor_is_one_heard_that_has_paused(void **state)
 {
-	struct dispatcher *d = ends_start("echo", 1024);
+	struct dispatcher *d = ends_start("echo", 1024, 0);
 	struct end e;
 
 	(void)state;
 	join(d, &e);
 	gq_store_seq_cst_u64(&e.page->control, GQ_CONTROL_PAUSE);
-	ring(&e);
+	end_ring(&e);
 	for (unsigned i = 0; gq_load_seq_cst_u64(&e.page->ack) != GQ_CONTROL_PAUSE; i++) {
 		assert_true(i < LONG_MS);
 		nap_ms(1);
@@ -245,7 +238,7 @@ static uint64_t sum_of(uint64_t (*of)(const char *task))
 /* Until it is disconnected, which takes other threads their time. */
 static void whoever_has_broken_the_protocol_wakes_nobody(void **state)
 {
-	struct dispatcher *d = ends_start("echo", 1024);
+	struct dispatcher *d = ends_start("echo", 1024, 0);
 	struct end liar, other;
 	uint64_t before;
 
@@ -253,19 +246,19 @@ static void whoever_has_broken_the_protocol_wakes_nobody(void **state)
 	join(d, &liar);
 	join(d, &other);
 	end_publish(&liar, CAPACITY, 0); /* there is no such slot */
-	ring(&liar);
+	end_ring(&liar);
 	end_await(&liar.broken);
 	/* What it says before it sleeps, it says to the liar first. */
 	await_asleep(&other);
 	gq_exchange_seq_cst_u64(&liar.page->daemon_asleep, 0);
 	gq_exchange_seq_cst_u64(&other.page->daemon_asleep, 0);
-	ring(&other);
+	end_ring(&other);
 	await_asleep(&other);
 	assert_int_equal(gq_load_seq_cst_u64(&liar.page->daemon_asleep), 0);
 	before = sum_of(sleeps_of);
 	assert_int_not_equal(before, 0);
 	for (int i = 0; i < BELLS; i++) {
-		ring(&liar);
+		end_ring(&liar);
 		nap_ms(1);
 	}
 	assert_in_range(sum_of(sleeps_of) - before, 0, BELLS / 10);
@@ -306,7 +299,7 @@ static bool overflow(int bell)
 static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
 {
 	enum { NAP_MS = 50 };
-	struct dispatcher *d = ends_start("echo", 1024);
+	struct dispatcher *d = ends_start("echo", 1024, 0);
 	struct end liar, other;
 	uint64_t before = 0;
 	bool told;
@@ -317,7 +310,7 @@ static void a_muted_bell_that_overflows_keeps_nobody_awake(void **state)
 	/* Before it is muted, as it is then that epoll looks. */
 	told = overflow(liar.c.bell) && sum_of(cpu_ns_of) != 0;
 	end_publish(&liar, CAPACITY, 0); /* there is no such slot */
-	ring(&other);
+	end_ring(&other);
 	end_await(&liar.broken);
 	/* Until it is seen to sleep for a while. One that is kept awake never does. */
 	for (unsigned i = 0; told && before != sum_of(cpu_ns_of); i++) {
