@@ -87,6 +87,7 @@ struct gq_cuda {
 	uint64_t ahead_error_ns;    /* ... and by how much orders.ahead_ns may have been wrong */
 	/* The shortest round trip of a question about the clock, forgotten slowly; 0: none yet. */
 	uint64_t trip_ns;
+	uint64_t used_trip_ns; /* of the answer that the offset is from */
 	struct gq_primitives measured;
 	bool is_being_measured;
 
