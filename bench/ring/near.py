@@ -74,9 +74,10 @@ def told(lines, floor):
 
 
 def measure(commands, again, seconds):
-    """Runs each command (a list of strings) once, then up to so many times again those with too few samples that
-    count, but none that would take longer than these seconds in all, if it takes as long as before. Returns the lines of JSON to print: what the programs say of
-    themselves, how many samples were set aside, and the figures. Ends the process if a program fails."""
+    """Runs each command (a list of strings) once. Then it runs those with too few samples that count again, up to so
+    many times, but none that would bring the whole beyond these seconds, if it took as long as the last time. Returns
+    the lines of JSON to print: what the programs say of themselves, how many samples were set aside, and the figures.
+    Ends the process if a program fails."""
     begin = time.monotonic()
     took = {}
 

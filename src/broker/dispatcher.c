@@ -419,8 +419,8 @@ static void put_behind(struct dispatcher *d)
  * Each client once; first the one that has got nothing into the queue for longest. So while the
  * queue is full, what becomes free goes round: a client that waits gets its share after each other
  * has had one at most, wherever it was in the list. Where clients are of several users each has its
- * portion of what its user may have; that one user's get something does not change the others'
- * order.
+ * portion of what its user may have; what the clients of one user get does not change the order of
+ * the others'.
  */
 static enum served serve_clients(struct dispatcher *d)
 {
