@@ -25,7 +25,7 @@ static void find_rings(struct client *c, const struct gq_wire_hello *hello)
 	}
 	words += hello->capacity;
 	c->done = gq_word_ring_of(words, NULL, NULL, order, order + GQ_OUTCOME_BITS, order);
-	c->done_pos = hello->start_pos;
+	c->done_pos = c->start_pos = hello->start_pos;
 	c->slot_mask = (UINT64_C(1) << shift) - 1;
 }
 
@@ -172,30 +172,65 @@ static void forgive(struct client *c)
 /* A message is in class priority - 1. */
 static void count_claim(struct client *c, const struct record *r)
 {
-	c->accepted++;
 	c->counts->accepted[r->options.priority - 1]++;
 	c->counts->bytes_in += r->len;
 }
 
-static void count_end(struct client *c, const struct record *r, uint32_t outcome)
+static void count_time(struct client *c, uint64_t claimed_ns, uint64_t messages)
 {
 	struct page_queue *counts = c->counts;
-	const uint64_t ns = c->now_ns > r->claimed_ns ? c->now_ns - r->claimed_ns : 0;
+	const uint64_t ns = c->now_ns > claimed_ns ? c->now_ns - claimed_ns : 0;
+
+	counts->seconds[histogram_bucket(ns)] += messages;
+	counts->seconds_ns += ns * messages;
+	counts->seconds_max_ns = ns > counts->seconds_max_ns ? ns : counts->seconds_max_ns;
+}
+
+static void settle(struct client *c)
+{
+	struct tally *t = &c->tally;
+
+	c->counts->ended[t->class][PAGE_OK] += t->messages;
+	c->counts->bytes_out += t->bytes_out;
+	count_time(c, t->claimed_ns, t->messages);
+	t->messages = 0;
+	t->bytes_out = 0;
+}
+
+void client_settle(struct client *c)
+{
+	if (c->tally.messages != 0)
+		settle(c);
+}
+
+static void count_ok(struct client *c, const struct record *r, uint32_t len)
+{
+	const uint32_t class = r->options.priority - 1;
+	struct tally *t = &c->tally;
+
+	if (t->claimed_ns != r->claimed_ns || t->class != class) {
+		client_settle(c);
+		t->claimed_ns = r->claimed_ns;
+		t->class = class;
+	}
+	t->messages++;
+	t->bytes_out += len;
+}
+
+static void count_end(struct client *c, const struct record *r, uint32_t outcome)
+{
 	enum page_outcome how = PAGE_FAILED;
 
 	if (outcome <= GQ_OUTCOME_MAX_LEN) {
-		how = PAGE_OK;
-		counts->bytes_out += outcome;
-	} else if (outcome == GQ_OUTCOME_EXPIRED) {
-		how = PAGE_EXPIRED;
-	} else if (outcome == GQ_OUTCOME_CANCELLED) {
-		how = PAGE_CANCELLED;
+		count_ok(c, r, outcome);
+		return;
 	}
-	c->ended++;
-	counts->ended[r->options.priority - 1][how]++;
-	counts->seconds[histogram_bucket(ns)]++;
-	counts->seconds_ns += ns;
-	counts->seconds_max_ns = ns > counts->seconds_max_ns ? ns : counts->seconds_max_ns;
+	if (outcome == GQ_OUTCOME_EXPIRED)
+		how = PAGE_EXPIRED;
+	else if (outcome == GQ_OUTCOME_CANCELLED)
+		how = PAGE_CANCELLED;
+	c->counts->ended[r->options.priority - 1][how]++;
+	count_time(c, r->claimed_ns, 1);
 }
 
 void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES])
@@ -206,10 +241,9 @@ void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES])
 
 void client_lose(struct client *c)
 {
-	for (const struct record *r = c->first; r != NULL; r = r->next) {
-		c->ended++;
+	client_settle(c);
+	for (const struct record *r = c->first; r != NULL; r = r->next)
 		c->counts->ended[r->options.priority - 1][PAGE_LOST]++;
-	}
 }
 
 enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out)
@@ -298,8 +332,8 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	c->busy[slot / 64] &= ~(UINT64_C(1) << slot % 64);
 	/* [message.complete] release: the result. gpuqd alone puts here, so nothing is swapped, and
 	 * a place that an honest client has not reaped is never come to: a slot is in one place at
-	 * a time. Sequentially consistent, as client_ring() looks after it ([wake.look]). */
-	gq_store_seq_cst_u64(gq_word_ring_entry(ring, c->done_pos),
+	 * a time. */
+	gq_store_release_u64(gq_word_ring_entry(ring, c->done_pos),
 			     gq_word_ring_tag(ring, c->done_pos) |
 				     ((uint64_t)outcome << ring->order | slot));
 	c->done_pos++;
@@ -352,7 +386,10 @@ void client_ring(struct client *c)
 	if (!c->rings || client_rests(c))
 		return; /* `rings` stays: it is rung later */
 	c->rings = false;
-	if (gq_load_seq_cst_u64(&c->page->asleep) == 0 || /* [wake.look] */
+	/* [wake.look] The look is a change, of nothing: so either it comes before the sleeper's own
+	 * change of this word, whose second look then finds what has been completed before this;
+	 * or it finds that. One such look is for all that a turn has completed. */
+	if (gq_fetch_add_seq_cst_u64(&c->page->asleep, 0) == 0 ||
 	    gq_exchange_seq_cst_u64(&c->page->asleep, 0) == 0)
 		return;
 	/* Never waits, whatever the client has made of its end. A full socket is full of bells. */

@@ -31,6 +31,13 @@ struct record {
 	EnqueueOptions options;
 };
 
+/* Messages of one class that were claimed at one time and have ended OK since the clock was last
+ * read: they are counted together, when it is read again. */
+struct tally {
+	uint64_t claimed_ns, bytes_out;
+	uint32_t class, messages;
+};
+
 struct client {
 	/* ---- constant ---- */
 	uint8_t *memory;
@@ -40,7 +47,7 @@ struct client {
 	uint64_t *taken;
 	struct gq_stamp *stamps; /* NULL: no trace */
 	uint32_t capacity, slot_bytes, result_bytes, window;
-	uint64_t slot_mask;
+	uint64_t slot_mask, start_pos;
 	void *session; /* the reactor's */
 	int socket;    /* for bells; the reactor closes it when the dispatcher has let go */
 	int bell;      /* the client writes it; never read here */
@@ -51,9 +58,10 @@ struct client {
 	struct client *next;
 	struct gq_fair_user *user;
 	struct page_queue *counts; /* the dispatcher's */
-	uint64_t accepted, ended;  /* messages */
 	uint64_t now_ns; /* when its messages come or end in this turn; 0: take the time */
-	uint64_t head[GQ_CLASSES], done_pos;
+	struct tally tally;
+	uint32_t unclocked;                  /* messages run since `now_ns` */
+	uint64_t head[GQ_CLASSES], done_pos; /* from start_pos on */
 	struct gq_ageing ageing;
 	uint64_t *busy; /* a bit a slot: claimed and not completed */
 	struct record *records, *free, *first, *last;
@@ -98,6 +106,19 @@ enum claimed { CLAIMED_NOTHING, CLAIMED_ONE, CLAIMED_NONSENSE };
  */
 enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out);
 
+/* Messages, since it came. */
+static inline uint64_t client_accepted(const struct client *c)
+{
+	uint64_t n = 0;
+
+	for (uint32_t k = 0; k < GQ_CLASSES; k++)
+		n += c->head[k] - c->start_pos;
+	return n;
+}
+static inline uint64_t client_ended(const struct client *c)
+{
+	return c->done_pos - c->start_pos;
+}
 /* Adds its messages that have not ended, one by one. */
 void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES]);
 /* Counts those messages as lost: it leaves. */
@@ -108,8 +129,12 @@ bool client_cancels(const struct client *c, const struct record *r);
 /* Where its payload is: read it once. */
 const void *client_payload(const struct client *c, const struct record *r);
 
-/* A message has ended: its result, its completion; the record is free again. */
+/* A message has ended: its result, its completion; the record is free again. client_settle() has to
+ * follow, when the clock has been read, or is known to be right. */
 void client_complete(struct client *c, struct record *r, uint32_t outcome, const void *result);
+
+/* Count what has ended since the last time; it took until `now_ns`. */
+void client_settle(struct client *c);
 
 /* Send the bell, if something has been written and a thread of the client sleeps. */
 void client_ring(struct client *c);

@@ -248,8 +248,9 @@ static void write_counts(struct dispatcher *d)
 	for (const struct client *c = d->clients; c != NULL; c = c->next, n++) {
 		client_count(c, counts->inside);
 		if (n < PAGE_CLIENTS)
-			counts->client[n] = (struct page_client){ c->pid, c->uid, c->accepted,
-								  c->ended, c->inside + c->held };
+			counts->client[n] =
+				(struct page_client){ c->pid, c->uid, client_accepted(c),
+						      client_ended(c), c->inside + c->held };
 	}
 	counts->clients = n;
 	gq_exchange_seq_cst_u32(&d->asked, 0); /* from here on d->page is dispatcher_show()'s */
@@ -492,6 +493,11 @@ static bool turn(struct dispatcher *d)
 /* The message that the former leader has not come back from is the other thread's now. */
 static void take_over(struct dispatcher *d, uint64_t used_ns)
 {
+	struct client *c = d->running->client;
+
+	/* What it had run before took no part of this time. */
+	c->unclocked = 0;
+	client_settle(c);
 	d->is_away = true;
 	d->away = d->running;
 	d->cut = true;

@@ -5,6 +5,7 @@
 #include "host/base/clock.h"
 #include "host/base/log.h"
 #include "host/base/sys.h"
+#include "host/shm/barrier.h"
 
 #include <gpuq/processor.h>
 
@@ -64,6 +65,7 @@ struct pair *pair_make(struct dispatcher *d, GpuQueue *q, bool runs)
 	sem_init(&p->call, 0, 0);
 	sem_init(&p->left, 0, 0);
 	pthread_mutex_init(&p->lock, NULL);
+	p->fenced = !gq__barrier_register() || !gq__barrier();
 	gq_fetch_add_seq_cst_u64(&q->refs, 1);
 	return p;
 }
@@ -119,6 +121,60 @@ bool pair_is_runnable(pid_t tid)
 	return name_end != NULL && strncmp(name_end, ") R", 3) == 0;
 }
 
+/* ---- fences ---------------------------------------------------------------------------------- */
+
+/* How long it may take a store to leave its core's buffer, in which nothing keeps it. */
+#define DRAIN_NS (10 * MS)
+
+/* The cheap half, between two of the leader's accesses: pairs with reach(). */
+static inline void fence(struct pair *p)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (__builtin_expect(gq_load_relaxed_u32(&p->fenced) != 0, 0))
+		gq_fetch_or_seq_cst_u64(&p->decided, 0); /* a full fence of its own */
+}
+
+/*
+ * The expensive half. @return true: the leader has executed a full fence since this call began; or,
+ * where the kernel refuses, it makes its own, and has been given time for the one that it had not
+ * made. false: not yet; a look later it will have.
+ */
+static bool reach(struct pair *p)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	if (gq_load_relaxed_u32(&p->fenced) == 0 && gq__barrier())
+		return true;
+	if (gq_load_relaxed_u32(&p->fenced) == 0) {
+		gq_store_relaxed_u64(&p->fenced_since_ns, now_ns);
+		gq_exchange_seq_cst_u32(&p->fenced, 1);
+	}
+	return now_ns - gq_load_relaxed_u64(&p->fenced_since_ns) >= DRAIN_NS;
+}
+
+/* ---- who leads ------------------------------------------------------------------------------- */
+
+/* Both want to lead after this turn. @return whether this thread does */
+static bool decide(struct pair *p, uint64_t turn)
+{
+	const uint64_t before = gq_load_acquire_u64(&p->decided);
+
+	return before != turn && gq_cas_seq_cst_u64(&p->decided, before, turn);
+}
+
+/* The leader is back from the processor. @return whether it still leads */
+static bool keep_lead(struct pair *p, struct member *mine, const struct member *other,
+		      uint64_t turn)
+{
+	gq_store_release_u64(&mine->ran, turn);
+	fence(p);
+	GQ_WINDOW();
+	if (__builtin_expect(gq_load_acquire_u64(&other->wants) == turn, 0) && !decide(p, turn))
+		return false;
+	gq_store_release_u64(&p->turn, turn + 1);
+	return true;
+}
+
 /* What the other has seen of the leader. */
 struct watch {
 	uint64_t seen, since_ns;
@@ -147,7 +203,7 @@ static uint64_t used_since(const struct pair *p, uint32_t me, const struct watch
 /* @return whether this thread leads now */
 static bool take_lead(struct pair *p, struct watch *w, uint32_t me, uint64_t *used_ns)
 {
-	/* [lead.take] acquire: whose clock it is */
+	/* [lead.take] acquire: all that the leader has written, before it may lead itself */
 	const uint64_t turn = gq_load_acquire_u64(&p->turn);
 
 	if (turn != w->seen) {
@@ -158,11 +214,15 @@ static bool take_lead(struct pair *p, struct watch *w, uint32_t me, uint64_t *us
 	if ((turn & 1) == 0 || gq__now_ns() < w->since_ns + PAIR_TICK_MS * MS)
 		return false;
 	*used_ns = used_since(p, me, w);
+	gq_exchange_seq_cst_u64(&p->member[me].wants, turn);
+	if (!reach(p))
+		return false;
 	GQ_WINDOW();
-	/* [lead.take] acquire: all that the leader has written */
-	if (!gq_cas_seq_cst_u64(&p->turn, turn, turn + 1))
+	/* It is back, and has not seen that the lead is wanted, or decides alone. */
+	if (gq_pos_diff(gq_load_acquire_u64(&p->member[1 - me].ran), turn) >= 0 || !decide(p, turn))
 		return false;
 	p->leader = me;
+	gq_store_release_u64(&p->turn, turn + 1);
 	return true;
 }
 
@@ -183,7 +243,7 @@ static void tick(struct pair *p)
 static void doze(struct pair *p, struct watch *w)
 {
 	gq_exchange_seq_cst_u32(&p->dozing, 1);
-	if (gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
+	if (reach(p) && gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
 		while (sem_wait(&p->call) != 0)
 			;
 	gq_exchange_seq_cst_u32(&p->dozing, 0);
@@ -267,7 +327,7 @@ static void come_back(struct pair *p, uint32_t outcome)
 
 bool pair_run(struct pair *p, const struct record *r, uint32_t *outcome)
 {
-	const struct member *mine = &p->member[p->leader];
+	struct member *mine = &p->member[p->leader], *other = &p->member[1 - p->leader];
 	const uint64_t turn = gq_load_relaxed_u64(&p->turn) + 1;
 	uint32_t out_len = 0, status = 0, ended;
 	const MsgView in = { .payload = mine->payload,
@@ -283,16 +343,16 @@ bool pair_run(struct pair *p, const struct record *r, uint32_t *outcome)
 			   .out_len = &out_len,
 			   .status = &status };
 
-	/* [lead.pass] release: all that this thread has written. Sequentially consistent, as the
-	 * next line looks whether the other dozes ([wake.look]). */
-	gq_store_seq_cst_u64(&p->turn, turn);
+	/* [lead.pass] release: all that this thread has written */
+	gq_store_release_u64(&p->turn, turn);
+	fence(p); /* [wake.look] */
 	if (__builtin_expect(gq_load_seq_cst_u32(&p->dozing) != 0, 0) &&
 	    gq_exchange_seq_cst_u32(&p->dozing, 0) != 0)
 		call(p);
 	p->q->processor.image.cpu(&in, &out);
 	ended = gq_outcome_of(status, out_len, p->q->ch.result_bytes);
 	GQ_WINDOW();
-	if (!gq_cas_seq_cst_u64(&p->turn, turn, turn + 1)) {
+	if (!keep_lead(p, mine, other, turn)) {
 		come_back(p, ended);
 		return false;
 	}

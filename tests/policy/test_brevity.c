@@ -8,7 +8,7 @@ static void run(struct gq_brevity *b, uint64_t ns, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		assert_true(gq_brevity_may_run(b));
-		gq__brevity_ran(b, ns);
+		gq__brevity_ran(b, 1, ns);
 	}
 }
 
@@ -45,7 +45,7 @@ static void what_is_long_is_handed_on_after_some_trials(void **state)
 	(void)state;
 	gq__brevity_init(&b, 20 * US);
 	for (; gq_brevity_may_run(&b); n++)
-		gq__brevity_ran(&b, 40 * US);
+		gq__brevity_ran(&b, 1, 40 * US);
 	assert_in_range(n, 8, 32);
 	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST);
 }
@@ -112,6 +112,37 @@ static void each_failure_costs_twice_as_many_and_short_ones_pay_it_back(void **s
 	assert_int_equal(hand_on_all(&b), GQ_BREVITY_REST);
 }
 
+/* Of very short ones several are timed together: once they are known to be, and as long as they
+ * are. */
+static void the_clock_is_read_seldom_only_for_very_short_ones(void **state)
+{
+	struct gq_brevity b;
+	unsigned n = 0;
+
+	(void)state;
+	gq__brevity_init(&b, 20 * US);
+	for (; gq_brevity_unclocked(&b) == 1; n++)
+		run(&b, 400, 1);
+	assert_int_equal(n, GQ_BREVITY_REST);
+	assert_int_equal(gq_brevity_unclocked(&b), 8);
+	for (int i = 0; i < 1000; i++) /* none of them took the processor so long */
+		gq__brevity_ran(&b, 8, i % 20 == 0 ? 8 * MS : 8 * 100);
+	assert_true(gq_brevity_may_run(&b));
+	for (int i = 0; i < 20; i++)
+		gq__brevity_ran(&b, 8, 8 * 100);
+	assert_int_equal(gq_brevity_unclocked(&b), 8);
+	gq__brevity_ran(&b, 8, 8 * 10 * US); /* these did */
+	assert_int_equal(gq_brevity_unclocked(&b), 1);
+	assert_true(gq_brevity_may_run(&b));
+	for (n = 0; gq_brevity_may_run(&b); n++)
+		gq__brevity_ran(&b, 1, 40 * US);
+	assert_in_range(n, 1, 32);
+	(void)hand_on_all(&b);
+	assert_int_equal(gq_brevity_unclocked(&b), 1); /* they may not be short any more */
+	run(&b, 600, 200);
+	assert_int_equal(gq_brevity_unclocked(&b), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +151,7 @@ int main(void)
 		cmocka_unit_test(one_that_was_interrupted_changes_nothing),
 		cmocka_unit_test(one_that_had_no_cpu_says_nothing),
 		cmocka_unit_test(each_failure_costs_twice_as_many_and_short_ones_pay_it_back),
+		cmocka_unit_test(the_clock_is_read_seldom_only_for_very_short_ones),
 	};
 
 	return cmocka_run_group_tests_name("brevity", tests, NULL, NULL);

@@ -14,14 +14,14 @@ static void rest(struct gq_brevity *b)
 	b->rest = b->penalty;
 	b->penalty = b->penalty < GQ_BREVITY_REST_MOST / 2 ? 2 * b->penalty : GQ_BREVITY_REST_MOST;
 	b->short_runs = 0;
+	b->seen = 0;
 	b->mean = 0;
 }
 
-void gq__brevity_ran(struct gq_brevity *b, uint64_t ns)
+static void ran(struct gq_brevity *b, uint64_t ns)
 {
-	const uint64_t most = MOST * b->limit_ns;
-
-	b->mean = b->mean - b->mean / SIXTEENTHS + (ns < most ? ns : most);
+	b->mean = b->mean - b->mean / SIXTEENTHS + ns;
+	b->seen += b->seen < GQ_BREVITY_REST;
 	if (b->mean > SIXTEENTHS * b->limit_ns) {
 		rest(b);
 		return;
@@ -32,10 +32,18 @@ void gq__brevity_ran(struct gq_brevity *b, uint64_t ns)
 	b->penalty = b->penalty / 2 > GQ_BREVITY_REST ? b->penalty / 2 : GQ_BREVITY_REST;
 }
 
+void gq__brevity_ran(struct gq_brevity *b, uint32_t runs, uint64_t ns)
+{
+	const uint64_t most = MOST * b->limit_ns, all = ns < most ? ns : most;
+
+	for (uint32_t i = 0; i < runs && gq_brevity_may_run(b); i++)
+		ran(b, all / runs);
+}
+
 void gq__brevity_failed(struct gq_brevity *b, uint64_t used_ns)
 {
 	if (used_ns < MOST * b->limit_ns)
-		gq__brevity_ran(b, UINT64_MAX);
+		gq__brevity_ran(b, 1, UINT64_MAX);
 	else
 		rest(b);
 }

@@ -16,7 +16,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { GQ_BREVITY_REST = 64, GQ_BREVITY_REST_MOST = 1 << 20 };
+enum {
+	GQ_BREVITY_REST = 64,
+	GQ_BREVITY_REST_MOST = 1 << 20,
+	GQ_BREVITY_VERY_SHORT = 16 * 500, /* sixteen times ns */
+};
 
 struct gq_brevity {
 	uint64_t limit_ns; /* 0: never */
@@ -24,6 +28,7 @@ struct gq_brevity {
 	uint32_t rest;     /* messages to hand on before the next trial */
 	uint32_t penalty;  /* what `rest` will be next time */
 	uint32_t short_runs;
+	uint32_t seen; /* runs since the last rest, as far as GQ_BREVITY_REST */
 };
 
 /** @param limit_ns  how long a run may take on average, up to 1 s; 0: nothing is ever run */
@@ -35,9 +40,19 @@ static inline bool gq_brevity_may_run(const struct gq_brevity *b)
 	return b->limit_ns != 0 && b->rest == 0;
 }
 
-/** One has been run, in `ns`. One that takes very long, as the scheduler may have taken the CPU
- * away, counts as eight times the limit. */
-void gq__brevity_ran(struct gq_brevity *b, uint64_t ns);
+/** So many have been run, in `ns` together. If they have taken very long, as the scheduler may have
+ * taken the CPU away, one of them counts as eight times the limit. */
+void gq__brevity_ran(struct gq_brevity *b, uint32_t runs, uint64_t ns);
+
+/**
+ * How many may be run before the clock is read again. To read it takes as long as a very short
+ * message; of such ones it is read once for eight, so what it tells is late by some microseconds.
+ */
+static inline uint32_t gq_brevity_unclocked(const struct gq_brevity *b)
+{
+	return b->seen >= GQ_BREVITY_REST && b->mean <= GQ_BREVITY_VERY_SHORT ? 8 : 1;
+}
+
 /**
  * One takes so long that it was not waited for.
  * @param used_ns  CPU time that it has had meanwhile, if it waits for nothing but a CPU; else

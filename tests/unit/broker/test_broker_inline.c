@@ -287,12 +287,8 @@ static void call_until_the_lead_is_taken(const struct broker *b)
 }
 
 /* Either thread can be kept, again and again, whatever the other is called for meanwhile. */
-static void whichever_thread_is_kept_the_other_goes_on(void **state)
+static void keep_one_and_then_the_other(const struct broker *b, GpuQueue *q)
 {
-	struct broker *b = start_broker(1000, false);
-	GpuQueue *q = connect_one(64);
-
-	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t id;
 
@@ -306,6 +302,30 @@ static void whichever_thread_is_kept_the_other_goes_on(void **state)
 		send_and_expect(q,
 				(unsigned)GQ_BREVITY_REST << i); /* then messages are run again */
 	}
+}
+
+static void whichever_thread_is_kept_the_other_goes_on(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	keep_one_and_then_the_other(b, q);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+/* The kernel has just begun to refuse it. */
+static void where_membarrier_is_refused_the_lead_is_taken_as_well(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	struct pair *p = b->dispatcher[0]->pair;
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	gq_store_relaxed_u64(&p->fenced_since_ns, gq__now_ns());
+	gq_exchange_seq_cst_u32(&p->fenced, 1);
+	keep_one_and_then_the_other(b, q);
 	q_shutdown(q);
 	broker_stop(b);
 }
@@ -631,6 +651,7 @@ int main(void)
 		cmocka_unit_test(what_is_run_ends_as_it_does_in_a_queue),
 		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
 		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
+		cmocka_unit_test(where_membarrier_is_refused_the_lead_is_taken_as_well),
 		cmocka_unit_test(no_call_is_left_over),
 		cmocka_unit_test(a_leader_that_lost_its_cpu_is_not_a_long_message),
 		cmocka_unit_test(who_wants_a_cpu_is_told_from_who_waits_for_something_else),
