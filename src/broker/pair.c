@@ -243,7 +243,8 @@ static void tick(struct pair *p)
 static void doze(struct pair *p, struct watch *w)
 {
 	gq_exchange_seq_cst_u32(&p->dozing, 1);
-	if (reach(p) && gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
+	/* Where nothing is run the turn stays as it is, so nobody has to be reached. */
+	if ((!p->runs || reach(p)) && gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
 		while (sem_wait(&p->call) != 0)
 			;
 	gq_exchange_seq_cst_u32(&p->dozing, 0);

@@ -21,9 +21,10 @@
 #include <unistd.h>
 
 /* Holds the message "hold" until the test lets it go, "H" until it does so for the second
- * time, "S" as "hold", but spinning; "m" takes a moment; at "t" another client sends a message, of
- * tag 2. Copies all. */
+ * time, "S" as "hold", but spinning; "m" takes a moment; "d" ends when the deadline of the message
+ * behind it has passed; at "t" another client sends a message, of tag 2. Copies all. */
 static uint32_t holding, let_go;
+static uint64_t until_ns; /* that deadline; 0: it is not known yet */
 static GpuQueue *triggers;
 
 /* The tags of messages as they run, after record_runs(). */
@@ -75,6 +76,9 @@ static void hold(const MsgView *in, ResultView *out)
 	}
 	if (first == 'm')
 		usleep(300);
+	while (first == 'd' && (gq_load_seq_cst_u64(&until_ns) == 0 ||
+				gq__now_ns() < gq_load_seq_cst_u64(&until_ns)))
+		gq_cpu_relax();
 	if (first == 't' && triggers != NULL) {
 		const EnqueueOptions options = { .tag = 2 };
 
@@ -232,6 +236,33 @@ static void what_is_run_ends_as_it_does_in_a_queue(void **state)
 	assert_status(take(q, send_with(q, &late, "x", 1), NULL, &len), Q_ERR_EXPIRED);
 	expect_echo(q, send(q, "12345678", 8), "12345678", 8);
 	expect_echo(q, send(q, "", 0), "", 0);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+/* The clock is read for several very short messages together; and one of them may be long. Where
+ * the lead is taken meanwhile, or the first one goes through the queue, it is read for that: so this
+ * is done more than once. */
+static void a_deadline_that_passes_while_another_message_runs_has_passed(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		EnqueueOptions late = { .tag = 1 };
+		uint64_t first, second;
+		size_t len = 0;
+
+		send_and_expect(q, 2 * GQ_BREVITY_REST);
+		gq_exchange_seq_cst_u64(&until_ns, 0);
+		first = send(q, "d", 1);
+		late.deadline_ns = gq__now_ns() + 500000;
+		second = send_with(q, &late, "x", 1);
+		gq_exchange_seq_cst_u64(&until_ns, late.deadline_ns);
+		expect_echo(q, first, "d", 1);
+		assert_status(take(q, second, NULL, &len), Q_ERR_EXPIRED);
+	}
 	q_shutdown(q);
 	broker_stop(b);
 }
@@ -649,6 +680,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(short_messages_are_run_by_the_dispatcher_and_others_in_its_queue),
 		cmocka_unit_test(what_is_run_ends_as_it_does_in_a_queue),
+		cmocka_unit_test(a_deadline_that_passes_while_another_message_runs_has_passed),
 		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
 		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
 		cmocka_unit_test(where_membarrier_is_refused_the_lead_is_taken_as_well),
