@@ -205,7 +205,9 @@ static bool take_lead(struct pair *p, struct watch *w, uint32_t me, uint64_t *us
 {
 	/* [lead.take] acquire: all that the leader has written, before it may lead itself */
 	const uint64_t turn = gq_load_acquire_u64(&p->turn);
+	uint64_t *looks = &p->member[me].looks;
 
+	gq_store_relaxed_u64(looks, gq_load_relaxed_u64(looks) + 1);
 	if (turn != w->seen) {
 		*w = first_look(p, me, turn);
 		return false;

@@ -294,7 +294,9 @@ static bool run_here(struct dispatcher *d, struct client *c, struct record *r)
 	if (!pair_run(d->pair, r, &outcome))
 		return false;
 	client_complete(c, r, outcome_for(c, outcome), pair_result(d->pair));
-	if (++c->unclocked >= gq_brevity_unclocked(&d->brevity) || c->stamps != NULL)
+	/* A look of the other thread's says that they may not be short any more. */
+	if (++c->unclocked >= gq_brevity_unclocked(&d->brevity) || c->stamps != NULL ||
+	    pair_was_looked_at(d->pair))
 		read_clock(d, c);
 	return true;
 }
