@@ -22,8 +22,8 @@
 
 /* Holds the message "hold" until the test lets it go, "H" until it does so for the second
  * time, "S" as "hold", but spinning; "m" takes a moment; "d" ends when the deadline of the message
- * behind it has passed, "l" when the thread that stands by has looked; at "t" another client sends
- * a message, of tag 2; "T" is "t", then "l". Copies all. */
+ * behind it has passed, "L" when the thread that stands by has looked; at "t" another client sends
+ * a message, of tag 2; "T" is "t", then "L". Copies all. */
 static uint32_t holding, let_go;
 static uint64_t until_ns; /* that deadline; 0: it is not known yet */
 static GpuQueue *triggers;
@@ -102,7 +102,7 @@ static void hold(const MsgView *in, ResultView *out)
 
 		send_with(triggers, &options, "x", 1);
 	}
-	if (first == 'l' || first == 'T')
+	if (first == 'L' || first == 'T')
 		run_until_looked_at();
 	tag_run[gq_load_seq_cst_u32(&recorded) % 4096] = in->tag;
 	gq_exchange_seq_cst_u32(&recorded, gq_load_seq_cst_u32(&recorded) + 1);
@@ -305,9 +305,9 @@ static void very_short_messages_that_become_long_end_their_clients_turn(void **s
 		before = queued(b);
 		record_runs();
 		for (unsigned k = 0; k < 8; k++)
-			ids[k] = send_with(q, &of_long, k == 0 ? "T" : "l", 1);
+			ids[k] = send_with(q, &of_long, k == 0 ? "T" : "L", 1);
 		for (unsigned k = 0; k < 8; k++)
-			expect_echo(q, ids[k], k == 0 ? "T" : "l", 1);
+			expect_echo(q, ids[k], k == 0 ? "T" : "L", 1);
 		await_word(&recorded, 9);
 		if (queued(b) == before)
 			assert_in_range(runs_of(1, runs_until_last_of(2)), 1, 4);
