@@ -93,6 +93,8 @@ enum kind {
 	POWER,
 	BALANCE,
 	CACHE,
+	CONCURRENCY,
+	SESSIONS,
 	PROCESS,
 	TOKEN,
 	SIZES
@@ -168,6 +170,7 @@ static const struct key services_keys[] = {
 	{ "breaker_open_ms", TIME, OF_SERVICES(breaker_open_ms), 10, 300000 },
 	{ "drain_ms", TIME, OF_SERVICES(drain_ms), 0, 3600000 },
 	{ "balance", BALANCE, OF_SERVICES(balance), 0, 0 },
+	{ "concurrency", CONCURRENCY, OF_SERVICES(concurrency), 0, 0 },
 	{ "cache_entries", NUMBER, OF_SERVICES(cache_entries), 1, 1000000 },
 	{ "cache_bytes", NUMBER, OF_SERVICES(cache_bytes), 65536, UINT64_C(1) << 40 },
 	{ "cache_ttl_ms", TIME, OF_SERVICES(cache_ttl_ms), 1, 86400000 },
@@ -186,6 +189,8 @@ static const struct key op_keys[] = {
 	{ "cache", CACHE, OF_OP(cache), 0, 0 },
 	{ "cache_errors", YES_NO, OF_OP(cache_errors), 0, 0 },
 	{ "balance", BALANCE, OF_OP(balance), 0, 0 },
+	{ "concurrency", CONCURRENCY, OF_OP(concurrency), 0, 0 },
+	{ "sessions", SESSIONS, OF_OP(sessions), 0, 0 },
 	{ "batch", NUMBER, OF_OP(batch), 1, ROUTER_BATCH_MAX },
 	{ "batch_bytes", NUMBER, OF_OP(batch_bytes), 1, UINT64_C(1) << 30 },
 	{ "batch_delay_us", NUMBER, OF_OP(batch_delay_us), 0, 60000000 },
@@ -302,6 +307,22 @@ static int place_in(const char *const names[], const char *text)
 	return -1;
 }
 
+/* One of some words, of which the first stands for that value, the next for the one after it. */
+static bool set_word(struct reader *r, const struct key *k, void *to, const char *text,
+		     const char *const words[], uint64_t first)
+{
+	const int place = place_in(words, text);
+	char allowed[80] = "";
+
+	for (int i = 0; place < 0 && words[i] != NULL; i++)
+		snprintf(allowed + strlen(allowed), sizeof(allowed) - strlen(allowed), "%s%s",
+			 i != 0 ? ", " : "", words[i]);
+	if (place < 0)
+		return WRONG(r, "%s is '%.60s'; allowed: %s", k->name, text, allowed);
+	put_number(to, k->room, first + (uint64_t)place);
+	return true;
+}
+
 /* A word for queues, for their processes, and for ops. `room`: with the end. */
 static bool is_name(const char *text, size_t room)
 {
@@ -319,6 +340,8 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 	static const char *const answers[] = { "no", "yes", NULL };
 	static const char *const balances[] = ROUTER_BALANCES;
 	static const char *const caches[] = { "no", "user", "public", NULL };
+	static const char *const limits[] = { "fixed", "vegas", "gradient2", "aimd", NULL };
+	static const char *const sessions[] = { "table", "maglev", NULL };
 	static const char *const needs[] = { "none", "required", NULL };
 	int place;
 
@@ -333,11 +356,7 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 				     text);
 		return set_text(r, k, to, text);
 	case DEVICE:
-		place = place_in(devices, text);
-		if (place < 0)
-			return WRONG(r, "device is '%.60s'; allowed: auto, cpu, cuda", text);
-		put_number(to, k->room, (uint64_t)place);
-		return true;
+		return set_word(r, k, to, text, devices, 0);
 	case BALANCE:
 		place = place_in(balances, text);
 		if (place < 0)
@@ -349,17 +368,13 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 		memcpy(to, text, strlen(text) + 1);
 		return true;
 	case CACHE:
-		place = place_in(caches, text);
-		if (place < 0)
-			return WRONG(r, "cache is '%.60s'; allowed: no, user, public", text);
-		put_number(to, k->room, (uint64_t)place);
-		return true;
+		return set_word(r, k, to, text, caches, ROUTER_CACHE_NO);
+	case CONCURRENCY:
+		return set_word(r, k, to, text, limits, ROUTER_CONCURRENCY_FIXED);
+	case SESSIONS:
+		return set_word(r, k, to, text, sessions, ROUTER_SESSIONS_TABLE);
 	case TOKEN:
-		place = place_in(needs, text);
-		if (place < 0)
-			return WRONG(r, "token is '%.60s'; allowed: none, required", text);
-		put_number(to, k->room, (uint64_t)place);
-		return true;
+		return set_word(r, k, to, text, needs, 0);
 	case YES_NO:
 		place = place_in(answers, text);
 		if (place < 0)
