@@ -69,14 +69,17 @@ struct reader {
 __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, const char *format,
 							   ...)
 {
-	char what[400];
+	char what[420];
 	va_list args;
 
 	va_start(args, format);
 	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	snprintf(r->error, BROKER_ERROR_ROOM, "%.150s:%u: %s", r->path, r->line, what);
+	if (r->line == 0) /* it is about the file, not one of its lines */
+		snprintf(r->error, BROKER_ERROR_ROOM, "%.150s: %s", r->path, what);
+	else
+		snprintf(r->error, BROKER_ERROR_ROOM, "%.150s:%u: %s", r->path, r->line, what);
 	return false;
 }
 
@@ -244,6 +247,14 @@ static bool parse_number(const char *text, int base, const struct unit *unit, ui
 	return false;
 }
 
+/* Whether somebody has tried to say how many thousands. */
+static bool has_units(const char *text)
+{
+	const size_t digits = strspn(text, "0123456789");
+
+	return digits != 0 && text[digits] != '\0';
+}
+
 static bool set_number(struct reader *r, const struct key *k, void *to, const char *text)
 {
 	const struct unit *units = k->kind == OCTAL ? octals : k->kind == TIME ? times : amounts;
@@ -256,7 +267,9 @@ static bool set_number(struct reader *r, const struct key *k, void *to, const ch
 				     k->name, text);
 		return WRONG(r, "%s is '%.60s'; allowed: %s%" PRIu64 " to %" PRIu64 "%s", k->name,
 			     text, k->kind == POWER ? "a power of two, " : "", k->min, k->max,
-			     k->kind == TIME ? " ms, or so many s or min" : "");
+			     k->kind == TIME   ? " ms, or so many s or min"
+			     : has_units(text) ? ", or so many KiB, MiB or GiB"
+					       : "");
 	}
 	put_number(to, k->room, value);
 	return true;
@@ -553,6 +566,17 @@ static void note_line(struct reader *r, const char *name)
 		cfg->line.chardev = r->line;
 }
 
+static bool refuse_key(struct reader *r, const struct key *keys, const char *name)
+{
+	char known[360] = "";
+	size_t n = 0;
+
+	for (unsigned i = 0; keys[i].name != NULL && n < sizeof(known); i++)
+		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", i != 0 ? ", " : "",
+				      keys[i].name);
+	return WRONG(r, "there is no key '%.40s' in this section; allowed: %s", name, known);
+}
+
 static bool read_key(struct reader *r, char *text)
 {
 	const struct key *keys = r->queue != NULL ? queue_keys
@@ -582,7 +606,7 @@ static bool read_key(struct reader *r, char *text)
 		note_line(r, name);
 		return set(r, &keys[i], to + keys[i].offset, trim(value));
 	}
-	return WRONG(r, "there is no key '%.60s' in this section", name);
+	return refuse_key(r, keys, name);
 }
 
 static bool read_line(struct reader *r, char *line)
@@ -639,7 +663,7 @@ static bool check_child_user(struct reader *r)
 	user = getpwnam(name);
 	if (user == NULL || user->pw_uid == 0)
 		return WRONG(r, "child_user is '%s'%s; allowed: a user of this machine, not root",
-			     name, user == NULL ? ", which is none" : "");
+			     name, user == NULL ? ", and there is no such user" : "");
 	return true;
 }
 
