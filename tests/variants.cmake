@@ -64,6 +64,7 @@ set(gpuq_test_variants
 	"unit.service_netlink"
 	"unit.service_order"
 	"unit.service_peers"
+	"unit.service_quota"
 	"unit.service_region"
 	"unit.service_reuse"
 	"unit.service_sessions"

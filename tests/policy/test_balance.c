@@ -295,10 +295,12 @@ static void lb_5_old_reports_lose_their_say(void **state)
 	/* Older than three heartbeats it counts as 0.5, which is more than 0.4. */
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(pick(&b, now + 15 * S + 1, &random), 1);
-	/* Older than three minutes it is left out, though the other is heavy. */
-	gq__balance_report(&b, 1, 1000, 0, now + 181 * S);
+	/* Older than three minutes it is left out, though the other is heavy, and not before. */
+	gq__balance_report(&b, 1, 1000, 0, now + 180 * S);
 	for (int i = 0; i < 4; i++)
-		assert_int_equal(pick(&b, now + 181 * S, &random), 1);
+		assert_int_equal(pick(&b, now + 180 * S, &random), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pick(&b, now + 180 * S + 1, &random), 1);
 	/* Both: the fewest requests on the way. */
 	make(&b, GQ_BALANCE_LOAD, 2);
 	gq__balance_report(&b, 0, 0, 1000, now);
