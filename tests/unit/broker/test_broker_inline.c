@@ -26,7 +26,7 @@
  * a message, of tag 2; "T" is "t", then "L". Copies all. */
 static uint32_t holding, let_go;
 static uint64_t until_ns; /* that deadline; 0: it is not known yet */
-static GpuQueue *triggers;
+static GpuQueue *triggers; /* this and the next one are read by a dispatcher's thread */
 static const struct pair *looks_at;
 
 /* The tags of messages as they run, after record_runs(). */
@@ -59,8 +59,9 @@ static uint32_t runs_until_last_of(uint64_t tag)
 
 static uint64_t looks(void)
 {
-	return gq_load_relaxed_u64(&looks_at->member[0].looks) +
-	       gq_load_relaxed_u64(&looks_at->member[1].looks);
+	const struct pair *p = __atomic_load_n(&looks_at, __ATOMIC_ACQUIRE);
+
+	return gq_load_relaxed_u64(&p->member[0].looks) + gq_load_relaxed_u64(&p->member[1].looks);
 }
 
 /* For longer than a client's turn, and until the thread that stands by has looked; it takes the
@@ -97,10 +98,10 @@ static void hold(const MsgView *in, ResultView *out)
 	while (first == 'd' && (gq_load_seq_cst_u64(&until_ns) == 0 ||
 				gq__now_ns() < gq_load_seq_cst_u64(&until_ns)))
 		gq_cpu_relax();
-	if ((first == 't' || first == 'T') && triggers != NULL) {
+	if (first == 't' || first == 'T') {
 		const EnqueueOptions options = { .tag = 2 };
 
-		send_with(triggers, &options, "x", 1);
+		send_with(__atomic_load_n(&triggers, __ATOMIC_ACQUIRE), &options, "x", 1);
 	}
 	if (first == 'L' || first == 'T')
 		run_until_looked_at();
@@ -296,8 +297,8 @@ static void very_short_messages_that_become_long_end_their_clients_turn(void **s
 	const EnqueueOptions of_long = { .tag = 1 };
 
 	(void)state;
-	looks_at = b->dispatcher[0]->pair;
-	triggers = other;
+	__atomic_store_n(&looks_at, b->dispatcher[0]->pair, __ATOMIC_RELEASE);
+	__atomic_store_n(&triggers, other, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < 8; i++) {
 		uint64_t before, ids[8];
 
@@ -610,7 +611,7 @@ static void what_was_held_takes_turns(void **state)
 	fail_a_run(b, q);
 	send_and_expect(q, GQ_BREVITY_REST);
 	fail_a_run(b, q);
-	triggers = other;
+	__atomic_store_n(&triggers, other, __ATOMIC_RELEASE);
 	fill_queue(b, q, "t", n);
 	assert_int_equal(pthread_create(&thread, NULL, let_go_of_paused, b), 0);
 	assert_status(q_pause(q, LONG_MS), Q_OK);
