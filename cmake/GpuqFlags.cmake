@@ -19,8 +19,9 @@ elseif(GPUQ_SANITIZE MATCHES "^(address|undefined|address,undefined|undefined,ad
 	set(gpuq_sanitize_options "-fsanitize=${GPUQ_SANITIZE}" -fno-sanitize-recover=all)
 	set(gpuq_timeout_factor 3)
 elseif(GPUQ_SANITIZE STREQUAL "address,undefined,fuzzer")
-	# libFuzzer, of clang; its main() is linked to the fuzz targets only.
-	set(gpuq_sanitize_options -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all)
+	# libFuzzer, of clang, or AFL++, whose compiler understands these words, but only by themselves; the driver with its
+	# main() is linked to the fuzz targets only.
+	set(gpuq_sanitize_options -fsanitize=address,undefined -fsanitize=fuzzer-no-link -fno-sanitize-recover=all)
 	set(gpuq_timeout_factor 3)
 elseif(GPUQ_SANITIZE)
 	message(FATAL_ERROR "GPUQ_SANITIZE is \"${GPUQ_SANITIZE}\"; it must be empty, \"address\", "

@@ -2,7 +2,7 @@
 /*
  * service_time.c - how soon whoever waits at gpuqd's services hears of it, by each transport.
  *
- *     service_time BUILD [--smoke]
+ *     service_time BUILD [--smoke | CASE]
  *
  * It starts gpuqds of its own. Each case has an aim of shared/reference/serving.md; one that is
  * not met in the worst sample is said on standard error.
@@ -18,6 +18,10 @@
  *     beside_deaf    p99 of a small call there and back, beside a client that never reads 64
  *                    replies of 60000 bytes: of that without it, by rounds in turns (1.2); and by
  *                    how much gpuqd's memory has grown meanwhile
+ *     beside_user    p50 and p99 of a call of 10 ms, of 32 at a time, beside another user's process
+ *                    that has as much waiting as it may and asks again as soon as it is allowed to:
+ *                    of that without it, by rounds in turns (1.1); and how often it is refused a
+ *                    second. By a socket, as root: it takes two users
  *     launches       requests a second of a worker that spends 100 us whenever it begins, however
  *                    many requests it then has, with 24 outstanding, by a socket: as they come, and
  *                    of an op whose requests gpuqd hands out in batches of 12; by rounds in turns
@@ -25,13 +29,16 @@
 #define _GNU_SOURCE
 #include <gpuq/broker.h>
 
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,7 +53,11 @@ enum {
 	WAYS = 3,
 	OUTSTANDING = 24,
 	LAUNCH_US = 100,
-	ROUND_MS = 300
+	ROUND_MS = 300,
+	PLACES = 32,
+	WORK_NS = 10000000,
+	STRANGER = 65534,
+	CALLS = 200
 };
 
 static bool smoke;
@@ -155,8 +166,8 @@ static void configure(bool netlink, bool device)
 	if (f == NULL)
 		die("%s cannot be written", d.config);
 	fprintf(f,
-		"[services]\nsocket = %s\nuid_connect_rate = 0\nqueued = 40\nbreaker_open_ms = "
-		"60s\n",
+		"[services]\nsocket = %s\nsocket_mode = 0666\nuid_connect_rate = 0\nqueued = "
+		"40\nbreaker_open_ms = 60s\n",
 		d.socket);
 	snprintf(d.endpoint[0], sizeof(d.endpoint[0]), "unix:%s", d.socket);
 	d.endpoint[1][0] = d.endpoint[2][0] = '\0';
@@ -217,7 +228,44 @@ static BrokerClient *worker(unsigned way, const char *name, const char *can, uin
 
 /* ---- children -------------------------------------------------------------------------------- */
 
-enum work { WORK_NEVER, WORK_AT_ONCE, WORK_MS, WORK_LAUNCH };
+enum work { WORK_NEVER, WORK_AT_ONCE, WORK_MS, WORK_LAUNCH, WORK_SIDE_BY_SIDE };
+
+/* Each request takes WORK_NS, a tenth more or less, whatever else is there. */
+static void work_side_by_side(BrokerClient *c)
+{
+	struct pollfd at = { .fd = q_broker_fd(c), .events = POLLIN };
+	static BrokerRequest q[PLACES];
+	static uint64_t due_ns[PLACES];
+	uint32_t random = 1;
+	unsigned n = 0;
+
+	for (;;) {
+		const uint64_t now = now_ns();
+		struct timespec left;
+		QueueStatus status;
+		unsigned first = 0;
+
+		for (unsigned i = 1; i < n; i++)
+			first = due_ns[i] < due_ns[first] ? i : first;
+		if (n != 0 && now >= due_ns[first]) {
+			must(q_service_reply(c, &q[first], Q_REASON_OK, NULL, 0));
+			q[first] = q[--n];
+			due_ns[first] = due_ns[n];
+			continue;
+		}
+		status = n == PLACES ? Q_ERR_TIMEOUT
+				     : q_service_recv(c, &q[n], n != 0 ? 0 : UINT32_MAX);
+		if (status == Q_OK) {
+			random = random * 1664525 + 1013904223;
+			due_ns[n++] = now_ns() + WORK_NS / 10 * 9 + random / 4096 * 2;
+			continue;
+		}
+		if (status != Q_ERR_TIMEOUT)
+			return;
+		left = (struct timespec){ .tv_nsec = (long)(due_ns[first] - now) };
+		(void)ppoll(&at, 1, &left, NULL); /* exact, where recv() counts milliseconds */
+	}
+}
 
 /* As many requests as it gets at once, each time for the same price. */
 static void launch_for_ever(BrokerClient *c)
@@ -248,6 +296,8 @@ static void work_for_ever(unsigned way, const char *can, uint32_t capacity, enum
 	(void)!write(told, "x", 1);
 	if (how == WORK_LAUNCH)
 		launch_for_ever(c);
+	if (how == WORK_SIDE_BY_SIDE)
+		work_side_by_side(c);
 	while (q_service_recv(c, &q, UINT32_MAX) == Q_OK) {
 		if (how == WORK_NEVER)
 			continue;
@@ -642,6 +692,135 @@ static void beside_deaf(unsigned way)
 	q_broker_close(c);
 }
 
+/* ---- another user ---------------------------------------------------------------------------- */
+
+/* Of the other user's process. */
+static struct flood {
+	_Atomic unsigned asked, refused;
+} * flood;
+
+static void use_up(void)
+{
+	const BrokerCall call = { .service = "side", .timeout_ms = LONG_MS };
+	uint64_t not_before_ns = 0, id;
+	BrokerClient *c;
+
+	if (setuid(STRANGER) != 0)
+		_exit(1);
+	c = to(0);
+	for (;;) {
+		BrokerReply r = { 0 };
+
+		if (now_ns() >= not_before_ns && q_broker_submit(c, &call, &id) == Q_OK) {
+			flood->asked++;
+			continue;
+		}
+		(void)q_broker_wait(c, 0, NULL, &(size_t){ 0 }, &r, 1);
+		if (r.id == 0 || r.status == Q_OK)
+			continue;
+		if (r.reason != Q_REASON_OVERLOADED)
+			_exit(1);
+		flood->refused++;
+		not_before_ns = now_ns() + r.retry_after_ms * UINT64_C(1000000);
+	}
+}
+
+static pid_t start_using_up(void)
+{
+	const unsigned before = flood->refused;
+	const pid_t pid = fork_child();
+
+	if (pid == 0)
+		use_up();
+	for (unsigned i = 0; flood->refused == before; i++) {
+		if (i >= LONG_MS || waitpid(pid, NULL, WNOHANG) != 0)
+			die("the other user is not refused");
+		nap_ms(1);
+	}
+	return pid;
+}
+
+/* Ours, one at a time. */
+static void calls_of(BrokerClient *c, double *p50, double *p99)
+{
+	const BrokerCall call = { .service = "side", .timeout_ms = LONG_MS };
+
+	samples = 0;
+	for (unsigned i = 0; i < (smoke ? 5 : CALLS); i++) {
+		const uint64_t then_ns = now_ns();
+
+		must(q_broker_call(c, &call, NULL, &(size_t){ 0 }, NULL));
+		add(ms_since(then_ns));
+		/* Not in step with the others' ends. */
+		nanosleep(&(struct timespec){ .tv_nsec = (long)(i * 377 % 1000) * 1000 }, NULL);
+	}
+	*p50 = quantile(0.5);
+	*p99 = quantile(0.99);
+	samples = 0;
+}
+
+static void say_ratio(const char *name, const double *of, unsigned n)
+{
+	double ratio[ROUNDS], median;
+
+	memcpy(ratio, of, n * sizeof(*of));
+	median = quantile_of(ratio, n, 0.5); /* sorts them */
+	fprintf(stderr, "beside_user, %s of that without it: median %.3g (%.3g, %.3g); ", name,
+		median, ratio[0], ratio[n - 1]);
+	fprintf(stderr, "aim 1.1: %s\n", median <= 1.1 ? "met" : "NOT MET");
+}
+
+static void beside_user(void)
+{
+	double p50[2][ROUNDS], p99[2][ROUNDS], of50[ROUNDS], of99[ROUNDS], refusals[ROUNDS];
+	const unsigned rounds = smoke ? 1 : ROUNDS;
+	BrokerClient *c;
+	pid_t worker_pid;
+
+	if (geteuid() != 0) {
+		fprintf(stderr,
+			"service_time: it takes root for two users: beside_user is left out\n");
+		return;
+	}
+	flood = mmap(NULL, sizeof(*flood), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
+	if (flood == MAP_FAILED || chmod(d.folder, 0755) != 0)
+		die("beside_user: no memory, or no right to the folder");
+	worker_pid = start_worker(0, "op=side", PLACES, WORK_SIDE_BY_SIDE);
+	c = to(0);
+	calls_of(c, &p50[0][0], &p99[0][0]); /* so that all is warm */
+	for (unsigned i = 0; i < 2 * rounds; i++) {
+		const bool beside = (i & 1) != (i >> 1 & 1);
+		const pid_t pid = beside ? start_using_up() : 0;
+		const unsigned before = flood->refused;
+		const uint64_t then_ns = now_ns();
+
+		calls_of(c, &p50[beside][i / 2], &p99[beside][i / 2]);
+		if (!beside)
+			continue;
+		refusals[i / 2] = (flood->refused - before) / (ms_since(then_ns) * 1e-3);
+		kill_child(pid);
+		await_active(c, "op=side", 0);
+	}
+	for (unsigned i = 0; i < rounds; i++) {
+		of50[i] = p50[1][i] / p50[0][i];
+		of99[i] = p99[1][i] / p99[0][i];
+	}
+	line("beside_user", 0, "p50_alone", "ms", p50[0], rounds);
+	line("beside_user", 0, "p50", "ms", p50[1], rounds);
+	line("beside_user", 0, "p50_ratio", "1", of50, rounds);
+	line("beside_user", 0, "p99_alone", "ms", p99[0], rounds);
+	line("beside_user", 0, "p99", "ms", p99[1], rounds);
+	line("beside_user", 0, "p99_ratio", "1", of99, rounds);
+	line("beside_user", 0, "refused", "1/s", refusals, rounds);
+	if (!smoke) {
+		say_ratio("p50", of50, rounds);
+		say_ratio("p99", of99, rounds);
+	}
+	kill_child(worker_pid);
+	q_broker_close(c);
+}
+
 /* @return requests a second */
 static double rate_of(BrokerClient *c, const char *op)
 {
@@ -682,30 +861,52 @@ static void launches(void)
 	q_broker_close(c);
 }
 
+/* NULL: all */
+static const char *only;
+
+static bool wanted(const char *name)
+{
+	return only == NULL || strcmp(only, name) == 0;
+}
+
+static void over(unsigned way)
+{
+	if (d.endpoint[way][0] == '\0') {
+		fprintf(stderr, "service_time: there is no %s here: left out\n", way_name[way]);
+		return;
+	}
+	if (wanted("worker_killed"))
+		worker_killed(way, smoke ? 1 : 20);
+	if (wanted("request_lost"))
+		request_lost(way, smoke ? 1 : 20);
+	if (wanted("deadline"))
+		deadline(way, smoke ? 1 : 100);
+	if (wanted("breaker_open"))
+		breaker_open(way, smoke ? 5 : 1000);
+	if (wanted("refused"))
+		refused(way, smoke ? 5 : 1000);
+	if (wanted("beside_deaf"))
+		beside_deaf(way);
+	if (wanted("daemon_killed"))
+		daemon_killed(way, smoke ? 1 : 10);
+}
+
 int main(int argc, char **argv)
 {
 	smoke = argc == 3 && strcmp(argv[2], "--smoke") == 0;
-	if (argc < 2 || argc > 3 || (argc == 3 && !smoke)) {
-		fprintf(stderr, "usage: service_time BUILD [--smoke]\n");
+	only = argc == 3 && !smoke ? argv[2] : NULL;
+	if (argc < 2 || argc > 3 || (only != NULL && only[0] == '-')) {
+		fprintf(stderr, "usage: service_time BUILD [--smoke | CASE]\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	begin(argv[1]);
-	for (unsigned way = 0; way < WAYS; way++) {
-		if (d.endpoint[way][0] == '\0') {
-			fprintf(stderr, "service_time: there is no %s here: left out\n",
-				way_name[way]);
-			continue;
-		}
-		worker_killed(way, smoke ? 1 : 20);
-		request_lost(way, smoke ? 1 : 20);
-		deadline(way, smoke ? 1 : 100);
-		breaker_open(way, smoke ? 5 : 1000);
-		refused(way, smoke ? 5 : 1000);
-		beside_deaf(way);
-		daemon_killed(way, smoke ? 1 : 10);
-	}
-	launches();
+	for (unsigned way = 0; way < WAYS; way++)
+		over(way);
+	if (wanted("beside_user"))
+		beside_user();
+	if (wanted("launches"))
+		launches();
 	clean_up();
 	return 0;
 }

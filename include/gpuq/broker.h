@@ -244,7 +244,9 @@ typedef struct BrokerServiceInfo {
 	uint32_t capacity;   /* requests that it may have; 0 when watching */
 	uint64_t done;       /* requests that it has answered; 0 when watching */
 	uint64_t faults;     /* requests that counted as its fault; 0 when watching */
-	uint64_t reserved[4];
+	uint32_t limit;      /* requests that gpuqd gives it at once; 0 when watching */
+	uint32_t reserved32;
+	uint64_t reserved[3];
 } BrokerServiceInfo;
 
 GPUQ_STATIC_ASSERT(sizeof(BrokerConfig) == 40, "BrokerConfig is frozen");

@@ -170,80 +170,27 @@ static void forgive(struct client *c)
 }
 
 /* A message is in class priority - 1. */
-static void count_claim(struct client *c, const struct record *r)
+static uint32_t class_of(const struct record *r)
 {
-	c->counts->accepted[r->options.priority - 1]++;
-	c->counts->bytes_in += r->len;
-}
-
-static void count_time(struct client *c, uint64_t claimed_ns, uint64_t messages)
-{
-	struct page_queue *counts = c->counts;
-	const uint64_t ns = c->now_ns > claimed_ns ? c->now_ns - claimed_ns : 0;
-
-	counts->seconds[histogram_bucket(ns)] += messages;
-	counts->seconds_ns += ns * messages;
-	counts->seconds_max_ns = ns > counts->seconds_max_ns ? ns : counts->seconds_max_ns;
-}
-
-static void settle(struct client *c)
-{
-	struct tally *t = &c->tally;
-
-	c->counts->ended[t->class][PAGE_OK] += t->messages;
-	c->counts->bytes_out += t->bytes_out;
-	count_time(c, t->claimed_ns, t->messages);
-	t->messages = 0;
-	t->bytes_out = 0;
+	return r->options.priority - 1;
 }
 
 void client_settle(struct client *c)
 {
-	if (c->tally.messages != 0)
-		settle(c);
-}
-
-static void count_ok(struct client *c, const struct record *r, uint32_t len)
-{
-	const uint32_t class = r->options.priority - 1;
-	struct tally *t = &c->tally;
-
-	if (t->claimed_ns != r->claimed_ns || t->class != class) {
-		client_settle(c);
-		t->claimed_ns = r->claimed_ns;
-		t->class = class;
-	}
-	t->messages++;
-	t->bytes_out += len;
-}
-
-static void count_end(struct client *c, const struct record *r, uint32_t outcome)
-{
-	enum page_outcome how = PAGE_FAILED;
-
-	if (outcome <= GQ_OUTCOME_MAX_LEN) {
-		count_ok(c, r, outcome);
-		return;
-	}
-	if (outcome == GQ_OUTCOME_EXPIRED)
-		how = PAGE_EXPIRED;
-	else if (outcome == GQ_OUTCOME_CANCELLED)
-		how = PAGE_CANCELLED;
-	c->counts->ended[r->options.priority - 1][how]++;
-	count_time(c, r->claimed_ns, 1);
+	tally_settle(&c->tally, c->now_ns);
 }
 
 void client_count(const struct client *c, uint64_t inside[PAGE_CLASSES])
 {
 	for (const struct record *r = c->first; r != NULL; r = r->next)
-		inside[r->options.priority - 1]++;
+		inside[class_of(r)]++;
 }
 
 void client_lose(struct client *c)
 {
 	client_settle(c);
 	for (const struct record *r = c->first; r != NULL; r = r->next)
-		c->counts->ended[r->options.priority - 1][PAGE_LOST]++;
+		tally_lost(&c->tally, class_of(r));
 }
 
 enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out)
@@ -275,7 +222,7 @@ enum claimed client_claim(struct client *c, uint32_t lowest, struct record **out
 	r->claimed_ns = c->stamps != NULL ? gq__now_ns() : c->now_ns;
 	if (__builtin_expect(c->vain != 0, 0))
 		forgive(c);
-	count_claim(c, r);
+	tally_claimed(&c->tally, class_of(r), r->len);
 	/* [claim.write] release: before it is handed on, the client can know that it was. */
 	gq_store_release_u64(&c->taken[slot], r->msg_id);
 	gq_store_release_u64(&c->page->claimed[class], c->head[class]);
@@ -342,7 +289,7 @@ void client_complete(struct client *c, struct record *r, uint32_t outcome, const
 	PROBE4(complete, c->pid, r->msg_id, outcome, c->now_ns - r->claimed_ns);
 	if (__builtin_expect(c->vain != 0, 0))
 		forgive(c);
-	count_end(c, r, outcome);
+	tally_ended(&c->tally, class_of(r), outcome, r->claimed_ns, c->now_ns);
 	give_back(c, r);
 }
 

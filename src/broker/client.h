@@ -11,6 +11,7 @@
 
 #include "broker/page/page.h"
 #include "broker/policy/fair.h"
+#include "broker/tally.h"
 #include "device/protocol/claim.h"
 #include "device/remote/wire.h"
 
@@ -29,13 +30,6 @@ struct record {
 	uint64_t sent_id; /* in our queue, if INSIDE */
 	uint64_t claimed_ns;
 	EnqueueOptions options;
-};
-
-/* Messages of one class that were claimed at one time and have ended OK since the clock was last
- * read: they are counted together, when it is read again. */
-struct tally {
-	uint64_t claimed_ns, bytes_out;
-	uint32_t class, messages;
 };
 
 struct client {
@@ -57,7 +51,6 @@ struct client {
 	/* ---- the dispatcher's ---- */
 	struct client *next;
 	struct gq_fair_user *user;
-	struct page_queue *counts; /* the dispatcher's */
 	uint64_t now_ns; /* when its messages come or end in this turn; 0: take the time */
 	struct tally tally;
 	uint32_t unclocked;                  /* messages run since `now_ns` */

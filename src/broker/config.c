@@ -69,14 +69,17 @@ struct reader {
 __attribute__((format(printf, 2, 3))) static bool wrong_at(struct reader *r, const char *format,
 							   ...)
 {
-	char what[400];
+	char what[420];
 	va_list args;
 
 	va_start(args, format);
 	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it has been started */
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	snprintf(r->error, BROKER_ERROR_ROOM, "%.150s:%u: %s", r->path, r->line, what);
+	if (r->line == 0) /* it is about the file, not one of its lines */
+		snprintf(r->error, BROKER_ERROR_ROOM, "%.150s: %s", r->path, what);
+	else
+		snprintf(r->error, BROKER_ERROR_ROOM, "%.150s:%u: %s", r->path, r->line, what);
 	return false;
 }
 
@@ -93,6 +96,8 @@ enum kind {
 	POWER,
 	BALANCE,
 	CACHE,
+	CONCURRENCY,
+	SESSIONS,
 	PROCESS,
 	TOKEN,
 	SIZES
@@ -168,6 +173,7 @@ static const struct key services_keys[] = {
 	{ "breaker_open_ms", TIME, OF_SERVICES(breaker_open_ms), 10, 300000 },
 	{ "drain_ms", TIME, OF_SERVICES(drain_ms), 0, 3600000 },
 	{ "balance", BALANCE, OF_SERVICES(balance), 0, 0 },
+	{ "concurrency", CONCURRENCY, OF_SERVICES(concurrency), 0, 0 },
 	{ "cache_entries", NUMBER, OF_SERVICES(cache_entries), 1, 1000000 },
 	{ "cache_bytes", NUMBER, OF_SERVICES(cache_bytes), 65536, UINT64_C(1) << 40 },
 	{ "cache_ttl_ms", TIME, OF_SERVICES(cache_ttl_ms), 1, 86400000 },
@@ -186,6 +192,8 @@ static const struct key op_keys[] = {
 	{ "cache", CACHE, OF_OP(cache), 0, 0 },
 	{ "cache_errors", YES_NO, OF_OP(cache_errors), 0, 0 },
 	{ "balance", BALANCE, OF_OP(balance), 0, 0 },
+	{ "concurrency", CONCURRENCY, OF_OP(concurrency), 0, 0 },
+	{ "sessions", SESSIONS, OF_OP(sessions), 0, 0 },
 	{ "batch", NUMBER, OF_OP(batch), 1, ROUTER_BATCH_MAX },
 	{ "batch_bytes", NUMBER, OF_OP(batch_bytes), 1, UINT64_C(1) << 30 },
 	{ "batch_delay_us", NUMBER, OF_OP(batch_delay_us), 0, 60000000 },
@@ -239,6 +247,14 @@ static bool parse_number(const char *text, int base, const struct unit *unit, ui
 	return false;
 }
 
+/* Whether somebody has tried to say how many thousands. */
+static bool has_units(const char *text)
+{
+	const size_t digits = strspn(text, "0123456789");
+
+	return digits != 0 && text[digits] != '\0';
+}
+
 static bool set_number(struct reader *r, const struct key *k, void *to, const char *text)
 {
 	const struct unit *units = k->kind == OCTAL ? octals : k->kind == TIME ? times : amounts;
@@ -251,7 +267,9 @@ static bool set_number(struct reader *r, const struct key *k, void *to, const ch
 				     k->name, text);
 		return WRONG(r, "%s is '%.60s'; allowed: %s%" PRIu64 " to %" PRIu64 "%s", k->name,
 			     text, k->kind == POWER ? "a power of two, " : "", k->min, k->max,
-			     k->kind == TIME ? " ms, or so many s or min" : "");
+			     k->kind == TIME   ? " ms, or so many s or min"
+			     : has_units(text) ? ", or so many KiB, MiB or GiB"
+					       : "");
 	}
 	put_number(to, k->room, value);
 	return true;
@@ -302,6 +320,22 @@ static int place_in(const char *const names[], const char *text)
 	return -1;
 }
 
+/* One of some words, of which the first stands for that value, the next for the one after it. */
+static bool set_word(struct reader *r, const struct key *k, void *to, const char *text,
+		     const char *const words[], uint64_t first)
+{
+	const int place = place_in(words, text);
+	char allowed[80] = "";
+
+	for (int i = 0; place < 0 && words[i] != NULL; i++)
+		snprintf(allowed + strlen(allowed), sizeof(allowed) - strlen(allowed), "%s%s",
+			 i != 0 ? ", " : "", words[i]);
+	if (place < 0)
+		return WRONG(r, "%s is '%.60s'; allowed: %s", k->name, text, allowed);
+	put_number(to, k->room, first + (uint64_t)place);
+	return true;
+}
+
 /* A word for queues, for their processes, and for ops. `room`: with the end. */
 static bool is_name(const char *text, size_t room)
 {
@@ -319,6 +353,8 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 	static const char *const answers[] = { "no", "yes", NULL };
 	static const char *const balances[] = ROUTER_BALANCES;
 	static const char *const caches[] = { "no", "user", "public", NULL };
+	static const char *const limits[] = { "fixed", "vegas", "gradient2", "aimd", NULL };
+	static const char *const sessions[] = { "table", "maglev", NULL };
 	static const char *const needs[] = { "none", "required", NULL };
 	int place;
 
@@ -333,11 +369,7 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 				     text);
 		return set_text(r, k, to, text);
 	case DEVICE:
-		place = place_in(devices, text);
-		if (place < 0)
-			return WRONG(r, "device is '%.60s'; allowed: auto, cpu, cuda", text);
-		put_number(to, k->room, (uint64_t)place);
-		return true;
+		return set_word(r, k, to, text, devices, 0);
 	case BALANCE:
 		place = place_in(balances, text);
 		if (place < 0)
@@ -349,17 +381,13 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 		memcpy(to, text, strlen(text) + 1);
 		return true;
 	case CACHE:
-		place = place_in(caches, text);
-		if (place < 0)
-			return WRONG(r, "cache is '%.60s'; allowed: no, user, public", text);
-		put_number(to, k->room, (uint64_t)place);
-		return true;
+		return set_word(r, k, to, text, caches, ROUTER_CACHE_NO);
+	case CONCURRENCY:
+		return set_word(r, k, to, text, limits, ROUTER_CONCURRENCY_FIXED);
+	case SESSIONS:
+		return set_word(r, k, to, text, sessions, ROUTER_SESSIONS_TABLE);
 	case TOKEN:
-		place = place_in(needs, text);
-		if (place < 0)
-			return WRONG(r, "token is '%.60s'; allowed: none, required", text);
-		put_number(to, k->room, (uint64_t)place);
-		return true;
+		return set_word(r, k, to, text, needs, 0);
 	case YES_NO:
 		place = place_in(answers, text);
 		if (place < 0)
@@ -538,6 +566,17 @@ static void note_line(struct reader *r, const char *name)
 		cfg->line.chardev = r->line;
 }
 
+static bool refuse_key(struct reader *r, const struct key *keys, const char *name)
+{
+	char known[360] = "";
+	size_t n = 0;
+
+	for (unsigned i = 0; keys[i].name != NULL && n < sizeof(known); i++)
+		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", i != 0 ? ", " : "",
+				      keys[i].name);
+	return WRONG(r, "there is no key '%.40s' in this section; allowed: %s", name, known);
+}
+
 static bool read_key(struct reader *r, char *text)
 {
 	const struct key *keys = r->queue != NULL ? queue_keys
@@ -567,7 +606,7 @@ static bool read_key(struct reader *r, char *text)
 		note_line(r, name);
 		return set(r, &keys[i], to + keys[i].offset, trim(value));
 	}
-	return WRONG(r, "there is no key '%.60s' in this section", name);
+	return refuse_key(r, keys, name);
 }
 
 static bool read_line(struct reader *r, char *line)
@@ -624,7 +663,7 @@ static bool check_child_user(struct reader *r)
 	user = getpwnam(name);
 	if (user == NULL || user->pw_uid == 0)
 		return WRONG(r, "child_user is '%s'%s; allowed: a user of this machine, not root",
-			     name, user == NULL ? ", which is none" : "");
+			     name, user == NULL ? ", and there is no such user" : "");
 	return true;
 }
 

@@ -135,7 +135,7 @@ static void add(struct dispatcher *d, struct client *c)
 	struct client **end = &d->clients;
 	struct gq_fair_user *fresh;
 
-	c->counts = d->counts;
+	c->tally.counts = d->counts;
 	if (d->failed) {
 		d->note(d->user, c, NOTE_FAILED, "the device of this queue has failed");
 		return;

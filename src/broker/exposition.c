@@ -342,7 +342,10 @@ static void write_services(const struct page_services *all, uint64_t now_ns, str
 	of_services(all, p, "gpuq_service_active", "gauge", "Requests that a service has.",
 		    offsetof(struct page_service, active));
 	of_services(all, p, "gpuq_concurrency_limit", "gauge",
-		    "Requests that a service takes at once.",
+		    "Requests that a service gets at once, at most.",
+		    offsetof(struct page_service, limit));
+	of_services(all, p, "gpuq_service_capacity", "gauge",
+		    "Requests that a service takes at once, as it says.",
 		    offsetof(struct page_service, capacity));
 	of_services(all, p, "gpuq_service_done_total", "counter",
 		    "Attempts that a service answered.", offsetof(struct page_service, done));

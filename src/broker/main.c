@@ -314,6 +314,16 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 	return 0;
 }
 
+static void print_good(const char *path, const struct broker_config *cfg)
+{
+	printf("%s: good: %u queue%s", path, cfg->queues, cfg->queues == 1 ? "" : "s");
+	if (cfg->queues != 0) /* otherwise nothing listens there */
+		printf(", socket %s", cfg->socket);
+	if (cfg->services.socket[0] != '\0')
+		printf(", services at %s", cfg->services.socket);
+	printf("\n");
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = { 0 };
@@ -337,8 +347,7 @@ int main(int argc, char **argv)
 		return code;
 	}
 	if (a.check) {
-		printf("%s: good: %u queue%s, socket %s\n", a.config, cfg.queues,
-		       cfg.queues == 1 ? "" : "s", cfg.socket);
+		print_good(a.config, &cfg);
 		return end_output(0);
 	}
 	return serve(&a, &cfg);

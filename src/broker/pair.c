@@ -205,7 +205,9 @@ static bool take_lead(struct pair *p, struct watch *w, uint32_t me, uint64_t *us
 {
 	/* [lead.take] acquire: all that the leader has written, before it may lead itself */
 	const uint64_t turn = gq_load_acquire_u64(&p->turn);
+	uint64_t *looks = &p->member[me].looks;
 
+	gq_store_relaxed_u64(looks, gq_load_relaxed_u64(looks) + 1);
 	if (turn != w->seen) {
 		*w = first_look(p, me, turn);
 		return false;
@@ -243,7 +245,8 @@ static void tick(struct pair *p)
 static void doze(struct pair *p, struct watch *w)
 {
 	gq_exchange_seq_cst_u32(&p->dozing, 1);
-	if (reach(p) && gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
+	/* Where nothing is run the turn stays as it is, so nobody has to be reached. */
+	if ((!p->runs || reach(p)) && gq_load_seq_cst_u64(&p->turn) == w->seen) /* [sleep.look] */
 		while (sem_wait(&p->call) != 0)
 			;
 	gq_exchange_seq_cst_u32(&p->dozing, 0);

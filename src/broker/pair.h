@@ -64,6 +64,8 @@ struct member {
 	pid_t tid;
 	GQ_ALIGNED(GQ_LINE) uint64_t ran; /* each written by this thread alone */
 	GQ_ALIGNED(GQ_LINE) uint64_t wants;
+	uint64_t looks; /* of this thread at the leader; there, as the leader reads that line anyway
+			 */
 };
 
 struct pair {
@@ -77,6 +79,7 @@ struct pair {
 	uint64_t is_late;
 	bool runs;        /* the leader may run messages: there are buffers */
 	uint64_t run_ids; /* the leader's: messages that were run */
+	uint64_t looks;   /* the leader's: of the other's, when it last asked */
 	sem_t call, left; /* `left`: the other has ended */
 	struct member member[2];
 	pthread_mutex_t lock;     /* of the next one */
@@ -131,6 +134,17 @@ static inline uint8_t *pair_payload(const struct pair *p)
 static inline const uint8_t *pair_result(const struct pair *p)
 {
 	return p->member[p->leader].result;
+}
+
+/* Whether the other has looked at this thread since the last time that this was asked: so some
+ * milliseconds may have passed. */
+static inline bool pair_was_looked_at(struct pair *p)
+{
+	const uint64_t looks = gq_load_relaxed_u64(&p->member[1 - p->leader].looks);
+	const bool new = looks != p->looks;
+
+	p->looks = looks;
+	return new;
 }
 
 /* Whether the thread that did not come back in time has come back; then what came of its message.

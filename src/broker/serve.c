@@ -294,7 +294,9 @@ static bool run_here(struct dispatcher *d, struct client *c, struct record *r)
 	if (!pair_run(d->pair, r, &outcome))
 		return false;
 	client_complete(c, r, outcome_for(c, outcome), pair_result(d->pair));
-	if (++c->unclocked >= gq_brevity_unclocked(&d->brevity) || c->stamps != NULL)
+	/* A look of the other thread's says that they may not be short any more. */
+	if (++c->unclocked >= gq_brevity_unclocked(&d->brevity) || c->stamps != NULL ||
+	    pair_was_looked_at(d->pair))
 		read_clock(d, c);
 	return true;
 }
@@ -304,6 +306,9 @@ enum sent { SENT, SENT_NOT, SENT_TOO_LONG };
 /* A held message goes to where it is processed. NOT: it cannot, for the queue has failed. */
 static enum sent process(struct dispatcher *d, struct client *c, struct record *r)
 {
+	/* One of those that the clock has not been read for may have been long. */
+	if (r->options.deadline_ns != 0 && c->unclocked != 0)
+		read_clock(d, c);
 	if (runs_here(d))
 		return run_here(d, c, r) ? SENT : SENT_TOO_LONG;
 	return send_on(d, c, r) ? SENT : SENT_NOT;
@@ -508,10 +513,10 @@ enum served serve_client(struct dispatcher *d, struct client *c, struct share sh
 	served = serve_messages(d, c, share);
 	if (served == SERVED_TOO_LONG)
 		return served;
-	client_ring(c);
 	if (c->unclocked != 0)
-		read_clock(d, c);
+		read_clock(d, c); /* before a bell, which is no part of what a processor takes */
 	client_settle(c);
+	client_ring(c);
 	if (__builtin_expect(rung, 0) && served == SERVED_NOTHING && (some || wants_nothing(c)))
 		client_heard(c, some);
 	c->rung = false;

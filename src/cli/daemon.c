@@ -66,7 +66,9 @@ int daemon_look(const char *path, struct look *out)
 	bool read, owned;
 
 	if (!p) {
-		warn_line("%s: is there a gpuqd?", error);
+		warn_line("%s: is there a gpuqd? The argument, GPUQ_DEVICE or GPUQ_BROKER says "
+			  "at which socket",
+			  error);
 		return CLI_NO_QUEUE;
 	}
 	read = page_view(p, &out->v);

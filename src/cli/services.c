@@ -18,9 +18,10 @@ const char services_help[] =
 	"       gpuq services forget OP [--payload FILE [--uid NUMBER]]\n"
 	"       gpuq services forget --all\n"
 	"\n"
-	"List the services behind a gpuqd: a line each, with the op that it does first. Or give\n"
-	"that gpuqd an order; it takes orders from its own user and from root and, where tokens\n"
-	"are needed, from holders of the right admin alone.\n"
+	"List the services behind a gpuqd: a line each, with the op that it does first, the\n"
+	"requests that it has of those that it takes (active), and how many it gets at most\n"
+	"(limit). Or give that gpuqd an order; it takes orders from its own user and from root\n"
+	"and, where tokens are needed, from holders of the right admin alone.\n"
 	"\n"
 	"  -e, --endpoint ENDPOINT   where gpuqd has its services: unix:PATH, netlink:PORT\n"
 	"                            or chardev:PATH (default: $GPUQ_BROKER)\n"
@@ -134,13 +135,14 @@ static int show_list(BrokerClient *c, const char *filter)
 
 	if (q_broker_discover(c, filter, info, 128, &n) != Q_OK)
 		return failed();
-	printf("%-20s %-20s %-10s %-10s %-10s %9s %10s %7s\n", "service", "op", "state", "health",
-	       "breaker", "active", "done", "faults");
+	printf("%-20s %-20s %-10s %-10s %-10s %9s %5s %10s %7s\n", "service", "op", "state",
+	       "health", "breaker", "active", "limit", "done", "faults");
 	for (size_t i = 0; i < n && i < 128; i++)
-		printf("%-20s %-20s %-10s %-10s %-10s %4" PRIu32 "/%-4" PRIu32 " %10" PRIu64
-		       " %7" PRIu64 "\n",
+		printf("%-20s %-20s %-10s %-10s %-10s %4" PRIu32 "/%-4" PRIu32 " %5" PRIu32
+		       " %10" PRIu64 " %7" PRIu64 "\n",
 		       info[i].name, info[i].op, info[i].state, info[i].health, info[i].breaker,
-		       info[i].active, info[i].capacity, info[i].done, info[i].faults);
+		       info[i].active, info[i].capacity, info[i].limit, info[i].done,
+		       info[i].faults);
 	return CLI_OK;
 }
 

@@ -141,15 +141,15 @@ static void show_services(const struct look *l)
 	       s->ended[PAGE_LOST], s->inside, s->refused, times[0], times[1], times[2],
 	       daemon_hangs(l, s->turned_ns, l->v.daemon.services_ended) ? "; their thread HANGS"
 									 : "");
-	printf("%-20s %-20s %-10s %-10s %-11s %9s %10s %7s\n", "service", "op", "state", "health",
-	       "breaker", "active", "done", "faults");
+	printf("%-20s %-20s %-10s %-10s %-11s %9s %5s %10s %7s\n", "service", "op", "state",
+	       "health", "breaker", "active", "limit", "done", "faults");
 	for (uint64_t i = 0; i < s->services; i++) {
 		const struct page_service *one = &s->service[i];
 
-		printf("%-20s %-20s %-10s %-10s %-11s %4" PRIu64 "/%-4" PRIu64 " %10" PRIu64
-		       " %7" PRIu64 "\n",
+		printf("%-20s %-20s %-10s %-10s %-11s %4" PRIu64 "/%-4" PRIu64 " %5" PRIu64
+		       " %10" PRIu64 " %7" PRIu64 "\n",
 		       one->name, one->op, one->state, one->health, one->breaker, one->active,
-		       one->capacity, one->done, one->faults);
+		       one->capacity, one->limit, one->done, one->faults);
 	}
 }
 
@@ -283,6 +283,7 @@ static void json_service(const struct page_service *s)
 	status_json_text("breaker", s->breaker);
 	json_number("active", s->active);
 	json_number("capacity", s->capacity);
+	json_number("limit", s->limit);
 	json_number("done", s->done);
 	json_number("faults", s->faults);
 	putchar('}');

@@ -201,9 +201,9 @@ static void emit_services(const struct top_view *t, top_line_fn *emit, void *use
 
 	times(t, s->seconds, b->seconds, time);
 	snprintf(line, sizeof(line),
-		 "%-20s %-16s %-10s %-11s %9s %8s %7s   all: %s/s, %" PRIu64
+		 "%-20s %-16s %-10s %-11s %9s %5s %8s %7s   all: %s/s, %" PRIu64
 		 " inside, p50 %s, p99 %s",
-		 "service", "op", "health", "breaker", "active", "done/s", "faults",
+		 "service", "op", "health", "breaker", "active", "limit", "done/s", "faults",
 		 format_count(rate, 16, rate_of(t, page_ended(s->ended), page_ended(b->ended))),
 		 s->inside, time[0], time[1]);
 	emit(user, line, true);
@@ -218,9 +218,10 @@ static void emit_services(const struct top_view *t, top_line_fn *emit, void *use
 		const struct page_service *one = &s->service[rows[i].index];
 
 		snprintf(line, sizeof(line),
-			 "%-20s %-16s %-10s %-11s %4" PRIu64 "/%-4" PRIu64 " %8s %7" PRIu64,
+			 "%-20s %-16s %-10s %-11s %4" PRIu64 "/%-4" PRIu64 " %5" PRIu64
+			 " %8s %7" PRIu64,
 			 one->name, one->op, one->health, one->breaker, one->active, one->capacity,
-			 format_count(rate, 16, rows[i].rate), one->faults);
+			 one->limit, format_count(rate, 16, rows[i].rate), one->faults);
 		emit(user, line, false);
 	}
 }

@@ -7,29 +7,34 @@
  * path_ob_6_counting() is collected in alone by callgrind; one call of it is OPS messages.
  * `count_broker time` prints what a message takes here: CPU time in ns, the best of five.
  */
-#include "broker/client.c" /* its counting is its own */
+#include "broker/tally.h"
 
 #include "count.h"
 
+#include <string.h>
 #include <time.h>
 
 enum { OPS = 32, ROUNDS = 64, TIMED_ROUNDS = 60000 };
 
 /* Where they lie in their lines is not left to what is declared before them. */
 static GQ_ALIGNED(GQ_LINE) struct page_queue shown;
-static GQ_ALIGNED(GQ_LINE) struct client client = { .counts = &shown };
-static GQ_ALIGNED(GQ_LINE) struct record records[OPS];
-static uint32_t outcomes[OPS];
+static GQ_ALIGNED(GQ_LINE) struct tally tally = { .counts = &shown };
+static GQ_ALIGNED(GQ_LINE) struct {
+	uint64_t claimed_ns;
+	uint32_t class, len;
+} messages[OPS];
+static uint64_t now_ns = 1u << 20;
 
 /* As a dispatcher does that runs very short messages: the clock is read once for eight of them. */
 PATH(ob_6_counting)
 {
 	for (int i = 0; i < OPS; i += 8) {
 		for (int k = i; k < i + 8; k++)
-			count_claim(&client, &records[k]);
+			tally_claimed(&tally, messages[k].class, messages[k].len);
 		for (int k = i; k < i + 8; k++)
-			count_end(&client, &records[k], outcomes[k]);
-		client_settle(&client);
+			tally_ended(&tally, messages[k].class, messages[k].len,
+				    messages[k].claimed_ns, now_ns);
+		tally_settle(&tally, now_ns);
 	}
 }
 
@@ -80,12 +85,10 @@ int main(int argc, char **argv)
 {
 	const bool timed = argc > 1 && strcmp(argv[1], "time") == 0;
 
-	client.now_ns = 1u << 20;
 	for (uint32_t i = 0; i < OPS; i++) {
-		records[i].options.priority = Q_PRIORITY_NORMAL;
-		records[i].len = 64;
-		records[i].claimed_ns = client.now_ns - i / 8 * 1000u; /* eight at one time */
-		outcomes[i] = 64;
+		messages[i].class = Q_PRIORITY_NORMAL - 1;
+		messages[i].len = 64;
+		messages[i].claimed_ns = now_ns - i / 8 * 1000u; /* eight at one time */
 	}
 	if (timed) {
 		printf("ob_6_counting %.2f ns\n", best_ns());

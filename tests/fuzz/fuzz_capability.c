@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_capability.c - a text of a peer: what is read of it is within the limits, and meets itself.
  */
+#include "fuzz.h"
+
 #include "broker/policy/capability.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void look(const struct gq_capability *c)
 {
@@ -26,7 +26,7 @@ static void look(const struct gq_capability *c)
 		abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	static struct gq_capability c;
 	size_t at = 0;
@@ -35,5 +35,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		look(&c);
 	else if (at > size)
 		abort();
-	return 0;
 }

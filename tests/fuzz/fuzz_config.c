@@ -3,6 +3,8 @@
  * fuzz_config.c - bytes for gpuqd's configuration file: nothing is read or written beyond it, and
  * one that is refused is so in one sentence. Then it is what a running gpuqd is to take over.
  */
+#include "fuzz.h"
+
 #include "broker/broker.h"
 
 #include <stdio.h>
@@ -10,8 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *file(const uint8_t *data, size_t size)
 {
@@ -35,7 +35,7 @@ static void expect_one_sentence(const char *error)
 		abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	static struct broker_config now, cfg;
 	char error[BROKER_ERROR_ROOM] = "";
@@ -46,12 +46,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (!good) {
 		expect_one_sentence(error);
-		return 0;
+		return;
 	}
 	if (!broker_config_check_paths("config", &cfg, error))
 		expect_one_sentence(error);
 	broker_config_defaults(&now);
 	if (!broker_config_merge(&now, &cfg, error))
 		expect_one_sentence(error);
-	return 0;
 }

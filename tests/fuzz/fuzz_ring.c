@@ -7,6 +7,8 @@
  * The input is a program: a configuration, then calls and writes. Every call that returns a length
  * or a count is held to it.
  */
+#include "fuzz.h"
+
 #include "host/base/fault.h"
 #include "host/base/memory.h"
 #include "host/ring/extent.h"
@@ -15,8 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct input {
 	const uint8_t *at, *end;
@@ -228,7 +228,7 @@ static void call(struct world *w, struct input *in)
 	}
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	struct input in = { data, data + size };
 	const uint64_t shape = take(&in, 2);
@@ -293,5 +293,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(w.bytes);
 	free(w.table_memory);
 	free(w.ring_memory);
-	return 0;
 }

@@ -4,13 +4,13 @@
  * signed. Then the same bytes as what a holder of a token appended and signed, as everybody can: it
  * is read, and allows no more than before.
  */
+#include "fuzz.h"
+
 #include "broker/policy/token.h"
 
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct gq_token_key key = { .number = 1, .key = { 1 } };
 static const uint8_t id[GQ_TOKEN_ID] = "fuzz";
@@ -51,7 +51,7 @@ static void append(const uint8_t *data, uint16_t size)
 		abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	static const struct gq_claims less = { .rights = GQ_RIGHT_SUBMIT, .all_ops = true };
 	static uint8_t narrower[GQ_TOKEN_MOST];
@@ -69,5 +69,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (size <= 2000)
 		append(data, (uint16_t)size);
-	return 0;
 }

@@ -506,29 +506,6 @@ static void refusals_say_when_to_come_again(void **state)
 	drop(a);
 }
 
-static void credits_are_never_more_than_the_window(void **state)
-{
-	struct gq_credits c;
-	struct gq_credits_owed owed = { 0 };
-
-	(void)state;
-	gq__credits_init(&c, 0, 0);
-	assert_false(gq__credits_take(&c, 65, 0));
-	assert_false(gq__credits_take(&c, 1, (UINT64_C(4) << 20) + 1));
-	assert_true(gq__credits_take(&c, 64, 64000));
-	assert_false(gq__credits_take(&c, 1, 0));
-	gq__credits_return(&c, &owed, 10, 10000, GQ_LEVEL_SOFT);
-	assert_int_equal(c.requests, 5);
-	gq__credits_return(&c, &owed, 1, 0, GQ_LEVEL_NONE);
-	assert_int_equal(c.requests, 11);
-	assert_int_equal(c.bytes, (UINT64_C(4) << 20) - 54000);
-	gq__credits_return(&c, &owed, 1, 0, GQ_LEVEL_SHED); /* a last one comes back at once */
-	assert_int_equal(c.requests, 12);
-	gq__credits_return(&c, &owed, UINT32_MAX, UINT64_MAX, GQ_LEVEL_NONE);
-	assert_int_equal(c.requests, 64);
-	assert_int_equal(c.bytes, UINT64_C(4) << 20);
-}
-
 /* Three times of what can be served is offered for a minute: who is let in is served in time, and
  * the others are told at once when to come again. */
 static void q_7_three_times_the_load_costs_neither_goodput_nor_patience(void **state)
@@ -897,7 +874,6 @@ int main(void)
 		cmocka_unit_test(se_4_a_user_that_floods_costs_another_no_tenth),
 		cmocka_unit_test(a_time_out_may_only_be_shortened),
 		cmocka_unit_test(refusals_say_when_to_come_again),
-		cmocka_unit_test(credits_are_never_more_than_the_window),
 		cmocka_unit_test(co_1_every_accepted_request_is_told_once),
 		cmocka_unit_test(co_2_a_deadline_comes_though_the_device_hangs),
 		cmocka_unit_test(co_3_of_cancel_end_and_expiry_the_first_counts),

@@ -295,10 +295,12 @@ static void lb_5_old_reports_lose_their_say(void **state)
 	/* Older than three heartbeats it counts as 0.5, which is more than 0.4. */
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(pick(&b, now + 15 * S + 1, &random), 1);
-	/* Older than three minutes it is left out, though the other is heavy. */
-	gq__balance_report(&b, 1, 1000, 0, now + 181 * S);
+	/* Older than three minutes it is left out, though the other is heavy, and not before. */
+	gq__balance_report(&b, 1, 1000, 0, now + 180 * S);
 	for (int i = 0; i < 4; i++)
-		assert_int_equal(pick(&b, now + 181 * S, &random), 1);
+		assert_int_equal(pick(&b, now + 180 * S, &random), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pick(&b, now + 180 * S + 1, &random), 1);
 	/* Both: the fewest requests on the way. */
 	make(&b, GQ_BALANCE_LOAD, 2);
 	gq__balance_report(&b, 0, 0, 1000, now);
@@ -542,6 +544,40 @@ static void every_algorithm_respects_the_sets(void **state)
 	}
 }
 
+/* Who has more than it may is full until it has ended so many, and others get what comes. */
+static void a_limit_that_falls_takes_nothing_back(void **state)
+{
+	for (int algorithm = 0; algorithm < GQ_BALANCE_ALGORITHMS; algorithm++) {
+		uint64_t random = SEED;
+		struct gq_balance b;
+
+		(void)state;
+		make(&b, (enum gq_balance_algorithm)algorithm, 2);
+		gq__balance_limit(&b, 0, 8);
+		for (int i = 0; i < 8; i++)
+			assert_int_equal(gq__balance_take(&b, 0), GQ_BALANCE_OK);
+		assert_true(gq_places_has(&b.full, 0));
+		gq__balance_limit(&b, 0, 3);
+		assert_int_equal(b.members[0].active, 8);
+		for (uint32_t left = 7; left >= 3; left--) {
+			gq__balance_done(&b, 0, MS, 0);
+			assert_int_equal(b.members[0].active, left);
+			assert_true(gq_places_has(&b.full, 0));
+			assert_int_equal(visit(&b, &random), 1);
+		}
+		gq__balance_done(&b, 0, MS, 0);
+		assert_false(gq_places_has(&b.full, 0));
+		assert_int_equal(gq__balance_take(&b, 0), GQ_BALANCE_OK);
+		assert_int_equal(gq__balance_take(&b, 0), GQ_BALANCE_OVERLOADED);
+		gq__balance_limit(&b, 0, 4); /* it rises: there is room at once */
+		assert_int_equal(gq__balance_take(&b, 0), GQ_BALANCE_OK);
+		gq__balance_limit(&b, 0, 0);
+		assert_false(gq_places_has(&b.full, 0));
+		gq__balance_limit(&b, 2, 1); /* no member */
+		assert_false(gq_places_has(&b.full, 2));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -564,6 +600,7 @@ int main(void)
 		cmocka_unit_test(a_retry_avoids_who_failed_it),
 		cmocka_unit_test(random_is_even_and_names_are_found),
 		cmocka_unit_test(every_algorithm_respects_the_sets),
+		cmocka_unit_test(a_limit_that_falls_takes_nothing_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

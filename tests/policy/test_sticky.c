@@ -185,6 +185,14 @@ static void st_3_only_the_sessions_of_a_dead_service_move(void **state)
 	gq__sticky_free(&t);
 }
 
+static void hash_names(uint64_t names[GQ_PLACES])
+{
+	const uint64_t key[2] = { 3, 4 };
+
+	for (uint32_t i = 0; i < GQ_PLACES; i++)
+		names[i] = gq__siphash(key, &i, sizeof(i));
+}
+
 static void st_3_maglev_moves_few_others(void **state)
 {
 	static struct gq_maglev before;
@@ -193,11 +201,9 @@ static void st_3_maglev_moves_few_others(void **state)
 	uint64_t names[GQ_PLACES];
 	uint32_t counts[8] = { 0 };
 	uint32_t others = 0;
-	const uint64_t key[2] = { 3, 4 };
 
 	(void)state;
-	for (uint32_t i = 0; i < GQ_PLACES; i++)
-		names[i] = gq__siphash(key, &i, sizeof(i));
+	hash_names(names);
 	gq__maglev_fill(&before, &members, names);
 	gq_places_remove(&members, 3);
 	gq__maglev_fill(&after, &members, names);
@@ -216,6 +222,60 @@ static void st_3_maglev_moves_few_others(void **state)
 		      others * 100.0 / (double)GQ_MAGLEV_SIZE);
 	gq__maglev_fill(&after, &(struct gq_places){ { 0 } }, names);
 	assert_int_equal(gq__maglev_at(&after, 7), GQ_PLACES);
+}
+
+/* Whoever has come first: so it is the same after a restart, and elsewhere. */
+static void st_3_maglev_s_table_depends_on_names_alone(void **state)
+{
+	static struct gq_maglev one;
+	static struct gq_maglev other;
+	uint64_t names[GQ_PLACES];
+	uint64_t turned[GQ_PLACES];
+
+	(void)state;
+	hash_names(names);
+	for (uint32_t i = 0; i < GQ_PLACES; i++)
+		turned[i] = names[(i + 3) % 8];
+	gq__maglev_fill(&one, &eight, names);
+	gq__maglev_fill(&other, &eight, turned);
+	for (uint64_t k = 0; k < GQ_MAGLEV_SIZE; k++)
+		assert_int_equal(gq__maglev_at(&one, k), (gq__maglev_at(&other, k) + 3) % 8);
+}
+
+/* Who is left out is walked past: only its keys move, to all the others, and they come back. */
+static void st_3_maglev_without_one_moves_its_keys_alone(void **state)
+{
+	static struct gq_maglev m;
+	struct gq_places some = eight;
+	uint64_t names[GQ_PLACES];
+	uint32_t counts[8] = { 0 };
+
+	(void)state;
+	hash_names(names);
+	gq__maglev_fill(&m, &eight, names);
+	gq_places_remove(&some, 3);
+	for (uint64_t k = 0; k < GQ_MAGLEV_SIZE; k++) {
+		const uint32_t home = gq__maglev_at(&m, k);
+		const uint32_t is = gq__maglev_among(&m, k, &some);
+
+		assert_int_equal(gq__maglev_among(&m, k, &eight), home);
+		if (home != 3)
+			assert_int_equal(is, home);
+		else
+			counts[is]++;
+	}
+	assert_int_equal(counts[3], 0);
+	for (int i = 0; i < 8; i++)
+		if (i != 3) /* a seventh each would be 1170 */
+			assert_in_range(counts[i], 1170 / 2, 1170 * 2);
+	some = (struct gq_places){ { 1 << 5 } }; /* one is left */
+	for (uint64_t k = 0; k < GQ_MAGLEV_SIZE; k++)
+		assert_int_equal(gq__maglev_among(&m, k, &some), 5);
+	some = (struct gq_places){ { 1 << 9 } }; /* not in the table */
+	assert_int_equal(gq__maglev_among(&m, 7, &some), GQ_PLACES);
+	assert_int_equal(gq__maglev_among(&m, 7, &(struct gq_places){ { 0 } }), GQ_PLACES);
+	gq__maglev_fill(&m, &(struct gq_places){ { 0 } }, names);
+	assert_int_equal(gq__maglev_among(&m, 7, &eight), GQ_PLACES);
 }
 
 static void st_4_a_draining_service_keeps_its_sessions_until_the_deadline(void **state)
@@ -266,6 +326,8 @@ int main(void)
 		cmocka_unit_test(st_2_the_table_is_what_a_list_would_be),
 		cmocka_unit_test(st_3_only_the_sessions_of_a_dead_service_move),
 		cmocka_unit_test(st_3_maglev_moves_few_others),
+		cmocka_unit_test(st_3_maglev_s_table_depends_on_names_alone),
+		cmocka_unit_test(st_3_maglev_without_one_moves_its_keys_alone),
 		cmocka_unit_test(st_4_a_draining_service_keeps_its_sessions_until_the_deadline),
 		cmocka_unit_test(the_hash_has_its_known_values),
 	};

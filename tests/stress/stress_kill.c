@@ -357,7 +357,8 @@ static int set_up(void **state)
 		      "[queue own]\nper_client = yes\ndevice = cpu\nconsumers = 1\n",
 		      "heartbeat_ms = 1000\nbreaker_open_ms = 50\nuid_connections = 512\n"
 		      "keys = 200000\nkey_bytes = 1GiB\nkey_ttl_ms = 5s\ncache_ttl_ms = 1s\n"
-		      "[op work]\ncache = user\nbatch = 8\nbatch_delay_us = 300\n");
+		      "[op work]\ncache = user\nbatch = 8\nbatch_delay_us = 300\n"
+		      "concurrency = vegas\nsessions = maglev\n");
 	idle = daemon_held(&d);
 	return 0;
 }

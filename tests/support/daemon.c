@@ -25,10 +25,20 @@ const char *daemon_program(void)
 	return path;
 }
 
+static void write_config(const struct daemon *d, const char *keys, const char *services)
+{
+	FILE *f = fopen(d->config, "w");
+
+	assert_non_null(f);
+	fprintf(f, "[gpuqd]\nsocket = %s\n%s", d->socket, keys);
+	if (services != NULL)
+		fprintf(f, "[services]\nsocket = %s\nuid_connect_rate = 0\n%s", d->services,
+			services);
+	assert_int_equal(fclose(f), 0);
+}
+
 void daemon_set_up(struct daemon *d, const char *keys, const char *services)
 {
-	FILE *f;
-
 	memset(d, 0, sizeof(*d));
 	snprintf(d->folder, sizeof(d->folder), "/tmp/gpuqd-XXXXXX");
 	assert_non_null(mkdtemp(d->folder));
@@ -37,14 +47,14 @@ void daemon_set_up(struct daemon *d, const char *keys, const char *services)
 	snprintf(d->services, sizeof(d->services), "%s/v", d->folder);
 	snprintf(d->endpoint, sizeof(d->endpoint), "unix:%s", d->socket);
 	snprintf(d->broker, sizeof(d->broker), "unix:%s", d->services);
-	f = fopen(d->config, "w");
-	assert_non_null(f);
-	fprintf(f, "[gpuqd]\nsocket = %s\n%s", d->socket, keys);
-	if (services != NULL)
-		fprintf(f, "[services]\nsocket = %s\nuid_connect_rate = 0\n%s", d->services,
-			services);
-	assert_int_equal(fclose(f), 0);
+	write_config(d, keys, services);
 	daemon_start(d);
+}
+
+void daemon_reload(struct daemon *d, const char *keys, const char *services)
+{
+	write_config(d, keys, services);
+	assert_int_equal(kill(d->pid, SIGHUP), 0);
 }
 
 void daemon_start(struct daemon *d)

@@ -17,6 +17,8 @@ const char *daemon_program(void);
 /* Makes the folder and the configuration, and starts it. `keys` follow `socket` of [gpuqd];
  * `services` those of [services], NULL: no such section. */
 void daemon_set_up(struct daemon *d, const char *keys, const char *services);
+/* Other keys; it reads them when it gets to it (SIGHUP). */
+void daemon_reload(struct daemon *d, const char *keys, const char *services);
 /* Starts it (again); it listens when this returns. */
 void daemon_start(struct daemon *d);
 /* Sends a signal, and waits for the end. @return as waitpid() says it */

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 8, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 9, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
 	PAGE_ERRORS = 16, /* different ones that are kept */
@@ -146,7 +146,7 @@ struct page_queue {
 struct page_service {
 	char name[PAGE_NAME + 8], op[PAGE_NAME + 8];
 	char state[16], health[16], breaker[16];
-	uint64_t breaker_changes, active, capacity, done, faults;
+	uint64_t breaker_changes, active, capacity, limit, done, faults;
 	uint64_t heard_ns; /* its last heartbeat; 0: none yet */
 };
 

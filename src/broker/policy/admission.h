@@ -24,7 +24,7 @@ enum gq_class { GQ_CLASS_CRITICAL, GQ_CLASS_HIGH, GQ_CLASS_NORMAL, GQ_CLASS_LOW,
 /* How full it is. What each lets in is in the answers of gq__admission_submit(). */
 enum gq_level {
 	GQ_LEVEL_NONE,
-	GQ_LEVEL_SOFT,     /* from 0.7: tell clients, halve new credits */
+	GQ_LEVEL_SOFT,     /* from 0.7: clients are told */
 	GQ_LEVEL_SHED,     /* from 0.9: LOW is refused */
 	GQ_LEVEL_CRITICAL, /* from 0.97: all but CRITICAL are refused, and that from 1.1 */
 };
@@ -185,31 +185,5 @@ void gq__admission_slots(struct gq_admission *a, uint32_t permille);
 /** After how long a refused request would be let in: the backlog by the measured rate, 1 ms to 5 s.
  */
 uint64_t gq__admission_retry_ns(const struct gq_admission *a);
-
-/* Credits: what a client may have on its way. */
-struct gq_credits {
-	uint32_t requests; /* left */
-	uint64_t bytes;    /* left */
-	uint32_t requests_most;
-	uint64_t bytes_most;
-};
-
-/** A client's window: 64 requests and 4 MiB, if 0. */
-void gq__credits_init(struct gq_credits *c, uint32_t requests, uint64_t bytes);
-
-/** It submits; false: it has no credit for that, which is an error of the protocol. Takes both or
- * neither. */
-bool gq__credits_take(struct gq_credits *c, uint32_t requests, uint64_t bytes);
-
-/**
- * Requests have ended: what the client gets back. Under pressure (SOFT and above) that is half, and
- * the rest later: `owed` keeps it.
- */
-struct gq_credits_owed {
-	uint32_t requests;
-	uint64_t bytes;
-};
-void gq__credits_return(struct gq_credits *c, struct gq_credits_owed *owed, uint32_t requests,
-			uint64_t bytes, enum gq_level level);
 
 #endif /* GPUQ_BROKER_POLICY_ADMISSION_H */

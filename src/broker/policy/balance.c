@@ -127,6 +127,22 @@ void gq__balance_leave(struct gq_balance *b, uint32_t place)
 	sort_tiers(b);
 }
 
+static bool is_full(const struct gq_balance_member *m)
+{
+	return m->most != 0 && m->active >= m->most;
+}
+
+void gq__balance_limit(struct gq_balance *b, uint32_t place, uint32_t most)
+{
+	if (!gq_places_has(&b->joined, place))
+		return;
+	b->members[place].most = most;
+	if (is_full(&b->members[place]))
+		gq_places_add(&b->full, place);
+	else
+		gq_places_remove(&b->full, place);
+}
+
 void gq__balance_set(struct gq_balance *b, uint32_t place, enum gq_balance_state state)
 {
 	if (!gq_places_has(&b->joined, place))
@@ -170,10 +186,10 @@ enum gq_balance_status gq__balance_take(struct gq_balance *b, uint32_t place)
 	if (!gq_places_has(&b->joined, place))
 		return GQ_BALANCE_PLACE;
 	m = &b->members[place];
-	if (m->most != 0 && m->active >= m->most)
+	if (is_full(m))
 		return GQ_BALANCE_OVERLOADED;
 	m->active++;
-	if (m->most != 0 && m->active >= m->most)
+	if (is_full(m))
 		gq_places_add(&b->full, place);
 	return GQ_BALANCE_OK;
 }
@@ -187,7 +203,8 @@ void gq__balance_done(struct gq_balance *b, uint32_t place, uint64_t latency_ns,
 		return;
 	m = &b->members[place];
 	m->active -= m->active > 0;
-	gq_places_remove(&b->full, place);
+	if (!is_full(m)) /* it may be, still, where its limit has fallen */
+		gq_places_remove(&b->full, place);
 	if (latency_ns == 0)
 		return;
 	/* A peak counts at once; what is better counts by and by. */

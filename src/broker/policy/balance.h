@@ -125,6 +125,10 @@ enum gq_balance_status gq__balance_join(struct gq_balance *b, uint32_t place, ui
 /** It leaves. Places that are not members are ignored, here and below. */
 void gq__balance_leave(struct gq_balance *b, uint32_t place);
 
+/** How many requests it may have on the way from now on; 0: no limit. It keeps those that it has.
+ */
+void gq__balance_limit(struct gq_balance *b, uint32_t place, uint32_t most);
+
 /** How it fares. */
 void gq__balance_set(struct gq_balance *b, uint32_t place, enum gq_balance_state state);
 

@@ -8,7 +8,7 @@
 
 #define SECOND UINT64_C(1000000000)
 
-enum { SHARES = 3, MOST = 1 << 20, PROBE_FACTOR = 30, LONG_WINDOW = 600 };
+enum { MOST = 1 << 20, PROBE_FACTOR = 30, LONG_WINDOW = 600 };
 
 static uint32_t or32(uint32_t value, uint32_t standard)
 {
@@ -24,7 +24,7 @@ bool gq__concurrency_init(struct gq_concurrency *c, const struct gq_concurrency_
 			  uint64_t now_ns)
 {
 	struct gq_concurrency_config s = *config;
-	const bool vegas = s.kind == GQ_CONCURRENCY_VEGAS || s.kind == GQ_CONCURRENCY_FIXED;
+	const bool vegas = s.kind == GQ_CONCURRENCY_VEGAS;
 
 	s.first = or32(s.first, 20);
 	s.least = or32(s.least, vegas ? 1 : 20);
@@ -50,26 +50,24 @@ uint32_t gq__concurrency_limit(const struct gq_concurrency *c)
 	return c->limit >= 1 ? (uint32_t)c->limit : 1;
 }
 
-static uint32_t share_of(enum gq_class class)
-{
-	return class <= GQ_CLASS_HIGH ? 0 : class == GQ_CLASS_NORMAL ? 1 : 2;
-}
+/* ---- Vegas ---- */
 
-bool gq__concurrency_try(struct gq_concurrency *c, enum gq_class class)
+/* What was fastest once may be so no more. With the limit as it is, a service that is always asked
+ * for more would be measured while requests wait in it, each time a few more. */
+static double probe(struct gq_concurrency *c, double took, uint64_t *random)
 {
-	static const double parts[SHARES] = { 0.6, 0.3, 0.1 };
-	const uint32_t share = share_of(class);
-	const uint32_t limit = gq__concurrency_limit(c);
-	const double own = ceil(parts[share] * limit);
+	const double limit = c->probed_from;
 
-	/* When all is taken, a share that has lent some of its own gets it, beyond the limit. */
-	if (c->in_flight >= limit && c->by_share[share] >= own)
-		return false;
-	c->in_flight++;
-	c->by_share[share]++;
-	if (c->in_flight > c->most_in_flight)
-		c->most_in_flight = c->in_flight;
-	return true;
+	if (limit <= 0) {
+		c->probed_from = c->limit;
+		return c->limit / 2;
+	}
+	c->probed_from = 0;
+	c->since_probe = 0;
+	c->probe_at = (double)PROBE_FACTOR * limit * (0.5 + 0.5 * gq_random_unit(random));
+	if (took > 0)
+		c->fastest_ns = took;
+	return limit;
 }
 
 static double vegas(struct gq_concurrency *c, double took, uint64_t *random)
@@ -78,18 +76,13 @@ static double vegas(struct gq_concurrency *c, double took, uint64_t *random)
 	const double step = fmax(1, log10(limit));
 	double queued;
 
-	if (++c->since_probe >= c->probe_at) {
-		/* What was fastest once may be so no more. */
-		c->since_probe = 0;
-		c->probe_at = (double)PROBE_FACTOR * limit * (0.5 + 0.5 * gq_random_unit(random));
+	if (++c->since_probe >= c->probe_at)
+		return probe(c, took, random);
+	if (took > 0 && (c->fastest_ns <= 0 || took < c->fastest_ns)) {
 		c->fastest_ns = took;
 		return limit;
 	}
-	if (c->fastest_ns <= 0 || took < c->fastest_ns) {
-		c->fastest_ns = took;
-		return limit;
-	}
-	if (c->lost)
+	if (c->losses != 0)
 		return limit - step;
 	if (c->most_in_flight * 2.0 < limit)
 		return limit; /* it was not used */
@@ -101,11 +94,15 @@ static double vegas(struct gq_concurrency *c, double took, uint64_t *random)
 	return queued > 6 * step ? limit - step : limit;
 }
 
+/* ---- the others ---- */
+
 static double gradient2(struct gq_concurrency *c, double took)
 {
 	const double weight = 2.0 / (LONG_WINDOW + 1);
 	double gradient;
 
+	if (took <= 0)
+		return c->limit; /* nothing but losses, of which it knows nothing */
 	c->long_ns = c->long_ns > 0 ? c->long_ns * (1 - weight) + took * weight : took;
 	if (c->long_ns / took > 2)
 		c->long_ns *= 0.95; /* it was slow for long, and recovers */
@@ -117,43 +114,62 @@ static double gradient2(struct gq_concurrency *c, double took)
 
 static double aimd(const struct gq_concurrency *c, double took)
 {
-	if (c->lost || took > (double)c->config.timeout_ns)
+	if (c->losses != 0 || took > (double)c->config.timeout_ns)
 		return c->limit * 0.9;
 	return c->most_in_flight * 2.0 >= c->limit ? c->limit + 1 : c->limit;
 }
 
+/* ---- windows ---- */
+
 static void end_window(struct gq_concurrency *c, uint64_t now_ns, uint64_t *random)
 {
-	const double took = c->sum_ns / c->samples;
-	double limit = c->limit;
+	const double took = c->samples != 0 ? c->sum_ns / c->samples : 0;
+	double limit;
 
 	if (c->config.kind == GQ_CONCURRENCY_VEGAS)
 		limit = vegas(c, took, random);
 	else if (c->config.kind == GQ_CONCURRENCY_GRADIENT2)
 		limit = gradient2(c, took);
-	else if (c->config.kind == GQ_CONCURRENCY_AIMD)
+	else
 		limit = aimd(c, took);
 	c->limit = fmax(c->config.least, fmin(c->config.most, limit));
 	c->window_from_ns = now_ns;
-	c->samples = 0;
+	c->samples = c->losses = 0;
 	c->sum_ns = 0;
-	c->most_in_flight = c->in_flight;
-	c->lost = false;
+	c->most_in_flight = 0;
 }
 
-void gq__concurrency_end(struct gq_concurrency *c, enum gq_class class, uint64_t took_ns, bool lost,
-			 uint64_t now_ns, uint64_t *random)
+static bool end_if_due(struct gq_concurrency *c, uint32_t in_flight, uint64_t now_ns,
+		       uint64_t *random)
 {
-	const uint32_t share = share_of(class);
+	const uint32_t limit = gq__concurrency_limit(c), most = c->config.window_samples;
 
-	c->in_flight -= c->in_flight > 0;
-	c->by_share[share] -= c->by_share[share] > 0;
-	c->lost = c->lost || lost;
-	if (took_ns >= c->config.ignore_ns) {
+	/* It falls by ends alone: who looks before each of them sees the most. */
+	if (in_flight > c->most_in_flight)
+		c->most_in_flight = in_flight;
+	if (c->samples + c->losses < (limit < most ? limit : most) || now_ns <= c->window_from_ns ||
+	    now_ns - c->window_from_ns < c->config.window_ns)
+		return false;
+	end_window(c, now_ns, random);
+	return true;
+}
+
+bool gq__concurrency_answered(struct gq_concurrency *c, uint32_t in_flight, uint64_t took_ns,
+			      uint64_t now_ns, uint64_t *random)
+{
+	const bool is_older = now_ns < c->window_from_ns || took_ns > now_ns - c->window_from_ns;
+
+	/* While the fastest is measured, one that went before has waited behind more. */
+	if (took_ns >= c->config.ignore_ns && !(c->probed_from > 0 && is_older)) {
 		c->sum_ns += (double)took_ns;
 		c->samples++;
 	}
-	if (c->samples >= c->config.window_samples && now_ns > c->window_from_ns &&
-	    now_ns - c->window_from_ns >= c->config.window_ns)
-		end_window(c, now_ns, random);
+	return end_if_due(c, in_flight, now_ns, random);
+}
+
+bool gq__concurrency_lost(struct gq_concurrency *c, uint32_t in_flight, uint64_t now_ns,
+			  uint64_t *random)
+{
+	c->losses++;
+	return end_if_due(c, in_flight, now_ns, random);
 }

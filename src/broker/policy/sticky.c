@@ -63,13 +63,18 @@ static bool is_key(const struct gq_session *s)
 	return s->bytes > 0 && s->bytes <= GQ_STICKY_KEY_MAX;
 }
 
-static uint32_t chain_of(const struct gq_sticky *t, const struct gq_session *s)
+uint64_t gq__session_hash(const uint64_t key[2], const struct gq_session *s)
 {
 	uint8_t bytes[sizeof(s->uid) + GQ_STICKY_KEY_MAX];
 
 	memcpy(bytes, &s->uid, sizeof(s->uid));
 	memcpy(bytes + sizeof(s->uid), s->key, s->bytes);
-	return (uint32_t)gq__siphash(t->config.key, bytes, sizeof(s->uid) + s->bytes) & t->mask;
+	return gq__siphash(key, bytes, sizeof(s->uid) + s->bytes);
+}
+
+static uint32_t chain_of(const struct gq_sticky *t, const struct gq_session *s)
+{
+	return (uint32_t)gq__session_hash(t->config.key, s) & t->mask;
 }
 
 static uint32_t find(const struct gq_sticky *t, const struct gq_session *s, uint32_t chain)

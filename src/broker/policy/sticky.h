@@ -42,6 +42,9 @@ struct gq_session {
 	size_t bytes;
 };
 
+/** A hash of both. The key has 1 to 64 bytes. */
+uint64_t gq__session_hash(const uint64_t key[2], const struct gq_session *s);
+
 struct gq_sticky_entry;
 
 struct gq_sticky {
@@ -87,8 +90,8 @@ struct gq_maglev {
 };
 
 /**
- * Fills the table. A service's rank in it depends on its name alone, so that few keys move when
- * another one comes or goes.
+ * Fills the table. Whose an entry is depends on the names alone, not on the places, and few keys
+ * move when a service comes or goes.
  * @param names  a hash of the name of the service at each place, as gq__siphash() makes it
  * About GQ_MAGLEV_SIZE * log(GQ_MAGLEV_SIZE) steps: milliseconds.
  */
@@ -96,5 +99,13 @@ void gq__maglev_fill(struct gq_maglev *m, const struct gq_places *members, const
 
 /** The place for a key's hash; GQ_PLACES if the group is empty. */
 uint32_t gq__maglev_at(const struct gq_maglev *m, uint64_t hash);
+
+/**
+ * The first of some places, from a key's entry on: gq__maglev_at() if that is one of them. So keys
+ * of a place that is left out spread over the others, whose keys do not move.
+ * @return GQ_PLACES: none of them is in the table. As many steps on average as there are services
+ *         in the table for each of them.
+ */
+uint32_t gq__maglev_among(const struct gq_maglev *m, uint64_t hash, const struct gq_places *some);
 
 #endif /* GPUQ_BROKER_POLICY_STICKY_H */

@@ -34,10 +34,10 @@
 /* How many requests a service ever takes as one batch. */
 static uint32_t most_at(const struct router *r, uint32_t place)
 {
-	const uint32_t capacity = r->served[place].capacity;
+	const uint32_t limit = r->served[place].limit;
 	const uint32_t batch = r->registry.services[place].can.batch;
 
-	return batch != 0 && batch < capacity ? batch : capacity;
+	return batch != 0 && batch < limit ? batch : limit;
 }
 
 /* ---- what gathers ---------------------------------------------------------------------------- */
@@ -62,16 +62,30 @@ static void recount(struct group *g)
 		;
 }
 
-void gather_configure(struct router *r, struct group *g)
+/* The most that one batch can have: with the largest that a service that is well ever takes. */
+static uint32_t most_of(const struct router *r, const struct group *g)
 {
-	const struct router_op *op = &g->op;
 	uint32_t most = 1;
 
 	for (uint32_t i = gq_places_next(&g->balance.well, 0); i < GQ_PLACES;
 	     i = gq_places_next(&g->balance.well, i + 1))
 		most = most_at(r, i) > most ? most_at(r, i) : most;
-	most = op->batch < most ? op->batch : most;
-	g->batches = (struct gq_batch_config){ .most = most > 1 ? most : 1,
+	most = g->op.batch < most ? g->op.batch : most;
+	return most > 1 ? most : 1;
+}
+
+/* What was found to be enough is so still. */
+void gather_resize(struct router *r, struct group *g)
+{
+	g->batches.most = most_of(r, g);
+	recount(g);
+}
+
+void gather_configure(struct router *r, struct group *g)
+{
+	const struct router_op *op = &g->op;
+
+	g->batches = (struct gq_batch_config){ .most = most_of(r, g),
 					       .bytes_most = op->batch_bytes,
 					       .delay_ns = op->batch_delay_us * UINT64_C(1000) };
 	_Static_assert((int)ROUTER_PREFERRED == (int)GQ_BATCH_PREFERRED, "they are copied");

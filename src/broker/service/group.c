@@ -2,6 +2,8 @@
 /* group.c - all services that do one op, and which of them takes a request. */
 #include "router.h"
 
+#include "host/base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +51,7 @@ uint32_t group_make(struct router *r, const struct gq_name *name, uid_t uid)
 void group_configure(struct router *r, uint32_t group)
 {
 	struct group *g = r->groups[group];
+	const uint32_t sessions = g->op.sessions;
 
 	g->op = (struct router_op){ .cache = ROUTER_CACHE_NO };
 	g->op_index = ROUTER_OPS;
@@ -58,6 +61,8 @@ void group_configure(struct router *r, uint32_t group)
 		g->op = r->cfg.op[i];
 		g->op_index = i;
 	}
+	if (g->op.sessions != sessions)
+		sessions_free(g);
 	gather_configure(r, g);
 	/* Whatever chooses, all is counted that any of them looks at. */
 	g->balance.config.algorithm =
@@ -70,8 +75,7 @@ void group_put(struct router *r, uint32_t group)
 
 	if (g == NULL || g->members != 0 || g->waiting != 0)
 		return;
-	if (g->has_sticky)
-		gq__sticky_free(&g->sticky);
+	sessions_free(g);
 	free(g);
 	r->groups[group] = NULL;
 }
@@ -106,11 +110,12 @@ static void find_version(struct router *r, uint32_t group)
 void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priority)
 {
 	struct group *g = r->groups[group];
-	const uint32_t capacity = r->served[place].capacity;
+	const struct served *s = &r->served[place];
 
 	g->members++;
 	r->joins++;
-	(void)gq__balance_join(&g->balance, place, capacity, priority, capacity);
+	(void)gq__balance_join(&g->balance, place, s->capacity, priority, s->limit);
+	sessions_changed(g, gq__now_ns());
 	find_version(r, group);
 	gather_configure(r, g);
 }
@@ -122,6 +127,7 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 	gq__balance_leave(&g->balance, place);
 	g->members--;
 	r->joins++;
+	sessions_changed(g, gq__now_ns());
 	find_version(r, group);
 	gather_configure(r, g);
 	group_put(r, group);
@@ -148,8 +154,7 @@ bool group_moves(const struct router *r, uint32_t group, uint64_t now_ns)
 
 /* ---- regions ---- */
 
-/* Whether the service at a place can read what the request's bytes lie in. */
-static bool can_read(const struct router *r, const struct request *q, uint32_t place)
+bool group_can_read(const struct router *r, const struct request *q, uint32_t place)
 {
 	return q->region == NULL || r->served[place].peer->takes_regions;
 }
@@ -163,7 +168,7 @@ static bool leave_readers(const struct router *r, const struct request *q, struc
 	struct gq_places short_of = { { 0 } }, others;
 
 	for (uint32_t i = gq_places_next(can, 0); i < GQ_PLACES; i = gq_places_next(can, i + 1)) {
-		if (!can_read(r, q, i))
+		if (!group_can_read(r, q, i))
 			gq_places_remove(can, i);
 		else if (r->served[i].no_room_until_ns > now_ns)
 			gq_places_add(&short_of, i);
@@ -172,67 +177,6 @@ static bool leave_readers(const struct router *r, const struct request *q, struc
 	if (!gq_places_empty(&others))
 		*can = others;
 	return !some || !gq_places_empty(can);
-}
-
-/* ---- sessions ---- */
-
-static bool has_sticky(struct router *r, struct group *g)
-{
-	const struct gq_sticky_config cfg = { .sessions = GROUP_SESSIONS,
-					      .key = { r->secret[0], r->secret[1] } };
-
-	if (!g->has_sticky)
-		g->has_sticky = gq__sticky_init(&g->sticky, &cfg) == GQ_STICKY_OK;
-	return g->has_sticky;
-}
-
-static struct gq_session session_of(const struct request *q, const struct gq_frame *f)
-{
-	return (struct gq_session){ .uid = q->caller->link.uid,
-				    .key = f->tlv[GQ_TLV_SESSION].data,
-				    .bytes = f->tlv[GQ_TLV_SESSION].bytes };
-}
-
-/* Services that may go on with their sessions: those that are well, and those that drain, while
- * they may. */
-static struct gq_places may_keep(const struct router *r, const struct group *g, uint64_t now_ns)
-{
-	struct gq_places set = g->balance.well;
-
-	for (uint32_t i = gq_places_next(&g->balance.joined, 0); i < GQ_PLACES;
-	     i = gq_places_next(&g->balance.joined, i + 1)) {
-		const struct gq_service *s = &r->registry.services[i];
-
-		if (r->served[i].sessions_until_ns > now_ns && s->health < GQ_HEALTH_UNHEALTHY &&
-		    r->served[i].breaker.state != GQ_BREAKER_FORCED &&
-		    r->served[i].breaker.state != GQ_BREAKER_OPEN)
-			gq_places_add(&set, i);
-	}
-	return set;
-}
-
-/* The service that the session goes on with, counted as taken; NOBODY.
- * @param homeless  whether it has none that is well: then it stays where it goes now. A home that
- * is full, that has failed this request, or that cannot do it, is still its home.
- * @param able  services that have what it needs
- * @param full  whether it has no room there, and nothing else is wrong */
-static uint32_t keep(struct router *r, struct request *q, const struct gq_session *session,
-		     const struct gq_places *able, uint64_t now_ns, bool *homeless, bool *full)
-{
-	struct group *g = r->groups[q->group];
-	const struct gq_places set = may_keep(r, g, now_ns);
-	uint64_t generations[GQ_PLACES];
-	uint32_t place;
-
-	for (uint32_t i = 0; i < GQ_PLACES; i++)
-		generations[i] = r->served[i].generation;
-	*homeless = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place) !=
-		    GQ_STICKY_KEEP;
-	if (*homeless || gq_places_has(&q->failed, place) || !gq_places_has(able, place) ||
-	    !can_read(r, q, place))
-		return NOBODY;
-	*full = gq__balance_take(&g->balance, place) == GQ_BALANCE_OVERLOADED;
-	return *full ? NOBODY : place;
 }
 
 /* ---- choosing ---- */
@@ -334,8 +278,6 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 			       bool *only_full)
 {
 	struct group *g = r->groups[q->group];
-	const bool sticks = gq_frame_has(f, GQ_TLV_SESSION) && has_sticky(r, g);
-	const struct gq_session session = sticks ? session_of(q, f) : (struct gq_session){ 0 };
 	struct gq_places can = g->balance.joined, all_able;
 	uint64_t room[GQ_PLACES];
 	uint64_t *const surplus =
@@ -355,8 +297,8 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	if (able != GQ_WIRE_SUCCESS)
 		return able;
 	all_able = can;
-	if (sticks)
-		place = keep(r, q, &session, &can, now_ns, &homeless, &full);
+	if (gq_frame_has(f, GQ_TLV_SESSION))
+		place = sessions_keep(r, q, f, &can, now_ns, &homeless, &full);
 	if (q->region != NULL && !leave_readers(r, q, &can, now_ns))
 		return GQ_WIRE_UNSUPPORTED;
 	for (;;) {
@@ -379,8 +321,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	q->place = place;
 	q->judged = false;
 	if (homeless)
-		(void)gq__sticky_bind(&g->sticky, &session, place, r->served[place].generation,
-				      now_ns);
+		sessions_bind(r, q, f, now_ns);
 	count_elsewhere(r, q);
 	return GQ_WIRE_SUCCESS;
 }
@@ -412,5 +353,7 @@ void group_done(struct router *r, struct request *q, enum gq_breaker_outcome out
 	for (uint32_t i = 0; i < s->groups; i++)
 		gq__balance_done(&r->groups[s->group[i]]->balance, q->place,
 				 s->group[i] == q->group ? took_ns : 0, now_ns);
+	if (q->state == REQUEST_LATE)
+		limit_late_left(r, q->place);
 	q->place = NOBODY;
 }

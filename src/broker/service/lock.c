@@ -22,6 +22,27 @@ static void make_folder(const char *socket)
 		mkdir(folder, 0755);
 }
 
+/* What to do about it, as far as the reason says. */
+static void cannot_lock(const char *socket, const char *path, int reason,
+			char error[ROUTER_ERROR_ROOM])
+{
+	const char *slash = strrchr(socket, '/');
+
+	if (reason == ENOENT && slash != NULL)
+		snprintf(error, ROUTER_ERROR_ROOM,
+			 "socket is '%s', and there is no folder '%.*s'; allowed: a path in a "
+			 "folder that is there (gpuqd makes /run/gpuq, no other)",
+			 socket, (int)(slash - socket), socket);
+	else if (reason == EACCES || reason == EPERM || reason == EROFS)
+		snprintf(error, ROUTER_ERROR_ROOM,
+			 "socket is '%s', and gpuqd cannot write its lock, '%s': %s; allowed: a "
+			 "path in a folder of gpuqd's user, without a lock of another user",
+			 socket, path, strerror(reason));
+	else
+		snprintf(error, ROUTER_ERROR_ROOM, "socket is '%s'; its lock, '%s': %s", socket,
+			 path, strerror(reason));
+}
+
 int socket_lock(const char *socket, char error[ROUTER_ERROR_ROOM])
 {
 	char path[ROUTER_SOCKET_ROOM + 8];
@@ -31,7 +52,7 @@ int socket_lock(const char *socket, char error[ROUTER_ERROR_ROOM])
 	snprintf(path, sizeof(path), "%s.lock", socket);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
-		snprintf(error, ROUTER_ERROR_ROOM, "%s: %s", path, strerror(errno));
+		cannot_lock(socket, path, errno, error);
 		return -1;
 	}
 	if (lock_patiently(fd, LOCK_EX))

@@ -201,6 +201,8 @@ static void serve(struct router *r, struct peer *p, uint32_t place, const struct
 	peer_serves(p);
 	(void)gq__breaker_init(&s->breaker, &breaker, gq__now_ns());
 	order_breaker(r, place);
+	s->name_hash = sessions_name(&r->registry.services[place].name);
+	limit_begin(r, place);
 	for (uint32_t i = 0; i < s->groups; i++)
 		group_join(r, s->group[i], place, priority);
 	registered_sync(r, place);

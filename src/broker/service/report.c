@@ -49,11 +49,12 @@ size_t report_services(const struct router *r, const struct gq_capability *want,
 
 		at = add(text, room, at,
 			 "%s\t%" PRIu64 "\t%s\t%s\t%s\t%" PRIu32 "\t%" PRIu32 "\t%" PRIu64
-			 "\t%" PRIu64 "\t%s\n",
+			 "\t%" PRIu64 "\t%s\t%" PRIu32 "\n",
 			 s->name.text, s->generation, states[s->state], healths[s->health],
 			 gq__breaker_state_text(served->breaker.state),
 			 g != NULL ? g->balance.members[places[i]].active : 0, served->capacity,
-			 served->done, served->faults, g != NULL ? g->name.text : "-");
+			 served->done, served->faults, g != NULL ? g->name.text : "-",
+			 served->limit);
 	}
 	return at;
 }
@@ -125,6 +126,7 @@ static void show_service(const struct router *r, uint32_t place, struct page_ser
 	to->breaker_changes = served->breaker.transitions;
 	to->active = g != NULL ? g->balance.members[place].active : 0;
 	to->capacity = served->capacity;
+	to->limit = served->limit;
 	to->done = served->done;
 	to->faults = served->faults;
 	to->heard_ns = s->beat_at_ns;

@@ -249,8 +249,13 @@ static void end_early(struct router *r, const struct gq_told *told, enum gq_wire
 	const uint64_t now_ns = gq__now_ns();
 	struct gq_told again;
 
-	if (q->place != NOBODY)
-		group_verdict(r, q, blame(r, q, status, now_ns), now_ns);
+	if (q->place != NOBODY) {
+		const enum gq_breaker_outcome outcome = blame(r, q, status, now_ns);
+
+		group_verdict(r, q, outcome, now_ns);
+		if (outcome == GQ_OUTCOME_FAULT)
+			limit_expired(r, q, now_ns);
+	}
 	tell_caller(r, q, &a, NULL);
 	if (q->worker != NULL) {
 		const struct gq_frame f = { .type = GQ_MESSAGE_CANCEL,
@@ -262,6 +267,8 @@ static void end_early(struct router *r, const struct gq_told *told, enum gq_wire
 
 		/* It has ended for all but its worker: only its entry stays, and is that user's. */
 		move_to(r, q, REQUEST_LATE);
+		if (q->place != NOBODY)
+			limit_late(r, q->place);
 		charge(r, q, q->worker->user);
 		if (told->was_running)
 			(void)gq__admission_finish(&r->admission, q->id, now_ns, &again);
@@ -780,6 +787,8 @@ void request_answered(struct router *r, struct peer *p, const struct gq_frame *f
 	if (q->place != NOBODY) {
 		gq_places_add(&q->failed, q->place);
 		note_shortage(r, q, a.status, p->answered_ns);
+		if (a.status == GQ_WIRE_SUCCESS) /* an error may come sooner than an answer */
+			limit_answered(r, q, p->answered_ns);
 		group_done(r, q, outcome_of(a.status), p->answered_ns);
 	}
 	if (q->state != REQUEST_LATE && a.status == GQ_WIRE_SUCCESS) {

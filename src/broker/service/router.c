@@ -285,6 +285,7 @@ static void take_fresh(struct router *r)
 	r->cfg.attempts = fresh->attempts;
 	r->cfg.breaker_open_ms = fresh->breaker_open_ms;
 	r->cfg.drain_ms = fresh->drain_ms;
+	r->cfg.concurrency = fresh->concurrency;
 	r->cfg.cache_ttl_ms = fresh->cache_ttl_ms;
 	r->cfg.key_ttl_ms = fresh->key_ttl_ms;
 	r->cfg.uid_regions = fresh->uid_regions;
@@ -295,6 +296,7 @@ static void take_fresh(struct router *r)
 	for (uint32_t i = 0; i < GROUPS; i++)
 		if (r->groups[i] != NULL)
 			group_configure(r, i);
+	limit_configure(r);
 	registered_configure(r);
 	reuse_configure(r);
 	r->cfg.token = fresh->token;
@@ -414,8 +416,8 @@ static void free_router(struct router *r)
 	reuse_free(r);
 	token_free(r);
 	for (uint32_t i = 0; i < GROUPS; i++) {
-		if (r->groups[i] != NULL && r->groups[i]->has_sticky)
-			gq__sticky_free(&r->groups[i]->sticky);
+		if (r->groups[i] != NULL)
+			sessions_free(r->groups[i]);
 		free(r->groups[i]);
 	}
 	gq__registry_free(&r->registry);

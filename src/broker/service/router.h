@@ -19,6 +19,7 @@
 #include "broker/policy/batch.h"
 #include "broker/policy/breaker.h"
 #include "broker/policy/cache.h"
+#include "broker/policy/concurrency.h"
 #include "broker/policy/frame.h"
 #include "broker/policy/limiter.h"
 #include "broker/policy/registry.h"
@@ -224,6 +225,12 @@ struct served {
 	uint64_t generation;
 	uint32_t capacity, groups;
 	uint8_t group[GQ_CAPABILITY_OPS];
+	/* How many requests it has at once: limit.c. */
+	uint32_t limit;                /* its capacity at most */
+	uint32_t late;                 /* requests that it has in that state */
+	uint32_t concurrency;          /* enum router_concurrency, but AS_ALL */
+	struct gq_concurrency learned; /* if it is learned */
+	uint64_t name_hash;            /* sessions_name() */
 	struct gq_breaker breaker;
 	bool was_open, ill; /* of which report_error() has been told */
 	uint64_t done, faults;
@@ -254,7 +261,8 @@ struct group {
 	struct gq_balance balance;
 	struct gq_retry_budget budget;
 	bool has_sticky;
-	struct gq_sticky sticky;
+	struct gq_sticky sticky; /* sessions.c: with a table of sessions */
+	struct homes *homes;     /* the same: without; NULL: none yet */
 	/* What gathers: gather.c. `batch`: of these, what one batch can take. */
 	struct gq_batch_config batches;
 	struct request *gathers, *gathers_last;
@@ -464,6 +472,8 @@ uint32_t group_version_at(const struct router *r, uint32_t group, uint32_t place
 void group_put(struct router *r, uint32_t group); /* frees it, if it is empty */
 /* What the configuration says of its op. */
 void group_configure(struct router *r, uint32_t group);
+/* Whether the service at a place can read what the request's bytes lie in. */
+bool group_can_read(const struct router *r, const struct request *q, uint32_t place);
 /* Whether a request of it would go somewhere, or end, at once. */
 bool group_moves(const struct router *r, uint32_t group, uint64_t now_ns);
 /* Chooses a service, and takes its permit. `among`: NULL: any. `only_full`: none has room, and one
@@ -479,6 +489,43 @@ void group_verdict(struct router *r, struct request *q, enum gq_breaker_outcome 
 /* The same, and the service has room for another. */
 void group_done(struct router *r, struct request *q, enum gq_breaker_outcome outcome,
 		uint64_t now_ns);
+
+/* ---- limit.c ---- */
+
+/* A service has registered, and is about to join its groups. */
+void limit_begin(struct router *r, uint32_t place);
+/* The configuration is another. */
+void limit_configure(struct router *r);
+/* A request's service has answered it with success; it counts there, still. */
+void limit_answered(struct router *r, const struct request *q, uint64_t now_ns);
+/* It has expired, and its service has had time for it. */
+void limit_expired(struct router *r, const struct request *q, uint64_t now_ns);
+/* It is LATE now. */
+void limit_late(struct router *r, uint32_t place);
+/* One that was LATE is at its service no more. */
+void limit_late_left(struct router *r, uint32_t place);
+
+/* ---- sessions.c ---- */
+
+/*
+ * The service that a request's session goes on with, counted as taken; NOBODY.
+ * @param able      services that have what it needs
+ * @param homeless  whether its session has none that is well: sessions_bind() when it goes
+ *                  somewhere. A home that is full, that has failed this request, or that cannot do
+ *                  it, is still its home
+ * @param full      whether it has no room there, and nothing else is wrong
+ */
+uint32_t sessions_keep(struct router *r, const struct request *q, const struct gq_frame *f,
+		       const struct gq_places *able, uint64_t now_ns, bool *homeless, bool *full);
+/* It stays at its place from now on. */
+void sessions_bind(struct router *r, const struct request *q, const struct gq_frame *f,
+		   uint64_t now_ns);
+/* `name_hash` of a service: what its share of sessions depends on. */
+uint64_t sessions_name(const struct gq_name *name);
+/* A service has joined or left. */
+void sessions_changed(struct group *g, uint64_t now_ns);
+/* All sessions are forgotten. */
+void sessions_free(struct group *g);
 
 /* ---- request.c ---- */
 
@@ -533,6 +580,8 @@ void gather_join(struct router *r, struct request *q, const struct gq_frame *f);
 void gather_leave(struct router *r, struct request *q);
 /* Its services that are well are others, or the configuration is. */
 void gather_configure(struct router *r, struct group *g);
+/* They have another limit. */
+void gather_resize(struct router *r, struct group *g);
 /* Sends the batches that are due, and notes when the next one is. @return whether it sent some */
 bool gather_pump(struct router *r, uint64_t now_ns);
 

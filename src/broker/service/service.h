@@ -33,12 +33,26 @@ struct router_tokens {
 /* Whose requests an answer of the cache is for. */
 enum router_cache { ROUTER_CACHE_NO, ROUTER_CACHE_USER, ROUTER_CACHE_PUBLIC };
 
+/* How many requests a service has at once: its capacity, or what is learned, if that is less. */
+enum router_concurrency {
+	ROUTER_CONCURRENCY_AS_ALL, /* of an op: what [services] says */
+	ROUTER_CONCURRENCY_FIXED,
+	ROUTER_CONCURRENCY_VEGAS,
+	ROUTER_CONCURRENCY_GRADIENT2,
+	ROUTER_CONCURRENCY_AIMD,
+};
+
+/* Where a session stays: with the service that it began with, or one that is computed. */
+enum router_sessions { ROUTER_SESSIONS_TABLE, ROUTER_SESSIONS_MAGLEV };
+
 /* What the configuration says of one op. */
 struct router_op {
 	char name[ROUTER_OP_ROOM];
 	uint32_t cache;                 /* enum router_cache */
 	bool cache_errors;              /* an answer "I could not" is kept, too */
 	char balance[ROUTER_NAME_ROOM]; /* "": that of all */
+	uint32_t concurrency;           /* enum router_concurrency */
+	uint32_t sessions;              /* enum router_sessions */
 	/* Requests that go to a worker together. 0 and 1: each goes by itself */
 	uint32_t batch;
 	uint64_t batch_bytes;                       /* of their payloads, at most; 0: any */
@@ -64,6 +78,7 @@ struct router_config {
 	uint32_t breaker_open_ms;   /* a service that failed five times in a row rests so long */
 	uint32_t drain_ms; /* how long the end waits for requests that have been accepted */
 	char balance[ROUTER_NAME_ROOM];
+	uint32_t concurrency;          /* enum router_concurrency */
 	uint32_t cache_entries;        /* most answers in the cache */
 	uint64_t cache_bytes;          /* most bytes of them together */
 	uint32_t cache_ttl_ms;         /* how long an answer is there */
@@ -92,7 +107,8 @@ struct page;
 		.uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64,                   \
 		.heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,                 \
 		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
-		.drain_ms = 25000, .balance = "least_conn", .cache_entries = 1000,                 \
+		.drain_ms = 25000, .balance = "least_conn",                                        \
+		.concurrency = ROUTER_CONCURRENCY_FIXED, .cache_entries = 1000,                    \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \
 		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000, .uid_regions = 64,          \
 		.uid_region_bytes = UINT64_C(256) << 20                                            \

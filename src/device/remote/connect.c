@@ -164,7 +164,8 @@ static bool await(struct gq_remote *r, union gq_wire *w, struct passed *p, uint3
 			  "version %" PRIu32,
 			  r->path, w->head.version, GQ_WIRE_VERSION);
 	} else {
-		gq__failf(Q_ERR_UNSUPPORTED, "%s is the socket of a program that is no gpuqd",
+		gq__failf(Q_ERR_UNSUPPORTED,
+			  "%s is not the socket of a gpuqd's queues; its services have another one",
 			  r->path);
 	}
 	return false;

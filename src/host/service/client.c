@@ -560,6 +560,7 @@ static bool greet(BrokerClient *c, const char *name, const char *token)
 	const uint32_t versions[2] = { GQ_WIRE_VERSION, GQ_WIRE_VERSION };
 	const uint64_t features = GQ_FEATURE_REGIONS | GQ_FEATURE_CHECKS;
 	struct gq_frame f = { .type = GQ_MESSAGE_HELLO };
+	QueueStatus status;
 	struct heard *h;
 	uint64_t window;
 
@@ -574,9 +575,14 @@ static bool greet(BrokerClient *c, const char *name, const char *token)
 			return false;
 		gq__frame_set(&f, GQ_TLV_TOKEN, false, c->in, n);
 	}
-	if (gq__broker_ask(c, &f, &h) != Q_OK) {
+	status = gq__broker_ask(c, &f, &h);
+	if (status != Q_OK) {
 		if (h == NULL && (h = gq__broker_take(&c->others, 0)) != NULL)
 			(void)refused(&h->frame); /* before the hello it names no correlation */
+		else if (status == Q_ERR_LOST)
+			gq__failf(Q_ERR_LOST,
+				  "gpuqd's services: the connection was closed before "
+				  "an answer came: is it the socket of gpuqd's queues?");
 		gq__broker_free(h);
 		return false;
 	}

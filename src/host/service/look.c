@@ -20,10 +20,10 @@ static void copy_word(char *to, size_t room, const char *word)
 /* One line of a list of services; `line` is cut up. @return false: it is none */
 static bool parse_service(char *line, BrokerServiceInfo *out)
 {
-	char *words[10], *rest = line;
+	char *words[11], *rest = line;
 	unsigned n = 0;
 
-	while (n < 10 && (words[n] = strsep(&rest, "\t")) != NULL)
+	while (n < 11 && (words[n] = strsep(&rest, "\t")) != NULL)
 		n++;
 	if (n < 10)
 		return false;
@@ -32,6 +32,8 @@ static bool parse_service(char *line, BrokerServiceInfo *out)
 				    .capacity = (uint32_t)strtoul(words[6], NULL, 10),
 				    .done = strtoull(words[7], NULL, 10),
 				    .faults = strtoull(words[8], NULL, 10) };
+	/* A gpuqd that learns no limits does not name them. */
+	out->limit = n > 10 ? (uint32_t)strtoul(words[10], NULL, 10) : out->capacity;
 	copy_word(out->name, sizeof(out->name), words[0]);
 	copy_word(out->state, sizeof(out->state), words[2]);
 	copy_word(out->health, sizeof(out->health), words[3]);

@@ -102,7 +102,7 @@ static void what_is_claimed_or_completed_ends_it(void **state)
 
 	(void)state;
 	end_open(&e, 0, CAPACITY);
-	e.c.counts = &counts;
+	e.c.tally.counts = &counts;
 	end_publish(&e, 3, 0);
 	rest(&e.c);
 	assert_int_equal(client_claim(&e.c, 0, &r), CLAIMED_ONE);

@@ -21,10 +21,13 @@
 #include <unistd.h>
 
 /* Holds the message "hold" until the test lets it go, "H" until it does so for the second
- * time, "S" as "hold", but spinning; "m" takes a moment; at "t" another client sends a message, of
- * tag 2. Copies all. */
+ * time, "S" as "hold", but spinning; "m" takes a moment; "d" ends when the deadline of the message
+ * behind it has passed, "L" when the thread that stands by has looked; at "t" another client sends
+ * a message, of tag 2; "T" is "t", then "L". Copies all. */
 static uint32_t holding, let_go;
-static GpuQueue *triggers;
+static uint64_t until_ns; /* that deadline; 0: it is not known yet */
+static GpuQueue *triggers; /* this and the next one are read by a dispatcher's thread */
+static const struct pair *looks_at;
 
 /* The tags of messages as they run, after record_runs(). */
 static uint32_t recorded;
@@ -54,6 +57,23 @@ static uint32_t runs_until_last_of(uint64_t tag)
 	return n;
 }
 
+static uint64_t looks(void)
+{
+	const struct pair *p = __atomic_load_n(&looks_at, __ATOMIC_ACQUIRE);
+
+	return gq_load_relaxed_u64(&p->member[0].looks) + gq_load_relaxed_u64(&p->member[1].looks);
+}
+
+/* For longer than a client's turn, and until the thread that stands by has looked; it takes the
+ * lead at its next look. */
+static void run_until_looked_at(void)
+{
+	const uint64_t before = looks(), since_ns = gq__now_ns();
+
+	while (looks() == before || gq__now_ns() < since_ns + 200000)
+		gq_cpu_relax();
+}
+
 static void hold(const MsgView *in, ResultView *out)
 {
 	const uint32_t len = in->len < out->cap ? in->len : out->cap;
@@ -75,11 +95,16 @@ static void hold(const MsgView *in, ResultView *out)
 	}
 	if (first == 'm')
 		usleep(300);
-	if (first == 't' && triggers != NULL) {
+	while (first == 'd' && (gq_load_seq_cst_u64(&until_ns) == 0 ||
+				gq__now_ns() < gq_load_seq_cst_u64(&until_ns)))
+		gq_cpu_relax();
+	if (first == 't' || first == 'T') {
 		const EnqueueOptions options = { .tag = 2 };
 
-		send_with(triggers, &options, "x", 1);
+		send_with(__atomic_load_n(&triggers, __ATOMIC_ACQUIRE), &options, "x", 1);
 	}
+	if (first == 'L' || first == 'T')
+		run_until_looked_at();
 	tag_run[gq_load_seq_cst_u32(&recorded) % 4096] = in->tag;
 	gq_exchange_seq_cst_u32(&recorded, gq_load_seq_cst_u32(&recorded) + 1);
 	memcpy(out->out, in->payload, len);
@@ -232,6 +257,63 @@ static void what_is_run_ends_as_it_does_in_a_queue(void **state)
 	assert_status(take(q, send_with(q, &late, "x", 1), NULL, &len), Q_ERR_EXPIRED);
 	expect_echo(q, send(q, "12345678", 8), "12345678", 8);
 	expect_echo(q, send(q, "", 0), "", 0);
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+/* The clock is read for several very short messages together; and one of them may be long. Where
+ * the lead is taken meanwhile, or the first one goes through the queue, it is read for that: so
+ * this is done more than once. */
+static void a_deadline_that_passes_while_another_message_runs_has_passed(void **state)
+{
+	struct broker *b = start_broker(1000, false);
+	GpuQueue *q = connect_one(64);
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		EnqueueOptions late = { .tag = 1 };
+		uint64_t first, second;
+		size_t len = 0;
+
+		send_and_expect(q, 2 * GQ_BREVITY_REST);
+		gq_exchange_seq_cst_u64(&until_ns, 0);
+		first = send(q, "d", 1);
+		late.deadline_ns = gq__now_ns() + 500000;
+		second = send_with(q, &late, "x", 1);
+		gq_exchange_seq_cst_u64(&until_ns, late.deadline_ns);
+		expect_echo(q, first, "d", 1);
+		assert_status(take(q, second, NULL, &len), Q_ERR_EXPIRED);
+	}
+	q_shutdown(q);
+	broker_stop(b);
+}
+
+/* As many as the clock is read for together. While the first one runs another client sends one. On
+ * a busy machine the lead may be taken, and then messages go through the queue, in its order. */
+static void very_short_messages_that_become_long_end_their_clients_turn(void **state)
+{
+	struct broker *b = start_broker(20000, false);
+	GpuQueue *q = connect_one(64), *other = connect_one(64);
+	const EnqueueOptions of_long = { .tag = 1 };
+
+	(void)state;
+	__atomic_store_n(&looks_at, b->dispatcher[0]->pair, __ATOMIC_RELEASE);
+	__atomic_store_n(&triggers, other, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < 8; i++) {
+		uint64_t before, ids[8];
+
+		send_and_expect(q, 2 * GQ_BREVITY_REST);
+		before = queued(b);
+		record_runs();
+		for (unsigned k = 0; k < 8; k++)
+			ids[k] = send_with(q, &of_long, k == 0 ? "T" : "L", 1);
+		for (unsigned k = 0; k < 8; k++)
+			expect_echo(q, ids[k], k == 0 ? "T" : "L", 1);
+		await_word(&recorded, 9);
+		if (queued(b) == before)
+			assert_in_range(runs_of(1, runs_until_last_of(2)), 1, 4);
+	}
+	q_shutdown(other);
 	q_shutdown(q);
 	broker_stop(b);
 }
@@ -529,7 +611,7 @@ static void what_was_held_takes_turns(void **state)
 	fail_a_run(b, q);
 	send_and_expect(q, GQ_BREVITY_REST);
 	fail_a_run(b, q);
-	triggers = other;
+	__atomic_store_n(&triggers, other, __ATOMIC_RELEASE);
 	fill_queue(b, q, "t", n);
 	assert_int_equal(pthread_create(&thread, NULL, let_go_of_paused, b), 0);
 	assert_status(q_pause(q, LONG_MS), Q_OK);
@@ -649,6 +731,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(short_messages_are_run_by_the_dispatcher_and_others_in_its_queue),
 		cmocka_unit_test(what_is_run_ends_as_it_does_in_a_queue),
+		cmocka_unit_test(a_deadline_that_passes_while_another_message_runs_has_passed),
+		cmocka_unit_test(very_short_messages_that_become_long_end_their_clients_turn),
 		cmocka_unit_test(a_message_that_does_not_end_keeps_nothing_but_messages),
 		cmocka_unit_test(whichever_thread_is_kept_the_other_goes_on),
 		cmocka_unit_test(where_membarrier_is_refused_the_lead_is_taken_as_well),

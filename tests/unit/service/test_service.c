@@ -1379,6 +1379,42 @@ static void rt_a_request_that_a_worker_did_not_take_goes_to_another(void **state
 	await_quiet();
 }
 
+/* A worker that takes none: what it is asked is at most 1.2 of what callers ask. */
+static void rt_3_retries_are_never_the_load(void **state)
+{
+	enum { OFFERED = 150, AT_ONCE = 50 };
+	BrokerClient *w = worker("w", "op=none", AT_ONCE), *c = client();
+	const uint64_t retried = count("retried");
+	unsigned asked = 0;
+
+	(void)state;
+	for (unsigned offered = 0; offered < OFFERED; offered += AT_ONCE) {
+		for (unsigned i = 0; i < AT_ONCE; i++)
+			(void)submit(c, "none", "x");
+		for (unsigned ended = 0; ended < AT_ONCE;) {
+			BrokerReply r = { 0 };
+			BrokerRequest q;
+
+			if (q_service_recv(w, &q, 1) == Q_OK) {
+				assert_int_equal(
+					q_service_reply(w, &q, Q_REASON_OVERLOADED, NULL, 0), Q_OK);
+				asked++;
+			}
+			(void)q_broker_wait(c, 0, NULL, &(size_t){ 0 }, &r, 0);
+			if (r.id == 0)
+				continue;
+			assert_int_equal(r.reason, Q_REASON_OVERLOADED);
+			ended++;
+		}
+	}
+	assert_in_range(asked, OFFERED + 1, OFFERED / 10 * 12);
+	assert_int_equal(count("retried"), retried + asked - OFFERED);
+	q_broker_close(c);
+	q_broker_close(w);
+	await_quiet();
+	expect_conservation();
+}
+
 /* ---- peers that lie -------------------------------------------------------------------------- */
 
 /* The next frame; false: the connection has ended. */
@@ -2022,6 +2058,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(cb_requests_without_time_say_nothing_of_a_worker),
 		cmocka_unit_test(cb_who_waits_for_a_worker_hears_that_its_breaker_has_opened),
 		cmocka_unit_test(rt_a_request_that_a_worker_did_not_take_goes_to_another),
+		cmocka_unit_test(rt_3_retries_are_never_the_load),
 		cmocka_unit_test(p_5_another_version_and_an_unknown_type_are_told),
 		cmocka_unit_test(p_6_a_peer_that_says_more_than_gpuqd_knows_is_served),
 		cmocka_unit_test(co_4_a_correlation_that_is_used_again_is_another_request),

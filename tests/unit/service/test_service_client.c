@@ -48,14 +48,28 @@ static bool hear(int fd, enum gq_frame_state state, struct gq_frame *f)
 	return false;
 }
 
+/* Whether gpuqd is of a later version: each frame has a TLV more, which nobody needs to understand.
+ */
+static bool says_more;
+
 static void say(int fd, struct gq_frame *f)
 {
 	static uint8_t out[GQ_WIRE_FRAME_MAX];
+	const uint16_t unknown = 1000;
+	uint32_t length;
 	size_t n = 0;
 
-	f->flags |= GQ_FLAG_CHECKSUM;
-	if (gq__frame_encode(f, out, sizeof(out), &n) != GQ_FRAME_OK ||
-	    sendto(fd, out, n, MSG_NOSIGNAL, NULL, 0) != (ssize_t)n)
+	f->flags |= says_more ? 0 : GQ_FLAG_CHECKSUM;
+	if (gq__frame_encode(f, out, sizeof(out) - 8, &n) != GQ_FRAME_OK)
+		wrong = "it cannot be encoded";
+	if (says_more) {
+		memset(out + n, 0, 8);
+		memcpy(out + n, &unknown, sizeof(unknown)); /* of no bytes */
+		n += 8;
+		length = (uint32_t)n;
+		memcpy(out + GQ_WIRE_AT_LENGTH, &length, sizeof(length));
+	}
+	if (sendto(fd, out, n, MSG_NOSIGNAL, NULL, 0) != (ssize_t)n)
 		wrong = "it cannot be said";
 }
 
@@ -339,6 +353,50 @@ static void a_request_that_failed_may_have_a_reply(void **state)
 	q_broker_close(c);
 }
 
+static void *is_of_a_later_version(void *arg)
+{
+	const int fd = greet();
+	struct gq_frame f;
+
+	take_registration(fd);
+	ask_for(fd, 5);
+	if (!hear(fd, GQ_FRAME_AFTER_HELLO, &f) || f.type != GQ_MESSAGE_RESPONSE ||
+	    f.correlation != 5 || gq__frame_u32(&f, GQ_TLV_STATUS, 0) != GQ_WIRE_SUCCESS)
+		wrong = "the worker has not answered";
+	if (hear(fd, GQ_FRAME_AFTER_HELLO, &f))
+		say_status(fd, f.correlation, GQ_WIRE_SUCCESS, "later");
+	close(fd);
+	return arg;
+}
+
+/* The other way round: test_service.c. */
+static void p_6_a_gpuqd_that_says_more_than_the_library_knows_is_understood(void **state)
+{
+	const BrokerService s = { .name = "w", .heartbeat_ms = 3600000 };
+	const BrokerCall call = { .service = "x" };
+	char reply[8] = "";
+	size_t n = sizeof(reply);
+	pthread_t thread;
+	BrokerRequest q;
+	BrokerClient *c;
+
+	(void)state;
+	says_more = true;
+	thread = start(is_of_a_later_version);
+	c = client(LONG_MS);
+	assert_int_equal(q_service_register(c, &s), Q_OK);
+	assert_int_equal(q_service_recv(c, &q, LONG_MS), Q_OK);
+	assert_string_equal(q.op, "work");
+	assert_int_equal(q.bytes, 1);
+	assert_int_equal(q_service_reply(c, &q, Q_REASON_OK, NULL, 0), Q_OK);
+	assert_int_equal(q_broker_call(c, &call, reply, &n, NULL), Q_OK);
+	assert_int_equal(n, 5);
+	assert_memory_equal(reply, "later", 5);
+	finish(thread);
+	says_more = false;
+	q_broker_close(c);
+}
+
 static void *answers_nothing(void *arg)
 {
 	const int fd = greet();
@@ -381,6 +439,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_is_cancelled_while_a_frame_waits_for_room_does_not_change_it),
 		cmocka_unit_test(a_gpuqd_that_takes_nothing_does_not_hold_the_client),
 		cmocka_unit_test(a_request_that_failed_may_have_a_reply),
+		cmocka_unit_test(p_6_a_gpuqd_that_says_more_than_the_library_knows_is_understood),
 		cmocka_unit_test(a_call_ends_though_gpuqd_is_silent),
 		cmocka_unit_test(connecting_ends_though_gpuqd_accepts_nobody), /* the last */
 	};
