@@ -25,7 +25,7 @@
  * behind it has passed, "L" when the thread that stands by has looked; at "t" another client sends
  * a message, of tag 2; "T" is "t", then "L". Copies all. */
 static uint32_t holding, let_go;
-static uint64_t until_ns; /* that deadline; 0: it is not known yet */
+static uint64_t until_ns;  /* that deadline; 0: it is not known yet */
 static GpuQueue *triggers; /* this and the next one are read by a dispatcher's thread */
 static const struct pair *looks_at;
 
