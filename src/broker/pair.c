@@ -169,7 +169,7 @@ static bool keep_lead(struct pair *p, struct member *mine, const struct member *
 	gq_store_release_u64(&mine->ran, turn);
 	fence(p);
 	GQ_WINDOW();
-	if (__builtin_expect(gq_load_acquire_u64(&other->wants) == turn, 0) && !decide(p, turn))
+	if (__builtin_expect(gq_load_seq_cst_u64(&other->wants) == turn, 0) && !decide(p, turn))
 		return false;
 	gq_store_release_u64(&p->turn, turn + 1);
 	return true;
@@ -221,7 +221,7 @@ static bool take_lead(struct pair *p, struct watch *w, uint32_t me, uint64_t *us
 		return false;
 	GQ_WINDOW();
 	/* It is back, and has not seen that the lead is wanted, or decides alone. */
-	if (gq_pos_diff(gq_load_acquire_u64(&p->member[1 - me].ran), turn) >= 0 || !decide(p, turn))
+	if (gq_pos_diff(gq_load_seq_cst_u64(&p->member[1 - me].ran), turn) >= 0 || !decide(p, turn))
 		return false;
 	p->leader = me;
 	gq_store_release_u64(&p->turn, turn + 1);
