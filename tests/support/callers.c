@@ -66,6 +66,29 @@ uint64_t services_count(const char *endpoint, const char *name)
 	return n;
 }
 
+BrokerClient *connect_ready_worker(const char *endpoint, const char *name, const char *can,
+				   uint32_t capacity)
+{
+	const BrokerService s = { .name = name, .capability = can, .capacity = capacity };
+	BrokerClient *w = connect_worker(endpoint, &s);
+
+	assert_status(q_service_heartbeat(w, NULL), Q_OK);
+	return w;
+}
+
+BrokerServiceInfo services_look(BrokerClient *c, const char *name)
+{
+	BrokerServiceInfo info[4];
+	size_t n = 0;
+
+	assert_status(q_broker_discover(c, NULL, info, 4, &n), Q_OK);
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(info[i].name, name) == 0)
+			return info[i];
+	fail_msg("there is no service '%s'", name);
+	return info[0];
+}
+
 void services_await_count(const char *endpoint, const char *name, uint64_t value)
 {
 	for (unsigned i = 0; services_count(endpoint, name) != value; i++) {

@@ -12,6 +12,11 @@ BrokerClient *connect_to_services(const char *endpoint);
 
 /* A connection that has registered this service. */
 BrokerClient *connect_worker(const char *endpoint, const BrokerService *service);
+/* The same, and it is READY. */
+BrokerClient *connect_ready_worker(const char *endpoint, const char *name, const char *can,
+				   uint32_t capacity);
+/* The service of that name, which there is; of at most four. */
+BrokerServiceInfo services_look(BrokerClient *c, const char *name);
 
 /* Waits for the end of a request, which has to be `status`; its reply is `text`, NULL: none is
  * looked at. */

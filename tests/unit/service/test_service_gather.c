@@ -47,11 +47,7 @@ static void end(void)
 
 static BrokerClient *worker_of(const char *name, const char *can, uint32_t capacity)
 {
-	const BrokerService s = { .name = name, .capability = can, .capacity = capacity };
-	BrokerClient *w = connect_worker(d.broker, &s);
-
-	assert_status(q_service_heartbeat(w, NULL), Q_OK);
-	return w;
+	return connect_ready_worker(d.broker, name, can, capacity);
 }
 
 static BrokerClient *worker(uint32_t capacity)

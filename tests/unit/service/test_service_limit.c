@@ -39,11 +39,7 @@ static void end(void)
 
 static BrokerClient *worker_of(const char *name, const char *can, uint32_t capacity)
 {
-	const BrokerService s = { .name = name, .capability = can, .capacity = capacity };
-	BrokerClient *w = connect_worker(d.broker, &s);
-
-	assert_status(q_service_heartbeat(w, NULL), Q_OK);
-	return w;
+	return connect_ready_worker(d.broker, name, can, capacity);
 }
 
 static BrokerClient *worker(const char *name, const char *can)
@@ -51,24 +47,11 @@ static BrokerClient *worker(const char *name, const char *can)
 	return worker_of(name, can, CAPACITY);
 }
 
-static BrokerServiceInfo look(BrokerClient *c, const char *name)
-{
-	BrokerServiceInfo info[4];
-	size_t n = 0;
-
-	assert_status(q_broker_discover(c, NULL, info, 4, &n), Q_OK);
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(info[i].name, name) == 0)
-			return info[i];
-	fail_msg("there is no service '%s'", name);
-	return info[0];
-}
-
 static void await_limit(BrokerClient *c, const char *name, uint32_t limit)
 {
-	for (unsigned i = 0; look(c, name).limit != limit; i++) {
+	for (unsigned i = 0; services_look(c, name).limit != limit; i++) {
 		if (i == LONG_MS)
-			fail_msg("the limit is %u, not %u", look(c, name).limit, limit);
+			fail_msg("the limit is %u, not %u", services_look(c, name).limit, limit);
 		nap_ms(1);
 	}
 }
@@ -125,7 +108,7 @@ static unsigned take_some(BrokerClient *c, BrokerClient *w, const char *name, Br
 
 	settle(c);
 	n = take_all(w, to, CAPACITY);
-	assert_in_range(n, 1, look(c, name).limit);
+	assert_in_range(n, 1, services_look(c, name).limit);
 	return n;
 }
 
@@ -153,7 +136,7 @@ static void keep_asking(struct busy *b)
 static void take_what_comes(struct busy *b)
 {
 	b->n += take_all(b->w, b->has + b->n, CAPACITY + 1 - b->n);
-	b->limit = look(b->c, "w").limit;
+	b->limit = services_look(b->c, "w").limit;
 	b->most = b->limit > b->most ? b->limit : b->most;
 	assert_in_range(b->limit, 1, CAPACITY);
 	if (b->n > b->most)
@@ -204,8 +187,8 @@ static void rl_5_a_limit_is_learned_and_rises_when_the_worker_is_quick(void **st
 	begin("[op job]\nconcurrency = vegas\n");
 	b.c = connect_to_services(d.broker);
 	b.w = worker("w", "op=job");
-	assert_int_equal(look(b.c, "w").limit, 1);
-	assert_int_equal(look(b.c, "w").capacity, CAPACITY);
+	assert_int_equal(services_look(b.c, "w").limit, 1);
+	assert_int_equal(services_look(b.c, "w").capacity, CAPACITY);
 	while (b.limit < 3) /* it begins with one */
 		work_slowly(&b);
 	for (unsigned i = 0; i < 500; i++) {
@@ -235,7 +218,7 @@ static void without_a_word_a_worker_has_what_it_takes(void **state)
 	begin("");
 	c = connect_to_services(d.broker);
 	w = worker("w", "op=job");
-	assert_int_equal(look(c, "w").limit, CAPACITY);
+	assert_int_equal(services_look(c, "w").limit, CAPACITY);
 	submit(c, "job", CAPACITY + 4);
 	comes(c, w, got, CAPACITY);
 	for (unsigned i = 0; i < CAPACITY; i++)
@@ -268,7 +251,7 @@ static void a_reload_says_how_many(void **state)
 		settle(c);
 		n = take_all(w, got + 6, 8);
 		/* As long as it has more than it may, nothing comes. */
-		assert_true(n == 0 || look(c, "w").limit > 1);
+		assert_true(n == 0 || services_look(c, "w").limit > 1);
 		while (n > 0)
 			answer(w, &got[5 + n--]);
 	}
@@ -299,7 +282,7 @@ static void the_first_op_says_how_and_all_ops_count(void **state)
 	begin("concurrency = vegas\n[op a]\nconcurrency = fixed\n");
 	c = connect_to_services(d.broker);
 	w = worker("ab", "op=a op=b");
-	assert_int_equal(look(c, "ab").limit, CAPACITY);
+	assert_int_equal(services_look(c, "ab").limit, CAPACITY);
 	submit(c, "b", 3);
 	comes(c, w, got, 3);
 	for (unsigned i = 0; i < 3; i++)
@@ -307,7 +290,7 @@ static void the_first_op_says_how_and_all_ops_count(void **state)
 	q_broker_close(w);
 	services_await_count(d.broker, "services", 0);
 	w = worker("ba", "op=b op=a");
-	assert_int_equal(look(c, "ba").limit, 1);
+	assert_int_equal(services_look(c, "ba").limit, 1);
 	submit(c, "a", 2);
 	submit(c, "b", 2);
 	for (unsigned ended = 0; ended < 4;) {
@@ -317,7 +300,7 @@ static void the_first_op_says_how_and_all_ops_count(void **state)
 			answer(w, &got[--n]);
 	}
 	settle(c);
-	assert_int_equal(look(c, "ba").active, 0);
+	assert_int_equal(services_look(c, "ba").active, 0);
 	q_broker_close(c);
 	q_broker_close(w);
 	end();
@@ -337,7 +320,7 @@ static void a_batch_is_no_larger_than_the_limit(void **state)
 	submit(c, "job", 3);
 	for (unsigned ended = 0; ended < 3;) {
 		assert_status(q_service_recv_batch(w, got, CAPACITY, &n, LONG_MS / 4), Q_OK);
-		assert_in_range(n, 1, look(c, "w").limit);
+		assert_in_range(n, 1, services_look(c, "w").limit);
 		for (ended += (unsigned)n; n > 0;)
 			answer(w, &got[--n]);
 	}
@@ -368,15 +351,15 @@ static void a_request_that_expires_counts_if_its_worker_has_had_time(void **stat
 	submit_for(c, "job", 50, CAPACITY); /* whoever asks so cannot make it fall */
 	for (unsigned i = 0; i < CAPACITY; i++)
 		(void)await_end(c, 0, Q_ERR_EXPIRED, NULL);
-	assert_int_equal(look(c, "w").limit, CAPACITY);
-	while (look(c, "w").active != 0)
+	assert_int_equal(services_look(c, "w").limit, CAPACITY);
+	while (services_look(c, "w").active != 0)
 		for (unsigned n = take_all(w, got, CAPACITY); n > 0; n--)
 			answer(w, &got[n - 1]);
 	submit_for(c, "job", 1500, CAPACITY);
 	for (unsigned i = 0; i < CAPACITY; i++)
 		(void)await_end(c, 0, Q_ERR_EXPIRED, NULL);
-	assert_int_equal(look(c, "w").limit, CAPACITY * 9 / 10);
-	assert_int_equal(look(c, "w").active, CAPACITY); /* LATE: they keep their places */
+	assert_int_equal(services_look(c, "w").limit, CAPACITY * 9 / 10);
+	assert_int_equal(services_look(c, "w").active, CAPACITY); /* LATE: they keep their places */
 	q_broker_close(w);
 	q_broker_close(c);
 	end();
@@ -400,8 +383,8 @@ static void a_request_that_a_worker_has_forgotten_takes_no_place_of_others(void 
 		submit_for(c, "job", 1, 1); /* as long as somebody waits for that, it waits */
 		(void)await_end(c, 0, Q_ERR_EXPIRED, NULL);
 		(void)await_end(c, 0, Q_ERR_EXPIRED, NULL);
-		assert_int_equal(look(c, "w").limit, 1);
-		assert_int_equal(look(c, "w").active, i + 1);
+		assert_int_equal(services_look(c, "w").limit, 1);
+		assert_int_equal(services_look(c, "w").active, i + 1);
 	}
 	submit(c, "job", 2);
 	settle(c);
@@ -416,7 +399,7 @@ static void a_request_that_a_worker_has_forgotten_takes_no_place_of_others(void 
 	}
 	for (unsigned i = 0; i < 2; i++)
 		(void)await_end(c, 0, Q_OK, NULL);
-	assert_int_equal(look(c, "w").active, 1);
+	assert_int_equal(services_look(c, "w").active, 1);
 	q_broker_close(w);
 	q_broker_close(c);
 	end();

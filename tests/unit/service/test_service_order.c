@@ -97,19 +97,6 @@ static void serve(BrokerClient *c, const char *op, BrokerClient *w, const char *
 	await_end(c, id, Q_OK, text);
 }
 
-static BrokerServiceInfo look(BrokerClient *c, const char *name)
-{
-	BrokerServiceInfo info[4];
-	size_t n = 0;
-
-	assert_status(q_broker_discover(c, NULL, info, 4, &n), Q_OK);
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(info[i].name, name) == 0)
-			return info[i];
-	fail_msg("there is no service '%s'", name);
-	return info[0];
-}
-
 /* ---- draining -------------------------------------------------------------------------------- */
 
 static void a_service_that_drains_finishes_what_it_has_and_gets_nothing_new(void **state)
@@ -125,18 +112,18 @@ static void a_service_that_drains_finishes_what_it_has_and_gets_nothing_new(void
 	id = submit(c, "job", "first");
 	q = take_one(a);
 	order(c, Q_ORDER_DRAIN, "a");
-	assert_string_equal(look(c, "a").state, "draining");
+	assert_string_equal(services_look(c, "a").state, "draining");
 	/* Nobody else does it: who asks is told, and need not wait. */
 	assert_true(await_end(c, submit(c, "job", "x"), Q_ERR_FULL, NULL).may_retry);
 	assert_status(q_service_heartbeat(a, NULL), Q_OK); /* it lives, and drains on */
-	assert_string_equal(look(c, "a").state, "draining");
+	assert_string_equal(services_look(c, "a").state, "draining");
 	answer(a, &q, Q_REASON_OK, "done");
 	await_end(c, id, Q_OK, "done");
 	b = worker("b", "op=job");
 	for (int i = 0; i < 5; i++)
 		serve(c, "job", b, "by b");
 	order(c, Q_ORDER_RESUME, "a");
-	assert_string_equal(look(c, "a").state, "ready");
+	assert_string_equal(services_look(c, "a").state, "ready");
 	order(c, Q_ORDER_DRAIN, "b");
 	serve(c, "job", a, "by a");
 	order(c, Q_ORDER_RESUME, "b");
@@ -402,20 +389,20 @@ static void cb_a_breaker_is_opened_closed_and_reset(void **state)
 	w = worker("w", "op=job");
 	c = client();
 	order(c, Q_ORDER_BREAKER_OPEN, "w");
-	assert_string_equal(look(c, "w").breaker, "forced_open");
+	assert_string_equal(services_look(c, "w").breaker, "forced_open");
 	assert_true(await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL).retry_after_ms != 0);
 	order(c, Q_ORDER_BREAKER_CLOSE, "w");
 	for (int i = 0; i < 12; i++) /* five in a row would open it */
 		fail_one(c, w);
-	assert_string_equal(look(c, "w").breaker, "disabled");
+	assert_string_equal(services_look(c, "w").breaker, "disabled");
 	order(c, Q_ORDER_BREAKER_RESET, "w");
-	assert_string_equal(look(c, "w").breaker, "closed");
+	assert_string_equal(services_look(c, "w").breaker, "closed");
 	for (int i = 0; i < 4; i++)
 		fail_one(c, w);
 	order(c, Q_ORDER_BREAKER_RESET, "w"); /* as new: four are forgotten */
 	for (int i = 0; i < 5; i++)
 		fail_one(c, w);
-	assert_string_equal(look(c, "w").breaker, "open");
+	assert_string_equal(services_look(c, "w").breaker, "open");
 	await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
 	order(c, Q_ORDER_BREAKER_RESET, "w");
 	serve(c, "job", w, "well");
@@ -454,17 +441,17 @@ static void cb_a_worker_that_comes_again_has_the_breaker_it_was_ordered(void **s
 	order(c, Q_ORDER_BREAKER_OPEN, "w");
 	q_broker_close(w);
 	w = again("w", "op=job");
-	assert_string_equal(look(c, "w").breaker, "forced_open");
+	assert_string_equal(services_look(c, "w").breaker, "forced_open");
 	await_end(c, submit(c, "job", "x"), Q_ERR_NOT_READY, NULL);
 	order(c, Q_ORDER_BREAKER_CLOSE, "w");
 	q_broker_close(w);
 	w = again("w", "op=job");
-	assert_string_equal(look(c, "w").breaker, "disabled");
+	assert_string_equal(services_look(c, "w").breaker, "disabled");
 	order(c, Q_ORDER_BREAKER_OPEN, "w");
 	order(c, Q_ORDER_BREAKER_RESET, "w");
 	q_broker_close(w);
 	w = again("w", "op=job");
-	assert_string_equal(look(c, "w").breaker, "closed");
+	assert_string_equal(services_look(c, "w").breaker, "closed");
 	/* Also of a service that is gone. */
 	order(c, Q_ORDER_BREAKER_OPEN, "w");
 	q_broker_close(w);
@@ -473,7 +460,7 @@ static void cb_a_worker_that_comes_again_has_the_breaker_it_was_ordered(void **s
 		nap_ms(1);
 	}
 	w = again("w", "op=job");
-	assert_string_equal(look(c, "w").breaker, "closed");
+	assert_string_equal(services_look(c, "w").breaker, "closed");
 	serve(c, "job", w, "well");
 	q_broker_close(w);
 	q_broker_close(c);
