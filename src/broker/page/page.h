@@ -225,7 +225,8 @@ struct page *page_open(const char *path, char error[PAGE_ERROR]);
 /* A whole version of a section. @return false: there has been none, or the writer is too fast */
 bool page_read(const struct page *p, enum page_section section, uint32_t index, void *to);
 
-/* All sections, each of its own moment; what is not there is zeros, and `has_` says so. */
+/* All sections, each of its own moment; what is not there is zeros, and `has_` says so. A queue
+ * whose section has not been written yet is left out. */
 struct page_view {
 	struct page_daemon daemon;
 	struct page_clients clients;
