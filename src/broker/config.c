@@ -60,7 +60,7 @@ struct reader {
 	struct broker_queue *queue; /* NULL: another section, or none yet */
 	struct router_op *op;       /* the same */
 	bool in_section, in_services, had_gpuqd, had_services;
-	uint32_t seen; /* a bit a key of this section */
+	uint32_t seen;           /* a bit a key of this section */
 	unsigned tokens_line[2]; /* of [gpuqd], of [services] */
 	char *error;
 };

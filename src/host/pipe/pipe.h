@@ -78,8 +78,8 @@ struct PipeReader {
 	bool sleeps_next;             /* and does not doze then; the reading thread's */
 	uint64_t asleep;              /* attached: odd while the reading thread may sleep */
 	struct gq_pipe_author author; /* attached: the process that writes */
-	struct gq_poll_fd poll; /* q_pipe_reader_fd() */
-	uint64_t poll_asleep;   /* as `asleep`, of its thread */
+	struct gq_poll_fd poll;       /* q_pipe_reader_fd() */
+	uint64_t poll_asleep;         /* as `asleep`, of its thread */
 };
 
 #define GQ_READER_LATE  UINT64_C(1) /* what it came too late for has not been said yet */

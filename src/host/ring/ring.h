@@ -116,7 +116,7 @@ struct RingQueue {
 	QueueStatus (*validate)(const void *data, size_t len, void *user);
 	void *validate_user;
 	RegionTable *regions;
-	struct gq_poll_fd poll; /* q_ring_fd() */
+	struct gq_poll_fd poll;        /* q_ring_fd() */
 	struct gq_ring_local *local;   /* of each peer */
 	struct gq_ring_ageing *ageing; /* with Q_RING_AGEING, else NULL */
 	/* Threads that are bound: see handles.c. */
