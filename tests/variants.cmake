@@ -68,6 +68,7 @@ set(gpuq_test_variants
 	"unit.service_region"
 	"unit.service_reuse"
 	"unit.service_sessions"
+	"unit.service_share"
 	"unit.service_token"
 	"unit.service_transport"
 	"unit.subscription"

@@ -21,7 +21,8 @@
  *     beside_user    p50 and p99 of a call of 10 ms, of 32 at a time, beside another user's process
  *                    that has as much waiting as it may and asks again as soon as it is allowed to:
  *                    of that without it, by rounds in turns (1.1); and how often it is refused a
- *                    second. By a socket, as root: it takes two users
+ *                    second. For an op of which a user may have all that the worker takes, and for
+ *                    one of which it may have 75 percent. By a socket, as root: it takes two users
  *     launches       requests a second of a worker that spends 100 us whenever it begins, however
  *                    many requests it then has, with 24 outstanding, by a socket: as they come, and
  *                    of an op whose requests gpuqd hands out in batches of 12; by rounds in turns
@@ -182,6 +183,7 @@ static void configure(bool netlink, bool device)
 		snprintf(d.endpoint[2], sizeof(d.endpoint[2]), "chardev:%s", d.device);
 	}
 	fprintf(f, "[op together]\nbatch = 12\nbatch_delay_us = 500\n");
+	fprintf(f, "[op kept]\nuser_percent = 75\n");
 	fclose(f);
 }
 
@@ -699,9 +701,9 @@ static struct flood {
 	_Atomic unsigned asked, refused;
 } * flood;
 
-static void use_up(void)
+static void use_up(const char *op)
 {
-	const BrokerCall call = { .service = "side", .timeout_ms = LONG_MS };
+	const BrokerCall call = { .service = op, .timeout_ms = LONG_MS };
 	uint64_t not_before_ns = 0, id;
 	BrokerClient *c;
 
@@ -725,13 +727,13 @@ static void use_up(void)
 	}
 }
 
-static pid_t start_using_up(void)
+static pid_t start_using_up(const char *op)
 {
 	const unsigned before = flood->refused;
 	const pid_t pid = fork_child();
 
 	if (pid == 0)
-		use_up();
+		use_up(op);
 	for (unsigned i = 0; flood->refused == before; i++) {
 		if (i >= LONG_MS || waitpid(pid, NULL, WNOHANG) != 0)
 			die("the other user is not refused");
@@ -741,9 +743,9 @@ static pid_t start_using_up(void)
 }
 
 /* Ours, one at a time. */
-static void calls_of(BrokerClient *c, double *p50, double *p99)
+static void calls_of(BrokerClient *c, const char *op, double *p50, double *p99)
 {
-	const BrokerCall call = { .service = "side", .timeout_ms = LONG_MS };
+	const BrokerCall call = { .service = op, .timeout_ms = LONG_MS };
 
 	samples = 0;
 	for (unsigned i = 0; i < (smoke ? 5 : CALLS); i++) {
@@ -759,20 +761,66 @@ static void calls_of(BrokerClient *c, double *p50, double *p99)
 	samples = 0;
 }
 
-static void say_ratio(const char *name, const double *of, unsigned n)
+static void say_ratio(const char *op, const char *name, const double *of, unsigned n)
 {
 	double ratio[ROUNDS], median;
 
 	memcpy(ratio, of, n * sizeof(*of));
 	median = quantile_of(ratio, n, 0.5); /* sorts them */
-	fprintf(stderr, "beside_user, %s of that without it: median %.3g (%.3g, %.3g); ", name,
-		median, ratio[0], ratio[n - 1]);
+	fprintf(stderr, "beside_user, op %s, %s of that without it: median %.3g (%.3g, %.3g); ", op,
+		name, median, ratio[0], ratio[n - 1]);
 	fprintf(stderr, "aim 1.1: %s\n", median <= 1.1 ? "met" : "NOT MET");
+}
+
+/* By op, the first of them also without the other user. */
+enum { SIDE, KEPT, ALONE, ARMS };
+
+struct beside_user {
+	double p50[ROUNDS], p99[ROUNDS], of50[ROUNDS], of99[ROUNDS], refusals[ROUNDS];
+};
+
+static void measure_beside(BrokerClient *c, unsigned arm, struct beside_user *to, unsigned round)
+{
+	static const char *const ops[ARMS] = { "side", "kept", "side" };
+	const pid_t pid = arm != ALONE ? start_using_up(ops[arm]) : 0;
+	const unsigned before = flood->refused;
+	const uint64_t then_ns = now_ns();
+
+	calls_of(c, ops[arm], &to->p50[round], &to->p99[round]);
+	to->refusals[round] = (flood->refused - before) / (ms_since(then_ns) * 1e-3);
+	if (arm == ALONE)
+		return;
+	kill_child(pid);
+	await_active(c, "op=side", 0);
+}
+
+static void say_beside(const char *op, struct beside_user *b, const struct beside_user *alone,
+		       unsigned rounds)
+{
+	static const char *const names[2][6] = {
+		{ "p50", "p50_ratio", "p99", "p99_ratio", "refused" },
+		{ "p50_kept", "p50_kept_ratio", "p99_kept", "p99_kept_ratio", "refused_kept" },
+	};
+	const char *const *name = names[strcmp(op, "kept") == 0];
+
+	for (unsigned i = 0; i < rounds; i++) {
+		b->of50[i] = b->p50[i] / alone->p50[i];
+		b->of99[i] = b->p99[i] / alone->p99[i];
+	}
+	if (!smoke) {
+		say_ratio(op, "p50", b->of50, rounds);
+		say_ratio(op, "p99", b->of99, rounds);
+	}
+	line("beside_user", 0, name[0], "ms", b->p50, rounds);
+	line("beside_user", 0, name[1], "1", b->of50, rounds);
+	line("beside_user", 0, name[2], "ms", b->p99, rounds);
+	line("beside_user", 0, name[3], "1", b->of99, rounds);
+	line("beside_user", 0, name[4], "1/s", b->refusals, rounds);
 }
 
 static void beside_user(void)
 {
-	double p50[2][ROUNDS], p99[2][ROUNDS], of50[ROUNDS], of99[ROUNDS], refusals[ROUNDS];
+	static struct beside_user found[ARMS];
 	const unsigned rounds = smoke ? 1 : ROUNDS;
 	BrokerClient *c;
 	pid_t worker_pid;
@@ -786,37 +834,16 @@ static void beside_user(void)
 		     0);
 	if (flood == MAP_FAILED || chmod(d.folder, 0755) != 0)
 		die("beside_user: no memory, or no right to the folder");
-	worker_pid = start_worker(0, "op=side", PLACES, WORK_SIDE_BY_SIDE);
+	worker_pid = start_worker(0, "op=side op=kept", PLACES, WORK_SIDE_BY_SIDE);
 	c = to(0);
-	calls_of(c, &p50[0][0], &p99[0][0]); /* so that all is warm */
-	for (unsigned i = 0; i < 2 * rounds; i++) {
-		const bool beside = (i & 1) != (i >> 1 & 1);
-		const pid_t pid = beside ? start_using_up() : 0;
-		const unsigned before = flood->refused;
-		const uint64_t then_ns = now_ns();
-
-		calls_of(c, &p50[beside][i / 2], &p99[beside][i / 2]);
-		if (!beside)
-			continue;
-		refusals[i / 2] = (flood->refused - before) / (ms_since(then_ns) * 1e-3);
-		kill_child(pid);
-		await_active(c, "op=side", 0);
-	}
-	for (unsigned i = 0; i < rounds; i++) {
-		of50[i] = p50[1][i] / p50[0][i];
-		of99[i] = p99[1][i] / p99[0][i];
-	}
-	line("beside_user", 0, "p50_alone", "ms", p50[0], rounds);
-	line("beside_user", 0, "p50", "ms", p50[1], rounds);
-	line("beside_user", 0, "p50_ratio", "1", of50, rounds);
-	line("beside_user", 0, "p99_alone", "ms", p99[0], rounds);
-	line("beside_user", 0, "p99", "ms", p99[1], rounds);
-	line("beside_user", 0, "p99_ratio", "1", of99, rounds);
-	line("beside_user", 0, "refused", "1/s", refusals, rounds);
-	if (!smoke) {
-		say_ratio("p50", of50, rounds);
-		say_ratio("p99", of99, rounds);
-	}
+	measure_beside(c, ALONE, &found[ALONE], 0); /* so that all is warm */
+	for (unsigned i = 0; i < rounds; i++)
+		for (unsigned k = 0; k < ARMS; k++)
+			measure_beside(c, (i + k) % ARMS, &found[(i + k) % ARMS], i);
+	say_beside("side", &found[SIDE], &found[ALONE], rounds);
+	say_beside("kept", &found[KEPT], &found[ALONE], rounds);
+	line("beside_user", 0, "p50_alone", "ms", found[ALONE].p50, rounds);
+	line("beside_user", 0, "p99_alone", "ms", found[ALONE].p99, rounds);
 	kill_child(worker_pid);
 	q_broker_close(c);
 }

@@ -156,6 +156,30 @@ static QueueStatus check_token(struct session *s, char text[GQ_WIRE_TEXT])
 	return s->has_rights ? Q_OK : REFUSE(Q_ERR_POLICY, "%s", why);
 }
 
+/* It says which there are, as far as there is room; but not of those that need a token. */
+static QueueStatus refuse_queue(const struct session *s, char text[GQ_WIRE_TEXT])
+{
+	const struct broker_config *cfg = &s->b->cfg;
+	const size_t most = GQ_WIRE_TEXT - GQ_WIRE_NAME - sizeof(", ...");
+	const char *between = "; there is ";
+	size_t at;
+
+	snprintf(text, GQ_WIRE_TEXT, "there is no queue '%.63s'", s->hello.queue);
+	at = strlen(text);
+	for (uint32_t i = 0; i < cfg->queues; i++) {
+		if (cfg->queue[i].token != 0)
+			continue;
+		if (at > most) {
+			snprintf(text + at, GQ_WIRE_TEXT - at, ", ...");
+			break;
+		}
+		at += (size_t)snprintf(text + at, GQ_WIRE_TEXT - at, "%s%s", between,
+				       cfg->queue[i].name);
+		between = ", ";
+	}
+	return Q_ERR_NOT_FOUND;
+}
+
 QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 {
 	QueueStatus status;
@@ -164,7 +188,7 @@ QueueStatus admit(struct session *s, char text[GQ_WIRE_TEXT])
 		return REFUSE(Q_ERR_INVALID_ARG, "the client's greeting makes no sense");
 	s->queue = find_queue(&s->b->cfg, s->hello.queue);
 	if (s->queue == NULL)
-		return REFUSE(Q_ERR_NOT_FOUND, "there is no queue '%.63s'", s->hello.queue);
+		return refuse_queue(s, text);
 	status = check_token(s, text);
 	if (status == Q_OK)
 		status = check_processor(s, text);

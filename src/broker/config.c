@@ -60,7 +60,8 @@ struct reader {
 	struct broker_queue *queue; /* NULL: another section, or none yet */
 	struct router_op *op;       /* the same */
 	bool in_section, in_services, had_gpuqd, had_services;
-	uint32_t seen; /* a bit a key of this section */
+	uint32_t seen;           /* a bit a key of this section */
+	unsigned tokens_line[2]; /* of [gpuqd], of [services] */
 	char *error;
 };
 
@@ -169,6 +170,7 @@ static const struct key services_keys[] = {
 	{ "check_timeout_ms", TIME, OF_SERVICES(check_timeout_ms), 10, 3600000 },
 	{ "timeout_ms", TIME, OF_SERVICES(timeout_ms), 1, 86400000 },
 	{ "queued", NUMBER, OF_SERVICES(queued), 1, 4000 },
+	{ "user_percent", NUMBER, OF_SERVICES(user_percent), 1, 100 },
 	{ "attempts", NUMBER, OF_SERVICES(attempts), 1, 16 },
 	{ "breaker_open_ms", TIME, OF_SERVICES(breaker_open_ms), 10, 300000 },
 	{ "drain_ms", TIME, OF_SERVICES(drain_ms), 0, 3600000 },
@@ -194,6 +196,7 @@ static const struct key op_keys[] = {
 	{ "balance", BALANCE, OF_OP(balance), 0, 0 },
 	{ "concurrency", CONCURRENCY, OF_OP(concurrency), 0, 0 },
 	{ "sessions", SESSIONS, OF_OP(sessions), 0, 0 },
+	{ "user_percent", NUMBER, OF_OP(user_percent), 1, 100 },
 	{ "batch", NUMBER, OF_OP(batch), 1, ROUTER_BATCH_MAX },
 	{ "batch_bytes", NUMBER, OF_OP(batch_bytes), 1, UINT64_C(1) << 30 },
 	{ "batch_delay_us", NUMBER, OF_OP(batch_delay_us), 0, 60000000 },
@@ -218,6 +221,9 @@ static const struct unit amounts[] = {
 	{ "KiB", UINT64_C(1) << 10 },
 	{ "MiB", UINT64_C(1) << 20 },
 	{ "GiB", UINT64_C(1) << 30 },
+	{ "K", UINT64_C(1) << 10 }, /* as the commands have them */
+	{ "M", UINT64_C(1) << 20 },
+	{ "G", UINT64_C(1) << 30 },
 	{ NULL, 0 },
 };
 static const struct unit times[] = {
@@ -558,6 +564,8 @@ static void note_line(struct reader *r, const char *name)
 		r->queue->processor_line = r->line;
 	else if (strcmp(name, "socket") == 0)
 		*(r->in_services ? &cfg->line.services : &cfg->line.socket) = r->line;
+	else if (strcmp(name, "tokens") == 0)
+		r->tokens_line[r->in_services] = r->line;
 	else if (strcmp(name, "stats") == 0)
 		cfg->line.stats = r->line;
 	else if (strcmp(name, "metrics") == 0)
@@ -667,6 +675,19 @@ static bool check_child_user(struct reader *r)
 	return true;
 }
 
+/* The file that `tokens` of a section names. */
+static bool read_tokens(struct reader *r, bool services)
+{
+	const char *path = services ? r->cfg->services.tokens : r->cfg->tokens;
+	char why[ROUTER_ERROR_ROOM];
+
+	if (path[0] == '\0' ||
+	    router_tokens_read(path, services ? &r->cfg->services.token : &r->cfg->token, why))
+		return true;
+	r->line = r->tokens_line[services];
+	return WRONG(r, "tokens: %s", why);
+}
+
 bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
 {
 	struct reader r = { .path = path, .cfg = cfg, .error = error };
@@ -684,10 +705,7 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 		return false;
 	if (r.had_services && cfg->services.socket[0] == '\0')
 		return WRONG(&r, "section [services] has no socket");
-	if (cfg->services.tokens[0] != '\0' &&
-	    !router_tokens_read(cfg->services.tokens, &cfg->services.token, error))
-		return false;
-	if (cfg->tokens[0] != '\0' && !router_tokens_read(cfg->tokens, &cfg->token, error))
+	if (!read_tokens(&r, true) || !read_tokens(&r, false))
 		return false;
 	for (uint32_t i = 0; i < cfg->queues; i++)
 		if (cfg->queue[i].token != 0 && cfg->token.keys == 0)

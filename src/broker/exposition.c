@@ -240,6 +240,9 @@ static void write_router(const struct page_services *s, struct metrics_page *p)
 	for (uint32_t k = 0; k < PAGE_CLASSES; k++)
 		metrics_value(p, "gpuq_service_queue_depth", "class", request_classes[k],
 			      (double)s->waiting[k]);
+	one(p, "gpuq_service_held", "gauge",
+	    "Of these, requests whose users have as much at work as they may (user_percent).",
+	    (double)s->held);
 	one(p, "gpuq_backpressure_level", "gauge",
 	    "How full what waits is: 0 none, 1 soft, 2 low priority is refused, 3 nearly all is.",
 	    (double)s->level);

@@ -21,7 +21,7 @@
 #include <poll.h>
 #include <sys/stat.h>
 
-enum { MOST_MS = 1000, ANSWER_MS = 5, LOOK_MS = 10, FIRST_MS = 2000, RELOAD_MS = 120000 };
+enum { MOST_MS = 1000, ANSWER_MS = 5, LOOK_MS = 10, FIRST_MS = 10000, RELOAD_MS = 120000 };
 #define HANGS_NS UINT64_C(3000000000)
 
 /* A section of another thread. */
@@ -394,8 +394,10 @@ static void reload_and_say(struct keeper *k)
 /* ---- serving --------------------------------------------------------------------------------- */
 
 /* All sections have their first version before anybody is told that gpuqd is ready. */
-static void begin(struct keeper *k)
+void keeper_begin(struct keeper *k, struct broker *broker, struct router *router)
 {
+	k->broker = broker;
+	k->router = router;
 	await_first(k);
 	k->counts.state = PAGE_SERVES;
 	turn(k, true);
@@ -418,11 +420,8 @@ static void drain(struct keeper *k)
 	}
 }
 
-void keeper_run(struct keeper *k, struct broker *broker, struct router *router)
+void keeper_run(struct keeper *k)
 {
-	k->broker = broker;
-	k->router = router;
-	begin(k);
 	while (signals_caught() == 0) {
 		if (signals_take_hup())
 			reload_and_say(k);

@@ -23,8 +23,12 @@ struct keeper *keeper_start(struct broker_config *cfg, const char *config_path,
 			    configure_fn *configure, const void *user,
 			    char error[BROKER_ERROR_ROOM]);
 
-/* Serves until a signal has come and what was accepted has ended. Both may be NULL. */
-void keeper_run(struct keeper *k, struct broker *broker, struct router *router);
+/* What there is to be kept; both may be NULL. When this returns all of the page is there, unless a
+ * thread has hung for ten seconds, and whoever has started gpuqd has been told that it is ready. */
+void keeper_begin(struct keeper *k, struct broker *broker, struct router *router);
+
+/* Serves until a signal has come and what was accepted has ended. */
+void keeper_run(struct keeper *k);
 
 void keeper_stop(struct keeper *k);
 

@@ -299,6 +299,7 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 		keeper_stop(k);
 		return 1;
 	}
+	keeper_begin(k, served.broker, served.router);
 	if (served.broker != NULL)
 		printf("gpuqd: listening at %s\n", cfg->socket);
 	if (served.router != NULL)
@@ -308,7 +309,7 @@ static int serve(const struct arguments *a, struct broker_config *cfg)
 	if (served.router != NULL && cfg->services.chardev[0] != '\0')
 		printf("gpuqd: services at the device %s\n", cfg->services.chardev);
 	fflush(stdout);
-	keeper_run(k, served.broker, served.router);
+	keeper_run(k);
 	stop(&served);
 	keeper_stop(k);
 	return 0;

@@ -307,6 +307,7 @@ static void json_services(const struct look *l)
 	json_number("batches", s->batches);
 	json_number("batched", s->batched);
 	json_number("waiting", page_sum(s->waiting));
+	json_number("held", s->held);
 	json_number("running", s->running);
 	json_number("level", s->level);
 	json_number("bad_frames", s->bad_frames);

@@ -105,7 +105,8 @@ struct metrics_server *metrics_serve(const char *address);
  */
 void metrics_health(struct metrics_server *s, uint64_t until_ns, bool ready);
 
-/** The page that is answered from now on. Takes it over; waits for nothing. */
+/** The page that is answered from now on; before there is one, it is 503. Takes it over; waits for
+ * nothing. */
 void metrics_publish(struct metrics_server *s, struct metrics_page *p);
 
 void metrics_stop(struct metrics_server *s);

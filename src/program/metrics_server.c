@@ -171,8 +171,13 @@ static struct reply page_of(struct metrics_server *s, struct MHD_Connection *c)
 		free(s->shown);
 		s->shown = fresh;
 	}
-	r.text = s->shown ? s->shown : "";
 	r.type = "text/plain; version=0.0.4; charset=utf-8";
+	r.text = s->shown;
+	if (!r.text) { /* an empty page would say that there are no series */
+		r.code = MHD_HTTP_SERVICE_UNAVAILABLE;
+		r.text = "# There are no metrics yet.\n";
+		return r;
+	}
 	if (accept && strstr(accept, "application/openmetrics-text"))
 		r.made = metrics_openmetrics(r.text);
 	if (r.made) {

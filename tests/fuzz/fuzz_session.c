@@ -196,8 +196,12 @@ static struct router *begin_router(int epoll)
 	r->cfg.cache_entries = 16;
 	r->cfg.uid_region_bytes = 1 << 16;
 	r->cfg.ops = 2;
-	r->cfg.op[0] = (struct router_op){ .name = "batch", .batch = 3, .batch_delay_us = 1000 };
-	r->cfg.op[1] = (struct router_op){ .name = "embed", .cache = ROUTER_CACHE_USER };
+	r->cfg.op[0] = (struct router_op){
+		.name = "batch", .batch = 3, .batch_delay_us = 1000, .user_percent = 50
+	};
+	r->cfg.op[1] = (struct router_op){ .name = "embed",
+					   .cache = ROUTER_CACHE_USER,
+					   .user_percent = 1 };
 	pthread_mutex_init(&r->lock, NULL);
 	r->epoll = epoll;
 	r->wake = -1;
@@ -217,6 +221,30 @@ static struct peer *peer_of(const struct router *r, const struct end *e)
 	return p;
 }
 
+/* Users have at work what their requests say, and who has as much as it may is held. */
+static void look_at_shares(const struct router *r)
+{
+	uint32_t held = 0;
+
+	for (const struct user *u = r->users; u != NULL; u = u->next) {
+		uint32_t at_work[GROUPS] = { 0 }, asked = 0;
+
+		for (uint32_t i = 0; i < r->used; i++) {
+			const struct request *q = &r->requests[i];
+
+			if (q->state == REQUEST_FREE || q->asker != u)
+				continue;
+			asked++;
+			held += q->state == REQUEST_WAITS && share_is_used_up(r, u, q->group);
+			for (uint32_t k = 0; k < GROUPS; k++)
+				at_work[k] += gq_places_has(&q->at_work, k);
+		}
+		CHECK(asked == u->asked);
+		CHECK(memcmp(at_work, u->at_work, sizeof(at_work)) == 0);
+	}
+	CHECK(held == r->admission.held);
+}
+
 /* What holds after each turn. */
 static void look(const struct router *r)
 {
@@ -231,6 +259,7 @@ static void look(const struct router *r)
 	}
 	CHECK(c->accepted ==
 	      c->ok + c->failed + c->expired + c->cancelled + c->lost + request_inside(r));
+	look_at_shares(r);
 }
 
 static void hear(struct router *r, struct end *e)

@@ -612,16 +612,22 @@ static void q_8_accepted_is_told_waiting_or_running_at_every_step(void **state)
 	drop(a);
 }
 
-/* What one user's request waits for the next free place, of a service of 32 that takes 10 ms. */
-static uint64_t latency_of_b(bool flooded)
+/*
+ * What user 2's requests wait for, and their 10 ms, of a service of 32 that user 1 asks for as much
+ * as may wait. `share`: how many user 1 may have at it; 0: as many as it gets. `at_once`: all
+ * places become free at the same moment.
+ */
+static uint64_t latency_of_b(bool flooded, uint32_t share, bool at_once, uint64_t *worst)
 {
 	enum { PLACES = 32, MILLISECONDS = 20000 };
 	struct gq_admission *a = make(NULL);
 	uint64_t free_at[PLACES] = { 0 }, sum = 0, n = 0;
+	uint32_t uid_at[PLACES] = { 0 }, has = 0;
 	uint64_t random = SEED;
 	struct gq_told told, end;
 
-	for (int i = 0; i < PLACES; i++) /* not all at the same moment */
+	*worst = 0;
+	for (int i = 0; i < PLACES && !at_once; i++)
 		free_at[i] = (uint64_t)i * 10 * MS / PLACES;
 	for (uint64_t now = 0; now < MILLISECONDS * MS; now += MS / 32) {
 		if (now % (17 * MS) == 0)
@@ -629,17 +635,30 @@ static uint64_t latency_of_b(bool flooded)
 		while (flooded && a->count < 1000)
 			put(a, 1, GQ_CLASS_NORMAL, 1, now, NULL);
 		for (int i = 0; i < PLACES; i++) {
-			if (free_at[i] > now || !gq__admission_next(a, &all, now, &told))
+			if (free_at[i] > now)
+				continue;
+			has -= uid_at[i] == 1;
+			uid_at[i] = 0;
+			if (share != 0)
+				gq__admission_hold(a, 1, 1, has >= share);
+			if (!gq__admission_next(a, &all, now, &told))
 				continue;
 			assert_int_equal(gq__admission_finish(a, told.id, now, &end),
 					 GQ_ADMISSION_OK);
-			free_at[i] = now + 9 * MS + gq_random_below(&random, 2 * MS);
+			uid_at[i] = told.request.uid;
+			has += uid_at[i] == 1;
+			free_at[i] = now + (at_once ? 10 * MS
+						    : 9 * MS + gq_random_below(&random, 2 * MS));
 			if (told.request.uid != 2)
 				continue;
 			sum += free_at[i] - told.arrived_ns;
+			*worst = free_at[i] - told.arrived_ns > *worst
+					 ? free_at[i] - told.arrived_ns
+					 : *worst;
 			n++;
 		}
 	}
+	gq__admission_hold(a, 1, 1, false);
 	while (serve(a, MILLISECONDS * MS, &told))
 		;
 	drop(a);
@@ -649,11 +668,162 @@ static uint64_t latency_of_b(bool flooded)
 
 static void se_4_a_user_that_floods_costs_another_no_tenth(void **state)
 {
-	const uint64_t alone = latency_of_b(false), beside = latency_of_b(true);
+	uint64_t worst;
+	const uint64_t alone = latency_of_b(false, 0, false, &worst);
+	const uint64_t beside = latency_of_b(true, 0, false, &worst);
 
 	(void)state;
 	assert_in_range(alone, 9 * MS, 11 * MS);
 	assert_true(beside > alone && beside <= alone + alone / 10);
+}
+
+/* Not even the slowest of its requests, where one that runs cannot be made to leave. */
+static void se_4_where_a_user_has_a_share_another_finds_room(void **state)
+{
+	uint64_t worst;
+
+	(void)state;
+	(void)latency_of_b(true, 0, true, &worst);
+	assert_true(worst > 15 * MS);
+	(void)latency_of_b(true, 24, true, &worst);
+	assert_int_equal(worst, 10 * MS);
+}
+
+static void se_4_who_is_held_waits_and_nobody_behind_it(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	gq_request_id id;
+	struct gq_request late = { .service = 3, .uid = 1, .priority = 128, .held = true };
+	struct gq_told told;
+
+	(void)state;
+	assert_int_equal(put(a, 3, GQ_CLASS_HIGH, 1, 1, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 3, GQ_CLASS_NORMAL, 1, 2, &id), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 3, GQ_CLASS_LOW, 2, 3, NULL), GQ_ADMISSION_OK);
+	gq__admission_hold(a, 3, 1, true);
+	gq__admission_hold(a, 3, 1, true); /* says nothing new */
+	assert_int_equal(a->held, 2);
+	assert_int_equal(put(a, 4, GQ_CLASS_LOW, 1, 4, NULL),
+			 GQ_ADMISSION_OK); /* another service */
+	assert_true(serve(a, 5, &told));
+	assert_true(serve(a, 5, &told));
+	assert_false(serve(a, 5, &told));
+	/* One of a class in which it had none says so by itself, and one that runs again. */
+	late.priority = 0;
+	late.timeout_ns = 100;
+	assert_int_equal(gq__admission_submit(a, &late, 6, &(gq_request_id){ 0 }), GQ_ADMISSION_OK);
+	assert_int_equal(a->held, 3);
+	assert_false(serve(a, 7, &told));
+	/* It is held in whatever class it gets to, may be cancelled, and expires. */
+	assert_false(serve(a, S, &told));
+	assert_true(gq__admission_expire(a, S, &told));
+	assert_int_equal(told.request.priority, 0);
+	assert_int_equal(gq__admission_cancel(a, id, &told), GQ_ADMISSION_OK);
+	assert_int_equal(a->held, 1);
+	gq__admission_hold(a, 3, 1, false);
+	assert_int_equal(a->held, 0);
+	assert_true(gq__admission_next(a, &all, S, &told));
+	assert_int_equal(told.arrived_ns, 1);
+	assert_int_equal(gq__admission_again(a, told.id, true, S), GQ_ADMISSION_OK);
+	assert_int_equal(a->held, 1);
+	assert_false(serve(a, S, &told));
+	gq__admission_hold(a, 3, 1, false);
+	assert_true(serve(a, S, &told));
+	drop(a);
+}
+
+/* Of one that runs, and has not been told of. */
+static struct gq_told who(const struct gq_admission *a, gq_request_id id)
+{
+	struct gq_told told = { 0 };
+
+	if (a->entries[(uint32_t)id].state == RUNNING)
+		tell(a, (uint32_t)id, &told);
+	return told;
+}
+
+/* Beside a table of who is held: nobody of these is next, and somebody else is, if there is one. */
+static void se_4_no_order_of_events_lets_one_go_that_is_held(void **state)
+{
+	enum { USERS = 4, SERVICES = 5, RUN = 40, STEPS = GQ_TSAN ? 50000 : 300000 };
+	const struct gq_admission_config config = { .global_most = 200, .running_most = RUN };
+	struct gq_admission *a = make(&config);
+	bool held[SERVICES][USERS] = { { false } };
+	int waits[SERVICES][USERS] = { { 0 } };
+	gq_request_id runs[RUN], last = 0;
+	uint32_t n = 0;
+	uint64_t random = SEED, now = 1;
+	struct gq_told told;
+
+	(void)state;
+	for (int i = 0; i < STEPS; i++) {
+		const uint32_t s = (uint32_t)gq_random_below(&random, SERVICES);
+		const uint32_t u = (uint32_t)gq_random_below(&random, USERS);
+		const struct gq_request request = {
+			.service = s,
+			.uid = u,
+			.priority = (uint8_t)gq_random(&random),
+			.timeout_ns = gq_random_below(&random, 2) * 20 * MS,
+			.held = held[s][u],
+		};
+		uint32_t those = 0, others = 0;
+
+		now += gq_random_below(&random, MS);
+		while (gq__admission_expire(a, now, &told))
+			waits[told.request.service][told.request.uid] -= !told.was_running;
+		for (int k = 0; k < SERVICES * USERS; k++)
+			*(held[k / USERS][k % USERS] ? &those : &others) +=
+				(uint32_t)waits[k / USERS][k % USERS];
+		assert_int_equal(a->held, those);
+		assert_int_equal(a->count, those + others);
+		switch (gq_random_below(&random, 8)) {
+		case 0:
+		case 1:
+		case 2:
+			waits[s][u] +=
+				gq__admission_submit(a, &request, now, &last) == GQ_ADMISSION_OK;
+			break;
+		case 3:
+		case 4:
+			if (n == RUN)
+				break;
+			assert_int_equal(gq__admission_next(a, &all, now, &told), others != 0);
+			if (others == 0)
+				break;
+			assert_false(held[told.request.service][told.request.uid]);
+			waits[told.request.service][told.request.uid]--;
+			runs[n++] = told.id;
+			break;
+		case 5:
+			held[s][u] = !held[s][u];
+			gq__admission_hold(a, s, u, held[s][u]);
+			break;
+		case 6:
+			if (gq__admission_cancel(a, last, &told) == GQ_ADMISSION_OK)
+				waits[told.request.service][told.request.uid] -= !told.was_running;
+			break;
+		default:
+			if (n == 0)
+				break;
+			if (gq_random_below(&random, 2) != 0 || !(told = who(a, runs[n - 1])).id) {
+				(void)gq__admission_finish(a, runs[--n], now, &told);
+				break;
+			}
+			assert_int_equal(gq__admission_again(
+						 a, runs[--n],
+						 held[told.request.service][told.request.uid], now),
+					 GQ_ADMISSION_OK);
+			waits[told.request.service][told.request.uid]++;
+		}
+	}
+	while (n > 0)
+		(void)gq__admission_finish(a, runs[--n], now, &told);
+	for (uint32_t k = 0; k < SERVICES * USERS; k++)
+		gq__admission_hold(a, k / USERS, k % USERS, false);
+	while (serve(a, now, &told))
+		;
+	assert_int_equal(a->count, 0);
+	drop(a);
 }
 
 /* What became of each request, by its cookie. */
@@ -720,7 +890,8 @@ static void co_1_every_accepted_request_is_told_once(void **state)
 
 			held[n] = held[--count];
 			if (gq_random_below(&random, 8) == 0) {
-				late += gq__admission_again(a, done, now) == GQ_ADMISSION_LATE;
+				late += gq__admission_again(a, done, false, now) ==
+					GQ_ADMISSION_LATE;
 				continue;
 			}
 			status = gq__admission_finish(a, done, now, &told);
@@ -872,6 +1043,9 @@ int main(void)
 		cmocka_unit_test(q_7_three_times_the_load_costs_neither_goodput_nor_patience),
 		cmocka_unit_test(q_8_accepted_is_told_waiting_or_running_at_every_step),
 		cmocka_unit_test(se_4_a_user_that_floods_costs_another_no_tenth),
+		cmocka_unit_test(se_4_where_a_user_has_a_share_another_finds_room),
+		cmocka_unit_test(se_4_who_is_held_waits_and_nobody_behind_it),
+		cmocka_unit_test(se_4_no_order_of_events_lets_one_go_that_is_held),
 		cmocka_unit_test(a_time_out_may_only_be_shortened),
 		cmocka_unit_test(refusals_say_when_to_come_again),
 		cmocka_unit_test(co_1_every_accepted_request_is_told_once),

@@ -358,6 +358,7 @@ static int set_up(void **state)
 		      "heartbeat_ms = 1000\nbreaker_open_ms = 50\nuid_connections = 512\n"
 		      "keys = 200000\nkey_bytes = 1GiB\nkey_ttl_ms = 5s\ncache_ttl_ms = 1s\n"
 		      "[op work]\ncache = user\nbatch = 8\nbatch_delay_us = 300\n"
+		      "user_percent = 60\n"
 		      "concurrency = vegas\nsessions = maglev\n");
 	idle = daemon_held(&d);
 	return 0;

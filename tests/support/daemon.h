@@ -11,7 +11,8 @@ struct daemon {
 	char endpoint[48], broker[48]; /* "unix:" and the two sockets */
 };
 
-/* The path of the gpuqd that was built beside this test. */
+/* The path of the gpuqd that was built beside this test; or GPUQ_TEST_GPUQD, such as a script that
+ * runs it below valgrind. */
 const char *daemon_program(void);
 
 /* Makes the folder and the configuration, and starts it. `keys` follow `socket` of [gpuqd];

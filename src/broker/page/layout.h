@@ -28,9 +28,9 @@ static inline size_t page_words(enum page_section section)
 		sizeof(struct page_daemon) % 8 == 0 && sizeof(struct page_clients) % 8 == 0 &&
 			sizeof(struct page_services) % 8 == 0 && sizeof(struct page_queue) % 8 == 0,
 		"they are copied in words");
-	GQ_STATIC_ASSERT(PAGE_VERSION == 9 && sizeof(struct page_daemon) == 1568 &&
+	GQ_STATIC_ASSERT(PAGE_VERSION == 10 && sizeof(struct page_daemon) == 1568 &&
 				 sizeof(struct page_clients) == 26248 &&
-				 sizeof(struct page_services) == 44096 &&
+				 sizeof(struct page_services) == 44104 &&
 				 sizeof(struct page_queue) == 18448,
 			 "who changes a section raises PAGE_VERSION, and the sizes here");
 	switch (section) {

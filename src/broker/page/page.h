@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum {
-	PAGE_VERSION = 9, /* of what is in it: a reader knows one */
+	PAGE_VERSION = 10, /* of what is in it: a reader knows one */
 	PAGE_QUEUES = 32,
 	PAGE_PROCESSES = 32,
 	PAGE_ERRORS = 16, /* different ones that are kept */
@@ -159,6 +159,7 @@ struct page_services {
 	uint64_t accepted, ended[PAGE_OUTCOMES];
 	uint64_t inside;                /* counted one by one */
 	uint64_t waiting[PAGE_CLASSES]; /* 0: critical, 3: low */
+	uint64_t held;                  /* of them: their users have their share at work */
 	uint64_t running, late, level;
 	uint64_t refused, retried, answers_late, orphans;
 	uint64_t batches, batched;   /* that gpuqd has made of requests; requests in them */
@@ -224,7 +225,8 @@ struct page *page_open(const char *path, char error[PAGE_ERROR]);
 /* A whole version of a section. @return false: there has been none, or the writer is too fast */
 bool page_read(const struct page *p, enum page_section section, uint32_t index, void *to);
 
-/* All sections, each of its own moment; what is not there is zeros, and `has_` says so. */
+/* All sections, each of its own moment; what is not there is zeros, and `has_` says so. A queue
+ * whose section has not been written yet is left out. */
 struct page_view {
 	struct page_daemon daemon;
 	struct page_clients clients;

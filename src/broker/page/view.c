@@ -104,6 +104,8 @@ static void clean_service(struct page_service *s)
 
 bool page_view(const struct page *p, struct page_view *to)
 {
+	uint32_t n = 0;
+
 	memset(to, 0, sizeof(*to));
 	if (!page_read(p, PAGE_DAEMON, 0, &to->daemon))
 		return false;
@@ -125,11 +127,16 @@ bool page_view(const struct page *p, struct page_view *to)
 	for (uint64_t i = 0; i < to->services.services; i++)
 		clean_service(&to->services.service[i]);
 	for (uint32_t i = 0; i < to->daemon.queues; i++) {
-		(void)page_read(p, PAGE_QUEUE, i, &to->queue[i]);
-		CLEAN(to->queue[i].name);
-		CLEAN(to->queue[i].processor);
-		CLEAN(to->queue[i].process);
+		struct page_queue *q = &to->queue[n];
+
+		if (!page_read(p, PAGE_QUEUE, i, q))
+			continue;
+		CLEAN(q->name);
+		CLEAN(q->processor);
+		CLEAN(q->process);
+		n++;
 	}
+	to->daemon.queues = n;
 	return true;
 }
 

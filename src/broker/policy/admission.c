@@ -46,7 +46,9 @@ struct gq_admission_flow {
 	uint32_t service;
 	uint32_t uid;
 	enum gq_class class;
-	uint32_t next; /* in the round, or among the free */
+	uint32_t count; /* of entries */
+	bool held;      /* then it is in no round */
+	uint32_t next;  /* in the round, or among the free */
 	uint32_t before;
 	uint32_t chain_next;
 };
@@ -193,8 +195,16 @@ static uint32_t *chain_of(const struct gq_admission *a, uint32_t service, enum g
 	return &a->chains[(uint32_t)((key * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & a->mask];
 }
 
-static void round_append(struct gq_admission *a, struct gq_list *round, uint32_t flow)
+static struct gq_list *round_of(struct gq_admission *a, uint32_t flow)
 {
+	return &a->rounds[a->flows[flow].service][a->flows[flow].class];
+}
+
+static void round_append(struct gq_admission *a, uint32_t flow)
+{
+	struct gq_list *round = round_of(a, flow);
+
+	gq_places_add(&a->waiting[a->flows[flow].class], a->flows[flow].service);
 	a->flows[flow].next = NONE;
 	a->flows[flow].before = round->last;
 	if (round->last != NONE)
@@ -204,9 +214,10 @@ static void round_append(struct gq_admission *a, struct gq_list *round, uint32_t
 	round->last = flow;
 }
 
-static void round_remove(struct gq_admission *a, struct gq_list *round, uint32_t flow)
+static void round_remove(struct gq_admission *a, uint32_t flow)
 {
 	const struct gq_admission_flow *f = &a->flows[flow];
+	struct gq_list *round = round_of(a, flow);
 
 	if (f->before != NONE)
 		a->flows[f->before].next = f->next;
@@ -216,22 +227,30 @@ static void round_remove(struct gq_admission *a, struct gq_list *round, uint32_t
 		a->flows[f->next].before = f->before;
 	else
 		round->last = f->before;
+	if (round->first == NONE)
+		gq_places_remove(&a->waiting[f->class], f->service);
 }
 
-/* The flow of these, new if there is none; there are as many as entries. */
-static uint32_t find_flow(struct gq_admission *a, uint32_t service, enum gq_class class,
+/* NONE: there is none. */
+static uint32_t find_flow(const struct gq_admission *a, uint32_t service, enum gq_class class,
 			  uint32_t uid)
 {
-	uint32_t *chain = chain_of(a, service, class, uid);
-	uint32_t i = *chain;
-	struct gq_admission_flow *f;
+	uint32_t i = *chain_of(a, service, class, uid);
 
 	while (i != NONE && (a->flows[i].service != service || a->flows[i].class != class ||
 			     a->flows[i].uid != uid))
 		i = a->flows[i].chain_next;
-	if (i != NONE)
-		return i;
-	i = a->free_flow;
+	return i;
+}
+
+/* A new one; there are as many as entries. */
+static uint32_t begin_flow(struct gq_admission *a, uint32_t service, enum gq_class class,
+			   uint32_t uid, bool held)
+{
+	uint32_t *chain = chain_of(a, service, class, uid);
+	const uint32_t i = a->free_flow;
+	struct gq_admission_flow *f;
+
 	f = &a->flows[i];
 	a->free_flow = f->next;
 	*f = (struct gq_admission_flow){
@@ -240,26 +259,25 @@ static uint32_t find_flow(struct gq_admission *a, uint32_t service, enum gq_clas
 		.service = service,
 		.uid = uid,
 		.class = class,
+		.held = held,
 		.chain_next = *chain,
 	};
 	*chain = i;
-	round_append(a, &a->rounds[service][class], i);
-	gq_places_add(&a->waiting[class], service);
+	if (!held)
+		round_append(a, i);
 	return i;
 }
 
 static void end_flow(struct gq_admission *a, uint32_t flow)
 {
 	struct gq_admission_flow *f = &a->flows[flow];
-	struct gq_list *round = &a->rounds[f->service][f->class];
 	uint32_t *at = chain_of(a, f->service, f->class, f->uid);
 
 	while (*at != flow)
 		at = &a->flows[*at].chain_next;
 	*at = f->chain_next;
-	round_remove(a, round, flow);
-	if (round->first == NONE)
-		gq_places_remove(&a->waiting[f->class], f->service);
+	if (!f->held)
+		round_remove(a, flow);
 	f->next = a->free_flow;
 	a->free_flow = flow;
 }
@@ -271,9 +289,15 @@ static void enqueue(struct gq_admission *a, uint32_t entry, uint64_t now_ns)
 {
 	struct gq_admission_entry *e = &a->entries[entry];
 	struct gq_list *age = &a->by_age[e->class];
+	const uint32_t uid = a->config.strict ? 0 : e->request.uid;
 	struct gq_list *list;
 
-	e->flow = find_flow(a, e->request.service, e->class, a->config.strict ? 0 : e->request.uid);
+	e->flow = find_flow(a, e->request.service, e->class, uid);
+	if (e->flow == NONE)
+		e->flow = begin_flow(a, e->request.service, e->class, uid,
+				     e->request.held && !a->config.strict);
+	a->flows[e->flow].count++;
+	a->held += a->flows[e->flow].held;
 	list = &a->flows[e->flow].entries;
 	e->next = NONE;
 	e->before = list->last;
@@ -316,6 +340,8 @@ static void dequeue(struct gq_admission *a, uint32_t entry)
 	else
 		age->last = e->older;
 	a->in_class[e->class]--;
+	a->flows[e->flow].count--;
+	a->held -= a->flows[e->flow].held;
 	if (list->first == NONE)
 		end_flow(a, e->flow);
 }
@@ -461,6 +487,7 @@ static void promote(struct gq_admission *a, uint64_t now_ns)
 			if (entry == NONE || now_ns <= a->entries[entry].entered_ns ||
 			    now_ns - a->entries[entry].entered_ns <= bound)
 				break;
+			a->entries[entry].request.held = a->flows[a->entries[entry].flow].held;
 			dequeue(a, entry);
 			a->entries[entry].class = (enum gq_class)(class - 1);
 			enqueue(a, entry, now_ns);
@@ -561,8 +588,8 @@ static uint32_t choose_entry(struct gq_admission *a, uint32_t service, int class
 
 	while (a->flows[flow].deficit <= 0) {
 		a->flows[flow].deficit += FLOW_QUANTUM;
-		round_remove(a, round, flow);
-		round_append(a, round, flow);
+		round_remove(a, flow);
+		round_append(a, flow);
 		flow = round->first;
 	}
 	entry = a->flows[flow].entries.first;
@@ -662,7 +689,7 @@ enum gq_admission_status gq__admission_finish(struct gq_admission *a, gq_request
 	return GQ_ADMISSION_OK;
 }
 
-enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_id id,
+enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_id id, bool held,
 					     uint64_t now_ns)
 {
 	struct gq_admission_entry *e = named(a, id);
@@ -675,8 +702,27 @@ enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_
 		return GQ_ADMISSION_LATE;
 	}
 	e->state = WAITING;
+	e->request.held = held;
 	start_waiting(a, (uint32_t)id, now_ns);
 	return GQ_ADMISSION_OK;
+}
+
+void gq__admission_hold(struct gq_admission *a, uint32_t service, uint32_t uid, bool held)
+{
+	for (int class = 0; class < GQ_CLASSES && !a->config.strict; class ++) {
+		const uint32_t flow = find_flow(a, service, (enum gq_class) class, uid);
+
+		if (flow == NONE || a->flows[flow].held == held)
+			continue;
+		if (held) {
+			round_remove(a, flow);
+			a->held += a->flows[flow].count;
+		} else {
+			round_append(a, flow);
+			a->held -= a->flows[flow].count;
+		}
+		a->flows[flow].held = held;
+	}
 }
 
 /* It has ended before its result: a running one keeps its place until that comes. */

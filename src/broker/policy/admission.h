@@ -73,6 +73,7 @@ struct gq_request {
 	uint64_t bytes;
 	uint64_t timeout_ns; /* from now; 0: its class's */
 	uint64_t cookie;     /* the caller's */
+	bool held;           /* gq__admission_hold() says so of its user */
 };
 
 /* What is told of a request that goes, or has ended. */
@@ -124,6 +125,7 @@ struct gq_admission {
 	uint32_t by_service[GQ_PLACES]; /* charged to the service's quota */
 	uint32_t by_class[GQ_CLASSES];  /* charged to the class's quota */
 	uint32_t in_class[GQ_CLASSES];  /* that wait */
+	uint32_t held;                  /* of those that wait: they cannot be next */
 	uint64_t accepted;
 	uint64_t told;
 	double rate; /* cost that is finished in a second, measured */
@@ -165,9 +167,14 @@ enum gq_admission_status gq__admission_finish(struct gq_admission *a, gq_request
 					      uint64_t now_ns, struct gq_told *out);
 
 /** A running request's try has failed, and another is to be made: it waits again, whatever the
- * quotas. OK. LATE, NOT_FOUND: as finish. */
-enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_id id,
+ * quotas. `held`: as in struct gq_request. OK. LATE, NOT_FOUND: as finish. */
+enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_id id, bool held,
 					     uint64_t now_ns);
+
+/** A user has as much of a service as it may (held), or may have more. What it has waiting there
+ * cannot be next until then; its deadlines and its place in the quotas are as before. Of what it
+ * submits meanwhile the request itself says it. Strict: nothing is held. */
+void gq__admission_hold(struct gq_admission *a, uint32_t service, uint32_t uid, bool held);
 
 /** The client does not want it any more. OK: tell it so. NOT_FOUND: it has ended. */
 enum gq_admission_status gq__admission_cancel(struct gq_admission *a, gq_request_id id,

@@ -76,8 +76,10 @@ static void apply(struct router *r, uint32_t place)
 		return;
 	s->limit = limit;
 	tell_balancers(r, place);
-	for (uint32_t i = 0; i < s->groups; i++)
+	for (uint32_t i = 0; i < s->groups; i++) {
 		gather_resize(r, r->groups[s->group[i]]);
+		share_resize(r, s->group[i]);
+	}
 }
 
 void limit_begin(struct router *r, uint32_t place)

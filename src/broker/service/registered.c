@@ -65,8 +65,10 @@ void registered_sync(struct router *r, uint32_t place)
 		const bool was_well = gq_places_has(&g->balance.well, place);
 
 		gq__balance_set(&g->balance, place, state);
-		if (gq_places_has(&g->balance.well, place) != was_well)
-			gather_configure(r, g);
+		if (gq_places_has(&g->balance.well, place) == was_well)
+			continue;
+		gather_configure(r, g);
+		share_configure(r, s->group[i]);
 	}
 }
 

@@ -86,6 +86,7 @@ size_t report_counts(const struct router *r, char *text, size_t room)
 		{ "connections_too_often", c->connections_too_often },
 		{ "services", r->registry.count },
 		{ "waiting", r->admission.count },
+		{ "held", r->admission.held },
 		{ "cache_hits", r->cache.hits },
 		{ "cache_misses", r->cache.misses },
 		{ "cache_joined", r->cache.coalesced },
@@ -148,6 +149,7 @@ static void show_counts(const struct router *r, struct page_services *to)
 	to->inside = request_inside(r);
 	for (uint32_t k = 0; k < PAGE_CLASSES; k++)
 		to->waiting[k] = r->admission.in_class[k];
+	to->held = r->admission.held;
 	to->running = r->admission.running;
 	to->late = r->late;
 	to->level = r->admission.level;

@@ -39,6 +39,7 @@ static void move_to(struct router *r, struct request *q, enum request_state stat
 	r->gathering += (state == REQUEST_GATHERS) - (uint32_t)(q->state == REQUEST_GATHERS);
 	q->user->waiting += (uint32_t)waits(state) - (uint32_t)waits(q->state);
 	q->state = state;
+	share_count(r, q);
 }
 
 static void charge(struct router *r, struct request *q, struct user *user)
@@ -79,7 +80,8 @@ static void try_again(struct router *r, struct request *q, uint64_t now_ns)
 	if (q == NULL)
 		return;
 	move_to(r, q, REQUEST_WAITS);
-	(void)gq__admission_again(&r->admission, q->id, now_ns);
+	(void)gq__admission_again(&r->admission, q->id, share_is_used_up(r, q->asker, q->group),
+				  now_ns);
 }
 
 static void free_entry(struct router *r, struct request *q)
@@ -91,8 +93,11 @@ static void free_entry(struct router *r, struct request *q)
 		gather_leave(r, q);
 	move_to(r, q, REQUEST_FREE);
 	q->user->requests--;
-	user_put(r, q->user);
-	q->user = NULL;
+	q->asker->asked--;
+	user_put(r, q->asker);
+	if (q->user != q->asker)
+		user_put(r, q->user);
+	q->user = q->asker = NULL;
 	put_frame(r, q);
 	q->worker = NULL;
 	q->next_free = r->free_request;
@@ -417,6 +422,8 @@ static struct request *enter(struct router *r, struct peer *p, const struct gq_f
 	q->came_ns = gq__now_ns();
 	q->deadline_ns = q->came_ns + timeout_of(r, f);
 	charge(r, q, p->user);
+	q->asker = p->user;
+	q->asker->asked++;
 	return q;
 }
 
@@ -439,6 +446,7 @@ static enum gq_admission_status wait_in_line(struct router *r, struct request *q
 		.bytes = q->frame->bytes,
 		.timeout_ns = q->deadline_ns > now_ns ? q->deadline_ns - now_ns : 1,
 		.cookie = (uint64_t)(q - r->requests),
+		.held = share_is_used_up(r, q->asker, q->group),
 	};
 	const enum gq_admission_status status =
 		gq__admission_submit(&r->admission, &request, now_ns, &q->id);

@@ -282,6 +282,7 @@ static void take_fresh(struct router *r)
 	r->cfg.check_ms = fresh->check_ms;
 	r->cfg.check_timeout_ms = fresh->check_timeout_ms;
 	r->cfg.timeout_ms = fresh->timeout_ms;
+	r->cfg.user_percent = fresh->user_percent;
 	r->cfg.attempts = fresh->attempts;
 	r->cfg.breaker_open_ms = fresh->breaker_open_ms;
 	r->cfg.drain_ms = fresh->drain_ms;

@@ -62,7 +62,9 @@ struct user {
 	uint64_t key_bytes;
 	uint32_t regions; /* not closed yet */
 	uint64_t region_bytes;
-	uint32_t away; /* descriptors in sockets of its connections */
+	uint32_t away;            /* descriptors in sockets of its connections */
+	uint32_t asked;           /* requests that it has asked for, with those that are LATE */
+	uint32_t at_work[GROUPS]; /* of those, by group, at its workers: share.c */
 };
 
 /* Memory whose bytes requests name. gpuqd has its descriptor, and never maps it. */
@@ -173,8 +175,10 @@ struct request {
 	enum request_state state;
 	uint32_t next_free;
 	gq_request_id id;
-	struct user *user;   /* to whom it is charged: the caller's; LATE: the worker's */
-	struct peer *caller; /* NULL: gone, or told */
+	struct user *user;        /* to whom it is charged: the caller's; LATE: the worker's */
+	struct user *asker;       /* the caller's, also when it is LATE */
+	struct gq_places at_work; /* groups in whose count of the asker's it is: share.c */
+	struct peer *caller;      /* NULL: gone, or told */
 	struct request *asked_before, *asked_after; /* of the same caller */
 	uint64_t correlation;                       /* the caller's */
 	uint32_t group;
@@ -260,6 +264,7 @@ struct group {
 	uint32_t op_index; /* of the configuration; ROUTER_OPS: it says nothing of it */
 	struct gq_balance balance;
 	struct gq_retry_budget budget;
+	uint32_t user_most; /* requests of one user that are at its workers: share.c */
 	bool has_sticky;
 	struct gq_sticky sticky; /* sessions.c: with a table of sessions */
 	struct homes *homes;     /* the same: without; NULL: none yet */
@@ -567,6 +572,17 @@ uint64_t request_tick(struct router *r, uint64_t now_ns);
 void request_end_all(struct router *r);
 /* Accepted and not ended, counted one by one. */
 uint64_t request_inside(const struct router *r);
+
+/* ---- share.c ---- */
+
+/* Whether a user has as much of an op's workers as it may. */
+bool share_is_used_up(const struct router *r, const struct user *u, uint32_t group);
+/* Its state, or its place, is another now. */
+void share_count(struct router *r, struct request *q);
+/* Its services take more, or less. */
+void share_resize(struct router *r, uint32_t group);
+/* Its services that are well are others, or the configuration is. */
+void share_configure(struct router *r, uint32_t group);
 
 /* ---- gather.c ---- */
 

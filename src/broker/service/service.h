@@ -53,6 +53,7 @@ struct router_op {
 	char balance[ROUTER_NAME_ROOM]; /* "": that of all */
 	uint32_t concurrency;           /* enum router_concurrency */
 	uint32_t sessions;              /* enum router_sessions */
+	uint32_t user_percent; /* of what its workers take at once, for one user; 0: as for all */
 	/* Requests that go to a worker together. 0 and 1: each goes by itself */
 	uint32_t batch;
 	uint64_t batch_bytes;                       /* of their payloads, at most; 0: any */
@@ -74,6 +75,7 @@ struct router_config {
 	uint32_t check_timeout_ms;  /* within which it has to answer */
 	uint32_t timeout_ms;        /* of a request that names none */
 	uint32_t queued;            /* requests that wait for a service, in all */
+	uint32_t user_percent;      /* of what an op's workers take at once, for one user */
 	uint32_t attempts;          /* of one request, the first among them */
 	uint32_t breaker_open_ms;   /* a service that failed five times in a row rests so long */
 	uint32_t drain_ms; /* how long the end waits for requests that have been accepted */
@@ -106,8 +108,8 @@ struct page;
 		.socket_mode = 0600, .connections = 1024, .uid_connections = 64,                   \
 		.uid_connect_rate = 100, .uid_connect_burst = 256, .window = 64,                   \
 		.heartbeat_ms = 5000, .check_ms = 30000, .check_timeout_ms = 5000,                 \
-		.timeout_ms = 30000, .queued = 2000, .attempts = 4, .breaker_open_ms = 30000,      \
-		.drain_ms = 25000, .balance = "least_conn",                                        \
+		.timeout_ms = 30000, .queued = 2000, .user_percent = 100, .attempts = 4,           \
+		.breaker_open_ms = 30000, .drain_ms = 25000, .balance = "least_conn",              \
 		.concurrency = ROUTER_CONCURRENCY_FIXED, .cache_entries = 1000,                    \
 		.cache_bytes = UINT64_C(64) << 20, .cache_ttl_ms = 300000, .keys = 10000,          \
 		.key_bytes = UINT64_C(64) << 20, .key_ttl_ms = 300000, .uid_regions = 64,          \

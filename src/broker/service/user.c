@@ -25,7 +25,7 @@ void user_put(struct router *r, struct user *u)
 {
 	struct user **at = &r->users;
 
-	if (u->peers != 0 || u->requests != 0 || u->keys != 0 || u->regions != 0)
+	if (u->peers != 0 || u->requests != 0 || u->asked != 0 || u->keys != 0 || u->regions != 0)
 		return;
 	while (*at != u)
 		at = &(*at)->next;

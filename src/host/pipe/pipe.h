@@ -7,6 +7,7 @@
 #include "host/base/fork.h"
 #include "host/pipe/author.h"
 #include "host/pipe/layout.h"
+#include "host/wait/poll_fd.h"
 #include "host/wait/wait.h"
 
 #include <gpuq/pipe.h>
@@ -64,18 +65,6 @@ static inline uint32_t gq_pipe_readers(uint64_t audience)
 	return (uint32_t)audience;
 }
 
-/* The descriptor of q_pipe_reader_fd(), and the thread that serves it: see poll_fd.c. */
-struct gq_pipe_poll {
-	pthread_mutex_t lock; /* held for a look and a system call, never across a wait */
-	int fd;
-	bool is_there; /* `fd` and `thread`; under the lock */
-	pthread_t thread;
-	struct gq_event cleared; /* the thread sleeps on it while the descriptor is readable */
-	uint32_t readable;       /* written under the lock */
-	uint32_t quit;
-	uint64_t asleep; /* as PipeReader.asleep, of the thread */
-};
-
 struct PipeReader {
 	uint64_t generation;
 	struct gq_pipe_source source;
@@ -89,7 +78,8 @@ struct PipeReader {
 	bool sleeps_next;             /* and does not doze then; the reading thread's */
 	uint64_t asleep;              /* attached: odd while the reading thread may sleep */
 	struct gq_pipe_author author; /* attached: the process that writes */
-	struct gq_pipe_poll poll;
+	struct gq_poll_fd poll;       /* q_pipe_reader_fd() */
+	uint64_t poll_asleep;         /* as `asleep`, of its thread */
 };
 
 #define GQ_READER_LATE  UINT64_C(1) /* what it came too late for has not been said yet */

@@ -3,7 +3,6 @@
 #include "host/pipe/bytes.h"
 #include "host/pipe/pace.h"
 #include "host/pipe/pipe.h"
-#include "host/pipe/poll_fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -189,7 +188,7 @@ QueueStatus q_pipe_read(PipeReader *r, void *buf, size_t cap, size_t *out_len, u
 	*out_len = a.len;
 	status = explain(r, &a, found, timeout_ms);
 	gq_store_release_u64(&r->reading, 0); /* [pipe.read_end] */
-	gq_pipe_poll_settle(r);
+	gq_poll_fd_settle(&r->poll);
 	return status;
 }
 
@@ -204,9 +203,9 @@ QueueStatus q_pipe_reader_set_error(PipeReader *r, int error)
 		gq__watch_wake(&r->source.head->beats); /* if it dozes */
 	} else if (error != 0) { /* without one a look may find nothing, and go on sleeping */
 		gq__pipe_rouse(r, &r->asleep, &r->own_error, value);
-		gq__pipe_rouse(r, &r->poll.asleep, &r->own_error, value);
+		gq__pipe_rouse(r, &r->poll_asleep, &r->own_error, value);
 	}
-	gq_pipe_poll_settle(r);
+	gq_poll_fd_settle(&r->poll);
 	return Q_OK;
 }
 

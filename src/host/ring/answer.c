@@ -6,7 +6,6 @@
 #include "host/ring/bind.h"
 #include "host/ring/close.h"
 #include "host/ring/fence.h"
-#include "host/ring/poll_fd.h"
 #include "host/ring/repair.h"
 
 #include <inttypes.h>
@@ -132,7 +131,7 @@ QueueStatus gq__ring_send_once(RingQueue *r, struct gq_attempt *a)
 
 QueueStatus gq__ring_say_nothing(RingQueue *r)
 {
-	gq_ring_found_nothing(r);
+	gq_poll_fd_settle(&r->poll);
 	return gq__fail(Q_ERR_EMPTY, "nothing in the ring");
 }
 

@@ -12,6 +12,7 @@
 #include "host/region/region.h"
 #include "host/ring/layout.h"
 #include "host/shm/peer.h"
+#include "host/wait/poll_fd.h"
 #include "host/wait/wait.h"
 
 #include <gpuq/ring.h>
@@ -100,17 +101,6 @@ struct gq_ring_ageing {
 	GQ_ALIGNED(GQ_LINE) struct gq_ageing ageing;
 };
 
-/* The descriptor of q_ring_fd(), and the thread that serves it: see poll_fd.c. */
-struct gq_ring_poll {
-	pthread_mutex_t lock; /* held for a look and a system call, never across a wait */
-	int fd;
-	bool is_there; /* `fd` and `thread`; under the lock, and for q_ring_destroy() */
-	pthread_t thread;
-	struct gq_event cleared; /* the thread sleeps on it while the descriptor is readable */
-	uint32_t readable;       /* written under the lock */
-	uint32_t quit;
-};
-
 struct RingQueue {
 	uint64_t generation; /* of the process: see gq__generation */
 	uint64_t serial;     /* of the handle, never reused: key of the threads' bindings */
@@ -126,7 +116,7 @@ struct RingQueue {
 	QueueStatus (*validate)(const void *data, size_t len, void *user);
 	void *validate_user;
 	RegionTable *regions;
-	struct gq_ring_poll poll;
+	struct gq_poll_fd poll;        /* q_ring_fd() */
 	struct gq_ring_local *local;   /* of each peer */
 	struct gq_ring_ageing *ageing; /* with Q_RING_AGEING, else NULL */
 	/* Threads that are bound: see handles.c. */

@@ -218,7 +218,7 @@ static void a_refusal_names_what_is_wrong_and_what_is_allowed(void **state)
 	expect_no_queue(&cfg, "there is no such socket: is gpuqd running?");
 	snprintf(other, sizeof(other), "%s#another", endpoint);
 	cfg.endpoint = other;
-	expect_no_queue(&cfg, "there is no queue 'another'");
+	expect_no_queue(&cfg, "there is no queue 'another'; there is default, own");
 	cfg = remote_config();
 	cfg.slot_bytes = 257;
 	expect_no_queue(&cfg, "slot_bytes is 257; allowed on queue 'default': 1 to 256");

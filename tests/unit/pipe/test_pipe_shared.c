@@ -295,7 +295,7 @@ static void taking_an_error_away_waits_for_no_reader_that_sleeps(void **state)
 	assert_true(q_pipe_reader_fd(r) >= 0); /* its thread sleeps, too */
 	assert_int_equal(pthread_create(&w.thread, NULL, wait_for_bytes, &w), 0);
 	await_asleep(&r->asleep);
-	await_asleep(&r->poll.asleep);
+	await_asleep(&r->poll_asleep);
 	assert_status(q_pipe_reader_set_error(r, 0), Q_OK);
 	put(p, "x");
 	pthread_join(w.thread, NULL);

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_service_share.c - how much of an op's workers one user may have (user_percent). gpuqd is a
+ * process of its own; callers and workers are connections of this one thread, which answers only
+ * what a case says.
+ */
+#include "callers.h"
+#include "daemon.h"
+#include "support.h"
+
+#include <gpuq/broker.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { STRANGER = 65534, CAPACITY = 4, ROOM = 16 };
+
+static struct daemon d;
+
+/* `words` follow the keys of [services]. */
+static void configure(const char *words, bool begins)
+{
+	char keys[400];
+
+	snprintf(keys, sizeof(keys),
+		 "socket_mode = 0666\nheartbeat_ms = 60s\ncheck_ms = 10\n"
+		 "check_timeout_ms = 60s\n%s",
+		 words);
+	(begins ? daemon_set_up : daemon_reload)(&d, "", keys);
+}
+
+static void begin(const char *words)
+{
+	configure(words, true);
+	assert_int_equal(chmod(d.folder, 0755), 0);
+}
+
+static void end(void)
+{
+	services_await_count(d.broker, "inside", 0);
+	daemon_tear_down(&d);
+}
+
+/* Of the user that the kernel names when it connects. */
+static BrokerClient *connect_stranger(void)
+{
+	BrokerClient *c;
+
+	assert_int_equal(seteuid(STRANGER), 0);
+	c = connect_to_services(d.broker);
+	assert_int_equal(seteuid(0), 0);
+	return c;
+}
+
+static uint64_t submit(BrokerClient *c, const char *op)
+{
+	const BrokerCall call = { .service = op, .timeout_ms = LONG_MS };
+	uint64_t id;
+
+	assert_status(q_broker_submit(c, &call, &id), Q_OK);
+	return id;
+}
+
+static void submit_many(BrokerClient *c, const char *op, unsigned n)
+{
+	while (n-- > 0)
+		(void)submit(c, op);
+}
+
+/* All that can come has come: gpuqd has looked at its line since. */
+static void settle(BrokerClient *c)
+{
+	(void)services_count_on(c, "inside");
+	(void)services_count(d.broker, "inside");
+}
+
+/* Just so many come, and no more. */
+static void comes(BrokerClient *c, BrokerClient *w, BrokerRequest *to, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		assert_status(q_service_recv(w, &to[i], LONG_MS), Q_OK);
+	settle(c);
+	assert_status(q_service_recv(w, &to[n], 0), Q_ERR_TIMEOUT);
+}
+
+static void answer(BrokerClient *w, BrokerRequest *q, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		assert_status(q_service_reply(w, &q[i], Q_REASON_OK, NULL, 0), Q_OK);
+}
+
+static void all_end(BrokerClient *c, unsigned n)
+{
+	while (n-- > 0)
+		(void)await_end(c, 0, Q_OK, NULL);
+}
+
+static void se_4_a_user_has_its_share_and_another_finds_room(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *a, *b, *w;
+	uint64_t id;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 75\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	a = connect_stranger();
+	b = connect_to_services(d.broker);
+	submit_many(a, "work", 10);
+	comes(a, w, q, 3);
+	assert_int_equal(services_count_on(a, "waiting"), 7);
+	assert_int_equal(services_count_on(a, "held"), 7);
+	/* There is room for another, and 7 before him do not matter. */
+	id = submit(b, "work");
+	comes(a, w, q + 3, 1);
+	answer(w, q + 3, 1);
+	(void)await_end(b, id, Q_OK, NULL);
+	/* What one of the first's leaves is for the first. */
+	answer(w, q, 1);
+	comes(a, w, q, 1);
+	assert_int_equal(services_count_on(a, "held"), 6);
+	answer(w, q, 3);
+	comes(a, w, q, 3);
+	answer(w, q, 3);
+	comes(a, w, q, 3);
+	answer(w, q, 3);
+	all_end(a, 10);
+	assert_int_equal(services_count_on(a, "held"), 0);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(w);
+	end();
+}
+
+static void a_share_of_an_op_is_of_all_that_its_workers_have(void **state)
+{
+	BrokerRequest q[ROOM], other[ROOM];
+	BrokerClient *c, *w, *x;
+
+	(void)state;
+	/* The op's own key counts; that of all is for the other op. A worker has both. */
+	begin("user_percent = 50\n[op work]\nuser_percent = 75\n");
+	w = connect_ready_worker(d.broker, "w", "op=work op=play", CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "play", 3);
+	comes(c, w, q, 2);
+	submit_many(c, "work", 3);
+	comes(c, w, q + 2, 1);
+	assert_int_equal(services_count_on(c, "held"), 3);
+	/* Another worker of one of them: the room is of 8, of which 6 are the user's. */
+	x = connect_ready_worker(d.broker, "x", "op=work", CAPACITY);
+	comes(c, x, other, 2);
+	assert_int_equal(services_count_on(c, "held"), 1);
+	answer(w, q, 2); /* one is at work there: a half of its room is two */
+	comes(c, w, q, 1);
+	answer(w, q, 1);
+	answer(w, q + 2, 1);
+	answer(x, other, 2);
+	all_end(c, 6);
+	/* Without that worker it is as before. */
+	q_broker_close(x);
+	services_await_ready(d.broker, 1);
+	submit_many(c, "work", 4);
+	comes(c, w, q, 3);
+	answer(w, q, 3);
+	comes(c, w, q, 1);
+	answer(w, q, 1);
+	all_end(c, 4);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Its worker answers the checks meanwhile. */
+static void await_health(BrokerClient *c, BrokerClient *w, const char *name, const char *health)
+{
+	for (unsigned i = 0; strcmp(services_look(c, name).health, health) != 0; i++) {
+		assert_true(i < LONG_MS);
+		assert_status(q_service_heartbeat(w, NULL), Q_OK);
+		nap_ms(1);
+	}
+}
+
+/* Else one worker that hangs with a user's requests would keep that user from all others. */
+static void what_a_worker_has_that_is_not_well_counts_no_more(void **state)
+{
+	BrokerRequest sick[ROOM], well[ROOM];
+	BrokerClient *c, *w, *x;
+
+	(void)state;
+	begin("user_percent = 75\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	x = connect_ready_worker(d.broker, "x", "op=work", CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", 8);
+	comes(c, w, sick, 3);
+	comes(c, x, well, 3);
+	assert_status(q_service_set_health(w, false), Q_OK);
+	await_health(c, w, "w", "unhealthy");
+	answer(x, well, 1);
+	comes(c, x, well, 1);
+	assert_int_equal(services_count_on(c, "held"), 1);
+	/* It is well again, with all that it has: six of eight. */
+	assert_status(q_service_set_health(w, true), Q_OK);
+	await_health(c, w, "w", "healthy");
+	settle(c);
+	assert_int_equal(services_count_on(c, "held"), 1);
+	answer(x, well + 1, 1);
+	comes(c, x, well + 1, 1);
+	answer(x, well, 3);
+	answer(w, sick, 3);
+	all_end(c, 8);
+	q_broker_close(c);
+	q_broker_close(w);
+	q_broker_close(x);
+	end();
+}
+
+/* Else who asks for answers within a millisecond would have all places. */
+static void what_is_late_counts_until_its_worker_has_answered(void **state)
+{
+	const BrokerCall brief = { .service = "work", .timeout_ms = 1 };
+	BrokerRequest q[ROOM];
+	BrokerClient *c, *w;
+	uint64_t id;
+
+	(void)state;
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	c = connect_to_services(d.broker);
+	for (int i = 0; i < 2; i++) {
+		id = submit(c, "work");
+		assert_status(q_service_recv(w, &q[i], LONG_MS), Q_OK);
+		assert_status(q_broker_cancel(c, id), Q_OK);
+		(void)await_end(c, id, Q_ERR_CANCELLED, NULL);
+	}
+	assert_status(q_broker_submit(c, &brief, &id), Q_OK);
+	(void)await_end(c, id, Q_ERR_EXPIRED, NULL); /* it waited: none came */
+	assert_status(q_service_recv(w, &q[2], 0), Q_ERR_TIMEOUT);
+	id = submit(c, "work");
+	settle(c);
+	assert_status(q_service_recv(w, &q[2], 0), Q_ERR_TIMEOUT);
+	/* Whose they are is known, also when the caller has gone. */
+	q_broker_close(c);
+	services_await_count(d.broker, "inside", 0);
+	c = connect_to_services(d.broker);
+	id = submit(c, "work");
+	settle(c);
+	assert_status(q_service_recv(w, &q[2], 0), Q_ERR_TIMEOUT);
+	answer(w, q, 1);
+	comes(c, w, q, 1);
+	answer(w, q, 1);
+	(void)await_end(c, id, Q_OK, NULL);
+	answer(w, q + 1, 1);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+static void a_reload_gives_more_or_less(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", 4);
+	comes(c, w, q, 4); /* without the key: all */
+	configure("user_percent = 1\n", false);
+	services_await_count(d.broker, "held", 0);
+	submit_many(c, "work", 4);
+	services_await_count(d.broker, "held", 4);
+	answer(w, q, 3);
+	comes(c, w, q, 0);
+	answer(w, q + 3, 1);
+	comes(c, w, q, 1); /* one at least */
+	configure("user_percent = 50\n", false);
+	assert_status(q_service_recv(w, &q[1], LONG_MS), Q_OK);
+	assert_int_equal(services_count_on(c, "held"), 2);
+	configure("[op work]\nuser_percent = 100\n", false);
+	assert_status(q_service_recv(w, &q[2], LONG_MS), Q_OK);
+	assert_status(q_service_recv(w, &q[3], LONG_MS), Q_OK);
+	assert_int_equal(services_count_on(c, "held"), 0);
+	answer(w, q, 4);
+	all_end(c, 8);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* A batch is of one user's requests as far as its share goes, and of others' beyond. */
+static void a_batch_has_no_more_of_a_user_than_its_share(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *a, *b, *w;
+	size_t n = 0;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 50\n[op work]\nbatch = 4\nbatch_delay_us = 60000000\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	a = connect_stranger();
+	b = connect_to_services(d.broker);
+	submit_many(a, "work", 4);
+	settle(a);
+	assert_int_equal(services_count_on(a, "held"), 2);
+	submit_many(b, "work", 2);
+	assert_status(q_service_recv_batch(w, q, ROOM, &n, LONG_MS), Q_OK);
+	assert_int_equal(n, 4);
+	assert_int_equal(services_count_on(a, "held"), 2);
+	answer(w, q, 4);
+	all_end(b, 2);
+	settle(a);
+	assert_int_equal(services_count_on(a, "held"), 0); /* they gather */
+	submit_many(b, "work", 2);
+	assert_status(q_service_recv_batch(w, q, ROOM, &n, LONG_MS), Q_OK);
+	assert_int_equal(n, 4);
+	answer(w, q, 4);
+	all_end(b, 2);
+	all_end(a, 4);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(w);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(se_4_a_user_has_its_share_and_another_finds_room),
+		cmocka_unit_test(a_share_of_an_op_is_of_all_that_its_workers_have),
+		cmocka_unit_test(what_a_worker_has_that_is_not_well_counts_no_more),
+		cmocka_unit_test(what_is_late_counts_until_its_worker_has_answered),
+		cmocka_unit_test(a_reload_gives_more_or_less),
+		cmocka_unit_test(a_batch_has_no_more_of_a_user_than_its_share),
+	};
+
+	return cmocka_run_group_tests_name("service_share", tests, NULL, NULL);
+}
