@@ -331,6 +331,43 @@ static void a_batch_has_no_more_of_a_user_than_its_share(void **state)
 	end();
 }
 
+/* Else nobody would see whether it is well again: who has all that its share is may not try. */
+static void what_a_worker_has_on_trial_counts_no_more(void **state)
+{
+	BrokerRequest q[ROOM], first[2], x;
+	BrokerClient *c, *w, *other;
+
+	(void)state;
+	begin("user_percent = 50\nattempts = 1\nbreaker_open_ms = 10\n"
+	      "[op play]\nuser_percent = 100\n");
+	w = connect_ready_worker(d.broker, "w", "op=work op=play", 2 * CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", CAPACITY);
+	comes(c, w, q, CAPACITY);
+	for (int i = 0; i < 5; i++) {
+		const uint64_t id = submit(c, "play");
+
+		assert_status(q_service_recv(w, &x, LONG_MS), Q_OK);
+		assert_status(q_service_reply(w, &x, Q_REASON_INTERNAL, NULL, 0), Q_OK);
+		(void)await_end(c, id, Q_ERR_FAILED, NULL);
+	}
+	for (unsigned i = 0; strcmp(services_look(c, "w").breaker, "half_open") != 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	/* Four of nine would be all it may have. */
+	other = connect_ready_worker(d.broker, "x", "op=work", 1);
+	submit_many(c, "work", 1);
+	comes(c, other, first, 1);
+	answer(other, first, 1);
+	answer(w, q, CAPACITY);
+	all_end(c, CAPACITY + 1);
+	q_broker_close(c);
+	q_broker_close(w);
+	q_broker_close(other);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +377,7 @@ int main(void)
 		cmocka_unit_test(what_is_late_counts_until_its_worker_has_answered),
 		cmocka_unit_test(a_reload_gives_more_or_less),
 		cmocka_unit_test(a_batch_has_no_more_of_a_user_than_its_share),
+		cmocka_unit_test(what_a_worker_has_on_trial_counts_no_more),
 	};
 
 	return cmocka_run_group_tests_name("service_share", tests, NULL, NULL);
