@@ -368,6 +368,100 @@ static void what_a_worker_has_on_trial_counts_no_more(void **state)
 	end();
 }
 
+static BrokerCall cached_call(const char *op)
+{
+	return (BrokerCall){
+		.service = op, .payload = "x", .bytes = 1, .timeout_ms = LONG_MS, .cache = true
+	};
+}
+
+/* Else its own room would be of no use to who asks for the same. */
+static void nobody_joins_what_another_user_may_not_run(void **state)
+{
+	const BrokerCall same = cached_call("work");
+	BrokerRequest q[ROOM];
+	BrokerClient *a, *b, *w;
+	uint64_t id[3];
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 50\n[op work]\ncache = public\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	a = connect_stranger();
+	b = connect_to_services(d.broker);
+	submit_many(a, "work", 2);
+	comes(a, w, q, 2);
+	assert_status(q_broker_submit(a, &same, &id[0]), Q_OK);
+	assert_status(q_broker_submit(a, &same, &id[1]), Q_OK); /* its own: it joins that */
+	settle(a);
+	assert_int_equal(services_count_on(a, "held"), 1);
+	assert_status(q_broker_submit(b, &same, &id[2]), Q_OK);
+	comes(b, w, q + 2, 1);
+	answer(w, q + 2, 1);
+	(void)await_end(b, id[2], Q_OK, NULL);
+	answer(w, q, 1);
+	comes(a, w, q, 1);
+	/* It runs: so there is nothing to wait for. */
+	assert_status(q_broker_submit(b, &same, &id[2]), Q_OK);
+	comes(b, w, q + 2, 0);
+	answer(w, q, 2);
+	assert_true(await_end(b, id[2], Q_OK, NULL).reused);
+	all_end(a, 4);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(w);
+	end();
+}
+
+/* What goes when there is room, or goes with others, is to be waited for. */
+static void others_join_what_may_run(void **state)
+{
+	const BrokerCall same = cached_call("work"), gathers = cached_call("batch");
+	BrokerRequest q[ROOM], of_batch[ROOM];
+	BrokerClient *a, *b, *w, *x;
+	uint64_t id;
+	size_t n = 0;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 75\n[op work]\ncache = public\n"
+	      "[op batch]\ncache = public\nuser_percent = 50\nbatch = 4\n"
+	      "batch_delay_us = 60000000\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	x = connect_ready_worker(d.broker, "x", "op=batch", CAPACITY);
+	a = connect_stranger();
+	b = connect_to_services(d.broker);
+	submit_many(b, "work", 3);
+	comes(b, w, q, 3);
+	submit_many(a, "work", 1);
+	comes(a, w, q + 3, 1);
+	assert_status(q_broker_submit(a, &same, &id), Q_OK);
+	settle(a);
+	assert_status(q_broker_submit(b, &same, &id), Q_OK);
+	assert_int_equal(services_count_on(b, "cache_joined"), 1);
+	submit_many(a, "batch", 1);
+	assert_status(q_broker_submit(a, &gathers, &id), Q_OK);
+	settle(a);
+	assert_status(q_broker_submit(b, &gathers, &id), Q_OK);
+	assert_int_equal(services_count_on(b, "cache_joined"), 2);
+	submit_many(b, "batch", 2);
+	assert_status(q_service_recv_batch(x, of_batch, ROOM, &n, LONG_MS), Q_OK);
+	assert_int_equal(n, 4);
+	answer(x, of_batch, 4);
+	answer(w, q, 4);
+	comes(a, w, q, 1);
+	answer(w, q, 1);
+	all_end(a, 4);
+	all_end(b, 7);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(w);
+	q_broker_close(x);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,6 +472,8 @@ int main(void)
 		cmocka_unit_test(a_reload_gives_more_or_less),
 		cmocka_unit_test(a_batch_has_no_more_of_a_user_than_its_share),
 		cmocka_unit_test(what_a_worker_has_on_trial_counts_no_more),
+		cmocka_unit_test(nobody_joins_what_another_user_may_not_run),
+		cmocka_unit_test(others_join_what_may_run),
 	};
 
 	return cmocka_run_group_tests_name("service_share", tests, NULL, NULL);
