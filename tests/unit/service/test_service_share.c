@@ -91,10 +91,15 @@ static void answer(BrokerClient *w, BrokerRequest *q, unsigned n)
 		assert_status(q_service_reply(w, &q[i], Q_REASON_OK, NULL, 0), Q_OK);
 }
 
-static void all_end(BrokerClient *c, unsigned n)
+static void all_end_as(BrokerClient *c, unsigned n, QueueStatus status)
 {
 	while (n-- > 0)
-		(void)await_end(c, 0, Q_OK, NULL);
+		(void)await_end(c, 0, status, NULL);
+}
+
+static void all_end(BrokerClient *c, unsigned n)
+{
+	all_end_as(c, n, Q_OK);
 }
 
 static void se_4_a_user_has_its_share_and_another_finds_room(void **state)
@@ -331,6 +336,116 @@ static void a_batch_has_no_more_of_a_user_than_its_share(void **state)
 	end();
 }
 
+/* What it still has counts no more: nobody sees that its worker answers. */
+static void what_a_worker_has_that_has_left_counts_no_more(void **state)
+{
+	BrokerRequest q[ROOM], more[ROOM];
+	BrokerClient *c, *w, *x;
+
+	(void)state;
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work op=play", CAPACITY);
+	x = connect_ready_worker(d.broker, "x", "op=play", CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", 4);
+	comes(c, w, q, 2);
+	assert_status(q_service_unregister(w), Q_OK);
+	all_end_as(c, 2, Q_ERR_NOT_FOUND); /* no other worker has this op */
+	submit_many(c, "play", 3);
+	comes(c, x, more, 2);
+	answer(w, q, 2);
+	comes(c, x, more, 0);
+	answer(x, more, 2);
+	comes(c, x, more, 1);
+	answer(x, more, 1);
+	all_end(c, 5);
+	q_broker_close(c);
+	q_broker_close(w);
+	q_broker_close(x);
+	end();
+}
+
+static void a_share_is_of_what_is_found_to_be_of_use(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("user_percent = 50\n[op work]\nconcurrency = vegas\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", 16);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", 4);
+	comes(c, w, q, 1);
+	assert_int_equal(services_count_on(c, "held"), 3);
+	/* It has all of it now: a half is eight. */
+	configure("user_percent = 50\n", false);
+	for (int i = 1; i < 4; i++)
+		assert_status(q_service_recv(w, &q[i], LONG_MS), Q_OK);
+	assert_int_equal(services_count_on(c, "held"), 0);
+	answer(w, q, 4);
+	all_end(c, 4);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Its room has been used meanwhile. */
+static void another_attempt_has_no_more_than_the_first(void **state)
+{
+	const BrokerCall call = { .service = "work", .timeout_ms = LONG_MS, .idempotent = true };
+	BrokerRequest q[ROOM];
+	BrokerClient *c, *w;
+	uint64_t id;
+
+	(void)state;
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	c = connect_to_services(d.broker);
+	assert_status(q_broker_submit(c, &call, &id), Q_OK);
+	submit_many(c, "work", 2);
+	comes(c, w, q, 2);
+	assert_status(q_service_reply(w, &q[0], Q_REASON_INTERNAL, NULL, 0), Q_OK);
+	assert_status(q_service_recv(w, &q[0], LONG_MS), Q_OK); /* the third */
+	services_await_count(d.broker, "held", 1);
+	comes(c, w, q + 2, 0);
+	answer(w, q, 1);
+	comes(c, w, q, 1);
+	answer(w, q, 2);
+	all_end(c, 3);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Whose connections have all ended is still the same user. */
+static void what_is_late_is_of_who_has_asked(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *a, *w;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	a = connect_stranger();
+	submit_many(a, "work", 2);
+	comes(a, w, q, 2);
+	q_broker_close(a);
+	services_await_count(d.broker, "inside", 0);
+	a = connect_stranger();
+	submit_many(a, "work", 1);
+	comes(a, w, q + 2, 0);
+	assert_int_equal(services_count_on(a, "held"), 1);
+	answer(w, q, 1);
+	comes(a, w, q, 1);
+	answer(w, q, 2);
+	all_end(a, 1);
+	q_broker_close(a);
+	q_broker_close(w);
+	end();
+}
+
 /* Else nobody would see whether it is well again: who has all that its share is may not try. */
 static void what_a_worker_has_on_trial_counts_no_more(void **state)
 {
@@ -471,6 +586,10 @@ int main(void)
 		cmocka_unit_test(what_is_late_counts_until_its_worker_has_answered),
 		cmocka_unit_test(a_reload_gives_more_or_less),
 		cmocka_unit_test(a_batch_has_no_more_of_a_user_than_its_share),
+		cmocka_unit_test(what_a_worker_has_that_has_left_counts_no_more),
+		cmocka_unit_test(a_share_is_of_what_is_found_to_be_of_use),
+		cmocka_unit_test(another_attempt_has_no_more_than_the_first),
+		cmocka_unit_test(what_is_late_is_of_who_has_asked),
 		cmocka_unit_test(what_a_worker_has_on_trial_counts_no_more),
 		cmocka_unit_test(nobody_joins_what_another_user_may_not_run),
 		cmocka_unit_test(others_join_what_may_run),
