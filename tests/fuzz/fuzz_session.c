@@ -221,11 +221,52 @@ static struct peer *peer_of(const struct router *r, const struct end *e)
 	return p;
 }
 
+/* In which groups a request counts for its user. */
+static struct gq_places counts_in(const struct router *r, const struct request *q)
+{
+	const bool is_there = (q->state == REQUEST_RUNS || q->state == REQUEST_LATE) &&
+			      q->place != NOBODY && r->served[q->place].counts;
+	struct gq_places set = { { 0 } };
+
+	if (q->state == REQUEST_GATHERS)
+		gq_places_add(&set, q->group);
+	for (uint32_t i = 0; is_there && i < r->served[q->place].groups; i++)
+		gq_places_add(&set, r->served[q->place].group[i]);
+	return set;
+}
+
+/* How much one user may have: its share of what services take that are well, and not on trial. */
+static void look_at_room(const struct router *r, uint32_t group)
+{
+	const struct group *g = r->groups[group];
+	const uint32_t percent = g->op.user_percent != 0 ? g->op.user_percent : r->cfg.user_percent;
+	uint32_t room = 0;
+
+	for (uint32_t i = 0; i < GQ_PLACES; i++) {
+		const struct served *s = &r->served[i];
+
+		if (!gq_places_has(&g->balance.joined, i))
+			continue;
+		CHECK(!s->counts || gq_places_has(&g->balance.well, i));
+		room += s->counts ? s->limit : 0;
+	}
+	room = room * percent / 100;
+	CHECK(g->user_most == (percent == 100 ? UINT32_MAX : room != 0 ? room : 1));
+}
+
 /* Users have at work what their requests say, and who has as much as it may is held. */
 static void look_at_shares(const struct router *r)
 {
 	uint32_t held = 0;
 
+	for (uint32_t i = 0; i < GROUPS; i++)
+		if (r->groups[i] != NULL)
+			look_at_room(r, i);
+	for (uint32_t i = 0; i < r->used; i++) {
+		const struct gq_places in = counts_in(r, &r->requests[i]);
+
+		CHECK(gq_places_equal(&r->requests[i].at_work, &in));
+	}
 	for (const struct user *u = r->users; u != NULL; u = u->next) {
 		uint32_t at_work[GROUPS] = { 0 }, asked = 0;
 
@@ -240,6 +281,8 @@ static void look_at_shares(const struct router *r)
 				at_work[k] += gq_places_has(&q->at_work, k);
 		}
 		CHECK(asked == u->asked);
+		CHECK(u->peers != 0 || u->requests != 0 || asked != 0 || u->keys != 0 ||
+		      u->regions != 0);
 		CHECK(memcmp(at_work, u->at_work, sizeof(at_work)) == 0);
 	}
 	CHECK(held == r->admission.held);

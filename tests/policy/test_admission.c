@@ -732,6 +732,21 @@ static void se_4_who_is_held_waits_and_nobody_behind_it(void **state)
 	drop(a);
 }
 
+static void strict_holds_nobody(void **state)
+{
+	const struct gq_admission_config config = { .strict = true };
+	const struct gq_request held = { .service = 3, .priority = 128, .held = true };
+	struct gq_admission *a = make(&config);
+	struct gq_told told;
+
+	(void)state;
+	assert_int_equal(gq__admission_submit(a, &held, 1, &(gq_request_id){ 0 }), GQ_ADMISSION_OK);
+	gq__admission_hold(a, 3, 0, true);
+	assert_int_equal(a->held, 0);
+	assert_true(serve(a, 2, &told));
+	drop(a);
+}
+
 /* Of one that runs, and has not been told of. */
 static struct gq_told who(const struct gq_admission *a, gq_request_id id)
 {
@@ -1045,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(se_4_a_user_that_floods_costs_another_no_tenth),
 		cmocka_unit_test(se_4_where_a_user_has_a_share_another_finds_room),
 		cmocka_unit_test(se_4_who_is_held_waits_and_nobody_behind_it),
+		cmocka_unit_test(strict_holds_nobody),
 		cmocka_unit_test(se_4_no_order_of_events_lets_one_go_that_is_held),
 		cmocka_unit_test(a_time_out_may_only_be_shortened),
 		cmocka_unit_test(refusals_say_when_to_come_again),

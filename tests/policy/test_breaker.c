@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_breaker.c - when a breaker opens, and that it always gets out of it. */
-#include "host/base/sanitize.h"
 #include "policy_test.h"
 
 #include "broker/policy/breaker.h"
@@ -222,7 +221,7 @@ struct crowd {
 	bool wrong;
 };
 
-enum { ROUNDS = GQ_TSAN ? 12500 : 125000 };
+enum { ROUNDS = 125000 };
 
 static void *be_one_of_many(void *arg)
 {

@@ -155,7 +155,7 @@ enum gq_admission_status gq__admission_submit(struct gq_admission *a,
 
 /**
  * The request that goes next, of those of the services that can take one. From now on it runs.
- * @return false: none waits for them, or as many run as may
+ * @return false: none waits for them that is not held, or as many run as may
  * Constant time on average; at most 64 looks at each user's flow. Strict: linear in the services.
  */
 bool gq__admission_next(struct gq_admission *a, const struct gq_places *ready, uint64_t now_ns,

@@ -64,7 +64,7 @@ void group_configure(struct router *r, uint32_t group)
 	if (g->op.sessions != sessions)
 		sessions_free(g);
 	gather_configure(r, g);
-	share_configure(r, group);
+	share_resize(r, group);
 	/* Whatever chooses, all is counted that any of them looks at. */
 	g->balance.config.algorithm =
 		gq__balance_named(g->op.balance[0] != '\0' ? g->op.balance : r->cfg.balance);
@@ -119,7 +119,6 @@ void group_join(struct router *r, uint32_t group, uint32_t place, uint8_t priori
 	sessions_changed(g, gq__now_ns());
 	find_version(r, group);
 	gather_configure(r, g);
-	share_configure(r, group);
 }
 
 void group_leave(struct router *r, uint32_t group, uint32_t place)
@@ -132,7 +131,7 @@ void group_leave(struct router *r, uint32_t group, uint32_t place)
 	sessions_changed(g, gq__now_ns());
 	find_version(r, group);
 	gather_configure(r, g);
-	share_configure(r, group);
+	share_resize(r, group);
 	group_put(r, group);
 }
 

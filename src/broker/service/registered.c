@@ -65,11 +65,12 @@ void registered_sync(struct router *r, uint32_t place)
 		const bool was_well = gq_places_has(&g->balance.well, place);
 
 		gq__balance_set(&g->balance, place, state);
-		if (gq_places_has(&g->balance.well, place) == was_well)
-			continue;
-		gather_configure(r, g);
-		share_configure(r, s->group[i]);
+		if (gq_places_has(&g->balance.well, place) != was_well)
+			gather_configure(r, g);
 	}
+	/* A half-open breaker lets few through: what it takes else is not there. */
+	share_service(r, place,
+		      state == GQ_BALANCE_WELL && s->breaker.state != GQ_BREAKER_HALF_OPEN);
 }
 
 void registered_note_breaker(struct router *r, uint32_t place)

@@ -290,8 +290,9 @@ static enum gq_cache_status lead(struct router *r, struct request *q, struct ans
 
 /* Who joins is in no queue: it has its answer when the one that leads has. One that waits with less
  * priority, for which another's limits may hold, is no one to wait for: the request runs by itself.
- * So is one that gathers, and may wait there for half of a longer time; and one whose answer was
- * forgotten before it came. A key has to wait for it. */
+ * So is one of another user, who has used up his share of the workers; one that gathers, and may
+ * wait there for half of a longer time; and one whose answer was forgotten before it came. A key
+ * has to wait for it. */
 static bool is_nobody_to_join(const struct router *r, const struct request *q)
 {
 	const struct request *leader;
@@ -303,7 +304,9 @@ static bool is_nobody_to_join(const struct router *r, const struct request *q)
 	return leader->unwanted ||
 	       (leader->state == REQUEST_GATHERS && leader->deadline_ns > q->deadline_ns) ||
 	       (leader->state != REQUEST_RUNS &&
-		gq__class_of(leader->priority) > gq__class_of(q->priority));
+		gq__class_of(leader->priority) > gq__class_of(q->priority)) ||
+	       (leader->state != REQUEST_RUNS && leader->state != REQUEST_GATHERS &&
+		leader->asker != q->asker && share_is_used_up(r, leader->asker, leader->group));
 }
 
 enum gq_cache_status reuse_ask(struct router *r, struct request *q, const struct gq_frame *f,

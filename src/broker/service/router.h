@@ -237,6 +237,7 @@ struct served {
 	uint64_t name_hash;            /* sessions_name() */
 	struct gq_breaker breaker;
 	bool was_open, ill; /* of which report_error() has been told */
+	bool counts;        /* share.c */
 	uint64_t done, faults;
 	uint64_t sessions_until_ns; /* it drains, and goes on with its sessions */
 	/* The check that it has not answered (0: none), when the last one was sent, and when the
@@ -579,10 +580,10 @@ uint64_t request_inside(const struct router *r);
 bool share_is_used_up(const struct router *r, const struct user *u, uint32_t group);
 /* Its state, or its place, is another now. */
 void share_count(struct router *r, struct request *q);
-/* Its services take more, or less. */
+/* Its services are others, or take more or less, or the configuration is another. */
 void share_resize(struct router *r, uint32_t group);
-/* Its services that are well are others, or the configuration is. */
-void share_configure(struct router *r, uint32_t group);
+/* Whether a service counts, with what it takes and what it has. */
+void share_service(struct router *r, uint32_t place, bool counts);
 
 /* ---- gather.c ---- */
 

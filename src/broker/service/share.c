@@ -8,9 +8,9 @@
  * request of another user finds room.
  *
  * Of a user's requests those count that such a worker has, also when they are LATE, and whichever
- * of its ops they are for; and those that gather for one. A worker that is not well counts neither
- * with what it takes nor with what it has: else a user whose requests hang there could have
- * nothing of the others.
+ * of its ops they are for; and those that gather for one. A worker that is not well, or whose
+ * breaker is half open, counts neither with what it takes nor with what it has: else a user whose
+ * requests hang there could have nothing of the others.
  *
  * Admission is told who has used up its share, and holds what that user has waiting
  * (gq__admission_hold()). That is kept nowhere here: it is so while `at_work` is not below
@@ -34,9 +34,8 @@ static struct gq_places counts_in(const struct router *r, const struct request *
 
 	if (q->state == REQUEST_GATHERS)
 		gq_places_add(&set, q->group);
-	for (uint32_t i = 0; s != NULL && i < s->groups; i++)
-		if (gq_places_has(&r->groups[s->group[i]]->balance.well, q->place))
-			gq_places_add(&set, s->group[i]);
+	for (uint32_t i = 0; s != NULL && s->counts && i < s->groups; i++)
+		gq_places_add(&set, s->group[i]);
 	return set;
 }
 
@@ -66,32 +65,39 @@ void share_count(struct router *r, struct request *q)
 /* One at least, or nothing of a user's would ever go. */
 static uint32_t most_of(const struct router *r, const struct group *g)
 {
-	const struct gq_places *well = &g->balance.well;
+	const struct gq_places *all = &g->balance.joined;
 	const uint32_t percent = g->op.user_percent != 0 ? g->op.user_percent : r->cfg.user_percent;
 	uint32_t room = 0;
 
 	if (percent == 100)
 		return ANY;
-	for (uint32_t i = gq_places_next(well, 0); i < GQ_PLACES; i = gq_places_next(well, i + 1))
-		room += r->served[i].limit;
+	for (uint32_t i = gq_places_next(all, 0); i < GQ_PLACES; i = gq_places_next(all, i + 1))
+		room += r->served[i].counts ? r->served[i].limit : 0;
 	return room * percent / 100 > 1 ? room * percent / 100 : 1;
 }
 
 void share_resize(struct router *r, uint32_t group)
 {
-	const uint32_t most = most_of(r, r->groups[group]);
+	const uint32_t before = r->groups[group]->user_most, most = most_of(r, r->groups[group]);
 
-	if (most == r->groups[group]->user_most)
-		return;
 	r->groups[group]->user_most = most;
-	for (const struct user *u = r->users; u != NULL; u = u->next)
-		gq__admission_hold(&r->admission, group, u->uid, share_is_used_up(r, u, group));
+	for (const struct user *u = r->users; u != NULL && most != before; u = u->next)
+		if ((u->at_work[group] >= before) != (u->at_work[group] >= most))
+			gq__admission_hold(&r->admission, group, u->uid,
+					   share_is_used_up(r, u, group));
 }
 
-void share_configure(struct router *r, uint32_t group)
+/* Only what it has itself is looked at: whoever registers may do so as often as he likes. */
+void share_service(struct router *r, uint32_t place, bool counts)
 {
+	struct served *s = &r->served[place];
+
+	if (s->counts == counts)
+		return;
+	s->counts = counts;
 	for (uint32_t i = 0; i < r->used; i++)
-		if (r->requests[i].state != REQUEST_FREE)
+		if (r->requests[i].place == place)
 			share_count(r, &r->requests[i]);
-	share_resize(r, group);
+	for (uint32_t i = 0; i < s->groups; i++)
+		share_resize(r, s->group[i]);
 }

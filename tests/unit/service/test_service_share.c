@@ -91,10 +91,15 @@ static void answer(BrokerClient *w, BrokerRequest *q, unsigned n)
 		assert_status(q_service_reply(w, &q[i], Q_REASON_OK, NULL, 0), Q_OK);
 }
 
-static void all_end(BrokerClient *c, unsigned n)
+static void all_end_as(BrokerClient *c, unsigned n, QueueStatus status)
 {
 	while (n-- > 0)
-		(void)await_end(c, 0, Q_OK, NULL);
+		(void)await_end(c, 0, status, NULL);
+}
+
+static void all_end(BrokerClient *c, unsigned n)
+{
+	all_end_as(c, n, Q_OK);
 }
 
 static void se_4_a_user_has_its_share_and_another_finds_room(void **state)
@@ -331,6 +336,247 @@ static void a_batch_has_no_more_of_a_user_than_its_share(void **state)
 	end();
 }
 
+/* What it still has counts no more: nobody sees that its worker answers. */
+static void what_a_worker_has_that_has_left_counts_no_more(void **state)
+{
+	BrokerRequest q[ROOM], more[ROOM];
+	BrokerClient *c, *w, *x;
+
+	(void)state;
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work op=play", CAPACITY);
+	x = connect_ready_worker(d.broker, "x", "op=play", CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", 4);
+	comes(c, w, q, 2);
+	assert_status(q_service_unregister(w), Q_OK);
+	all_end_as(c, 2, Q_ERR_NOT_FOUND); /* no other worker has this op */
+	submit_many(c, "play", 3);
+	comes(c, x, more, 2);
+	answer(w, q, 2);
+	comes(c, x, more, 0);
+	answer(x, more, 2);
+	comes(c, x, more, 1);
+	answer(x, more, 1);
+	all_end(c, 5);
+	q_broker_close(c);
+	q_broker_close(w);
+	q_broker_close(x);
+	end();
+}
+
+static void a_share_is_of_what_is_found_to_be_of_use(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *c, *w;
+
+	(void)state;
+	begin("user_percent = 50\n[op work]\nconcurrency = vegas\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", 16);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", 4);
+	comes(c, w, q, 1);
+	assert_int_equal(services_count_on(c, "held"), 3);
+	/* It has all of it now: a half is eight. */
+	configure("user_percent = 50\n", false);
+	for (int i = 1; i < 4; i++)
+		assert_status(q_service_recv(w, &q[i], LONG_MS), Q_OK);
+	assert_int_equal(services_count_on(c, "held"), 0);
+	answer(w, q, 4);
+	all_end(c, 4);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Its room has been used meanwhile. */
+static void another_attempt_has_no_more_than_the_first(void **state)
+{
+	const BrokerCall call = { .service = "work", .timeout_ms = LONG_MS, .idempotent = true };
+	BrokerRequest q[ROOM];
+	BrokerClient *c, *w;
+	uint64_t id;
+
+	(void)state;
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	c = connect_to_services(d.broker);
+	assert_status(q_broker_submit(c, &call, &id), Q_OK);
+	submit_many(c, "work", 2);
+	comes(c, w, q, 2);
+	assert_status(q_service_reply(w, &q[0], Q_REASON_INTERNAL, NULL, 0), Q_OK);
+	assert_status(q_service_recv(w, &q[0], LONG_MS), Q_OK); /* the third */
+	services_await_count(d.broker, "held", 1);
+	comes(c, w, q + 2, 0);
+	answer(w, q, 1);
+	comes(c, w, q, 1);
+	answer(w, q, 2);
+	all_end(c, 3);
+	q_broker_close(c);
+	q_broker_close(w);
+	end();
+}
+
+/* Whose connections have all ended is still the same user. */
+static void what_is_late_is_of_who_has_asked(void **state)
+{
+	BrokerRequest q[ROOM];
+	BrokerClient *a, *w;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 50\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	a = connect_stranger();
+	submit_many(a, "work", 2);
+	comes(a, w, q, 2);
+	q_broker_close(a);
+	services_await_count(d.broker, "inside", 0);
+	a = connect_stranger();
+	submit_many(a, "work", 1);
+	comes(a, w, q + 2, 0);
+	assert_int_equal(services_count_on(a, "held"), 1);
+	answer(w, q, 1);
+	comes(a, w, q, 1);
+	answer(w, q, 2);
+	all_end(a, 1);
+	q_broker_close(a);
+	q_broker_close(w);
+	end();
+}
+
+/* Else nobody would see whether it is well again: who has all that its share is may not try. */
+static void what_a_worker_has_on_trial_counts_no_more(void **state)
+{
+	BrokerRequest q[ROOM], first[2], x;
+	BrokerClient *c, *w, *other;
+
+	(void)state;
+	begin("user_percent = 50\nattempts = 1\nbreaker_open_ms = 10\n"
+	      "[op play]\nuser_percent = 100\n");
+	w = connect_ready_worker(d.broker, "w", "op=work op=play", 2 * CAPACITY);
+	c = connect_to_services(d.broker);
+	submit_many(c, "work", CAPACITY);
+	comes(c, w, q, CAPACITY);
+	for (int i = 0; i < 5; i++) {
+		const uint64_t id = submit(c, "play");
+
+		assert_status(q_service_recv(w, &x, LONG_MS), Q_OK);
+		assert_status(q_service_reply(w, &x, Q_REASON_INTERNAL, NULL, 0), Q_OK);
+		(void)await_end(c, id, Q_ERR_FAILED, NULL);
+	}
+	for (unsigned i = 0; strcmp(services_look(c, "w").breaker, "half_open") != 0; i++) {
+		assert_true(i < LONG_MS);
+		nap_ms(1);
+	}
+	/* Four of nine would be all it may have. */
+	other = connect_ready_worker(d.broker, "x", "op=work", 1);
+	submit_many(c, "work", 1);
+	comes(c, other, first, 1);
+	answer(other, first, 1);
+	answer(w, q, CAPACITY);
+	all_end(c, CAPACITY + 1);
+	q_broker_close(c);
+	q_broker_close(w);
+	q_broker_close(other);
+	end();
+}
+
+static BrokerCall cached_call(const char *op)
+{
+	return (BrokerCall){
+		.service = op, .payload = "x", .bytes = 1, .timeout_ms = LONG_MS, .cache = true
+	};
+}
+
+/* Else its own room would be of no use to who asks for the same. */
+static void nobody_joins_what_another_user_may_not_run(void **state)
+{
+	const BrokerCall same = cached_call("work");
+	BrokerRequest q[ROOM];
+	BrokerClient *a, *b, *w;
+	uint64_t id[3];
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 50\n[op work]\ncache = public\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	a = connect_stranger();
+	b = connect_to_services(d.broker);
+	submit_many(a, "work", 2);
+	comes(a, w, q, 2);
+	assert_status(q_broker_submit(a, &same, &id[0]), Q_OK);
+	assert_status(q_broker_submit(a, &same, &id[1]), Q_OK); /* its own: it joins that */
+	settle(a);
+	assert_int_equal(services_count_on(a, "held"), 1);
+	assert_status(q_broker_submit(b, &same, &id[2]), Q_OK);
+	comes(b, w, q + 2, 1);
+	answer(w, q + 2, 1);
+	(void)await_end(b, id[2], Q_OK, NULL);
+	answer(w, q, 1);
+	comes(a, w, q, 1);
+	/* It runs: so there is nothing to wait for. */
+	assert_status(q_broker_submit(b, &same, &id[2]), Q_OK);
+	comes(b, w, q + 2, 0);
+	answer(w, q, 2);
+	assert_true(await_end(b, id[2], Q_OK, NULL).reused);
+	all_end(a, 4);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(w);
+	end();
+}
+
+/* What goes when there is room, or goes with others, is to be waited for. */
+static void others_join_what_may_run(void **state)
+{
+	const BrokerCall same = cached_call("work"), gathers = cached_call("batch");
+	BrokerRequest q[ROOM], of_batch[ROOM];
+	BrokerClient *a, *b, *w, *x;
+	uint64_t id;
+	size_t n = 0;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	begin("user_percent = 75\n[op work]\ncache = public\n"
+	      "[op batch]\ncache = public\nuser_percent = 50\nbatch = 4\n"
+	      "batch_delay_us = 60000000\n");
+	w = connect_ready_worker(d.broker, "w", "op=work", CAPACITY);
+	x = connect_ready_worker(d.broker, "x", "op=batch", CAPACITY);
+	a = connect_stranger();
+	b = connect_to_services(d.broker);
+	submit_many(b, "work", 3);
+	comes(b, w, q, 3);
+	submit_many(a, "work", 1);
+	comes(a, w, q + 3, 1);
+	assert_status(q_broker_submit(a, &same, &id), Q_OK);
+	settle(a);
+	assert_status(q_broker_submit(b, &same, &id), Q_OK);
+	assert_int_equal(services_count_on(b, "cache_joined"), 1);
+	submit_many(a, "batch", 1);
+	assert_status(q_broker_submit(a, &gathers, &id), Q_OK);
+	settle(a);
+	assert_status(q_broker_submit(b, &gathers, &id), Q_OK);
+	assert_int_equal(services_count_on(b, "cache_joined"), 2);
+	submit_many(b, "batch", 2);
+	assert_status(q_service_recv_batch(x, of_batch, ROOM, &n, LONG_MS), Q_OK);
+	assert_int_equal(n, 4);
+	answer(x, of_batch, 4);
+	answer(w, q, 4);
+	comes(a, w, q, 1);
+	answer(w, q, 1);
+	all_end(a, 4);
+	all_end(b, 7);
+	q_broker_close(a);
+	q_broker_close(b);
+	q_broker_close(w);
+	q_broker_close(x);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +586,13 @@ int main(void)
 		cmocka_unit_test(what_is_late_counts_until_its_worker_has_answered),
 		cmocka_unit_test(a_reload_gives_more_or_less),
 		cmocka_unit_test(a_batch_has_no_more_of_a_user_than_its_share),
+		cmocka_unit_test(what_a_worker_has_that_has_left_counts_no_more),
+		cmocka_unit_test(a_share_is_of_what_is_found_to_be_of_use),
+		cmocka_unit_test(another_attempt_has_no_more_than_the_first),
+		cmocka_unit_test(what_is_late_is_of_who_has_asked),
+		cmocka_unit_test(what_a_worker_has_on_trial_counts_no_more),
+		cmocka_unit_test(nobody_joins_what_another_user_may_not_run),
+		cmocka_unit_test(others_join_what_may_run),
 	};
 
 	return cmocka_run_group_tests_name("service_share", tests, NULL, NULL);
