@@ -339,12 +339,17 @@ int place_connect(const struct place *p, struct link *l)
 	return say_unreachable(&a, wrong);
 }
 
+const char *refused_hint(const char *error)
+{
+	return strncmp(error, "NOAUTH", 6) == 0 ? " (--password-file, or REDISCLI_AUTH)" : "";
+}
+
 int refused(const struct link *l, const char *what, redisReply *reply)
 {
 	if (!reply)
 		warn_line("%s: %s", what, l->error);
 	else if (reply->type == REDIS_REPLY_ERROR)
-		warn_line("%s: Redis says: %s", what, reply->str);
+		warn_line("%s: Redis says: %s%s", what, reply->str, refused_hint(reply->str));
 	else
 		warn_line("%s: Redis answers what was not asked for", what);
 	if (reply)

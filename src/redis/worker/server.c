@@ -282,7 +282,7 @@ void worker_refused(struct worker *w, const char *what, redisReply *reply)
 	refusal = refusal_of(reply->str);
 	finder_told(w->options->place.finder, reply->str, &w->server);
 	if (w->attempt == 0 || refusal == REFUSAL_FATAL)
-		warn_line("%s: Redis says: %s", what, reply->str);
+		warn_line("%s: Redis says: %s%s", what, reply->str, refused_hint(reply->str));
 	freeReplyObject(reply);
 	w->resume_at_ms = now_ms() + next_wait(w);
 	switch (refusal) {
