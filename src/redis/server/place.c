@@ -301,12 +301,17 @@ static bool is_master(struct link *l)
 	return ok;
 }
 
+const char *refused_hint(const char *error)
+{
+	return strncmp(error, "NOAUTH", 6) == 0 ? " (--password-file, or REDISCLI_AUTH)" : "";
+}
+
 static int say_unreachable(const struct address *a, const char *why)
 {
 	char where[ADDRESS_TEXT];
 
 	address_show(a, where);
-	warn_line("Redis at %s: %s", where, why);
+	warn_line("Redis at %s: %s%s", where, why, refused_hint(why));
 	return EXIT_REDIS;
 }
 
@@ -337,11 +342,6 @@ int place_connect(const struct place *p, struct link *l)
 		return EXIT_DONE;
 	link_close(l);
 	return say_unreachable(&a, wrong);
-}
-
-const char *refused_hint(const char *error)
-{
-	return strncmp(error, "NOAUTH", 6) == 0 ? " (--password-file, or REDISCLI_AUTH)" : "";
 }
 
 int refused(const struct link *l, const char *what, redisReply *reply)

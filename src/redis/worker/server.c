@@ -172,7 +172,7 @@ static void say_unreachable(const struct worker *w, const char *why)
 		return;
 	}
 	address_show(&w->server, where);
-	warn_line("Redis at %s: %s", where, why);
+	warn_line("Redis at %s: %s%s", where, why, refused_hint(why));
 }
 
 /* The other way round, a server of a cluster, is noticed when the cluster is asked for its slots.
