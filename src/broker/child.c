@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 enum { ENDED_MS = 20 }; /* how often it looks whether all has ended */
 
@@ -94,12 +95,12 @@ static bool keep_reserve(void)
 	return reserve >= 0;
 }
 
-static bool receive(struct link_message *m, int fds[LINK_DESCRIPTORS])
+static bool receive(struct link_message *m, int fds[LINK_DESCRIPTORS], int flags)
 {
 	if (reserve >= 0)
 		gq_sys_close(reserve);
 	reserve = -1;
-	return link_receive(LINK_FD, m, fds, 0);
+	return link_receive(LINK_FD, m, fds, flags);
 }
 
 /* This process has no descriptors left: the client is told so or, if another thread was faster and
@@ -163,18 +164,34 @@ static void obey(struct child *c, const struct link_message *m, int fds[LINK_DES
 	}
 }
 
+/* Until gpuqd says something; not for ever, if it is to be looked whether all has ended.
+ * @return false: it has said nothing */
+static bool await_word(const struct child *c)
+{
+	const struct timespec nap = { .tv_nsec = ENDED_MS * 1000000L };
+	struct pollfd link = { .fd = LINK_FD, .events = POLLIN };
+	const int n = poll(&link, 1, c->ending ? ENDED_MS : -1);
+
+	if (n >= 0 || errno == EINTR)
+		return n > 0;
+	/* EINVAL: poll() takes no more descriptors than RLIMIT_NOFILE, and that is 0. Receiving
+	 * waits, too, or does not, as it is told to. */
+	if (c->ending)
+		nanosleep(&nap, NULL);
+	return true;
+}
+
 /* @return whether all that it had has ended */
 static bool hear(struct child *c)
 {
-	struct pollfd link = { .fd = LINK_FD, .events = POLLIN };
 	int fds[LINK_DESCRIPTORS];
 	struct link_message m;
 
 	if (c->ending && broker_has_ended(c->broker))
 		return true;
-	if (poll(&link, 1, c->ending ? ENDED_MS : -1) <= 0)
+	if (!await_word(c))
 		return false;
-	if (!receive(&m, fds)) {
+	if (!receive(&m, fds, c->ending ? MSG_DONTWAIT : 0)) {
 		if (errno == 0)
 			_exit(0); /* gpuqd is gone; the clients learn it by our end */
 		return false;

@@ -123,6 +123,13 @@ static int list_of(struct looker *l, const char *what, redisReply **out)
 	const char *group = strcmp(what, "CONSUMERS") == 0 ? l->group : NULL;
 	redisReply *reply = link_say(&l->link, "XINFO", what, l->place.stream, group, NULL);
 
+	if (reply && reply->type == REDIS_REPLY_ERROR && strstr(reply->str, "no such key")) {
+		warn_line(
+			"there is no stream '%s': nobody has sent to it, and no worker has read it",
+			l->place.stream);
+		freeReplyObject(reply);
+		return EXIT_REDIS;
+	}
 	if (!reply || reply->type != REDIS_REPLY_ARRAY)
 		return refused(&l->link, l->place.stream, reply);
 	*out = reply;

@@ -301,12 +301,17 @@ static bool is_master(struct link *l)
 	return ok;
 }
 
+const char *refused_hint(const char *error)
+{
+	return strncmp(error, "NOAUTH", 6) == 0 ? " (--password-file, or REDISCLI_AUTH)" : "";
+}
+
 static int say_unreachable(const struct address *a, const char *why)
 {
 	char where[ADDRESS_TEXT];
 
 	address_show(a, where);
-	warn_line("Redis at %s: %s", where, why);
+	warn_line("Redis at %s: %s%s", where, why, refused_hint(why));
 	return EXIT_REDIS;
 }
 
@@ -344,7 +349,7 @@ int refused(const struct link *l, const char *what, redisReply *reply)
 	if (!reply)
 		warn_line("%s: %s", what, l->error);
 	else if (reply->type == REDIS_REPLY_ERROR)
-		warn_line("%s: Redis says: %s", what, reply->str);
+		warn_line("%s: Redis says: %s%s", what, reply->str, refused_hint(reply->str));
 	else
 		warn_line("%s: Redis answers what was not asked for", what);
 	if (reply)

@@ -129,6 +129,9 @@ const char *place_mismatch(const struct place *p, struct link *l);
 /** Whether a reply to ROLE is that of a master, which takes writes. */
 bool role_is_master(const redisReply *reply);
 
+/** How to give what an error of Redis asks for, behind it; "": it asks for nothing. */
+const char *refused_hint(const char *error);
+
 /** What a reply says that is not what was asked for, on stderr. Frees it. Returns EXIT_REDIS. */
 int refused(const struct link *l, const char *what, redisReply *reply);
 

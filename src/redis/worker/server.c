@@ -172,7 +172,7 @@ static void say_unreachable(const struct worker *w, const char *why)
 		return;
 	}
 	address_show(&w->server, where);
-	warn_line("Redis at %s: %s", where, why);
+	warn_line("Redis at %s: %s%s", where, why, refused_hint(why));
 }
 
 /* The other way round, a server of a cluster, is noticed when the cluster is asked for its slots.
@@ -282,7 +282,7 @@ void worker_refused(struct worker *w, const char *what, redisReply *reply)
 	refusal = refusal_of(reply->str);
 	finder_told(w->options->place.finder, reply->str, &w->server);
 	if (w->attempt == 0 || refusal == REFUSAL_FATAL)
-		warn_line("%s: Redis says: %s", what, reply->str);
+		warn_line("%s: Redis says: %s%s", what, reply->str, refused_hint(reply->str));
 	freeReplyObject(reply);
 	w->resume_at_ms = now_ms() + next_wait(w);
 	switch (refusal) {
