@@ -164,8 +164,8 @@ static void obey(struct child *c, const struct link_message *m, int fds[LINK_DES
 	}
 }
 
-/* Until gpuqd says something; not for ever, if it is to be looked whether all has ended.
- * @return false: it has said nothing */
+/* Waits until gpuqd says something; while this process is ending, for ENDED_MS at most.
+ * @return false: gpuqd has said nothing */
 static bool await_word(const struct child *c)
 {
 	const struct timespec nap = { .tv_nsec = ENDED_MS * 1000000L };
@@ -174,8 +174,8 @@ static bool await_word(const struct child *c)
 
 	if (n >= 0 || errno == EINTR)
 		return n > 0;
-	/* EINVAL: poll() takes no more descriptors than RLIMIT_NOFILE, and that is 0. Receiving
-	 * waits, too, or does not, as it is told to. */
+	/* EINVAL: RLIMIT_NOFILE is 0, and poll() takes no more descriptors than that. So the call
+	 * that receives waits in its place. */
 	if (c->ending)
 		nanosleep(&nap, NULL);
 	return true;
