@@ -191,17 +191,6 @@ static int load_data(const struct run_options *o, QueueConfig *config, uint8_t *
 	return CLI_OK;
 }
 
-static void say_why_no_queue(const struct run_options *o)
-{
-	const char *name = o->processor;
-
-	warn_lines("cannot create the queue: ", q_last_error());
-	if (!strchr(name, '/') && !find_processor(name) && access(name, F_OK) == 0)
-		warn_line("'%s' without a '/' is looked for where libraries are; the file here is "
-			  "./%s",
-			  name, name);
-}
-
 static GpuQueue *init_queue(const struct run *r, QueueConfig *config)
 {
 	config->capacity = r->plan.slots;
@@ -236,7 +225,7 @@ static int open_queue(struct run *r, QueueConfig *config)
 		r->queue = init_queue(r, config);
 	}
 	if (!r->queue) {
-		say_why_no_queue(o);
+		warn_lines("cannot create the queue: ", q_last_error());
 		return CLI_NO_QUEUE;
 	}
 	if (q_info(r->queue, &r->info) != Q_OK) {

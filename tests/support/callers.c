@@ -123,3 +123,27 @@ void services_await_ready(const char *endpoint, unsigned services)
 		nap_ms(1);
 	}
 }
+
+void services_await_health(BrokerClient *c, BrokerClient *w, const char *name, const char *health)
+{
+	for (unsigned i = 0; strcmp(services_look(c, name).health, health) != 0; i++) {
+		assert_true(i < LONG_MS);
+		assert_status(q_service_heartbeat(w, NULL), Q_OK);
+		nap_ms(1);
+	}
+}
+
+void services_settle(const char *endpoint, BrokerClient *c)
+{
+	(void)services_count_on(c, "inside");
+	(void)services_count(endpoint, "inside");
+}
+
+void services_await_just(const char *endpoint, BrokerClient *c, BrokerClient *w, BrokerRequest *to,
+			 unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		assert_status(q_service_recv(w, &to[i], LONG_MS), Q_OK);
+	services_settle(endpoint, c);
+	assert_status(q_service_recv(w, &to[n], 0), Q_ERR_TIMEOUT);
+}

@@ -30,4 +30,14 @@ void services_await_count(const char *endpoint, const char *name, uint64_t value
  * heartbeat. */
 void services_await_ready(const char *endpoint, unsigned services);
 
+/* Waits until a worker is called that; it answers gpuqd's checks meanwhile. */
+void services_await_health(BrokerClient *c, BrokerClient *w, const char *name, const char *health);
+/* What was sent before on `c` has come to gpuqd, and all that could go has gone: that happens
+ * between the coming of another connection and its first word. */
+void services_settle(const char *endpoint, BrokerClient *c);
+/* Takes just `n` requests, and no more come; room for one more in `to`. `c`: a connection on which
+ * they were sent. */
+void services_await_just(const char *endpoint, BrokerClient *c, BrokerClient *w, BrokerRequest *to,
+			 unsigned n);
+
 #endif /* GPUQ_TEST_CALLERS_H */

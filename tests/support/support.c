@@ -249,26 +249,50 @@ QueueInfo queue_info(GpuQueue *q)
 	return info;
 }
 
-static unsigned count_entries(const char *path)
+/* A thread that has been joined may be there for a while, ending: Linux wakes who joins it first.
+ */
+static bool lives(const char *thread)
 {
-	DIR *dir = opendir(path);
+	enum { ENDING = 0x4 }; /* PF_EXITING of Linux */
+	char path[64], text[512] = "";
+	const char *after_name;
+	unsigned flags = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.20s/stat", thread);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return false;
+	after_name = fgets(text, sizeof(text), file) != NULL ? strrchr(text, ')') : NULL;
+	fclose(file);
+	return after_name != NULL &&
+	       sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+	       (flags & ENDING) == 0;
+}
+
+unsigned threads_now(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	const struct dirent *e;
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while ((e = readdir(dir)) != NULL)
+		n += e->d_name[0] != '.' && lives(e->d_name);
+	closedir(dir);
+	return n;
+}
+
+unsigned files_now(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
 	unsigned n = 0;
 
 	assert_non_null(dir);
 	while (readdir(dir) != NULL)
 		n++;
 	closedir(dir);
-	return n;
-}
-
-unsigned threads_now(void)
-{
-	return count_entries("/proc/self/task") - 2;
-}
-
-unsigned files_now(void)
-{
-	return count_entries("/proc/self/fd") - 3; /* ., .. and the directory itself */
+	return n - 3; /* ., .. and the directory itself */
 }
 
 void nap_ms(unsigned ms)

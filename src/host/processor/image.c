@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* The processors that the library ships, compiled from kernels/. */
 extern const QProcessorImage gq__processor_crc32c, gq__processor_echo, gq__processor_sha256,
@@ -64,6 +65,17 @@ bool gq__names_path(const char *name)
 {
 	return strchr(name, '/') != NULL || ends_in(name, ".so") || gq__names_image(name) ||
 	       gq__names_source(name);
+}
+
+struct gq_hint gq__file_here(const char *name)
+{
+	struct gq_hint hint = { "" };
+	struct stat about;
+
+	if (strchr(name, '/') == NULL && strlen(name) <= 64 && stat(name, &about) == 0 &&
+	    S_ISREG(about.st_mode))
+		snprintf(hint.text, sizeof(hint.text), "; the file here is './%s'", name);
+	return hint;
 }
 
 /* The protocol is checked before the rest: what follows it may have another layout. */

@@ -16,6 +16,15 @@ bool gq__names_source(const char *name);
 /* A file of any kind, in place of a processor that is linked or built in. */
 bool gq__names_path(const char *name);
 
+/*
+ * For the end of an error message about a name without a '/' that found nothing: where there is a
+ * file of that name in the current folder, how to write it. Else "".
+ */
+struct gq_hint {
+	char text[96];
+};
+struct gq_hint gq__file_here(const char *name);
+
 /* Whether an image fits this library; if not, q_last_error() says why. @param where  to be named */
 bool gq__image_check(const QProcessorImage *image, const char *where);
 /* Copy a checked image. @param library  what holds it, kept loaded; or NULL */

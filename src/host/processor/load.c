@@ -21,8 +21,8 @@ bool gq__load_library(const char *path, struct gq_processor *out)
 	if (library == NULL) {
 		const char *why = dlerror();
 
-		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s", path,
-			  why != NULL ? why : "no reason given");
+		gq__failf(Q_ERR_NOT_FOUND, "processor: cannot load '%s': %s%s", path,
+			  why != NULL ? why : "no reason given", gq__file_here(path).text);
 		return false;
 	}
 	image = dlsym(library, "gpuq_processor_image");

@@ -123,9 +123,9 @@ static const QProcessorImage *find_named(const char *name)
 	if (found == NULL) {
 		list_names(names, sizeof(names));
 		gq__failf(Q_ERR_NOT_FOUND,
-			  "processor: no processor is called '%.64s'; known names: %s (a path must "
-			  "contain '/' or end in .so, .cu, .fatbin, .cubin or .ptx)",
-			  name, names);
+			  "processor: no processor is called '%.64s'%s; known names: %s (a path "
+			  "must contain '/' or end in .so, .cu, .fatbin, .cubin or .ptx)",
+			  name, gq__file_here(name).text, names);
 	}
 	return found;
 }

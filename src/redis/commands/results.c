@@ -45,6 +45,7 @@ struct shower {
 	struct link link;
 	char last[64]; /* the result of a stream that was shown last */
 	enum format format;
+	uint64_t shown;
 	bool results_given;
 	bool follow;
 };
@@ -61,13 +62,14 @@ static void show_bytes(const struct shower *s, const char *bytes, size_t count)
 		putchar('\n');
 }
 
-static void show_fields(const struct shower *s, const redisReply *fields)
+static void show_fields(struct shower *s, const redisReply *fields)
 {
 	static const char *const names[] = { "id", "status", "consumer", "deliveries" };
 	const redisReply *result = named(fields, "result");
 	const char *bytes = result && result->type == REDIS_REPLY_STRING ? result->str : "";
 	const size_t count = result && result->type == REDIS_REPLY_STRING ? result->len : 0;
 
+	s->shown++;
 	if (s->format != FORMAT_JSON) {
 		show_bytes(s, bytes, count);
 		return;
@@ -89,7 +91,7 @@ static void show_fields(const struct shower *s, const redisReply *fields)
 /* ---- a stream -------------------------------------------------------------------------------- */
 
 /* Shows a list of entries; the last one's id goes to `last`. */
-static void show_entries(const struct shower *s, const redisReply *list, char *last, size_t room)
+static void show_entries(struct shower *s, const redisReply *list, char *last, size_t room)
 {
 	for (size_t i = 0; i < list->elements; i++) {
 		const redisReply *e = list->element[i];
@@ -155,7 +157,7 @@ static int show_streams(struct shower *list, uint32_t count)
 /* ---- a list, and hashes ---------------------------------------------------------------------- */
 
 /* "ID STATUS CONSUMER DELIVERIES\n" and the bytes. */
-static void show_element(const struct shower *s, const redisReply *element)
+static void show_element(struct shower *s, const redisReply *element)
 {
 	const char *newline = memchr(element->str, '\n', element->len);
 	const size_t head = newline ? (size_t)(newline - element->str) + 1 : 0;
@@ -164,6 +166,7 @@ static void show_element(const struct shower *s, const redisReply *element)
 	char consumer[128] = "";
 	unsigned long deliveries = 0;
 
+	s->shown++;
 	if (s->format != FORMAT_JSON) {
 		show_bytes(s, element->str + head, element->len - head);
 		return;
@@ -315,6 +318,7 @@ static int make_showers(const struct shower *s, struct shower *list, uint32_t co
 static int show_all(const struct shower *s)
 {
 	const uint32_t count = shards_count(&s->place);
+	uint64_t shown = 0;
 	struct shower *list = calloc(count, sizeof(*list));
 	int code = list ? make_showers(s, list, count) : EXIT_REDIS;
 
@@ -327,6 +331,7 @@ static int show_all(const struct shower *s)
 			code = s->results.kind == RESULTS_LIST ? show_list(&list[i])
 							       : show_hashes(&list[i]);
 	for (uint32_t i = 0; list && i < count; i++) {
+		shown += list[i].shown;
 		link_close(&list[i].link);
 		if (s->place.sharded) {
 			free((char *)list[i].place.stream);
@@ -334,6 +339,9 @@ static int show_all(const struct shower *s)
 		}
 	}
 	free(list);
+	if (code == EXIT_DONE && shown == 0 && !s->follow)
+		warn_line("there is no result in '%s'%s", s->results.key,
+			  s->place.sharded ? " of any shard" : "");
 	return code;
 }
 

@@ -83,14 +83,6 @@ static void submit_many(BrokerClient *c, unsigned first, unsigned n)
 		(void)submit(c, first + i);
 }
 
-/* What was sent before has come to gpuqd, and all that could go has gone: that happens between the
- * coming of a connection and its first word. */
-static void settle(BrokerClient *c)
-{
-	(void)services_count_on(c, "inside");
-	(void)services_count(d.broker, "inside");
-}
-
 /* The next batch has to be these. */
 static void comes(BrokerClient *w, const char *digits)
 {
@@ -147,7 +139,7 @@ static void q_5_a_batch_goes_when_it_has_as_many_as_it_may(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	submit_many(c, 0, 3);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	submit_many(c, 3, 5);
 	serve(w, "0123");
@@ -172,7 +164,7 @@ static void q_5_a_batch_goes_when_it_has_as_many_bytes_as_it_may(void **state)
 	(void)submit_call(c, &call);
 	call.payload = text[1];
 	(void)submit_call(c, &call);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	(void)submit_call(c, &call); /* does not fit: so the others go */
 	serve(w, "01");
@@ -216,7 +208,7 @@ static void q_5_without_a_delay_goes_together_what_waits_together(void **state)
 	(void)submit(c, 0);
 	comes(w, "0"); /* nobody is waited for */
 	submit_many(c, 1, 5);
-	settle(c);
+	services_settle(d.broker, c);
 	answer(w, 0, 1);
 	for (taken = 0; taken < 5; taken += n) {
 		assert_status(q_service_recv_batch(w, got, ROOM, &n, LONG_MS), Q_OK);
@@ -236,7 +228,7 @@ static void q_5_a_preferred_size_goes_at_once(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	submit_many(c, 0, 2);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	(void)submit(c, 2);
 	serve(w, "012");
@@ -271,7 +263,7 @@ static void q_5_what_is_critical_takes_with_it_what_waits(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	submit_many(c, 0, 2);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	(void)submit_call(c, &(BrokerCall){ .service = "embed",
 					    .payload = "2",
@@ -336,13 +328,13 @@ static void one_that_ends_while_it_waits_leaves_its_place_to_another(void **stat
 	(void)submit(c, 0);
 	id = submit(c, 1);
 	(void)submit(gone, 2);
-	settle(gone);
+	services_settle(d.broker, gone);
 	q_broker_close(gone);
 	assert_status(q_broker_cancel(c, id), Q_OK);
 	(void)await_end(c, id, Q_ERR_CANCELLED, NULL);
 	services_await_count(d.broker, "inside", 1);
 	submit_many(c, 3, 2);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	(void)submit(c, 5);
 	serve(w, "0345");
@@ -361,12 +353,12 @@ static void one_that_is_cancelled_on_its_way_is_not_waited_for(void **state)
 	w = worker(16);
 	for (unsigned i = 0; i < 4; i++)
 		id[i] = submit(c, i);
-	settle(c); /* all are in the worker's socket */
+	services_settle(d.broker, c); /* all are in the worker's socket */
 	assert_status(q_broker_cancel(c, id[0]), Q_OK);
 	assert_status(q_broker_cancel(c, id[3]), Q_OK);
 	(void)await_end(c, id[0], Q_ERR_CANCELLED, NULL);
 	(void)await_end(c, id[3], Q_ERR_CANCELLED, NULL);
-	settle(c);
+	services_settle(d.broker, c);
 	assert_status(q_service_heartbeat(w, NULL), Q_OK); /* hears all that has come */
 	serve(w, "12");
 	all_end_well(c, 2);
@@ -384,10 +376,10 @@ static void a_batch_is_no_larger_than_what_its_worker_takes(void **state)
 	services_await_ready(d.broker, 1);
 	submit_many(c, 0, 6);
 	comes(w, "01");
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	answer(w, 0, 1);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w); /* room for one, which would be a batch of one */
 	answer(w, 1, 1);
 	serve(w, "23");
@@ -417,7 +409,7 @@ static void a_batch_is_no_larger_than_what_one_takes_that_is_well(void **state)
 	large = worker_of("large", "op=embed", 16);
 	services_await_ready(d.broker, 2);
 	submit_many(c, 0, 2);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	nothing_comes(large);
 	assert_status(q_broker_order(c, &drain), Q_OK);
@@ -445,7 +437,7 @@ static void a_batch_waits_for_a_worker_with_room_for_all_of_it(void **state)
 	(void)submit_call(c, &one);
 	assert_status(q_service_recv(w, &kept, LONG_MS), Q_OK);
 	submit_many(c, 0, 4);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	assert_status(q_service_reply(w, &kept, Q_REASON_OK, NULL, 0), Q_OK);
 	serve(w, "0123");
@@ -524,7 +516,7 @@ static void without_a_worker_they_end_at_once(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	submit_many(c, 0, 2);
-	settle(c);
+	services_settle(d.broker, c);
 	assert_status(q_service_unregister(w), Q_OK);
 	(void)await_end(c, 0, Q_ERR_NOT_FOUND, NULL);
 	(void)await_end(c, 0, Q_ERR_NOT_FOUND, NULL);
@@ -540,7 +532,7 @@ static void a_reload_says_how_large_they_are(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	submit_many(c, 0, 3);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	configure("batch = 2\nbatch_delay_us = 60000000\n", false);
 	serve(w, "01");
@@ -599,11 +591,11 @@ static void how_long_they_have_waited_before_makes_no_batch_smaller(void **state
 	for (size_t had = 0; had < 4; had += n)
 		assert_status(q_service_recv_batch(w, &got[had], 4, &n, LONG_MS), Q_OK);
 	submit_many(c, 4, 4);
-	settle(c);
+	services_settle(d.broker, c);
 	nap_ms(1500);
 	begin_ns = gq__now_ns();
 	answer(w, 0, 1);
-	settle(c);
+	services_settle(d.broker, c);
 	answer(w, 1, 3);
 	assert_status(q_service_recv_batch(w, got, ROOM, &n, LONG_MS), Q_OK);
 	if (n != 4 && gq__now_ns() - begin_ns < UINT64_C(1000000000))
@@ -663,7 +655,7 @@ static void what_has_expired_goes_to_no_worker(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	(void)submit_call(c, &soon);
-	settle(c);
+	services_settle(d.broker, c);
 	daemon_stop(&d); /* and is late */
 	nap_ms(LONG_MS / 20 + 10);
 	assert_int_equal(kill(d.pid, SIGCONT), 0);
@@ -683,7 +675,7 @@ static void when_gpuqd_ends_they_go_at_once(void **state)
 	c = connect_to_services(d.broker);
 	w = worker(16);
 	submit_many(c, 0, 2);
-	settle(c);
+	services_settle(d.broker, c);
 	nothing_comes(w);
 	assert_int_equal(kill(d.pid, SIGTERM), 0);
 	serve(w, "01");
@@ -709,7 +701,7 @@ static void one_with_less_time_joins_none_that_gathers(void **state)
 	w = worker(16);
 	(void)submit_call(c, &call);
 	(void)submit_call(c, &call); /* joins */
-	settle(c);
+	services_settle(d.broker, c);
 	call.timeout_ms = LONG_MS / 20;
 	(void)submit_call(c, &call);
 	serve(w, "00");

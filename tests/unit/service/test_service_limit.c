@@ -70,13 +70,6 @@ static void submit(BrokerClient *c, const char *op, unsigned n)
 	submit_for(c, op, LONG_MS, n);
 }
 
-/* All that can come has come: gpuqd has looked at its line since. */
-static void settle(BrokerClient *c)
-{
-	(void)services_count_on(c, "inside");
-	(void)services_count(d.broker, "inside");
-}
-
 /* Takes what is there. */
 static unsigned take_all(BrokerClient *w, BrokerRequest *to, unsigned room)
 {
@@ -92,13 +85,9 @@ static void answer(BrokerClient *w, BrokerRequest *q)
 	assert_status(q_service_reply(w, q, Q_REASON_OK, NULL, 0), Q_OK);
 }
 
-/* Takes just so many, and no more. */
 static void comes(BrokerClient *c, BrokerClient *w, BrokerRequest *to, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++)
-		assert_status(q_service_recv(w, &to[i], LONG_MS), Q_OK);
-	settle(c);
-	assert_status(q_service_recv(w, &to[n], 0), Q_ERR_TIMEOUT);
+	services_await_just(d.broker, c, w, to, n);
 }
 
 /* Takes what is there: something, and no more than the limit. @return how much */
@@ -106,7 +95,7 @@ static unsigned take_some(BrokerClient *c, BrokerClient *w, const char *name, Br
 {
 	unsigned n;
 
-	settle(c);
+	services_settle(d.broker, c);
 	n = take_all(w, to, CAPACITY);
 	assert_in_range(n, 1, services_look(c, name).limit);
 	return n;
@@ -248,7 +237,7 @@ static void a_reload_says_how_many(void **state)
 	submit(c, "job", 8);
 	for (unsigned i = 0; i < 5; i++) {
 		answer(w, &got[i]);
-		settle(c);
+		services_settle(d.broker, c);
 		n = take_all(w, got + 6, 8);
 		/* As long as it has more than it may, nothing comes. */
 		assert_true(n == 0 || services_look(c, "w").limit > 1);
@@ -259,7 +248,7 @@ static void a_reload_says_how_many(void **state)
 	n = take_some(c, w, "w", got);
 	configure("concurrency = aimd\n", false);
 	await_limit(c, "w", CAPACITY);
-	settle(c);
+	services_settle(d.broker, c);
 	n += take_all(w, got + n, 8); /* all that was left, at once */
 	configure("concurrency = gradient2\n", false);
 	await_limit(c, "w", 1);
@@ -299,7 +288,7 @@ static void the_first_op_says_how_and_all_ops_count(void **state)
 		for (ended += n; n > 0;)
 			answer(w, &got[--n]);
 	}
-	settle(c);
+	services_settle(d.broker, c);
 	assert_int_equal(services_look(c, "ba").active, 0);
 	q_broker_close(c);
 	q_broker_close(w);
@@ -387,7 +376,7 @@ static void a_request_that_a_worker_has_forgotten_takes_no_place_of_others(void 
 		assert_int_equal(services_look(c, "w").active, i + 1);
 	}
 	submit(c, "job", 2);
-	settle(c);
+	services_settle(d.broker, c);
 	assert_int_equal(take_all(w, got, 1), 0); /* that is all that it takes */
 	for (unsigned i = 1; i < FEW; i++)
 		answer(w, &forgotten[i]);

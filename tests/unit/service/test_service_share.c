@@ -69,20 +69,9 @@ static void submit_many(BrokerClient *c, const char *op, unsigned n)
 		(void)submit(c, op);
 }
 
-/* All that can come has come: gpuqd has looked at its line since. */
-static void settle(BrokerClient *c)
-{
-	(void)services_count_on(c, "inside");
-	(void)services_count(d.broker, "inside");
-}
-
-/* Just so many come, and no more. */
 static void comes(BrokerClient *c, BrokerClient *w, BrokerRequest *to, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++)
-		assert_status(q_service_recv(w, &to[i], LONG_MS), Q_OK);
-	settle(c);
-	assert_status(q_service_recv(w, &to[n], 0), Q_ERR_TIMEOUT);
+	services_await_just(d.broker, c, w, to, n);
 }
 
 static void answer(BrokerClient *w, BrokerRequest *q, unsigned n)
@@ -180,16 +169,6 @@ static void a_share_of_an_op_is_of_all_that_its_workers_have(void **state)
 	end();
 }
 
-/* Its worker answers the checks meanwhile. */
-static void await_health(BrokerClient *c, BrokerClient *w, const char *name, const char *health)
-{
-	for (unsigned i = 0; strcmp(services_look(c, name).health, health) != 0; i++) {
-		assert_true(i < LONG_MS);
-		assert_status(q_service_heartbeat(w, NULL), Q_OK);
-		nap_ms(1);
-	}
-}
-
 /* Else one worker that hangs with a user's requests would keep that user from all others. */
 static void what_a_worker_has_that_is_not_well_counts_no_more(void **state)
 {
@@ -205,14 +184,14 @@ static void what_a_worker_has_that_is_not_well_counts_no_more(void **state)
 	comes(c, w, sick, 3);
 	comes(c, x, well, 3);
 	assert_status(q_service_set_health(w, false), Q_OK);
-	await_health(c, w, "w", "unhealthy");
+	services_await_health(c, w, "w", "unhealthy");
 	answer(x, well, 1);
 	comes(c, x, well, 1);
 	assert_int_equal(services_count_on(c, "held"), 1);
 	/* It is well again, with all that it has: six of eight. */
 	assert_status(q_service_set_health(w, true), Q_OK);
-	await_health(c, w, "w", "healthy");
-	settle(c);
+	services_await_health(c, w, "w", "healthy");
+	services_settle(d.broker, c);
 	assert_int_equal(services_count_on(c, "held"), 1);
 	answer(x, well + 1, 1);
 	comes(c, x, well + 1, 1);
@@ -247,14 +226,14 @@ static void what_is_late_counts_until_its_worker_has_answered(void **state)
 	(void)await_end(c, id, Q_ERR_EXPIRED, NULL); /* it waited: none came */
 	assert_status(q_service_recv(w, &q[2], 0), Q_ERR_TIMEOUT);
 	id = submit(c, "work");
-	settle(c);
+	services_settle(d.broker, c);
 	assert_status(q_service_recv(w, &q[2], 0), Q_ERR_TIMEOUT);
 	/* Whose they are is known, also when the caller has gone. */
 	q_broker_close(c);
 	services_await_count(d.broker, "inside", 0);
 	c = connect_to_services(d.broker);
 	id = submit(c, "work");
-	settle(c);
+	services_settle(d.broker, c);
 	assert_status(q_service_recv(w, &q[2], 0), Q_ERR_TIMEOUT);
 	answer(w, q, 1);
 	comes(c, w, q, 1);
@@ -314,7 +293,7 @@ static void a_batch_has_no_more_of_a_user_than_its_share(void **state)
 	a = connect_stranger();
 	b = connect_to_services(d.broker);
 	submit_many(a, "work", 4);
-	settle(a);
+	services_settle(d.broker, a);
 	assert_int_equal(services_count_on(a, "held"), 2);
 	submit_many(b, "work", 2);
 	assert_status(q_service_recv_batch(w, q, ROOM, &n, LONG_MS), Q_OK);
@@ -322,7 +301,7 @@ static void a_batch_has_no_more_of_a_user_than_its_share(void **state)
 	assert_int_equal(services_count_on(a, "held"), 2);
 	answer(w, q, 4);
 	all_end(b, 2);
-	settle(a);
+	services_settle(d.broker, a);
 	assert_int_equal(services_count_on(a, "held"), 0); /* they gather */
 	submit_many(b, "work", 2);
 	assert_status(q_service_recv_batch(w, q, ROOM, &n, LONG_MS), Q_OK);
@@ -509,7 +488,7 @@ static void nobody_joins_what_another_user_may_not_run(void **state)
 	comes(a, w, q, 2);
 	assert_status(q_broker_submit(a, &same, &id[0]), Q_OK);
 	assert_status(q_broker_submit(a, &same, &id[1]), Q_OK); /* its own: it joins that */
-	settle(a);
+	services_settle(d.broker, a);
 	assert_int_equal(services_count_on(a, "held"), 1);
 	assert_status(q_broker_submit(b, &same, &id[2]), Q_OK);
 	comes(b, w, q + 2, 1);
@@ -553,12 +532,12 @@ static void others_join_what_may_run(void **state)
 	submit_many(a, "work", 1);
 	comes(a, w, q + 3, 1);
 	assert_status(q_broker_submit(a, &same, &id), Q_OK);
-	settle(a);
+	services_settle(d.broker, a);
 	assert_status(q_broker_submit(b, &same, &id), Q_OK);
 	assert_int_equal(services_count_on(b, "cache_joined"), 1);
 	submit_many(a, "batch", 1);
 	assert_status(q_broker_submit(a, &gathers, &id), Q_OK);
-	settle(a);
+	services_settle(d.broker, a);
 	assert_status(q_broker_submit(b, &gathers, &id), Q_OK);
 	assert_int_equal(services_count_on(b, "cache_joined"), 2);
 	submit_many(b, "batch", 2);
