@@ -67,6 +67,7 @@ set(gpuq_test_variants
 	"unit.service_quota"
 	"unit.service_region"
 	"unit.service_reuse"
+	"unit.service_schedule"
 	"unit.service_sessions"
 	"unit.service_share"
 	"unit.service_token"

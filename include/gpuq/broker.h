@@ -105,7 +105,8 @@ typedef struct BrokerCall {
 	const void *payload;  /* `bytes` bytes; NULL is legal when that is 0 */
 	size_t bytes;         /* of the payload, 0 to Q_BROKER_MAX_BYTES */
 	const void *session;  /* requests with the same bytes go to the same service, as long as
-			       * that is well and has room; NULL: none */
+			       * that is well and has room; where gpuqd's configuration has it
+			       * strict (see gpuqd(1)), to that or to none; NULL: none */
 	size_t session_bytes; /* of it, 1 to 64; 0: none */
 	uint32_t timeout_ms;  /* the request ends Q_ERR_EXPIRED after that; more than 24 h counts as
 			       * 24 h; 0: gpuqd's default, 30 s */

@@ -99,6 +99,7 @@ enum kind {
 	CACHE,
 	CONCURRENCY,
 	SESSIONS,
+	SCHEDULE,
 	PROCESS,
 	TOKEN,
 	SIZES
@@ -170,6 +171,7 @@ static const struct key services_keys[] = {
 	{ "check_timeout_ms", TIME, OF_SERVICES(check_timeout_ms), 10, 3600000 },
 	{ "timeout_ms", TIME, OF_SERVICES(timeout_ms), 1, 86400000 },
 	{ "queued", NUMBER, OF_SERVICES(queued), 1, 4000 },
+	{ "schedule", SCHEDULE, OF_SERVICES(schedule), 0, 0 },
 	{ "user_percent", NUMBER, OF_SERVICES(user_percent), 1, 100 },
 	{ "attempts", NUMBER, OF_SERVICES(attempts), 1, 16 },
 	{ "breaker_open_ms", TIME, OF_SERVICES(breaker_open_ms), 10, 300000 },
@@ -360,7 +362,8 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 	static const char *const balances[] = ROUTER_BALANCES;
 	static const char *const caches[] = { "no", "user", "public", NULL };
 	static const char *const limits[] = { "fixed", "vegas", "gradient2", "aimd", NULL };
-	static const char *const sessions[] = { "table", "maglev", NULL };
+	static const char *const sessions[] = { "table", "maglev", "strict", NULL };
+	static const char *const schedules[] = ROUTER_SCHEDULES;
 	static const char *const needs[] = { "none", "required", NULL };
 	int place;
 
@@ -392,6 +395,8 @@ static bool set(struct reader *r, const struct key *k, void *to, const char *tex
 		return set_word(r, k, to, text, limits, ROUTER_CONCURRENCY_FIXED);
 	case SESSIONS:
 		return set_word(r, k, to, text, sessions, ROUTER_SESSIONS_TABLE);
+	case SCHEDULE:
+		return set_word(r, k, to, text, schedules, ROUTER_SCHEDULE_WEIGHTED);
 	case TOKEN:
 		return set_word(r, k, to, text, needs, 0);
 	case YES_NO:
@@ -688,6 +693,27 @@ static bool read_tokens(struct reader *r, bool services)
 	return WRONG(r, "tokens: %s", why);
 }
 
+/* Strict: nobody gets past others, as they have to where a user has a share. */
+static bool check_schedule(struct reader *r)
+{
+	const struct router_config *s = &r->cfg->services;
+
+	if (s->schedule != ROUTER_SCHEDULE_STRICT)
+		return true;
+	if (s->user_percent < 100)
+		return WRONG(
+			r, "user_percent of [services] is %u; allowed with schedule = strict: 100",
+			s->user_percent);
+	for (uint32_t i = 0; i < s->ops; i++)
+		if (s->op[i].user_percent != 0 && s->op[i].user_percent < 100)
+			return WRONG(
+				r,
+				"user_percent of [op %s] is %u; allowed with schedule = strict: "
+				"100",
+				s->op[i].name, s->op[i].user_percent);
+	return true;
+}
+
 bool broker_config_read(const char *path, struct broker_config *cfg, char error[BROKER_ERROR_ROOM])
 {
 	struct reader r = { .path = path, .cfg = cfg, .error = error };
@@ -715,7 +741,7 @@ bool broker_config_read(const char *path, struct broker_config *cfg, char error[
 	if (cfg->services.ops != 0 && !r.had_services)
 		return WRONG(&r, "there is a section [op %s], and none [services]",
 			     cfg->services.op[0].name);
-	if (!check_child_user(&r))
+	if (!check_schedule(&r) || !check_child_user(&r))
 		return false;
 	if (cfg->queues == 0 && !r.had_services)
 		return WRONG(&r, "there is no section [queue NAME], and none [services]");

@@ -59,6 +59,7 @@ static bool same_services(const struct router_config *now, const struct router_c
 			  char error[BROKER_ERROR_ROOM])
 {
 	static const char where[] = "[services]";
+	static const char *const schedules[] = ROUTER_SCHEDULES;
 
 	return same_text(where, "socket", now->socket, then->socket, error) &&
 	       same_number(where, "socket_mode", now->socket_mode, then->socket_mode, error) &&
@@ -66,6 +67,8 @@ static bool same_services(const struct router_config *now, const struct router_c
 	       same_text(where, "chardev", now->chardev, then->chardev, error) &&
 	       same_number(where, "heartbeat_ms", now->heartbeat_ms, then->heartbeat_ms, error) &&
 	       same_number(where, "queued", now->queued, then->queued, error) &&
+	       same_text(where, "schedule", schedules[now->schedule], schedules[then->schedule],
+			 error) &&
 	       same_number(where, "cache_entries", now->cache_entries, then->cache_entries,
 			   error) &&
 	       same_number(where, "cache_bytes", now->cache_bytes, then->cache_bytes, error) &&

@@ -201,6 +201,7 @@ static struct router *begin_router(int epoll)
 	};
 	r->cfg.op[1] = (struct router_op){ .name = "embed",
 					   .cache = ROUTER_CACHE_USER,
+					   .sessions = ROUTER_SESSIONS_STRICT,
 					   .user_percent = 1 };
 	pthread_mutex_init(&r->lock, NULL);
 	r->epoll = epoll;
@@ -288,6 +289,27 @@ static void look_at_shares(const struct router *r)
 	CHECK(held == r->admission.held);
 }
 
+/* Those that rest for room are in a list, and no others. */
+static void look_at_resting(const struct router *r)
+{
+	uint32_t listed = 0, flagged = 0;
+
+	for (const struct user *u = r->users; u != NULL; u = u->next) {
+		const struct request *before = NULL;
+
+		for (const struct request *q = u->rests; q != NULL;
+		     before = q, q = q->rests_after) {
+			CHECK(q->state == REQUEST_RESTS && q->rests_for_room && q->asker == u);
+			CHECK(q->rests_before == before && q->again_ns != UINT64_MAX);
+			listed++;
+		}
+		CHECK(u->rests_last == before);
+	}
+	for (uint32_t i = 0; i < r->used; i++)
+		flagged += r->requests[i].rests_for_room;
+	CHECK(listed == flagged && listed == r->rests);
+}
+
 /* What holds after each turn. */
 static void look(const struct router *r)
 {
@@ -303,6 +325,7 @@ static void look(const struct router *r)
 	CHECK(c->accepted ==
 	      c->ok + c->failed + c->expired + c->cancelled + c->lost + request_inside(r));
 	look_at_shares(r);
+	look_at_resting(r);
 }
 
 static void hear(struct router *r, struct end *e)

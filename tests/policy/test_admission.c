@@ -747,6 +747,165 @@ static void strict_holds_nobody(void **state)
 	drop(a);
 }
 
+static void what_waits_again_goes_before_what_came_later(void **state)
+{
+	for (int strict = 0; strict < 2; strict++) {
+		const struct gq_admission_config config = { .strict = strict != 0 };
+		struct gq_admission *a = make(&config);
+		gq_request_id taken[3];
+		struct gq_told told;
+
+		(void)state;
+		for (uint64_t i = 1; i <= 6; i++)
+			assert_int_equal(put(a, 3, GQ_CLASS_HIGH, 7, i, NULL), GQ_ADMISSION_OK);
+		for (int i = 0; i < 3; i++) {
+			assert_true(gq__admission_next(a, &all, 7, &told));
+			taken[i] = told.id;
+		}
+		for (int i = 0; i < 3; i++) { /* the second, the first, the third */
+			const int at = i < 2 ? 1 - i : 2;
+
+			assert_int_equal(gq__admission_again(a, taken[at], false, 8),
+					 GQ_ADMISSION_OK);
+		}
+		for (uint64_t i = 1; i <= 6; i++) {
+			assert_true(serve(a, 9, &told));
+			assert_int_equal(told.request.cookie, i);
+		}
+		drop(a);
+	}
+}
+
+/* One that has gone a class up stands behind younger ones: that says nothing of their order. */
+static void what_waits_again_goes_before_younger_ones_behind_which_an_old_one_stands(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	gq_request_id first;
+	struct gq_told told;
+
+	(void)state;
+	assert_int_equal(put(a, 3, GQ_CLASS_NORMAL, 7, 0, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 3, GQ_CLASS_HIGH, 7, S - 2, NULL), GQ_ADMISSION_OK);
+	assert_int_equal(put(a, 3, GQ_CLASS_HIGH, 7, S - 1, NULL), GQ_ADMISSION_OK);
+	assert_true(gq__admission_next(a, &all, S, &told)); /* the first is HIGH, too, and last */
+	assert_int_equal(told.request.cookie, S - 2);
+	first = told.id;
+	assert_int_equal(gq__admission_again(a, first, false, S), GQ_ADMISSION_OK);
+	for (int i = 0; i < 3; i++) {
+		static const uint64_t order[3] = { S - 2, S - 1, 0 };
+
+		assert_true(serve(a, S, &told));
+		assert_int_equal(told.request.cookie, order[i]);
+	}
+	drop(a);
+}
+
+/* However many have waited again, it is not looked for longer. */
+static void what_waits_again_is_put_behind_256_at_the_latest(void **state)
+{
+	enum { N = 400 };
+	struct gq_admission *a = make(NULL);
+	gq_request_id taken[N];
+	struct gq_told told;
+
+	(void)state;
+	for (uint64_t i = 0; i <= N; i++)
+		assert_int_equal(put(a, 3, GQ_CLASS_HIGH, 7, i, NULL), GQ_ADMISSION_OK);
+	for (int i = 0; i < N; i++) {
+		assert_true(gq__admission_next(a, &all, N, &told));
+		taken[i] = told.id;
+	}
+	for (int i = 0; i < N; i++)
+		assert_int_equal(gq__admission_again(a, taken[i], false, N), GQ_ADMISSION_OK);
+	for (uint64_t i = 0; i <= N; i++) {
+		assert_true(serve(a, N, &told));
+		if (i < 256)
+			assert_int_equal(told.request.cookie, i);
+		if (i == N)
+			assert_int_equal(told.request.cookie, N);
+	}
+	drop(a);
+}
+
+/* Of 120 that go 80 are HIGH and 40 NORMAL, though one of HIGH is tried after every third. */
+static void what_finds_no_room_takes_no_turn_of_its_class(void **state)
+{
+	static const uint32_t costs[2] = { 1, 256 };
+
+	for (int k = 0; k < 2; k++) {
+		const struct gq_request one = {
+			.service = 3, .uid = 1, .priority = 192, .cost = costs[k], .cookie = 99
+		};
+		struct gq_admission *a = make(NULL);
+		gq_request_id rests = 0;
+		uint32_t high = 0, n = 0, since = 0, tries = 0;
+		struct gq_told told;
+
+		(void)state;
+		assert_int_equal(gq__admission_submit(a, &one, 1, &(gq_request_id){ 0 }),
+				 GQ_ADMISSION_OK);
+		for (uint32_t i = 0; i < 120; i++) {
+			assert_int_equal(put(a, 3, GQ_CLASS_HIGH, 2, 1, NULL), GQ_ADMISSION_OK);
+			assert_int_equal(put(a, 3, GQ_CLASS_NORMAL, 2, 1, NULL), GQ_ADMISSION_OK);
+		}
+		while (n < 120) {
+			struct gq_told end;
+
+			if (rests != 0 && since++ == 3) {
+				assert_int_equal(gq__admission_again(a, rests, false, 2),
+						 GQ_ADMISSION_OK);
+				rests = 0;
+			}
+			assert_true(gq__admission_next(a, &all, 2, &told));
+			if (told.request.cookie == 99) {
+				gq__admission_no_turn(a, told.id);
+				rests = told.id;
+				since = 0;
+				tries++;
+				continue;
+			}
+			assert_int_equal(gq__admission_finish(a, told.id, 2, &end),
+					 GQ_ADMISSION_OK);
+			high += told.class == GQ_CLASS_HIGH;
+			n++;
+		}
+		assert_true(tries > 10);
+		assert_in_range(high, 78, 82);
+		if (rests != 0)
+			assert_int_equal(gq__admission_finish(a, rests, 2, &told), GQ_ADMISSION_OK);
+		drop(a);
+	}
+}
+
+/* Of CRITICAL a half goes while others wait, and what found no room has not gone. */
+static void what_finds_no_room_takes_nothing_of_the_share_of_critical(void **state)
+{
+	struct gq_admission *a = make(NULL);
+	uint32_t critical = 0;
+	struct gq_told told;
+
+	(void)state;
+	for (uint32_t i = 0; i < 60; i++) {
+		assert_int_equal(put(a, 3, GQ_CLASS_CRITICAL, 2, 1, NULL), GQ_ADMISSION_OK);
+		assert_int_equal(put(a, 3, GQ_CLASS_NORMAL, 2, 1, NULL), GQ_ADMISSION_OK);
+	}
+	for (uint32_t n = 0; n < 40;) {
+		struct gq_told end;
+
+		assert_true(gq__admission_next(a, &all, 2, &told));
+		if (told.class == GQ_CLASS_CRITICAL && critical++ % 2 != 0) {
+			gq__admission_no_turn(a, told.id);
+			assert_int_equal(gq__admission_again(a, told.id, false, 2),
+					 GQ_ADMISSION_OK);
+			continue;
+		}
+		assert_int_equal(gq__admission_finish(a, told.id, 2, &end), GQ_ADMISSION_OK);
+		n++;
+	}
+	assert_in_range(critical / 2, 19, 21);
+	drop(a);
+}
+
 /* Of one that runs, and has not been told of. */
 static struct gq_told who(const struct gq_admission *a, gq_request_id id)
 {
@@ -1061,6 +1220,12 @@ int main(void)
 		cmocka_unit_test(se_4_where_a_user_has_a_share_another_finds_room),
 		cmocka_unit_test(se_4_who_is_held_waits_and_nobody_behind_it),
 		cmocka_unit_test(strict_holds_nobody),
+		cmocka_unit_test(what_waits_again_goes_before_what_came_later),
+		cmocka_unit_test(
+			what_waits_again_goes_before_younger_ones_behind_which_an_old_one_stands),
+		cmocka_unit_test(what_waits_again_is_put_behind_256_at_the_latest),
+		cmocka_unit_test(what_finds_no_room_takes_nothing_of_the_share_of_critical),
+		cmocka_unit_test(what_finds_no_room_takes_no_turn_of_its_class),
 		cmocka_unit_test(se_4_no_order_of_events_lets_one_go_that_is_held),
 		cmocka_unit_test(a_time_out_may_only_be_shortened),
 		cmocka_unit_test(refusals_say_when_to_come_again),

@@ -6,6 +6,7 @@
 #include "broker/policy/sticky.h"
 
 static const uint64_t ones[GQ_PLACES] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+static const uint64_t twos[GQ_PLACES] = { 2, 2, 2, 2, 2, 2, 2, 2 };
 static const struct gq_places eight = { { 0xff, 0 } };
 
 static void make(struct gq_sticky *t, uint32_t sessions, bool strict)
@@ -110,6 +111,36 @@ static void st_2_time_and_room_end_sessions(void **state)
 	assert_int_equal(go(&t, 1, 0, 901 * S, &out), GQ_STICKY_KEEP);
 	assert_int_equal(go(&t, 3, 0, 901 * S, &out), GQ_STICKY_KEEP);
 	assert_int_equal(go(&t, 2, 0, 901 * S, &out), GQ_STICKY_NEW);
+	gq__sticky_free(&t);
+}
+
+static void who_has_half_of_all_sessions_makes_room_for_its_own(void **state)
+{
+	const uint32_t of_others[2] = { 1, 2 };
+	struct gq_sticky t;
+	uint32_t out;
+
+	(void)state;
+	make(&t, 8, true);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct gq_session s = named(&of_others[i]);
+
+		s.uid = 77 + i;
+		assert_int_equal(gq__sticky_bind(&t, &s, 5, 1, 0), GQ_STICKY_OK);
+	}
+	for (uint32_t n = 10; n < 100; n++)
+		assert_int_equal(go(&t, n, 0, n, &out), GQ_STICKY_NEW);
+	assert_int_equal(t.count, 8);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct gq_session s = named(&of_others[i]);
+
+		s.uid = 77 + i;
+		assert_int_equal(gq__sticky_route(&t, &s, &eight, ones, 100, &out), GQ_STICKY_KEEP);
+		assert_int_equal(out, 5);
+	}
+	assert_int_equal(go(&t, 99, 0, 101, &out), GQ_STICKY_KEEP);
+	assert_int_equal(go(&t, 94, 0, 101, &out), GQ_STICKY_KEEP);
+	assert_int_equal(go(&t, 93, 0, 101, &out), GQ_STICKY_NEW);
 	gq__sticky_free(&t);
 }
 
@@ -298,6 +329,13 @@ static void st_4_a_draining_service_keeps_its_sessions_until_the_deadline(void *
 		assert_int_equal(gq__sticky_route(&t, &s, &may_keep, ones, 2 * S, &out),
 				 strict ? GQ_STICKY_REFUSE : GQ_STICKY_BROKEN);
 		assert_int_equal(t.count, strict);
+		assert_int_equal(out, 0);
+		if (strict) { /* and another one is there now */
+			assert_int_equal(gq__sticky_route(&t, &s, &(struct gq_places){ { 1 } },
+							  twos, 2 * S, &out),
+					 GQ_STICKY_REFUSE);
+			assert_int_equal(out, GQ_PLACES);
+		}
 		gq__sticky_free(&t);
 	}
 }
@@ -322,6 +360,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(st_1_each_session_stays_on_one_service),
 		cmocka_unit_test(st_1_sessions_of_others_are_others),
+		cmocka_unit_test(who_has_half_of_all_sessions_makes_room_for_its_own),
 		cmocka_unit_test(st_2_time_and_room_end_sessions),
 		cmocka_unit_test(st_2_the_table_is_what_a_list_would_be),
 		cmocka_unit_test(st_3_only_the_sessions_of_a_dead_service_move),

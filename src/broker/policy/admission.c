@@ -15,6 +15,7 @@ enum {
 	FLOW_QUANTUM = 4,
 	AGE_FACTOR = 4,
 	PLACES_MOST = 1 << 20,
+	AGAIN_LOOK = 256,
 };
 
 enum entry_state { FREE, WAITING, RUNNING, TOLD };
@@ -284,8 +285,28 @@ static void end_flow(struct gq_admission *a, uint32_t flow)
 
 /* ---- waiting ---- */
 
-/* At the end of its flow and of its class. */
-static void enqueue(struct gq_admission *a, uint32_t entry, uint64_t now_ns)
+/*
+ * The entry behind which one goes in its flow, NONE: it is the first. What waits again goes before
+ * what has come later: it has been first before, so few stand there that are older. It is not
+ * looked further than AGAIN_LOOK. Those that have been promoted stand behind younger ones.
+ */
+static uint32_t place_in(const struct gq_admission *a, const struct gq_list *list,
+			 uint64_t sequence, bool again)
+{
+	uint32_t after = NONE, next = list->first;
+
+	if (!again)
+		return list->last;
+	for (int i = 0; i < AGAIN_LOOK && next != NONE && a->entries[next].sequence < sequence;
+	     i++) {
+		after = next;
+		next = a->entries[next].next;
+	}
+	return after;
+}
+
+/* Into its flow, and at the end of its class. `again`: it has been next before. */
+static void enqueue(struct gq_admission *a, uint32_t entry, bool again, uint64_t now_ns)
 {
 	struct gq_admission_entry *e = &a->entries[entry];
 	struct gq_list *age = &a->by_age[e->class];
@@ -299,13 +320,10 @@ static void enqueue(struct gq_admission *a, uint32_t entry, uint64_t now_ns)
 	a->flows[e->flow].count++;
 	a->held += a->flows[e->flow].held;
 	list = &a->flows[e->flow].entries;
-	e->next = NONE;
-	e->before = list->last;
-	if (list->last != NONE)
-		a->entries[list->last].next = entry;
-	else
-		list->first = entry;
-	list->last = entry;
+	e->before = place_in(a, list, e->sequence, again);
+	e->next = e->before != NONE ? a->entries[e->before].next : list->first;
+	*(e->before != NONE ? &a->entries[e->before].next : &list->first) = entry;
+	*(e->next != NONE ? &a->entries[e->next].before : &list->last) = entry;
 	e->entered_ns = now_ns;
 	e->younger = NONE;
 	e->older = age->last;
@@ -391,7 +409,7 @@ static void stop_waiting(struct gq_admission *a, uint32_t entry)
 	set_level(a);
 }
 
-static void start_waiting(struct gq_admission *a, uint32_t entry, uint64_t now_ns)
+static void start_waiting(struct gq_admission *a, uint32_t entry, bool again, uint64_t now_ns)
 {
 	struct gq_admission_entry *e = &a->entries[entry];
 
@@ -407,7 +425,7 @@ static void start_waiting(struct gq_admission *a, uint32_t entry, uint64_t now_n
 	a->count++;
 	a->bytes += e->request.bytes;
 	a->cost += e->request.cost;
-	enqueue(a, entry, now_ns);
+	enqueue(a, entry, again, now_ns);
 	set_level(a);
 }
 
@@ -469,7 +487,7 @@ enum gq_admission_status gq__admission_submit(struct gq_admission *a,
 	e->arrival_class = class;
 	if (e->deadline_ns != UINT64_MAX)
 		heap_up(a, a->heap_count++, entry);
-	start_waiting(a, entry, now_ns);
+	start_waiting(a, entry, false, now_ns);
 	a->accepted++;
 	*out = (uint64_t)e->life << 32 | entry;
 	return GQ_ADMISSION_OK;
@@ -490,7 +508,7 @@ static void promote(struct gq_admission *a, uint64_t now_ns)
 			a->entries[entry].request.held = a->flows[a->entries[entry].flow].held;
 			dequeue(a, entry);
 			a->entries[entry].class = (enum gq_class)(class - 1);
-			enqueue(a, entry, now_ns);
+			enqueue(a, entry, false, now_ns);
 		}
 	}
 }
@@ -689,6 +707,21 @@ enum gq_admission_status gq__admission_finish(struct gq_admission *a, gq_request
 	return GQ_ADMISSION_OK;
 }
 
+void gq__admission_no_turn(struct gq_admission *a, gq_request_id id)
+{
+	const struct gq_admission_entry *e = named(a, id);
+	uint32_t flow;
+
+	if (!e || e->state != RUNNING)
+		return;
+	flow = find_flow(a, e->request.service, e->class, a->config.strict ? 0 : e->request.uid);
+	a->deficit[e->class] += e->request.cost;
+	if (flow != NONE)
+		a->flows[flow].deficit += e->request.cost;
+	a->gone -= a->gone > 0;
+	a->gone_critical -= e->class == GQ_CLASS_CRITICAL && a->gone_critical > 0;
+}
+
 enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_id id, bool held,
 					     uint64_t now_ns)
 {
@@ -703,7 +736,7 @@ enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_
 	}
 	e->state = WAITING;
 	e->request.held = held;
-	start_waiting(a, (uint32_t)id, now_ns);
+	start_waiting(a, (uint32_t)id, true, now_ns);
 	return GQ_ADMISSION_OK;
 }
 

@@ -166,8 +166,13 @@ bool gq__admission_next(struct gq_admission *a, const struct gq_places *ready, u
 enum gq_admission_status gq__admission_finish(struct gq_admission *a, gq_request_id id,
 					      uint64_t now_ns, struct gq_told *out);
 
-/** A running request's try has failed, and another is to be made: it waits again, whatever the
- * quotas. `held`: as in struct gq_request. OK. LATE, NOT_FOUND: as finish. */
+/** At once after gq__admission_next() has told of a request: it does not go, as what it needs has
+ * no room. It counts as running, but has had no turn: neither its class nor its user pays for it.
+ */
+void gq__admission_no_turn(struct gq_admission *a, gq_request_id id);
+
+/** A running request waits again, whatever the quotas, and goes before what has come later of its
+ * user and class. `held`: as in struct gq_request. OK. LATE, NOT_FOUND: as finish. */
 enum gq_admission_status gq__admission_again(struct gq_admission *a, gq_request_id id, bool held,
 					     uint64_t now_ns);
 

@@ -124,6 +124,7 @@ static void forget(struct gq_sticky *t, uint32_t i)
 		at = &t->entries[*at].next;
 	*at = e->next;
 	unlink_use(t, e);
+	t->by_user[e->uid % GQ_STICKY_USERS]--;
 	e->next = t->free;
 	t->free = i;
 	t->count--;
@@ -157,11 +158,26 @@ enum gq_sticky_status gq__sticky_route(struct gq_sticky *t, const struct gq_sess
 		*out = e->place;
 		return GQ_STICKY_KEEP;
 	}
-	if (t->config.strict)
+	if (t->config.strict) {
+		*out = generations[e->place] == e->generation ? e->place : GQ_PLACES;
 		return GQ_STICKY_REFUSE;
+	}
 	t->broken++;
 	forget(t, i);
 	return GQ_STICKY_BROKEN;
+}
+
+/* Which session makes room for one of this user: the one that was used longest ago; if the user has
+ * half of all, of its own. So one user ends at most half of the others' by beginning many. */
+static uint32_t to_evict(const struct gq_sticky *t, uint32_t uid)
+{
+	uint32_t i = t->oldest;
+
+	if (t->by_user[uid % GQ_STICKY_USERS] < t->config.sessions / 2)
+		return i;
+	while (i != NONE && t->entries[i].uid % GQ_STICKY_USERS != uid % GQ_STICKY_USERS)
+		i = t->entries[i].newer;
+	return i != NONE ? i : t->oldest; /* only with a table of one */
 }
 
 enum gq_sticky_status gq__sticky_bind(struct gq_sticky *t, const struct gq_session *session,
@@ -182,7 +198,7 @@ enum gq_sticky_status gq__sticky_bind(struct gq_sticky *t, const struct gq_sessi
 		unlink_use(t, &t->entries[i]);
 	} else {
 		if (t->free == NONE) {
-			forget(t, t->oldest);
+			forget(t, to_evict(t, session->uid));
 			t->evicted++;
 		}
 		i = t->free;
@@ -195,6 +211,7 @@ enum gq_sticky_status gq__sticky_bind(struct gq_sticky *t, const struct gq_sessi
 		e->next = t->chains[chain];
 		t->chains[chain] = i;
 		t->count++;
+		t->by_user[e->uid % GQ_STICKY_USERS]++;
 	}
 	e = &t->entries[i];
 	e->place = place;

@@ -13,6 +13,7 @@
 enum {
 	GQ_STICKY_MAX = 65536, /* sessions */
 	GQ_STICKY_KEY_MAX = 64,
+	GQ_STICKY_USERS = 1024,
 	GQ_MAGLEV_SIZE = 65537, /* a prime */
 };
 
@@ -31,8 +32,8 @@ enum gq_sticky_status {
 struct gq_sticky_config {
 	uint32_t sessions; /* 0: 65536 */
 	uint64_t ttl_ns;   /* without a request; 0: 300 s */
-	bool strict;     /* a session whose service is away waits for it, until its time is over */
-	uint64_t key[2]; /* random, so that nobody can make sessions collide */
+	bool strict;       /* a session whose service is away is refused, until its time is over */
+	uint64_t key[2];   /* random, so that nobody can make sessions collide */
 };
 
 /* Whose session. The key is the session's bytes, or the client's name. */
@@ -56,8 +57,9 @@ struct gq_sticky {
 	uint32_t newest; /* a list by last use */
 	uint32_t oldest;
 	uint32_t free;
-	uint64_t broken;  /* sessions that had to move */
-	uint64_t evicted; /* sessions that had to make room */
+	uint32_t by_user[GQ_STICKY_USERS]; /* sessions, by the low bits of their users' numbers */
+	uint64_t broken;                   /* sessions that had to move */
+	uint64_t evicted;                  /* sessions that had to make room */
 };
 
 /** A table without sessions; allocates all that it ever will, 128 bytes a session. OK, CONFIG,
@@ -70,7 +72,7 @@ void gq__sticky_free(struct gq_sticky *t);
  * @param may_keep     services that may go on with their sessions: the well ones, and those that
  * drain and whose deadline has not come
  * @param generations  of the service at each place now: a session does not go on with a successor
- * @param out          the place; written on KEEP
+ * @param out          the place; written on KEEP, and on REFUSE: GQ_PLACES if its service is gone
  * @return KEEP, NEW, BROKEN, REFUSE, KEY
  * Constant time on average.
  */

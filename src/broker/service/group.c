@@ -62,7 +62,7 @@ void group_configure(struct router *r, uint32_t group)
 		g->op_index = i;
 	}
 	if (g->op.sessions != sessions)
-		sessions_free(g);
+		sessions_configure(g, sessions);
 	gather_configure(r, g);
 	share_resize(r, group);
 	/* Whatever chooses, all is counted that any of them looks at. */
@@ -74,7 +74,7 @@ void group_put(struct router *r, uint32_t group)
 {
 	struct group *g = r->groups[group];
 
-	if (g == NULL || g->members != 0 || g->waiting != 0)
+	if (g == NULL || g->members != 0 || g->waiting != 0 || sessions_stay(g))
 		return;
 	sessions_free(g);
 	free(g);
@@ -287,27 +287,31 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	const struct gq_balance_request want = { .can = &can,
 						 .avoid = &q->failed,
 						 .surplus = surplus };
-	bool homeless = false, full = false;
+	struct home home = { 0 };
 	uint32_t place = NOBODY;
 	enum gq_wire_status able = GQ_WIRE_SUCCESS;
 	enum gq_balance_status status;
 
-	*only_full = false;
+	*only_full = q->bound = false;
 	if (among != NULL)
 		can = gq_places_and(&can, among);
 	able = leave_able(r, q, f, &can, surplus, retry_ns);
 	if (able != GQ_WIRE_SUCCESS)
 		return able;
-	all_able = can;
 	if (gq_frame_has(f, GQ_TLV_SESSION))
-		place = sessions_keep(r, q, f, &can, now_ns, &homeless, &full);
+		place = sessions_keep(r, q, f, &can, now_ns, &home);
+	q->bound = home.bound;
+	if (home.gone)
+		return GQ_WIRE_NOT_FOUND;
+	all_able = can;
 	if (q->region != NULL && !leave_readers(r, q, &can, now_ns))
 		return GQ_WIRE_UNSUPPORTED;
 	for (;;) {
 		if (place == NOBODY) {
 			status = gq__balance_pick(&g->balance, &want, now_ns, &r->random, &place);
 			if (status != GQ_BALANCE_OK) {
-				*only_full = full || some_are_full(g, &can);
+				*only_full = home.full || some_are_full(g, &can);
+				q->wants = can;
 				if (g->members != 0)
 					return why_none(r, &all_able, now_ns, retry_ns);
 				return status_of(status);
@@ -322,7 +326,7 @@ enum gq_wire_status group_pick(struct router *r, struct request *q, const struct
 	}
 	q->place = place;
 	q->judged = false;
-	if (homeless)
+	if (home.begins)
 		sessions_bind(r, q, f, now_ns);
 	count_elsewhere(r, q);
 	return GQ_WIRE_SUCCESS;

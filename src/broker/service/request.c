@@ -33,6 +33,7 @@ static bool waits(enum request_state state)
 
 static void move_to(struct router *r, struct request *q, enum request_state state)
 {
+	rests_leave(r, q);
 	r->late += (state == REQUEST_LATE) - (uint32_t)(q->state == REQUEST_LATE);
 	r->resting += (state == REQUEST_RESTS) - (uint32_t)(q->state == REQUEST_RESTS);
 	r->joining += (state == REQUEST_JOINS) - (uint32_t)(q->state == REQUEST_JOINS);
@@ -650,13 +651,22 @@ void request_send(struct router *r, struct request *q, struct gq_frame *f, uint6
 	q->seen = peer_send_region(r, q->worker, f, q->serial, q->region);
 }
 
+/* When one that rests is looked at by itself: with many that rest more seldom. */
+static uint64_t look_again_ns(const struct router *r, uint64_t now_ns)
+{
+	return now_ns + (2 + r->resting / 32) * UINT64_C(1000000);
+}
+
 /* Some services would take it that have no room, or one: it waits beside the line, so that others
- * get past it. With many that wait so each is looked at more seldom. */
+ * get past it, until one of these has room (rests.c). What else keeps it ends by itself, so it is
+ * looked at anyway. */
 static void rest(struct router *r, struct request *q, uint64_t now_ns)
 {
+	gq__admission_no_turn(&r->admission, q->id);
 	turns_lead(r, q);
 	move_to(r, q, REQUEST_RESTS);
-	q->again_ns = now_ns + (2 + r->resting / 32) * UINT64_C(1000000);
+	rests_enter(r, q);
+	q->again_ns = look_again_ns(r, now_ns);
 }
 
 void request_unplaced(struct router *r, struct request *q, enum gq_wire_status status,
@@ -664,9 +674,14 @@ void request_unplaced(struct router *r, struct request *q, enum gq_wire_status s
 {
 	struct answer a = { .status = status, .retry_ns = retry_ns };
 
-	a.text = status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
-		 : status == GQ_WIRE_NOT_FOUND ? NOBODY_CAN
-					       : "no service can take it now";
+	if (q->bound)
+		a.text = status == GQ_WIRE_UNSUPPORTED ? "its session's service takes no regions"
+			 : status == GQ_WIRE_NOT_FOUND ? "its session's service has gone"
+						       : "its session's service cannot take it now";
+	else
+		a.text = status == GQ_WIRE_UNSUPPORTED ? "none of its services takes regions"
+			 : status == GQ_WIRE_NOT_FOUND ? NOBODY_CAN
+						       : "no service can take it now";
 	if (q->lost_once && status == GQ_WIRE_NOT_FOUND) /* the only one has died with it */
 		a = (struct answer){ .status = GQ_WIRE_LOST, .seen = true };
 	end_request(r, q, &a, NULL);
@@ -690,6 +705,7 @@ static void dispatch(struct router *r, const struct gq_told *told, uint64_t now_
 		return;
 	}
 	if (turns_follow(r, q)) {
+		gq__admission_no_turn(&r->admission, q->id);
 		move_to(r, q, REQUEST_RESTS);
 		q->again_ns = UINT64_MAX; /* when its turn comes */
 		return;
@@ -736,10 +752,21 @@ static void pump_line(struct router *r, uint64_t now_ns)
 	}
 }
 
+/* They are in the line before others get the room that they wait for. */
+static void try_resting(struct router *r, uint64_t now_ns)
+{
+	struct request *q[RESTS_FIND];
+	const uint32_t n = rests_find(r, now_ns, q);
+
+	for (uint32_t i = 0; i < n; i++)
+		try_again(r, q[i], now_ns);
+}
+
 void request_pump(struct router *r)
 {
 	const uint64_t now_ns = gq__now_ns();
 
+	try_resting(r, now_ns);
 	do /* when a batch has gone there is room for another */
 		pump_line(r, now_ns);
 	while (gather_pump(r, now_ns));
@@ -944,6 +971,7 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 	uint64_t next_ns;
 	struct gq_told told;
 
+	uint32_t looked = 0;
 	bool some = false;
 
 	for (; gq__admission_expire(&r->admission, now_ns, &told); some = true)
@@ -958,12 +986,15 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 
 		if (q->state != REQUEST_RESTS)
 			continue;
-		if (q->again_ns <= now_ns) {
-			try_again(r, q, now_ns);
-			next_ns = now_ns; /* it can go at once */
-		} else if (q->again_ns < next_ns) {
-			next_ns = q->again_ns;
+		if (q->again_ns <= now_ns && rests_on(r, q, now_ns))
+			q->again_ns = look_again_ns(r, now_ns);
+		if (q->again_ns > now_ns) {
+			next_ns = q->again_ns < next_ns ? q->again_ns : next_ns;
+			continue;
 		}
+		next_ns = now_ns; /* it can go at once, or is looked at then */
+		if (!q->rests_for_room || looked++ < RESTS_FIND)
+			try_again(r, q, now_ns);
 	}
 	return next_ns;
 }

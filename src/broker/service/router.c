@@ -294,9 +294,12 @@ static void take_fresh(struct router *r)
 	r->cfg.ops = fresh->ops;
 	memcpy(r->cfg.op, fresh->op, sizeof(r->cfg.op));
 	r->retry.attempts = fresh->attempts;
-	for (uint32_t i = 0; i < GROUPS; i++)
-		if (r->groups[i] != NULL)
-			group_configure(r, i);
+	for (uint32_t i = 0; i < GROUPS; i++) {
+		if (r->groups[i] == NULL)
+			continue;
+		group_configure(r, i);
+		group_put(r, i);
+	}
 	limit_configure(r);
 	registered_configure(r);
 	reuse_configure(r);
@@ -364,7 +367,12 @@ static bool make_tables(struct router *r, char error[ROUTER_ERROR_ROOM])
 									  : FORGET_NS };
 	const struct gq_admission_config admission = { .global_most = r->cfg.queued,
 						       .service_most = r->cfg.queued / 8 + 1,
-						       .class_most = r->cfg.queued / 2 + 1 };
+						       .class_most = r->cfg.queued / 2 + 1,
+						       /* What rests counts as running: one user's
+							* must not keep the others' from going. */
+						       .running_most = REQUESTS,
+						       .strict = r->cfg.schedule ==
+								 ROUTER_SCHEDULE_STRICT };
 
 	gq__arrivals_init(&r->arrivals, r->cfg.uid_connect_rate, r->cfg.uid_connect_burst);
 	gq__tarpit_init(&r->tarpit, gq_sys_descriptors());

@@ -44,6 +44,9 @@ enum {
 	GROUP_SESSIONS = 4096,
 	HELD_BREAKERS = 128,
 	LINES = 1024, /* of sessions; turns.c */
+	/* Of those that rest for room: looked at of one user; found at once. rests.c */
+	RESTS_LOOK = 32,
+	RESTS_FIND = 128,
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
 	USER_CAPACITY = REQUESTS / 4, /* of all its services */
@@ -57,8 +60,9 @@ struct user {
 	struct user *next;
 	uid_t uid;
 	uint32_t peers, requests;
-	uint32_t waiting; /* requests in state WAITS */
-	uint32_t keys;    /* of idempotency: that run, and that are remembered */
+	uint32_t waiting;                   /* requests in state WAITS */
+	struct request *rests, *rests_last; /* of its requests, those that rest for room */
+	uint32_t keys;                      /* of idempotency: that run, and that are remembered */
 	uint64_t key_bytes;
 	uint32_t regions; /* not closed yet */
 	uint64_t region_bytes;
@@ -189,10 +193,15 @@ struct request {
 	bool ever_seen; /* by one of an attempt before, which did not say that it has not run */
 	bool lost_once; /* a worker died with it */
 	/* its session's line of those that wait for room: turns.c */
-	uint64_t session;               /* a hash of whose session, and of op and class; 0: none */
-	bool in_line;                   /* also while it is tried, if it is the first */
+	uint64_t session; /* a hash of whose session, and of op and class; 0: none */
+	bool bound;       /* it is strict, and has a service, which alone may have this */
+	bool in_line;     /* also while it is tried, if it is the first */
 	struct request *ahead, *behind; /* NULL: it is the first, the last */
 	struct request *last, *other;   /* the first's: the last; the first of another session */
+	/* While it rests for room: who could take it, and the list of its user's that rest so. */
+	struct gq_places wants;
+	bool rests_for_room;
+	struct request *rests_before, *rests_after;
 	struct request *before, *after; /* of those that gather, in the order in which they go */
 	uint32_t payload;               /* while it gathers: its bytes */
 	uint64_t came_ns, deadline_ns;
@@ -258,7 +267,7 @@ struct held_breaker {
 struct group {
 	struct gq_name name;
 	uid_t uid;        /* whose service was the first */
-	uint32_t members; /* 0, and nothing waits: the entry is free */
+	uint32_t members; /* 0, nothing waits, and sessions do not stay: the entry is free */
 	uint32_t waiting; /* requests accepted and not forgotten */
 	uint32_t version; /* the highest of the op that a member has */
 	struct router_op op;
@@ -333,6 +342,7 @@ struct router {
 	uint32_t late, resting, joining, gathering; /* entries in these states */
 	uint64_t gather_due_ns;                     /* when a batch goes, or is looked at again */
 	struct request *lines[LINES];               /* the first of each session, by its hash */
+	uint32_t rests;                             /* requests that rest for room */
 	uint64_t joined_due_ns; /* not after the first deadline of one that joins */
 	struct region *closing; /* nobody has them any more */
 	uint32_t away;          /* descriptors in sockets */
@@ -364,6 +374,18 @@ bool turns_follow(struct router *r, struct request *q);
 void turns_lead(struct router *r, struct request *q);
 /* It has been sent, or has ended. @return whose turn it is now; NULL: nobody's */
 struct request *turns_leave(struct router *r, struct request *q);
+
+/* ---- rests.c ---- */
+
+/* It rests for room at one of those that it `wants`. */
+void rests_enter(struct router *r, struct request *q);
+/* It does not; it may not have before. */
+void rests_leave(struct router *r, struct request *q);
+/* Those that find room now. @return how many */
+uint32_t rests_find(const struct router *r, uint64_t now_ns, struct request *out[RESTS_FIND]);
+/* Whether it is to be looked for again by itself: else those that rest would be in the line when it
+ * does not move, for nothing, and others would be refused. */
+bool rests_on(const struct router *r, const struct request *q, uint64_t now_ns);
 
 /* ---- user.c ---- */
 
@@ -513,19 +535,29 @@ void limit_late_left(struct router *r, uint32_t place);
 
 /* ---- sessions.c ---- */
 
+/* What is known of the service of a request's session: its home. */
+struct home {
+	bool begins; /* there is none that is well: sessions_bind() when the request goes somewhere.
+			A home that is full, that has failed this request, or that cannot do it, is
+			still its home */
+	bool full;   /* it has no room there, and nothing else is wrong */
+	bool bound;  /* it is strict, and has a home: `able` has that left at most */
+	bool gone;   /* the same, and that is not there any more */
+};
 /*
- * The service that a request's session goes on with, counted as taken; NOBODY.
- * @param able      services that have what it needs
- * @param homeless  whether its session has none that is well: sessions_bind() when it goes
- *                  somewhere. A home that is full, that has failed this request, or that cannot do
- *                  it, is still its home
- * @param full      whether it has no room there, and nothing else is wrong
+ * The home of a request's session, counted as taken; NOBODY.
+ * @param able  services that have what it needs
  */
 uint32_t sessions_keep(struct router *r, const struct request *q, const struct gq_frame *f,
-		       const struct gq_places *able, uint64_t now_ns, bool *homeless, bool *full);
+		       struct gq_places *able, uint64_t now_ns, struct home *home);
 /* It stays at its place from now on. */
 void sessions_bind(struct router *r, const struct request *q, const struct gq_frame *f,
 		   uint64_t now_ns);
+/* Whether they outlive the last member: else the next one would take over what it knows nothing of.
+ * Only ops that the configuration names are like that. */
+bool sessions_stay(const struct group *g);
+/* The op's `sessions` has been another. */
+void sessions_configure(struct group *g, uint32_t before);
 /* `name_hash` of a service: what its share of sessions depends on. */
 uint64_t sessions_name(const struct gq_name *name);
 /* A service has joined or left. */

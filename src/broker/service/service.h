@@ -42,8 +42,17 @@ enum router_concurrency {
 	ROUTER_CONCURRENCY_AIMD,
 };
 
-/* Where a session stays: with the service that it began with, or one that is computed. */
-enum router_sessions { ROUTER_SESSIONS_TABLE, ROUTER_SESSIONS_MAGLEV };
+/* Where a session stays: with the service that it began with, as long as that can take it; with one
+ * that is computed; with the service that it began with, or nowhere. */
+enum router_sessions { ROUTER_SESSIONS_TABLE, ROUTER_SESSIONS_MAGLEV, ROUTER_SESSIONS_STRICT };
+
+/* What goes first: classes share by weight, and users take turns; or strictly by class, then by
+ * arrival. */
+enum router_schedule { ROUTER_SCHEDULE_WEIGHTED, ROUTER_SCHEDULE_STRICT };
+#define ROUTER_SCHEDULES                                                                           \
+	{                                                                                          \
+		"weighted", "strict", NULL                                                         \
+	}
 
 /* What the configuration says of one op. */
 struct router_op {
@@ -75,6 +84,7 @@ struct router_config {
 	uint32_t check_timeout_ms;  /* within which it has to answer */
 	uint32_t timeout_ms;        /* of a request that names none */
 	uint32_t queued;            /* requests that wait for a service, in all */
+	uint32_t schedule;          /* enum router_schedule */
 	uint32_t user_percent;      /* of what an op's workers take at once, for one user */
 	uint32_t attempts;          /* of one request, the first among them */
 	uint32_t breaker_open_ms;   /* a service that failed five times in a row rests so long */

@@ -2,6 +2,7 @@
 /*
  * sessions.c - which service the requests of a session go to: the one that a table has for it since
  * its first request or, where the configuration says so, one that is computed (policy/maglev.c).
+ * A session that is strict waits for its service, or ends: it goes to no other.
  *
  * What is computed is the same after a restart, as it depends on names alone. Its table is of all
  * members, and who may have no requests now is walked past: so a worker that flaps moves its own
@@ -36,9 +37,15 @@ static struct gq_session session_of(const struct request *q, const struct gq_fra
 				    .bytes = f->tlv[GQ_TLV_SESSION].bytes };
 }
 
+static bool is_strict(const struct group *g)
+{
+	return g->op.sessions == ROUTER_SESSIONS_STRICT;
+}
+
 static bool has_table(struct router *r, struct group *g)
 {
 	const struct gq_sticky_config cfg = { .sessions = GROUP_SESSIONS,
+					      .strict = is_strict(g),
 					      .key = { r->secret[0], r->secret[1] } };
 
 	if (!g->has_sticky)
@@ -68,28 +75,46 @@ static struct gq_places may_keep(const struct router *r, const struct group *g, 
 static bool suits(const struct router *r, const struct request *q, const struct gq_places *able,
 		  uint32_t place)
 {
-	return !gq_places_has(&q->failed, place) && gq_places_has(able, place) &&
-	       group_can_read(r, q, place);
+	return (!gq_places_has(&q->failed, place) || is_strict(r->groups[q->group])) &&
+	       gq_places_has(able, place) && group_can_read(r, q, place);
 }
 
 /* ---- by a table ------------------------------------------------------------------------------ */
 
+/* Leaves that place and no other; GQ_PLACES: none. */
+static void leave_one(struct gq_places *able, uint32_t place)
+{
+	const bool can = place != GQ_PLACES && gq_places_has(able, place);
+
+	*able = (struct gq_places){ { 0 } };
+	if (can)
+		gq_places_add(able, place);
+}
+
 static uint32_t remembered(struct router *r, const struct request *q,
-			   const struct gq_session *session, const struct gq_places *able,
-			   uint64_t now_ns, bool *homeless)
+			   const struct gq_session *session, struct gq_places *able,
+			   uint64_t now_ns, struct home *home)
 {
 	struct group *g = r->groups[q->group];
 	const struct gq_places set = may_keep(r, g, now_ns);
 	uint64_t generations[GQ_PLACES];
-	uint32_t place;
+	enum gq_sticky_status status;
+	uint32_t place = NOBODY;
 
-	if (!has_table(r, g))
+	if (!has_table(r, g)) {
+		if (is_strict(g)) /* nobody knows whether it has a home */
+			leave_one(able, GQ_PLACES);
 		return NOBODY;
+	}
 	for (uint32_t i = 0; i < GQ_PLACES; i++)
 		generations[i] = r->served[i].generation;
-	*homeless = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place) !=
-		    GQ_STICKY_KEEP;
-	return !*homeless && suits(r, q, able, place) ? place : NOBODY;
+	status = gq__sticky_route(&g->sticky, session, &set, generations, now_ns, &place);
+	home->begins = status != GQ_STICKY_KEEP && status != GQ_STICKY_REFUSE;
+	home->bound = !home->begins && is_strict(g);
+	home->gone = home->bound && place == GQ_PLACES;
+	if (home->bound)
+		leave_one(able, place);
+	return status == GQ_STICKY_KEEP && suits(r, q, able, place) ? place : NOBODY;
 }
 
 /* ---- by Maglev ------------------------------------------------------------------------------- */
@@ -166,20 +191,20 @@ void sessions_changed(struct group *g, uint64_t now_ns)
 /* ---- either ---------------------------------------------------------------------------------- */
 
 uint32_t sessions_keep(struct router *r, const struct request *q, const struct gq_frame *f,
-		       const struct gq_places *able, uint64_t now_ns, bool *homeless, bool *full)
+		       struct gq_places *able, uint64_t now_ns, struct home *home)
 {
 	struct group *g = r->groups[q->group];
 	const struct gq_session session = session_of(q, f);
 	uint32_t place;
 
-	*homeless = *full = false;
+	*home = (struct home){ 0 };
 	place = g->op.sessions == ROUTER_SESSIONS_MAGLEV
 			? computed(r, q, &session, able, now_ns)
-			: remembered(r, q, &session, able, now_ns, homeless);
+			: remembered(r, q, &session, able, now_ns, home);
 	if (place == NOBODY)
 		return NOBODY;
-	*full = gq__balance_take(&g->balance, place) == GQ_BALANCE_OVERLOADED;
-	return *full ? NOBODY : place;
+	home->full = gq__balance_take(&g->balance, place) == GQ_BALANCE_OVERLOADED;
+	return home->full ? NOBODY : place;
 }
 
 void sessions_bind(struct router *r, const struct request *q, const struct gq_frame *f,
@@ -189,6 +214,18 @@ void sessions_bind(struct router *r, const struct request *q, const struct gq_fr
 
 	(void)gq__sticky_bind(&r->groups[q->group]->sticky, &session, q->place,
 			      r->served[q->place].generation, now_ns);
+}
+
+void sessions_configure(struct group *g, uint32_t before)
+{
+	if (before == ROUTER_SESSIONS_MAGLEV || g->op.sessions == ROUTER_SESSIONS_MAGLEV)
+		sessions_free(g);
+	g->sticky.config.strict = is_strict(g);
+}
+
+bool sessions_stay(const struct group *g)
+{
+	return g->has_sticky && is_strict(g);
 }
 
 void sessions_free(struct group *g)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_service_sessions.c - sessions whose service is computed and not remembered. gpuqd is a
- * process of its own; caller and workers are connections of this one thread.
+ * test_service_sessions.c - sessions whose service is computed and not remembered, and strict ones,
+ * that go to no other. gpuqd is a process of its own; caller and workers are connections of this
+ * one thread.
  */
 #include "callers.h"
 #include "daemon.h"
@@ -12,6 +13,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { WORKERS = 8, SESSIONS = 128, SETTLE_MS = 1000 };
 
@@ -48,8 +51,11 @@ static void connect_all(unsigned first)
 static void close_all(void)
 {
 	q_broker_close(c);
-	for (unsigned i = 0; i < WORKERS; i++)
+	c = NULL;
+	for (unsigned i = 0; i < WORKERS; i++) {
 		q_broker_close(w[i]);
+		w[i] = NULL;
+	}
 }
 
 static void end(void)
@@ -300,6 +306,348 @@ static void a_reload_says_where_sessions_stay(void **state)
 	end();
 }
 
+/* ---- strict ---------------------------------------------------------------------------------- */
+
+static void has_lost_its_home(unsigned session)
+{
+	const BrokerReply reply = await_end(c, submit(session), Q_ERR_NOT_FOUND, NULL);
+
+	assert_string_equal(reply.text, "its session's service has gone");
+}
+
+static void has_no_home_now(unsigned session, QueueStatus status)
+{
+	const BrokerReply reply = await_end(c, submit(session), status, NULL);
+
+	assert_string_equal(reply.text, "its session's service cannot take it now");
+	assert_true(reply.may_retry);
+	assert_in_range(reply.retry_after_ms, 1, 60000);
+}
+
+static void st_5_a_strict_session_goes_to_its_worker_or_nowhere(void **state)
+{
+	unsigned home;
+	char name[8];
+
+	(void)state;
+	configure("strict", true);
+	connect_all(0);
+	home = home_of(7);
+	snprintf(name, sizeof(name), "w%u", home);
+	order(Q_ORDER_DRAIN, name, 0);
+	has_no_home_now(7, Q_ERR_FULL);
+	for (unsigned i = 100; i < 100 + WORKERS; i++) /* those that begin do so elsewhere */
+		assert_int_not_equal(home_of(i), home);
+	order(Q_ORDER_DRAIN, name, LONG_MS); /* and goes on with its sessions */
+	assert_int_equal(home_of(7), home);
+	order(Q_ORDER_RESUME, name, 0);
+	assert_int_equal(home_of(7), home);
+	order(Q_ORDER_BREAKER_OPEN, name, 0);
+	has_no_home_now(7, Q_ERR_NOT_READY);
+	order(Q_ORDER_BREAKER_RESET, name, 0);
+	assert_int_equal(home_of(7), home);
+	q_broker_close(w[home]);
+	w[home] = NULL;
+	services_await_count(d.broker, "services", WORKERS - 1);
+	has_lost_its_home(7);
+	connect_one(home, 4); /* knows nothing of the session */
+	services_await_ready(d.broker, WORKERS);
+	has_lost_its_home(7);
+	(void)home_of(8);
+	end();
+}
+
+static void st_5_a_strict_session_waits_for_room_at_its_worker(void **state)
+{
+	BrokerRequest q, kept[4];
+	unsigned home;
+
+	(void)state;
+	configure("strict", true);
+	connect_all(0);
+	home = home_of(7);
+	for (unsigned i = 0; i < 4; i++) {
+		(void)submit(7);
+		assert_int_equal(taker(&kept[i]), home);
+	}
+	(void)submit(7);
+	services_settle(d.broker, c);
+	nap_ms(20); /* it is looked at every 2 ms */
+	for (unsigned i = 0; i < WORKERS; i++)
+		assert_status(q_service_recv(w[i], &q, 0), Q_ERR_TIMEOUT);
+	answer(home, &kept[0]);
+	assert_int_equal(taker(&q), home);
+	answer(home, &q);
+	for (unsigned i = 1; i < 4; i++)
+		answer(home, &kept[i]);
+	for (unsigned i = 0; i < 5; i++)
+		(void)await_end(c, 0, Q_OK, NULL);
+	end();
+}
+
+/* Who could go anywhere would else take each place as it becomes free. */
+static void st_5_a_strict_session_gets_room_before_those_that_came_later(void **state)
+{
+	const BrokerCall any = {
+		.service = "sit", .payload = "x", .bytes = 1, .timeout_ms = LONG_MS
+	};
+	BrokerRequest q[WORKERS], next;
+	unsigned home;
+	uint64_t id;
+
+	(void)state;
+	configure("strict", true);
+	c = connect_to_services(d.broker);
+	for (unsigned i = 0; i < 2; i++)
+		connect_one(i, 1);
+	services_await_ready(d.broker, 2);
+	home = home_of(7);
+	for (unsigned i = 0; i < 2; i++)
+		assert_status(q_broker_submit(c, &any, &id), Q_OK);
+	for (unsigned i = 0; i < 2; i++)
+		assert_status(q_service_recv(w[i], &q[i], LONG_MS), Q_OK);
+	(void)submit(7);
+	for (unsigned i = 0; i < 20; i++)
+		assert_status(q_broker_submit(c, &any, &id), Q_OK);
+	for (unsigned i = 0; i < 5; i++) { /* others pass it at the other worker */
+		answer(1 - home, &q[1 - home]);
+		assert_status(q_service_recv(w[1 - home], &q[1 - home], LONG_MS), Q_OK);
+		assert_int_equal(q[1 - home].bytes, 1);
+	}
+	answer(home, &q[home]);
+	assert_status(q_service_recv(w[home], &next, LONG_MS), Q_OK);
+	assert_int_equal(next.bytes, 0); /* the session's */
+	answer(home, &next);
+	answer(1 - home, &q[1 - home]);
+	for (unsigned left = 15; left > 0; left--)
+		answer(taker(&next), &next);
+	for (unsigned i = 0; i < 23; i++)
+		(void)await_end(c, 0, Q_OK, NULL);
+	end();
+}
+
+static void st_5_what_a_strict_sessions_worker_fails_is_tried_there_again(void **state)
+{
+	BrokerRequest q;
+	unsigned home;
+	uint64_t id;
+
+	(void)state;
+	configure("strict", true);
+	connect_all(0);
+	home = home_of(7);
+	id = submit(7);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(taker(&q), home);
+		if (i == 1) { /* also when only its own sessions go there */
+			char name[8];
+
+			snprintf(name, sizeof(name), "w%u", home);
+			order(Q_ORDER_DRAIN, name, LONG_MS);
+		}
+		assert_status(q_service_reply(w[home], &q, Q_REASON_OVERLOADED, NULL, 0), Q_OK);
+	}
+	assert_int_equal(taker(&q), home);
+	answer(home, &q);
+	(void)await_end(c, id, Q_OK, NULL);
+	end();
+}
+
+/* They rest beside the line, more than one user may have, and count as running. */
+static void what_waits_for_a_sessions_worker_keeps_nobody_else_waiting(void **state)
+{
+	enum { CONNECTIONS = 4, WINDOW = 1024, AT_ONCE = 256 };
+	const BrokerCall strange = {
+		.service = "sit", .session = "s", .session_bytes = 1, .timeout_ms = LONG_MS
+	};
+	const BrokerCall other = { .service = "other", .timeout_ms = LONG_MS };
+	const BrokerCall any = { .service = "sit", .timeout_ms = LONG_MS };
+	BrokerClient *stranger[CONNECTIONS], *x;
+	BrokerRequest q;
+	uint64_t id;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* it takes two users */
+	daemon_set_up(&d, "",
+		      "heartbeat_ms = 60000\nwindow = 1024\nsocket_mode = 0666\n[op sit]\n"
+		      "sessions = strict\n");
+	assert_int_equal(chmod(d.folder, 0755), 0);
+	c = connect_to_services(d.broker);
+	for (unsigned i = 0; i < 3; i++) /* while one has room the line moves */
+		connect_one(i, 1);
+	x = connect_ready_worker(d.broker, "x", "op=other", 1);
+	services_await_ready(d.broker, 4);
+	assert_int_equal(seteuid(65534), 0);
+	for (int i = 0; i < CONNECTIONS; i++)
+		stranger[i] = connect_to_services(d.broker);
+	assert_int_equal(seteuid(0), 0);
+	for (unsigned i = 0; i < CONNECTIONS * WINDOW; i++) {
+		BrokerClient *s = stranger[i / WINDOW];
+
+		assert_status(q_broker_submit(s, &strange, &id), Q_OK);
+		if (i % AT_ONCE == AT_ONCE - 1) /* or too many would be in the line */
+			services_settle(d.broker, s);
+	}
+	assert_int_equal(services_count_on(c, "inside"), CONNECTIONS * WINDOW);
+	(void)taker(&q); /* and keeps it */
+	for (unsigned i = 0; i < 200; i++)
+		assert_status(q_broker_submit(c, &strange, &id), Q_OK);
+	(void)taker(&q);
+	services_settle(d.broker, c);
+	assert_int_equal(services_count_on(c, "waiting"), 0);
+	/* The other one has no room either now, so nobody of the line is looked at. */
+	assert_status(q_broker_submit(c, &any, &id), Q_OK);
+	(void)taker(&q);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_status(q_broker_submit(c, &other, &id), Q_OK);
+		assert_status(q_service_recv(x, &q, LONG_MS), Q_OK);
+		assert_status(q_service_reply(x, &q, Q_REASON_OK, NULL, 0), Q_OK);
+		(void)await_end(c, id, Q_OK, NULL);
+	}
+	for (int i = 0; i < CONNECTIONS; i++)
+		q_broker_close(stranger[i]);
+	q_broker_close(x);
+	end();
+}
+
+/* Of the first 30 that go 20 are HIGH and 10 NORMAL, though a hundred of HIGH are for a worker that
+ * has no room. */
+static void what_waits_for_a_sessions_worker_takes_no_turn_of_its_class(void **state)
+{
+	const unsigned session = 7;
+	BrokerCall call = { .service = "sit",
+			    .session = &session,
+			    .session_bytes = sizeof(session),
+			    .priority = 192,
+			    .timeout_ms = LONG_MS };
+	BrokerRequest kept, q;
+	unsigned home, high = 0;
+	uint64_t id;
+
+	(void)state;
+	daemon_set_up(&d, "", "heartbeat_ms = 60000\nwindow = 512\n[op sit]\nsessions = strict\n");
+	c = connect_to_services(d.broker);
+	for (unsigned i = 0; i < 2; i++)
+		connect_one(i, 1);
+	services_await_ready(d.broker, 2);
+	(void)submit(session);
+	home = taker(&kept);
+	call.session = NULL;
+	call.session_bytes = 0;
+	assert_status(q_broker_submit(c, &call, &id), Q_OK);
+	assert_int_equal(taker(&q), 1 - home);
+	call.session = &session;
+	call.session_bytes = sizeof(session);
+	for (unsigned i = 0; i < 100; i++)
+		assert_status(q_broker_submit(c, &call, &id), Q_OK);
+	call.session = NULL;
+	call.session_bytes = 0;
+	for (unsigned i = 0; i < 80; i++) {
+		call.priority = i % 2 == 0 ? 192 : 128;
+		assert_status(q_broker_submit(c, &call, &id), Q_OK);
+	}
+	services_settle(d.broker, c);
+	for (unsigned i = 0; i < 30; i++) {
+		answer(1 - home, &q);
+		assert_int_equal(taker(&q), 1 - home);
+		high += q.priority == 192;
+	}
+	assert_in_range(high, 16, 24);
+	q_broker_close(c); /* with all that is left */
+	c = NULL;
+	end();
+}
+
+/* With it the op would be forgotten, and who comes next would be taken for the first. */
+static void st_5_a_strict_session_outlives_the_last_worker(void **state)
+{
+	(void)state;
+	configure("strict", true);
+	c = connect_to_services(d.broker);
+	connect_one(0, 4);
+	services_await_ready(d.broker, 1);
+	assert_int_equal(home_of(7), 0);
+	q_broker_close(w[0]);
+	w[0] = NULL;
+	services_await_count(d.broker, "services", 0);
+	(void)await_end(c, submit(7), Q_ERR_NOT_FOUND, NULL);
+	connect_one(0, 4);
+	services_await_ready(d.broker, 1);
+	has_lost_its_home(7);
+	assert_int_equal(home_of(8), 0);
+	end();
+}
+
+/* Whether it ends a request that its worker cannot have; else another one takes it. */
+static bool is_refused(unsigned session, unsigned home)
+{
+	const uint64_t id = submit(session);
+	BrokerReply reply;
+	BrokerRequest q;
+	size_t n;
+
+	for (unsigned i = 0; i < LONG_MS; i++) {
+		for (unsigned k = 0; k < WORKERS; k++) {
+			if (k == home || q_service_recv(w[k], &q, 0) != Q_OK)
+				continue;
+			answer(k, &q);
+			(void)await_end(c, id, Q_OK, NULL);
+			return false;
+		}
+		n = 0;
+		if (q_broker_wait(c, id, NULL, &n, &reply, 1) == Q_ERR_FULL)
+			return true;
+	}
+	fail_msg("session %u: nobody has it, and it does not end", session);
+	return false;
+}
+
+/* Until a reload is there: looks at a session that nobody else looks at. */
+static void await_strict(bool strict)
+{
+	bool is;
+
+	for (unsigned i = 0;; i++) {
+		const unsigned home = home_of(8);
+		char name[8];
+
+		snprintf(name, sizeof(name), "w%u", home);
+		order(Q_ORDER_DRAIN, name, 0);
+		is = is_refused(8, home);
+		order(Q_ORDER_RESUME, name, 0);
+		if (is == strict)
+			return;
+		assert_true(i < LONG_MS);
+	}
+}
+
+static void a_reload_makes_sessions_strict_and_forgets_none(void **state)
+{
+	unsigned home, other;
+	char name[8];
+
+	(void)state;
+	configure("table", true);
+	connect_all(0);
+	home = home_of(7);
+	snprintf(name, sizeof(name), "w%u", home);
+	configure("strict", false);
+	await_strict(true);
+	order(Q_ORDER_DRAIN, name, 0);
+	has_no_home_now(7, Q_ERR_FULL);
+	order(Q_ORDER_RESUME, name, 0);
+	configure("table", false);
+	await_strict(false);
+	assert_int_equal(home_of(7), home);
+	order(Q_ORDER_DRAIN, name, 0);
+	other = home_of(7);
+	assert_int_not_equal(other, home);
+	order(Q_ORDER_RESUME, name, 0);
+	assert_int_equal(home_of(7), other);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +660,14 @@ int main(void)
 		cmocka_unit_test(st_after_a_restart_sessions_are_where_they_were),
 		cmocka_unit_test(st_a_session_whose_worker_is_full_comes_back_to_it),
 		cmocka_unit_test(a_reload_says_where_sessions_stay),
+		cmocka_unit_test(st_5_a_strict_session_goes_to_its_worker_or_nowhere),
+		cmocka_unit_test(st_5_a_strict_session_waits_for_room_at_its_worker),
+		cmocka_unit_test(st_5_a_strict_session_gets_room_before_those_that_came_later),
+		cmocka_unit_test(st_5_what_a_strict_sessions_worker_fails_is_tried_there_again),
+		cmocka_unit_test(what_waits_for_a_sessions_worker_keeps_nobody_else_waiting),
+		cmocka_unit_test(what_waits_for_a_sessions_worker_takes_no_turn_of_its_class),
+		cmocka_unit_test(st_5_a_strict_session_outlives_the_last_worker),
+		cmocka_unit_test(a_reload_makes_sessions_strict_and_forgets_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
