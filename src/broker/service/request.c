@@ -993,9 +993,12 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 			continue;
 		}
 		next_ns = now_ns; /* it can go at once, or is looked at then */
-		if (!q->rests_for_room || looked++ < RESTS_FIND)
+		if (!q->rests_for_room || looked++ < RESTS_AT_ONCE)
 			try_again(r, q, now_ns);
 	}
+	/* Those that rested for room count as waiting now: others must not be refused for that. */
+	if (looked != 0)
+		pump_line(r, now_ns);
 	return next_ns;
 }
 

@@ -44,9 +44,10 @@ enum {
 	GROUP_SESSIONS = 4096,
 	HELD_BREAKERS = 128,
 	LINES = 1024, /* of sessions; turns.c */
-	/* Of those that rest for room: looked at of one user; found at once. rests.c */
+	/* Of those that rest for room: looked at of one user; found; tried without that. rests.c */
 	RESTS_LOOK = 32,
 	RESTS_FIND = 128,
+	RESTS_AT_ONCE = 16,
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
 	USER_CAPACITY = REQUESTS / 4, /* of all its services */
