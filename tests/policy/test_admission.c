@@ -776,7 +776,7 @@ static void what_waits_again_goes_before_what_came_later(void **state)
 	}
 }
 
-/* One that has gone a class up stands behind younger ones: that says nothing of their order. */
+/* One that has gone a class up stands behind younger ones, which does not make them older. */
 static void what_waits_again_goes_before_younger_ones_behind_which_an_old_one_stands(void **state)
 {
 	struct gq_admission *a = make(NULL);
@@ -800,7 +800,7 @@ static void what_waits_again_goes_before_younger_ones_behind_which_an_old_one_st
 	drop(a);
 }
 
-/* However many have waited again, it is not looked for longer. */
+/* However many of them wait again, no more than 256 are looked at to find the place of one. */
 static void what_waits_again_is_put_behind_256_at_the_latest(void **state)
 {
 	enum { N = 400 };

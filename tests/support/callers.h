@@ -9,6 +9,9 @@
 #include <stdint.h>
 
 BrokerClient *connect_to_services(const char *endpoint);
+/* The same, of another user: the one that the kernel names when it connects. It takes root, and a
+ * socket that everybody may write to, in a folder that everybody may enter. */
+BrokerClient *connect_stranger(const char *endpoint);
 
 /* A connection that has registered this service. */
 BrokerClient *connect_worker(const char *endpoint, const BrokerService *service);
@@ -30,8 +33,6 @@ void services_await_count(const char *endpoint, const char *name, uint64_t value
  * heartbeat. */
 void services_await_ready(const char *endpoint, unsigned services);
 
-/* Waits until a worker is called that; it answers gpuqd's checks meanwhile. */
-void services_await_health(BrokerClient *c, BrokerClient *w, const char *name, const char *health);
 /* What was sent before on `c` has come to gpuqd, and all that could go has gone: that happens
  * between the coming of another connection and its first word. */
 void services_settle(const char *endpoint, BrokerClient *c);

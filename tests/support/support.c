@@ -249,8 +249,7 @@ QueueInfo queue_info(GpuQueue *q)
 	return info;
 }
 
-/* A thread that has been joined may be there for a while, ending: Linux wakes who joins it first.
- */
+/* Not one that is ending: Linux wakes whoever joins a thread before the thread has left /proc. */
 static bool lives(const char *thread)
 {
 	enum { ENDING = 0x4 }; /* PF_EXITING of Linux */

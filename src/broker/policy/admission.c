@@ -15,7 +15,7 @@ enum {
 	FLOW_QUANTUM = 4,
 	AGE_FACTOR = 4,
 	PLACES_MOST = 1 << 20,
-	AGAIN_LOOK = 256,
+	AGAIN_LOOK = 256, /* place_in() */
 };
 
 enum entry_state { FREE, WAITING, RUNNING, TOLD };
@@ -232,6 +232,12 @@ static void round_remove(struct gq_admission *a, uint32_t flow)
 		gq_places_remove(&a->waiting[f->class], f->service);
 }
 
+/* Whose flow an entry is in. Strict: all are in one. */
+static uint32_t user_of(const struct gq_admission *a, const struct gq_admission_entry *e)
+{
+	return a->config.strict ? 0 : e->request.uid;
+}
+
 /* NONE: there is none. */
 static uint32_t find_flow(const struct gq_admission *a, uint32_t service, enum gq_class class,
 			  uint32_t uid)
@@ -286,9 +292,10 @@ static void end_flow(struct gq_admission *a, uint32_t flow)
 /* ---- waiting ---- */
 
 /*
- * The entry behind which one goes in its flow, NONE: it is the first. What waits again goes before
- * what has come later: it has been first before, so few stand there that are older. It is not
- * looked further than AGAIN_LOOK. Those that have been promoted stand behind younger ones.
+ * The entry behind which one goes in its flow; NONE: it goes to the front. One that waits again
+ * goes before those that have come later. It has been at the front before, so few entries there are
+ * older, and the search ends after AGAIN_LOOK of them. Entries that have gone a class up stand
+ * behind younger ones, so the last entry says nothing of the others.
  */
 static uint32_t place_in(const struct gq_admission *a, const struct gq_list *list,
 			 uint64_t sequence, bool again)
@@ -310,7 +317,7 @@ static void enqueue(struct gq_admission *a, uint32_t entry, bool again, uint64_t
 {
 	struct gq_admission_entry *e = &a->entries[entry];
 	struct gq_list *age = &a->by_age[e->class];
-	const uint32_t uid = a->config.strict ? 0 : e->request.uid;
+	const uint32_t uid = user_of(a, e);
 	struct gq_list *list;
 
 	e->flow = find_flow(a, e->request.service, e->class, uid);
@@ -714,7 +721,7 @@ void gq__admission_no_turn(struct gq_admission *a, gq_request_id id)
 
 	if (!e || e->state != RUNNING)
 		return;
-	flow = find_flow(a, e->request.service, e->class, a->config.strict ? 0 : e->request.uid);
+	flow = find_flow(a, e->request.service, e->class, user_of(a, e));
 	a->deficit[e->class] += e->request.cost;
 	if (flow != NONE)
 		a->flows[flow].deficit += e->request.cost;

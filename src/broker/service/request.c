@@ -651,22 +651,22 @@ void request_send(struct router *r, struct request *q, struct gq_frame *f, uint6
 	q->seen = peer_send_region(r, q->worker, f, q->serial, q->region);
 }
 
-/* When one that rests is looked at by itself: with many that rest more seldom. */
-static uint64_t look_again_ns(const struct router *r, uint64_t now_ns)
+/* When a request that rests for room is tried without there being any: the later, the more rest. */
+static uint64_t try_again_ns(const struct router *r, uint64_t now_ns)
 {
 	return now_ns + (2 + r->resting / 32) * UINT64_C(1000000);
 }
 
-/* Some services would take it that have no room, or one: it waits beside the line, so that others
- * get past it, until one of these has room (rests.c). What else keeps it ends by itself, so it is
- * looked at anyway. */
+/* Some services, or one, would take it and have no room: it waits beside the line until one of them
+ * has (rests.c), so that others get past it. It may be kept by something else that ends without a
+ * word, so it is tried from time to time, too. */
 static void rest(struct router *r, struct request *q, uint64_t now_ns)
 {
 	gq__admission_no_turn(&r->admission, q->id);
 	turns_lead(r, q);
 	move_to(r, q, REQUEST_RESTS);
 	rests_enter(r, q);
-	q->again_ns = look_again_ns(r, now_ns);
+	q->again_ns = try_again_ns(r, now_ns);
 }
 
 void request_unplaced(struct router *r, struct request *q, enum gq_wire_status status,
@@ -752,7 +752,7 @@ static void pump_line(struct router *r, uint64_t now_ns)
 	}
 }
 
-/* They are in the line before others get the room that they wait for. */
+/* What rests for room gets into the line before others take that room. */
 static void try_resting(struct router *r, uint64_t now_ns)
 {
 	struct request *q[RESTS_FIND];
@@ -970,8 +970,7 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 	const uint64_t joined_ns = expire_joined(r, now_ns);
 	uint64_t next_ns;
 	struct gq_told told;
-
-	uint32_t looked = 0;
+	uint32_t tried = 0;
 	bool some = false;
 
 	for (; gq__admission_expire(&r->admission, now_ns, &told); some = true)
@@ -986,18 +985,18 @@ uint64_t request_tick(struct router *r, uint64_t now_ns)
 
 		if (q->state != REQUEST_RESTS)
 			continue;
-		if (q->again_ns <= now_ns && rests_on(r, q, now_ns))
-			q->again_ns = look_again_ns(r, now_ns);
+		if (q->again_ns <= now_ns && rests_in_vain(r, q, now_ns))
+			q->again_ns = try_again_ns(r, now_ns);
 		if (q->again_ns > now_ns) {
 			next_ns = q->again_ns < next_ns ? q->again_ns : next_ns;
 			continue;
 		}
-		next_ns = now_ns; /* it can go at once, or is looked at then */
-		if (!q->rests_for_room || looked++ < RESTS_AT_ONCE)
+		next_ns = now_ns; /* it can go at once, or is tried in the next turn */
+		if (!q->rests_for_room || tried++ < RESTS_AT_ONCE)
 			try_again(r, q, now_ns);
 	}
-	/* Those that rested for room count as waiting now: others must not be refused for that. */
-	if (looked != 0)
+	/* Those that rested for room count as waiting now: nobody must be refused for that. */
+	if (tried != 0)
 		pump_line(r, now_ns);
 	return next_ns;
 }

@@ -2,13 +2,13 @@
 /*
  * rests.c - requests that wait beside the line for room at certain services.
  *
- * Only some services can take them, by their session, needs or region, and those are full. Others
- * get past them, and would take each place there that becomes free. So whenever the line is to move
- * it is looked for room for them, and those that find some are let into the line first: of each
- * user and class as many as there is room for, so that the line says who has it.
+ * Their session, needs or region says that only some services can take them, and those are full.
+ * Others get past them, and would take each place there that becomes free. So before the line moves
+ * gpuqd looks for room for them, and lets those that find some into the line: of each user and
+ * class as many as there is room for, so that the line decides who has it.
  *
- * Of one user RESTS_LOOK are looked at, those whose last try is longest ago. So nobody's requests
- * hide those of others.
+ * It looks at RESTS_LOOK requests of each user, the ones whose last try is longest ago. So no
+ * user's requests hide those of another.
  */
 #include "router.h"
 
@@ -48,7 +48,8 @@ static bool has_room(const struct router *r, const struct request *q, uint32_t p
 		(q->session != 0 && r->served[place].sessions_until_ns > now_ns));
 }
 
-/* Whether one of the services that it wants has room that these, of its user, do not need. */
+/* Whether the services that it wants have room beyond what those need that have been let in: others
+ * of its user. */
 static bool finds_room(const struct router *r, const struct request *q,
 		       struct request *const *let_in, uint32_t n, uint64_t now_ns)
 {
@@ -73,19 +74,19 @@ uint32_t rests_find(const struct router *r, uint64_t now_ns, struct request *out
 	uint32_t n = 0;
 
 	for (const struct user *u = r->users; u != NULL && r->rests != 0; u = u->next) {
-		const uint32_t of_others = n;
+		const uint32_t first = n; /* of this user */
 		struct request *q = u->rests;
 
 		for (int i = 0; i < RESTS_LOOK && q != NULL && n < RESTS_FIND;
 		     i++, q = q->rests_after)
 			if (!share_is_used_up(r, u, q->group) &&
-			    finds_room(r, q, out + of_others, n - of_others, now_ns))
+			    finds_room(r, q, out + first, n - first, now_ns))
 				out[n++] = q;
 	}
 	return n;
 }
 
-bool rests_on(const struct router *r, const struct request *q, uint64_t now_ns)
+bool rests_in_vain(const struct router *r, const struct request *q, uint64_t now_ns)
 {
 	return q->rests_for_room &&
 	       (!group_moves(r, q->group, now_ns) || share_is_used_up(r, q->asker, q->group));

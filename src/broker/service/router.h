@@ -44,10 +44,10 @@ enum {
 	GROUP_SESSIONS = 4096,
 	HELD_BREAKERS = 128,
 	LINES = 1024, /* of sessions; turns.c */
-	/* Of those that rest for room: looked at of one user; found; tried without that. rests.c */
-	RESTS_LOOK = 32,
-	RESTS_FIND = 128,
-	RESTS_AT_ONCE = 16,
+	/* Requests that rest for room: rests.c. */
+	RESTS_LOOK = 32,    /* of one user are looked at */
+	RESTS_FIND = 128,   /* are let in at once, as there is room */
+	RESTS_AT_ONCE = 16, /* are tried at once, as their time has come */
 	/* What one user may have of what all share. */
 	USER_REQUESTS = REQUESTS / 2, /* asked for, or LATE at its workers */
 	USER_CAPACITY = REQUESTS / 4, /* of all its services */
@@ -199,7 +199,8 @@ struct request {
 	bool in_line;     /* also while it is tried, if it is the first */
 	struct request *ahead, *behind; /* NULL: it is the first, the last */
 	struct request *last, *other;   /* the first's: the last; the first of another session */
-	/* While it rests for room: who could take it, and the list of its user's that rest so. */
+	/* While it rests for room: who could take it, and the list of its user's requests that do.
+	 */
 	struct gq_places wants;
 	bool rests_for_room;
 	struct request *rests_before, *rests_after;
@@ -384,9 +385,9 @@ void rests_enter(struct router *r, struct request *q);
 void rests_leave(struct router *r, struct request *q);
 /* Those that find room now. @return how many */
 uint32_t rests_find(const struct router *r, uint64_t now_ns, struct request *out[RESTS_FIND]);
-/* Whether it is to be looked for again by itself: else those that rest would be in the line when it
- * does not move, for nothing, and others would be refused. */
-bool rests_on(const struct router *r, const struct request *q, uint64_t now_ns);
+/* Whether it rests for room, and a try now would be in vain: the line of its op does not move, or
+ * its user has its share. In the line it would count as waiting, and others would be refused. */
+bool rests_in_vain(const struct router *r, const struct request *q, uint64_t now_ns);
 
 /* ---- user.c ---- */
 
@@ -554,10 +555,10 @@ uint32_t sessions_keep(struct router *r, const struct request *q, const struct g
 /* It stays at its place from now on. */
 void sessions_bind(struct router *r, const struct request *q, const struct gq_frame *f,
 		   uint64_t now_ns);
-/* Whether they outlive the last member: else the next one would take over what it knows nothing of.
- * Only ops that the configuration names are like that. */
+/* Whether sessions outlive the group's last member: else the next member would get sessions that it
+ * knows nothing of. So it is with strict ones, of ops that the configuration names. */
 bool sessions_stay(const struct group *g);
-/* The op's `sessions` has been another. */
+/* The op's `sessions` was `before`, and is another now. */
 void sessions_configure(struct group *g, uint32_t before);
 /* `name_hash` of a service: what its share of sessions depends on. */
 uint64_t sessions_name(const struct gq_name *name);

@@ -2,7 +2,7 @@
 /*
  * sessions.c - which service the requests of a session go to: the one that a table has for it since
  * its first request or, where the configuration says so, one that is computed (policy/maglev.c).
- * A session that is strict waits for its service, or ends: it goes to no other.
+ * A request of a strict session waits for the session's service, or ends: it goes to no other.
  *
  * What is computed is the same after a restart, as it depends on names alone. Its table is of all
  * members, and who may have no requests now is walked past: so a worker that flaps moves its own

@@ -16,13 +16,11 @@ bool gq__names_source(const char *name);
 /* A file of any kind, in place of a processor that is linked or built in. */
 bool gq__names_path(const char *name);
 
-/*
- * For the end of an error message about a name without a '/' that found nothing: where there is a
- * file of that name in the current folder, how to write it. Else "".
- */
 struct gq_hint {
 	char text[96];
 };
+/* The end of an error message about a name that nothing was found for: if it has no '/', and is
+ * that of a file in the current folder, how to write the path. Else "". */
 struct gq_hint gq__file_here(const char *name);
 
 /* Whether an image fits this library; if not, q_last_error() says why. @param where  to be named */

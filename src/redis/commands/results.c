@@ -45,7 +45,7 @@ struct shower {
 	struct link link;
 	char last[64]; /* the result of a stream that was shown last */
 	enum format format;
-	uint64_t shown;
+	uint64_t shown; /* results, so far */
 	bool results_given;
 	bool follow;
 };

@@ -374,52 +374,77 @@ static void lb_an_op_has_its_own_balance_and_the_tightest_fit_takes_all(void **s
 	end();
 }
 
-/* Who could go anywhere would else take each place as it becomes free. */
-static void r_what_only_one_can_do_gets_room_there_before_what_came_later(void **state)
-{
-	BrokerRequest a, b, next;
-	BrokerClient *c, *small, *large;
-	uint64_t id;
+/* Two workers with room for one request each, of which only the large one has the tag; and whoever
+ * calls them. */
+static BrokerClient *c, *small, *large;
 
-	(void)state;
-	begin("");
+/* Each has a request, and keeps it. */
+static void begin_full(const char *words, BrokerRequest *of_small, BrokerRequest *of_large)
+{
+	begin(words);
 	c = connect_to_services(d.broker);
 	small = worker("small", "op=embed", 1, 0);
 	large = worker("large", "op=embed tag=gpu", 1, 0);
 	services_await_ready(d.broker, 2);
-	for (int i = 0; i < 2; i++)
-		(void)submit(c, NULL);
-	assert_status(q_service_recv(small, &a, LONG_MS), Q_OK);
-	assert_status(q_service_recv(large, &b, LONG_MS), Q_OK);
+	(void)submit(c, "tag=gpu");
+	assert_status(q_service_recv(large, of_large, LONG_MS), Q_OK);
+	(void)submit(c, NULL);
+	assert_status(q_service_recv(small, of_small, LONG_MS), Q_OK);
+}
+
+/* Whatever waits yet ends with its caller. */
+static void end_full(void)
+{
+	q_broker_close(c);
+	q_broker_close(small);
+	q_broker_close(large);
+	end();
+}
+
+static void answer(BrokerClient *w, BrokerRequest *q)
+{
+	assert_status(q_service_reply(w, q, Q_REASON_OK, NULL, 0), Q_OK);
+}
+
+/* Answers, and takes the next one. */
+static void go_on(BrokerClient *w, BrokerRequest *q)
+{
+	answer(w, q);
+	assert_status(q_service_recv(w, q, LONG_MS), Q_OK);
+}
+
+/* Who could go anywhere would else take each place as it becomes free. */
+static void r_what_only_one_can_do_gets_room_there_before_what_came_later(void **state)
+{
+	BrokerRequest a, b;
+	uint64_t id;
+
+	(void)state;
+	begin_full("", &a, &b);
 	id = submit_call(
 		c, &(BrokerCall){ .service = "embed", .needs = "tag=gpu", .timeout_ms = LONG_MS });
 	for (int i = 0; i < 20; i++)
 		(void)submit(c, NULL);
 	for (int i = 0; i < 5; i++) { /* others pass it */
-		assert_status(q_service_reply(small, &a, Q_REASON_OK, NULL, 0), Q_OK);
-		assert_status(q_service_recv(small, &a, LONG_MS), Q_OK);
+		go_on(small, &a);
+		assert_int_equal(a.bytes, 1);
 	}
-	assert_status(q_service_reply(large, &b, Q_REASON_OK, NULL, 0), Q_OK);
-	assert_status(q_service_recv(large, &next, LONG_MS), Q_OK);
-	assert_int_equal(next.bytes, 0);
-	assert_status(q_service_reply(large, &next, Q_REASON_OK, NULL, 0), Q_OK);
+	go_on(large, &b);
+	assert_int_equal(b.bytes, 0);
+	answer(large, &b);
 	(void)await_end(c, id, Q_OK, NULL);
-	assert_status(q_service_reply(small, &a, Q_REASON_OK, NULL, 0), Q_OK);
-	for (int left = 15; left > 0;)
-		for (int k = 0; k < 2; k++) {
-			BrokerClient *w = k == 0 ? small : large;
+	answer(small, &a);
+	for (int i = 0, left = 15; left > 0; i++) {
+		BrokerClient *w = i % 2 == 0 ? small : large;
 
-			if (q_service_recv(w, &next, 1) != Q_OK)
-				continue;
-			assert_status(q_service_reply(w, &next, Q_REASON_OK, NULL, 0), Q_OK);
-			left--;
-		}
+		if (q_service_recv(w, &a, 1) != Q_OK)
+			continue;
+		answer(w, &a);
+		left--;
+	}
 	for (int i = 0; i < 22; i++)
 		(void)await_end(c, 0, Q_OK, NULL);
-	q_broker_close(small);
-	q_broker_close(large);
-	q_broker_close(c);
-	end();
+	end_full();
 }
 
 /* Of the first 30 that go 20 are HIGH and 10 NORMAL, though a hundred of HIGH are for a worker that
@@ -428,19 +453,10 @@ static void what_rests_takes_no_turn_of_its_class(void **state)
 {
 	BrokerCall call = { .service = "embed", .priority = 192, .timeout_ms = LONG_MS };
 	BrokerRequest a, b;
-	BrokerClient *c, *small, *large;
 	unsigned high = 0;
 
 	(void)state;
-	begin("");
-	c = connect_to_services(d.broker);
-	small = worker("small", "op=embed", 1, 0);
-	large = worker("large", "op=embed tag=gpu", 1, 0);
-	services_await_ready(d.broker, 2);
-	(void)submit(c, "tag=gpu");
-	assert_status(q_service_recv(large, &b, LONG_MS), Q_OK); /* and keeps it */
-	(void)submit(c, NULL);
-	assert_status(q_service_recv(small, &a, LONG_MS), Q_OK);
+	begin_full("", &a, &b);
 	call.needs = "tag=gpu";
 	for (int i = 0; i < 100; i++)
 		(void)submit_call(c, &call);
@@ -451,15 +467,11 @@ static void what_rests_takes_no_turn_of_its_class(void **state)
 	}
 	services_settle(d.broker, c);
 	for (int i = 0; i < 30; i++) {
-		assert_status(q_service_reply(small, &a, Q_REASON_OK, NULL, 0), Q_OK);
-		assert_status(q_service_recv(small, &a, LONG_MS), Q_OK);
+		go_on(small, &a);
 		high += a.priority == 192;
 	}
 	assert_in_range(high, 16, 24);
-	q_broker_close(c); /* with all that is left */
-	q_broker_close(small);
-	q_broker_close(large);
-	end();
+	end_full();
 }
 
 /* When nobody has room any more they do not come into the line: it would be full, and others
@@ -468,18 +480,14 @@ static void what_rests_is_not_in_the_line_when_that_does_not_move(void **state)
 {
 	enum { MANY = 200 };
 	BrokerRequest a, b, q;
-	BrokerClient *c, *small, *large, *other;
+	BrokerClient *other;
 	uint64_t id;
 
 	(void)state;
-	begin("queued = 60\n");
-	c = connect_to_services(d.broker);
-	small = worker("small", "op=embed", 1, 0);
-	large = worker("large", "op=embed tag=gpu", 1, 0);
+	begin_full("queued = 60\n", &a, &b);
 	other = worker("other", "op=other", 1, 0);
 	services_await_ready(d.broker, 3);
-	(void)submit(c, "tag=gpu");
-	assert_status(q_service_recv(large, &b, LONG_MS), Q_OK); /* and keeps it */
+	answer(small, &a);
 	for (int i = 0; i < MANY; i++) {
 		(void)submit(c, "tag=gpu");
 		if (i % 20 == 19)
@@ -487,23 +495,20 @@ static void what_rests_is_not_in_the_line_when_that_does_not_move(void **state)
 	}
 	(void)submit(c, NULL);
 	assert_status(q_service_recv(small, &a, LONG_MS), Q_OK);
-	nap_ms(100); /* each has been looked at several times */
+	nap_ms(100); /* the time of each has come several times */
 	assert_int_equal(services_count_on(c, "waiting"), 0);
 	id = submit_call(c, &(BrokerCall){ .service = "other", .timeout_ms = LONG_MS });
 	assert_status(q_service_recv(other, &q, LONG_MS), Q_OK);
-	assert_status(q_service_reply(other, &q, Q_REASON_OK, NULL, 0), Q_OK);
+	answer(other, &q);
 	(void)await_end(c, id, Q_OK, NULL);
-	assert_status(q_service_reply(small, &a, Q_REASON_OK, NULL, 0), Q_OK);
-	assert_status(q_service_reply(large, &b, Q_REASON_OK, NULL, 0), Q_OK);
+	answer(small, &a);
+	answer(large, &b);
 	for (int i = 0; i < MANY; i++)
 		serve(large, "");
-	for (int i = 0; i < MANY + 2; i++)
+	for (int i = 0; i < MANY + 3; i++)
 		(void)await_end(c, 0, Q_OK, NULL);
-	q_broker_close(small);
-	q_broker_close(large);
 	q_broker_close(other);
-	q_broker_close(c);
-	end();
+	end_full();
 }
 
 int main(void)
